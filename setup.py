@@ -1,0 +1,70 @@
+"""Builds the extension modules: Cython on top of C bodies compiled once per instruction set.
+
+Everything else is in pyproject.toml. Environment:
+  TINYDL_CFLAGS     extra flags for every C file (a sanitizer, say)
+  TINYDL_BUILD_ISA  "all" (default) or a comma-separated choice of avx512,avx2: what to compile beside "generic"
+"""
+import os
+import platform
+import shlex
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CSRC = "tinydl/_kernels/csrc"
+# No -ffast-math: contraction is written out with FMA(), so that every instruction set gives the same bits.
+CFLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+ISA_FLAGS = {
+    "generic": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
+}
+EXTRA = shlex.split(os.environ.get("TINYDL_CFLAGS", ""))
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+class BuildExt(build_ext):
+    """Compiles csrc/isa_*.c with the flags of their instruction set and links them into `_dispatch`."""
+
+    def build_extension(self, ext):
+        if ext.name.endswith("._dispatch"):
+            for isa, flags in ISA_FLAGS.items():
+                if isa == "generic" or self.wanted(isa, flags):
+                    ext.define_macros.append((f"TD_HAVE_{isa.upper()}", "1"))
+                    ext.extra_objects += self.compiler.compile(
+                        [f"{CSRC}/isa_{isa}.c"], output_dir=self.build_temp, include_dirs=[CSRC],
+                        extra_postargs=CFLAGS + flags + EXTRA, depends=ext.depends)
+        super().build_extension(ext)
+
+    def wanted(self, isa, flags):
+        chosen = os.environ.get("TINYDL_BUILD_ISA", "all").split(",")
+        if not X86 or not ("all" in chosen or isa in chosen):
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.c")
+            probe.write_text("#include <immintrin.h>\nint main(void) { return 0; }\n")
+            try:
+                self.compiler.compile([str(probe)], output_dir=folder, extra_postargs=flags)
+            except Exception:
+                print(f"tinydl: this compiler cannot build for {isa}; the generic kernels serve instead")
+                return False
+        return True
+
+
+headers = [str(p) for p in Path(CSRC).glob("*.[ch]")]
+sources = {"_dispatch": [f"{CSRC}/cpu.c"], "ops": [], "engine": []}
+extensions = [
+    Extension(f"tinydl._kernels.{name}", [f"tinydl/_kernels/{name}.pyx", *more], include_dirs=[CSRC],
+              depends=headers, extra_compile_args=[*CFLAGS, *EXTRA], extra_link_args=EXTRA)
+    for name, more in sources.items() if Path(f"tinydl/_kernels/{name}.pyx").exists()
+]
+setup(
+    ext_modules=cythonize(extensions, build_dir="build/cython", annotate=False, show_all_warnings=False, compiler_directives={
+        "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True,
+        "freethreading_compatible": True, "embedsignature": True,
+    }),
+    cmdclass={"build_ext": BuildExt},
+)

@@ -1,0 +1,443 @@
+"""The table of kernels: for each, how to make its arguments, what it writes, and how far from exact it may be.
+
+A bound is built from eps and the number of roundings on the way: depth(n) for a sum of n on lanes, n for one in
+order. It takes (eps, arguments, exact results) and gives, for each thing written and for "return", an absolute error.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinydl import _kernels as kernels
+from tinydl._kernels import reference
+
+SIZES = (0, 1, 7, 8, 9, 63, 65, 1000)
+MATRICES = ((0, 5), (1, 1), (1, 7), (7, 8), (8, 9), (9, 63), (63, 65), (65, 10), (3, 1000), (1000, 3), (2, 2049))
+PRODUCTS = ((0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (7, 8, 9), (9, 63, 65), (63, 65, 9), (65, 1000, 7),
+            (1, 1000, 63), (30, 200, 33), (400, 8, 9), (8, 7, 130))     # m, k, n
+VECTORS = tuple((n,) for n in SIZES)
+Args = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    kernel: str
+    make: Callable[[np.random.Generator, tuple[int, ...]], Args]        # float64 arrays, int64 arrays, numbers
+    writes: tuple[str, ...]
+    bound: Callable[[float, Args, Args], Args]
+    shapes: tuple[tuple[int, ...], ...] = VECTORS
+    in_place: tuple[str, ...] = ()      # inputs that may be the first output
+    by_row: bool = False                # a row's bits have nothing to do with the other rows
+    family: str = ""
+    variant: str = ""
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.kernel}{'-' if self.variant else ''}{self.variant}")
+
+    def arguments(self, shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Args:
+        """Inputs are read-only."""
+        made = self.make(np.random.default_rng([seed, *shape]), shape)
+        args = {k: v.astype(dtype) if is_float(v) else v for k, v in made.items()}
+        for k, v in args.items():
+            if isinstance(v, np.ndarray) and k not in self.writes:
+                v.flags.writeable = False
+        return args
+
+    def call(self, module: Any, args: Args) -> Args:
+        """What the kernel wrote, and a number that it returned."""
+        returned = getattr(module, self.kernel)(**args)
+        written = {k: args[k] for k in self.writes}
+        if not isinstance(returned, np.ndarray):
+            written["return"] = returned
+        else:
+            assert returned is args[self.writes[0]]
+        return written
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> Args:
+        """Runs the kernel, holds it to its bound, and gives what it wrote."""
+        args = self.arguments(shape, dtype)
+        before = copied(args)
+        exact = {k: v.astype(np.float64) if is_float(v) else v for k, v in copied(args).items()}
+        initial = copied(exact)
+        got, want = self.call(kernels, args), self.call(reference, exact)
+        bounds = self.bound(float(np.finfo(dtype).eps), initial, want)
+        for name, value in got.items():
+            with np.errstate(invalid="ignore"):
+                error = np.abs(np.asarray(value, np.float64) - want[name])
+            allowed = np.broadcast_to(bounds[name] + np.finfo(dtype).tiny, error.shape)
+            worst = np.argmax(error / allowed) if error.size else 0
+            assert np.all(error <= allowed), (
+                f"{self.id} {shape} {np.dtype(dtype)}: {name} is off by {error.flat[worst]}, "
+                f"allowed {allowed.flat[worst]}, exact {np.asarray(want[name]).flat[worst]}")
+        for name in set(args) - set(self.writes):
+            assert np.array_equal(args[name], before[name]), f"{self.id} changed its input {name}"
+        return got
+
+
+def is_float(v: Any) -> bool:
+    return isinstance(v, np.ndarray) and v.dtype.kind == "f"
+
+
+def copied(args: Args) -> Args:
+    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in args.items()}
+
+
+def unset(shape: Any) -> np.ndarray:
+    """What a kernel must write: NaN until then."""
+    return np.full(shape, np.nan)
+
+
+def depth(n: int) -> float:
+    """Roundings of a sum of n numbers: on 8 lanes or more, then at most 15 left over, then blocks of 1024."""
+    return min(n, 1024) / 8 + 16 + n / 1024
+
+
+def cols(a: np.ndarray) -> int:
+    return a.shape[1]
+
+
+# activations --------------------------------------------------------------------------------------------------------
+
+def x_out(rng, shape):
+    return {"x": 3 * rng.standard_normal(shape), "out": unset(shape)}
+
+
+def relative(ulps: float, *names: str):
+    """|error| <= ulps eps |exact|"""
+    return lambda eps, a, want: {k: ulps * eps * np.abs(want[k]) for k in (names or ("out",))}
+
+
+def forward(kernel, bound=None, variant="", **numbers):
+    return Case(kernel, lambda rng, s: {**x_out(rng, s), **numbers}, ("out",), bound or relative(8), in_place=("x",),
+                by_row=True, family="activations", variant=variant)
+
+
+def backward(kernel, saved, bound, variant="", **numbers):
+    def make(rng, shape):
+        x = 3 * rng.standard_normal(shape)
+        if saved == "y":
+            getattr(reference, kernel.removesuffix("_backward"))(x, x, **numbers)
+        return {"dy": rng.standard_normal(shape), saved: x, "out": unset(shape), **numbers}
+    return Case(kernel, make, ("out",), bound, in_place=("dy", saved), by_row=True, family="activations",
+                variant=variant)
+
+
+def by_x(ulps, scale):
+    return lambda eps, a, want: {"out": ulps * eps * scale(a)}
+
+
+ACTIVATIONS = [
+    forward("relu", relative(0)),
+    forward("leaky_relu", relative(2)),
+    forward("elu"), forward("elu", variant="alpha", alpha=1.7),
+    forward("sigmoid"), forward("tanh"), forward("silu"),
+    forward("gelu", by_x(4, lambda a: np.abs(a["x"]))),
+    forward("gelu", by_x(4, lambda a: np.abs(a["x"])), variant="tanh", approximate="tanh"),
+    backward("relu_backward", "y", relative(0)),
+    backward("leaky_relu_backward", "y", relative(2)),
+    backward("elu_backward", "y", by_x(4, lambda a: np.abs(a["dy"]))),
+    backward("sigmoid_backward", "y", relative(4)),
+    backward("tanh_backward", "y", by_x(2, lambda a: np.abs(a["dy"]))),
+    backward("silu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["x"])))),
+    backward("gelu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]))),
+    backward("gelu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["x"]))), "tanh",
+             approximate="tanh"),
+]
+
+
+# softmax and losses -------------------------------------------------------------------------------------------------
+
+def below_max(x):
+    return x.max(1, keepdims=True, initial=-np.inf) - x
+
+
+def dy_y(log):
+    def make(rng, shape):
+        y = 3 * rng.standard_normal(shape)
+        (reference.log_softmax if log else reference.softmax)(y, y)
+        return {"dy": rng.standard_normal(shape), "y": y, "out": unset(shape)}
+    return make
+
+
+def softmax_backward_bound(eps, a, want):
+    dy, y = np.abs(a["dy"]), a["y"]
+    return {"out": eps * y * (2 * dy + (depth(cols(y)) + 4) * (dy * y).sum(1, keepdims=True))}
+
+
+def log_softmax_backward_bound(eps, a, want):
+    dy, y = np.abs(a["dy"]), a["y"]
+    return {"out": eps * (2 * dy + np.exp(y) * (depth(cols(y)) + 4) * dy.sum(1, keepdims=True))}
+
+
+SOFTMAX = [
+    Case("softmax", x_out, ("out",), lambda eps, a, want: {
+        "out": eps * (below_max(a["x"]) + depth(cols(a["x"])) + 4) * want["out"]},
+        MATRICES, ("x",), True, "softmax"),
+    Case("log_softmax", x_out, ("out",), lambda eps, a, want: {
+        "out": eps * (2 * below_max(a["x"]) + depth(cols(a["x"])) + 4 + np.abs(want["out"]))},
+        MATRICES, ("x",), True, "softmax"),
+    Case("softmax_backward", dy_y(False), ("out",), softmax_backward_bound, MATRICES, ("dy",), True, "softmax"),
+    Case("log_softmax_backward", dy_y(True), ("out",), log_softmax_backward_bound, MATRICES, ("dy",), True, "softmax"),
+]
+NOT_EMPTY = tuple(s for s in MATRICES if 0 not in s)
+
+
+def logits(rng, shape):
+    return {"logits": 3 * rng.standard_normal(shape), "labels": rng.integers(0, shape[1], shape[0]),
+            "grad": unset(shape)}
+
+
+def cross_entropy_bound(eps, a, want):
+    x = a["logits"]
+    off = below_max(x) + depth(cols(x)) + 4
+    p = np.abs(want["grad"]) + (a["labels"][:, None] == np.arange(cols(x))) / len(x)
+    return {"grad": eps * off * p, "return": eps * off.max()}
+
+
+def two(rng, shape):
+    return {"x": 2 * rng.standard_normal(shape), "targets": rng.standard_normal(shape), "grad": unset(shape)}
+
+
+def probabilities(rng, shape):
+    return {**two(rng, shape), "targets": rng.random(shape)}
+
+
+def loss(kernel, make=two, bound=None, **more):
+    return Case(kernel, make, ("grad",), bound or relative(6, "grad", "return"), (*VECTORS[1:], (9, 65)), ("x",),
+                family="losses", **more)
+
+
+LOSSES = [
+    Case("softmax_cross_entropy", logits, ("grad",), cross_entropy_bound, NOT_EMPTY, ("logits",), family="losses"),
+    loss("sigmoid_cross_entropy", probabilities, lambda eps, a, want: {
+        "return": 4 * eps * (np.abs(a["x"]) + 1).mean(), "grad": 8 * eps / a["x"].size}),
+    loss("mean_squared_error"), loss("mean_absolute_error"), loss("huber"),
+    loss("huber", lambda rng, s: {**two(rng, s), "delta": 0.3}, variant="delta"),
+]
+
+
+# flat vectors -------------------------------------------------------------------------------------------------------
+
+def normal(*names, **numbers):
+    return lambda rng, shape: {**{k: rng.standard_normal(shape) for k in names}, **numbers}
+
+
+def column_sum_bound(eps, a, want):
+    return {"out": eps * (len(a["x"]) + 1) * (np.abs(a["x"]).sum(0) + np.abs(a["out"]))}
+
+
+def to_columns(rng, shape):
+    return {"x": rng.standard_normal(shape), "out": rng.standard_normal(shape[1])}
+
+
+VECTOR = [
+    Case("add", normal("a", "b", "out"), ("out",), relative(1), in_place=("a", "b"), family="vector"),
+    Case("accumulate", normal("out", "x"), ("out",), relative(1), family="vector"),
+    Case("divide", normal("x", d=3.7), ("x",), relative(2, "x"), family="vector"),
+    Case("scale", normal("x", a=-0.37), ("x",), relative(2, "x"), family="vector"),
+    Case("weighted_mean", normal("a", "b", "out", wa=0.3, wb=0.7), ("out",), lambda eps, a, want: {
+        "out": 3 * eps * (np.abs(0.3 * a["a"]) + np.abs(0.7 * a["b"]))}, in_place=("a", "b"), family="vector"),
+    Case("squared_norm", normal("x"), (), lambda eps, a, want: {        # added in double whatever the dtype
+        "return": np.finfo(np.float64).eps * (a["x"].size / 32 + 40) * want["return"]}, family="vector"),
+    Case("all_finite", normal("x"), (), lambda eps, a, want: {"return": 0}, family="vector"),
+    Case("column_sum", to_columns, ("out",), column_sum_bound, MATRICES, family="vector"),
+    Case("column_sum", lambda rng, s: {**to_columns(rng, s), "accumulate": True}, ("out",), column_sum_bound, MATRICES,
+         family="vector", variant="accumulate"),
+    Case("gather_rows", lambda rng, s: {"source": rng.standard_normal((50, s[1])), "index": rng.integers(0, 50, s[0]),
+                                        "out": unset(s)},
+         ("out",), relative(0), MATRICES, by_row=True, family="gather"),
+    Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.3, "seed": 7, "step": 2**40, "layer": 3,
+                                    "ids": rng.integers(0, 2**62, s[0])},
+         ("out",), relative(2), MATRICES, ("x",), True, "dropout"),
+    Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
+         ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
+]
+
+
+# norms --------------------------------------------------------------------------------------------------------------
+
+def norm(axis, gamma, beta):
+    """Arguments of layer_norm (axis 1) or batch_norm (axis 0)."""
+    def make(rng, shape):
+        n = shape[1 - axis]
+        return {"x": 2 * rng.standard_normal(shape) + 1, "gamma": rng.standard_normal(shape[1]) if gamma else None,
+                "beta": rng.standard_normal(shape[1]) if beta else None, "out": unset(shape),
+                "mean": unset(n), "rstd": unset(n)}
+    return make
+
+
+def norm_bound(axis):
+    def bound(eps, a, want):
+        x, gamma, beta = (0 if v is None else v for v in (a["x"], a["gamma"], a["beta"]))
+        n = x.shape[axis]
+        steps = (depth(n) if axis else n) + 8
+        size = np.abs(x).mean(axis, keepdims=True)
+        mean, rstd = (np.expand_dims(want[k], axis) for k in ("mean", "rstd"))
+        off = rstd * (steps * size + steps * np.abs(x - mean)) * (1 if a["gamma"] is None else np.abs(gamma))
+        both = {"out": eps * (off + 4 * np.abs(want["out"]) + 4 * np.abs(beta)),
+                "mean": eps * steps * size.squeeze(axis), "rstd": eps * steps * want["rstd"]}
+        return both | {"batch_mean": both["mean"], "batch_var": eps * 4 * steps * want.get("batch_var", 0)}
+    return bound
+
+
+def norm_backward(axis, gamma, grads, accumulate=False):
+    def make(rng, shape):
+        a = norm(axis, gamma, False)(rng, shape)
+        (reference.layer_norm if axis else reference.batch_norm)(**a)
+        del a["beta"]
+        a["dy"] = rng.standard_normal(shape)
+        if grads:
+            a |= {"dgamma": rng.standard_normal(shape[1]), "dbeta": rng.standard_normal(shape[1])}
+        return a | {"accumulate": accumulate}
+    return make
+
+
+def norm_backward_bound(axis):
+    def bound(eps, a, want):
+        x, dy = a["x"], np.abs(a["dy"])
+        steps = (depth(x.shape[axis]) if axis else len(x)) + 8
+        rstd = np.expand_dims(a["rstd"], axis)
+        h = np.abs(x - np.expand_dims(a["mean"], axis)) * rstd
+        g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
+        off = g + g.mean(axis, keepdims=True) + h * (g * h).mean(axis, keepdims=True)
+        old = a if a.get("accumulate") and "dgamma" in a else {"dgamma": 0, "dbeta": 0}
+        return {"out": eps * steps * rstd * off,
+                "dgamma": eps * (len(x) + 4) * ((dy * h).sum(0) + np.abs(old["dgamma"])),
+                "dbeta": eps * (len(x) + 4) * (dy.sum(0) + np.abs(old["dbeta"]))}
+    return bound
+
+
+def inference(rng, shape):
+    n = shape[1]
+    return {"x": rng.standard_normal(shape), "gamma": rng.standard_normal(n), "beta": rng.standard_normal(n),
+            "running_mean": rng.standard_normal(n), "running_var": rng.random(n) + 0.1, "out": unset(shape)}
+
+
+def inference_bound(eps, a, want):
+    h = np.abs(a["x"] - a["running_mean"]) / np.sqrt(a["running_var"] + 1e-5) * np.abs(a["gamma"])
+    return {"out": 8 * eps * (h + np.abs(a["beta"]))}
+
+
+STATISTICS = ("out", "mean", "rstd")
+NORM = [
+    Case("layer_norm", norm(1, True, True), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm"),
+    Case("layer_norm", norm(1, True, False), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm", "gamma"),
+    Case("layer_norm", norm(1, False, True), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm", "beta"),
+    Case("layer_norm", norm(1, False, False), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm", "plain"),
+    Case("layer_norm_backward", norm_backward(1, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(1),
+         MATRICES, ("dy",), family="norm"),
+    Case("layer_norm_backward", norm_backward(1, True, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(1),
+         MATRICES, ("dy",), family="norm", variant="accumulate"),
+    Case("layer_norm_backward", norm_backward(1, False, False), ("out",), norm_backward_bound(1), MATRICES, ("dy",),
+         True, "norm", "plain"),
+    Case("batch_norm",
+         lambda rng, s: norm(0, True, True)(rng, s) | {"batch_mean": unset(s[1]), "batch_var": unset(s[1])},
+         (*STATISTICS, "batch_mean", "batch_var"), norm_bound(0), NOT_EMPTY, ("x",), family="norm"),
+    Case("batch_norm", norm(0, False, False), STATISTICS, norm_bound(0), NOT_EMPTY, ("x",), family="norm",
+         variant="plain"),
+    Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
+    Case("batch_norm_backward", norm_backward(0, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
+         NOT_EMPTY, ("dy",), family="norm"),
+    Case("batch_norm_backward", norm_backward(0, True, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
+         NOT_EMPTY, ("dy",), family="norm", variant="accumulate"),
+    Case("batch_norm_backward", norm_backward(0, False, False), ("out",), norm_backward_bound(0), NOT_EMPTY, ("dy",),
+         family="norm", variant="plain"),
+]
+
+
+# optimizers ---------------------------------------------------------------------------------------------------------
+
+def sgd_bound(eps, a, want):
+    d = np.abs(a["g"]) + a["weight_decay"] * np.abs(a["p"]) + a["momentum"] * np.abs(a["momentum_buffer"])
+    return {"p": eps * (2 * np.abs(a["p"]) + 8 * a["lr"] * d), "momentum_buffer": 4 * eps * d}
+
+
+def adam_state(rng, shape, **numbers):
+    return {"p": rng.standard_normal(shape), "g": rng.standard_normal(shape), "m": rng.standard_normal(shape) / 3,
+            "v": rng.random(shape) + 0.01, "lr": 0.01, "step": 3, **numbers}
+
+
+def adam_bound(eps, a, want):
+    d = np.abs(a["g"]) + a.get("weight_decay", 0.01) * np.abs(a["p"])
+    m = np.abs(a["m"]) + d
+    update = a["lr"] / (1 - 0.9 ** a["step"]) * m / np.sqrt(want["v"] / (1 - 0.999 ** a["step"]))
+    return {"p": eps * (3 * np.abs(a["p"]) + 16 * update), "m": 4 * eps * m, "v": 8 * eps * (want["v"] + 0.001 * d * d)}
+
+
+def rms_state(rng, shape, **numbers):
+    return {"p": rng.standard_normal(shape), "g": rng.standard_normal(shape), "square_avg": rng.random(shape) + 1,
+            "momentum_buffer": rng.standard_normal(shape), "grad_avg": rng.standard_normal(shape) / 8,
+            "lr": 0.01, "alpha": 0.9, "weight_decay": 0.1, **numbers}
+
+
+def rms_bound(eps, a, want):
+    d = np.abs(a["g"]) + 0.1 * np.abs(a["p"])
+    step = d / np.sqrt(want["square_avg"] - want["grad_avg"] ** 2)
+    b = step + a.get("momentum", 0) * np.abs(a["momentum_buffer"])
+    return {"p": eps * (2 * np.abs(a["p"]) + 0.01 * 32 * b), "square_avg": 16 * eps * want["square_avg"],
+            "momentum_buffer": 32 * eps * b, "grad_avg": 4 * eps * (np.abs(a["grad_avg"]) + d)}
+
+
+def sgd(variant, **numbers):
+    numbers = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0} | numbers
+    return Case("sgd", normal("p", "g", "momentum_buffer", **numbers), ("p", "momentum_buffer"), sgd_bound,
+                family="updates", variant=variant)
+
+
+def adam(kernel, variant="", **numbers):
+    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "m", "v"), adam_bound, family="updates",
+                variant=variant)
+
+
+def rms(variant, **numbers):
+    return Case("rmsprop", lambda rng, s: rms_state(rng, s, **numbers),
+                ("p", "square_avg", "momentum_buffer", "grad_avg"), rms_bound, family="updates", variant=variant)
+
+
+UPDATES = [
+    sgd(""), sgd("decay", weight_decay=0.1), sgd("momentum", momentum=0.9, weight_decay=0.1),
+    sgd("nesterov", momentum=0.9, nesterov=True),
+    adam("adam"), adam("adam", "first", step=1, weight_decay=0.1), adam("adamw"), adam("adamw", "late", step=1000),
+    rms(""), rms("momentum", momentum=0.9), rms("centered", centered=True),
+    rms("both", momentum=0.9, centered=True),
+]
+
+
+# matrix product -----------------------------------------------------------------------------------------------------
+
+def product(trans_a, trans_b, accumulate=False, bias=False, **more):
+    def make(rng, mkn):
+        m, k, n = mkn
+        return {"a": rng.standard_normal((k, m) if trans_a else (m, k)),
+                "b": rng.standard_normal((n, k) if trans_b else (k, n)), "out": rng.standard_normal((m, n)),
+                "trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate,
+                "bias": rng.standard_normal(n) if bias else None, **more}
+    return make
+
+
+def product_bound(eps, a, want):
+    left, right = (np.abs(a[k].T if a[f"trans_{k}"] else a[k]) for k in "ab")
+    size = left @ right + (0 if a["bias"] is None else np.abs(a["bias"])) + (np.abs(a["out"]) if a["accumulate"] else 0)
+    slope = 1.2 if a.get("activation") else 1       # GELU and SiLU rise a little faster than x
+    after = 8 * np.abs(want["out"]) + (4 * size if slope > 1 else 0)
+    return {"out": eps * ((left.shape[1] / 2 + 2) * slope * size + after)}
+
+
+MATMUL = [
+    Case("matmul", product(ta, tb, **more), ("out",), product_bound, PRODUCTS, family="matmul",
+         variant=f"{'NT'[ta]}{'NT'[tb]}-{name}")
+    for ta in (False, True) for tb in (False, True)
+    for name, more in {"": {}, "accumulate": {"accumulate": True}, "relu": {"bias": True, "activation": "relu"},
+                       "all": {"accumulate": True, "bias": True, "activation": "silu"}}.items()
+] + [
+    Case("matmul", product(False, False, bias=True, activation=name), ("out",), product_bound, PRODUCTS,
+         family="matmul", variant=name)
+    for name in ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh")
+]
+
+CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + NORM + UPDATES + MATMUL
+EXPORTED = set(kernels.__all__) - {"isa", "isa_available", "isa_built"}

@@ -1,0 +1,224 @@
+"""Every layer: gradients by finite differences, outputs against NumPy, shapes, names. One row a layer."""
+import numpy as np
+import pytest
+
+import tinydl.nn
+from tinydl import Model, losses, nn, testing
+
+
+class Square(nn.PythonLayer):
+    def forward(self, x):
+        return x * x, x
+
+    def backward(self, dy, saved):
+        return 2 * saved * dy
+
+
+class Scale(nn.PythonLayer):
+    def __init__(self, n):
+        self.n = n
+        self.add_parameter("scale", (n,), "ones")
+
+    def config(self):
+        return {"n": self.n}
+
+    def forward(self, x):
+        return x * self.parameter("scale"), x
+
+    def backward(self, dy, saved):
+        return dy * self.parameter("scale"), {"scale": (dy * saved).sum(0)}
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def gelu(x):
+    from math import erf, sqrt
+    return x * 0.5 * (1 + np.vectorize(erf)(x / sqrt(2)))
+
+
+def gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def normalised(x, axis):
+    return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-5)
+
+
+# layer, shape of x, what it computes in inference (None: checked elsewhere)
+ROWS = {
+    "Linear": (nn.Linear(5, 3), (4, 5), None),
+    "Linear without bias": (nn.Linear(5, 3, bias=False), (4, 5), None),
+    "Linear on rows": (nn.Linear(5, 3), (4, 2, 5), None),
+    "ReLU": (nn.ReLU(), (4, 5), lambda x: np.maximum(x, 0)),
+    "LeakyReLU": (nn.LeakyReLU(0.2), (4, 5), lambda x: np.where(x > 0, x, 0.2 * x)),
+    "ELU": (nn.ELU(1.3), (4, 5), lambda x: np.where(x > 0, x, 1.3 * np.expm1(x))),
+    "Sigmoid": (nn.Sigmoid(), (4, 5), lambda x: 1 / (1 + np.exp(-x))),
+    "Tanh": (nn.Tanh(), (4, 5), np.tanh),
+    "GELU": (nn.GELU(), (4, 5), gelu),
+    "GELU tanh": (nn.GELU("tanh"), (4, 5), gelu_tanh),
+    "SiLU": (nn.SiLU(), (4, 5), lambda x: x / (1 + np.exp(-x))),
+    "Softmax": (nn.Softmax(), (4, 5), softmax),
+    "LogSoftmax": (nn.LogSoftmax(), (4, 5), lambda x: np.log(softmax(x))),
+    "Dropout": (nn.Dropout(0.4), (4, 5), lambda x: x),
+    "Flatten": (nn.Flatten(), (4, 2, 3), lambda x: x.reshape(len(x), -1)),
+    "LayerNorm": (nn.LayerNorm(5), (4, 5), lambda x: normalised(x, 1)),
+    "BatchNorm1d": (nn.BatchNorm1d(5), (6, 5), lambda x: x / np.sqrt(1 + 1e-5)),
+    "Sequential": (nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3), nn.ReLU()), (4, 5), None),
+    "Sequential normed": (nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.GELU(), nn.Dropout(0.3), nn.LayerNorm(4),
+                                        nn.Linear(4, 2), nn.Softmax()), (6, 5), None),
+    "Residual": (nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.SiLU())), (4, 5), None),
+    "Residual twice": (nn.Sequential(nn.Residual(nn.ReLU()), nn.Residual(nn.Linear(5, 5)), nn.Tanh()), (4, 5), None),
+    "PythonLayer": (nn.Sequential(nn.Linear(5, 4), Square(), nn.Linear(4, 2)), (4, 5), None),
+    "PythonLayer with a parameter": (nn.Sequential(Scale(5), nn.Linear(5, 2)), (4, 5), None),
+}
+
+
+def away_from_kinks(shape, seed=0):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    return x + 0.1 * np.sign(x)
+
+
+def test_every_layer_has_a_row():
+    layers = {n for n in tinydl.nn.__all__ if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Layer)}
+    assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | {"PythonLayer"}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_gradients(row):
+    layer, shape, _ = ROWS[row]
+    assert testing.check_gradients(layer, away_from_kinks(shape)) < 1e-6
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if ROWS[r][2]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values(row, dtype):
+    layer, shape, f = ROWS[row]
+    import copy
+    x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    y = Model(copy.deepcopy(layer), dtype, seed=0).predict(x)
+    # a few roundings of values of a few units
+    np.testing.assert_allclose(y, f(x.astype(np.float64)), rtol=0, atol=16 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_linear_value(dtype):
+    m = Model(nn.Linear(7, 3), dtype, seed=3)
+    x = np.random.default_rng(0).standard_normal((5, 7)).astype(dtype)
+    s = m.state_dict()
+    np.testing.assert_allclose(m.forward(x), x @ s["weight"] + s["bias"], rtol=0, atol=16 * np.finfo(dtype).eps)
+
+
+def test_wrong_backward_is_found():
+    class Wrong(Square):
+        def backward(self, dy, saved):
+            return saved * dy
+
+    with pytest.raises(AssertionError, match=r"gradient by x\["):
+        testing.check_gradients(Wrong(), away_from_kinks((2, 3)))
+
+
+def test_layer_used_twice_adds_its_gradients():
+    shared = nn.Linear(4, 4)
+    net = nn.Sequential(shared, nn.Tanh(), shared)
+    assert testing.check_gradients(net, away_from_kinks((3, 4))) < 1e-6
+    assert Model(net, seed=0).num_parameters == 20
+
+
+def test_dropout_mask_comes_from_seed_step_and_sample():
+    from tinydl._kernels import engine
+    m = Model(nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 64, bias=False)), seed=0)
+    m.load_state_dict({"1.weight": np.eye(64)})
+    plan = m.plan((64,), 8, loss=losses.MeanSquaredError())
+    x, t = np.ones((8, 64), np.float32), np.zeros((8, 64), np.float32)
+
+    def gradient(index, **keys):
+        vector = m.params * 0
+        engine.Replica(plan.program, m.params, m.statistics).run(engine.Source(x), engine.Source(t),
+                                                               np.array(index), len(index), vector, **keys)
+        return vector
+    same = gradient([3], seed=1, step=2)
+    assert np.array_equal(same, gradient([3], seed=1, step=2))
+    assert not np.array_equal(same, gradient([3], seed=1, step=3))
+    assert not np.array_equal(same, gradient([3], seed=2, step=2))
+    assert not np.array_equal(same, gradient([4], seed=1, step=2))
+    # the mask of a sample does not depend on what is beside it: diag(dW) of {3} is that of {3, 5} less that of {5}
+    both = np.diag(gradient([3, 5], seed=1, step=2).reshape(64, 64)) * 2
+    alone = np.diag(same.reshape(64, 64)) + np.diag(gradient([5], seed=1, step=2).reshape(64, 64))
+    np.testing.assert_allclose(both, alone, atol=1e-6)
+    kept = np.count_nonzero(np.diag(same.reshape(64, 64)))
+    assert 16 < kept < 48
+
+
+def test_batch_norm_runs_and_infers():
+    from tinydl import Trainer, data, optim
+    x = np.random.default_rng(0).standard_normal((32, 3)).astype(np.float32) * 2 + 5
+    m = Model(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1)), seed=0)
+    with Trainer(50, seed=0) as t:
+        t.init(data.ArrayDataset(x, x[:, :1], 32), m, losses.MeanSquaredError(), optim.SGD(lr=0.0))
+        t.train()
+    s = m.state_dict()
+    np.testing.assert_allclose(s["0.running_mean"], x.mean(0) * (1 - 0.9**50), rtol=1e-4)
+    np.testing.assert_allclose(s["0.running_var"], x.var(0, ddof=1) * (1 - 0.9**50) + 0.9**50, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: nn.Linear(0, 3), "Linear(0, 3)"), (lambda: nn.Dropout(1.0), "p=1.0"), (lambda: nn.GELU("x"), "'x'"),
+    (lambda: nn.LeakyReLU(-1), "-1"), (lambda: nn.ELU(0), "alpha=0"), (lambda: nn.LayerNorm(0), "0"),
+    (lambda: nn.BatchNorm1d(0), "BatchNorm1d(0"), (lambda: nn.Linear(2, 2, init="x"), "kaiming_uniform"),
+    (lambda: Model(nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 3))).plan(), "(3,)"),
+    (lambda: Model(nn.Residual(nn.Linear(4, 3))).plan(), "(3,)"),
+])
+def test_door(make, message):
+    with pytest.raises(ValueError) as e:
+        make()
+    assert message in str(e.value)
+
+
+def test_python_layer_of_wrong_shape_says_so():
+    class Bad(nn.PythonLayer):
+        def forward(self, x):
+            return x[:, :1], None
+
+    with pytest.raises(ValueError, match="output_shape"):
+        Model(Bad(), seed=0).predict(np.ones((2, 3)))
+
+
+LOSSES = {
+    "SoftmaxCrossEntropy": (losses.SoftmaxCrossEntropy(), "labels", lambda x, t: -np.mean(np.log(softmax(x))[np.arange(len(t)), t])),
+    "SigmoidCrossEntropy": (losses.SigmoidCrossEntropy(), "unit", lambda x, t: np.mean(np.logaddexp(0, x) - x * t)),
+    "MeanSquaredError": (losses.MeanSquaredError(), "any", lambda x, t: np.mean((x - t) ** 2)),
+    "MeanAbsoluteError": (losses.MeanAbsoluteError(), "any", lambda x, t: np.mean(np.abs(x - t))),
+    "Huber": (losses.Huber(0.7), "any", lambda x, t: np.mean(np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)))),
+}
+
+
+def targets(kind, shape):
+    rng = np.random.default_rng(5)
+    if kind == "labels":
+        return rng.integers(0, shape[1], shape[0])
+    return rng.random(shape) if kind == "unit" else rng.standard_normal(shape)
+
+
+def test_every_loss_has_a_row():
+    assert set(LOSSES) == set(losses.__all__) - {"Loss", "PythonLoss"}
+
+
+@pytest.mark.parametrize("row", LOSSES)
+def test_loss(row):
+    loss, kind, f = LOSSES[row]
+    x = np.random.default_rng(6).standard_normal((5, 4))
+    t = targets(kind, x.shape)
+    assert loss(x, t) == pytest.approx(f(x, t), rel=1e-13)
+    assert testing.check_gradients(nn.Linear(3, 4), away_from_kinks((5, 3)), loss=loss, targets=t) < 1e-6
+
+
+def test_python_loss():
+    class Quartic(losses.PythonLoss):
+        def forward(self, outputs, targets):
+            d = outputs - targets
+            return float(np.mean(d**4)), 4 * d**3 / d.size
+
+    assert testing.check_gradients(nn.Linear(3, 2), away_from_kinks((5, 3)), loss=Quartic(), targets=np.ones((5, 2))) < 1e-6

@@ -1,0 +1,198 @@
+"""Model: names, state, files, prediction."""
+import copy
+import json
+import pickle
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from tinydl import Model, nn
+
+from .conftest import mlp
+
+
+def test_names_are_paths_and_cannot_collide():
+    m = Model(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Residual(nn.Linear(2, 2))), seed=0)
+    assert list(m.state_dict()) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias", "1.1.weight", "1.1.bias",
+                                    "2.layer.weight", "2.layer.bias", "1.1.running_mean", "1.1.running_var"]
+
+
+def test_parameters_are_views_of_one_arena():
+    m = mlp(3, 4, 2)
+    assert m.num_parameters == m.params.size == 3 * 4 + 4 + 4 * 2 + 2
+    m.params[...] = 7
+    assert all((v == 7).all() for v in m.state_dict().values())
+    assert m.layer[0].weight.data.base is not None
+
+
+def test_seed_decides_the_values_in_both_dtypes():
+    a, b = mlp(5, 6, 2, seed=1), mlp(5, 6, 2, seed=1, dtype="float64")
+    assert np.array_equal(a.params, b.params.astype(np.float32))
+    assert not np.array_equal(a.params, mlp(5, 6, 2, seed=2).params)
+    w = mlp(64, 8, seed=0).state_dict()["0.weight"]
+    assert abs(w).max() <= 1 / 8 and abs(w).max() > 0.9 / 8
+
+
+@pytest.mark.parametrize("init, std", [("kaiming_uniform", (2 / 200) ** 0.5), ("kaiming_normal", (2 / 200) ** 0.5),
+                                       ("xavier_uniform", (2 / 300) ** 0.5), ("xavier_normal", (2 / 300) ** 0.5)])
+def test_initialisers(init, std):
+    m = Model(nn.Linear(200, 100, init=init), seed=0)
+    s = m.state_dict()
+    # the deviation of 20,000 draws is within 5 standard errors of what it should be
+    assert s["weight"].std() == pytest.approx(std, rel=5 / np.sqrt(2 * 20_000))
+    assert not s["bias"].any()
+    assert not Model(nn.Linear(3, 3, init="zeros")).params.any()
+
+
+def test_predict_does_not_depend_on_the_batch():
+    m = mlp(33, 65, 7, 3)
+    x = np.random.default_rng(0).standard_normal((301, 33)).astype(np.float32)
+    want = m.predict(x).tobytes()
+    assert np.concatenate([m.predict(x[i:i + 1]) for i in range(301)]).tobytes() == want
+    for batch_size in (1, 2, 7, 64, 300, 10_000):
+        assert m.predict(x, batch_size).tobytes() == want
+
+
+def test_predict_input_kinds():
+    m = mlp(4, 3)
+    x = np.random.default_rng(0).integers(0, 5, (6, 4))
+    want = m.predict(x.astype(np.float32))
+    for other in (x, x.astype(np.uint8), x.astype(np.float64), x.tolist(), np.asfortranarray(x), x.astype(np.float16)):
+        assert np.array_equal(m.predict(other), want)
+    frozen = x.astype(np.float32)
+    frozen.flags.writeable = False
+    assert np.array_equal(m.predict(frozen), want)
+    assert m.predict(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("x, message", [(np.zeros((2, 5)), "(5,)"), (np.array(["a"]), "numbers"), (np.float32(1), "axis"), (np.zeros(4), "(rows, 4)")])
+def test_predict_door(x, message):
+    with pytest.raises(ValueError) as e:
+        mlp(4, 3).predict(x)
+    assert message in str(e.value)
+
+
+def test_predict_from_several_threads():
+    m = mlp(20, 30, 5)
+    x = np.random.default_rng(0).standard_normal((500, 20)).astype(np.float32)
+    want = m.predict(x)
+    start, bad = threading.Barrier(4), []
+
+    def work():
+        start.wait()
+        for size in (1, 64, 500) * 5:
+            if not np.array_equal(m.predict(x, size), want):
+                bad.append(size)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not bad
+
+
+def test_load_state_dict_is_strict_and_all_or_nothing():
+    m = mlp(3, 4, 2)
+    before = m.params.copy()
+    state = m.state_dict()
+    state["x"] = state.pop("0.bias")
+    state["2.weight"] = np.zeros((1, 1))
+    with pytest.raises(ValueError) as e:
+        m.load_state_dict(state)
+    for word in ("missing: 0.bias", "unexpected: x", "misshapen: 2.weight (1, 1) for (4, 2)"):
+        assert word in str(e.value)
+    assert np.array_equal(m.params, before)
+    m.load_state_dict({"0.bias": np.ones(4), "y": 0}, strict=False)
+    assert (m.state_dict()["0.bias"] == 1).all()
+
+
+def test_save_and_load(tmp_path):
+    shared = nn.Linear(4, 4)
+    m = Model(nn.Sequential(shared, nn.ELU(0.5), shared, nn.BatchNorm1d(4), nn.Residual(nn.LayerNorm(4)), nn.Dropout(0.2),
+                            nn.Linear(4, 2, bias=False)), "float64", seed=0, name="mine")
+    m.metadata["classes"] = ["a", "b"]
+    m.save(tmp_path / "m.tinydl")
+    k = Model.load(tmp_path / "m.tinydl")
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    assert k.predict(x).tobytes() == m.predict(x).tobytes()
+    assert (k.name, k.dtype, k.metadata, k.num_parameters) == ("mine", m.dtype, m.metadata, m.num_parameters)
+    assert repr(k) == repr(m)
+    with zipfile.ZipFile(tmp_path / "m.tinydl") as z:
+        assert json.loads(z.read("architecture.json"))["format"] == "tinydl-model"
+
+
+class Twice(nn.PythonLayer):
+    def forward(self, x):
+        return 2 * x, None
+
+    def backward(self, dy, saved):
+        return 2 * dy
+
+
+def test_custom_layers_are_named_not_imported(tmp_path):
+    Model(nn.Sequential(Twice(), nn.Linear(2, 1)), seed=0).save(tmp_path / "m")
+    with pytest.raises(ValueError, match="custom_layers"):
+        Model.load(tmp_path / "m")
+    assert Model.load(tmp_path / "m", {"Twice": Twice}).predict([[1, 2]]).shape == (1, 1)
+
+
+def test_broken_files(tmp_path):
+    path = tmp_path / "m"
+    mlp(30, 40, 2).save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"hello", whole[:len(whole) // 2], whole[:-10]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="not a model file of tinydl"):
+            Model.load(path)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 0xFF
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="truncated"):
+        Model.load(path)
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="not a model file of tinydl"):
+        Model.load(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError):
+        Model.load(tmp_path / "nowhere")
+
+
+def test_save_is_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    mlp(3, 2).save(path)
+    before = path.read_bytes()
+    m = mlp(3, 2, seed=1)
+    m.metadata["bad"] = object()        # not JSON: fails in the middle
+    with pytest.raises(TypeError):
+        m.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_copies_are_independent():
+    m = mlp(3, 4, 2)
+    for k in (copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert np.array_equal(k.params, m.params)
+        k.params[...] = 0
+        assert not k.state_dict()["0.weight"].any() and m.params.any()
+
+
+def test_a_layer_belongs_to_one_model():
+    layer = nn.Linear(2, 2)
+    m = Model(layer, seed=0)
+    with pytest.raises(ValueError, match="another Model"):
+        Model(layer)
+    del m
+    Model(layer)
+
+
+def test_summary():
+    text = mlp(784, 128, 10).summary()
+    assert "100,480" in text and "(128,)" in text and "101,770 parameters" in text and "101,632 multiply-adds" in text
+
+
+def test_describe_names_fusions():
+    from tinydl.losses import SoftmaxCrossEntropy
+    text = mlp(784, 512, 256, 10).plan(max_rows=128, loss=SoftmaxCrossEntropy()).describe()
+    assert text.count("matmul + relu") == 2 and text.count("matmul * relu'") == 2 and "4 fused away" in text

@@ -1,0 +1,336 @@
+"""Trainer: configuration, state, life, and what a person sees."""
+import copy
+import json
+import logging
+import pickle
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
+
+from .conftest import classification, mlp
+
+
+def trainer(n=64, batch_size=8, epochs=2, **options):
+    t = Trainer(epochs, seed=0, **options)
+    x, y = classification(n)
+    t.init(data.ArrayDataset(x, y, batch_size), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+    return t
+
+
+def test_state_follows_configuration():
+    t = trainer()
+    assert not t.is_parallel_training_enabled() and t.get_parallel_thread_count() == 1
+    t.configure_parallel_training(True, 3)
+    assert t.is_parallel_training_enabled() and t.get_parallel_thread_count() == 3
+    assert sum(th.name.startswith("tinydl-worker") for th in threading.enumerate()) == 3
+    t.configure_parallel_training(True)
+    assert t.get_parallel_thread_count() == parallel.recommended_thread_count(8, 64)
+    t.configure_parallel_training(False)
+    assert not t.is_parallel_training_enabled() and t.get_parallel_thread_count() == 1
+    t.configure_parallel_training(True, 2)
+    assert t.shutdown() is True and t.shutdown() is True
+    assert not t.is_parallel_training_enabled()
+    assert len(t.train()) == 2          # after shutdown: a new pool
+    assert t.is_parallel_training_enabled()
+    assert t.shutdown(timeout=5)
+
+
+def test_training_goes_on_from_there():
+    whole = trainer(epochs=4)
+    whole.train()
+    parts = trainer(epochs=2)
+    parts.train()
+    history = parts.train()
+    assert history["epoch"] == [1, 2, 3, 4] and parts.optimizer.t == 32
+    assert whole.model.params.tobytes() == parts.model.params.tobytes()
+
+
+def test_learns():
+    t = trainer(600, epochs=30, evaluator=AccuracyEvaluator())
+    h = t.train()
+    assert h["loss"][-1] < 0.6 * h["loss"][0]
+    assert t.evaluate()["accuracy"] > 0.85
+
+
+def test_validation_each_epoch_and_best():
+    x, y = classification(300)
+    t = Trainer(5, evaluator=AccuracyEvaluator(), seed=0)
+    t.init(data.ArrayDataset(x, y, 16).split(0.6, 0.2, 0.2, seed=1), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+    h = t.train()
+    assert all(r.validation_loss is not None and r.accuracy is not None for r in h)
+    assert t.monitor.best_accuracy == max(h["accuracy"])
+    assert t.monitor.best_validation_loss == min(h["validation_loss"])
+    assert set(t.evaluate()) == {"loss", "accuracy"}
+
+
+def test_regression_evaluator_over_batches():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    y = x @ np.array([[1.0], [2], [3]], np.float32) + 10
+    m = Model(nn.Linear(3, 1), seed=0)
+    d = m.predict(x) - y
+    figures = RegressionEvaluator().evaluate(m, data.ArrayDataset(x, y, 7))
+    assert figures["mse"] == pytest.approx(np.mean(d**2), rel=1e-6)
+    assert figures["mae"] == pytest.approx(np.mean(abs(d)), rel=1e-6)
+    assert figures["r2"] == pytest.approx(1 - np.sum(d**2) / np.sum((y - y.mean()) ** 2), rel=1e-6)
+
+
+def test_argmax_of_all_negative_rows():
+    e = AccuracyEvaluator()
+    e.update(np.array([[-3.0, -1, -2], [-1, -2, -3]]), np.array([1, 2]))
+    assert e.result() == {"accuracy": 0.5}
+
+
+def test_monitor_prints_logs_and_plots(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    t = trainer(monitor=Monitor(log))
+    t.train()
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2 and out[0].startswith("epoch 1  loss ") and "samples/s" in out[0]
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+    assert t.monitor.plot(tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_training(tmp_path, caplog):
+    t = trainer(monitor=Monitor(tmp_path / "no" / "log", quiet=True))
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert len(t.train()) == 2
+    assert sum("cannot write" in r.message for r in caplog.records) == 1
+
+
+def test_second_train_at_once_gets_an_error():
+    inside, go = threading.Event(), threading.Event()
+
+    class Wait(Monitor):
+        def start_epoch(self, epoch):
+            inside.set()
+            assert go.wait(10)
+    t = trainer(monitor=Wait(quiet=True), epochs=1)
+    first = threading.Thread(target=t.train)
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(RuntimeError, match="while this trainer is training"):
+        t.train()
+    with pytest.raises(RuntimeError, match="init while"):
+        t.init(t.data, t.model, t.loss, t.optimizer)
+    go.set()
+    first.join(10)
+    assert len(t.history) == 1
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+def test_reconfigured_in_mid_epoch_without_losing_a_batch(kind):
+    """Every epoch another number of threads, asked for from another thread; with k fixed the bits stay."""
+    x, y = classification(203)
+
+    def train(counts):
+        wanted = iter(counts)
+
+        class Change(Monitor):
+            def progress(self, epoch, samples, loss):
+                count = next(wanted, None)
+                if count is not None:
+                    worker = threading.Thread(target=t.configure_parallel_training, args=(count > 0, count))
+                    worker.start()
+                    worker.join()
+        t = Trainer(3, Change(quiet=True), enable_parallel=True, thread_count=2, batches_per_update=3, seed=0)
+        with t:
+            t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+            t.train()
+            assert t.history["samples"] == [203] * 3
+            assert t.parallel_stats().dispatched == 3 * 51
+        return t.model.params.tobytes()
+    assert train([]) == train([3, 1, 5])
+
+
+def test_shutdown_while_training_ends_after_the_update_and_can_go_on():
+    class Stop(Monitor):
+        def progress(self, epoch, samples, loss):
+            if epoch == 2:
+                t.shutdown()
+    x, y = classification(2000)
+    kind = type("Batched", (data.ArrayDataset,), {})
+
+    def make(monitor):
+        t = Trainer(3, monitor, enable_parallel=True, thread_count=2, batches_per_update=2, seed=0)
+        t.init(kind(x, y, 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        return t
+    t = make(Stop(quiet=True))
+    h = t.train()
+    assert len(h) == 1 and h.interrupted and t.optimizer.t == 125 + 1
+    t.monitor.progress = lambda *a: None
+    t.max_epochs = 2
+    t.train()
+    t.shutdown()
+    with make(None) as whole:
+        whole.train()
+    assert t.history["samples"] == [2000] * 3
+    assert whole.model.params.tobytes() == t.model.params.tobytes()
+
+
+class RaisesInterrupt(nn.PythonLayer):
+    """Ctrl-C in the middle of a forward pass: at the sample whose first feature is -1."""
+
+    def forward(self, x):
+        if (x[:, 0] == -1).any() and not RaisesInterrupt.done:
+            RaisesInterrupt.done = True
+            signal.raise_signal(signal.SIGINT)
+            for _ in range(10_000):     # let the interpreter notice
+                pass
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("native", [True, False])
+def test_ctrl_c_leaves_the_last_finished_update_and_training_can_go_on(threads, native):
+    x, y = classification(64)
+    x[:, 0] = 0
+    x[21, 0] = -1
+    kind = data.ArrayDataset if native else type("Batched", (data.ArrayDataset,), {})
+
+    def make():
+        t = Trainer(2, enable_parallel=threads > 0, thread_count=threads, batches_per_update=2, seed=0)
+        t.init(kind(x, y, 4), Model(nn.Sequential(RaisesInterrupt(), nn.Linear(6, 3)), seed=0),
+               losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        return t
+    RaisesInterrupt.done = True
+    with make() as whole:
+        whole.train()
+    RaisesInterrupt.done = False
+    with make() as t:
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=True)
+        assert t.optimizer.t == t.parallel_stats().updates < 16 if threads else 32
+        t.train()
+        t.max_epochs = 1
+        while t.epoch < 2:
+            t.train()
+    assert t.history["samples"][:2] == [64, 64]
+    if t.epoch == 2:
+        assert whole.model.params.tobytes() == t.model.params.tobytes()
+
+
+def test_many_rounds_leak_no_threads():
+    before = threading.active_count()
+    for _ in range(50):
+        t = trainer(16, epochs=1, enable_parallel=True, thread_count=2)
+        t.train()
+        t.init(t.data, t.model, t.loss, t.optimizer)
+        t.shutdown()
+    assert threading.active_count() == before
+
+
+def test_copy_and_pickle_drop_the_pool():
+    t = trainer(enable_parallel=True, thread_count=2)
+    t.train()
+    for k in (copy.deepcopy(t), pickle.loads(pickle.dumps(t))):
+        assert k.model.params.tobytes() == t.model.params.tobytes() and k.epoch == 2
+        k.train()
+        assert k.history["epoch"] == [1, 2, 3, 4]
+        k.shutdown()
+    t.train()
+    assert k.model.params.tobytes() == t.model.params.tobytes()
+    t.shutdown()
+
+
+@pytest.mark.parametrize("make, error, message", [
+    (lambda: Trainer(-1), ValueError, "max_epochs=-1"), (lambda: Trainer(1, thread_count=-1), ValueError, "thread_count=-1"),
+    (lambda: Trainer(1, thread_count=10**6), ValueError, "1000000"), (lambda: Trainer(1, thread_count=1.5), TypeError, "1.5"),
+    (lambda: Trainer(1, batches_per_update=0), ValueError, "batches_per_update=0"), (lambda: Trainer(1).train(), RuntimeError, "init"),
+    (lambda: Trainer(1, shutdown_timeout=-1), ValueError, "-1"), (lambda: Trainer(1).evaluate(), RuntimeError, "init"),
+    (lambda: Trainer(1).init(1, 2, 3, 4), TypeError, "dataset must be a Dataset"),
+])
+def test_door(make, error, message):
+    with pytest.raises(error) as e:
+        make()
+    assert message in str(e.value)
+
+
+def test_init_that_fails_changes_nothing():
+    t = trainer()
+    old = t.data, t.model
+    with pytest.raises(ValueError, match="last axis must be 5"):
+        t.init(t.data, mlp(5, 3), t.loss, t.optimizer)
+    with pytest.raises(ValueError, match="2 outputs"):
+        t.init(t.data, mlp(6, 2), t.loss, t.optimizer)
+    assert (t.data, t.model) == old
+    t.train()
+
+
+def test_recommended_thread_count(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel.threads, "usable_cpus", lambda: 8)
+    r = parallel.recommended_thread_count
+    assert [r(100), r(3), r(0), r(), r(100, 500), r(100, 5000), r(4, 5000), r(1000, 50_000)] == [6, 3, 1, 6, 1, 8, 4, 6]
+
+
+def test_usable_cpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel.threads, "affinity_cpus", lambda: 8)
+    monkeypatch.delenv("TINYDL_NUM_THREADS", raising=False)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    group = tmp_path / "proc/self/cgroup"
+    assert parallel.usable_cpus(tmp_path) == 8
+    group.write_text("0::/a/b\n")
+    inner = tmp_path / "sys/fs/cgroup/a/b"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert parallel.container_cpu_quota(tmp_path) is None
+    (inner.parent / "cpu.max").write_text("350000 100000\n")
+    assert parallel.container_cpu_quota(tmp_path) == 3.5 and parallel.usable_cpus(tmp_path) == 3
+    group.write_text("4:cpu,cpuacct:/x\n")
+    old = tmp_path / "sys/fs/cgroup/cpu,cpuacct/x"
+    old.mkdir(parents=True)
+    (old / "cpu.cfs_quota_us").write_text("50000")
+    (old / "cpu.cfs_period_us").write_text("100000")
+    assert parallel.container_cpu_quota(tmp_path) == 0.5 and parallel.usable_cpus(tmp_path) == 1
+    (old / "cpu.cfs_quota_us").write_text("-1")
+    monkeypatch.setenv("TINYDL_NUM_THREADS", "2")
+    assert parallel.usable_cpus(tmp_path) == 2
+    monkeypatch.setenv("TINYDL_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="many"):
+        parallel.usable_cpus(tmp_path)
+
+
+def test_stats_text():
+    t = trainer(enable_parallel=True, thread_count=2)
+    t.train()
+    t.shutdown()
+    text = parallel.format_parallel_stats(t.parallel_stats())
+    assert "16 dispatched = 16 done + 0 failed" in text and "parallel, 2 threads" in text
+
+
+def test_pool_shutdown_is_bounded_with_a_stuck_task():
+    import time
+    release = threading.Event()
+    pool = parallel.WorkerPool(2)
+    entered = threading.Event()
+
+    def stuck(worker):
+        entered.set()
+        release.wait(60)
+    task = pool.submit(stuck)
+    assert entered.wait(10)
+    start = time.monotonic()
+    assert pool.shutdown(0.2) is False
+    assert time.monotonic() - start < 2
+    with pytest.raises(RuntimeError, match="shut down"):
+        pool.submit(stuck)
+    release.set()
+    assert task.wait(10) and pool.shutdown(10) is True
+
+
+def test_pool_survives_every_exception():
+    pool = parallel.WorkerPool(1)
+    for error in (ValueError, SystemExit, KeyboardInterrupt):
+        def bad(worker, error=error):
+            raise error("x")
+        task = pool.submit(bad)
+        assert task.wait(10) and isinstance(task.exception, error)
+    assert pool.alive
+    assert pool.shutdown(10)

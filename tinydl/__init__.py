@@ -1,0 +1,24 @@
+"""tinydl: train small and medium neural networks on CPUs, in one process, with threads that really run in parallel.
+
+    from tinydl import Model, Trainer, datasets, losses, nn, optim
+
+    data = datasets.digits(batch_size=32).split(0.8, 0.0, 0.2, seed=0)
+    model = Model(nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)), seed=0)
+    with Trainer(20, enable_parallel=True, seed=0) as trainer:
+        trainer.init(data, model, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-3))
+        trainer.train()
+        print(trainer.evaluate())
+
+Floors (a module imports only from lower ones): _kernels; nn, losses, data, datasets; optim, plan, model, metrics,
+monitor; parallel; trainer; testing, cli.
+"""
+from tinydl import data, datasets, losses, nn, optim, parallel
+from tinydl._version import __version__
+from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
+from tinydl.model import Model
+from tinydl.monitor import History, Monitor
+from tinydl.parallel import TrainingError
+from tinydl.trainer import Trainer
+
+__all__ = ["AccuracyEvaluator", "Evaluator", "History", "Model", "Monitor", "RegressionEvaluator", "Trainer",
+           "TrainingError", "__version__", "data", "datasets", "losses", "nn", "optim", "parallel"]

@@ -1,0 +1,67 @@
+"""Native kernels: arrays in and out, the GIL released, no threads of their own.
+
+    ops.pyx         the doors: check the arrays, run the C body
+    reference.py    the same names and signatures in plain NumPy, the tests' oracle
+    csrc/           C bodies, one object for each instruction set, each body once for float32 and once for float64
+    _dispatch.pyx   picks the instruction set at import (TINYDL_ISA overrides)
+
+A call looks like `relu(x, out)`: the caller owns every array, the output comes back. No kernel allocates (the
+matrix product has scratch memory for the time of the call), so several threads may be inside at once, as long
+as no thread writes what another one reads.
+"""
+from tinydl._kernels._dispatch import isa, isa_available, isa_built
+from tinydl._kernels.ops import (
+    accumulate,
+    adam,
+    adamw,
+    add,
+    all_finite,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    column_sum,
+    divide,
+    dropout,
+    elu,
+    elu_backward,
+    gather_rows,
+    gelu,
+    gelu_backward,
+    huber,
+    layer_norm,
+    layer_norm_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    matmul,
+    mean_absolute_error,
+    mean_squared_error,
+    relu,
+    relu_backward,
+    rmsprop,
+    scale,
+    sgd,
+    sigmoid,
+    sigmoid_backward,
+    sigmoid_cross_entropy,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    softmax_cross_entropy,
+    squared_norm,
+    tanh,
+    tanh_backward,
+    weighted_mean,
+)
+
+__all__ = [
+    "accumulate", "adam", "adamw", "add", "all_finite", "batch_norm", "batch_norm_backward", "batch_norm_inference",
+    "column_sum", "divide", "dropout", "elu", "elu_backward", "gather_rows", "gelu", "gelu_backward", "huber", "isa",
+    "isa_available", "isa_built", "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward",
+    "log_softmax", "log_softmax_backward", "matmul", "mean_absolute_error", "mean_squared_error", "relu",
+    "relu_backward", "rmsprop", "scale", "sgd", "sigmoid", "sigmoid_backward", "sigmoid_cross_entropy", "silu",
+    "silu_backward", "softmax", "softmax_backward", "softmax_cross_entropy", "squared_norm", "tanh", "tanh_backward",
+    "weighted_mean",
+]

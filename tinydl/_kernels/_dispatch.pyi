@@ -1,0 +1,3 @@
+isa: str
+isa_available: tuple[str, ...]
+isa_built: tuple[str, ...]

@@ -1,0 +1,96 @@
+/* activations.h: y := act(x) and dx := dy act'(saved), element by element; kinds in td.h. */
+
+/* each loop: a = alpha, v = x[i] */
+#define FORWARD(name, E) \
+    static void NAME(name)(T a, const T *x, T *y, i64 n) { \
+        (void)a; \
+        TD_EACH(i, n) { const T v = x[i]; y[i] = (E); } \
+    }
+/* a = alpha, d = dy[i], v = saved[i]: the output y up to tanh, the input x from GELU on */
+#define BACKWARD(name, E) \
+    static void NAME(name##_grad)(T a, const T *dy, const T *saved, T *dx, i64 n) { \
+        (void)a; \
+        TD_EACH(i, n) { const T d = dy[i], v = saved[i]; dx[i] = (E); } \
+    }
+
+/* 0.5 (1 + erf(x / sqrt 2)) */
+static inline T NAME(normal_cdf)(T x) {
+    return FMA((T)0.5, NAME(vm_erf)(x * (T)0.70710678118654752440), (T)0.5);
+}
+
+static inline T NAME(normal_pdf)(T x) {
+    return (T)0.39894228040143267794 * NAME(vm_exp)((T)-0.5 * x * x);
+}
+
+/* tanh(sqrt(2 / pi) (x + 0.044715 x^3)) */
+static inline T NAME(gelu_inner)(T x) {
+    return NAME(vm_tanh)((T)0.79788456080286535588 * x * FMA((T)0.044715, x * x, (T)1));
+}
+
+/* its derivative by x is (1 - t^2) times this */
+static inline T NAME(gelu_slope)(T x) {
+    return (T)0.79788456080286535588 * FMA((T)0.134145, x * x, (T)1);
+}
+
+FORWARD(relu, v < 0 ? (T)0 : v)
+BACKWARD(relu, v > 0 ? d : (T)0)
+FORWARD(leaky_relu, v < 0 ? a * v : v)
+BACKWARD(leaky_relu, v > 0 ? d : a * d)
+FORWARD(elu, v < 0 ? a * NAME(vm_expm1)(v) : v)
+BACKWARD(elu, v > 0 ? d : d * (v + a))
+FORWARD(sigmoid, NAME(vm_sigmoid)(v))
+BACKWARD(sigmoid, d * (v * (1 - v)))
+FORWARD(tanh, NAME(vm_tanh)(v))
+BACKWARD(tanh, d * FMA(-v, v, (T)1))
+FORWARD(gelu, v * NAME(normal_cdf)(v))
+BACKWARD(gelu, d * FMA(v, NAME(normal_pdf)(v), NAME(normal_cdf)(v)))
+FORWARD(gelu_tanh, v * FMA((T)0.5, NAME(gelu_inner)(v), (T)0.5))
+FORWARD(silu, v * NAME(vm_sigmoid)(v))
+
+static void NAME(gelu_tanh_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a;
+    TD_EACH(i, n) {
+        const T v = x[i], t = NAME(gelu_inner)(v);
+        dx[i] = dy[i] * FMA((T)0.5 * v * FMA(-t, t, (T)1), NAME(gelu_slope)(v), FMA((T)0.5, t, (T)0.5));
+    }
+}
+
+static void NAME(silu_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a;
+    TD_EACH(i, n) {
+        const T v = x[i], s = NAME(vm_sigmoid)(v);
+        dx[i] = dy[i] * (s * FMA(v, 1 - s, (T)1));
+    }
+}
+#undef FORWARD
+#undef BACKWARD
+
+static void NAME(activation)(int kind, double alpha, const void *x, void *y, i64 n) {
+    const T a = (T)alpha;
+    switch (kind) {
+    case TD_RELU: NAME(relu)(a, x, y, n); break;
+    case TD_LEAKY_RELU: NAME(leaky_relu)(a, x, y, n); break;
+    case TD_ELU: NAME(elu)(a, x, y, n); break;
+    case TD_SIGMOID: NAME(sigmoid)(a, x, y, n); break;
+    case TD_TANH: NAME(tanh)(a, x, y, n); break;
+    case TD_GELU: NAME(gelu)(a, x, y, n); break;
+    case TD_GELU_TANH: NAME(gelu_tanh)(a, x, y, n); break;
+    case TD_SILU: NAME(silu)(a, x, y, n); break;
+    default: if (x != y) memcpy(y, x, (size_t)n * sizeof(T));
+    }
+}
+
+static void NAME(activation_backward)(int kind, double alpha, const void *dy, const void *saved, void *dx, i64 n) {
+    const T a = (T)alpha;
+    switch (kind) {
+    case TD_RELU: NAME(relu_grad)(a, dy, saved, dx, n); break;
+    case TD_LEAKY_RELU: NAME(leaky_relu_grad)(a, dy, saved, dx, n); break;
+    case TD_ELU: NAME(elu_grad)(a, dy, saved, dx, n); break;
+    case TD_SIGMOID: NAME(sigmoid_grad)(a, dy, saved, dx, n); break;
+    case TD_TANH: NAME(tanh_grad)(a, dy, saved, dx, n); break;
+    case TD_GELU: NAME(gelu_grad)(a, dy, saved, dx, n); break;
+    case TD_GELU_TANH: NAME(gelu_tanh_grad)(a, dy, saved, dx, n); break;
+    case TD_SILU: NAME(silu_grad)(a, dy, saved, dx, n); break;
+    default: if (dy != dx) memcpy(dx, dy, (size_t)n * sizeof(T));
+    }
+}

@@ -1,0 +1,12 @@
+/* all.h: the kernels of one dtype. T, FMA, NAME and TD_SINGLE are set by body.h. */
+#include "vmath.h"
+#include "vector.h"
+#include "activations.h"
+#include "softmax.h"
+#include "losses.h"
+#include "norm.h"
+#include "gather.h"
+#include "dropout.h"
+#include "updates.h"
+#include "matmul.h"
+#include "ops.h"

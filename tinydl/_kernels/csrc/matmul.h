@@ -1,0 +1,193 @@
+/* matmul.h: c := act(op(a) op(b) + bias), in the manner of Goto and van de Geijn (2008).
+ *
+ * A tile of MR x NR elements of c lives in registers while p runs over the inner dimension; rows of a
+ * are broadcast, rows of b are vectors. b comes from a packed KC x NR sliver (L1), a from where it is
+ * or, where its stride would fight the cache, from a packed MC x KC panel (L2). Between two passes
+ * over p the tile rests in c. So element (i, j) is ONE chain of multiply-adds in the order of p,
+ * whatever m, n, the tile, or the instruction set.
+ */
+#define V NAME(V)
+#define VL NAME(VL)
+#define NR (TD_NV * VL)
+
+/* how a tile begins and ends */
+enum { NAME(FROM_ZERO), NAME(FROM_BIAS), NAME(FROM_C), NAME(FROM_C_BIAS) };
+typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; } NAME(edge);
+enum { NAME(STORE), NAME(RELU), NAME(RELU_GRAD) };
+
+/* mr, nv: constants after inlining; ar, ac: strides of a, one of them the literal 1; last: lanes of the last vector */
+static inline __attribute__((always_inline)) void NAME(tile)(
+        const int mr, const int nv, i64 k, const T *a, const i64 ar, const i64 ac, const T *b, const i64 br,
+        T *c, const i64 cr, const int last, const NAME(edge) *e, i64 col) {
+    V acc[TD_MR][TD_NV];
+    if (e->begin == NAME(FROM_C) || e->begin == NAME(FROM_C_BIAS)) {
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+            if (nv == 2) acc[i][0] = NAME(vload)(c + i * cr);
+            acc[i][nv - 1] = last == VL ? NAME(vload)(c + i * cr + (nv - 1) * VL) : NAME(vloadn)(c + i * cr + (nv - 1) * VL, last);
+        }
+    } else {
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++)
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) acc[i][v] = NAME(vset1)(0);
+    }
+    if (e->begin == NAME(FROM_BIAS) || e->begin == NAME(FROM_C_BIAS)) {
+        const T *bias = e->bias + col;
+        V b0 = nv == 2 ? NAME(vload)(bias) : NAME(vset1)(0);
+        V b1 = last == VL ? NAME(vload)(bias + (nv - 1) * VL) : NAME(vloadn)(bias + (nv - 1) * VL, last);
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+            if (nv == 2) acc[i][0] = NAME(vadd)(acc[i][0], b0);
+            acc[i][nv - 1] = NAME(vadd)(acc[i][nv - 1], b1);
+        }
+    }
+    /* one pointer for every three rows: base, base + ar, base + 2 ar are x86 address modes */
+    const T *a0 = a, *a3 = a + 3 * ar, *a6 = a + 6 * ar, *a9 = a + 9 * ar, *a12 = a + 12 * ar;
+    for (i64 p = 0; p < k; p++) {
+        V bv[TD_NV];
+        _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) bv[v] = NAME(vload)(b + v * VL);
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+            const T *r = i < 3 ? a0 : i < 6 ? a3 : i < 9 ? a6 : i < 12 ? a9 : a12;
+            V av = NAME(vset1)(r[(i % 3) * ar]);
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) acc[i][v] = NAME(vfma)(av, bv[v], acc[i][v]);
+        }
+        b += br;
+        a0 += ac; a3 += ac; a6 += ac; a9 += ac; a12 += ac;
+    }
+    if (e->end == NAME(RELU)) {
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++)
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) acc[i][v] = NAME(vrelu)(acc[i][v]);
+    } else if (e->end == NAME(RELU_GRAD)) {
+        const T *g = e->grad + col;
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+            if (nv == 2) acc[i][0] = NAME(vgate)(NAME(vload)(g + i * e->grad_row), acc[i][0]);
+            const T *h = g + i * e->grad_row + (nv - 1) * VL;
+            acc[i][nv - 1] = NAME(vgate)(last == VL ? NAME(vload)(h) : NAME(vloadn)(h, last), acc[i][nv - 1]);
+        }
+    }
+    _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+        if (nv == 2) NAME(vstore)(c + i * cr, acc[i][0]);
+        T *h = c + i * cr + (nv - 1) * VL;
+        if (last == VL) NAME(vstore)(h, acc[i][nv - 1]); else NAME(vstoren)(h, acc[i][nv - 1], last);
+    }
+}
+
+/* the tile for every height, width, and layout of a: by_row has a_col == 1, by_col has a_row == 1 */
+typedef void (*NAME(tile_fn))(i64, const T *, i64, const T *, i64, T *, i64, int, const NAME(edge) *, i64);
+#define TILE(MRS, NVS) \
+    static void NAME(by_row_##MRS##_##NVS)(i64 k, const T *a, i64 lda, const T *b, i64 br, T *c, i64 cr, int last, \
+                                           const NAME(edge) *e, i64 col) { \
+        NAME(tile)(MRS, NVS, k, a, lda, 1, b, br, c, cr, last, e, col); } \
+    static void NAME(by_col_##MRS##_##NVS)(i64 k, const T *a, i64 lda, const T *b, i64 br, T *c, i64 cr, int last, \
+                                           const NAME(edge) *e, i64 col) { \
+        NAME(tile)(MRS, NVS, k, a, 1, lda, b, br, c, cr, last, e, col); }
+#define TILES(MRS) TILE(MRS, 1) TILE(MRS, 2)
+#define ROW(X, MRS) {NAME(X##_##MRS##_1), NAME(X##_##MRS##_2)}
+TILES(1) TILES(2) TILES(3) TILES(4)
+#if TD_MR >= 6
+TILES(5) TILES(6)
+#endif
+#if TD_MR >= 14
+TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12) TILES(13) TILES(14)
+#endif
+#if TD_MR == 14
+#define ALL(X) { ROW(X, 1), ROW(X, 2), ROW(X, 3), ROW(X, 4), ROW(X, 5), ROW(X, 6), ROW(X, 7), ROW(X, 8), ROW(X, 9), \
+                 ROW(X, 10), ROW(X, 11), ROW(X, 12), ROW(X, 13), ROW(X, 14) }
+#elif TD_MR == 6
+#define ALL(X) { ROW(X, 1), ROW(X, 2), ROW(X, 3), ROW(X, 4), ROW(X, 5), ROW(X, 6) }
+#else
+#define ALL(X) { ROW(X, 1), ROW(X, 2), ROW(X, 3), ROW(X, 4) }
+#endif
+static const NAME(tile_fn) NAME(by_row)[TD_MR][TD_NV] = ALL(by_row);
+static const NAME(tile_fn) NAME(by_col)[TD_MR][TD_NV] = ALL(by_col);
+
+/* sliver[p][j] := b[p, j] for j < nr; the rest of the last vector is zero */
+static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T *sliver) {
+    if (bc == 1) {
+        for (i64 p = 0; p < k; p++, sliver += width) {
+            if (nr == NR) memcpy(sliver, b + p * br, NR * sizeof(T));
+            else for (int j = 0; j < width; j++) sliver[j] = j < nr ? b[p * br + j] : 0;
+        }
+        return;
+    }
+    for (int j = nr; j < width; j++)
+        for (i64 p = 0; p < k; p++) sliver[p * width + j] = 0;
+    i64 p = 0;
+    for (; p + 4 <= k; p += 4)          /* four p at a time: a line of b serves four stores */
+        for (int j = 0; j < nr; j++) {
+            const T *s = b + j * bc + p;
+            T *d = sliver + p * width + j;
+            T s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
+            d[0] = s0; d[width] = s1; d[2 * width] = s2; d[3 * width] = s3;
+        }
+    for (; p < k; p++)
+        for (int j = 0; j < nr; j++) sliver[p * width + j] = b[j * bc + p];
+}
+
+/* panel[p][i] := a[i, p], i < mr */
+static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, int mr, T *panel) {
+    if (ar == 1)
+        for (i64 p = 0; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[p * ac + i];
+    else
+        for (int i = 0; i < mr; i++) for (i64 p = 0; p < k; p++) panel[p * mr + i] = a[i * ar + p];
+}
+
+static void NAME(matmul)(const td_matmul *t) {
+    const T *a = t->a, *b = t->b, *bias = t->bias, *grad = t->grad;
+    T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
+    const int fused = !grad ? t->activation == TD_IDENTITY || t->activation == TD_RELU : t->activation == TD_RELU;
+    const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
+    /* a row stride that is a multiple of 4 KiB puts the rows of a tile into the same cache sets */
+    const int pack_a = t->n > 4 * NR && (a_stride * (i64)sizeof(T)) % 4096 == 0;
+    for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += TD_KC) {
+        const i64 kc = t->k - p0 < TD_KC ? t->k - p0 : TD_KC;
+        const int final = p0 + TD_KC >= t->k;
+        NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row};
+        if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
+                                             : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
+        if (final && t->activation == TD_RELU) e.end = grad ? NAME(RELU_GRAD) : NAME(RELU);
+        for (i64 i0 = 0; i0 < t->m; i0 += TD_MC) {
+            const i64 mc = t->m - i0 < TD_MC ? t->m - i0 : TD_MC;
+            const i64 tiles = (mc + TD_MR - 1) / TD_MR, low = mc / tiles, high = mc % tiles; /* `high` tiles of low + 1 rows */
+            if (pack_a)
+                for (i64 q = 0, i = 0; q < tiles; q++) {
+                    const int mr = (int)(low + (q < high));
+                    NAME(pack_a)(a + (i0 + i) * t->a_row + p0 * t->a_col, t->a_row, t->a_col, kc, mr, panel + i * kc);
+                    i += mr;
+                }
+            for (i64 j0 = 0; j0 < t->n; j0 += NR) {
+                const int nr = (int)(t->n - j0 < NR ? t->n - j0 : NR), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
+                const T *bs = b + p0 * t->b_row + j0 * t->b_col;
+                i64 br = t->b_row;
+                if (t->b_col != 1 || tiles > 2 || nr % VL) {
+                    br = nv * VL;
+                    NAME(pack_b)(bs, t->b_row, t->b_col, kc, nr, (int)br, sliver);
+                    bs = sliver;
+                }
+                for (i64 q = 0, i = 0; q < tiles; q++) {
+                    const int mr = (int)(low + (q < high));
+                    T *ct = c + (i0 + i) * t->c_row + j0;
+                    e.grad = grad ? grad + (i0 + i) * t->grad_row : 0;
+                    if (pack_a)
+                        NAME(by_col)[mr - 1][nv - 1](kc, panel + i * kc, mr, bs, br, ct, t->c_row, last, &e, j0);
+                    else if (t->a_row == 1)
+                        NAME(by_col)[mr - 1][nv - 1](kc, a + i0 + i + p0 * t->a_col, t->a_col, bs, br, ct, t->c_row, last, &e, j0);
+                    else
+                        NAME(by_row)[mr - 1][nv - 1](kc, a + (i0 + i) * t->a_row + p0, t->a_row, bs, br, ct, t->c_row, last, &e, j0);
+                    if (final && !fused)
+                        for (int r = 0; r < mr; r++) {
+                            T *row = ct + r * t->c_row;
+                            if (!grad) NAME(activation)(t->activation, t->alpha, row, row, nr);
+                            else if (t->activation != TD_IDENTITY)
+                                NAME(activation_backward)(t->activation, t->alpha, row, e.grad + j0 + r * t->grad_row, row, nr);
+                        }
+                    i += mr;
+                }
+            }
+        }
+    }
+}
+#undef V
+#undef VL
+#undef NR
+#undef TILE
+#undef TILES
+#undef ROW
+#undef ALL

@@ -1,0 +1,115 @@
+/* simd.h: the few vector operations that the matrix product needs, for float32 and float64.
+ *
+ * V_f32, VL_f32   a native vector and its lanes      MR, NR  the register tile: MR rows, NV vectors wide
+ * The maths is the same everywhere; only width and tile differ, so AVX2 and AVX-512 give the same bits.
+ */
+#ifndef TD_SIMD_H
+#define TD_SIMD_H
+
+#if defined(TD_ISA_AVX512)
+#include <immintrin.h>
+#define TD_MR 14
+#define TD_NV 2
+typedef __m512 V_f32;
+typedef __m512d V_f64;
+#define VL_f32 16
+#define VL_f64 8
+static inline V_f32 vload_f32(const float *p) { return _mm512_loadu_ps(p); }
+static inline V_f64 vload_f64(const double *p) { return _mm512_loadu_pd(p); }
+static inline void vstore_f32(float *p, V_f32 v) { _mm512_storeu_ps(p, v); }
+static inline void vstore_f64(double *p, V_f64 v) { _mm512_storeu_pd(p, v); }
+static inline V_f32 vloadn_f32(const float *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+static inline V_f64 vloadn_f64(const double *p, int n) { return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
+static inline void vstoren_f32(float *p, V_f32 v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
+static inline void vstoren_f64(double *p, V_f64 v, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v); }
+static inline V_f32 vset1_f32(float x) { return _mm512_set1_ps(x); }
+static inline V_f64 vset1_f64(double x) { return _mm512_set1_pd(x); }
+static inline V_f32 vadd_f32(V_f32 a, V_f32 b) { return _mm512_add_ps(a, b); }
+static inline V_f64 vadd_f64(V_f64 a, V_f64 b) { return _mm512_add_pd(a, b); }
+static inline V_f32 vfma_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V_f64 vfma_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm512_fmadd_pd(a, b, c); }
+/* x > 0 ? x : 0, NaN stays */
+static inline V_f32 vrelu_f32(V_f32 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
+static inline V_f64 vrelu_f64(V_f64 x) { return _mm512_max_pd(_mm512_setzero_pd(), x); }
+/* y > 0 ? d : 0 */
+static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), d); }
+static inline V_f64 vgate_f64(V_f64 y, V_f64 d) { return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(y, _mm512_setzero_pd(), _CMP_GT_OQ), d); }
+
+#elif defined(TD_ISA_AVX2)
+#include <immintrin.h>
+#define TD_MR 6
+#define TD_NV 2
+typedef __m256 V_f32;
+typedef __m256d V_f64;
+#define VL_f32 8
+#define VL_f64 4
+static const int32_t td_mask32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+static const int64_t td_mask64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+static inline __m256i td_lanes32(int n) { return _mm256_loadu_si256((const __m256i *)(td_mask32 + 8 - n)); }
+static inline __m256i td_lanes64(int n) { return _mm256_loadu_si256((const __m256i *)(td_mask64 + 4 - n)); }
+static inline V_f32 vload_f32(const float *p) { return _mm256_loadu_ps(p); }
+static inline V_f64 vload_f64(const double *p) { return _mm256_loadu_pd(p); }
+static inline void vstore_f32(float *p, V_f32 v) { _mm256_storeu_ps(p, v); }
+static inline void vstore_f64(double *p, V_f64 v) { _mm256_storeu_pd(p, v); }
+static inline V_f32 vloadn_f32(const float *p, int n) { return _mm256_maskload_ps(p, td_lanes32(n)); }
+static inline V_f64 vloadn_f64(const double *p, int n) { return _mm256_maskload_pd(p, td_lanes64(n)); }
+static inline void vstoren_f32(float *p, V_f32 v, int n) { _mm256_maskstore_ps(p, td_lanes32(n), v); }
+static inline void vstoren_f64(double *p, V_f64 v, int n) { _mm256_maskstore_pd(p, td_lanes64(n), v); }
+static inline V_f32 vset1_f32(float x) { return _mm256_set1_ps(x); }
+static inline V_f64 vset1_f64(double x) { return _mm256_set1_pd(x); }
+static inline V_f32 vadd_f32(V_f32 a, V_f32 b) { return _mm256_add_ps(a, b); }
+static inline V_f64 vadd_f64(V_f64 a, V_f64 b) { return _mm256_add_pd(a, b); }
+static inline V_f32 vfma_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm256_fmadd_ps(a, b, c); }
+static inline V_f64 vfma_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm256_fmadd_pd(a, b, c); }
+static inline V_f32 vrelu_f32(V_f32 x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
+static inline V_f64 vrelu_f64(V_f64 x) { return _mm256_max_pd(_mm256_setzero_pd(), x); }
+static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ), d); }
+static inline V_f64 vgate_f64(V_f64 y, V_f64 d) { return _mm256_and_pd(_mm256_cmp_pd(y, _mm256_setzero_pd(), _CMP_GT_OQ), d); }
+
+#else /* generic: vector extensions where the compiler has them (SSE2, NEON), else one lane */
+#define TD_MR 4
+#define TD_NV 2
+#if defined(__GNUC__)
+typedef float V_f32 __attribute__((vector_size(16)));
+typedef double V_f64 __attribute__((vector_size(16)));
+#define VL_f32 4
+#define VL_f64 2
+#else
+typedef float V_f32;
+typedef double V_f64;
+#define VL_f32 1
+#define VL_f64 1
+#endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#define TD_VFMA_f32(a, b, c) vfmaq_f32(c, a, b)
+#define TD_VFMA_f64(a, b, c) vfmaq_f64(c, a, b)
+#else
+#define TD_VFMA_f32(a, b, c) ((a) * (b) + (c))
+#define TD_VFMA_f64(a, b, c) ((a) * (b) + (c))
+#endif
+#define TD_GENERIC(S, T) \
+    static inline V_##S vload_##S(const T *p) { V_##S v; memcpy(&v, p, sizeof v); return v; } \
+    static inline void vstore_##S(T *p, V_##S v) { memcpy(p, &v, sizeof v); } \
+    static inline V_##S vloadn_##S(const T *p, int n) { T t[VL_##S] = {0}; memcpy(t, p, (size_t)n * sizeof(T)); return vload_##S(t); } \
+    static inline void vstoren_##S(T *p, V_##S v, int n) { memcpy(p, &v, (size_t)n * sizeof(T)); } \
+    static inline V_##S vset1_##S(T x) { T t[VL_##S]; for (int i = 0; i < VL_##S; i++) t[i] = x; return vload_##S(t); } \
+    static inline V_##S vadd_##S(V_##S a, V_##S b) { return a + b; } \
+    static inline V_##S vfma_##S(V_##S a, V_##S b, V_##S c) { return TD_VFMA_##S(a, b, c); } \
+    static inline V_##S vrelu_##S(V_##S x) { \
+        T t[VL_##S]; memcpy(t, &x, sizeof t); \
+        for (int i = 0; i < VL_##S; i++) t[i] = t[i] < 0 ? 0 : t[i] + 0; \
+        return vload_##S(t); } \
+    static inline V_##S vgate_##S(V_##S y, V_##S d) { \
+        T t[VL_##S], u[VL_##S]; memcpy(t, &y, sizeof t); memcpy(u, &d, sizeof u); \
+        for (int i = 0; i < VL_##S; i++) u[i] = t[i] > 0 ? u[i] : 0; \
+        return vload_##S(u); }
+TD_GENERIC(f32, float)
+TD_GENERIC(f64, double)
+#endif
+
+/* blocks: KC products per pass, MC rows per packed panel of a; chosen so that a KC x NR sliver of b
+   stays in a 32 KiB L1 beside the running rows of a, and the panel of a in a 512 KiB L2 */
+enum { TD_KC = 192, TD_MC = 336 };
+#define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_KC * TD_NV * 16) * (i64)sizeof(T))
+#endif

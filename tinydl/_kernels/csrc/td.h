@@ -1,0 +1,156 @@
+/* td.h: the contract between the C bodies and everything above them.
+ *
+ * One body (body.c) is compiled once per instruction set and, inside, once per
+ * dtype; each compilation yields one td_kernels table. Python picks a table at
+ * import. Nothing here allocates, starts a thread, or touches Python.
+ *
+ * Fixed order: every reduction adds in an order that depends on nothing but the
+ * length that it reduces over, so the same input gives the same bits on AVX2 and
+ * AVX-512, for any number of rows beside it, on any thread.
+ */
+#ifndef TD_H
+#define TD_H
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int64_t i64;
+typedef uint64_t u64;
+
+/* ------------------------------------------------------------------ status */
+enum td_status {
+    TD_OK = 0,
+    TD_CANCELLED,       /* the cancel flag was seen between two operations */
+    TD_PYTHON,          /* a Python layer raised; the exception waits in the run's owner */
+    TD_BAD_TARGET,      /* a class label outside 0..classes-1; ctx->detail holds the value */
+    TD_BAD_INDEX,       /* a row index outside the source; ctx->detail holds the value */
+    TD_BAD_LOSS,        /* the loss is not finite */
+    TD_BAD_GRADIENT     /* a gradient is not finite */
+};
+
+enum td_activation {
+    TD_IDENTITY = 0, TD_RELU, TD_LEAKY_RELU, TD_ELU, TD_SIGMOID, TD_TANH,   /* gradient from the output y */
+    TD_GELU, TD_GELU_TANH, TD_SILU                                          /* gradient from the input x */
+};
+
+enum td_dtype { TD_F32 = 0, TD_F64, TD_U8, TD_I8, TD_U16, TD_I16, TD_I32, TD_I64, TD_U32, TD_BOOL };
+
+/* ------------------------------------------------------------------ matmul
+ * c := act(op(a) op(b) + bias)        accumulate = 0
+ * c := act(op(a) op(b) + bias + c)    accumulate = 1
+ * then, where `grad` is set:  c := c * act'(grad)  (grad: m x n, the saved y or x of the activation)
+ *
+ * Element (i, j) is one chain of fused multiply-adds over p = 0..k-1 in that order, started from
+ * c + bias (what of them there is). a: m x k at (a_row, a_col) strides, b: k x n at (b_row, b_col)
+ * strides, one of each pair being 1; c, grad: row major with row strides c_row, grad_row.
+ */
+typedef struct td_matmul {
+    i64 m, n, k;
+    const void *a; i64 a_row, a_col;
+    const void *b; i64 b_row, b_col;
+    void *c; i64 c_row;
+    const void *bias;               /* n, or NULL */
+    const void *grad; i64 grad_row; /* m x n, or NULL */
+    int accumulate;
+    int activation;                 /* enum td_activation; with grad set, whose derivative */
+    double alpha;                   /* the activation's parameter */
+    void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
+} td_matmul;
+
+/* ------------------------------------------------------------------ plans */
+/* TD_GRAD: one vector per slot: the gradients of all parameters, then the batch statistics of all layers
+   that keep running ones. TD_STATE: those running statistics. TD_IN, TD_OUT: the batch's rows and results. */
+enum td_space { TD_NONE = 0, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_SPACES };
+
+typedef struct td_ref { i64 space; i64 offset; } td_ref;        /* offset in bytes */
+typedef struct td_dim { i64 fixed, per_sample; } td_dim;        /* fixed + per_sample * n */
+typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; } td_source;
+
+typedef struct td_ctx {
+    char *base[TD_SPACES];
+    i64 n;                      /* samples in this batch */
+    const i64 *index;           /* row of each sample in x and y; NULL: rows 0..n-1 */
+    i64 first_id;               /* sample number of row 0 where index is NULL */
+    td_source x, y;
+    u64 seed, step;             /* keys of the random masks */
+    double loss;                /* mean over the batch's samples (and outputs) */
+    i64 detail;                 /* the offending value of a status */
+    void *scratch;
+    void *owner;                /* the Python side's business */
+    const volatile int *cancel;
+} td_ctx;
+
+struct td_op;
+typedef int (*td_op_fn)(const struct td_op *op, td_ctx *ctx);
+enum { TD_MAX_REFS = 10, TD_MAX_DIMS = 10, TD_MAX_REALS = 4 };
+typedef struct td_op {
+    td_op_fn fn;
+    td_ref ref[TD_MAX_REFS];
+    td_dim dim[TD_MAX_DIMS];
+    double real[TD_MAX_REALS];
+} td_op;
+typedef struct td_opdef { const char *name; td_op_fn fn; } td_opdef;
+
+/* p: parameters, g: gradient (mean), state: the optimizer's vectors, h: its numbers, t: update number from 1 */
+typedef void (*td_update_fn)(void *p, const void *g, void *const *state, i64 n, const double *h, i64 t);
+typedef struct td_updatedef { const char *name; td_update_fn fn; } td_updatedef;
+
+/* ------------------------------------------------------------------ the table
+ * All arrays are C-contiguous and of the table's dtype T unless said otherwise; labels and indices
+ * are int64. R rows, C columns, n elements. x and y (or dy and dx) may be the same array. */
+typedef struct td_kernels {
+    const char *isa;            /* "avx512", "avx2", "generic" */
+    i64 itemsize;
+    i64 matmul_scratch;         /* bytes */
+    void (*matmul)(const td_matmul *);
+
+    void (*activation)(int kind, double alpha, const void *x, void *y, i64 n);
+    /* dx := dy * act'(saved); saved: see enum td_activation */
+    void (*activation_backward)(int kind, double alpha, const void *dy, const void *saved, void *dx, i64 n);
+    void (*softmax)(const void *x, void *y, i64 R, i64 C);
+    void (*softmax_backward)(const void *dy, const void *y, void *dx, i64 R, i64 C);
+    void (*log_softmax)(const void *x, void *y, i64 R, i64 C);
+    void (*log_softmax_backward)(const void *dy, const void *y, void *dx, i64 R, i64 C);
+
+    /* each returns the mean loss; dx (may be NULL) := its gradient by x. R, C > 0. */
+    double (*softmax_cross_entropy)(const void *x, const i64 *labels, void *dx, i64 R, i64 C);
+    double (*sigmoid_cross_entropy)(const void *x, const void *t, void *dx, i64 n);
+    double (*mean_squared_error)(const void *x, const void *t, void *dx, i64 n);
+    double (*mean_absolute_error)(const void *x, const void *t, void *dx, i64 n);
+    double (*huber)(const void *x, const void *t, void *dx, i64 n, double delta);
+
+    void (*add)(const void *a, const void *b, void *out, i64 n);            /* out := a + b */
+    void (*accumulate)(void *y, const void *x, i64 n);                      /* y += x */
+    void (*divide)(void *x, double d, i64 n);                               /* x := x / d */
+    void (*scale)(void *x, double a, i64 n);                                /* x := a x */
+    void (*weighted_mean)(const void *a, const void *b, void *out, i64 n, double wa, double wb); /* out := fma(wb, b, wa a) */
+    double (*squared_norm)(const void *x, i64 n);
+    int (*all_finite)(const void *x, i64 n);                                /* 1 or 0 */
+    void (*column_sum)(const void *x, void *y, i64 R, i64 C, int accumulate); /* y := (y +) sum over rows */
+
+    /* out[r] := T(source row index[r]); returns the first bad index's position, or -1 */
+    i64 (*gather_rows)(const td_source *source, const i64 *index, void *out, i64 R);
+
+    /* normalised over C: y := (x - mean) rstd gamma + beta; gamma, beta may be NULL; mean, rstd: R each */
+    void (*layer_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd, i64 R, i64 C, double eps);
+    void (*layer_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
+                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
+    /* normalised over R; mean, rstd: C each, saved for backward; batch_mean, batch_var (unbiased): C each, may be NULL */
+    void (*batch_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd,
+                       void *batch_mean, void *batch_var, i64 R, i64 C, double eps);
+    void (*batch_norm_inference)(const void *x, const void *gamma, const void *beta, const void *running_mean,
+                                 const void *running_var, void *y, i64 R, i64 C, double eps);
+    void (*batch_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
+                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
+
+    /* y[r, c] := x[r, c] / (1 - rate) or 0, by a hash of (seed, step, layer, id of the sample, c);
+       ids: R sample numbers, or NULL for first_id, first_id + 1, ... Forward and backward are the same. */
+    void (*dropout)(const void *x, void *y, i64 R, i64 C, double rate, u64 seed, u64 step, u64 layer,
+                    const i64 *ids, i64 first_id);
+
+    const td_opdef *ops;            /* what plans are made of; ends with a NULL name */
+    const td_updatedef *updates;    /* update rules of the optimizers; ends with a NULL name */
+} td_kernels;
+
+/* one per compiled instruction set: [0] float32, [1] float64 */
+extern const td_kernels td_avx512[2], td_avx2[2], td_generic[2];
+#endif

@@ -1,0 +1,152 @@
+/* vector.h: loops and sums over flat vectors, and the fixed-lane sums that the other headers use.
+ *
+ * A sum of n numbers: blocks of TD_BLOCK, each on 64 bytes of lanes folded in a fixed tree, its last
+ * few numbers and then the blocks in order. What is added to what depends on n alone: an instruction
+ * set with narrower vectors holds the same lanes in more of them.
+ */
+#ifndef TD_LANES
+#define TD_LANES ((i64)(64 / sizeof(T)))
+enum { TD_BLOCK = 1024, TD_DOUBLES = 16 };
+#define TD_EACH(i, n) _Pragma("GCC ivdep") for (i64 i = 0; i < (n); i++)    /* arrays: the same or apart */
+#define TD_MIN(a, b) ((a) < (b) ? (a) : (b))
+#endif
+#define V NAME(V)
+#define VL NAME(VL)
+
+static inline T NAME(root)(T x) { return TD_SINGLE ? (T)__builtin_sqrtf((float)x) : (T)__builtin_sqrt((double)x); }
+static inline T NAME(magnitude)(T x) { return TD_SINGLE ? (T)__builtin_fabsf((float)x) : (T)__builtin_fabs((double)x); }
+
+/* sum of E over i < n, where a = x[i] and b = y[i] are numbers or vectors of them; m, s: two constants of E */
+#define SUM_OF(name, E) \
+    static inline T NAME(name)(const T *x, const T *y, T m, T s, i64 n) { \
+        T total = 0; \
+        (void)m; (void)s; \
+        for (i64 end = TD_MIN(n, TD_BLOCK), i = 0; i < n; end = TD_MIN(n, end + TD_BLOCK)) { \
+            T part = 0; \
+            if (i + TD_LANES <= end) { \
+                V sum[TD_LANES / VL] = {{0}}; \
+                T t[TD_LANES]; \
+                for (; i + TD_LANES <= end; i += TD_LANES) \
+                    _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) { \
+                        const V a = NAME(vload)(x + i + k * VL), b = NAME(vload)(y + i + k * VL); \
+                        (void)b; \
+                        sum[k] += E; \
+                    } \
+                memcpy(t, sum, sizeof t); \
+                for (i64 w = TD_LANES / 2; w > 0; w /= 2) \
+                    for (i64 j = 0; j < w; j++) t[j] += t[j + w]; \
+                part = t[0]; \
+            } \
+            for (; i < end; i++) { \
+                const T a = x[i], b = y[i]; \
+                (void)b; \
+                part += E; \
+            } \
+            total += part; \
+        } \
+        return total; \
+    }
+SUM_OF(sum_plain, a)
+SUM_OF(sum_products, a * b)
+SUM_OF(sum_deviations, (a - m) * (a - m))       /* squared, from the mean m */
+SUM_OF(sum_normalised, a * ((b - m) * s))       /* a times the normalised b */
+#undef SUM_OF
+static inline T NAME(sum)(const T *x, i64 n) { return NAME(sum_plain)(x, x, 0, 0, n); }
+
+/* the same in double, on 16 lanes, for sums over whole batches and arenas */
+typedef T NAME(some) __attribute__((vector_size(VL_f64 * sizeof(T)), aligned(sizeof(T)), may_alias));
+#define SUM_IN_DOUBLE(name, E) \
+    static inline double NAME(name)(const T *x, i64 n) { \
+        V_f64 sum[TD_DOUBLES / VL_f64] = {{0}}; \
+        double t[TD_DOUBLES], total = 0; \
+        i64 i = 0; \
+        for (; i + TD_DOUBLES <= n; i += TD_DOUBLES) \
+            _Pragma("GCC unroll 8") for (int k = 0; k < TD_DOUBLES / VL_f64; k++) { \
+                const V_f64 a = __builtin_convertvector(*(const NAME(some) *)(x + i + k * VL_f64), V_f64); \
+                sum[k] += E; \
+            } \
+        memcpy(t, sum, sizeof t); \
+        for (int w = TD_DOUBLES / 2; w > 0; w /= 2) \
+            for (int j = 0; j < w; j++) t[j] += t[j + w]; \
+        for (; i < n; i++) { \
+            const double a = (double)x[i]; \
+            total += E; \
+        } \
+        return t[0] + total; \
+    }
+SUM_IN_DOUBLE(double_sum, a)
+SUM_IN_DOUBLE(double_squares, a * a)
+#undef SUM_IN_DOUBLE
+
+static void NAME(add)(const void *a_, const void *b_, void *out_, i64 n) {
+    const T *a = a_, *b = b_;
+    T *out = out_;
+    TD_EACH(i, n) out[i] = a[i] + b[i];
+}
+
+static void NAME(accumulate)(void *y_, const void *x_, i64 n) {
+    T *y = y_;
+    const T *x = x_;
+    TD_EACH(i, n) y[i] += x[i];
+}
+
+static void NAME(divide)(void *x_, double d_, i64 n) {
+    T *x = x_;
+    const T d = (T)d_;
+    TD_EACH(i, n) x[i] /= d;
+}
+
+static void NAME(scale)(void *x_, double a_, i64 n) {
+    T *x = x_;
+    const T a = (T)a_;
+    TD_EACH(i, n) x[i] *= a;
+}
+
+static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 n, double wa_, double wb_) {
+    const T *a = a_, *b = b_, wa = (T)wa_, wb = (T)wb_;
+    T *out = out_;
+    TD_EACH(i, n) out[i] = FMA(wb, b[i], wa * a[i]);
+}
+
+static double NAME(squared_norm)(const void *x, i64 n) { return NAME(double_squares)(x, n); }
+
+static int NAME(all_finite)(const void *x_, i64 n) {
+    const T *x = x_;
+    for (i64 i = 0; i < n; i += TD_BLOCK) {
+        const i64 end = TD_MIN(n, i + TD_BLOCK);
+        int bad = 0;
+        for (i64 j = i; j < end; j++) bad |= !(x[j] - x[j] == 0);
+        if (bad) return 0;
+    }
+    return 1;
+}
+
+/* w <= VL columns from x on, row after row: lanes that reach past the row's end add up neighbours and are dropped */
+static inline void NAME(sum_columns)(const T *x, T *y, i64 rows, i64 C, i64 w, i64 readable, int accumulate) {
+    const i64 whole = readable < VL ? 0 : TD_MIN(rows, (readable - VL) / C + 1);
+    V sum = {0};
+    T s[VL];
+    for (i64 r = 0; r < whole; r++) sum += NAME(vload)(x + r * C);
+    memcpy(s, &sum, sizeof s);
+    for (i64 r = whole; r < rows; r++)
+        for (i64 c = 0; c < w; c++) s[c] += x[r * C + c];
+    for (i64 c = 0; c < w; c++) y[c] = accumulate ? y[c] + s[c] : s[c];
+}
+
+static void NAME(column_sum)(const void *x_, void *y_, i64 R, i64 C, int accumulate) {
+    const T *x = x_;
+    T *y = y_;
+    i64 c = 0;
+    for (; c + 4 * VL <= C; c += 4 * VL) {
+        V s[4] = {{0}, {0}, {0}, {0}};
+        for (i64 r = 0; r < R; r++)
+            _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) s[k] += NAME(vload)(x + r * C + c + k * VL);
+        _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) {
+            T *to = y + c + k * VL;
+            NAME(vstore)(to, accumulate ? NAME(vadd)(NAME(vload)(to), s[k]) : s[k]);
+        }
+    }
+    for (; c < C; c += VL) NAME(sum_columns)(x + c, y + c, R, C, TD_MIN(VL, C - c), R * C - c, accumulate);
+}
+#undef V
+#undef VL

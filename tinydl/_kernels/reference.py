@@ -1,0 +1,331 @@
+"""The kernels in plain NumPy: the same names, signatures and results, for any float dtype, unchecked and slow.
+
+The oracle of the tests: called with float64 copies of a kernel's inputs, it gives what the kernel must give.
+"""
+# R rows, C columns
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Int64 = npt.NDArray[np.int64]
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _write(out: Floats, value: Any) -> Floats:
+    out[...] = value
+    return out
+
+
+# matrix product
+
+def matmul(a: Floats, b: Floats, out: Floats, *, trans_a: bool = False, trans_b: bool = False,
+           accumulate: bool = False, bias: Floats | None = None, activation: str | None = None,
+           alpha: float = 0.01) -> Floats:
+    y = (a.T if trans_a else a) @ (b.T if trans_b else b)
+    if bias is not None:
+        y = y + bias
+    if accumulate:
+        y = y + out
+    if activation in ("leaky_relu", "elu"):
+        globals()[activation](y, y, alpha)
+    elif activation == "gelu_tanh":
+        gelu(y, y, "tanh")
+    elif activation is not None:
+        globals()[activation](y, y)
+    return _write(out, y)
+
+
+# activations
+
+def relu(x: Floats, out: Floats) -> Floats:
+    return _write(out, np.where(x < 0, 0, x))
+
+
+def relu_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
+    return _write(out, np.where(y > 0, dy, 0))
+
+
+def leaky_relu(x: Floats, out: Floats, negative_slope: float = 0.01) -> Floats:
+    return _write(out, np.where(x < 0, negative_slope * x, x))
+
+
+def leaky_relu_backward(dy: Floats, y: Floats, out: Floats, negative_slope: float = 0.01) -> Floats:
+    return _write(out, np.where(y > 0, dy, negative_slope * dy))
+
+
+def elu(x: Floats, out: Floats, alpha: float = 1.0) -> Floats:
+    return _write(out, np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x))
+
+
+def elu_backward(dy: Floats, y: Floats, out: Floats, alpha: float = 1.0) -> Floats:
+    return _write(out, np.where(y > 0, dy, dy * (y + alpha)))
+
+
+def _sigmoid(x: Floats) -> Floats:
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, e, 1) / (1 + e))
+
+
+def sigmoid(x: Floats, out: Floats) -> Floats:
+    return _write(out, _sigmoid(x))
+
+
+def sigmoid_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
+    return _write(out, dy * y * (1 - y))
+
+
+def tanh(x: Floats, out: Floats) -> Floats:
+    return _write(out, np.tanh(x))
+
+
+def tanh_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
+    return _write(out, dy * (1 - y * y))
+
+
+def _gelu(x: Floats, approximate: str) -> tuple[Floats, Floats]:
+    """Phi(x) and its slope"""
+    if approximate == "tanh":
+        c = math.sqrt(2 / math.pi)
+        t = np.tanh(c * (x + 0.044715 * x**3))
+        return 0.5 * (1 + t), 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
+    return 0.5 * (1 + _erf(x / math.sqrt(2)).astype(x.dtype)), np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu(x: Floats, out: Floats, approximate: str = "none") -> Floats:
+    return _write(out, x * _gelu(x, approximate)[0])
+
+
+def gelu_backward(dy: Floats, x: Floats, out: Floats, approximate: str = "none") -> Floats:
+    phi, slope = _gelu(x, approximate)
+    return _write(out, dy * (phi + x * slope))
+
+
+def silu(x: Floats, out: Floats) -> Floats:
+    return _write(out, x * _sigmoid(x))
+
+
+def silu_backward(dy: Floats, x: Floats, out: Floats) -> Floats:
+    s = _sigmoid(x)
+    return _write(out, dy * s * (1 + x * (1 - s)))
+
+
+# softmax
+
+def softmax(x: Floats, out: Floats) -> Floats:
+    return _write(out, np.exp(log_softmax(x, np.empty_like(x))))
+
+
+def softmax_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
+    return _write(out, y * (dy - (dy * y).sum(1, keepdims=True)))
+
+
+def log_softmax(x: Floats, out: Floats) -> Floats:
+    z = x - x.max(1, keepdims=True, initial=-np.inf)
+    return _write(out, z - np.log(np.exp(z).sum(1, keepdims=True)))
+
+
+def log_softmax_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
+    return _write(out, dy - np.exp(y) * dy.sum(1, keepdims=True))
+
+
+# losses
+
+def _mean(loss: Floats, grad: Floats | None, slope: Floats) -> float:
+    if grad is not None:
+        grad[...] = slope / loss.size
+    return float(loss.mean())
+
+
+def softmax_cross_entropy(logits: Floats, labels: Int64, grad: Floats | None = None) -> float:
+    log_p = log_softmax(logits, np.empty_like(logits))
+    one_hot = labels[:, None] == np.arange(logits.shape[1])
+    return _mean(-log_p[one_hot], grad, np.exp(log_p) - one_hot)
+
+
+def sigmoid_cross_entropy(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
+    return _mean(np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x))), grad, _sigmoid(x) - targets)
+
+
+def mean_squared_error(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
+    d = x - targets
+    return _mean(d * d, grad, 2 * d)
+
+
+def mean_absolute_error(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
+    d = x - targets
+    return _mean(np.abs(d), grad, np.sign(d))
+
+
+def huber(x: Floats, targets: Floats, grad: Floats | None = None, delta: float = 1.0) -> float:
+    d = x - targets
+    z = np.abs(d)
+    return _mean(np.where(z < delta, z * z / 2, delta * (z - delta / 2)), grad, np.clip(d, -delta, delta))
+
+
+# flat vectors
+
+def add(a: Floats, b: Floats, out: Floats) -> Floats:
+    return _write(out, a + b)
+
+
+def accumulate(out: Floats, x: Floats) -> Floats:
+    return _write(out, out + x)
+
+
+def divide(x: Floats, d: float) -> Floats:
+    if d == 0:
+        raise ZeroDivisionError("divide: d = 0")
+    return _write(x, x / d)
+
+
+def scale(x: Floats, a: float) -> Floats:
+    return _write(x, a * x)
+
+
+def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:
+    return _write(out, wa * a + wb * b)
+
+
+def squared_norm(x: Floats) -> float:
+    return float(np.square(x, dtype=np.float64).sum())
+
+
+def all_finite(x: Floats) -> bool:
+    return bool(np.isfinite(x).all())
+
+
+def column_sum(x: Floats, out: Floats, accumulate: bool = False) -> Floats:
+    return _write(out, x.sum(0) + (out if accumulate else 0))
+
+
+def gather_rows(source: npt.NDArray[Any], index: Int64, out: Floats) -> Floats:
+    return _write(out, source[index])
+
+
+# norms
+
+def _affine(h: Floats, gamma: Floats | None, beta: Floats | None, out: Floats) -> Floats:
+    return _write(out, h * (1 if gamma is None else gamma) + (0 if beta is None else beta))
+
+
+def layer_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats, mean: Floats, rstd: Floats,
+               eps: float = 1e-5) -> Floats:
+    mean[...] = x.mean(1)
+    rstd[...] = 1 / np.sqrt(x.var(1) + eps)
+    return _affine((x - mean[:, None]) * rstd[:, None], gamma, beta, out)
+
+
+def _norm_backward(axis: int, dy: Floats, h: Floats, gamma: Floats | None, rstd: Floats, out: Floats,
+                   dgamma: Floats | None, dbeta: Floats | None, accumulate: bool) -> Floats:
+    if dgamma is not None:
+        dgamma[...] = (dy * h).sum(0) + (dgamma if accumulate else 0)
+    if dbeta is not None:
+        dbeta[...] = dy.sum(0) + (dbeta if accumulate else 0)
+    g = dy if gamma is None else dy * gamma
+    return _write(out, rstd * (g - g.mean(axis, keepdims=True) - h * (g * h).mean(axis, keepdims=True)))
+
+
+def layer_norm_backward(dy: Floats, x: Floats, gamma: Floats | None, mean: Floats, rstd: Floats, out: Floats,
+                        dgamma: Floats | None = None, dbeta: Floats | None = None,
+                        accumulate: bool = False) -> Floats:
+    h = (x - mean[:, None]) * rstd[:, None]
+    return _norm_backward(1, dy, h, gamma, rstd[:, None], out, dgamma, dbeta, accumulate)
+
+
+def batch_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats, mean: Floats, rstd: Floats,
+               batch_mean: Floats | None = None, batch_var: Floats | None = None, eps: float = 1e-5) -> Floats:
+    mean[...] = x.mean(0)
+    rstd[...] = 1 / np.sqrt(x.var(0) + eps)
+    if batch_mean is not None:
+        batch_mean[...] = mean
+    if batch_var is not None:
+        batch_var[...] = x.var(0) * len(x) / max(1, len(x) - 1)
+    return _affine((x - mean) * rstd, gamma, beta, out)
+
+
+def batch_norm_inference(x: Floats, gamma: Floats | None, beta: Floats | None, running_mean: Floats,
+                         running_var: Floats, out: Floats, eps: float = 1e-5) -> Floats:
+    return _affine((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out)
+
+
+def batch_norm_backward(dy: Floats, x: Floats, gamma: Floats | None, mean: Floats, rstd: Floats, out: Floats,
+                        dgamma: Floats | None = None, dbeta: Floats | None = None,
+                        accumulate: bool = False) -> Floats:
+    return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, accumulate)
+
+
+# dropout
+
+def _splitmix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _hash(key: npt.NDArray[np.uint64], columns: int) -> npt.NDArray[np.uint32]:
+    """(R,) keys -> (R, columns)"""
+    k0, k1 = key.astype(np.uint32)[:, None], (key >> np.uint64(32)).astype(np.uint32)[:, None]
+    h = np.arange(columns, dtype=np.uint32) ^ k0
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    h = ((h ^ (h >> np.uint32(15))) + k1) * np.uint32(0x846CA68B)
+    return np.asarray(h ^ (h >> np.uint32(16)))
+
+
+def dropout(x: Floats, out: Floats, rate: float, seed: int, step: int, layer: int = 0, ids: Int64 | None = None,
+            first_id: int = 0) -> Floats:
+    if rate == 1:
+        return _write(out, 0)
+    if ids is None:
+        ids = first_id + np.arange(len(x), dtype=np.int64)
+    key = _splitmix(np.array([seed], np.uint64))
+    for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
+        key = _splitmix(key + word)
+    return _write(out, np.where(_hash(key, x.shape[1]) >= np.uint32(rate * 2**32), x / (1 - rate), 0))
+
+
+# optimizers
+
+def sgd(p: Floats, g: Floats, momentum_buffer: Floats | None = None, *, lr: float, momentum: float = 0.0,
+        nesterov: bool = False, weight_decay: float = 0.0) -> Floats:
+    d = g + weight_decay * p
+    if momentum and momentum_buffer is not None:
+        momentum_buffer[...] = momentum * momentum_buffer + d
+        d = d + momentum * momentum_buffer if nesterov else momentum_buffer
+    return _write(p, p - lr * d)
+
+
+def adam(p: Floats, g: Floats, m: Floats, v: Floats, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999,
+         eps: float = 1e-8, weight_decay: float = 0.0, step: int) -> Floats:
+    d = g + weight_decay * p
+    m[...] = beta1 * m + (1 - beta1) * d
+    v[...] = beta2 * v + (1 - beta2) * d * d
+    return _write(p, p - lr * (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + eps))
+
+
+def adamw(p: Floats, g: Floats, m: Floats, v: Floats, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999,
+          eps: float = 1e-8, weight_decay: float = 0.01, step: int) -> Floats:
+    p[...] = p * (1 - lr * weight_decay)
+    return adam(p, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+
+
+def rmsprop(p: Floats, g: Floats, square_avg: Floats, momentum_buffer: Floats | None = None,
+            grad_avg: Floats | None = None, *, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8,
+            weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False) -> Floats:
+    d = g + weight_decay * p
+    square_avg[...] = alpha * square_avg + (1 - alpha) * d * d
+    spread = square_avg
+    if centered and grad_avg is not None:
+        grad_avg[...] = alpha * grad_avg + (1 - alpha) * d
+        spread = np.maximum(square_avg - grad_avg * grad_avg, 0)
+    d = d / (np.sqrt(spread) + eps)
+    if momentum and momentum_buffer is not None:
+        momentum_buffer[...] = momentum * momentum_buffer + d
+        d = momentum_buffer
+    return _write(p, p - lr * d)

@@ -1,0 +1,198 @@
+"""The command line: `tinydl demo | train | predict | info`.
+
+Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143, a closed pipe quietly with
+141, as a shell counts them. Each command is a module here, imported when it is called.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from tinydl._version import __version__
+from tinydl.cli.errors import CommandError, Terminated
+
+__all__ = ["main"]
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+MAX_THREADS, MAX_WIDTH = 256, 65_536
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    p = Parser(prog="tinydl", description="Train small neural networks on the CPU, serially and in parallel threads.")
+    p.add_argument("--version", action="version", version=f"tinydl {__version__}")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="train on handwritten digits, serially and in parallel",
+                               description="Train a network on 8x8 pictures of handwritten digits, serially and then in "
+                                           "parallel from the same initial weights, and compare.")
+    demo.set_defaults(run="tinydl.cli.demo:run")
+    _training_options(demo, epochs=20, batch_size=16, hidden="256,128")
+    demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
+                                                     "where matplotlib is installed)")
+    demo.add_argument("--no-plot", action="store_true", help="draw nothing")
+
+    train = commands.add_parser("train", help="train on your own data",
+                                description="Train on FILE: a CSV with a header and numeric features, or an .npz with x "
+                                            "and y. Features are standardised, a part of the rows is held out for a "
+                                            "test, and the model is saved with all that `tinydl predict` needs.")
+    train.set_defaults(run="tinydl.cli.train:run_train")
+    train.add_argument("file", metavar="FILE", help="CSV, or .npz with x and y")
+    train.add_argument("--target", metavar="COLUMN", help="the column to predict (CSV)")
+    train.add_argument("--task", choices=("classification", "regression"),
+                       help="default: classification, where the target is text or whole numbers")
+    train.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F",
+                       help="share of the rows held out for the test (default: 0.2)")
+    _training_options(train, epochs=60, batch_size=32, hidden="64,64")
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
+    train.add_argument("--learning-rate", type=_positive, metavar="LR",
+                       help="default: 0.001; sgd (with momentum 0.9) 0.01")
+    train.add_argument("--out", metavar="MODEL", help="where to save the model (default: FILE's name with .tinydl, in "
+                                                      "the current folder)")
+    train.add_argument("--quiet", action="store_true", help="print errors only")
+
+    predict = commands.add_parser("predict", help="predict with a trained model",
+                                  description="Write the predictions for FILE (CSV, its columns found by name; or .npz "
+                                              "with x) as CSV: the class and the probability of each class, or the value.")
+    predict.set_defaults(run="tinydl.cli.train:run_predict")
+    predict.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
+    predict.add_argument("file", metavar="FILE", help="CSV, or .npz with x")
+    predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
+
+    info = commands.add_parser("info", help="what tinydl found on this machine",
+                               description="Show version, instruction set, CPUs and recommended threads.")
+    info.set_defaults(run="tinydl.cli.info:run")
+    return p
+
+
+def _training_options(p: argparse.ArgumentParser, *, epochs: int, batch_size: int, hidden: str) -> None:
+    p.add_argument("--epochs", type=_count, default=epochs, metavar="N", help=f"default: {epochs}")
+    p.add_argument("--batch-size", type=_count, default=batch_size, metavar="N",
+                   help=f"samples a thread works on at a time (default: {batch_size})")
+    p.add_argument("--hidden", type=_sizes, default=_sizes(hidden), metavar="N,N",
+                   help=f"sizes of the hidden layers (default: {hidden})")
+    p.add_argument("--threads", type=_threads, default=0, metavar="N",
+                   help="0: as many as recommended (default). N batches make one update, so the result depends on N")
+    p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
+
+
+# ---------------------------------------------------------------------- types of options
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 10_000_000)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_whole(part.strip(), 1, MAX_WIDTH) for part in text.split(","))
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _fraction(text: str) -> float:
+    value = _real(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _real(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _threads(text: str) -> int:
+    return _whole(text, 0, MAX_THREADS)
+
+
+# ---------------------------------------------------------------------- running
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (default: this process's) and return its exit code; it never exits by itself."""
+    try:
+        with _sigterm_raises():
+            try:
+                return _run(argv)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+    except CommandError as e:
+        return _end(2, str(e))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # for what is left in the buffer, at exit
+        return 141
+    except OSError as e:
+        return _end(2, f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e))
+    except MemoryError as e:
+        return _end(2, f"not enough memory{f': {e}' if str(e) else ''}")
+    except KeyboardInterrupt:
+        return _end(130, "interrupted")
+    except Terminated as e:
+        return _end(143, str(e) or "terminated")
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(argv)
+    except SystemExit as e:         # --help, --version
+        return int(e.code or 0)
+    module, function = options.run.split(":")
+    command: Any = getattr(importlib.import_module(module), function)
+    return int(command(options))
+
+
+def _end(code: int, message: str) -> int:
+    line = " ".join(message.split())
+    try:
+        print(f"tinydl: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+    return code
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM raises Terminated, once, so that half-written files are removed and models saved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

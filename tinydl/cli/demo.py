@@ -1,0 +1,94 @@
+"""tinydl demo: handwritten digits, serially and in parallel."""
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from math import sqrt
+from pathlib import Path
+
+from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
+from tinydl.cli.errors import CommandError
+from tinydl.cli.progress import Progress, table
+from tinydl.cli.train import check_writable, fit, mlp, plural, thread_count
+from tinydl.data import Split
+
+LEARNING_RATE = 1e-3
+PICTURE = Path("tinydl-demo.png")
+
+
+def run(options: argparse.Namespace) -> int:
+    thread_count(options.threads)
+    picture, note = _picture(options)
+    data = datasets.digits(options.batch_size).split(0.8, 0.0, 0.2, seed=options.seed)
+    assert data.test is not None
+    train = data.train
+    threads = thread_count(options.threads, train.n_batches, train.n_samples)
+    if not options.threads:
+        threads = min(threads, max(1, train.n_batches // 10))      # at least ten updates an epoch, on any machine
+    sizes = (64, *options.hidden, 10)
+    print(f"{train.n_samples + data.test.n_samples:,} handwritten digits of 8x8 pixels: {train.n_samples:,} to train on, "
+          f"{data.test.n_samples:,} to test\n"
+          f"{plural(options.epochs, 'epoch')} of {plural(train.n_batches, 'batch')} of {options.batch_size}; "
+          f"network {'-'.join(map(str, sizes))}, Adam\n", flush=True)
+
+    runs = [_train("serial", 1, data, sizes, options), _train("parallel", threads, data, sizes, options)]
+    rows = [("mode", "threads", "updates", "seconds", "samples/s", "speed-up", "test accuracy")]
+    speeds = [sum(h["samples"]) / max(sum(h["seconds"]), 1e-9) for h, _ in runs]
+    for mode, n, (history, accuracy), speed in zip(("serial", "parallel"), (1, threads), runs, speeds, strict=True):
+        rows.append((mode, str(n), f"{sum(history['updates']):,}", f"{sum(history['seconds']):.2f}", f"{speed:,.0f}",
+                     f"{speed / speeds[0]:.2f}", f"{100 * accuracy:.1f} %"))
+    print(f"\n{table(rows)}\n")
+    print(_explanation(threads, speeds[1] / speeds[0]))
+    if picture is not None:
+        try:
+            from tinydl.plotting import plot_histories
+            plot_histories({"serial": runs[0][0], "parallel": runs[1][0]}, picture)
+            note = f"Loss curves: {picture}"
+        except OSError as e:
+            note = f"No loss curves: {picture} cannot be written ({e.strerror})."
+    if note:
+        print(note)
+    return 0
+
+
+def _train(mode: str, threads: int, data: Split, sizes: tuple[int, ...], options: argparse.Namespace) -> tuple[History, float]:
+    model = mlp(sizes, options.seed)
+    # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
+    rate = LEARNING_RATE * sqrt(threads)
+    with Trainer(options.epochs, Progress(f"{mode:<8}"), AccuracyEvaluator(), mode == "parallel", threads,
+                 seed=options.seed) as trainer:
+        trainer.init(Split(data.train, None, data.test), model, losses.SoftmaxCrossEntropy(), optim.Adam(rate))
+        fit(trainer, rate)
+        return trainer.history, trainer.evaluate()["accuracy"]
+
+
+def _explanation(threads: int, speed_up: float) -> str:
+    if threads == 1:
+        return "There is one usable CPU (see `tinydl info`), so one thread is what is recommended here."
+    text = (f"Both start from the same weights. In parallel, {threads} threads work on a batch each and make one\n"
+            f"update of them: {threads} times fewer updates, with a learning rate sqrt({threads}) times as large.")
+    if speed_up < 1:
+        text += ("\nParallel was slower this time: other programs are using the CPUs, or the batches are too\n"
+                 "small to be worth sharing out (try --batch-size 64, or larger --hidden).")
+    return text
+
+
+def _picture(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """Where to draw, and what to say if nowhere; CommandError where a picture was asked for and cannot be."""
+    if options.no_plot:
+        return None, ""
+    path = Path(options.plot) if options.plot else PICTURE
+    if importlib.util.find_spec("matplotlib") is None:
+        note = "Loss curves need matplotlib: pip install 'tinydl-parallel[plot]'"
+        if options.plot:
+            raise CommandError(note[0].lower() + note[1:])
+        return None, note
+    if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+        raise CommandError(f"--plot {path}: the name must end in .png, .svg, .pdf or .jpg")
+    try:
+        check_writable(path, "--plot")
+    except CommandError as e:
+        if options.plot:
+            raise
+        return None, f"No loss curves: {str(e).removeprefix('--plot ')}."
+    return path, ""

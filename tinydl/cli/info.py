@@ -1,0 +1,47 @@
+"""tinydl info: what tinydl found on this machine."""
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+
+import numpy as np
+
+from tinydl import _kernels, parallel
+from tinydl._version import __version__
+from tinydl.cli.errors import CommandError
+from tinydl.parallel.threads import affinity_cpus
+
+
+def lines() -> list[tuple[str, str]]:
+    """What and its value, in the order to show them."""
+    quota = parallel.container_cpu_quota()
+    limit = os.environ.get("TINYDL_NUM_THREADS", "").strip()
+    try:
+        usable, recommended = parallel.usable_cpus(), parallel.recommended_thread_count()
+    except ValueError as e:
+        raise CommandError(str(e)) from None
+    return [
+        ("tinydl", __version__),
+        ("instruction set", _kernels.isa),
+        ("  available here", ", ".join(_kernels.isa_available)),
+        ("  built", ", ".join(_kernels.isa_built)),
+        ("cores", str(os.cpu_count() or "unknown")),
+        ("affinity", f"{affinity_cpus()} CPUs"),
+        ("container CPU quota", "none" if quota is None else f"{quota:g} CPUs"),
+        ("TINYDL_NUM_THREADS", limit or "not set"),
+        ("usable CPUs", str(usable)),
+        ("recommended threads", f"{recommended} (large sets); {usable} for 1,000 to 10,000 samples, 1 below"),
+        ("Python", f"{platform.python_version()} ({platform.python_implementation()}, "
+                   f"{'GIL' if getattr(sys, '_is_gil_enabled', lambda: True)() else 'free-threaded, GIL off'})"),
+        ("NumPy", np.__version__),
+    ]
+
+
+def run(options: argparse.Namespace) -> int:
+    rows = lines()
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0

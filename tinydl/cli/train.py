@@ -1,0 +1,252 @@
+"""tinydl train and tinydl predict: a person's own table.
+
+The model's file carries in its metadata, under "table", all that predict needs besides the weights: the task, the
+columns, how to standardise them, and the names of the classes or the target's own mean and scale.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
+from tinydl.cli.errors import CommandError, Terminated
+from tinydl.cli.progress import Progress
+from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
+from tinydl.data import ArrayDataset
+from tinydl.parallel import recommended_thread_count, usable_cpus
+from tinydl.serialization import write_atomically
+
+SGD_MOMENTUM = 0.9
+OPTIMIZERS: dict[str, tuple[Any, float]] = {    # and their default learning rates
+    "adam": (optim.Adam, 1e-3), "adamw": (optim.AdamW, 1e-3), "rmsprop": (optim.RMSprop, 1e-3),
+    "sgd": (lambda lr: optim.SGD(lr, momentum=SGD_MOMENTUM), 1e-2),
+}
+
+
+# ---------------------------------------------------------------------- shared with demo
+def mlp(sizes: tuple[int, ...], seed: int) -> Model:
+    """Linear layers of these sizes with ReLU between them."""
+    layers: list[nn.Layer] = []
+    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        layers += [nn.ReLU()] * (i > 0)
+        layers.append(nn.Linear(inputs, outputs))
+    return Model(nn.Sequential(*layers), seed=seed, name="MLP " + "-".join(map(str, sizes)))
+
+
+def thread_count(asked: int, n_batches: int = 1, n_samples: int = 1) -> int:
+    """Threads to train with: those asked for, or (0) the recommended ones; CommandError where that makes no sense."""
+    try:
+        cpus, recommended = usable_cpus(), recommended_thread_count(n_batches, n_samples)
+    except ValueError as e:         # TINYDL_NUM_THREADS
+        raise CommandError(str(e)) from None
+    if asked > 4 * cpus:
+        raise CommandError(f"--threads {asked} is too many for {plural(cpus, 'usable CPU')}: at most {4 * cpus}")
+    return asked or recommended
+
+
+def fit(trainer: Trainer, learning_rate: float) -> None:
+    """trainer.train(); what fails in it is said in one line."""
+    if os.environ.get("TINYDL_PARALLEL_DEBUG") != "1":
+        logging.getLogger("tinydl").addHandler(logging.NullHandler())   # failures are counted in the epochs' lines
+    try:
+        trainer.train()
+    except TrainingError as e:
+        cause = f" ({e.failures[0].exception})" if e.failures else ""
+        raise CommandError(f"training failed in {str(e).splitlines()[0]}{cause}: try a learning rate below "
+                           f"{learning_rate:g}") from None
+
+
+def plural(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'' if n == 1 else 'es' if thing.endswith('s') else 's'}"
+
+
+def check_writable(path: Path, what: str) -> None:
+    """CommandError where a file at `path` cannot be made; nothing stays behind."""
+    if path.exists() and not path.is_file():
+        raise CommandError(f"{what} {path} is {'a folder' if path.is_dir() else 'not a plain file'}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise CommandError(f"{what} {path} cannot be written: {e.strerror}") from None
+
+
+# ---------------------------------------------------------------------- standardisation
+def standardisation(x: Array) -> tuple[Array, Array]:
+    """Mean and factor of each column, so that (x - mean) factor has variance 1; the factor of a constant is 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = x.mean(0), x.std(0)
+    varies = deviation > 1e-12 * np.abs(x).max(0)
+    return mean, np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+
+
+def standardise(x: Array, mean: Array, factor: Array) -> Array:
+    """(x - mean) factor, as float32."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip((x - mean) * factor, -largest, largest).astype(np.float32)
+
+
+def _checked(mean: Array, factor: Array, names: list[str]) -> None:
+    for name, a, b in zip(names, mean, factor, strict=True):
+        if not np.isfinite(a) or not np.isfinite(b):
+            raise CommandError(f"column {name!r} holds numbers too large or too small to standardise")
+
+
+# ---------------------------------------------------------------------- tinydl train
+def run_train(options: argparse.Namespace) -> int:
+    path = Path(options.file)
+    out = Path(options.out) if options.out else Path(path.stem + ".tinydl")
+    thread_count(options.threads)
+    if options.target is not None and path.suffix.lower() == ".npz":
+        raise CommandError("--target is for CSV files; an .npz has its target in y")
+    if out.exists() and path.exists() and out.samefile(path):
+        raise CommandError(f"--out {out} is the data itself")
+    check_writable(out, "--out")
+    say = (lambda *_: None) if options.quiet else print
+    target = options.target or "y"
+
+    table = read_table(path, target=options.target)
+    if options.task == "regression":
+        names, y = None, regression_target(table, target)
+    else:
+        names, y = class_labels(table, target, asked=options.task is not None)
+    say(f"{path}: {plural(len(table.x), 'row')}, {plural(len(table.names), 'feature')}, "
+        + (f"{plural(len(names), 'class')} of {target!r}" if names else f"target {target!r}"))
+
+    train, test = _held_out(len(table.x), y, options.test_fraction, options.seed)
+    mean, factor = standardisation(table.x[train])
+    _checked(mean, factor, table.names)
+    facts: dict[str, Any] = {"task": "classification" if names else "regression", "target": target,
+                             "features": table.names, "mean": mean.tolist(), "factor": factor.tolist(), "classes": names}
+    scale = 1.0
+    if names is None:
+        y_mean, y_factor = standardisation(y[train])
+        _checked(y_mean, y_factor, [target])
+        if not y_factor[0]:
+            raise CommandError(f"column {target!r} holds the same value in all rows: there is nothing to learn")
+        scale = float(1 / y_factor[0])
+        facts.update(target_mean=float(y_mean[0]), target_scale=scale)
+        y = standardise(y, y_mean, y_factor)
+    x = standardise(table.x, mean, factor)
+    everything = ArrayDataset(x, y, options.batch_size)
+    data = everything.subset(train)
+
+    model = mlp((x.shape[1], *options.hidden, len(names) if names else 1), options.seed)
+    model.metadata = {"table": facts}
+    make, rate = OPTIMIZERS[options.optimizer]
+    rate = options.learning_rate or rate
+    threads = thread_count(options.threads, data.n_batches, data.n_samples)
+    say(f"{len(train):,} rows to train on, {len(test):,} to test; {model.name}, {plural(model.num_parameters, 'parameter')};\n"
+        f"{options.optimizer} with learning rate {rate:g}, {plural(threads, 'thread')}")
+    optimizer, evaluator = make(rate), AccuracyEvaluator() if names else RegressionEvaluator()
+    loss = losses.SoftmaxCrossEntropy() if names else losses.MeanSquaredError()
+    try:
+        with Trainer(options.epochs, Progress("train", quiet=options.quiet), evaluator, threads > 1, threads,
+                     seed=options.seed) as trainer:
+            trainer.init(data, model, loss, optimizer)
+            fit(trainer, rate)
+        if len(test):
+            figures = trainer.evaluate(everything.subset(test))
+            say("test: " + _figures(figures, len(test), scale))
+        model.save(out)
+    except Terminated:
+        if not optimizer.t:
+            raise Terminated("terminated before the first update; no model was saved") from None
+        model.save(out)
+        raise Terminated(f"terminated after {plural(optimizer.t, 'update')}; the model so far is in {out}") from None
+    say(f"model: {out}")
+    return 0
+
+
+def _held_out(n: int, y: Array, fraction: float, seed: int) -> tuple[Array, Array]:
+    """The rows to train on and those held out, classes in the same shares where there are classes."""
+    if not fraction:
+        return np.arange(n), np.arange(0)
+    try:
+        parts = ArrayDataset(np.zeros((n, 1)), y, n).split(1 - fraction, 0.0, fraction, seed=seed)
+    except ValueError:
+        raise CommandError(f"{plural(n, 'row')} are too few for --test-fraction {fraction:g}") from None
+    assert isinstance(parts.train, ArrayDataset) and isinstance(parts.test, ArrayDataset)
+    assert parts.train.rows is not None and parts.test.rows is not None
+    return parts.train.rows, parts.test.rows
+
+
+def _figures(figures: dict[str, float], n: int, scale: float) -> str:
+    if "accuracy" in figures:
+        right = round(figures["accuracy"] * n)
+        return f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,})"
+    return f"r2 {figures['r2']:.4f}, rmse {figures['rmse'] * scale:.6g}, mean absolute error {figures['mae'] * scale:.6g}"
+
+
+# ---------------------------------------------------------------------- tinydl predict
+def run_predict(options: argparse.Namespace) -> int:
+    path, out = Path(options.file), Path(options.out) if options.out else None
+    model = load(Path(options.model))
+    if out is not None:
+        for other in (path, Path(options.model)):
+            if out.exists() and other.exists() and out.samefile(other):
+                raise CommandError(f"--out {out} would replace {other}")
+        check_writable(out, "--out")
+    elif sys.stdout is None:
+        raise CommandError("standard output is closed; say --out FILE")
+    header, rows = predictions(model, read_table(path, features=model.metadata["table"]["features"]))
+    if out is None:
+        _write_csv(sys.stdout, header, rows)
+    else:
+        text = io.StringIO()
+        _write_csv(text, header, rows)
+        write_atomically(out, lambda f: f.write(text.getvalue().encode()))
+    return 0
+
+
+def predictions(model: Model, table: Table) -> tuple[list[str], list[list[str]]]:
+    """The header and a row a prediction: the class and the probabilities of all, or the value."""
+    facts = model.metadata["table"]
+    y = model.predict(standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))).astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(y).all(1))
+    if len(bad):
+        raise CommandError(f"{table.where(int(bad[0]))}: the features are too far from those that the model was trained on")
+    if facts["task"] == "regression":
+        return ["prediction"], [[repr(v)] for v in (y[:, 0] * facts["target_scale"] + facts["target_mean"]).tolist()]
+    names = facts["classes"]
+    p = np.exp(y - y.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return (["prediction", *(f"probability_{name}" for name in names)],
+            [[names[best], *(f"{v:.6g}" for v in row)] for best, row in zip(y.argmax(1).tolist(), p.tolist(), strict=True)])
+
+
+def load(path: Path) -> Model:
+    """The model that `tinydl train` saved there."""
+    try:
+        model = Model.load(path)
+        facts = model.metadata["table"]
+        n, outputs = len(facts["features"]), len(facts["classes"] or "1")
+        ok = (model.output_shape((n,)) == (outputs,) and len(facts["mean"]) == len(facts["factor"]) == n
+              and facts["task"] in ("classification", "regression"))
+    except FileNotFoundError:
+        raise CommandError(f"{path}: there is no such file") from None
+    except OSError:
+        raise
+    except KeyError:
+        raise CommandError(f"{path} is a model, but `tinydl train` did not write it: it does not say what its columns "
+                           "are") from None
+    except Exception as e:          # whatever a foreign file may lead to
+        raise CommandError(f"{path} is not a model of tinydl, or is truncated ({type(e).__name__})") from None
+    if not ok:
+        raise CommandError(f"{path} is damaged: its columns do not fit its layers")
+    return model
+
+
+def _write_csv(f: Any, header: list[str], rows: list[list[str]]) -> None:
+    writer = csv.writer(f, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)

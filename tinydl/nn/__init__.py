@@ -1,0 +1,14 @@
+"""Layers. A model is `tinydl.Model(nn.Sequential(...))`; a layer in NumPy alone is a `PythonLayer`."""
+from tinydl.nn import initializers
+from tinydl.nn.activations import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from tinydl.nn.containers import Residual, Sequential
+from tinydl.nn.dropout import Dropout
+from tinydl.nn.flatten import Flatten
+from tinydl.nn.layer import Layer, Parameter, Statistic, register
+from tinydl.nn.linear import Linear
+from tinydl.nn.norm import BatchNorm1d, LayerNorm
+from tinydl.nn.python_layer import PythonLayer
+
+__all__ = ["ELU", "GELU", "BatchNorm1d", "Dropout", "Flatten", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax",
+           "Parameter", "PythonLayer", "ReLU", "Residual", "Sequential", "SiLU", "Sigmoid", "Softmax", "Statistic", "Tanh",
+           "initializers", "register"]

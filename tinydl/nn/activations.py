@@ -1,0 +1,150 @@
+"""Activations: ReLU, LeakyReLU, ELU, Sigmoid, Tanh, GELU, SiLU (elementwise), Softmax, LogSoftmax (last axis)."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tinydl.nn.layer import Layer, register
+from tinydl.nn.values import FROM_OUTPUT, KINDS, Rows
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Backward
+    from tinydl.plan import Builder, Value
+
+
+class Elementwise(Layer):
+    """y = f(x), one kernel by its kind; `alpha` is the function's parameter."""
+
+    kind: ClassVar[str]
+    alpha: float = 0.0
+
+    def _kind(self) -> str:
+        return self.kind
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        kind = self._kind()
+        y = b.value(x.shape, needs_grad=x.needs_grad)
+        from_output = kind in FROM_OUTPUT
+        dims = [Rows(x.size), KINDS[kind]]
+        b.emit("activation", [x], [y], dims, [self.alpha], in_place=(0, 0) if from_output or not b.training else None)
+
+        def backward(dy: Value | None) -> Value | None:
+            if dy is None or not x.needs_grad:
+                return None
+            dx = b.value(x.shape)
+            b.emit("activation_backward", [dy, y if from_output else x], [dx], dims, [self.alpha], in_place=(0, 0))
+            return dx
+        return y, backward
+
+
+@register
+class ReLU(Elementwise):
+    """y = max(x, 0)"""
+
+    kind = "relu"
+
+
+@register
+class LeakyReLU(Elementwise):
+    """y = x where x > 0, else negative_slope x"""
+
+    kind = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        if not 0 <= negative_slope < float("inf"):
+            raise ValueError(f"LeakyReLU(negative_slope={negative_slope}): at least 0")
+        self.negative_slope = self.alpha = float(negative_slope)
+
+    def config(self) -> dict[str, Any]:
+        return {"negative_slope": self.negative_slope}
+
+
+@register
+class ELU(Elementwise):
+    """y = x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016)"""
+
+    kind = "elu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"ELU(alpha={alpha}): above 0")
+        self.alpha = float(alpha)
+
+    def config(self) -> dict[str, Any]:
+        return {"alpha": self.alpha}
+
+
+@register
+class Sigmoid(Elementwise):
+    """y = 1 / (1 + exp(-x))"""
+
+    kind = "sigmoid"
+
+
+@register
+class Tanh(Elementwise):
+    """y = tanh(x)"""
+
+    kind = "tanh"
+
+
+@register
+class GELU(Elementwise):
+    """y = x Phi(x), Phi the normal distribution function; approximate="tanh": by tanh (Hendrycks and Gimpel 2016)"""
+
+    kind = "gelu"
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU(approximate={approximate!r}): 'none' or 'tanh'")
+        self.approximate = approximate
+
+    def _kind(self) -> str:
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
+
+    def config(self) -> dict[str, Any]:
+        return {"approximate": self.approximate}
+
+
+@register
+class SiLU(Elementwise):
+    """y = x / (1 + exp(-x))"""
+
+    kind = "silu"
+
+
+class LastAxis(Layer):
+    """y = f(x) along the last axis; the gradient needs y alone."""
+
+    kernel: ClassVar[str]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape:
+            raise ValueError(f"{self!r} needs at least one axis in a sample")
+        return shape
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad)
+        dims = [Rows(x.size // x.shape[-1]), x.shape[-1]]
+        b.emit(self.kernel, [x], [y], dims, in_place=(0, 0))
+
+        def backward(dy: Value | None) -> Value | None:
+            if dy is None or not x.needs_grad:
+                return None
+            dx = b.value(x.shape)
+            b.emit(self.kernel + "_backward", [dy, y], [dx], dims, in_place=(0, 0))
+            return dx
+        return y, backward
+
+
+@register
+class Softmax(LastAxis):
+    """y = exp(x) / sum(exp(x)) along the last axis. As a model's end, leave it out: SoftmaxCrossEntropy has it inside."""
+
+    kernel = "softmax"
+
+
+@register
+class LogSoftmax(LastAxis):
+    """y = x - log(sum(exp(x))) along the last axis"""
+
+    kernel = "log_softmax"

@@ -1,0 +1,128 @@
+"""Sequential and Residual: layers made of layers."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tinydl.nn.layer import Layer, register
+from tinydl.nn.values import Rows
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Backward
+    from tinydl.plan import Builder, Value
+
+
+@register
+class Sequential(Layer):
+    """The layers one after another; `model[i]` is the i-th.
+
+        >>> from tinydl import nn
+        >>> nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))[1]
+        ReLU()
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential takes layers, one after another; got {layer!r}")
+        self.layers = layers
+
+    def __getitem__(self, i: int) -> Layer:
+        return self.layers[i]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def input_shape(self) -> tuple[int, ...] | None:
+        for layer in self.layers:
+            shape = layer.input_shape()
+            if shape is not None:
+                return shape
+            if not isinstance(layer, (Residual, Sequential)) and layer.output_shape((2, 3)) != (2, 3):
+                return None     # it changes the shape, so what comes later says nothing of what comes in
+        return None
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for i, layer in enumerate(self.layers):
+            try:
+                shape = layer.output_shape(shape)
+            except ValueError as e:
+                raise ValueError(f"layer {i}: {e}") from None
+        return shape
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        total = 0
+        for layer in self.layers:
+            total += layer.flops(shape)
+            shape = layer.output_shape(shape)
+        return total
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        backwards = []
+        for name, layer in self.children():
+            with b.scope(name):
+                x, back = layer.emit(b, x)
+            backwards.append((name, back))
+
+        def backward(dy: Value | None) -> Value | None:
+            for name, back in reversed(backwards):
+                if dy is None:
+                    break
+                with b.scope(name):
+                    dy = back(dy)
+            return dy
+        return x, backward
+
+
+@register
+class Residual(Layer):
+    """y = x + layer(x) (He et al. 2016)"""
+
+    def __init__(self, layer: Layer) -> None:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Residual takes one layer; got {layer!r}")
+        self.layer = layer
+
+    def __repr__(self) -> str:
+        return f"Residual({self.layer!r})"
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        yield "layer", self.layer
+
+    def input_shape(self) -> tuple[int, ...] | None:
+        return self.layer.input_shape()
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        inside = self.layer.output_shape(shape)
+        if inside != shape:
+            raise ValueError(f"{self!r}: the layer turns samples of shape {shape} into {inside}; they must stay as they are")
+        return shape
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        return self.layer.flops(shape)
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        self.output_shape(x.shape)
+        with b.scope("layer"):
+            inside, back = self.layer.emit(b, x)
+        y = b.value(x.shape, needs_grad=x.needs_grad or inside.needs_grad)
+        b.emit("add", [inside, x], [y], [Rows(x.size)], in_place=(0, 0))
+
+        def backward(dy: Value | None) -> Value | None:
+            with b.scope("layer"):
+                through = back(dy) if inside.needs_grad else None
+            if not x.needs_grad or dy is None or through is None:
+                return dy if x.needs_grad else None
+            dx = b.value(x.shape)
+            b.emit("add", [through, dy], [dx], [Rows(x.size)], in_place=(0, 0))
+            return dx
+        return y, backward

@@ -1,0 +1,42 @@
+"""Dropout: each element is zero with probability p in training, and all are kept in inference.
+
+The mask is a hash of (seed, step, layer, sample, element): the same for a sample whichever thread, batch or
+order it comes in, and never stored; the backward operation computes it again.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinydl.nn.layer import Layer, register
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Backward
+    from tinydl.plan import Builder, Value
+
+
+@register
+class Dropout(Layer):
+    """y = x / (1 - p) or 0 with probability p (Srivastava et al. 2014)."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout(p={p}): at least 0 and below 1")
+        self.p = float(p)
+
+    def config(self) -> dict[str, Any]:
+        return {"p": self.p}
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        if not b.training or self.p == 0:
+            return x, lambda dy: dy
+        dims = [x.size, b.random_key()]
+        y = b.value(x.shape, needs_grad=x.needs_grad)
+        b.emit("dropout", [x], [y], dims, [self.p], in_place=(0, 0))
+
+        def backward(dy: Value | None) -> Value | None:
+            if dy is None or not x.needs_grad:
+                return None
+            dx = b.value(x.shape)
+            b.emit("dropout", [dy], [dx], dims, [self.p], in_place=(0, 0))
+            return dx
+        return y, backward

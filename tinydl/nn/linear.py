@@ -1,0 +1,78 @@
+"""Linear: y = x W + b.
+
+W is stored (in_features, out_features), PyTorch's transposed: then the forward product, the one that every
+layer has, reads both operands along their rows.
+"""
+from __future__ import annotations
+
+# B batch, I in_features, O out_features: x (B, I), W (I, O), b (O), y (B, O)
+from typing import TYPE_CHECKING, Any
+
+from tinydl.nn import initializers
+from tinydl.nn.layer import Layer, Parameter, register
+from tinydl.nn.values import Rows
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Backward
+    from tinydl.plan import Builder, Value
+
+
+@register
+class Linear(Layer):
+    """y = x W + b: (B, in_features) -> (B, out_features).
+
+    init: the name of an initialiser for W (see `tinydl.nn.initializers`); by default W and b begin as PyTorch's,
+    uniform in +-1/sqrt(in_features). With any other init, b begins at zero.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Linear(3, 2), seed=0).state_dict()["weight"].shape
+        (3, 2)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, init: str = "default_linear") -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear({in_features}, {out_features}): both must be at least 1")
+        self.in_features, self.out_features, self.init = int(in_features), int(out_features), init
+        fans = (self.in_features, self.out_features)
+        self.weight = Parameter((self.in_features, self.out_features), initializers.get(init), fans)
+        b_init = initializers.default_linear if init == "default_linear" else initializers.zeros
+        self.bias = Parameter((self.out_features,), b_init, fans) if bias else None
+
+    def config(self) -> dict[str, Any]:
+        return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None,
+                "init": self.init}
+
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.in_features,)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or shape[-1] != self.in_features:
+            raise ValueError(f"{self!r} on samples of shape {shape}: the last axis must be {self.in_features}")
+        return (*shape[:-1], self.out_features)
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        rows = 1
+        for s in shape[:-1]:
+            rows *= s
+        return rows * self.in_features * self.out_features
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        in_, out = self.in_features, self.out_features
+        rows = Rows(x.size // in_)
+        y = b.value(self.output_shape(x.shape))
+        bias = b.param(self.bias) if self.bias else None
+        b.matmul(rows, out, in_, x.buffer, b.param(self.weight), y.buffer, bias=bias)
+
+        def backward(dy: Value | None) -> Value | None:
+            assert dy is not None
+            dw, more = b.grad(self.weight)
+            b.matmul(in_, out, rows, x.buffer, dy.buffer, dw, trans_a=True, accumulate=more)
+            if self.bias:
+                db, more = b.grad(self.bias)
+                b.emit("column_sum", [dy], [db], [rows, out, more])
+            if not x.needs_grad:
+                return None
+            dx = b.value(x.shape)
+            b.matmul(rows, in_, out, dy.buffer, b.param(self.weight), dx.buffer, trans_b=True)
+            return dx
+        return y, backward

@@ -1,0 +1,105 @@
+"""LayerNorm and BatchNorm1d: y = (x - mean) / sqrt(var + eps) * weight + bias."""
+from __future__ import annotations
+
+# B batch, C normalised elements (LayerNorm) or features (BatchNorm1d)
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from tinydl.nn import initializers
+from tinydl.nn.layer import Layer, Parameter, Statistic, register
+from tinydl.nn.values import Rows
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Backward
+    from tinydl.plan import Builder, Value
+
+
+@register
+class LayerNorm(Layer):
+    """mean and var over the last axes of each sample (Ba et al. 2016). normalized_shape: their sizes."""
+
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if not shape or min(shape) < 1:
+            raise ValueError(f"LayerNorm({normalized_shape}): sizes must be at least 1")
+        self.normalized_shape, self.eps = shape, float(eps)
+        self.weight = Parameter(shape, initializers.ones) if elementwise_affine else None
+        self.bias = Parameter(shape, initializers.zeros) if elementwise_affine else None
+
+    def config(self) -> dict[str, Any]:
+        return {"normalized_shape": list(self.normalized_shape), "eps": self.eps,
+                "elementwise_affine": self.weight is not None}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[-len(self.normalized_shape):] != self.normalized_shape:
+            raise ValueError(f"{self!r} on samples of shape {shape}: they must end with {self.normalized_shape}")
+        return shape
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        size = prod(self.normalized_shape)
+        per_sample = x.size // size
+        y = b.value(self.output_shape(x.shape))
+        mean, rstd = b.buffer(per_sample), b.buffer(per_sample)
+        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
+        b.emit("layer_norm", [x, gamma, beta], [y, mean, rstd], [Rows(per_sample), size], [self.eps])
+        return y, _backward(b, "layer_norm_backward", self, x, mean, rstd, [Rows(per_sample), size])
+
+
+@register
+class BatchNorm1d(Layer):
+    """mean and var over the batch, one for each feature (Ioffe and Szegedy 2015); running ones in inference.
+
+    Every replica normalises its batch by that batch's own mean and variance. The running statistics take one step
+    per update: running += momentum (m - running), m being the mean over the samples of the group's batches
+    (variances unbiased, as PyTorch's), folded in the gradients' fixed order. So they, too, have the same bits for
+    any number of threads, and a failed batch leaves no trace in them.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        if num_features < 1 or not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm1d({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")
+        self.num_features, self.eps, self.momentum = int(num_features), float(eps), float(momentum)
+        self.weight = Parameter((num_features,), initializers.ones) if affine else None
+        self.bias = Parameter((num_features,), initializers.zeros) if affine else None
+        self.running_mean = Statistic((num_features,), initializers.zeros, self.momentum)
+        self.running_var = Statistic((num_features,), initializers.ones, self.momentum)
+
+    def config(self) -> dict[str, Any]:
+        return {"num_features": self.num_features, "eps": self.eps, "momentum": self.momentum,
+                "affine": self.weight is not None}
+
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.num_features,)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or shape[-1] != self.num_features:
+            raise ValueError(f"{self!r} on samples of shape {shape}: the last axis must be {self.num_features}")
+        return shape
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        c = self.num_features
+        rows = Rows(x.size // c)
+        y = b.value(self.output_shape(x.shape))
+        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
+        running = self.running_mean, self.running_var
+        if not b.training:
+            stats = [b.statistic(s, batch=False) for s in running]
+            b.emit("batch_norm_inference", [x, gamma, beta, *stats], [y], [rows, c], [self.eps])
+            return y, lambda dy: dy
+        mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
+        stats = [b.statistic(s, batch=True) for s in running]
+        b.emit("batch_norm", [x, gamma, beta], [y, mean, rstd, *stats], [rows, c], [self.eps])
+        return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, [rows, c])
+
+
+def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Any, rstd: Any,
+              dims: list[int | Rows]) -> Backward:
+    def backward(dy: Value | None) -> Value | None:
+        dx = b.value(x.shape)       # the kernels write it even where nobody needs it
+        gamma, dgamma, dbeta, more = None, None, None, 0
+        if layer.weight is not None and layer.bias is not None:
+            gamma = b.param(layer.weight)
+            (dgamma, more), (dbeta, _) = b.grad(layer.weight), b.grad(layer.bias)
+        b.emit(kernel, [dy, x, gamma, mean, rstd], [dx, dgamma, dbeta], [*dims, more])
+        return dx if x.needs_grad else None
+    return backward

@@ -1,0 +1,11 @@
+"""Optimizers: PyTorch's names, defaults and formulas; state is explicit, in flat vectors.
+
+    >>> Adam(lr=1e-3)
+    Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
+"""
+from tinydl.optim.adam import Adam, AdamW
+from tinydl.optim.base import Optimizer
+from tinydl.optim.rmsprop import RMSprop
+from tinydl.optim.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]

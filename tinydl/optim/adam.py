@@ -1,0 +1,43 @@
+"""Adam: m := b1 m + (1 - b1) g; v := b2 v + (1 - b2) g^2; p := p - lr/(1 - b1^t) m / (sqrt(v/(1 - b2^t)) + eps).
+
+Adam adds weight_decay p to g (an L2 penalty); AdamW shrinks p by lr weight_decay p before the step (decoupled).
+eps stands outside the root, after the bias correction, as in PyTorch and in the paper's Algorithm 1.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl.optim.base import Optimizer, check
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015)."""
+
+    rule = "adam"
+
+    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0) -> None:
+        super().__init__()
+        check(self, lr=lr, eps=eps, weight_decay=weight_decay)
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"{type(self).__name__}(betas={betas}): two numbers, each at least 0 and below 1")
+        self.lr, self.betas, self.eps, self.weight_decay = lr, (float(betas[0]), float(betas[1])), eps, weight_decay
+
+    def names(self) -> list[str | None]:
+        return ["exp_avg", "exp_avg_sq"]
+
+    def numbers(self) -> list[float]:
+        return [self.lr, *self.betas, self.eps, self.weight_decay]
+
+    def config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    rule = "adamw"
+
+    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 1e-2) -> None:
+        super().__init__(lr, betas, eps, weight_decay)

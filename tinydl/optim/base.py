@@ -1,0 +1,98 @@
+"""Optimizer: a rule of csrc/updates.h, its numbers, and its state vectors (as long as the parameters)."""
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinydl._kernels.engine import Update, aligned
+
+Array = np.ndarray[Any, Any]
+
+
+class Optimizer:
+    """Moves parameters by gradients. `lr` and the other numbers may be changed between updates.
+
+    `bind` (the trainer calls it) gives it a model's parameters; the state begins at zero, and `t` counts the
+    updates. A new optimizer is one file: `rule`, `names` of the state vectors, `numbers`; its formula is one
+    function in csrc/updates.h.
+    """
+
+    #: the rule's name in csrc/updates.h
+    rule: ClassVar[str]
+    lr: float
+
+    def __init__(self) -> None:
+        self.t = 0
+        self.state: dict[str, Array] = {}
+        self._update: Any = None
+
+    def names(self) -> list[str | None]:
+        """The state vectors' names in the rule's order; None where this configuration does without one."""
+        return []
+
+    def numbers(self) -> list[float]:
+        """The rule's numbers in its order."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        raise NotImplementedError
+
+    def bind(self, params: Array, statistics: Array | None = None, momenta: Array | None = None) -> None:
+        """Take these parameters (flat, float32 or float64) as the ones to move, with state at zero and t = 0.
+
+        Bound again to as many parameters of the same dtype, it keeps its state and t.
+        """
+        names = self.names()
+        fits = all(v.shape == params.shape and v.dtype == params.dtype for v in self.state.values())
+        if not (self.t and fits and set(self.state) == {n for n in names if n}):
+            self.t = 0
+            self.state = {n: aligned(params.size, params.dtype) for n in names if n}
+        statistics = np.zeros(0, params.dtype) if statistics is None else statistics
+        self._update = Update(self.rule, params, [self.state[n] if n else None for n in names], statistics,
+                              np.zeros(0) if momenta is None else momenta)
+
+    def native(self) -> Any:
+        """The bound rule with the numbers as they are now, for the engine."""
+        if self._update is None:
+            raise RuntimeError(f"{type(self).__name__} is not bound to parameters yet: Trainer.init or bind() does it")
+        self._update.set(self.numbers())
+        return self._update
+
+    def step(self, gradients: Array) -> None:
+        """One update of the bound parameters by `gradients` (flat, contiguous, as long as they; batch statistics behind)."""
+        self.native().apply(np.ascontiguousarray(gradients), self.t + 1)
+        self.t += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The update count and copies of the state vectors."""
+        return {"t": self.t, **{k: v.copy() for k, v in self.state.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; ValueError where names or sizes differ, and then nothing changes."""
+        given = {k: np.asarray(v) for k, v in state.items() if k != "t"}
+        if "t" not in state or set(given) != {n for n in self.names() if n}:
+            raise ValueError(f"{type(self).__name__} has state {sorted(n for n in self.names() if n)} and t; got {sorted(state)}")
+        for k, v in given.items():
+            if k in self.state and v.shape != self.state[k].shape:
+                raise ValueError(f"state {k!r} has shape {v.shape}; the parameters need {self.state[k].shape}")
+        for k, v in given.items():
+            if k in self.state:
+                self.state[k][...] = v
+            else:
+                self.state[k] = v.copy()
+        self.t = int(state["t"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_update": None}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+
+
+def check(owner: object, **numbers: float) -> None:
+    """ValueError for a number that is negative or not finite."""
+    for name, value in numbers.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{type(owner).__name__}({name}={value}): must be at least 0 and finite")

@@ -1,0 +1,31 @@
+"""RMSprop: v := alpha v + (1 - alpha) g^2; p := p - lr g / (sqrt(v) + eps); with momentum, buf := momentum buf + that."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl.optim.base import Optimizer, check
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton's lecture 6e, 2012; centered: Graves 2013), eps outside the root as in PyTorch."""
+
+    rule = "rmsprop"
+
+    def __init__(self, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+                 momentum: float = 0.0, centered: bool = False) -> None:
+        super().__init__()
+        check(self, lr=lr, eps=eps, weight_decay=weight_decay, momentum=momentum)
+        if not 0 <= alpha < 1:
+            raise ValueError(f"RMSprop(alpha={alpha}): at least 0 and below 1")
+        self.lr, self.alpha, self.eps, self.weight_decay = lr, alpha, eps, weight_decay
+        self.momentum, self.centered = momentum, centered
+
+    def names(self) -> list[str | None]:
+        return ["square_avg", "momentum_buffer" if self.momentum else None, "grad_avg" if self.centered else None]
+
+    def numbers(self) -> list[float]:
+        return [self.lr, self.alpha, self.eps, self.weight_decay, self.momentum, float(self.centered)]
+
+    def config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "alpha": self.alpha, "eps": self.eps, "weight_decay": self.weight_decay,
+                "momentum": self.momentum, "centered": self.centered}

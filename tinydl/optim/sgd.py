@@ -1,0 +1,28 @@
+"""SGD: g := g + weight_decay p; buf := momentum buf + g; p := p - lr (nesterov: g + momentum buf; else buf)."""
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl.optim.base import Optimizer, check
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013, PyTorch's variant)."""
+
+    rule = "sgd"
+
+    def __init__(self, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+        super().__init__()
+        check(self, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if nesterov and momentum == 0:
+            raise ValueError("SGD(nesterov=True) needs a momentum above 0")
+        self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
+
+    def names(self) -> list[str | None]:
+        return ["momentum_buffer" if self.momentum else None]
+
+    def numbers(self) -> list[float]:
+        return [self.lr, self.momentum, float(self.nesterov), self.weight_decay, 0.0]
+
+    def config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}

@@ -1,0 +1,159 @@
+"""GradientAggregator: the average of a group's gradients over the samples that arrived.
+
+Guarantees:
+ - The mean is over samples, not over submissions: sum of n_i g_i / sum of n_i over the slots that arrived.
+ - The same submissions give the same bits, in whatever order they come: the sum over slots is a fixed binary
+   tree of weighted means (node = n_l/(n_l+n_r) left + n_r/(n_l+n_r) right). A failed slot is not in the tree,
+   so one slot of two gives exactly that slot's gradient.
+ - Nothing waits for ever: `get_average_gradients(timeout)` names the slots that are missing.
+Any thread may call any method. The native driver folds the same tree in tinydl._kernels.engine.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tinydl import _kernels as K
+from tinydl.parallel.errors import AggregationTimeoutError, NothingArrivedError
+
+Array = np.ndarray[Any, Any]
+Gradients = Array | Mapping[str, Array]
+
+__all__ = ["GradientAggregator"]
+
+
+class GradientAggregator:
+    """Collects one submission for each of `expected_submissions` slots, and averages.
+
+        >>> import numpy as np
+        >>> a = GradientAggregator(2)
+        >>> a.submit_gradients(np.array([2.0]), n_samples=8, slot=0)
+        >>> a.submit_gradients(np.array([5.0]), n_samples=2, slot=1)
+        >>> a.get_average_gradients(timeout=1)
+        array([2.6])
+    """
+
+    def __init__(self, expected_submissions: int) -> None:
+        if isinstance(expected_submissions, bool) or not isinstance(expected_submissions, (int, np.integer)):
+            raise TypeError(f"expected_submissions={expected_submissions!r}: a whole number")
+        if expected_submissions < 1:
+            raise ValueError(f"expected_submissions={expected_submissions}: at least 1")
+        self.expected_submissions = int(expected_submissions)
+        self._changed = threading.Condition()
+        self._slots: dict[int, tuple[Array, int] | None] = {}       # None: failed
+        self._failures: dict[int, BaseException | None] = {}
+        self._names: list[tuple[str, tuple[int, ...]]] | None = None
+
+    def submit_gradients(self, gradients: Gradients, n_samples: int, slot: int, *, copy: bool = True) -> None:
+        """Slot number `slot`'s mean gradient over n_samples samples: a flat vector, or arrays by name.
+
+        copy=False: the vector is kept as it is and must not change before `reset`.
+        ValueError for a slot that is out of range or has submitted already, and for a vector that does not fit.
+        """
+        names = None
+        if isinstance(gradients, Mapping):
+            names = [(k, np.shape(v)) for k, v in gradients.items()]
+            parts = [np.asarray(v) for v in gradients.values()]
+            vector = np.concatenate([np.ravel(p) for p in parts]) if parts else np.zeros(0)
+        else:
+            vector = np.array(gradients) if copy else np.asarray(gradients)
+        if vector.ndim != 1:
+            raise ValueError(f"gradients must be one flat vector or a mapping by name; got shape {vector.shape}")
+        if vector.dtype not in (np.float32, np.float64):
+            vector = vector.astype(np.float64)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples}: at least 1 (a batch that failed is submit_failure)")
+        with self._changed:
+            self._check(slot)
+            for other, held in self._slots.items():
+                if held is not None and (held[0].size, held[0].dtype) != (vector.size, vector.dtype):
+                    raise ValueError(f"slot {slot} has {vector.size} gradients of {vector.dtype}; "
+                                     f"slot {other} had {held[0].size} of {held[0].dtype}")
+            if self._names is not None and names != self._names:
+                raise ValueError(f"slot {slot} has gradients {names}; an earlier slot had {self._names}")
+            self._names = names
+            self._slots[slot] = (np.ascontiguousarray(vector), int(n_samples))
+            self._changed.notify_all()
+
+    def submit_failure(self, slot: int, exception: BaseException | None = None) -> None:
+        """Slot number `slot` has failed: it is not waited for and not in the average."""
+        with self._changed:
+            self._check(slot)
+            self._slots[slot] = None
+            self._failures[slot] = exception
+            self._changed.notify_all()
+
+    def _check(self, slot: int) -> None:
+        if not 0 <= slot < self.expected_submissions:
+            raise ValueError(f"slot {slot} is outside 0..{self.expected_submissions - 1}")
+        if slot in self._slots:
+            raise ValueError(f"slot {slot} has submitted already; reset() begins the next group")
+
+    def get_average_gradients(self, timeout: float | None = None) -> Gradients:
+        """Wait for all slots; the weighted mean over those that arrived, flat or by name as submitted.
+
+        AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError where all slots failed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while len(self._slots) < self.expected_submissions:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    missing = [s for s in range(self.expected_submissions) if s not in self._slots]
+                    assert timeout is not None
+                    raise AggregationTimeoutError(missing, self.expected_submissions, timeout)
+                self._changed.wait(left)
+            folded = self._fold(0, self.expected_submissions)
+            names, failures = self._names, self._failures
+            if folded is None:
+                cause = next((e for e in failures.values() if e is not None), None)
+                raise NothingArrivedError(f"all {self.expected_submissions} slots failed") from cause
+        vector = folded[0]
+        if names is None:
+            return vector
+        out, at = {}, 0
+        for name, shape in names:
+            size = int(np.prod(shape))
+            out[name] = vector[at:at + size].reshape(shape)
+            at += size
+        return out
+
+    def _fold(self, lo: int, hi: int) -> tuple[Array, int] | None:
+        """The weighted mean of slots lo..hi-1 and its samples: a fixed binary tree; None where none arrived."""
+        if hi - lo == 1:
+            return self._slots[lo]
+        half = 1 << (hi - lo - 1).bit_length() - 1          # the greatest power of two below hi - lo
+        left, right = self._fold(lo, lo + half), self._fold(lo + half, hi)
+        if left is None or right is None:
+            return right if left is None else left
+        samples = left[1] + right[1]
+        out = np.empty_like(left[0])
+        K.weighted_mean(left[0], right[0], out, left[1] / samples, right[1] / samples)
+        return out, samples
+
+    def reset(self) -> None:
+        """Forget all submissions: ready for the next group."""
+        with self._changed:
+            self._slots, self._failures, self._names = {}, {}, None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all slots have come (arrived or failed)."""
+        with self._changed:
+            return len(self._slots) == self.expected_submissions
+
+    @property
+    def submission_count(self) -> int:
+        """Slots that have come so far, failed ones included."""
+        with self._changed:
+            return len(self._slots)
+
+    @property
+    def total_samples(self) -> int:
+        """Samples behind the gradients that arrived."""
+        with self._changed:
+            return sum(held[1] for held in self._slots.values() if held is not None)

@@ -1,0 +1,112 @@
+"""WorkerPool: a fixed number of daemonic threads, and a shutdown that always ends in time.
+
+Guarantees:
+ - Threads are named tinydl-worker-N, begin with the pool, and serve until `shutdown`.
+ - A task's exception, of whatever kind, comes home in its Task; the worker lives on.
+ - `shutdown(timeout)` returns within the timeout whatever a task does; True if all threads ended. A thread
+   that is stuck is abandoned: it is daemonic, holds nothing of the pool, and ends when its task does.
+ - After a fork the child has no threads: `alive` is False there, and nothing waits.
+concurrent.futures cannot promise the time limit: its exit handler joins its threads for ever.
+"""
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+__all__ = ["Task", "WorkerPool"]
+
+
+class Task:
+    """A submitted call: done or not, its result or its exception, and the worker that ran it."""
+
+    def __init__(self, call: Callable[[int], Any]) -> None:
+        self.call = call
+        self.worker: int | None = None
+        self.result: Any = None
+        self.exception: BaseException | None = None
+        self._done = threading.Event()
+
+    def run(self, worker: int) -> None:
+        self.worker = worker
+        try:
+            self.result = self.call(worker)
+        except BaseException as e:
+            self.exception = e
+        finally:
+            del self.call           # what it holds is free before anyone hears that it is done
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until done, or `timeout` seconds; whether it is done."""
+        return self._done.wait(timeout)
+
+
+class WorkerPool:
+    """`n_threads` workers taking tasks from one queue in order."""
+
+    def __init__(self, n_threads: int) -> None:
+        if n_threads < 1:
+            raise ValueError(f"n_threads={n_threads}: at least 1")
+        self.n_threads = n_threads
+        self._pid = os.getpid()
+        self._open = True
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.threads = [threading.Thread(target=_serve, args=(self._tasks, i), name=f"tinydl-worker-{i}", daemon=True)
+                        for i in range(n_threads)]
+        for thread in self.threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Open, in this process, with all its threads running."""
+        return self._open and self._pid == os.getpid() and all(t.is_alive() for t in self.threads)
+
+    def submit(self, call: Callable[[int], Any]) -> Task:
+        """Run call(worker number) on the next free worker."""
+        task = Task(call)
+        with self._lock:
+            if not self._open or self._pid != os.getpid():
+                raise RuntimeError("this pool is shut down")
+            self._tasks.put(task)
+        return task
+
+    def shutdown(self, timeout: float = 30.0) -> bool:
+        """Serve what is queued, then end; wait at most `timeout` seconds. Whether all threads ended."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                if self._pid == os.getpid():
+                    for _ in self.threads:
+                        self._tasks.put(None)
+        if self._pid != os.getpid():
+            return True
+        deadline = time.monotonic() + max(0.0, timeout)
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(t.is_alive() for t in self.threads)
+
+
+def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
+    """A worker's life. It knows the queue, not the pool: a forgotten pool can be collected."""
+    while True:
+        task = tasks.get()
+        if task is None:
+            return
+        task.run(worker)
+        del task
+
+
+def wait_all(tasks: Iterable[Task], timeout: float) -> bool:
+    """Until all are done, or `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    return all(task.wait(max(0.0, deadline - time.monotonic())) for task in tasks)

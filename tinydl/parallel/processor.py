@@ -1,0 +1,60 @@
+"""ParallelBatchProcessor: one batch on one replica, its gradient to the aggregator, its fate in a result."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl.losses import Loss
+from tinydl.model import Model
+from tinydl.parallel.aggregator import GradientAggregator
+from tinydl.parallel.replica import Replica
+
+if TYPE_CHECKING:
+    from tinydl.data import Batch
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["BatchProcessResult", "ParallelBatchProcessor"]
+
+
+@dataclass(frozen=True)
+class BatchProcessResult:
+    """What became of a batch. `exception` keeps its traceback; loss is NaN where success is false."""
+
+    thread_id: int
+    batch_index: int
+    loss: float
+    n_samples: int
+    success: bool
+    exception: BaseException | None = None
+
+
+class ParallelBatchProcessor:
+    """Callable: loads `batch`, runs it, submits its gradient (or its failure) to slot `slot` of `aggregator`.
+
+    It never raises: every exception, of whatever kind, is in the result and at the aggregator. Without a
+    `replica` it makes one; a trainer hands in its worker's, and the slot's vector as `gradients`.
+    """
+
+    def __init__(self, batch: Batch, model: Model, loss: Loss, aggregator: GradientAggregator, thread_id: int = 0, *,
+                 slot: int | None = None, replica: Replica | None = None, gradients: Array | None = None,
+                 seed: int = 0, step: int = 0) -> None:
+        self.batch, self.model, self.loss, self.aggregator, self.thread_id = batch, model, loss, aggregator, thread_id
+        self.slot = thread_id if slot is None else slot
+        self.replica, self.gradients, self.seed, self.step = replica, gradients, seed, step
+
+    def __call__(self) -> BatchProcessResult:
+        n = 0
+        try:
+            batch = self.batch.load()
+            n = batch.n
+            replica = self.replica or Replica(self.model, self.loss, n)
+            gradients = replica.gradient_vector() if self.gradients is None else self.gradients
+            loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
+            self.aggregator.submit_gradients(gradients, n, self.slot, copy=False)
+        except BaseException as e:
+            self.aggregator.submit_failure(self.slot, e)
+            return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e)
+        return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True)

@@ -1,0 +1,117 @@
+"""Replica: what one worker trains on. It shares the model's parameters and has its own workspace.
+
+A plan is compiled once; a replica adds a workspace and, for layers written in Python, a deep copy of them with
+shared parameters. The first replica uses the layers themselves.
+"""
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl._kernels import engine
+from tinydl.losses import Loss
+from tinydl.model import Model
+from tinydl.nn import PythonLayer
+
+if TYPE_CHECKING:
+    from tinydl.data import Batch
+    from tinydl.optim import Optimizer
+    from tinydl.plan import Plan
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["Replica", "apply_aggregated_gradients", "deep_copy_model", "is_model_parallelizable", "replication_error"]
+
+
+class Replica:
+    """A training plan of `model` and `loss` that one thread at a time runs, batch by batch."""
+
+    def __init__(self, model: Model, loss: Loss, max_rows: int, *, plan: Plan | None = None, own_layers: bool = True) -> None:
+        self.model, self.loss = model, loss
+        self.plan = plan or model.plan(max_rows=max_rows, loss=loss)
+        hooks = self.plan.program.hooks
+        self.native = engine.Replica(self.plan.program, model.params, model.statistics,
+                                     _copy_hooks(model, hooks) if own_layers and hooks else None)
+        self._sources: dict[int, tuple[Any, engine.Source]] = {}
+
+    def _source(self, array: Array) -> engine.Source:
+        """The array as a source; the last few are remembered, since a dataset's batches share theirs."""
+        held = self._sources.get(id(array))
+        if held is None or held[0] is not array:
+            if len(self._sources) >= 4:
+                self._sources.clear()
+            held = self._sources[id(array)] = (array, engine.Source(array))
+        return held[1]
+
+    def run(self, batch: Batch, gradients: Array, *, seed: int = 0, step: int = 0) -> float:
+        """Forward, loss and backward: the mean loss; mean gradients (and batch statistics) into `gradients`.
+
+        Raises what went wrong: a Python layer's exception, NonFiniteError, a bad label or index.
+        """
+        y = self.loss.check_targets(batch.y, self.model.output_shape(batch.x.shape[1:])) if batch.indices is None else batch.y
+        return float(self.native.run(self._source(batch.x), self._source(y), batch.indices, batch.n, gradients,
+                                     first_id=batch.first_id, seed=seed, step=step))
+
+    def gradient_vector(self) -> Array:
+        """A new vector that `run` can fill."""
+        n = self.model.params.size + self.model.statistics.size
+        return engine.aligned(n, self.model.dtype)  # type: ignore[no-any-return]
+
+
+def _copy_hooks(model: Model, hooks: list[Any]) -> list[Any]:
+    memo: dict[int, Any] = {id(p): p for p in (*model._parameters.values(), *model._statistics.values())}
+    return copy.deepcopy(hooks, memo)
+
+
+def replication_error(model: Model, loss: Loss | None = None) -> BaseException | None:
+    """Why `model` (with `loss`) cannot have replicas, or None where it can. Built-in layers and losses always can."""
+    try:
+        for _, layer in model.layer.walk():
+            if isinstance(layer, PythonLayer):
+                _copy_hooks(model, [layer])
+        if loss is not None:
+            copy.deepcopy(loss)
+    except Exception as e:
+        return e
+    return None
+
+
+def is_model_parallelizable(model: Model, loss: Loss | None = None) -> bool:
+    """Whether several threads can train `model` at once, each on its replica: the whole round trip is tried.
+
+        >>> from tinydl import nn
+        >>> is_model_parallelizable(Model(nn.Linear(2, 1)))
+        True
+    """
+    return replication_error(model, loss) is None
+
+
+def deep_copy_model(model: Model) -> Model:
+    """An independent model with the same layers and values; TypeError says which layer cannot be copied."""
+    for path, layer in model.layer.walk():
+        if isinstance(layer, PythonLayer):
+            try:
+                _copy_hooks(model, [layer])
+            except Exception as e:
+                raise TypeError(f"layer {path or type(layer).__name__} cannot be copied: {e}") from e
+    return copy.deepcopy(model)
+
+
+def apply_aggregated_gradients(model: Model, gradients: Any, optimizer: Optimizer) -> None:
+    """One update of `model` by averaged gradients: flat, or by name as in `model.state_dict()`."""
+    if isinstance(gradients, dict):
+        missing = [n for n in model._parameters if n not in gradients]
+        unexpected = [n for n in gradients if n not in model._parameters]
+        if missing or unexpected:
+            raise ValueError(f"gradients by name: missing {missing}, unexpected {unexpected}")
+        gradients = np.concatenate([np.ravel(gradients[n]) for n in model._parameters])
+    vector = np.ascontiguousarray(gradients, model.dtype)
+    if vector.size not in (model.params.size, model.params.size + model.statistics.size) or vector.ndim != 1:
+        raise ValueError(f"gradients have shape {vector.shape}; the model has {model.params.size} parameters")
+    if optimizer._update is None or optimizer._update.params is not model.params:
+        optimizer.bind(model.params, model.statistics, model.momenta)
+    if vector.size == model.params.size:        # no batch statistics: the running ones stay as they are
+        vector = np.concatenate([vector, model.statistics])
+    optimizer.step(vector)

@@ -1,0 +1,284 @@
+"""The plan compiler: a model's layers emit operations, the plan fuses, places and freezes them.
+
+    b = Builder(dtype, training=True, ...)
+    x = b.input(shape)                      # rows of the batch, gathered by index
+    y, backward = layer.emit(b, x)          # forward operations, and how to emit the backward ones
+    dy = loss.emit(b, y)                    # targets, loss, its gradient
+    backward(dy)                            # backward operations, gradients into the slot's vector
+    program = b.compile(max_rows)           # fuse, place buffers, encode
+
+A Value is what flows between layers: a buffer and the shape of one sample in it. Buffers are placed by
+their lives: two that are never alive together share memory, and an operation that may work in place does.
+All sizes are (fixed + per sample * rows), so one program serves every batch up to max_rows.
+
+Fusions: an activation whose gradient needs only its output moves into the matrix product before it;
+its derivative into the product that makes the gradient; softmax is one operation with its loss.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl._kernels.engine import Program
+from tinydl.nn.values import FROM_OUTPUT, KINDS, Buffer, Rows, Value
+
+if TYPE_CHECKING:
+    from tinydl.nn.layer import Parameter, Statistic
+
+__all__ = ["Builder", "Plan"]
+
+ALIGN = 64
+
+
+@dataclass(eq=False)
+class Op:
+    """One operation. `in_place` = (i, j): it may read reads[i] and write writes[j] at the same place."""
+
+    name: str
+    reads: list[Buffer | None]
+    writes: list[Buffer | None]
+    dims: list[int | Rows]
+    reals: list[float]
+    label: str
+    in_place: tuple[int, int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def encode(self) -> tuple[Any, ...]:
+        refs = [("none", 0) if r is None else (r.space, r.offset) for r in (*self.reads, *self.writes)]
+        dims = [(0, d.per_sample) if isinstance(d, Rows) else (int(d), 0) for d in self.dims]
+        return (self.name, refs, dims, self.reals, self.label)
+
+
+class Builder:
+    """Collects the operations of one plan; see the module's docstring."""
+
+    def __init__(self, dtype: np.dtype[Any], *, training: bool, n_params: int, n_statistics: int) -> None:
+        self.dtype, self.training = np.dtype(dtype), training
+        self.n_params, self.n_statistics = n_params, n_statistics
+        self.ops: list[Op] = []
+        self.hooks: list[Any] = []
+        self.hook_shapes: list[list[tuple[tuple[int, ...], np.dtype[Any], bool]]] = []
+        self.output: Value | None = None
+        self._written: set[int] = set()       # parameters that already have a gradient in this plan
+        self._scope: list[str] = []
+        self._n_random = 0
+
+    # ------------------------------------------------------------------ what layers call
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Operations emitted inside are labelled with `name`."""
+        self._scope.append(name)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
+    @property
+    def path(self) -> str:
+        return ".".join(self._scope)
+
+    def buffer(self, items: int, *, per_row: bool = True, itemsize: int | None = None, name: str = "") -> Buffer:
+        return Buffer(items, per_row, "work", 0, itemsize or self.dtype.itemsize, name or self.path)
+
+    def value(self, shape: tuple[int, ...], *, needs_grad: bool = True) -> Value:
+        """A new value of the batch's rows; its memory is found at the end."""
+        return Value(self.buffer(prod(shape)), shape, needs_grad)
+
+    def input(self, shape: tuple[int, ...]) -> Value:
+        """The batch's rows of x."""
+        size = prod(shape)
+        rows = Buffer(size, True, "in", 0, self.dtype.itemsize, "x")
+        self.emit("gather", [], [self.buffer(size, name="x")], label="input")
+        return Value(rows, shape, needs_grad=False)
+
+    def param(self, p: Parameter) -> Buffer:
+        return Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype.itemsize, p.name)
+
+    def grad(self, p: Parameter) -> tuple[Buffer, int]:
+        """Where p's gradient goes, and whether to add to it (1: a layer used twice) or overwrite it (0)."""
+        accumulate = int(p.offset in self._written)
+        self._written.add(p.offset)
+        return Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype.itemsize, p.name), accumulate
+
+    def statistic(self, s: Statistic, *, batch: bool) -> Buffer:
+        """A running statistic, or the place in the slot's vector for this batch's."""
+        at = (self.n_params + s.offset if batch else s.offset) * self.dtype.itemsize
+        return Buffer(s.size, False, "grad" if batch else "state", at, self.dtype.itemsize, s.name)
+
+    def random_key(self) -> int:
+        """A number of its own for each random layer."""
+        self._n_random += 1
+        return self._n_random - 1
+
+    def emit(self, name: str, reads: Sequence[Buffer | Value | None], writes: Sequence[Buffer | Value | None],
+             dims: Sequence[int | Rows] = (), reals: Sequence[float] = (), *, label: str | None = None,
+             in_place: tuple[int, int] | None = None) -> None:
+        """Append one operation of csrc/ops.h; reads, writes, dims, reals as its comment there says."""
+        def buffers(values: Sequence[Buffer | Value | None]) -> list[Buffer | None]:
+            return [v.buffer if isinstance(v, Value) else v for v in values]
+        self.ops.append(Op(name, buffers(reads), buffers(writes), list(dims), [float(r) for r in reals],
+                           self.path if label is None else label, in_place))
+
+    def matmul(self, m: int | Rows, n: int, k: int | Rows, a: Buffer, b: Buffer, c: Buffer, *, trans_a: bool = False,
+               trans_b: bool = False, bias: Buffer | None = None, accumulate: int = 0) -> None:
+        """c (m, n) := (c +) op(a) (m, k) @ op(b) (k, n) + bias. Of m and k at most one grows with the rows."""
+        a_strides = (1, m) if trans_a else (k, 1)
+        b_strides = (1, k) if trans_b else (n, 1)
+        self.emit("matmul", [a, b, bias, None], [c], [m, n, k, *a_strides, *b_strides, accumulate, 0], [0.0])
+
+    def python(self, hook: Any, reads: Sequence[Value | Buffer | None], writes: Sequence[Value | Buffer | None],
+               shapes: Sequence[tuple[int, ...]]) -> None:
+        """A Python object's run(local, arrays): an array for each read (read-only), then each write, in `shapes`.
+
+        Shapes are of one sample, or whole for buffers that are not per row. A run may return the loss.
+        """
+        self.emit("python", reads, writes, [len(self.hooks)])
+        self.hooks.append(hook)
+        specs = []
+        for i, (place, shape) in enumerate(zip([*reads, *writes], shapes, strict=True)):
+            buffer = place.buffer if isinstance(place, Value) else place
+            labels = buffer is not None and buffer.name == "labels"
+            whole = buffer is not None and not buffer.per_row
+            specs.append((shape if whole else (-1, *shape), np.dtype(np.int64) if labels else self.dtype, i >= len(reads)))
+        self.hook_shapes.append(specs)
+
+    # ------------------------------------------------------------------ compiling
+    def compile(self, max_rows: int) -> Plan:
+        """Fuse, place, encode: the plan for batches of up to max_rows rows."""
+        n_emitted = len(self.ops)
+        if self.output is not None:
+            self._deliver(self.output)
+        self._fuse()
+        if self.training and self.n_params:
+            self.ops.append(Op("check_gradient", [Buffer(self.n_params, False, "grad", 0, self.dtype.itemsize, "gradients")],
+                               [], [self.n_params], [], "check"))
+        bytes_needed, unshared = self._place(max_rows)
+        program = Program(self.dtype == np.float32, [op.encode() for op in self.ops], bytes_needed, max_rows,
+                          (self.n_params + self.n_statistics) if self.training else 0, self.hooks, self.hook_shapes)
+        return Plan(program, self.ops, bytes_needed, unshared, max_rows, n_emitted)
+
+    def _deliver(self, y: Value) -> None:
+        """The last operation that writes y writes the caller's array instead; a y that nobody wrote is copied."""
+        out = Buffer(y.size, True, "out", 0, self.dtype.itemsize, "output")
+        if y.buffer.space != "work":
+            self.emit("copy", [y], [out], [Rows(y.size)], label="output")
+            return
+        for op in self.ops:
+            op.reads = [out if r is y.buffer else r for r in op.reads]
+            op.writes = [out if w is y.buffer else w for w in op.writes]
+
+    def _uses(self) -> dict[Buffer, list[int]]:
+        """Where each buffer of the workspace (or the output) is read or written. Reading the batch's rows uses
+        the buffer that `gather` may have put them in."""
+        uses: dict[Buffer, list[int]] = {}
+        rows = next((op.writes[0] for op in self.ops if op.name == "gather"), None)
+        for i, op in enumerate(self.ops):
+            for b in (*op.reads, *op.writes):
+                b = rows if b is not None and b.space == "in" else b
+                if b is not None and b.space in ("work", "out"):
+                    uses.setdefault(b, []).append(i)
+        return uses
+
+    def _fuse(self) -> None:
+        """Move an activation (or its derivative) into the matrix product just before it, where nobody else looks."""
+        uses = self._uses()
+        kept: list[Op] = []
+        for i, op in enumerate(self.ops):
+            before = kept[-1] if kept else None
+            x = op.reads[0] if op.reads else None
+            if (before is not None and before.name == "matmul" and x is not None and before.writes[0] is x
+                    and x.space == "work" and uses[x] == [i - 1, i] and before.dims[8] == 0):
+                kind = int(op.dims[1]) if op.name.startswith("activation") else -1     # type: ignore[arg-type]
+                if op.name == "activation" and (list(KINDS)[kind] in FROM_OUTPUT or not self.training):
+                    before.writes[0], before.dims[8], before.reals[0] = op.writes[0], kind, op.reals[0]
+                    before.notes.append(f"+ {list(KINDS)[kind]}")
+                    kept.append(Op("fused", [], [], [], [], ""))      # keeps positions; dropped below
+                    continue
+                if op.name == "activation_backward":
+                    before.reads[3], before.writes[0] = op.reads[1], op.writes[0]
+                    before.dims[8], before.reals[0] = kind, op.reals[0]
+                    before.notes.append(f"* {list(KINDS)[kind]}'")
+                    kept.append(Op("fused", [], [], [], [], ""))
+                    continue
+            kept.append(op)
+        self.ops = [op for op in kept if op.name != "fused"]
+
+    def _place(self, rows: int) -> tuple[int, int]:
+        """Offsets in the workspace for all buffers, by first fit over their lives; bytes used, bytes unshared."""
+        uses = self._uses()
+        lives = {b: [u[0], u[-1]] for b, u in uses.items() if b.space == "work"}
+        # an operation that may work in place hands its input's memory to its output
+        home: dict[Buffer, Buffer] = {}
+
+        def root(b: Buffer) -> Buffer:
+            while b in home:
+                b = home[b]
+            return b
+        for i, op in enumerate(self.ops):
+            if op.in_place is None:
+                continue
+            x, y = op.reads[op.in_place[0]], op.writes[op.in_place[1]]
+            if (x in lives and y in lives and x is not y and y is not None and x is not None and y not in home
+                    and lives[root(x)][1] == i and lives[y][0] == i
+                    and (x.items * x.itemsize, x.per_row) == (y.items * y.itemsize, y.per_row)
+                    and all(r is not x for j, r in enumerate(op.reads) if j != op.in_place[0])):
+                home[y] = root(x)
+                lives[root(x)][1] = max(lives[root(x)][1], lives[y][1])
+        placed: list[tuple[int, int, list[int]]] = []      # start, end, life
+        roots = [b for b in lives if b not in home]
+        for b in sorted(roots, key=lambda b: (-b.bytes(rows), lives[b][0])):
+            size, (first, last) = -(-b.bytes(rows) // ALIGN) * ALIGN, lives[b]
+            at = 0
+            for start, end, life in sorted(placed, key=lambda p: p[0]):
+                if life[0] <= last and first <= life[1] and start < at + size and at < end:
+                    at = end
+            b.offset = at
+            placed.append((at, at + size, lives[b]))
+        for b in home:
+            b.offset = root(b).offset
+        return max((end for _, end, _ in placed), default=0), sum(-(-b.bytes(rows) // ALIGN) * ALIGN for b in lives)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A compiled plan: `program` runs it (tinydl._kernels.engine.Replica); `describe()` explains it."""
+
+    program: Program
+    ops: list[Op]
+    work_bytes: int
+    unshared_bytes: int
+    max_rows: int
+    n_emitted: int
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of the matrix products for a full batch."""
+        def size(d: int | Rows) -> int:
+            return d.per_sample * self.max_rows if isinstance(d, Rows) else d
+        return sum(size(op.dims[0]) * size(op.dims[1]) * size(op.dims[2]) for op in self.ops if op.name == "matmul")
+
+    def describe(self) -> str:
+        """Operations in order, their shapes, bytes and fusions; then the memory."""
+        def text(b: Buffer | None) -> str:
+            if b is None:
+                return "-"
+            where = f"@{b.offset}" if b.space == "work" else f":{b.name}" if b.space in ("param", "grad", "state") else ""
+            return f"{b.space}{where}[{'B,' if b.per_row else ''}{b.items}]"
+        rows = [("#", "layer", "operation", "reads", "writes", "bytes")]
+        for i, op in enumerate(self.ops):
+            moved = sum(b.bytes(self.max_rows) for b in (*op.reads, *op.writes) if b is not None)
+            rows.append((str(i), op.label or "-", " ".join([op.name, *op.notes]), " ".join(map(text, op.reads)),
+                         " ".join(map(text, op.writes)), f"{moved:,}"))
+        widths = [max(len(r[c]) for r in rows) for c in range(6)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        fused = self.n_emitted - sum(op.name not in ("check_gradient", "copy") for op in self.ops)
+        lines.append(f"{len(self.ops)} operations for up to B = {self.max_rows} rows, {fused} fused away; "
+                     f"{2 * self.flops / 1e6:.4g} MFLOP in matrix products; workspace {self.work_bytes:,} bytes "
+                     f"({self.unshared_bytes:,} if nothing shared memory)")
+        return "\n".join(lines)
+

@@ -1,0 +1,43 @@
+"""Curves as pictures, with matplotlib where it is installed; never a window."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinydl.monitor import History
+
+
+def figure(**options: Any) -> Any:
+    """A matplotlib Figure that needs no display; ImportError says which extra to install."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise ImportError("pictures need matplotlib: pip install 'tinydl-parallel[plot]'") from e
+    return Figure(**options)
+
+
+def plot_histories(histories: Mapping[str, History], path: Path) -> Path:
+    """Training and validation loss over epochs (and accuracy beside it where there is some), a line a history."""
+    accuracy = any(r.accuracy is not None for h in histories.values() for r in h)
+    fig = figure(figsize=(10 if accuracy else 6, 4), dpi=120, layout="constrained")
+    axes = fig.subplots(1, 2 if accuracy else 1, squeeze=False)[0]
+    for number, (name, history) in enumerate(histories.items()):
+        epochs, colour = [r.epoch for r in history], f"C{number}"
+        label = f"{name} " if name else ""
+        axes[0].plot(epochs, history["loss"], color=colour, label=label + "training")
+        if any(r.validation_loss is not None for r in history):
+            axes[0].plot(epochs, history["validation_loss"], color=colour, linestyle="--", label=label + "validation")
+        if accuracy:
+            axes[1].plot(epochs, [r.accuracy for r in history], color=colour, label=name or None)
+    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log")
+    axes[0].legend(frameon=False)
+    if accuracy:
+        axes[1].set(xlabel="epoch", ylabel="validation accuracy")
+        if any(histories):
+            axes[1].legend(frameon=False)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.savefig(path)
+    return path

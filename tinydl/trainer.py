@@ -1,0 +1,332 @@
+"""Trainer: configuration and the loop over epochs."""
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl.data import ArrayDataset, Dataset, Split
+from tinydl.losses import Loss
+from tinydl.metrics import Evaluator, evaluate
+from tinydl.model import Model
+from tinydl.monitor import EpochRecord, History, Monitor
+from tinydl.optim import Optimizer
+from tinydl.parallel.crew import Crew, Job, Setting
+from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
+from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.replica import replication_error
+from tinydl.parallel.stats import ParallelStats
+from tinydl.parallel.threads import recommended_thread_count
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Trainer"]
+
+log = logging.getLogger("tinydl")
+
+MAX_THREADS = 1024
+
+
+class Trainer:
+    """Trains a model, serially or over a fixed pool of threads.
+
+    max_epochs: epochs of each `train` call. monitor: keeps and prints the history (None: kept, not printed).
+    evaluator: figures on the validation data of each epoch. enable_parallel, thread_count: see
+    `configure_parallel_training`. seed: of the order of batches and of random masks (None: a fresh one).
+    batches_per_update: batches whose gradients make one update in parallel training (default: the thread
+    count; with it fixed, the result has the same bits for any thread count). shutdown_timeout: seconds.
+
+        >>> from tinydl import Model, datasets, losses, nn, optim
+        >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
+        >>> model = Model(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), seed=0)
+        >>> with Trainer(2, enable_parallel=True, thread_count=2, seed=0) as trainer:
+        ...     trainer.init(data, model, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-2))
+        ...     history = trainer.train()
+        >>> history["loss"][1] < history["loss"][0]
+        True
+    """
+
+    def __init__(self, max_epochs: int, monitor: Monitor | None = None, evaluator: Evaluator | None = None,
+                 enable_parallel: bool = False, thread_count: int = 0, *, seed: int | None = None,
+                 batches_per_update: int | None = None, shutdown_timeout: float = 30.0) -> None:
+        if max_epochs < 0:
+            raise ValueError(f"max_epochs={max_epochs}: at least 0")
+        if batches_per_update is not None and not 1 <= batches_per_update <= MAX_THREADS:
+            raise ValueError(f"batches_per_update={batches_per_update}: 1 to {MAX_THREADS}")
+        if not 0 <= shutdown_timeout < float("inf"):
+            raise ValueError(f"shutdown_timeout={shutdown_timeout}: seconds, at least 0")
+        _check_threads(thread_count)
+        self.max_epochs, self.evaluator, self.batches_per_update = max_epochs, evaluator, batches_per_update
+        self.monitor = monitor if monitor is not None else Monitor(quiet=True)
+        self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
+        self.shutdown_timeout = shutdown_timeout
+        self.epoch = 0                          # epochs finished
+        self._lock = threading.RLock()          # configuration and pool
+        self._train_lock = threading.Lock()     # one train at a time
+        self._enabled, self._asked_threads = bool(enable_parallel), thread_count
+        self._changed = self._stopping = False
+        self._pool: WorkerPool | None = None
+        self._crew: Crew | None = None
+        self._fallback: str | None = None       # why parallel training cannot run
+        self._job: Job | None = None            # an epoch that was interrupted
+        if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
+            if not log.handlers:
+                log.addHandler(logging.StreamHandler())
+            log.setLevel(logging.DEBUG)
+
+    # ------------------------------------------------------------------ what to train
+    def init(self, dataset: Dataset | Split, model: Model, loss: Loss, optimizer: Optimizer) -> None:
+        """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
+
+        Everything is checked before anything changes. Epoch numbers begin anew.
+        """
+        with self._exclusive("init"):
+            parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
+            for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
+                                      (optimizer, Optimizer, "optimizer")):
+                if not isinstance(value, kind):
+                    raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
+            train = parts.train
+            output = model.output_shape(train.input_shape)
+            arrays = None
+            if type(train) is ArrayDataset:
+                arrays = train.x, loss.check_targets(train.y, output)
+                for part in (parts.validation, parts.test):
+                    if isinstance(part, ArrayDataset):
+                        loss.check_targets(part.y, output)
+            model._shape = train.input_shape
+            crew = Crew(model, loss, optimizer, train.batch_size, self.seed)
+            if arrays is not None:
+                crew.set_arrays(*arrays)
+            error = replication_error(model, loss)
+            with self._lock:
+                self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
+                self._crew, self._job, self.epoch = crew, None, 0
+                self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
+                self._ensure_pool()
+        if self._enabled:
+            self._warn_fallback()
+
+    def _warn_fallback(self) -> None:
+        if self._fallback is not None:
+            warnings.warn(f"parallel training cannot run: {self._fallback}; the same updates run on one replica in the "
+                          "calling thread instead", ParallelFallbackWarning, stacklevel=3)
+
+    def _need_init(self) -> Crew:
+        if self._crew is None:
+            raise RuntimeError("Trainer.init(dataset, model, loss, optimizer) comes first")
+        return self._crew
+
+    # ------------------------------------------------------------------ configuration, from any thread
+    def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
+        """Switch parallel training on or off, with this many threads (0: the number recommended now).
+
+        While training runs, it takes effect at the next update; no batch is lost or repeated.
+        """
+        _check_threads(thread_count)
+        with self._lock:
+            self._enabled, self._asked_threads = bool(enable), thread_count
+            self._changed = True
+            if self._train_lock.locked():
+                return          # the training thread changes its own pool, between two updates
+            self._ensure_pool()
+        if enable:
+            self._warn_fallback()
+
+    def is_parallel_training_enabled(self) -> bool:
+        """Whether parallel training is configured, and its pool exists and is alive."""
+        with self._lock:
+            return self._enabled and self._fallback is None and self._pool is not None and self._pool.alive
+
+    def get_parallel_thread_count(self) -> int:
+        """Threads that would really train now: the pool's, or 1."""
+        with self._lock:
+            return self._pool.n_threads if self._pool is not None and self.is_parallel_training_enabled() else 1
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """End the pool within `timeout` seconds (default: shutdown_timeout). True if all its threads ended.
+
+        While training runs, it ends cleanly after the update under way. May be called any number of times, and
+        `train` may be called afterwards: it starts a new pool.
+        """
+        with self._lock:
+            self._stopping = self._train_lock.locked()
+            pool, self._pool = self._pool, None
+        return pool is None or pool.shutdown(self.shutdown_timeout if timeout is None else timeout)
+
+    def _threads_wanted(self) -> int:
+        if self._asked_threads:
+            return self._asked_threads
+        train = self.data.train if self._crew is not None else None
+        return recommended_thread_count(train.n_batches if train else None, train.n_samples if train else None)
+
+    def _ensure_pool(self) -> None:
+        """The pool that the configuration asks for, or none. Callers hold the lock."""
+        wanted = self._threads_wanted() if self._enabled and self._fallback is None else 0
+        if self._pool is not None and (self._pool.n_threads != wanted or not self._pool.alive):
+            self._pool.shutdown(self.shutdown_timeout)
+            self._pool = None
+        if wanted and self._pool is None:
+            self._pool = WorkerPool(wanted)
+            log.debug("pool of %d threads", wanted)
+        self._changed = False
+
+    # ------------------------------------------------------------------ training
+    def train(self, shuffle: bool = True) -> History:
+        """Run max_epochs epochs as configured and return the history; called again, it goes on from there.
+
+        TrainingError where no batch of an epoch arrived. After KeyboardInterrupt, or a shutdown in mid-epoch, the
+        parameters are as of the last finished update, and the next call goes on with the batch after it.
+        """
+        return self._train(None, shuffle)
+
+    def single_thread_train(self, shuffle: bool = True) -> History:
+        """As `train`, serially: one batch, one update, on the calling thread."""
+        return self._train("serial", shuffle)
+
+    def parallel_train(self, shuffle: bool = True) -> History:
+        """As `train`, in parallel, whether or not it was enabled (it is from now on)."""
+        self._need_init()
+        if not self.is_parallel_training_enabled():
+            self.configure_parallel_training(True, self._asked_threads)
+        return self._train(None, shuffle)
+
+    def simplified_parallel_train(self, shuffle: bool = True) -> History:
+        """As `parallel_train`, with the same groups, arithmetic and bits, on the calling thread with one replica.
+
+        For models that cannot be replicated, for little memory, for debugging.
+        """
+        return self._train("simplified", shuffle)
+
+    def _setting(self, mode: str | None) -> Setting:
+        """What to run now. Callers hold the lock."""
+        if mode == "serial" or (mode is None and not self._enabled):
+            return Setting("serial", 1, 1)
+        threads = self._threads_wanted()
+        k = self.batches_per_update or threads
+        if mode == "simplified" or self._fallback is not None:
+            return Setting("simplified", 1, k)
+        return Setting("parallel", threads, k)
+
+    @contextmanager
+    def _exclusive(self, what: str) -> Iterator[None]:
+        if not self._train_lock.acquire(blocking=False):
+            raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
+        try:
+            yield
+        finally:
+            self._train_lock.release()
+
+    def _train(self, mode: str | None, shuffle: bool) -> History:
+        crew = self._need_init()
+        with self._exclusive("train"):
+            self._stopping = False
+            self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
+            try:
+                for _ in range(self.max_epochs):
+                    if not self._run_epoch(crew, mode, shuffle):
+                        self.monitor.history.interrupted = True
+                        break
+            finally:
+                self.monitor.end_training()
+        return self.monitor.history
+
+    def _tick(self, job: Job, samples: int) -> bool:
+        """Called a few times a second while workers run: progress, and whether they should come back."""
+        self.monitor.progress(job.epoch, samples, job.loss)
+        return self._stopping or self._changed
+
+    def _run_epoch(self, crew: Crew, mode: str | None, shuffle: bool) -> bool:
+        """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
+        train = self.data.train
+        job = self._job = self._job or Job(self.epoch + 1)
+        self.monitor.start_epoch(job.epoch)
+        arrays = type(train) is ArrayDataset
+        order, bounds = train.order(self.seed, self.epoch, shuffle) if isinstance(train, ArrayDataset) else (None, None)
+        batches = None if arrays else iter(train.epoch(self.seed, self.epoch, shuffle))
+        if batches is not None:
+            for _ in range(job.batches_done):
+                next(batches, None)
+        try:
+            finished = False
+            while not finished and not self._stopping:
+                with self._lock:
+                    self._ensure_pool()
+                    setting = self._setting(mode)
+                    pool = self._pool if setting.mode == "parallel" else None
+                if batches is None:
+                    assert order is not None and bounds is not None
+                    crew.run_arrays(job, order, bounds, setting, pool, self._tick)
+                    finished = job.batches_done >= len(bounds) - 1
+                else:
+                    finished = crew.run_batches(job, batches, setting, pool, self._tick)
+        finally:
+            if batches is not None and hasattr(batches, "close"):
+                batches.close()
+        self.monitor.history.failures.extend(job.failures)
+        if not finished:
+            return False
+        self._job = None
+        crew.stats.seconds += job.seconds
+        if not job.samples:
+            cause = job.failures[0].exception if job.failures else None
+            raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
+        self.epoch += 1
+        self._end_epoch(job)
+        return True
+
+    def _end_epoch(self, job: Job) -> None:
+        record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
+                             learning_rate=self.optimizer.lr)
+        if self.data.validation is not None:
+            figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
+            record.validation_loss = figures.pop("loss")
+            record.figures = figures
+        self.monitor.end_epoch(record)
+
+    def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
+        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""
+        self._need_init()
+        chosen = dataset or self.data.test or self.data.validation or self.data.train
+        return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
+
+    @property
+    def history(self) -> History:
+        """All epochs so far."""
+        return self.monitor.history
+
+    def parallel_stats(self) -> ParallelStats:
+        """What was counted since `init`; `parallel.format_parallel_stats` makes a text of it."""
+        return self._need_init().stats
+
+    # ------------------------------------------------------------------ life
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.shutdown()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no pool and no locks of this one; it makes its own when it trains."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_train_lock", "_pool", "_crew")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock(), _train_lock=threading.Lock(), _pool=None, _crew=None)
+        if "data" in state:
+            epoch, t = self.epoch, self.optimizer.t
+            self.init(self.data, self.model, self.loss, self.optimizer)
+            self.epoch, self.optimizer.t = epoch, t
+
+
+def _check_threads(thread_count: int) -> None:
+    if isinstance(thread_count, bool) or not isinstance(thread_count, (int, np.integer)):
+        raise TypeError(f"thread_count={thread_count!r}: a whole number, 0 for the recommended one")
+    if not 0 <= thread_count <= MAX_THREADS:
+        raise ValueError(f"thread_count={thread_count}: 0 (recommended) to {MAX_THREADS}")
