@@ -187,11 +187,13 @@ def test_python_layer_of_wrong_shape_says_so():
 
 
 LOSSES = {
-    "SoftmaxCrossEntropy": (losses.SoftmaxCrossEntropy(), "labels", lambda x, t: -np.mean(np.log(softmax(x))[np.arange(len(t)), t])),
+    "SoftmaxCrossEntropy": (losses.SoftmaxCrossEntropy(), "labels",
+                            lambda x, t: -np.mean(np.log(softmax(x))[np.arange(len(t)), t])),
     "SigmoidCrossEntropy": (losses.SigmoidCrossEntropy(), "unit", lambda x, t: np.mean(np.logaddexp(0, x) - x * t)),
     "MeanSquaredError": (losses.MeanSquaredError(), "any", lambda x, t: np.mean((x - t) ** 2)),
     "MeanAbsoluteError": (losses.MeanAbsoluteError(), "any", lambda x, t: np.mean(np.abs(x - t))),
-    "Huber": (losses.Huber(0.7), "any", lambda x, t: np.mean(np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)))),
+    "Huber": (losses.Huber(0.7), "any",
+              lambda x, t: np.mean(np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)))),
 }
 
 

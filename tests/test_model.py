@@ -7,14 +7,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from small import mlp
 
 from tinydl import Model, nn
 
-from .conftest import mlp
-
 
 def test_names_are_paths_and_cannot_collide():
-    m = Model(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Residual(nn.Linear(2, 2))), seed=0)
+    m = Model(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)),
+                            nn.Residual(nn.Linear(2, 2))), seed=0)
     assert list(m.state_dict()) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias", "1.1.weight", "1.1.bias",
                                     "2.layer.weight", "2.layer.bias", "1.1.running_mean", "1.1.running_var"]
 
@@ -67,7 +67,8 @@ def test_predict_input_kinds():
     assert m.predict(x[:0]).shape == (0, 3)
 
 
-@pytest.mark.parametrize("x, message", [(np.zeros((2, 5)), "(5,)"), (np.array(["a"]), "numbers"), (np.float32(1), "axis"), (np.zeros(4), "(rows, 4)")])
+@pytest.mark.parametrize("x, message", [(np.zeros((2, 5)), "(5,)"), (np.array(["a"]), "numbers"),
+                                        (np.float32(1), "axis"), (np.zeros(4), "(rows, 4)")])
 def test_predict_door(x, message):
     with pytest.raises(ValueError) as e:
         mlp(4, 3).predict(x)

@@ -77,7 +77,8 @@ def test_pytorch_defaults():
     assert optim.SGD().config() == {"lr": 1e-3, "momentum": 0, "nesterov": False, "weight_decay": 0}
     assert optim.Adam().config() == {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
     assert optim.AdamW().config()["weight_decay"] == 1e-2
-    assert optim.RMSprop().config() == {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0, "centered": False}
+    assert optim.RMSprop().config() == {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0,
+                                       "momentum": 0, "centered": False}
 
 
 @pytest.mark.parametrize("make, message", [

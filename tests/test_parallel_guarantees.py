@@ -5,10 +5,9 @@ import threading
 
 import numpy as np
 import pytest
+from small import classification, mlp
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, parallel
-
-from .conftest import classification, mlp
 
 
 class Batched(data.ArrayDataset):
@@ -79,7 +78,11 @@ def test_same_bits_for_any_number_of_threads(k):
 def test_same_bits_again_and_again_under_load():
     x, y = classification(203)
     stop = threading.Event()
-    load = [threading.Thread(target=lambda: [np.linalg.svd(np.ones((60, 60))) for _ in iter(stop.is_set, True)]) for _ in range(2)]
+
+    def burn():
+        while not stop.is_set():
+            np.linalg.svd(np.ones((60, 60)))
+    load = [threading.Thread(target=burn) for _ in range(2)]
     for t in load:
         t.start()
     try:
@@ -140,7 +143,8 @@ def marked(n=32):
 def test_a_failed_batch_is_left_out_and_accounted(driver, threads, error, caplog):
     x, y = marked()
     with caplog.at_level(logging.WARNING, "tinydl"):
-        m, t = run(driver(x, y, 4), failing(9 / 64, error=error), epochs=1, threads=threads, shuffle=False, optimizer=optim.SGD(0.1))
+        _, t = run(driver(x, y, 4), failing(9 / 64, error=error), epochs=1, threads=threads, shuffle=False,
+                   optimizer=optim.SGD(0.1))
     s = t.parallel_stats()
     assert (s.dispatched, s.done, s.failed, s.samples) == (8, 7, 1, 28)
     (failure,) = t.history.failures
@@ -230,7 +234,8 @@ def test_a_loss_that_raises(driver, threads):
             return float(np.mean((outputs - targets) ** 2)), 2 * (outputs - targets) / outputs.size
     x, _ = classification(32)
     t = np.arange(32, dtype=np.float32)[:, None]
-    m, trainer = run(driver(x, t, 4), mlp(6, 1), epochs=1, threads=threads, shuffle=False, loss=Picky(), optimizer=optim.SGD(1e-4))
+    _, trainer = run(driver(x, t, 4), mlp(6, 1), epochs=1, threads=threads, shuffle=False, loss=Picky(),
+                     optimizer=optim.SGD(1e-4))
     (failure,) = trainer.history.failures
     assert failure.batch_index == 2 and "nine" in str(failure.exception)
 
@@ -264,7 +269,7 @@ def test_a_stream_that_breaks(threads):
 
 
 def test_bad_labels_do_not_touch_memory():
-    x, y = classification(8)
+    x, _ = classification(8)
     with pytest.raises(ValueError, match="0 to 7"):
         run(data.ArrayDataset(x, np.arange(8), 4), mlp(6, 3))
 
@@ -354,7 +359,8 @@ def test_aggregator_gives_the_same_bits_in_any_order_of_arrival():
             t.join()
     assert len(seen) == 1
     # a tree of 3 levels: each rounds the values (of a few units) twice
-    np.testing.assert_allclose(out, (g.astype(float) * n[:, None]).sum(0) / n.sum(), rtol=0, atol=3 * 2 * 4 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(out, (g.astype(float) * n[:, None]).sum(0) / n.sum(), rtol=0,
+                               atol=3 * 2 * 4 * np.finfo(np.float32).eps)
 
 
 def test_processor_by_hand():

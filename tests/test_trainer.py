@@ -8,10 +8,9 @@ import threading
 
 import numpy as np
 import pytest
+from small import classification, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
-
-from .conftest import classification, mlp
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -243,7 +242,8 @@ def test_copy_and_pickle_drop_the_pool():
 @pytest.mark.parametrize("make, error, message", [
     (lambda: Trainer(-1), ValueError, "max_epochs=-1"), (lambda: Trainer(1, thread_count=-1), ValueError, "thread_count=-1"),
     (lambda: Trainer(1, thread_count=10**6), ValueError, "1000000"), (lambda: Trainer(1, thread_count=1.5), TypeError, "1.5"),
-    (lambda: Trainer(1, batches_per_update=0), ValueError, "batches_per_update=0"), (lambda: Trainer(1).train(), RuntimeError, "init"),
+    (lambda: Trainer(1, batches_per_update=0), ValueError, "batches_per_update=0"),
+    (lambda: Trainer(1).train(), RuntimeError, "init"),
     (lambda: Trainer(1, shutdown_timeout=-1), ValueError, "-1"), (lambda: Trainer(1).evaluate(), RuntimeError, "init"),
     (lambda: Trainer(1).init(1, 2, 3, 4), TypeError, "dataset must be a Dataset"),
 ])

@@ -93,7 +93,7 @@ class Model:
             p.name, p.offset, p.owner = name, at, weakref.ref(self)
             p.data = arena[at:at + p.size].reshape(p.shape)
             at += p.size
-        return arena  # type: ignore[no-any-return]
+        return arena
 
     # ------------------------------------------------------------------ shapes and plans
     @property
@@ -148,7 +148,7 @@ class Model:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         x = np.asarray(x)
-        if x.dtype.name not in DTYPES:
+        if x.dtype.name not in DTYPES or not x.dtype.isnative:
             if x.dtype.kind not in "fiub":
                 raise ValueError(f"x must be numbers; got {x.dtype}")
             x = x.astype(self.dtype)

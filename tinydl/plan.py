@@ -64,6 +64,7 @@ class Builder:
         self.hooks: list[Any] = []
         self.hook_shapes: list[list[tuple[tuple[int, ...], np.dtype[Any], bool]]] = []
         self.output: Value | None = None
+        self.in_items = self.target_items = 0
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
         self._n_random = 0
@@ -91,7 +92,7 @@ class Builder:
 
     def input(self, shape: tuple[int, ...]) -> Value:
         """The batch's rows of x."""
-        size = prod(shape)
+        size = self.in_items = prod(shape)
         rows = Buffer(size, True, "in", 0, self.dtype.itemsize, "x")
         self.emit("gather", [], [self.buffer(size, name="x")], label="input")
         return Value(rows, shape, needs_grad=False)
@@ -159,7 +160,8 @@ class Builder:
                                [], [self.n_params], [], "check"))
         bytes_needed, unshared = self._place(max_rows)
         program = Program(self.dtype == np.float32, [op.encode() for op in self.ops], bytes_needed, max_rows,
-                          (self.n_params + self.n_statistics) if self.training else 0, self.hooks, self.hook_shapes)
+                          (self.n_params + self.n_statistics) if self.training else 0, self.in_items, self.target_items,
+                          self.hooks, self.hook_shapes)
         return Plan(program, self.ops, bytes_needed, unshared, max_rows, n_emitted)
 
     def _deliver(self, y: Value) -> None:

@@ -19,7 +19,7 @@ from tinydl.nn.layer import REGISTRY, Layer
 FORMAT, VERSION = "tinydl-model", 1
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Call write(file) on a temporary neighbour of `path`, then put it in path's place: all of it or nothing."""
     fd, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=path.name + ".", suffix=".tmp")
     try:
@@ -73,16 +73,17 @@ def layer_to_json(layer: Layer, seen: dict[int, int]) -> dict[str, Any]:
 
 def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], made: list[Layer | None]) -> Layer:
     if "same" in spec:
-        layer = made[spec["same"]]
-        assert layer is not None
-        return layer
+        again = made[spec["same"]]
+        assert again is not None
+        return again
     if spec["type"] not in known:
         raise ValueError(f"the model has a layer {spec['type']!r} that is not tinydl's own: pass "
                          f"custom_layers={{{spec['type']!r}: its class}}")
     made.append(None)
     at = len(made) - 1
     children = [layer_from_json(child, known, made) for child in spec.get("children", ())]
-    made[at] = layer = known[spec["type"]](*children, **spec["config"])
+    layer: Layer = known[spec["type"]](*children, **spec["config"])
+    made[at] = layer
     return layer
 
 

@@ -82,7 +82,7 @@ class Trainer:
             log.setLevel(logging.DEBUG)
 
     # ------------------------------------------------------------------ what to train
-    def init(self, dataset: Dataset | Split, model: Model, loss: Loss, optimizer: Optimizer) -> None:
+    def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
         """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
 
         Everything is checked before anything changes. Epoch numbers begin anew.

@@ -90,7 +90,7 @@ cdef class Source:
     cdef td_source s
 
     def __init__(self, array):
-        if not array.flags.c_contiguous or array.dtype.name not in DTYPES:
+        if not array.flags.c_contiguous or array.dtype.name not in DTYPES or not array.dtype.isnative:
             raise ValueError(f"a source is a C-contiguous array of {', '.join(DTYPES)}; got {array.dtype}, "
                              f"strides {array.strides} for shape {array.shape}")
         self.array = array
@@ -108,7 +108,8 @@ cdef class Program:
     """A plan ready to run.
 
     ops: (kernel name, refs [(space, offset in bytes)], dims [(fixed, per sample)], reals, label) each.
-    hooks: Python objects with run(local, arrays); an op named "python" calls hook dims[0].
+    in_items, target_items: elements of one row of x, and of y (0: none). hooks: Python objects with
+    run(local, arrays); an op named "python" calls hook dims[0].
     """
     cdef td_op *ops
     cdef readonly int n_ops
@@ -116,18 +117,20 @@ cdef class Program:
     cdef readonly list labels
     cdef readonly list hooks
     cdef readonly list hook_shapes
-    cdef readonly int64_t work_bytes, max_rows, n_grads
+    cdef readonly int64_t work_bytes, max_rows, n_grads, in_items, target_items
     cdef int n_hooks
     cdef const td_kernels *k
 
     def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  hooks=(), hook_shapes=()):
+                  int64_t in_items, int64_t target_items, hooks=(), hook_shapes=()):
         cdef int i, j
         self.single = single
         self.k = table(single)
         self.work_bytes = work_bytes
         self.max_rows = max_rows
         self.n_grads = n_grads
+        self.in_items = in_items
+        self.target_items = target_items
         self.hooks = list(hooks)
         self.hook_shapes = list(hook_shapes)
         self.n_hooks = len(self.hooks)
@@ -160,6 +163,14 @@ cdef class Program:
 
     def __dealloc__(self):
         free(self.ops)
+
+    cdef int check(self, Source x, Source y) except -1:
+        """ValueError where rows of x or y are not as long as the plan's buffers."""
+        if x.s.row_items != self.in_items:
+            raise ValueError(f"a sample of x has {x.s.row_items} values; the plan is for {self.in_items}")
+        if self.target_items and (y is None or y.s.row_items != self.target_items):
+            raise ValueError(f"a sample of y has {0 if y is None else y.s.row_items} values; the plan is for {self.target_items}")
+        return 0
 
 
 cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
@@ -286,6 +297,7 @@ cdef class Replica:
             uint64_t seed=0, uint64_t step=0):
         """One batch: rows `index` (int64, or None: the first n) of x and y; returns the loss, or raises."""
         cdef int status
+        self.program.check(x, y)
         if n > self.program.max_rows:
             raise ValueError(f"a batch of {n} rows on a plan for {self.program.max_rows}")
         if grads is not None and grads.size < self.program.n_grads:
@@ -476,6 +488,7 @@ cdef class Stretch:
         if self.n_batches and (np.diff(self.bounds).max() > replicas[0].program.max_rows or np.diff(self.bounds).min() < 1):
             raise ValueError(f"batches of {np.diff(self.bounds).min()} to {np.diff(self.bounds).max()} rows on a plan "
                              f"for 1 to {replicas[0].program.max_rows}")
+        (<Replica>replicas[0]).program.check(x, y)
         for replica in replicas:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)

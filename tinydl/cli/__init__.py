@@ -40,7 +40,7 @@ def parser() -> Parser:
                                description="Train a network on 8x8 pictures of handwritten digits, serially and then in "
                                            "parallel from the same initial weights, and compare.")
     demo.set_defaults(run="tinydl.cli.demo:run")
-    _training_options(demo, epochs=20, batch_size=16, hidden="256,128")
+    _training_options(demo, epochs=40, batch_size=32, hidden="512,256")
     demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
                                                      "where matplotlib is installed)")
     demo.add_argument("--no-plot", action="store_true", help="draw nothing")

@@ -11,8 +11,10 @@ from tinydl.cli.errors import CommandError
 from tinydl.cli.progress import Progress, table
 from tinydl.cli.train import check_writable, fit, mlp, plural, thread_count
 from tinydl.data import Split
+from tinydl.parallel import usable_cpus
 
 LEARNING_RATE = 1e-3
+DROPOUT = 0.4
 PICTURE = Path("tinydl-demo.png")
 
 
@@ -24,12 +26,12 @@ def run(options: argparse.Namespace) -> int:
     train = data.train
     threads = thread_count(options.threads, train.n_batches, train.n_samples)
     if not options.threads:
-        threads = min(threads, max(1, train.n_batches // 10))      # at least ten updates an epoch, on any machine
+        threads = min(threads, max(1, train.n_batches // 5))       # at least five updates an epoch, on any machine
     sizes = (64, *options.hidden, 10)
     print(f"{train.n_samples + data.test.n_samples:,} handwritten digits of 8x8 pixels: {train.n_samples:,} to train on, "
           f"{data.test.n_samples:,} to test\n"
-          f"{plural(options.epochs, 'epoch')} of {plural(train.n_batches, 'batch')} of {options.batch_size}; "
-          f"network {'-'.join(map(str, sizes))}, Adam\n", flush=True)
+          f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {options.batch_size}; "
+          f"network {'-'.join(map(str, sizes))}, dropout {DROPOUT:g}, Adam\n", flush=True)
 
     runs = [_train("serial", 1, data, sizes, options), _train("parallel", threads, data, sizes, options)]
     rows = [("mode", "threads", "updates", "seconds", "samples/s", "speed-up", "test accuracy")]
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(mode: str, threads: int, data: Split, sizes: tuple[int, ...], options: argparse.Namespace) -> tuple[History, float]:
-    model = mlp(sizes, options.seed)
+    model = mlp(sizes, options.seed, DROPOUT)
     # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
     rate = LEARNING_RATE * sqrt(threads)
     with Trainer(options.epochs, Progress(f"{mode:<8}"), AccuracyEvaluator(), mode == "parallel", threads,
@@ -64,12 +66,13 @@ def _train(mode: str, threads: int, data: Split, sizes: tuple[int, ...], options
 
 def _explanation(threads: int, speed_up: float) -> str:
     if threads == 1:
-        return "There is one usable CPU (see `tinydl info`), so one thread is what is recommended here."
-    text = (f"Both start from the same weights. In parallel, {threads} threads work on a batch each and make one\n"
-            f"update of them: {threads} times fewer updates, with a learning rate sqrt({threads}) times as large.")
+        one_cpu = usable_cpus() == 1
+        return "One thread: " + ("there is one usable CPU (see `tinydl info`)." if one_cpu else "as asked for.")
+    text = (f"Both start from the same weights. In parallel, {threads} threads take a batch each, and\n"
+            f"their {threads} batches make one update: fewer updates, with sqrt({threads}) times the rate.")
     if speed_up < 1:
-        text += ("\nParallel was slower this time: other programs are using the CPUs, or the batches are too\n"
-                 "small to be worth sharing out (try --batch-size 64, or larger --hidden).")
+        text += ("\nParallel was slower this time: other programs keep the CPUs busy, or there are\n"
+                 "more threads than CPUs, or too little work a batch (try --batch-size 128).")
     return text
 
 

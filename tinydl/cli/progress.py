@@ -47,7 +47,9 @@ class Progress(Monitor):
         self._show(done * self._n_samples, record.loss)
         # the epochs at which the share of lines due grows by one
         if not self.silent and self._bar is None and done * LINES // self._n_epochs > (done - 1) * LINES // self._n_epochs:
-            print(f"{self.title}  {record.line(len(str(self._n_epochs)))}", flush=True)
+            failed = f"  {record.failed_batches} failed batches" if record.failed_batches else ""
+            print(f"{self.title}  epoch {record.epoch:>{len(str(self._n_epochs))}}  loss {record.loss:.4f}  "
+                  f"{record.samples_per_second:,.0f} samples/s{failed}", flush=True)
 
     def end_training(self) -> None:
         if self._bar is not None:

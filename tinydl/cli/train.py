@@ -33,11 +33,12 @@ OPTIMIZERS: dict[str, tuple[Any, float]] = {    # and their default learning rat
 
 
 # ---------------------------------------------------------------------- shared with demo
-def mlp(sizes: tuple[int, ...], seed: int) -> Model:
-    """Linear layers of these sizes with ReLU between them."""
+def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
+    """Linear layers of these sizes with ReLU (and dropout) between them."""
     layers: list[nn.Layer] = []
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        layers += [nn.ReLU()] * (i > 0)
+        if i:
+            layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
         layers.append(nn.Linear(inputs, outputs))
     return Model(nn.Sequential(*layers), seed=seed, name="MLP " + "-".join(map(str, sizes)))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from tinydl.data.batch import (
     permutation,
 )
 
+D = TypeVar("D", bound=Dataset)
 
-class Split(NamedTuple):
+
+class Split(NamedTuple, Generic[D]):
     """The parts of a dataset; None where a part is empty. A Trainer takes it as it is."""
 
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset | None
+    train: D
+    validation: D | None
+    test: D | None
 
 
 class ArrayDataset(Dataset):
@@ -95,7 +97,7 @@ class ArrayDataset(Dataset):
         return other
 
     def split(self, train: float = 0.8, validation: float = 0.0, test: float = 0.2, *, seed: int = 0,
-              stratify: bool | str = "auto") -> Split:
+              stratify: bool | str = "auto") -> Split[ArrayDataset]:
         """Random parts that share the arrays: fractions (at most 1 together), or numbers of samples.
 
         stratify: every part gets its share of each class, as nearly as whole numbers allow; "auto": where y is

@@ -23,6 +23,10 @@ class Loss:
         """Emit the operations; return the gradient of y in training, None in evaluation."""
         raise NotImplementedError
 
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        """The mean loss of outputs (B, ...) against targets."""
+        raise NotImplementedError
+
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         """The dataset's y as this loss needs it for a model with that output; ValueError says what does not fit."""
         if self.labels:
@@ -46,9 +50,11 @@ class Loss:
         """Emit the gathering of this batch's targets."""
         if self.labels:
             t = Value(b.buffer(1, itemsize=8, name="labels"), (), False)
+            b.target_items = 1
             b.emit("gather_labels", [], [t], [y.shape[0]], label="loss")
         else:
             t = Value(b.buffer(y.size, name="targets"), y.shape, False)
+            b.target_items = y.size
             b.emit("gather_targets", [], [t], label="loss")
         return t
 

@@ -8,7 +8,8 @@ from tinydl.nn.values import FROM_OUTPUT, KINDS, Rows
 
 if TYPE_CHECKING:
     from tinydl.nn.layer import Backward
-    from tinydl.plan import Builder, Value
+    from tinydl.nn.values import Value
+    from tinydl.plan import Builder
 
 
 class Elementwise(Layer):
@@ -24,7 +25,7 @@ class Elementwise(Layer):
         kind = self._kind()
         y = b.value(x.shape, needs_grad=x.needs_grad)
         from_output = kind in FROM_OUTPUT
-        dims = [Rows(x.size), KINDS[kind]]
+        dims: list[int | Rows] = [Rows(x.size), KINDS[kind]]
         b.emit("activation", [x], [y], dims, [self.alpha], in_place=(0, 0) if from_output or not b.training else None)
 
         def backward(dy: Value | None) -> Value | None:
@@ -124,7 +125,7 @@ class LastAxis(Layer):
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad)
-        dims = [Rows(x.size // x.shape[-1]), x.shape[-1]]
+        dims: list[int | Rows] = [Rows(x.size // x.shape[-1]), x.shape[-1]]
         b.emit(self.kernel, [x], [y], dims, in_place=(0, 0))
 
         def backward(dy: Value | None) -> Value | None:

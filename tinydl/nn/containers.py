@@ -9,7 +9,8 @@ from tinydl.nn.values import Rows
 
 if TYPE_CHECKING:
     from tinydl.nn.layer import Backward
-    from tinydl.plan import Builder, Value
+    from tinydl.nn.values import Value
+    from tinydl.plan import Builder
 
 
 @register

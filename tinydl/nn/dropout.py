@@ -11,7 +11,8 @@ from tinydl.nn.layer import Layer, register
 
 if TYPE_CHECKING:
     from tinydl.nn.layer import Backward
-    from tinydl.plan import Builder, Value
+    from tinydl.nn.values import Value
+    from tinydl.plan import Builder
 
 
 @register

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinydl.plan import Builder, Value
+    from tinydl.nn.values import Value
+    from tinydl.plan import Builder
 
     Backward = Callable[[Value | None], Value | None]
 

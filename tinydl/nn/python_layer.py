@@ -1,7 +1,7 @@
 """PythonLayer: a layer that a user writes with NumPy alone; one operation of the same plan as all others."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from tinydl.nn.layer import Layer, Parameter
 
 if TYPE_CHECKING:
     from tinydl.nn.layer import Backward
-    from tinydl.plan import Builder, Value
+    from tinydl.nn.values import Value
+    from tinydl.plan import Builder
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +52,7 @@ class PythonLayer(Layer):
             raise RuntimeError(f"parameter {name!r} has no values before the layer is in a Model")
         return data  # type: ignore[no-any-return]
 
-    def parameters(self):  # type: ignore[no-untyped-def]
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
         return ((k.removeprefix("_parameter_"), v) for k, v in super().parameters())
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:

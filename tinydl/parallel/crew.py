@@ -14,12 +14,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinydl._kernels import engine
-from tinydl.data import Batch
+from tinydl.data import Batch, LazyBatch
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
@@ -108,7 +109,8 @@ class Crew:
         stretch = engine.Stretch([r.native for r in self.replicas], self.slots, *self._sources, order, bounds,
                                  self.optimizer.native(), t=self.optimizer.t, first_step=self.step, seed=self.seed,
                                  spins=SPINS if n_threads <= usable_cpus() else 0)
-        started, tasks = time.perf_counter(), []
+        started = time.perf_counter()
+        tasks: list[Task] = []
         try:
             if pool is None:
                 while not stretch.finished:
@@ -118,8 +120,7 @@ class Crew:
                     if tick(job, stretch.samples_done):
                         break
             else:
-                for i in range(n_threads):
-                    tasks.append(pool.submit(lambda _, i=i: stretch.work(i)))
+                tasks = [pool.submit(partial(_work, stretch, i)) for i in range(n_threads)]
                 while not wait_all(tasks, TICK):
                     if tick(job, stretch.samples_done):
                         stretch.pause()
@@ -134,7 +135,7 @@ class Crew:
             if task.exception is not None:
                 raise task.exception
 
-    def _collect(self, job: Job, stretch: Any, bounds: Array) -> None:
+    def _collect(self, job: Job, stretch: engine.Stretch, bounds: Array) -> None:
         """What a stretch did, into the job, the optimizer and the statistics."""
         done = min(stretch.next_group * stretch.k, stretch.n_batches)
         sizes = np.diff(bounds[:done + 1])
@@ -151,7 +152,7 @@ class Crew:
         self.optimizer.t = stretch.updates
 
     # ------------------------------------------------------------------ the Python driver
-    def run_batches(self, job: Job, batches: Iterator[Batch], setting: Setting, pool: WorkerPool | None,
+    def run_batches(self, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting, pool: WorkerPool | None,
                     tick: Callable[[Job, int], bool]) -> bool:
         """Batches from an iterator, group by group, until it ends (True) or tick says stop (False)."""
         self.prepare(setting)
@@ -166,9 +167,9 @@ class Crew:
             if tick(job, job.samples):
                 return False
 
-    def _next_group(self, job: Job, batches: Iterator[Batch], k: int) -> tuple[list[Batch], bool]:
+    def _next_group(self, job: Job, batches: Iterator[Batch | LazyBatch], k: int) -> tuple[list[Batch | LazyBatch], bool]:
         """The next k batches, fewer at the end; an iterator that raises is a failed batch, and its end."""
-        group: list[Batch] = []
+        group: list[Batch | LazyBatch] = []
         while len(group) < k:
             try:
                 group.append(next(batches))
@@ -180,7 +181,7 @@ class Crew:
                 return group, True
         return group, False
 
-    def _run_group(self, job: Job, group: list[Batch], pool: WorkerPool | None) -> None:
+    def _run_group(self, job: Job, group: list[Batch | LazyBatch], pool: WorkerPool | None) -> None:
         aggregator = GradientAggregator(len(group))
 
         def process(slot: int, worker: int) -> BatchProcessResult:
@@ -215,7 +216,7 @@ class Crew:
 
     def _in_pool(self, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
                  n: int) -> list[BatchProcessResult]:
-        tasks: list[Task] = [pool.submit(lambda worker, slot=slot: process(slot, worker)) for slot in range(n)]
+        tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(n)]
         try:
             while not wait_all(tasks, TICK):
                 pass
@@ -249,3 +250,8 @@ class Crew:
         s.dispatched, s.done, s.failed = s.dispatched + dispatched, s.done + done, s.failed + dispatched - done
         s.samples, s.updates = s.samples + samples, s.updates + updates
 
+
+
+def _work(stretch: engine.Stretch, number: int, thread: int) -> None:
+    """Worker `number` of a stretch, on whichever thread took the task."""
+    stretch.work(number)

@@ -12,7 +12,7 @@ from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.replica import Replica
 
 if TYPE_CHECKING:
-    from tinydl.data import Batch
+    from tinydl.data import Batch, LazyBatch
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +38,7 @@ class ParallelBatchProcessor:
     `replica` it makes one; a trainer hands in its worker's, and the slot's vector as `gradients`.
     """
 
-    def __init__(self, batch: Batch, model: Model, loss: Loss, aggregator: GradientAggregator, thread_id: int = 0, *,
+    def __init__(self, batch: Batch | LazyBatch, model: Model, loss: Loss, aggregator: GradientAggregator, thread_id: int = 0, *,
                  slot: int | None = None, replica: Replica | None = None, gradients: Array | None = None,
                  seed: int = 0, step: int = 0) -> None:
         self.batch, self.model, self.loss, self.aggregator, self.thread_id = batch, model, loss, aggregator, thread_id

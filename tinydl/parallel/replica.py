@@ -57,7 +57,7 @@ class Replica:
     def gradient_vector(self) -> Array:
         """A new vector that `run` can fill."""
         n = self.model.params.size + self.model.statistics.size
-        return engine.aligned(n, self.model.dtype)  # type: ignore[no-any-return]
+        return engine.aligned(n, self.model.dtype)
 
 
 def _copy_hooks(model: Model, hooks: list[Any]) -> list[Any]:

@@ -1,0 +1,20 @@
+"""Small models and data for tests."""
+from itertools import pairwise
+
+import numpy as np
+
+from tinydl import Model, nn
+
+
+def mlp(*widths, dtype="float32", seed=0, activation=nn.ReLU):
+    layers = []
+    for i, o in pairwise(widths):
+        layers += [nn.Linear(i, o), activation()]
+    return Model(nn.Sequential(*layers[:-1]), dtype=dtype, seed=seed)
+
+
+def classification(n, features=6, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    x = rng.standard_normal((n, features)) + 2 * np.eye(classes, features)[y]
+    return x.astype(np.float32), y
