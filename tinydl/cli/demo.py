@@ -10,7 +10,7 @@ from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
 from tinydl.cli.errors import CommandError
 from tinydl.cli.progress import Progress, table
 from tinydl.cli.train import check_writable, fit, mlp, plural, thread_count
-from tinydl.data import Split
+from tinydl.data import ArrayDataset, Split
 from tinydl.parallel import usable_cpus
 
 LEARNING_RATE = 1e-3
@@ -21,7 +21,7 @@ PICTURE = Path("tinydl-demo.png")
 def run(options: argparse.Namespace) -> int:
     thread_count(options.threads)
     picture, note = _picture(options)
-    data = datasets.digits(options.batch_size).split(0.8, 0.0, 0.2, seed=options.seed)
+    data = datasets.digits(min(options.batch_size, 1_000)).split(0.8, 0.0, 0.2, seed=options.seed)
     assert data.test is not None
     train = data.train
     threads = thread_count(options.threads, train.n_batches, train.n_samples)
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     sizes = (64, *options.hidden, 10)
     print(f"{train.n_samples + data.test.n_samples:,} handwritten digits of 8x8 pixels: {train.n_samples:,} to train on, "
           f"{data.test.n_samples:,} to test\n"
-          f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {options.batch_size}; "
+          f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {train.batch_size}; "
           f"network {'-'.join(map(str, sizes))}, dropout {DROPOUT:g}, Adam\n", flush=True)
 
     runs = [_train("serial", 1, data, sizes, options), _train("parallel", threads, data, sizes, options)]
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         rows.append((mode, str(n), f"{sum(history['updates']):,}", f"{sum(history['seconds']):.2f}", f"{speed:,.0f}",
                      f"{speed / speeds[0]:.2f}", f"{100 * accuracy:.1f} %"))
     print(f"\n{table(rows)}\n")
-    print(_explanation(threads, speeds[1] / speeds[0]))
+    print(_explanation(options.threads, threads, speeds[1] / speeds[0]))
     if picture is not None:
         try:
             from tinydl.plotting import plot_histories
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(mode: str, threads: int, data: Split, sizes: tuple[int, ...], options: argparse.Namespace) -> tuple[History, float]:
+def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int, ...],
+           options: argparse.Namespace) -> tuple[History, float]:
     model = mlp(sizes, options.seed, DROPOUT)
     # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
     rate = LEARNING_RATE * sqrt(threads)
@@ -64,10 +65,10 @@ def _train(mode: str, threads: int, data: Split, sizes: tuple[int, ...], options
         return trainer.history, trainer.evaluate()["accuracy"]
 
 
-def _explanation(threads: int, speed_up: float) -> str:
+def _explanation(asked: int, threads: int, speed_up: float) -> str:
     if threads == 1:
-        one_cpu = usable_cpus() == 1
-        return "One thread: " + ("there is one usable CPU (see `tinydl info`)." if one_cpu else "as asked for.")
+        return ("One thread, as asked for." if asked else "One thread: there is one usable CPU (see `tinydl info`)."
+                if usable_cpus() == 1 else "One thread: for more there are too few batches.")
     text = (f"Both start from the same weights. In parallel, {threads} threads take a batch each, and\n"
             f"their {threads} batches make one update: fewer updates, with sqrt({threads}) times the rate.")
     if speed_up < 1:

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tinydl.monitor import EpochRecord, Monitor
 
 LINES = 10
-BAR = "{desc} {percentage:3.0f}% |{bar}| loss {postfix}  {rate_noinv_fmt}  {remaining} left"
+BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}  {remaining} left"
 
 
 def on_terminal() -> bool:
@@ -32,11 +34,12 @@ class Progress(Monitor):
             return
         from tqdm import tqdm
 
-        class Bar(tqdm):  # type: ignore[type-arg]
+        class Bar(tqdm):  # type: ignore[misc, unused-ignore]
             monitor_interval = 0        # without tqdm's own thread
 
         self._bar = Bar(total=n_epochs * self._n_samples, desc=self.title, unit=" samples", unit_scale=True,
-                        bar_format=BAR, mininterval=0.1, dynamic_ncols=True, leave=False, file=sys.stderr)
+                        bar_format=BAR, mininterval=0.1, delay=0.1, file=sys.stderr,
+                        ncols=min(shutil.get_terminal_size().columns, 120) - 1, nrows=2)
 
     def progress(self, epoch: int, samples: int, loss: float) -> None:
         self._show((epoch - 1 - self._first) * self._n_samples + samples, loss)
@@ -58,11 +61,12 @@ class Progress(Monitor):
 
     def _show(self, samples: int, loss: float) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{loss:.4f}", refresh=False)
+            if loss == loss:        # not known yet in the middle of an epoch
+                self._bar.set_description_str(f"{self.title}  loss {loss:.4f}", refresh=False)
             self._bar.update(samples - self._bar.n)
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows under a header, the first column to the left and the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))

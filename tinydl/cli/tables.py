@@ -146,9 +146,9 @@ def _read_npz(path: Path, features: Sequence[str] | None) -> Table:
     x, y = arrays[0], arrays[1] if features is None else None
     if x.ndim < 2 or x.dtype.kind not in "fiub":
         raise CommandError(f"{path}: x must be numbers of shape (rows, features); it is {x.dtype} of shape {x.shape}")
+    if not x.size:
+        raise CommandError(f"{path}: x is empty, of shape {x.shape}")
     x = x.reshape(len(x), -1).astype(np.float64)
-    if not len(x) or not x.shape[1]:
-        raise CommandError(f"{path}: x is empty, of shape {arrays[0].shape}")
     if features is not None and x.shape[1] != len(features):
         raise CommandError(f"{path}: x has {x.shape[1]} features; the model needs {len(features)}")
     _check_finite(path, "x", x)

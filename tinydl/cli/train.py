@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ OPTIMIZERS: dict[str, tuple[Any, float]] = {    # and their default learning rat
 def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
     """Linear layers of these sizes with ReLU (and dropout) between them."""
     layers: list[nn.Layer] = []
-    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         if i:
             layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
         layers.append(nn.Linear(inputs, outputs))
@@ -93,7 +95,8 @@ def standardisation(x: Array) -> tuple[Array, Array]:
 def standardise(x: Array, mean: Array, factor: Array) -> Array:
     """(x - mean) factor, as float32."""
     largest = float(np.finfo(np.float32).max)
-    return np.clip((x - mean) * factor, -largest, largest).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.clip((x - mean) * factor, -largest, largest), np.float32)
 
 
 def _checked(mean: Array, factor: Array, names: list[str]) -> None:
@@ -138,7 +141,7 @@ def run_train(options: argparse.Namespace) -> int:
         facts.update(target_mean=float(y_mean[0]), target_scale=scale)
         y = standardise(y, y_mean, y_factor)
     x = standardise(table.x, mean, factor)
-    everything = ArrayDataset(x, y, options.batch_size)
+    everything = ArrayDataset(x, y, min(options.batch_size, len(train)))
     data = everything.subset(train)
 
     model = mlp((x.shape[1], *options.hidden, len(names) if names else 1), options.seed)
@@ -176,8 +179,7 @@ def _held_out(n: int, y: Array, fraction: float, seed: int) -> tuple[Array, Arra
         parts = ArrayDataset(np.zeros((n, 1)), y, n).split(1 - fraction, 0.0, fraction, seed=seed)
     except ValueError:
         raise CommandError(f"{plural(n, 'row')} are too few for --test-fraction {fraction:g}") from None
-    assert isinstance(parts.train, ArrayDataset) and isinstance(parts.test, ArrayDataset)
-    assert parts.train.rows is not None and parts.test.rows is not None
+    assert parts.test is not None and parts.train.rows is not None and parts.test.rows is not None
     return parts.train.rows, parts.test.rows
 
 
@@ -209,7 +211,7 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def predictions(model: Model, table: Table) -> tuple[list[str], list[list[str]]]:
+def predictions(model: Model, table: Table) -> tuple[list[str], Iterator[list[str]]]:
     """The header and a row a prediction: the class and the probabilities of all, or the value."""
     facts = model.metadata["table"]
     y = model.predict(standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))).astype(np.float64)
@@ -217,12 +219,12 @@ def predictions(model: Model, table: Table) -> tuple[list[str], list[list[str]]]
     if len(bad):
         raise CommandError(f"{table.where(int(bad[0]))}: the features are too far from those that the model was trained on")
     if facts["task"] == "regression":
-        return ["prediction"], [[repr(v)] for v in (y[:, 0] * facts["target_scale"] + facts["target_mean"]).tolist()]
+        return ["prediction"], ([repr(v * facts["target_scale"] + facts["target_mean"])] for v in y[:, 0].tolist())
     names = facts["classes"]
     p = np.exp(y - y.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     return (["prediction", *(f"probability_{name}" for name in names)],
-            [[names[best], *(f"{v:.6g}" for v in row)] for best, row in zip(y.argmax(1).tolist(), p.tolist(), strict=True)])
+            ([names[best], *(f"{v:.6g}" for v in row)] for best, row in zip(y.argmax(1).tolist(), p, strict=True)))
 
 
 def load(path: Path) -> Model:
@@ -247,7 +249,7 @@ def load(path: Path) -> Model:
     return model
 
 
-def _write_csv(f: Any, header: list[str], rows: list[list[str]]) -> None:
+def _write_csv(f: Any, header: list[str], rows: Iterator[list[str]]) -> None:
     writer = csv.writer(f, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)

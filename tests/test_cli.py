@@ -1,0 +1,415 @@
+"""The command line: what it prints, writes and returns. Bad input is a table with a row for each kind."""
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinydl
+from tinydl import Model
+from tinydl.cli import main
+from tinydl.cli.train import standardise
+
+SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
+#: for processes: the tinydl that is tested here, wherever they start
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(tinydl.__file__).parents[1]), "COLUMNS": "80", "TERM": "xterm"}
+
+
+def write(path: Path, rows: list[list[object]]) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as f:
+        csv.writer(f).writerows(rows)
+    return path
+
+
+def sklearn_csv(name: str) -> Path:
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = getattr(datasets, f"load_{name}")()
+    labels = data.target if name == "diabetes" else data.target_names[data.target]
+    return write(Path(f"{name}.csv"), [[*data.feature_names, "target"],
+                                       *([*x, y] for x, y in zip(data.data.tolist(), labels.tolist(), strict=True))])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def two(folder):
+    """A table of 40 rows: a, b and a label that a's sign gives."""
+    rng = np.random.default_rng(0)
+    rows = [[f"{a:.3f}", f"{b:.3f}", "yes" if a > 0 else "no"] for a, b in rng.normal(size=(40, 2))]
+    return write(folder / "two.csv", [["a", "b", "label"], *rows])
+
+
+def command(*arguments: object, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "tinydl", *map(str, arguments)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options)
+
+
+def said(capsys) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+# ---------------------------------------------------------------------- demo
+def test_demo(folder, capsys):
+    assert main(["demo", "--epochs", "12", "--hidden", "64", "--threads", "2", "--no-plot"]) == 0
+    out, err = said(capsys)
+    assert err == "" and list(folder.iterdir()) == []
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("serial    epoch") for line in lines) == 10
+    head, _, serial, parallel = lines[(at := next(i for i, s in enumerate(lines) if s.startswith("mode"))):at + 4]
+    assert head.split()[:4] == ["mode", "threads", "updates", "seconds"]
+    assert serial.split()[:3] == ["serial", "1", "540"] and parallel.split()[:3] == ["parallel", "2", "276"]
+    assert float(serial.split()[-2]) > 90 and float(parallel.split()[-2]) > 90
+    assert len({len(line) for line in (head, serial, parallel)}) == 1
+
+
+def test_demo_reaches_97_percent_in_both_modes(folder, capsys):
+    assert main(["demo", "--no-plot"]) == 0
+    table = said(capsys)[0].split("\nmode ")[1].splitlines()[2:4]
+    assert all(float(line.split()[-2]) >= 97 for line in table)
+
+
+def test_demo_draws_where_it_can(folder, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["demo", "--epochs", "2", "--hidden", "8"]) == 0
+    assert said(capsys)[0].splitlines()[-1] == "Loss curves: tinydl-demo.png"
+    assert (folder / "tinydl-demo.png").read_bytes()[:4] == b"\x89PNG"
+    (folder / "tinydl-demo.png").unlink()
+    (folder / "tinydl-demo.png").mkdir()
+    assert main(["demo", "--epochs", "2", "--hidden", "8"]) == 0
+    assert said(capsys)[0].splitlines()[-1].startswith("No loss curves: ")
+
+
+# ---------------------------------------------------------------------- train and predict
+@pytest.mark.parametrize("name", ["iris", "wine"])
+def test_classification(folder, capsys, name):
+    path = sklearn_csv(name)
+    assert main(["train", str(path), "--target", "target"]) == 0
+    out, err = said(capsys)
+    assert err == "" and max(map(len, out.splitlines())) <= 80
+    assert "3 classes of 'target'" in out and out.endswith(f"model: {name}.tinydl\n")
+    assert float(out.split("accuracy ")[1].split()[0]) > 90
+    assert main(["predict", f"{name}.tinydl", str(path)]) == 0
+    rows = list(csv.reader(io.StringIO(said(capsys)[0])))
+    with open(path, newline="") as f:
+        data = list(csv.reader(f))[1:]
+    labels = [row[-1] for row in data]
+    assert rows[0] == ["prediction", *(f"probability_{c}" for c in sorted(set(labels)))]
+    assert np.mean([row[0] == label for row, label in zip(rows[1:], labels, strict=True)]) > 0.95
+
+    model = Model.load(f"{name}.tinydl")
+    facts = model.metadata["table"]
+    x = np.array([row[:-1] for row in data], float)
+    scores = model.predict(standardise(x, np.array(facts["mean"]), np.array(facts["factor"])))
+    assert [row[0] for row in rows[1:]] == [facts["classes"][i] for i in scores.argmax(1)]
+    p = np.exp(scores.astype(float)) / np.exp(scores.astype(float)).sum(1, keepdims=True)
+    np.testing.assert_allclose(np.array([row[1:] for row in rows[1:]], float), p, rtol=1e-5)
+
+
+def test_regression(folder, capsys):
+    path = sklearn_csv("diabetes")
+    assert main(["train", str(path), "--target", "target", "--task", "regression", "--out", "m"]) == 0
+    out = said(capsys)[0]
+    assert float(out.split("r2 ")[1].split(",")[0]) > 0.3 and float(out.split("rmse ")[1].split(",")[0]) > 10
+    assert main(["predict", "m", str(path), "--out", "p.csv"]) == 0
+    assert said(capsys) == ("", "")
+    data = np.genfromtxt(path, delimiter=",", skip_header=1)
+    predicted = np.genfromtxt("p.csv", delimiter=",", skip_header=1)
+    assert np.corrcoef(predicted, data[:, -1])[0, 1] > 0.7 and 100 < predicted.mean() < 200
+    assert sorted(p.name for p in folder.iterdir()) == ["diabetes.csv", "m", "p.csv"]
+
+
+def test_npz(folder, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    np.savez("d.npz", x=x, y=np.where(x[:, 0] > 0, 7, 3))
+    assert main(["train", "d.npz", *SMALL]) == 0
+    assert main(["predict", "d.tinydl", "d.npz"]) == 0
+    from_npz = said(capsys)[0]
+    assert from_npz.startswith("prediction,probability_3,probability_7\n") and len(from_npz.splitlines()) == 61
+    # the same features by name, in another order, with a column that the model does not know
+    write(folder / "d.csv", [["x4", "other", "x3", "x2", "x1", "x0"],
+                             *([r[4], "?", *r[3::-1]] for r in x.astype(float).tolist())])
+    assert main(["predict", "d.tinydl", "d.csv"]) == 0
+    assert said(capsys)[0] == from_npz
+
+
+@pytest.mark.parametrize(("y", "classes"), [
+    ([True, False], ["0", "1"]), ([10, 9], ["9", "10"]), ([1.0, -2.0], ["-2", "1"]), (["b", "a"], ["a", "b"]),
+    ([b"b", b"a"], ["a", "b"])])
+def test_classes_of_npz(folder, y, classes):
+    np.savez("d.npz", x=np.arange(20.)[:, None], y=np.array(y * 10))
+    assert main(["train", "d.npz", *SMALL]) == 0
+    assert Model.load("d.tinydl").metadata["table"]["classes"] == classes
+
+
+def test_same_seed_same_bits(two, folder, capsys):
+    for out in ("one", "two"):
+        assert main(["train", "two.csv", "--target", "label", "--out", out, "--threads", "2", *SMALL]) == 0
+    assert main(["train", "two.csv", "--target", "label", "--out", "other", "--seed", "1", *SMALL]) == 0
+    with zipfile.ZipFile("one") as a, zipfile.ZipFile("two") as b, zipfile.ZipFile("other") as c:
+        assert {n: a.read(n) for n in a.namelist()} == {n: b.read(n) for n in b.namelist()}
+        assert any(a.read(n) != c.read(n) for n in a.namelist())
+    assert said(capsys) == ("", "")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+def test_optimizers(two, capsys, optimizer):
+    assert main(["train", "two.csv", "--target", "label", "--optimizer", optimizer, "--learning-rate", "0.01"]) == 0
+    assert float(said(capsys)[0].split("accuracy ")[1].split()[0]) > 80
+
+
+def test_constant_column_test_fraction_zero_and_bom(folder, capsys):
+    text = "﻿a,k,y\r\n" + "".join(f"{i},0.1,{'ab'[i > 4]}\r\n\r\n" for i in range(10))
+    Path("c.csv").write_text(text, encoding="utf-8", newline="")
+    assert main(["train", "c.csv", "--target", "y", "--test-fraction", "0", "--epochs", "2"]) == 0
+    out = said(capsys)[0]
+    assert "10 rows, 2 features" in out and "0 to test" in out and "\ntest:" not in out
+    assert Model.load("c.tinydl").metadata["table"]["factor"][1] == 0
+
+
+def test_batch_larger_than_the_table(two, capsys):
+    assert main(["train", "two.csv", "--target", "label", "--batch-size", "10000000", *SMALL]) == 0
+    assert said(capsys) == ("", "")
+
+
+def test_standardises_by_the_training_part_alone(two):
+    assert main(["train", "two.csv", "--target", "label", *SMALL]) == 0
+    mean = Model.load("two.tinydl").metadata["table"]["mean"]
+    x = np.genfromtxt("two.csv", delimiter=",", skip_header=1)[:, :2]
+    assert not np.allclose(mean, x.mean(0), rtol=1e-6)
+
+
+# ---------------------------------------------------------------------- info and the rest
+def test_info(capsys):
+    assert main(["info"]) == 0
+    out = said(capsys)[0]
+    assert max(map(len, out.splitlines())) <= 80
+    for what in (f"tinydl               {tinydl.__version__}", "instruction set", "affinity", "container CPU quota",
+                 "recommended threads", "NumPy", "GIL"):
+        assert what in out
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["demo", "--help"]])
+def test_help(capsys, arguments):
+    assert main(arguments) == 0
+    assert "tinydl" in said(capsys)[0]
+
+
+BAD = {
+    "nothing": ([], "COMMAND"),
+    "unknown command": (["fly"], "fly"),
+    "unknown option": (["info", "--x"], "--x"),
+    "missing file": (["train", "no.csv", "--target", "label"], "no.csv: there is no such file"),
+    "missing npz": (["train", "no.npz"], "no.npz: there is no such file"),
+    "folder": (["train", ".", "--target", "label"], "is a folder"),
+    "no target": (["train", "two.csv"], "--target COLUMN is needed; two.csv has 'a', 'b', 'label'"),
+    "missing column": (["train", "two.csv", "--target", "c"], "no column 'c'; it has 'a', 'b', 'label'"),
+    "target of npz": (["train", "d.npz", "--target", "c"], "--target is for CSV"),
+    "task": (["train", "two.csv", "--target", "label", "--task", "guess"], "guess"),
+    "text target": (["train", "two.csv", "--target", "label", "--task", "regression"], "line 2, column 'label': '"),
+    "threads": (["train", "two.csv", "--target", "label", "--threads", "250"], "threads"),
+    "threads of demo": (["demo", "--threads", "100000"], "--threads"),
+    "negative threads": (["demo", "--threads", "-1"], "--threads"),
+    "hidden": (["train", "two.csv", "--target", "label", "--hidden", "8,0"], "'0'"),
+    "hidden text": (["train", "two.csv", "--target", "label", "--hidden", "8,x"], "'x'"),
+    "epochs": (["train", "two.csv", "--target", "label", "--epochs", "-1"], "--epochs"),
+    "batch size": (["demo", "--batch-size", "0"], "--batch-size"),
+    "learning rate": (["train", "two.csv", "--target", "label", "--learning-rate", "nan"], "--learning-rate"),
+    "diverging": (["train", "two.csv", "--target", "label", "--learning-rate", "1e30"], "learning rate"),
+    "test fraction": (["train", "two.csv", "--target", "label", "--test-fraction", "1"], "--test-fraction"),
+    "all to test": (["train", "two.csv", "--target", "label", "--test-fraction", "0.999"], "too few"),
+    "seed": (["demo", "--seed", "-1"], "--seed"),
+    "out in no folder": (["train", "two.csv", "--target", "label", "--out", "no/m"], "--out no/m cannot be written"),
+    "out is a folder": (["train", "two.csv", "--target", "label", "--out", "."], "is a folder"),
+    "out is a device": (["train", "two.csv", "--target", "label", "--out", "/dev/null"], "not a plain file"),
+    "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "is the data itself"),
+    "plot": (["demo", "--plot", "no/x.png"], ""),
+    "no model": (["predict", "no.tinydl", "two.csv"], "no.tinydl: there is no such file"),
+    "model is a folder": (["predict", ".", "two.csv"], "."),
+    "foreign model": (["predict", "two.csv", "two.csv"], "two.csv is not a model"),
+    "truncated model": (["predict", "cut.tinydl", "two.csv"], "cut.tinydl is not a model"),
+    "model of no table": (["predict", "bare.tinydl", "two.csv"], "`tinydl train` did not write it"),
+    "missing feature": (["predict", "two.tinydl", "one.csv"], "one.csv: the model needs column 'b', which is missing"),
+    "predict a folder": (["predict", "two.tinydl", "."], "is a folder"),
+    "predict over data": (["predict", "two.tinydl", "two.csv", "--out", "two.csv"], "would replace two.csv"),
+    "predict over model": (["predict", "two.tinydl", "two.csv", "--out", "two.tinydl"], "would replace two.tinydl"),
+    "predict to no folder": (["predict", "two.tinydl", "two.csv", "--out", "no/p"], "cannot be written"),
+    "predict far away": (["predict", "two.tinydl", "far.csv"], "far.csv, line 3: the features are too far"),
+    "predict other npz": (["predict", "two.tinydl", "wide.npz"], "x has 3 features; the model needs 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments(two, folder, capsys, case):
+    assert main(["train", "two.csv", "--target", "label", *SMALL]) == 0
+    Path("cut.tinydl").write_bytes(Path("two.tinydl").read_bytes()[:500])
+    Model(tinydl.nn.Linear(2, 2), seed=0).save("bare.tinydl")
+    write(folder / "one.csv", [["a"], [1]])
+    write(folder / "far.csv", [["a", "b"], [1, 1], ["1e300", "-1e300"]])
+    np.savez("wide.npz", x=np.zeros((4, 3)))
+    fails_in_one_line(folder, capsys, *BAD[case])
+
+
+TABLES = {
+    "empty": ("", "bad.csv is empty"),
+    "blank": ("\n\n", "bad.csv is empty"),
+    "header only": ("a,y\n", "no rows"),
+    "text": ("a,b,y\n1,2,p\n1,x,q\n", "bad.csv, line 3, column 'b': 'x' is not a number"),
+    "empty cell": ("a,b,y\n1,,p\n1,2,q\n", "bad.csv, line 2, column 'b': the cell is empty"),
+    "nan": ("a,y\n1,p\nNaN,q\n", "bad.csv, line 3, column 'a': NaN is not a finite number"),
+    "inf": ("a,y\n1,p\n-inf,q\n", "bad.csv, line 3, column 'a': -inf is not a finite number"),
+    "no label": ("a,y\n1,p\n2,\n", "bad.csv, line 3, column 'y': the target is missing"),
+    "nan label": ("a,y\n1,p\n2,nan\n", "bad.csv, line 3, column 'y': the target is missing"),
+    "ragged": ("a,y\n1,p\n2,q,r\n", "bad.csv, line 3: 3 cells; the header has 2"),
+    "duplicate columns": ("a,a,y\n1,1,p\n", "column 'a' comes more than once"),
+    "nameless column": (",a,y\n1,1,p\n", "column 1 has no name"),
+    "target only": ("y\n1\n2\n", "no column but the target"),
+    "one class": ("a,y\n1,p\n2,p\n", "one class only, 'p'"),
+    "reals": ("a,y\n1,0.5\n2,1\n", "say --task regression"),
+    "semicolons": ("a;y\n1;p\n2;q\n", "separated by commas?"),
+    "too few rows": ("a,y\n1,p\n2,q\n", "2 rows are too few"),
+    "many classes": ("a,y\n" + "".join(f"{i},{i}\n" for i in range(40)), "40 different values in 40 rows"),
+    "many names": ("a,y\n" + "".join(f"{i},n{i}\n" for i in range(40)), "is it the right --target?"),
+    "huge": ("a,y\n" + "".join(f"{i % 9}e307,{i % 2}\n" for i in range(20)), "column 'a' holds numbers too large"),
+    "not UTF-8": (b"a,y\n\xff,p\n", "not a CSV in UTF-8"),
+    "binary": (bytes(range(256)), "bad.csv"),
+    "long cell": ("a,y\n" + "1" * 200_000 + ",p\n", "is not a CSV: field larger"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_bad_csv(folder, capsys, case):
+    content, message = TABLES[case]
+    Path("bad.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    fails_in_one_line(folder, capsys, ["train", "bad.csv", "--target", "y", "--out", "m"], message)
+
+
+ARRAYS = {
+    "no y": ({"x": np.zeros((4, 2))}, "no array 'y'; it has 'x'"),
+    "no arrays": ({}, "no array 'x', 'y'; it has none"),
+    "pickled": ({"x": np.array([[1, "a"]], object), "y": np.zeros(1)}, "x holds Python objects (pickled)"),
+    "flat": ({"x": np.zeros(4), "y": np.zeros(4)}, "shape (rows, features)"),
+    "text": ({"x": np.array([["a"]]), "y": np.zeros(1)}, "x must be numbers"),
+    "lengths": ({"x": np.zeros((4, 2)), "y": np.zeros(3)}, "one value for each of the 4 rows"),
+    "empty": ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "x is empty"),
+    "nan": ({"x": np.array([[0, 0], [0, np.nan]]), "y": np.zeros(2)}, "x holds nan in row 1, column 1"),
+    "nan y": ({"x": np.zeros((2, 2)), "y": np.array([0, np.nan])}, "y holds nan in row 1"),
+    "one class": ({"x": np.zeros((9, 2)), "y": np.zeros(9)}, "one class only"),
+    "reals": ({"x": np.zeros((9, 2)), "y": np.arange(9) / 2}, "--task regression"),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_bad_npz(folder, capsys, case):
+    arrays, message = ARRAYS[case]
+    np.savez("bad.npz", **arrays)
+    fails_in_one_line(folder, capsys, ["train", "bad.npz", "--out", "m"], message)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 and no more"])
+def test_no_npz(folder, capsys, content):
+    Path("bad.npz").write_bytes(content)
+    fails_in_one_line(folder, capsys, ["train", "bad.npz", "--out", "m"], "bad.npz is not an .npz file")
+
+
+def test_bad_environment(two, folder, capsys, monkeypatch):
+    monkeypatch.setenv("TINYDL_NUM_THREADS", "many")
+    for arguments in (["info"], ["demo"], ["train", "two.csv", "--target", "label"]):
+        fails_in_one_line(folder, capsys, arguments, "TINYDL_NUM_THREADS='many'")
+
+
+def fails_in_one_line(folder: Path, capsys, arguments: list[str], message: str) -> None:
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert main(arguments) == 2
+    _, err = said(capsys)
+    assert err.startswith("tinydl: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert message in err and "Traceback" not in err
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+# ---------------------------------------------------------------------- as a process
+def test_exit_codes(two):
+    with command("train", "no.csv", "--target", "x") as p:
+        assert p.communicate() == ("", "tinydl: no.csv: there is no such file\n") and p.returncode == 2
+    with command("--version") as p:
+        assert p.communicate() == (f"tinydl {tinydl.__version__}\n", "") and p.returncode == 0
+
+
+def started(two: Path, *more: str) -> subprocess.Popen:
+    p = command("train", two, "--target", "label", "--epochs", "10000000", "--hidden", "8", "--out", "m", *more, bufsize=1)
+    while "rows to train" not in p.stdout.readline():
+        pass
+    time.sleep(0.2)
+    return p
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_sigterm_saves_the_model(two, folder, threads):
+    with started(two, "--threads", threads) as p:
+        p.send_signal(signal.SIGTERM)
+        _, err = p.communicate(timeout=10)
+    assert p.returncode == 143
+    assert err.startswith("tinydl: terminated after ") and err.endswith("the model so far is in m\n") and err.count("\n") == 1
+    assert sorted(f.name for f in folder.iterdir()) == ["m", "two.csv"]
+    assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
+
+
+def test_ctrl_c(two, folder):
+    with started(two) as p:
+        p.send_signal(signal.SIGINT)
+        _, err = p.communicate(timeout=10)
+    assert (p.returncode, err) == (130, "tinydl: interrupted\n")
+    assert [f.name for f in folder.iterdir()] == ["two.csv"]
+
+
+def test_closed_pipe(folder):
+    np.savez("d.npz", x=np.arange(20_000.)[:, None], y=np.arange(20_000) % 2)
+    assert main(["train", "d.npz", *SMALL, "--epochs", "1"]) == 0
+    with command("predict", "d.tinydl", "d.npz") as p:
+        assert p.stdout.readline().startswith("prediction,")
+        p.stdout.close()
+        assert p.stderr.read() == "" and p.wait() == 141
+
+
+def test_full_disk(two, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    assert main(["train", "two.csv", "--target", "label", *SMALL]) == 0
+    with open("/dev/full", "w") as full:
+        p = subprocess.run([sys.executable, "-m", "tinydl", "predict", "two.tinydl", "two.csv"], stdout=full,
+                           stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert p.returncode == 2 and p.stderr == "tinydl: No space left on device\n"
+
+
+def test_bar_on_a_terminal(two):
+    master, slave = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "tinydl", "train", two.name, "--target", "label", "--epochs", "2500",
+                           "--hidden", "64"], stdout=slave, stderr=slave, env=ENVIRONMENT):
+        os.close(slave)
+        shown = b""
+        try:
+            while piece := os.read(master, 65536):
+                shown += piece
+        except OSError:         # Linux says so at the end
+            pass
+    os.close(master)
+    frames = shown.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    bars = [f for f in frames if f.startswith("train")]
+    assert len(bars) > 1 and "100%" in bars[-1] and "nan" not in bars[-1]
+    assert all("samples/s" in f and "left" in f for f in bars) and max(map(len, frames)) <= 80
