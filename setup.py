@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 CSRC = "tinydl/_kernels/csrc"
 # No -ffast-math: contraction is written out with FMA(), so that every instruction set gives the same bits.
-CFLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+CFLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0"]
 ISA_FLAGS = {
     "generic": [],
     "avx2": ["-mavx2", "-mfma"],

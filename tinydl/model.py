@@ -9,7 +9,6 @@ import copy
 import threading
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from tinydl.nn.layer import Layer, Parameter, Statistic
 from tinydl.plan import Builder, Plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinydl.losses import Loss
 
 Array = np.ndarray[Any, Any]
@@ -214,7 +215,7 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`."""
         from tinydl.serialization import save_model
-        save_model(self, Path(path))
+        save_model(self, path)
 
     @classmethod
     def load(cls, path: str | Path, custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
@@ -223,7 +224,7 @@ class Model:
         FileNotFoundError, or ValueError for a file that is truncated or not a tinydl model.
         """
         from tinydl.serialization import load_model
-        return load_model(Path(path), custom_layers or {})
+        return load_model(path, custom_layers or {})
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer": self.layer, "dtype": self.dtype, "name": self.name, "metadata": self.metadata,

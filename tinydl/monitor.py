@@ -1,12 +1,13 @@
 """Monitor: what each epoch brought, kept, printed a line an epoch, and plotted on request."""
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["EpochRecord", "History", "Monitor"]
 
@@ -91,7 +92,7 @@ class Monitor:
     """
 
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
-        self.log_file = None if log_file is None else Path(log_file)
+        self.log_file = log_file
         self.quiet = quiet
         self.history = History()
 
@@ -110,6 +111,7 @@ class Monitor:
         if not self.quiet:
             print(record.line(), flush=True)
         if self.log_file is not None:
+            import json
             try:
                 with open(self.log_file, "a", encoding="utf-8") as f:
                     f.write(json.dumps({**asdict(record), "samples_per_second": record.samples_per_second}) + "\n")
@@ -139,5 +141,7 @@ class Monitor:
 
     def plot(self, path: str | Path) -> Path:
         """Write the curves of loss (and accuracy) as a picture; ImportError names the extra where matplotlib is missing."""
+        from pathlib import Path
+
         from tinydl.plotting import plot_histories
         return plot_histories({"": self.history}, Path(path))

@@ -39,11 +39,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as z:
-        z.writestr(header, json.dumps(meta, indent=1))
+        z.writestr(zipfile.ZipInfo(header), json.dumps(meta, indent=1))      # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-            z.writestr(f"arrays/{name}.npy", entry.getvalue())
+            z.writestr(zipfile.ZipInfo(f"arrays/{name}.npy"), entry.getvalue())
 
 
 def read_arrays(path: Path, header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
@@ -73,7 +73,7 @@ def layer_to_json(layer: Layer, seen: dict[int, int]) -> dict[str, Any]:
 
 def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], made: list[Layer | None]) -> Layer:
     if "same" in spec:
-        again = made[spec["same"]]
+        again: Layer | None = made[spec["same"]]
         assert again is not None
         return again
     if spec["type"] not in known:
@@ -87,14 +87,14 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
     return layer
 
 
-def save_model(model: Model, path: Path) -> None:
+def save_model(model: Model, path: str | Path) -> None:
     meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
             "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {})}
-    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
+    write_atomically(Path(path), lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
-def load_model(path: Path, custom_layers: Mapping[str, type[Layer]]) -> Model:
-    meta, arrays = read_arrays(path, "architecture.json", "model file")
+def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Model:
+    meta, arrays = read_arrays(Path(path), "architecture.json", "model file")
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path} is not a tinydl model: its format is {meta.get('format')!r}")
     if meta["version"] > VERSION:

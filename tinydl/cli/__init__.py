@@ -37,8 +37,8 @@ def parser() -> Parser:
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     demo = commands.add_parser("demo", help="train on handwritten digits, serially and in parallel",
-                               description="Train a network on 8x8 pictures of handwritten digits, serially and then in "
-                                           "parallel from the same initial weights, and compare.")
+                               description="Train a network on 8x8 pictures of handwritten digits, serially and then "
+                                           "in parallel from the same initial weights, and compare.")
     demo.set_defaults(run="tinydl.cli.demo:run")
     _training_options(demo, epochs=40, batch_size=32, hidden="512,256")
     demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
@@ -46,8 +46,8 @@ def parser() -> Parser:
     demo.add_argument("--no-plot", action="store_true", help="draw nothing")
 
     train = commands.add_parser("train", help="train on your own data",
-                                description="Train on FILE: a CSV with a header and numeric features, or an .npz with x "
-                                            "and y. Features are standardised, a part of the rows is held out for a "
+                                description="Train on FILE: a CSV with a header and numeric features, or an .npz with "
+                                            "x and y. Features are standardised, a part of the rows is held out for a "
                                             "test, and the model is saved with all that `tinydl predict` needs.")
     train.set_defaults(run="tinydl.cli.train:run_train")
     train.add_argument("file", metavar="FILE", help="CSV, or .npz with x and y")
@@ -66,7 +66,7 @@ def parser() -> Parser:
 
     predict = commands.add_parser("predict", help="predict with a trained model",
                                   description="Write the predictions for FILE (CSV, its columns found by name; or .npz "
-                                              "with x) as CSV: the class and the probability of each class, or the value.")
+                                              "with x) as CSV: the class and the probability of each, or the value.")
     predict.set_defaults(run="tinydl.cli.train:run_predict")
     predict.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
     predict.add_argument("file", metavar="FILE", help="CSV, or .npz with x")

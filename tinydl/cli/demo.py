@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from math import sqrt
+from math import cos, pi, sqrt
 from pathlib import Path
 
 from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
@@ -13,7 +13,7 @@ from tinydl.cli.train import check_writable, fit, mlp, plural, thread_count
 from tinydl.data import ArrayDataset, Split
 from tinydl.parallel import usable_cpus
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 DROPOUT = 0.4
 PICTURE = Path("tinydl-demo.png")
 
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.threads:
         threads = min(threads, max(1, train.n_batches // 5))       # at least five updates an epoch, on any machine
     sizes = (64, *options.hidden, 10)
-    print(f"{train.n_samples + data.test.n_samples:,} handwritten digits of 8x8 pixels: {train.n_samples:,} to train on, "
-          f"{data.test.n_samples:,} to test\n"
+    n, n_test = train.n_samples, data.test.n_samples
+    print(f"{n + n_test:,} handwritten digits of 8x8 pixels: {n:,} to train on, {n_test:,} to test\n"
           f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {train.batch_size}; "
           f"network {'-'.join(map(str, sizes))}, dropout {DROPOUT:g}, Adam\n", flush=True)
 
@@ -53,14 +53,26 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+class Cooling(Progress):
+    """Lowers the learning rate from epoch to epoch, along a half cosine (Loshchilov and Hutter 2017)."""
+
+    def __init__(self, title: str, optimizer: optim.Optimizer, n_epochs: int) -> None:
+        super().__init__(title)
+        self.optimizer, self.rate, self.n_epochs = optimizer, optimizer.lr, n_epochs
+
+    def start_epoch(self, epoch: int) -> None:
+        self.optimizer.lr = self.rate * (1 + cos(pi * (epoch - 1) / self.n_epochs)) / 2
+
+
 def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int, ...],
            options: argparse.Namespace) -> tuple[History, float]:
     model = mlp(sizes, options.seed, DROPOUT)
     # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
     rate = LEARNING_RATE * sqrt(threads)
-    with Trainer(options.epochs, Progress(f"{mode:<8}"), AccuracyEvaluator(), mode == "parallel", threads,
-                 seed=options.seed) as trainer:
-        trainer.init(Split(data.train, None, data.test), model, losses.SoftmaxCrossEntropy(), optim.Adam(rate))
+    optimizer = optim.Adam(rate)
+    monitor = Cooling(f"{mode:<8}", optimizer, options.epochs)
+    with Trainer(options.epochs, monitor, AccuracyEvaluator(), mode == "parallel", threads, seed=options.seed) as trainer:
+        trainer.init(Split(data.train, None, data.test), model, losses.SoftmaxCrossEntropy(), optimizer)
         fit(trainer, rate)
         return trainer.history, trainer.evaluate()["accuracy"]
 

@@ -48,8 +48,8 @@ class Progress(Monitor):
         super().end_epoch(record)
         done = len(self.history) - self._first
         self._show(done * self._n_samples, record.loss)
-        # the epochs at which the share of lines due grows by one
-        if not self.silent and self._bar is None and done * LINES // self._n_epochs > (done - 1) * LINES // self._n_epochs:
+        lines_due, lines_before = done * LINES // self._n_epochs, (done - 1) * LINES // self._n_epochs
+        if not self.silent and self._bar is None and lines_due > lines_before:
             failed = f"  {record.failed_batches} failed batches" if record.failed_batches else ""
             print(f"{self.title}  epoch {record.epoch:>{len(str(self._n_epochs))}}  loss {record.loss:.4f}  "
                   f"{record.samples_per_second:,.0f} samples/s{failed}", flush=True)

@@ -171,7 +171,7 @@ def _array(path: Path, z: zipfile.ZipFile, name: str, key: str) -> Array:
             return np.asarray(np.lib.format.read_array(f, allow_pickle=False))
         except ValueError as e:
             if "pickle" in str(e).lower():
-                raise CommandError(f"{path}: {key} holds Python objects (pickled); save it as numbers or text") from None
+                raise CommandError(f"{path}: {key} holds Python objects (pickled), not numbers or text") from None
             raise
 
 

@@ -130,7 +130,8 @@ def run_train(options: argparse.Namespace) -> int:
     mean, factor = standardisation(table.x[train])
     _checked(mean, factor, table.names)
     facts: dict[str, Any] = {"task": "classification" if names else "regression", "target": target,
-                             "features": table.names, "mean": mean.tolist(), "factor": factor.tolist(), "classes": names}
+                             "features": table.names, "classes": names,
+                             "mean": mean.tolist(), "factor": factor.tolist()}
     scale = 1.0
     if names is None:
         y_mean, y_factor = standardisation(y[train])
@@ -149,7 +150,8 @@ def run_train(options: argparse.Namespace) -> int:
     make, rate = OPTIMIZERS[options.optimizer]
     rate = options.learning_rate or rate
     threads = thread_count(options.threads, data.n_batches, data.n_samples)
-    say(f"{len(train):,} rows to train on, {len(test):,} to test; {model.name}, {plural(model.num_parameters, 'parameter')};\n"
+    say(f"{len(train):,} rows to train on, {len(test):,} to test; {model.name}, "
+        f"{plural(model.num_parameters, 'parameter')};\n"
         f"{options.optimizer} with learning rate {rate:g}, {plural(threads, 'thread')}")
     optimizer, evaluator = make(rate), AccuracyEvaluator() if names else RegressionEvaluator()
     loss = losses.SoftmaxCrossEntropy() if names else losses.MeanSquaredError()
@@ -187,7 +189,8 @@ def _figures(figures: dict[str, float], n: int, scale: float) -> str:
     if "accuracy" in figures:
         right = round(figures["accuracy"] * n)
         return f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,})"
-    return f"r2 {figures['r2']:.4f}, rmse {figures['rmse'] * scale:.6g}, mean absolute error {figures['mae'] * scale:.6g}"
+    return (f"r2 {figures['r2']:.4f}, rmse {figures['rmse'] * scale:.6g}, "
+            f"mean absolute error {figures['mae'] * scale:.6g}")
 
 
 # ---------------------------------------------------------------------- tinydl predict
@@ -217,7 +220,7 @@ def predictions(model: Model, table: Table) -> tuple[list[str], Iterator[list[st
     y = model.predict(standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(y).all(1))
     if len(bad):
-        raise CommandError(f"{table.where(int(bad[0]))}: the features are too far from those that the model was trained on")
+        raise CommandError(f"{table.where(int(bad[0]))}: the features are too far from those of the training")
     if facts["task"] == "regression":
         return ["prediction"], ([repr(v * facts["target_scale"] + facts["target_mean"])] for v in y[:, 0].tolist())
     names = facts["classes"]

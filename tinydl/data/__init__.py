@@ -1,7 +1,15 @@
-"""Datasets: ArrayDataset (arrays, memory maps), ItemDataset (write your own), StreamDataset (iterators)."""
-from tinydl.data.arrays import ArrayDataset, Split
+"""Data: samples in batches, whatever they come from.
+
+    ArrayDataset    arrays and memory maps; rows are gathered natively (the fast way)
+    ItemDataset     a class with __len__ and __getitem__; workers make the samples
+    StreamDataset   a callable that gives an iterator; a thread reads ahead
+
+An epoch is an iterator of Batch or LazyBatch; `load()` of either gives a Batch. Orders come from (seed, epoch) alone.
+"""
+from tinydl.data.arrays import ArrayDataset
 from tinydl.data.batch import Batch, Dataset, LazyBatch
 from tinydl.data.items import ItemDataset
+from tinydl.data.split import Split
 from tinydl.data.stream import StreamDataset
 
 __all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "Split", "StreamDataset"]

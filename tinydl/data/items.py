@@ -1,28 +1,21 @@
 """ItemDataset: the base for a dataset that gives one sample at a time."""
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import (
-    Batch,
-    Dataset,
-    LazyBatch,
-    as_features,
-    as_targets,
-    batch_bounds,
-    check_batch_size,
-    permutation,
-)
+from tinydl.data.batch import Batch, Dataset, LazyBatch, epoch_order, whole
+from tinydl.data.checks import stack
 
 
 class ItemDataset(Dataset):
-    """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`.
+    """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once.
 
-    Items are fetched in the worker that trains on their batch. One that raises fails its batch; the exception
-    carries a note with the sample's number.
+    y: an integer label, or a float or floats. Items are made in the worker that trains on their batch. One that
+    raises fails its batch alone; the exception carries a note with the sample's number.
 
         >>> class Squares(ItemDataset):
         ...     def __len__(self): return 100
@@ -31,14 +24,18 @@ class ItemDataset(Dataset):
         7
     """
 
+    _input_shape: tuple[int, ...] | None = None
+
     def __init__(self, batch_size: int = 32, drop_last: bool = False) -> None:
-        self.batch_size, self.drop_last = check_batch_size(batch_size), bool(drop_last)
+        self.batch_size, self.drop_last = whole("batch_size", batch_size, 1), bool(drop_last)
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__}.__len__")
+        """Samples in all."""
 
+    @abstractmethod
     def __getitem__(self, i: int) -> tuple[Any, Any]:
-        raise NotImplementedError(f"{type(self).__name__}.__getitem__(i) -> (x, y)")
+        """x and y of sample i, 0 <= i < len(self)."""
 
     @property
     def n_samples(self) -> int:
@@ -50,22 +47,26 @@ class ItemDataset(Dataset):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return np.shape(self[0][0])
+        """The shape of sample 0's x, looked up once."""
+        if self._input_shape is None:
+            if not len(self):
+                raise ValueError(f"the dataset is empty: {type(self).__name__} has 0 samples")
+            self._input_shape = np.shape(self[0][0])
+        return self._input_shape
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
-        order = permutation(len(self), seed, epoch, shuffle)
-        bounds = batch_bounds(len(self), self.batch_size, self.drop_last)
+        order, bounds = epoch_order(len(self), self.batch_size, self.drop_last, seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
             yield LazyBatch(self._fetch, order[bounds[b]:bounds[b + 1]], int(bounds[b]), b)
 
     def _fetch(self, batch: LazyBatch) -> Batch:
-        xs, ys = [], []
-        for i in batch.indices:
+        xs, ys, numbers = [], [], batch.indices.tolist()
+        for i in numbers:
             try:
-                x, y = self[int(i)]
+                x, y = self[i]
             except BaseException as e:
                 e.add_note(f"sample {i} of {type(self).__name__}")
                 raise
             xs.append(x)
             ys.append(y)
-        return Batch(as_features(np.stack(xs)), as_targets(np.stack(ys)), None, batch.first_id, batch.index)
+        return Batch(*stack(xs, ys, numbers), None, batch.first_id, batch.index)

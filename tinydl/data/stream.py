@@ -1,52 +1,59 @@
 """StreamDataset: samples that come one after another, read ahead by a thread, never held all at once.
 
-Guarantees: at most `prefetch` batches wait; the reading thread ends within a blink of the epoch being closed,
-forgotten or over; an exception in the source comes out of the epoch after the batches before it.
+Guarantees:
+1. The source is never more than prefetch + 2 batches ahead of what was trained on: `prefetch` wait, one is in the
+   reader's hands and one in the trainer's (and the samples of a shuffle buffer).
+2. An exception in the source comes out of the epoch in its place, after the full batches before it, and ends it.
+   Samples that do not fit together fail their own batch only, when it is loaded.
+3. The reading thread ends when the epoch is over, closed or forgotten: at its next sample. Closing waits for that,
+   GRACE seconds at most; a source that is stuck keeps its (daemonic) thread, and nobody else.
+4. A child process forked in mid-epoch has no reading thread; its epoch raises instead of waiting for one.
 """
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, as_features, as_targets, check_batch_size
+from tinydl.data.batch import Batch, Dataset, LazyBatch, whole
+from tinydl.data.checks import as_features, as_targets, stack
 
-Source = Callable[[], Any]
+#: seconds: what closing waits for the reader, and how often the reader is looked after
+GRACE = 0.2
 
 
 class StreamDataset(Dataset):
     """source() gives a fresh iterator of samples (x, y), each time the same or not; it may be endless.
 
-    chunks: the iterator gives arrays of rows instead, of any lengths, cut anew into batches. n_batches: end each
-    epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle within
-    a buffer of this many samples, drawn from (seed, epoch); without one, a stream keeps its order. input_shape: of
-    one sample; not given, one sample of a fresh iterator is read to see.
+    chunks: the iterator gives (x, y) arrays of rows instead, of any lengths, cut anew into batches. n_batches: end
+    each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
+    within a buffer of this many samples, drawn from (seed, epoch); without one, a stream keeps its order whatever
+    `shuffle` says. input_shape: of one sample; not given, one sample of a fresh iterator is read to see.
+    Samples are numbered from 0 in each epoch, as they come out. The last, smaller batch counts.
 
-        >>> data = StreamDataset(lambda: (([i, -i], [2 * i]) for i in range(10)), batch_size=4)
+        >>> data = StreamDataset(lambda: (([i, -i], [2.0 * i]) for i in range(10)), batch_size=4)
         >>> [batch.n for batch in data.epoch(seed=0, epoch=0)]
         [4, 4, 2]
     """
 
-    def __init__(self, source: Source, batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
+    def __init__(self, source: Callable[[], Iterable[Any]], batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
                  shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None) -> None:
         if not callable(source):
             raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}")
-        if prefetch < 1:
-            raise ValueError(f"prefetch={prefetch}: at least 1")
-        if n_batches is not None and n_batches < 1:
-            raise ValueError(f"n_batches={n_batches}: at least 1, or None")
-        if shuffle_buffer < 0:
-            raise ValueError(f"shuffle_buffer={shuffle_buffer}: at least 0")
-        self.batch_size, self.source, self.chunks = check_batch_size(batch_size), source, chunks
-        self.prefetch, self.shuffle_buffer = prefetch, shuffle_buffer
-        self._n_batches, self._input_shape = n_batches, input_shape
+        self.source, self.chunks, self._input_shape = source, bool(chunks), input_shape
+        self.batch_size, self.prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 1)
+        self.shuffle_buffer = whole("shuffle_buffer", shuffle_buffer, 0)
+        self._n_batches = None if n_batches is None else whole("n_batches", n_batches, 1)
 
     @property
     def n_batches(self) -> int | None:
+        """As given, fewer if the source ends before; None where it was not."""
         return self._n_batches
 
     @property
@@ -56,75 +63,133 @@ class StreamDataset(Dataset):
     @property
     def input_shape(self) -> tuple[int, ...]:
         if self._input_shape is None:
-            first = next(self._samples(), None)
+            first = next(iter(self.source()), None)
             if first is None:
-                raise ValueError("the stream is empty: its source gave no sample")
-            self._input_shape = np.shape(first[0])
+                raise ValueError("the stream is empty: its source gave nothing")
+            self._input_shape = np.shape(first[0])[1 if self.chunks else 0:]
         return self._input_shape
 
-    def _samples(self) -> Iterator[tuple[Any, Any]]:
-        items = iter(self.source())
-        if not self.chunks:
-            return items
-        return chain.from_iterable(zip(x, y, strict=True) for x, y in items)
-
-    def _shuffled(self, samples: Iterator[Any], rng: np.random.Generator) -> Iterator[Any]:
-        held = list(islice(samples, self.shuffle_buffer))
-        for sample in samples:
-            i = int(rng.integers(len(held)))
-            held[i], sample = sample, held[i]
-            yield sample
-        for i in rng.permutation(len(held)):
-            yield held[i]
-
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
-        def batches() -> Iterator[tuple[Array, Array]]:
-            samples = self._samples()
-            if shuffle and self.shuffle_buffer > 1:
-                samples = self._shuffled(samples, np.random.default_rng([seed, epoch]))
-            for _ in iter(int, 1) if self._n_batches is None else range(self._n_batches):
-                rows = list(islice(samples, self.batch_size))
-                if not rows:
-                    return
-                yield as_features(np.stack([r[0] for r in rows])), as_targets(np.stack([r[1] for r in rows]))
+        rng = np.random.default_rng([seed, epoch]) if shuffle and self.shuffle_buffer > 1 else None
         ready: queue.Queue[Any] = queue.Queue(self.prefetch)
         closed = threading.Event()
-        reader = threading.Thread(target=_read, args=(batches, ready, closed), name="tinydl-prefetch", daemon=True)
+        reader = threading.Thread(target=_read, args=(partial(self._batches, rng, closed), ready, closed),
+                                  name="tinydl-prefetch", daemon=True)
+        home = os.getpid()
         reader.start()
-        at = index = 0
         try:
-            while True:
-                item = ready.get()
-                if item is None:
-                    return
+            while (item := _get(ready, reader, home)) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                x, y = item
-                yield Batch(x, y, None, at, index)
-                at, index = at + len(x), index + 1
+                yield item
         finally:
-            closed.set()
-            while True:         # make room for a reader that waits to put
-                try:
+            if os.getpid() == home:
+                closed.set()
+                while not ready.empty():        # make room for a reader that waits to put
                     ready.get_nowait()
-                except queue.Empty:
-                    break
+                if reader is not threading.current_thread():        # as where the garbage collector closes
+                    reader.join(GRACE)
+
+    def _batches(self, rng: np.random.Generator | None, closed: threading.Event) -> Iterator[LazyBatch]:
+        """What the reading thread runs."""
+        items = _until(closed, self.source())
+        if rng is None and self.chunks:
+            batches: Iterator[tuple[Callable[..., Batch], int]] = self._cut(items)
+        else:
+            samples = chain.from_iterable(_rows(x, y) for x, y in items) if self.chunks else items
+            batches = self._collect(samples if rng is None else _shuffled(samples, self.shuffle_buffer, rng))
+        at = 0
+        for index, (fetch, n) in enumerate(islice(batches, self._n_batches)):
+            yield LazyBatch(fetch, np.arange(at, at + n), at, index)
+            at += n
+
+    def _collect(self, samples: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
+        while rows := list(islice(samples, self.batch_size)):
+            yield partial(_stack, rows), len(rows)
+
+    def _cut(self, chunks: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
+        pieces: list[tuple[Any, Any]] = []
+        held = 0
+        for x, y in chunks:
+            x, y = _same_length(x, y)
+            at = 0
+            while held + len(x) - at >= self.batch_size:
+                end = at + self.batch_size - held
+                yield partial(_join, [*pieces, (x[at:end], y[at:end])]), self.batch_size
+                pieces, held, at = [], 0, end
+            if at < len(x):
+                pieces.append((x[at:], y[at:]))
+                held += len(x) - at
+        if pieces:
+            yield partial(_join, pieces), held
+
+
+def _stack(rows: list[tuple[Any, Any]], batch: LazyBatch) -> Batch:
+    numbers = batch.indices.tolist()
+    for number, row in zip(numbers, rows, strict=True):
+        if not isinstance(row, (tuple, list)) or len(row) != 2:
+            raise ValueError(f"sample {number} of the stream must be (x, y); got {type(row).__name__}")
+    return Batch(*stack([x for x, _ in rows], [y for _, y in rows], numbers), None, batch.first_id, batch.index)
+
+
+def _join(pieces: list[tuple[Any, Any]], batch: LazyBatch) -> Batch:
+    x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+    return Batch(as_features(x), as_targets(y), None, batch.first_id, batch.index)
+
+
+def _same_length(x: Any, y: Any) -> tuple[Any, Any]:
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
+        raise ValueError(f"a chunk of the stream must be as many rows of x as of y; got shapes {x.shape} and {y.shape}")
+    return x, y
+
+
+def _rows(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+    return zip(*_same_length(x, y), strict=True)
+
+
+def _shuffled(samples: Iterator[Any], size: int, rng: np.random.Generator) -> Iterator[Any]:
+    """Each sample takes the place of a random one of `size` held, which goes out; the rest follow in random order."""
+    held = list(islice(samples, size))
+    for sample in samples:
+        i = int(rng.integers(size))
+        held[i], sample = sample, held[i]
+        yield sample
+    for i in rng.permutation(len(held)):
+        yield held[i]
+
+
+def _until(closed: threading.Event, items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        if closed.is_set():
+            return
+        yield item
+
+
+def _get(ready: queue.Queue[Any], reader: threading.Thread, home: int) -> Any:
+    """The next of `ready`, as long as there is a reader to put it. In another process the queue's lock may be stuck."""
+    while os.getpid() == home:
+        alive = reader.is_alive()
+        try:
+            return ready.get(timeout=GRACE)
+        except queue.Empty:
+            if not alive:
+                break
+    raise RuntimeError("the stream's reading thread is gone; in a process forked in mid-epoch, begin a new epoch")
 
 
 def _read(batches: Callable[[], Iterator[Any]], ready: queue.Queue[Any], closed: threading.Event) -> None:
-    """The reading thread: it knows the queue and the flag, not the dataset's consumer."""
+    """The reading thread: it knows the queue and the flag, not who empties the one or sets the other.
+
+    Whoever closes sets the flag and then empties the queue; the reader looks at the flag before each put. So at
+    most one put comes after the flag, and finds room.
+    """
     def put(item: Any) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.05)
-                return True
-            except queue.Full:
-                continue
-        return False
+        if not closed.is_set():
+            ready.put(item)
+        return not closed.is_set()
     try:
-        for item in batches():
-            if not put(item):
-                return
-        put(None)
+        if all(map(put, batches())):
+            put(None)
     except BaseException as e:
         put(e)

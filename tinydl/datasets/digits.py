@@ -1,7 +1,7 @@
 """The 1,797 handwritten digits of the UCI test set, 8x8 pixels; where they come from is in digits.txt."""
 from __future__ import annotations
 
-from pathlib import Path
+import os.path
 
 import numpy as np
 
@@ -14,5 +14,5 @@ def digits(batch_size: int = 32) -> ArrayDataset:
         >>> digits().x.shape
         (1797, 64)
     """
-    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as f:
+    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as f:
         return ArrayDataset(f["x"].reshape(-1, 64).astype(np.float32) / 16, f["y"], batch_size)

@@ -1,13 +1,14 @@
 """MNIST, or anything else in its IDX files, from a folder that a person already has."""
 from __future__ import annotations
 
-import struct
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl.data import ArrayDataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = np.ndarray[Any, Any]
 
@@ -18,9 +19,10 @@ def mnist(folder: str | Path, train: bool = True, batch_size: int = 64, *, flatt
     The files are train-images-idx3-ubyte and so on (t10k-... for train=False), with - or . before idx, gzipped (.gz)
     or not. FileNotFoundError lists the names looked for; ValueError says what is wrong with a file.
     """
+    from pathlib import Path
     part = "train" if train else "t10k"
     images, labels = read_idx(_find(Path(folder), f"{part}-images", 3)), read_idx(_find(Path(folder), f"{part}-labels", 1))
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+    if images.ndim != 3 or not images.size or labels.shape != images.shape[:1]:
         raise ValueError(f"{folder}: images {images.shape} and labels {labels.shape} do not belong together")
     x = images.astype(np.float32) / 255
     return ArrayDataset(x.reshape(len(x), -1) if flatten else x[:, None], labels, batch_size)
@@ -36,6 +38,8 @@ def _find(folder: Path, name: str, axes: int) -> Path:
 
 def read_idx(path: Path) -> Array:
     """An IDX file of bytes: 0, 0, 8, axes; each axis' length (big-endian 32 bits); the values."""
+    import math
+    import struct
     if path.suffix == ".gz":
         import gzip
         import zlib
@@ -53,7 +57,7 @@ def read_idx(path: Path) -> Array:
     if len(raw) < start:
         raise ValueError(f"{path} is truncated: {len(raw)} bytes, less than its header")
     shape = struct.unpack(f">{raw[3]}I", raw[4:start])
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if len(raw) != start + size:
         raise ValueError(f"{path} has {len(raw) - start} values where its header says {shape}, {size} in all")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

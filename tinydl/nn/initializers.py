@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-Initializer = Callable[[np.random.Generator, tuple[int, ...], tuple[int, int]], Array]
+if TYPE_CHECKING:       # numpy.random takes a while to import, and not every program needs it
+    Initializer = Callable[[np.random.Generator, tuple[int, ...], tuple[int, int]], Array]
 
 
 def kaiming_uniform(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:

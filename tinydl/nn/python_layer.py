@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl.nn.initializers import Initializer, get
+from tinydl.nn.initializers import get
 from tinydl.nn.layer import Layer, Parameter
 
 if TYPE_CHECKING:
+    from tinydl.nn.initializers import Initializer
     from tinydl.nn.layer import Backward
     from tinydl.nn.values import Value
     from tinydl.plan import Builder

@@ -38,7 +38,8 @@ __all__ = ["Crew", "Job", "Setting"]
 
 log = logging.getLogger("tinydl")
 
-#: turns that a waiting worker spins before it sleeps: about 0.3 ms, six times what waking it costs
+#: turns that a waiting worker spins at most before it sleeps (csrc/sync.h adapts it): about 0.3 ms, six times
+#: what waking it costs
 SPINS = 10_000
 #: seconds between looks at the clock, signals and requests while workers run
 TICK = 0.05

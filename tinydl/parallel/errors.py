@@ -1,7 +1,6 @@
 """What goes wrong in training, by name."""
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 
 
@@ -16,6 +15,7 @@ class BatchFailure:
     exception: BaseException
 
     def __str__(self) -> str:
+        import traceback
         cause = traceback.format_exception_only(self.exception)[-1].strip()
         return f"epoch {self.epoch}, batch {self.batch_index} ({self.n_samples} samples, worker {self.thread_id}): {cause}"
 

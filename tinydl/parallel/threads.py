@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import os
 from math import floor
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def container_cpu_quota(root: str | Path = "/") -> float | None:
@@ -11,6 +14,7 @@ def container_cpu_quota(root: str | Path = "/") -> float | None:
 
     In version 2 the quota of every group above counts too: the least of them.
     """
+    from pathlib import Path
     root = Path(root)
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()

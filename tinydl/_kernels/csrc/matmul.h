@@ -110,6 +110,10 @@ static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T
     for (int j = nr; j < width; j++)
         for (i64 p = 0; p < k; p++) sliver[p * width + j] = 0;
     i64 p = 0;
+    if (TD_SINGLE && TD_TRANSPOSE && nr % 8 == 0)
+        for (; p + 8 <= k; p += 8)
+            for (int j = 0; j < nr; j += 8)
+                td_transpose8((const float *)b + j * bc + p, bc, (float *)sliver + p * width + j, width);
     for (; p + 4 <= k; p += 4)          /* four p at a time: a line of b serves four stores */
         for (int j = 0; j < nr; j++) {
             const T *s = b + j * bc + p;
@@ -129,6 +133,17 @@ static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, int mr, T *panel) {
         for (int i = 0; i < mr; i++) for (i64 p = 0; p < k; p++) panel[p * mr + i] = a[i * ar + p];
 }
 
+/* ask for rows lo..hi-1 of the next sliver while this one is in use: its rows lie in as many pages */
+static inline void NAME(fetch)(const T *b, i64 br, i64 bc, i64 lo, i64 hi) {
+    if (bc == 1)
+        for (i64 p = lo; p < hi; p++) { __builtin_prefetch(b + p * br, 0, 2); __builtin_prefetch(b + p * br + NR - 1, 0, 2); }
+    else
+        for (i64 p = lo & ~(i64)15; p < hi; p += 16) for (int j = 0; j < NR; j++) __builtin_prefetch(b + j * bc + p, 0, 2);
+}
+static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
+    for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }
+}
+
 static void NAME(matmul)(const td_matmul *t) {
     const T *a = t->a, *b = t->b, *bias = t->bias, *grad = t->grad;
     T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
@@ -136,9 +151,11 @@ static void NAME(matmul)(const td_matmul *t) {
     const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
     /* a row stride that is a multiple of 4 KiB puts the rows of a tile into the same cache sets */
     const int pack_a = t->n > 4 * NR && (a_stride * (i64)sizeof(T)) % 4096 == 0;
-    for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += TD_KC) {
-        const i64 kc = t->k - p0 < TD_KC ? t->k - p0 : TD_KC;
-        const int final = p0 + TD_KC >= t->k;
+    /* passes over p of equal length */
+    const i64 passes = t->k > TD_KC ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
+    for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
+        const i64 kc = t->k - p0 < step ? t->k - p0 : step;
+        const int final = p0 + kc >= t->k;
         NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row};
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
                                              : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
@@ -155,14 +172,18 @@ static void NAME(matmul)(const td_matmul *t) {
             for (i64 j0 = 0; j0 < t->n; j0 += NR) {
                 const int nr = (int)(t->n - j0 < NR ? t->n - j0 : NR), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
                 const T *bs = b + p0 * t->b_row + j0 * t->b_col;
+                const T *bs_next = bs + NR * t->b_col;
                 i64 br = t->b_row;
                 if (t->b_col != 1 || tiles > 2 || nr % VL) {
                     br = nv * VL;
                     NAME(pack_b)(bs, t->b_row, t->b_col, kc, nr, (int)br, sliver);
                     bs = sliver;
                 }
+                const int ahead = j0 + NR < t->n && tiles > 2;
                 for (i64 q = 0, i = 0; q < tiles; q++) {
                     const int mr = (int)(low + (q < high));
+                    if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
+                    if (q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;
                     e.grad = grad ? grad + (i0 + i) * t->grad_row : 0;
                     if (pack_a)

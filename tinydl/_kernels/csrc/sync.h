@@ -1,8 +1,10 @@
 /* sync.h: how the workers of one native run meet: a barrier that spins, then sleeps.
  *
  * Waking a sleeping thread costs 50-180 microseconds, spinning under 1; a training step takes 20 to
- * 400. So a waiter spins `spins` turns and then sleeps on a futex (Linux) or in short naps (elsewhere).
- * spins = 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
+ * 400. So a waiter spins and then sleeps on a futex (Linux) or in short naps (elsewhere). How long it
+ * spins adapts: a spin that was in vain halves the next, one that paid lengthens it, up to `most` turns.
+ * So workers that have a CPU each spin, and where something else wants the CPUs they soon sleep at once.
+ * most = 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
  */
 #ifndef TD_SYNC_H
 #define TD_SYNC_H
@@ -37,12 +39,12 @@ static inline void td_relax(void) {
 #endif
 }
 
-typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t spins; } td_barrier;
+typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t spins; int32_t most; } td_barrier;
 
-static inline void td_barrier_init(td_barrier *b, int n, int spins) {
+static inline void td_barrier_init(td_barrier *b, int n, int most) {
     b->turn = b->arrived = b->sleepers = b->aborted = 0;
     b->n = n;
-    b->spins = spins;
+    b->spins = b->most = most;
 }
 static inline void td_wake(td_barrier *b) {
 #if defined(__linux__)
@@ -69,7 +71,13 @@ static inline void td_barrier_abort(td_barrier *b) {
 }
 /* waits until the turn is no longer `turn`; 0 where the barrier was aborted */
 static inline int td_barrier_wait(td_barrier *b, int32_t turn) {
-    for (int i = 0; i < b->spins && td_barrier_turn(b) == turn; i++) td_relax();
+    const int32_t spins = __atomic_load_n(&b->spins, __ATOMIC_RELAXED);
+    int32_t i = 0;
+    while (i < spins && td_barrier_turn(b) == turn) { td_relax(); i++; }
+    if (b->most) {
+        const int32_t next = i >= spins ? spins / 2 : spins + spins / 8 + 1;
+        __atomic_store_n(&b->spins, next < 16 ? 16 : next > b->most ? b->most : next, __ATOMIC_RELAXED);
+    }
     while (td_barrier_turn(b) == turn && !__atomic_load_n(&b->aborted, __ATOMIC_ACQUIRE)) {
         __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
 #if defined(__linux__)

@@ -1,0 +1,84 @@
+"""What data must be to become the sources of batches: checked and converted once, at the door."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydl.data.batch import Array
+
+#: what the gather kernel reads; anything else is converted once
+SUPPORTED = ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "uint32", "bool")
+#: elements looked at in one go, so that a memory map is not held in memory
+PIECE = 1 << 20
+
+
+def as_features(x: Any, name: str = "x") -> Array:
+    """x as kernels read it: C-contiguous, aligned, of a supported dtype in native byte order; itself if it is.
+
+    Else a copy: float16 as float32, longdouble and uint64 as float64.
+    """
+    a = _array(x, name)
+    if a.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}")
+    if a.ndim < 1:
+        raise ValueError(f"{name} must have a first axis of samples; got the single number {a}")
+    dtype = a.dtype.newbyteorder("=")
+    if dtype.name not in SUPPORTED:
+        dtype = np.dtype(np.float32 if dtype == np.float16 else np.float64)
+    if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
+        return a
+    return np.array(a, dtype, order="C")
+
+
+def as_targets(y: Any, name: str = "y") -> Array:
+    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64."""
+    a = _array(y, name)
+    if a.dtype.kind in "USO":
+        raise ValueError(f"{name} must be integers (class labels) or floats; got {a.dtype} of shape {a.shape}: "
+                         "np.unique(y, return_inverse=True)[1] turns names into labels")
+    if a.dtype.kind in "iub" and a.ndim != 1:
+        hint = "use y.ravel(), or for numbers to predict y.astype('float32')" if a.shape[1:] == (1,) else \
+            "use y.argmax(1) where it is one-hot, or for numbers to predict y.astype('float32')"
+        raise ValueError(f"{name} is integers of shape {a.shape}; class labels are (samples,): {hint}")
+    a = as_features(a.astype(np.int64) if a.dtype == np.uint64 else a, name)
+    if a.dtype.kind == "f":
+        _check_finite(a, name)
+        return a
+    if a.min(initial=0) < 0:
+        row = int(a.argmin())
+        raise ValueError(f"{name}[{row}] is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, give floats)")
+    return a if a.dtype == np.int64 else a.astype(np.int64)
+
+
+def _array(x: Any, name: str) -> Array:
+    """x as an array; a memory map as it is."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value)) or leave the masked rows out")
+    return x if type(x) is np.memmap else np.asarray(x)
+
+
+def _check_finite(a: Array, name: str) -> None:
+    step = max(1, PIECE // max(1, a[:1].size))
+    for start in range(0, len(a), step):
+        bad = np.argwhere(~np.isfinite(a[start:start + step]))
+        if len(bad):
+            at = (start + int(bad[0][0]), *map(int, bad[0][1:]))
+            raise ValueError(f"{name}[{', '.join(map(str, at))}] is {a[at]}; all must be finite")
+
+
+def stack(xs: list[Any], ys: list[Any], numbers: list[int]) -> tuple[Array, Array]:
+    """Samples as x (n, *features) and y (n, ...); ValueError says which sample does not fit the others."""
+    try:
+        return as_features(_stacked("x", xs, numbers)), as_targets(_stacked("y", ys, numbers))
+    except ValueError as e:
+        e.add_note(f"in a batch of the samples {numbers}")
+        raise
+
+
+def _stacked(name: str, values: list[Any], numbers: list[int]) -> Array:
+    arrays = [np.asarray(value) for value in values]
+    for number, a in zip(numbers, arrays, strict=True):
+        if a.shape != arrays[0].shape:
+            raise ValueError(f"sample {number}: {name} has shape {a.shape}, and sample {numbers[0]}'s is {arrays[0].shape}")
+    return np.stack(arrays)
