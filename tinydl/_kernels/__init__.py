@@ -9,7 +9,11 @@ A call looks like `relu(x, out)`: the caller owns every array, the output comes 
 matrix product has scratch memory for the time of the call), so several threads may be inside at once, as long
 as no thread writes what another one reads.
 """
-from tinydl._kernels._dispatch import isa, isa_available, isa_built
+try:
+    from tinydl._kernels._dispatch import isa, isa_available, isa_built
+except ModuleNotFoundError as e:
+    raise ImportError("tinydl's compiled modules are not in this folder, which looks like its source: install it (pip install .) "
+                      "and start Python elsewhere, or build in place (pip install -e .)") from e
 from tinydl._kernels.ops import (
     accumulate,
     adam,

@@ -146,6 +146,10 @@ class Crew:
                                            int(stretch.workers[b]), stretch.errors[int(b)]))
         job.loss_sum += float(np.dot(stretch.losses[:done][arrived], sizes[arrived]))
         job.samples += int(sizes[arrived].sum())
+        if log.isEnabledFor(logging.DEBUG):
+            for i in range(done):
+                log.debug("worker %d: epoch %d batch %d: %d samples, %s", stretch.workers[i], job.epoch,
+                          job.batches_done + i, sizes[i], f"loss {stretch.losses[i]:.6g}" if arrived[i] else "failed")
         for worker, count in zip(*np.unique(stretch.workers[:done], return_counts=True), strict=True):
             self._count_worker(int(worker), int(count))
         self._advance(job, done, int(arrived.sum()), int(sizes[arrived].sum()), stretch.next_group,

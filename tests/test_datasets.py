@@ -1,0 +1,145 @@
+"""The data sets that come with the package, and MNIST's files in good and bad states."""
+import gzip
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinydl.datasets
+from tinydl.data import ArrayDataset
+from tinydl.datasets import cosine, digits, mnist, sine, spiral
+
+HERE = Path(tinydl.datasets.__file__).parent
+
+
+# ------------------------------------------------------------------ digits
+def test_digits():
+    data = digits(batch_size=50)
+    assert type(data) is ArrayDataset and data.batch_size == 50 and data.n_batches == 36
+    assert data.x.shape == (1797, 64) and data.x.dtype == np.float32 and data.x.flags.c_contiguous
+    assert data.y.shape == (1797,) and data.y.dtype == np.int64 and data.output_shape == (10,)
+    assert data.x.min() == 0.0 and data.x.max() == 1.0
+    assert np.bincount(data.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    pixels = (data.x * 16).astype(np.uint8)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith("8f26b2bd9d135c25")
+
+
+def test_digits_are_those_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    np.testing.assert_array_equal(digits().x * 16, theirs.data)
+    np.testing.assert_array_equal(digits().y, theirs.target)
+
+
+def test_the_file_is_small_and_says_where_it_comes_from():
+    assert (HERE / "digits.npz").stat().st_size < 100_000
+    text = (HERE / "digits.txt").read_text()
+    assert all(word in text for word in ("Alpaydin", "Kaynak", "1998", "UCI", "CC BY 4.0", "Changes"))
+
+
+def test_two_callers_do_not_share_arrays():
+    digits().x[:] = 0
+    assert digits().x.any()
+
+
+# ------------------------------------------------------------------ made data
+def test_spiral():
+    data = spiral(4, 402, noise=0.0, seed=1, batch_size=10)
+    assert data.x.shape == (402, 2) and data.x.dtype == np.float32 and data.batch_size == 10
+    assert np.bincount(data.y).tolist() == [101, 101, 100, 100]
+    assert np.hypot(*data.x.T).max() < 1
+    first, second = data.x[data.y == 2], data.x[data.y == 0]
+    np.testing.assert_allclose(first, -second[:100], atol=0.06)     # arms half a turn apart
+
+
+def test_seeds():
+    for make in (spiral, lambda **k: sine(noise=0.1, **k), lambda **k: cosine(noise=0.1, **k)):
+        a, b, c = make(seed=1), make(seed=1), make(seed=2)
+        assert (a.x == b.x).all() and (a.y == b.y).all() and ((a.x != c.x).any() or (a.y != c.y).any())
+
+
+@pytest.mark.parametrize("make, f", [(sine, np.sin), (cosine, np.cos)])
+def test_waves(make, f):
+    data = make(100, batch_size=7)
+    assert data.x.shape == data.y.shape == (100, 1) and data.x.dtype == data.y.dtype == np.float32 and data.batch_size == 7
+    assert data.x[0, 0] == 0 and data.x[-1, 0] == np.float32(2 * np.pi)
+    np.testing.assert_allclose(data.y, f(data.x.astype(float)), atol=1e-6)
+    noisy = make(10_000, noise=0.5)
+    assert abs(np.std(noisy.y - f(noisy.x)) - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("make", [lambda: spiral(0), lambda: spiral(5, 4), lambda: spiral(noise=-1), lambda: spiral(noise=np.nan),
+                                  lambda: sine(0), lambda: cosine(noise=np.inf)])
+def test_made_data_refused(make):
+    with pytest.raises(ValueError, match=r"at least 1 .*noise from 0 up"):
+        make()
+
+
+# ------------------------------------------------------------------ mnist
+def idx(values):
+    values = np.asarray(values, np.uint8)
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3) * 4 + 19
+LABELS = [3, 1, 0, 2, 9]
+
+
+def write(folder, part="train", sep="-", gz=False, images=None, labels=None):
+    for kind, axes, raw in (("images", 3, idx(IMAGES) if images is None else images), ("labels", 1, labels or idx(LABELS))):
+        path = folder / f"{part}-{kind}{sep}idx{axes}-ubyte{'.gz' * gz}"
+        path.write_bytes(gzip.compress(raw) if gz else raw)
+    return folder
+
+
+@pytest.mark.parametrize("part", ["train", "t10k"])
+@pytest.mark.parametrize("sep", ["-", "."])
+@pytest.mark.parametrize("gz", [False, True])
+def test_mnist(tmp_path, part, sep, gz):
+    data = mnist(str(write(tmp_path, part, sep, gz)), train=part == "train", batch_size=2)
+    assert data.x.shape == (5, 12) and data.x.dtype == np.float32 and data.batch_size == 2
+    np.testing.assert_array_equal(data.x, IMAGES.reshape(5, 12).astype(np.float32) / 255)
+    assert data.y.dtype == np.int64 and data.y.tolist() == LABELS and data.x.max() == 1.0
+    image = mnist(tmp_path, part == "train", flatten=False)
+    assert image.x.shape == (5, 1, 4, 3) and (image.x.reshape(5, 12) == data.x).all()
+
+
+def test_mnist_without_files(tmp_path):
+    write(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"has none of t10k-images-idx3-ubyte, t10k-images-idx3-ubyte\.gz, "):
+        mnist(tmp_path, train=False)
+    with pytest.raises(FileNotFoundError, match="nowhere has none of train-images"):
+        mnist(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("images, words", [
+    (b"", "is not an IDX file of bytes: it begins with nothing"),
+    (b"\x89PNG\r\n", "begins with 89 50 4e 47, not 00 00 08"),
+    (b"\0\0\x0d\x03" + bytes(12), "begins with 00 00 0d 03"),                       # floats
+    (b"\0\0\x08\x00", "begins with 00 00 08 00"),
+    (idx(IMAGES)[:9], "is truncated: 9 bytes, less than its header"),
+    (idx(IMAGES)[:-1], r"has 59 values where its header says \(5, 4, 3\), 60 in all"),
+    (idx(IMAGES) + b"\0", r"has 61 values where its header says \(5, 4, 3\), 60 in all"),
+    (struct.pack("<BBBBIII", 0, 0, 8, 3, 5, 4, 3) + bytes(60), r"header says \(83886080, 67108864, 50331648\)"),
+    (struct.pack(">BBBBIIII", 0, 0, 8, 4, *[2**32 - 1] * 4), r"has 0 values where its header says \(4294967295"),
+    (idx(LABELS), r"images \(5,\) and labels \(5,\) do not belong together"),
+    (idx(IMAGES[:4]), r"images \(4, 4, 3\) and labels \(5,\) do not belong together"),
+    (idx(IMAGES[:0]), r"images \(0, 4, 3\)")])
+@pytest.mark.parametrize("gz", [False, True])
+def test_files_refused(tmp_path, images, words, gz):
+    with pytest.raises(ValueError, match=words) as caught:
+        mnist(write(tmp_path, gz=gz, images=images))
+    assert str(tmp_path) in str(caught.value)
+    assert "together" in words or "0, 4" in words or "train-images" in str(caught.value)
+
+
+def test_gzip_refused(tmp_path):
+    path = write(tmp_path, gz=True) / "train-images-idx3-ubyte.gz"
+    good = path.read_bytes()
+    broken = bytearray(good)
+    broken[20] ^= 0xff
+    for raw in (good[:-9], good[:12], bytes(broken), b"no gzip at all", idx(IMAGES)):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz is truncated or not gzip: "):
+            mnist(tmp_path)
