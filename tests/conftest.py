@@ -1,7 +1,15 @@
 """What several test files use."""
+import os
 import threading
+from pathlib import Path
 
 import pytest
+
+import tinydl
+
+# programs that tests start import the tinydl under test, not the source folder that they may be started in
+os.environ["PYTHONSAFEPATH"] = "1"
+os.environ["PYTHONPATH"] = str(Path(tinydl.__file__).parents[1])
 
 
 @pytest.fixture(autouse=True)
