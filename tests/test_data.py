@@ -301,6 +301,8 @@ class Squares(ItemDataset):
 
 def test_items_are_made_by_load():
     data = Squares(10)
+    assert data.input_shape == (2,)
+    data.asked.clear()
     batches = list(data.epoch(1, 2))
     assert data.asked == [] and all(isinstance(b, LazyBatch) for b in batches)
     assert [b.n for b in batches] == [4, 4, 2] and [b.first_id for b in batches] == [0, 4, 8] and data.n_samples == 10
@@ -347,6 +349,17 @@ def test_items_that_do_not_fit(item, words):
     with pytest.raises(ValueError, match=words) as caught:
         next(Squares(10, item=item).epoch(0, 0, shuffle=False)).load()
     assert caught.value.__notes__ == ["in a batch of the samples [0, 1, 2, 3]"]
+
+
+def test_every_batch_of_items_has_the_input_shape():
+    """Also where a batch fits in itself, and where its size is right."""
+    data = Squares(12, item=lambda i: (np.zeros((1, 2) if 4 <= i < 8 else (2,)), 0))
+    for asked_before in (False, True):
+        first, second, third = data.epoch(0, 0, shuffle=False)
+        with pytest.raises(ValueError, match=r"samples of shape \(1, 2\) in a dataset of input_shape \(2,\)") as caught:
+            second.load()
+        assert caught.value.__notes__ == ["in a batch of the samples [4, 5, 6, 7]"], asked_before
+        assert first.load().x.shape == third.load().x.shape == (4, *data.input_shape)
 
 
 # ------------------------------------------------------------------ streams
@@ -462,6 +475,42 @@ def test_samples_that_do_not_fit_fail_their_batch_only(bad, words):
     with pytest.raises(ValueError, match=words):
         second.load()
     assert seen([first, third]) == [0, 1, 2, 3, 8, 9, 10, 11]
+
+
+def test_every_batch_of_a_stream_has_the_input_shape():
+    def source():
+        return (([i] * (3 if 4 <= i < 8 else 2), float(i)) for i in range(12))
+
+    def chunks():
+        return (([x], [y]) for x, y in source())
+    known = StreamDataset(source, 4)
+    assert known.input_shape == (2,)
+    for data in (known, StreamDataset(source, 4, input_shape=[2]), StreamDataset(chunks, 4, chunks=True, input_shape=(2,))):
+        first, second, third = data.epoch(0, 0)
+        with pytest.raises(ValueError, match=r"samples of shape \(3,\) in a dataset of input_shape \(2,\)"):
+            second.load()
+        assert seen([first, third]) == [0, 1, 2, 3, 8, 9, 10, 11]
+    mixed = next(StreamDataset(chunks, 6, chunks=True).epoch(0, 0))
+    with pytest.raises(ValueError, match=r"samples of shape \(3,\) in a dataset of input_shape \(2,\)"):
+        mixed.load()
+    scalars = StreamDataset(lambda: ((0.5, 1.0) for _ in range(4)), 4, input_shape=())
+    assert next(scalars.epoch(0, 0)).load().x.shape == (4,)
+
+
+def test_two_epochs_at_once():
+    data = StreamDataset(samples(30), 4, shuffle_buffer=8)
+    alone = [seen(data.epoch(0, e)) for e in (0, 1)]
+    a, b = data.epoch(0, 0), data.epoch(0, 1)
+    together = [next(a)], [next(b)]
+    assert len(prefetchers()) == 2
+    for one, other in zip(a, b, strict=True):
+        together[0].append(one)
+        together[1].append(other)
+    assert [seen(t) for t in together] == alone and not prefetchers()
+    a, b = data.epoch(0, 0), data.epoch(0, 1)
+    kept = [next(a), next(b)][1]
+    a.close()                                                   # the other goes on
+    assert seen([kept, *b]) == alone[1]
 
 
 def test_chunks_that_do_not_fit():
@@ -607,6 +656,7 @@ threading.Thread(target=lambda: next(epoch), daemon=True).start()
 
 @pytest.mark.parametrize("options, words", [
     ({"prefetch": 0}, "prefetch=0: a whole number, at least 1"), ({"prefetch": 1.5}, "prefetch=1.5"),
+    ({"input_shape": (3, 0)}, "input_shape=0: a whole number, at least 1"),
     ({"n_batches": 0}, "n_batches=0: a whole number, at least 1"), ({"shuffle_buffer": -1}, "shuffle_buffer=-1: .*at least 0")])
 def test_stream_options_refused(options, words):
     with pytest.raises(ValueError, match=words):
@@ -616,6 +666,8 @@ def test_stream_options_refused(options, words):
 def test_a_stream_needs_a_callable_and_a_sample():
     with pytest.raises(TypeError, match="source must be callable, giving a fresh iterator each time; got list"):
         StreamDataset([], 4)
+    with pytest.raises(TypeError, match="input_shape=3: a tuple"):
+        StreamDataset(list, 4, input_shape=3)
     with pytest.raises(ValueError, match="the stream is empty"):
         StreamDataset(list, 4).input_shape  # noqa: B018
     assert list(StreamDataset(list, 4).epoch(0, 0)) == []

@@ -67,13 +67,21 @@ def _check_finite(a: Array, name: str) -> None:
             raise ValueError(f"{name}[{', '.join(map(str, at))}] is {a[at]}; all must be finite")
 
 
-def stack(xs: list[Any], ys: list[Any], numbers: list[int]) -> tuple[Array, Array]:
-    """Samples as x (n, *features) and y (n, ...); ValueError says which sample does not fit the others."""
+def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: tuple[int, ...] | None) -> tuple[Array, Array]:
+    """Samples as x (n, *shape) and y (n, ...); ValueError says which sample does not fit the others, or `shape`."""
     try:
-        return as_features(_stacked("x", xs, numbers)), as_targets(_stacked("y", ys, numbers))
+        x = _stacked("x", xs, numbers)
+        check_shape(x, shape)
+        return as_features(x), as_targets(_stacked("y", ys, numbers))
     except ValueError as e:
         e.add_note(f"in a batch of the samples {numbers}")
         raise
+
+
+def check_shape(x: Array, shape: tuple[int, ...] | None) -> None:
+    """A plan's buffers are as large as the dataset's input_shape says, so each batch must be of it."""
+    if shape is not None and x.shape[1:] != shape:
+        raise ValueError(f"samples of shape {x.shape[1:]} in a dataset of input_shape {shape}")
 
 
 def _stacked(name: str, values: list[Any], numbers: list[int]) -> Array:

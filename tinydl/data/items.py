@@ -14,8 +14,9 @@ from tinydl.data.checks import stack
 class ItemDataset(Dataset):
     """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once.
 
-    y: an integer label, or a float or floats. Items are made in the worker that trains on their batch. One that
-    raises fails its batch alone; the exception carries a note with the sample's number.
+    x: of one shape throughout, sample 0's. y: an integer label, or a float or floats. Items are made in the worker
+    that trains on their batch. One that raises, or is of another shape, fails its batch alone; the exception carries
+    a note with the sample's number.
 
         >>> class Squares(ItemDataset):
         ...     def __len__(self): return 100
@@ -69,4 +70,4 @@ class ItemDataset(Dataset):
                 raise
             xs.append(x)
             ys.append(y)
-        return Batch(*stack(xs, ys, numbers), None, batch.first_id, batch.index)
+        return Batch(*stack(xs, ys, numbers, self.input_shape), None, batch.first_id, batch.index)

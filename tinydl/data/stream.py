@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinydl.data.batch import Batch, Dataset, LazyBatch, whole
-from tinydl.data.checks import as_features, as_targets, stack
+from tinydl.data.checks import as_features, as_targets, check_shape, stack
 
 #: seconds: what closing waits for the reader, and how often the reader is looked after
 GRACE = 0.2
@@ -34,7 +34,8 @@ class StreamDataset(Dataset):
     chunks: the iterator gives (x, y) arrays of rows instead, of any lengths, cut anew into batches. n_batches: end
     each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
     within a buffer of this many samples, drawn from (seed, epoch); without one, a stream keeps its order whatever
-    `shuffle` says. input_shape: of one sample; not given, one sample of a fresh iterator is read to see.
+    `shuffle` says. input_shape: of one sample; not given, one sample of a fresh iterator is read to see when someone
+    asks, as a Trainer does. A batch of another shape fails when it is loaded.
     Samples are numbered from 0 in each epoch, as they come out. The last, smaller batch counts.
 
         >>> data = StreamDataset(lambda: (([i, -i], [2.0 * i]) for i in range(10)), batch_size=4)
@@ -46,7 +47,10 @@ class StreamDataset(Dataset):
                  shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None) -> None:
         if not callable(source):
             raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}")
-        self.source, self.chunks, self._input_shape = source, bool(chunks), input_shape
+        if not isinstance(input_shape, (tuple, list, type(None))):
+            raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
+        self.source, self.chunks = source, bool(chunks)
+        self._input_shape = None if input_shape is None else tuple(whole("input_shape", axis, 1) for axis in input_shape)
         self.batch_size, self.prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 1)
         self.shuffle_buffer = whole("shuffle_buffer", shuffle_buffer, 0)
         self._n_batches = None if n_batches is None else whole("n_batches", n_batches, 1)
@@ -105,7 +109,7 @@ class StreamDataset(Dataset):
 
     def _collect(self, samples: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         while rows := list(islice(samples, self.batch_size)):
-            yield partial(_stack, rows), len(rows)
+            yield partial(_stack, rows, self._input_shape), len(rows)
 
     def _cut(self, chunks: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         pieces: list[tuple[Any, Any]] = []
@@ -115,24 +119,26 @@ class StreamDataset(Dataset):
             at = 0
             while held + len(x) - at >= self.batch_size:
                 end = at + self.batch_size - held
-                yield partial(_join, [*pieces, (x[at:end], y[at:end])]), self.batch_size
+                yield partial(_join, [*pieces, (x[at:end], y[at:end])], self._input_shape), self.batch_size
                 pieces, held, at = [], 0, end
             if at < len(x):
                 pieces.append((x[at:], y[at:]))
                 held += len(x) - at
         if pieces:
-            yield partial(_join, pieces), held
+            yield partial(_join, pieces, self._input_shape), held
 
 
-def _stack(rows: list[tuple[Any, Any]], batch: LazyBatch) -> Batch:
+def _stack(rows: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:
     numbers = batch.indices.tolist()
     for number, row in zip(numbers, rows, strict=True):
         if not isinstance(row, (tuple, list)) or len(row) != 2:
             raise ValueError(f"sample {number} of the stream must be (x, y); got {type(row).__name__}")
-    return Batch(*stack([x for x, _ in rows], [y for _, y in rows], numbers), None, batch.first_id, batch.index)
+    return Batch(*stack([x for x, _ in rows], [y for _, y in rows], numbers, shape), None, batch.first_id, batch.index)
 
 
-def _join(pieces: list[tuple[Any, Any]], batch: LazyBatch) -> Batch:
+def _join(pieces: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:
+    for x, _ in pieces:
+        check_shape(x, pieces[0][0].shape[1:] if shape is None else shape)
     x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
     return Batch(as_features(x), as_targets(y), None, batch.first_id, batch.index)
 

@@ -15,9 +15,9 @@ class BatchFailure:
     exception: BaseException
 
     def __str__(self) -> str:
-        import traceback
-        cause = traceback.format_exception_only(self.exception)[-1].strip()
-        return f"epoch {self.epoch}, batch {self.batch_index} ({self.n_samples} samples, worker {self.thread_id}): {cause}"
+        e = self.exception
+        return (f"epoch {self.epoch}, batch {self.batch_index} ({self.n_samples} samples, worker {self.thread_id}): "
+                f"{type(e).__name__}: {e}")
 
 
 class TrainingError(RuntimeError):

@@ -46,7 +46,7 @@ class ParallelBatchProcessor:
         self.replica, self.gradients, self.seed, self.step = replica, gradients, seed, step
 
     def __call__(self) -> BatchProcessResult:
-        n = 0
+        n = self.batch.n
         try:
             batch = self.batch.load()
             n = batch.n
