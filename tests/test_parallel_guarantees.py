@@ -1,6 +1,9 @@
 """The guarantees of tinydl/parallel/__init__.py: each test fails when its guarantee is broken."""
 import hashlib
 import logging
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -103,6 +106,35 @@ def test_ten_recorded_losses():
 RECORDED = [1.04195699037612, 0.9490177488538991, 0.8732230941798923, 0.8070840840699786,
             0.747271947378956, 0.6936123875070005, 0.6443282268564658, 0.595434836166928,
             0.5469564197207663, 0.4994467943359934]
+
+
+def test_same_bits_on_avx2_and_avx512(tmp_path):
+    """A whole training, every activation and optimizer state in it, in a process of each instruction set."""
+    from tinydl import _kernels
+    code = """
+import hashlib, sys
+import numpy as np
+from tinydl import Model, Trainer, data, losses, nn, optim
+layers = [nn.GELU(), nn.Tanh(), nn.Sigmoid(), nn.SiLU(), nn.ELU(), nn.LayerNorm(33), nn.BatchNorm1d(33), nn.Dropout(0.2)]
+net = [nn.Linear(7, 33)]
+for layer in layers:
+    net += [layer, nn.Linear(33, 33)]
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((203, 7)), rng.integers(0, 33, 203)
+for dtype in ("float32", "float64"):
+    m = Model(nn.Sequential(*net), dtype, seed=1)
+    with Trainer(3, seed=2, enable_parallel=True, thread_count=2, batches_per_update=3) as t:
+        t.init(data.ArrayDataset(x.astype(dtype), y, 16), m, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-3))
+        t.train()
+    print(hashlib.sha256(m.params.tobytes() + m.statistics.tobytes() + m.predict(x).tobytes()).hexdigest())
+    del m
+    net = [type(layer)(**layer.config()) for layer in net]
+"""
+    digests = {isa: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                                   env=os.environ | {"TINYDL_ISA": isa}).stdout
+               for isa in _kernels.isa_available if isa != "generic"}
+    assert len(set(digests.values())) <= 1, digests
+    assert all(len(d.split()) == 2 for d in digests.values())
 
 
 # ------------------------------------------------------------------ failures

@@ -305,6 +305,26 @@ def test_stats_text():
     assert "16 dispatched = 16 done + 0 failed" in text and "parallel, 2 threads" in text
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+def test_profile_names_operations_and_changes_nothing(threads, kind, tmp_path):
+    x, y = classification(64)
+    with Trainer(1, seed=0, enable_parallel=threads > 0, thread_count=threads) as t:
+        t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        before = t.model.params.tobytes()
+        p = t.profile(5)
+        assert t.model.params.tobytes() == before and t.optimizer.t == 0 and not t.history.records
+    k = max(1, threads)
+    assert (p.updates, p.batches, p.samples, len(p.events)) == (5, 5 * k, 20 * k, k)
+    assert sum(map(len, p.events)) == 5 * k * len(p.plan.ops)
+    assert all((e[:, 2] >= e[:, 1]).all() for e in p.events)
+    assert "matmul + relu" in p.table() and "fold, update, waiting" in p.table()
+    p.save_trace(tmp_path / "t.json")
+    rows = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert sum(r["ph"] == "X" for r in rows) == 5 * k * len(p.plan.ops)
+    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {f"worker {i}" for i in range(k)}
+
+
 def test_pool_shutdown_is_bounded_with_a_stuck_task():
     import time
     release = threading.Event()

@@ -48,6 +48,12 @@ class Op:
     in_place: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def multiply_adds(self, rows: float) -> float:
+        """Of a matrix product for a batch of that many rows; 0 of anything else."""
+        if self.name != "matmul":
+            return 0
+        return prod((d.per_sample * rows if isinstance(d, Rows) else d) for d in self.dims[:3])
+
     def encode(self) -> tuple[Any, ...]:
         refs = [("none", 0) if r is None else (r.space, r.offset) for r in (*self.reads, *self.writes)]
         dims = [(0, d.per_sample) if isinstance(d, Rows) else (int(d), 0) for d in self.dims]
@@ -257,13 +263,6 @@ class Plan:
     max_rows: int
     n_emitted: int
 
-    @property
-    def flops(self) -> int:
-        """Multiply-adds of the matrix products for a full batch."""
-        def size(d: int | Rows) -> int:
-            return d.per_sample * self.max_rows if isinstance(d, Rows) else d
-        return sum(size(op.dims[0]) * size(op.dims[1]) * size(op.dims[2]) for op in self.ops if op.name == "matmul")
-
     def describe(self) -> str:
         """Operations in order, their shapes, bytes and fusions; then the memory."""
         def text(b: Buffer | None) -> str:
@@ -279,8 +278,9 @@ class Plan:
         widths = [max(len(r[c]) for r in rows) for c in range(6)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
         fused = self.n_emitted - sum(op.name not in ("check_gradient", "copy") for op in self.ops)
+        flops = 2 * sum(op.multiply_adds(self.max_rows) for op in self.ops)
         lines.append(f"{len(self.ops)} operations for up to B = {self.max_rows} rows, {fused} fused away; "
-                     f"{2 * self.flops / 1e6:.4g} MFLOP in matrix products; workspace {self.work_bytes:,} bytes "
+                     f"{flops / 1e6:.4g} MFLOP in matrix products; workspace {self.work_bytes:,} bytes "
                      f"({self.unshared_bytes:,} if nothing shared memory)")
         return "\n".join(lines)
 

@@ -1,12 +1,14 @@
 """Trainer: configuration and the loop over epochs."""
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from tinydl.optim import Optimizer
 from tinydl.parallel.crew import Crew, Job, Setting
 from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
 from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import replication_error
 from tinydl.parallel.stats import ParallelStats
 from tinydl.parallel.threads import recommended_thread_count
@@ -305,6 +308,36 @@ class Trainer:
     def parallel_stats(self) -> ParallelStats:
         """What was counted since `init`; `parallel.format_parallel_stats` makes a text of it."""
         return self._need_init().stats
+
+    def profile(self, steps: int = 20) -> Profile:
+        """Time per operation over `steps` updates as configured, on copies: the model and its training stay as they are.
+
+        `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
+        """
+        self._need_init()
+        if steps < 1:
+            raise ValueError(f"steps={steps}: at least 1")
+        with self._exclusive("profile"):
+            with self._lock:
+                self._ensure_pool()
+                setting = self._setting(None)
+                pool = self._pool if setting.mode == "parallel" else None
+            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), self.data.train.batch_size,
+                        self.seed)
+            crew.prepare(setting)
+            for warm in (True, False):      # once to fill the caches
+                for replica in crew.replicas:
+                    replica.native.record(0 if warm else steps * setting.k * crew.plan.program.n_ops)
+                job = Job(0)
+                batches = islice(self.data.train.epoch(self.seed, 0), steps * setting.k)
+                if isinstance(self.data.train, ArrayDataset):
+                    order, bounds = self.data.train.order(self.seed, 0)
+                    crew.set_arrays(self.data.train.x, self.loss.check_targets(self.data.train.y, self.model.output_shape()))
+                    crew.run_arrays(job, order, bounds[:steps * setting.k + 1], setting, pool, lambda *_: False)
+                else:
+                    crew.run_batches(job, batches, setting, pool, lambda *_: False)
+            events = [replica.native.record(0) for replica in crew.replicas]
+        return Profile(crew.plan, [e for e in events if e is not None], job.updates, job.batches_done, job.samples, job.seconds)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:

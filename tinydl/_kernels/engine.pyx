@@ -187,8 +187,9 @@ cdef class Replica:
     cdef td_ctx ctx
     cdef int cancel_flag
     cdef int64_t position               # operation under way
-    cdef int64_t *times                 # nanoseconds per operation, or NULL
-    cdef object times_array
+    cdef int64_t *events                # (operation, start, end) in nanoseconds, one after another, or NULL
+    cdef int64_t n_events, max_events
+    cdef object events_array
 
     def __cinit__(self, Program program, params, state, hooks=None):
         self.program = program
@@ -206,23 +207,26 @@ cdef class Replica:
         self.ctx.owner = <void *>self
         self.ctx.cancel = &self.cancel_flag
         self.cancel_flag = 0
-        self.times = NULL
+        self.events = NULL
 
     cdef int run_ops(self) noexcept nogil:
         """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed."""
         cdef int i, status
-        cdef int64_t t0, t1
+        cdef int64_t start
         for i in range(self.program.n_ops):
             if self.cancel_flag:
                 return TD_CANCELLED
             self.position = i
-            if self.times != NULL:
-                t0 = td_clock()
+            if self.events == NULL:
                 status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
-                t1 = td_clock()
-                self.times[i] += t1 - t0
             else:
+                start = td_clock()
                 status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
+                if self.n_events < self.max_events:
+                    self.events[3 * self.n_events] = i
+                    self.events[3 * self.n_events + 1] = start
+                    self.events[3 * self.n_events + 2] = td_clock()
+                    self.n_events += 1
             if status != TD_OK:
                 return status
         return TD_OK
@@ -260,11 +264,13 @@ cdef class Replica:
         """The label of the operation under way, or last run."""
         return self.program.labels[self.position] if self.program.n_ops else ""
 
-    def profile(self, bint on):
-        """Start (zeroed) or stop counting time per operation; returns what was counted so far in seconds."""
-        before = None if self.times == NULL else self.times_array * 1e-9
-        self.times_array = np.zeros(self.program.n_ops, np.int64) if on else None
-        self.times = <int64_t *>pointer(self.times_array) if on else NULL
+    def record(self, int64_t max_events):
+        """Note when each operation runs, up to max_events of them; 0 stops. Returns what was noted before:
+        (events, 3) int64: operation, start and end in nanoseconds of the monotonic clock."""
+        before = None if self.events == NULL else self.events_array[:self.n_events].copy()
+        self.events_array = np.zeros((max_events, 3), np.int64) if max_events else None
+        self.n_events, self.max_events = 0, max_events
+        self.events = <int64_t *>pointer(self.events_array) if max_events else NULL
         return before
 
     def failure(self, int status):

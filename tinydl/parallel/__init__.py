@@ -29,11 +29,13 @@ from tinydl.parallel.errors import (
 )
 from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
+from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import Replica, apply_aggregated_gradients, deep_copy_model, is_model_parallelizable
 from tinydl.parallel.stats import ParallelStats, format_parallel_stats
 from tinydl.parallel.threads import container_cpu_quota, recommended_thread_count, usable_cpus
 
 __all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "GradientAggregator", "NothingArrivedError",
-           "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Replica", "TrainingError", "WorkerPool",
+           "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile", "Replica", "TrainingError",
+           "WorkerPool",
            "apply_aggregated_gradients", "container_cpu_quota", "deep_copy_model", "format_parallel_stats",
            "is_model_parallelizable", "recommended_thread_count", "usable_cpus"]

@@ -1,0 +1,64 @@
+"""Profile: when each operation of a few updates ran, on which thread."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinydl.plan import Plan
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["Profile"]
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What `Trainer.profile` saw. events: for each worker (n, 3) int64: operation of `plan`, start and end in ns."""
+
+    plan: Plan
+    events: list[Array]
+    updates: int
+    batches: int
+    samples: int
+    seconds: float
+
+    def table(self) -> str:
+        """Operations in the plan's order: microseconds a batch, share of the threads' time, GFLOP/s of products."""
+        busy = np.zeros(len(self.plan.ops))
+        for worker in self.events:
+            np.add.at(busy, worker[:, 0], (worker[:, 2] - worker[:, 1]) * 1e-9)
+        total = self.seconds * len(self.events)
+        n = self.samples / max(1, self.batches)
+        rows = [("#", "layer", "operation", "us a batch", "share", "GFLOP/s")]
+        for i, (op, seconds) in enumerate(zip(self.plan.ops, busy, strict=True)):
+            flops = 2 * op.multiply_adds(n) * self.batches
+            rows.append((str(i), op.label or "-", " ".join([op.name, *op.notes]), f"{seconds / self.batches * 1e6:,.2f}",
+                         f"{seconds / total:.1%}", f"{flops / seconds * 1e-9:.1f}" if flops and seconds else ""))
+        rest = total - busy.sum()
+        rows.append(("", "", "fold, update, waiting", f"{rest / self.batches * 1e6:,.2f}", f"{rest / total:.1%}", ""))
+        widths = [max(len(r[c]) for r in rows) for c in range(6)]
+        lines = ["  ".join(t.ljust(w) if c < 3 else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
+                 for r in rows]
+        threads = f"{len(self.events)} thread{'s' * (len(self.events) != 1)}"
+        lines.append(f"{self.batches} batches, {self.updates} updates, {self.samples} samples in {self.seconds:.4g} s on {threads}: "
+                     f"{self.samples / self.seconds:,.0f} samples/s")
+        return "\n".join(lines)
+
+    def save_trace(self, path: str | Path) -> None:
+        """A trace for chrome://tracing or ui.perfetto.dev: one row a thread."""
+        import json
+        start = min((int(w[0, 1]) for w in self.events if len(w)), default=0)
+        trace: list[dict[str, Any]] = []
+        for worker, events in enumerate(self.events):
+            trace.append({"ph": "M", "name": "thread_name", "pid": 0, "tid": worker, "args": {"name": f"worker {worker}"}})
+            for op, begin, end in events.tolist():
+                o = self.plan.ops[op]
+                trace.append({"ph": "X", "name": " ".join([o.name, *o.notes]), "cat": o.label or "plan", "pid": 0, "tid": worker,
+                              "ts": (begin - start) / 1e3, "dur": (end - begin) / 1e3, "args": {"layer": o.label}})
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"traceEvents": trace, "displayTimeUnit": "ns"}, f)
