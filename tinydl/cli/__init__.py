@@ -1,4 +1,4 @@
-"""The command line: `tinydl demo | train | predict | info`.
+"""The command line: `tinydl demo | train | predict | info | bench`.
 
 Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143, a closed pipe quietly with
 141, as a shell counts them. Each command is a module here, imported when it is called.
@@ -21,6 +21,8 @@ from tinydl.cli.errors import CommandError, Terminated
 __all__ = ["main"]
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+RIVALS = ("torch", "jax", "sklearn", "numpy")
+WORKLOADS = ("W1", "W2", "W3", "W4", "digits", "matmul")
 MAX_THREADS, MAX_WIDTH = 256, 65_536
 
 
@@ -75,6 +77,20 @@ def parser() -> Parser:
     info = commands.add_parser("info", help="what tinydl found on this machine",
                                description="Show version, instruction set, CPUs and recommended threads.")
     info.set_defaults(run="tinydl.cli.info:run")
+
+    bench = commands.add_parser("bench", help="measure, over thread counts or against other libraries",
+                                description="Throughput of training over thread counts; with --against, side by side with "
+                                            "other libraries (those that are installed), each run in its own process.")
+    bench.set_defaults(run="tinydl.cli.bench:run")
+    bench.add_argument("--against", type=_rivals, metavar="A,B", help=f"of {', '.join(RIVALS)}")
+    bench.add_argument("--workloads", type=_workloads, metavar="W,W",
+                       help=f"of {', '.join(WORKLOADS)} (default: W2; with --against W1 to W4)")
+    bench.add_argument("--threads", type=_counts, metavar="N,N", help="thread counts (default: 1 to the usable CPUs)")
+    bench.add_argument("--runs", type=_count, default=5, metavar="N", help="repetitions, interleaved (default: 5)")
+    bench.add_argument("--seconds", type=_positive, default=1.0, metavar="S", help="measured time of a run (default: 1)")
+    bench.add_argument("--check", action="store_true", help="compare the losses of the first 20 batches, too")
+    bench.add_argument("--out", metavar="FILE", help="write raw figures and the machine's description as JSON")
+    bench.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib)")
     return p
 
 
@@ -110,6 +126,26 @@ def _seed(text: str) -> int:
 
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(_whole(part.strip(), 1, MAX_WIDTH) for part in text.split(","))
+
+
+def _some(text: str, known: tuple[str, ...]) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+    return names
+
+
+def _rivals(text: str) -> list[str]:
+    return _some(text, RIVALS)
+
+
+def _workloads(text: str) -> list[str]:
+    return _some(text, WORKLOADS)
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_whole(part.strip(), 1, MAX_THREADS) for part in text.split(",")})
 
 
 def _real(text: str) -> float:

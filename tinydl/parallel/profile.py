@@ -45,8 +45,8 @@ class Profile:
         lines = ["  ".join(t.ljust(w) if c < 3 else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
                  for r in rows]
         threads = f"{len(self.events)} thread{'s' * (len(self.events) != 1)}"
-        lines.append(f"{self.batches} batches, {self.updates} updates, {self.samples} samples in {self.seconds:.4g} s on {threads}: "
-                     f"{self.samples / self.seconds:,.0f} samples/s")
+        lines.append(f"{self.batches} batches, {self.updates} updates, {self.samples} samples in "
+                     f"{self.seconds:.4g} s on {threads}: {self.samples / self.seconds:,.0f} samples/s")
         return "\n".join(lines)
 
     def save_trace(self, path: str | Path) -> None:

@@ -1,0 +1,54 @@
+"""What machine figures come from."""
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+
+def describe() -> dict[str, Any]:
+    """Processor, CPUs, memory, system, versions; what cannot be found out is left out."""
+    from tinydl import __version__, _kernels
+    from tinydl.parallel import container_cpu_quota, usable_cpus
+    out: dict[str, Any] = {"cpus": os.cpu_count(), "usable_cpus": usable_cpus(), "cpu_quota": container_cpu_quota(),
+                           "machine": platform.machine(), "system": f"{platform.system()} {platform.release()}",
+                           "python": sys.version.split()[0], "tinydl": __version__, "instruction_set": _kernels.isa}
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            info = {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in f)}
+        out["processor"] = info.get("model name", "")
+        out["processor_family"] = f"family {info.get('cpu family')}, model {info.get('model')}, stepping {info.get('stepping')}"
+    except (OSError, ValueError):
+        out["processor"] = platform.processor()
+    caches = {}
+    base = "/sys/devices/system/cpu/cpu0/cache"
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
+        try:
+            kind, level, size = (open(f"{base}/{name}/{part}", encoding="ascii").read().strip()
+                                 for part in ("type", "level", "size"))
+            if kind != "Instruction":
+                caches[f"L{level}"] = size
+        except (OSError, ValueError):
+            continue
+    if caches:
+        out["caches"] = caches
+    try:
+        out["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError, AttributeError):
+        pass
+    out["libraries"] = {}
+    for name in ("numpy", "torch", "jax", "jaxlib", "scikit-learn"):
+        try:
+            out["libraries"][name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return out
+
+
+def line(d: dict[str, Any]) -> str:
+    """The description in one line."""
+    caches = ", ".join(f"{k} {v}" for k, v in d.get("caches", {}).items())
+    return (f"{d.get('processor') or d['machine']} ({caches or 'caches unknown'}), "
+            f"{d['usable_cpus']} usable of {d['cpus']} CPUs, {d.get('memory_gib', '?')} GiB, {d['system']}, Python {d['python']}, tinydl {d['tinydl']} ({d['instruction_set']})")

@@ -1,0 +1,63 @@
+"""tinydl: what Trainer runs for an epoch in arrays, fed with the workload's order.
+
+Modes: "serial"; "strong": each batch cut into one part a thread, the same updates as serial; "weak": one whole batch a
+thread and update.
+"""
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from tinydl.benchmarks.workloads import Array, Workload, data, weights
+from tinydl.losses import SoftmaxCrossEntropy
+from tinydl.model import Model
+from tinydl.nn import Layer, Linear, ReLU, Sequential
+from tinydl.optim import SGD, Adam, Optimizer
+from tinydl.parallel.crew import Crew, Job, Setting
+from tinydl.parallel.pool import WorkerPool
+
+MODES = ("serial",)
+PARALLEL_MODES = ("strong", "weak")
+
+
+def build(w: Workload) -> tuple[Model, Optimizer]:
+    layers: list[Layer] = []
+    for i, o in pairwise(w.widths):
+        layers += [Linear(i, o), ReLU()]
+    model = Model(Sequential(*layers[:-1]), seed=0)
+    for k, (weight, bias) in enumerate(weights(w)):
+        model.load_state_dict({f"{2 * k}.weight": weight.T, f"{2 * k}.bias": bias}, strict=False)
+    return model, SGD(w.lr, w.momentum) if w.optimizer == "sgd" else Adam(w.lr)
+
+
+class Ours:
+    """step(indices (n, batch)) -> mean loss of the last batch."""
+
+    def __init__(self, w: Workload, mode: str, threads: int) -> None:
+        x, y = data(w)
+        model, optimizer = build(w)
+        parts = threads if mode == "strong" else 1
+        self.size = -(-w.batch // parts)
+        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, self.size, seed=0)
+        self.crew.set_arrays(x, y)
+        self.pool = WorkerPool(threads) if threads > 1 else None
+        self.setting = Setting("parallel", threads, threads) if threads > 1 else Setting("serial", 1, 1)
+
+    def step(self, indices: Array) -> float:
+        n, batch = indices.shape
+        edges = np.append(np.arange(0, batch, self.size), batch)
+        bounds = np.append((np.arange(n)[:, None] * batch + edges[:-1]).ravel(), n * batch)
+        before = self.crew.stats.samples
+        job = Job(0)
+        self.crew.run_arrays(job, indices.ravel(), bounds, self.setting, self.pool, lambda *_: False)
+        assert self.crew.stats.samples - before == n * batch
+        return job.loss
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(5)
+
+
+def make(w: Workload, mode: str, threads: int) -> Ours:
+    return Ours(w, mode, threads)
