@@ -607,6 +607,7 @@ cdef class Stretch:
             r.ctx.seed = self.seed
             r.ctx.step = <uint64_t>(self.first_step + self.group)
             r.ctx.base[TD_GRAD] = self.slot[s]
+            self.look_ahead(r, b + self.k)
             status = r.run_ops()
             self.loss[b] = r.ctx.loss
             self.worker[b] = w
@@ -619,6 +620,17 @@ cdef class Stretch:
             if r.program.n_hooks:
                 with gil:
                     r.saved.clear()
+
+    cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
+        """Let the products of this batch fetch the rows of batch b."""
+        memset(&r.ctx.ahead, 0, sizeof(r.ctx.ahead))
+        if self.index == NULL or b >= self.n_batches:
+            return
+        r.ctx.ahead.data = <const char *>self.x.s.data
+        r.ctx.ahead.row_bytes = self.x.s.row_items * itemsize_of(self.x.s.dtype)
+        r.ctx.ahead.rows = self.x.s.rows
+        r.ctx.ahead.index = self.index + self.bound[b]
+        r.ctx.ahead.n = self.bound[b + 1] - self.bound[b]
 
     cdef void note(self, int64_t b, error) noexcept:
         """Keep the exception of batch b; Ctrl-C is not the batch's fault, so its group is cancelled instead."""

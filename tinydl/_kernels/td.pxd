@@ -11,6 +11,11 @@ cdef extern from "td.h" nogil:
         TD_NONE, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_SPACES
         TD_MAX_REFS, TD_MAX_DIMS, TD_MAX_REALS
 
+    ctypedef struct td_ahead:
+        const char *data
+        i64 row_bytes, rows
+        const i64 *index
+        i64 n, row, byte
     ctypedef struct td_matmul:
         i64 m, n, k
         const void *a
@@ -25,6 +30,7 @@ cdef extern from "td.h" nogil:
         int accumulate, activation
         double alpha
         void *scratch
+        td_ahead *ahead
 
     ctypedef struct td_ref:
         i64 space, offset
@@ -45,6 +51,7 @@ cdef extern from "td.h" nogil:
         void *scratch
         void *owner
         const volatile int *cancel
+        td_ahead ahead
     ctypedef struct td_op
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil
     ctypedef struct td_op:

@@ -51,4 +51,6 @@ def line(d: dict[str, Any]) -> str:
     """The description in one line."""
     caches = ", ".join(f"{k} {v}" for k, v in d.get("caches", {}).items())
     return (f"{d.get('processor') or d['machine']} ({caches or 'caches unknown'}), "
-            f"{d['usable_cpus']} usable of {d['cpus']} CPUs, {d.get('memory_gib', '?')} GiB, {d['system']}, Python {d['python']}, tinydl {d['tinydl']} ({d['instruction_set']})")
+            f"{d['usable_cpus']} usable of {d['cpus']} CPUs, "
+            f"{d.get('memory_gib', '?')} GiB, {d['system']}, "
+            f"Python {d['python']}, tinydl {d['tinydl']} ({d['instruction_set']})")

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from tinydl.benchmarks.timing import measure
-from tinydl.benchmarks.workloads import ALL, batches, order
+from tinydl.benchmarks.workloads import ALL, Order
 
 MODULES = {"tinydl": "ours", "numpy": "by_numpy", "torch": "by_torch", "jax": "by_jax", "sklearn": "by_sklearn"}
 
@@ -19,13 +19,13 @@ MODULES = {"tinydl": "ours", "numpy": "by_numpy", "torch": "by_torch", "jax": "b
 def main(name: str, mode: str, workload: str, threads: str, seconds: str) -> dict[str, Any]:
     w = ALL[workload]
     contender = importlib.import_module(f"tinydl.benchmarks.{MODULES[name]}").make(w, mode, int(threads))
-    stream = order(w)
+    order = Order(w)
     result: dict[str, Any] = {"contender": name, "mode": mode, "workload": workload, "threads": int(threads)}
     if float(seconds) == 0:
-        result["losses"] = [contender.step(batches(stream, 1)) for _ in range(20)]
+        result["losses"] = [contender.step(order.take(1)) for _ in range(20)]
     else:
         unit = w.scan if mode == "scan" else 1      # batches that go into one call
-        result.update(measure(lambda n: contender.step(batches(stream, n * unit)), w.batch * unit, float(seconds)))
+        result.update(measure(lambda n: contender.step(order.take(n * unit)), w.batch * unit, float(seconds)))
     if hasattr(contender, "close"):
         contender.close()
     return result

@@ -1,7 +1,6 @@
 """The workloads: classifiers with ReLU between linear layers, trained on random data with softmax cross entropy."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -55,15 +54,19 @@ def weights(w: Workload) -> list[tuple[Array, Array]]:
     return [(draw((o, i), i), draw((o,), i)) for i, o in pairwise(w.widths)]
 
 
-def order(w: Workload) -> Iterator[Array]:
-    """Shuffled sample numbers, a batch at a time, epoch after epoch."""
-    rng = np.random.default_rng(2)
-    while True:
-        epoch = rng.permutation(w.samples)
-        for at in range(0, w.samples - w.batch + 1, w.batch):
-            yield epoch[at:at + w.batch]
+class Order:
+    """Shuffled sample numbers, a batch at a time, epoch after epoch: take(n) is the next n batches, (n, batch)."""
 
+    def __init__(self, w: Workload) -> None:
+        self.w, self.rng = w, np.random.default_rng(2)
+        self.left: Array = np.empty((0, w.batch), np.int64)
 
-def batches(stream: Iterator[Array], n: int) -> Array:
-    """The next n batches, (n, batch)."""
-    return np.stack([next(stream) for _ in range(n)])
+    def take(self, n: int) -> Array:
+        parts, have = [self.left], len(self.left)
+        while have < n:
+            epoch = self.rng.permutation(self.w.samples)
+            parts.append(epoch[:len(epoch) // self.w.batch * self.w.batch].reshape(-1, self.w.batch))
+            have += len(parts[-1])
+        rows = np.concatenate(parts)
+        self.left = rows[n:]
+        return rows[:n]

@@ -144,6 +144,15 @@ static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
     for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }
 }
 
+static inline void NAME(fetch_ahead)(td_ahead *h) {
+    for (int i = 0; i < 12 && h->row < h->n; i++) {         /* 12 lines a tile bring a whole batch in time */
+        const i64 row = h->index[h->row];
+        if (row >= 0 && row < h->rows) __builtin_prefetch(h->data + row * h->row_bytes + h->byte, 0, 2);
+        h->byte += 64;
+        if (h->byte >= h->row_bytes) { h->byte = 0; h->row++; }
+    }
+}
+
 static void NAME(matmul)(const td_matmul *t) {
     const T *a = t->a, *b = t->b, *bias = t->bias, *grad = t->grad;
     T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
@@ -151,6 +160,8 @@ static void NAME(matmul)(const td_matmul *t) {
     const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
     /* a row stride that is a multiple of 4 KiB puts the rows of a tile into the same cache sets */
     const int pack_a = t->n > 4 * NR && (a_stride * (i64)sizeof(T)) % 4096 == 0;
+    /* likewise b's rows: a sliver of it is packed then, and where its last vector is not full */
+    const int far_rows = (t->b_row * (i64)sizeof(T)) % 8192 == 0;
     /* passes over p of equal length */
     const i64 passes = t->k > TD_KC ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
@@ -174,14 +185,15 @@ static void NAME(matmul)(const td_matmul *t) {
                 const T *bs = b + p0 * t->b_row + j0 * t->b_col;
                 const T *bs_next = bs + NR * t->b_col;
                 i64 br = t->b_row;
-                if (t->b_col != 1 || tiles > 2 || nr % VL) {
+                if (t->b_col != 1 || nr % VL || (tiles > 2 && far_rows)) {
                     br = nv * VL;
                     NAME(pack_b)(bs, t->b_row, t->b_col, kc, nr, (int)br, sliver);
                     bs = sliver;
                 }
-                const int ahead = j0 + NR < t->n && tiles > 2;
+                const int ahead = j0 + NR < t->n && tiles > 2 && (far_rows || t->b_col != 1);
                 for (i64 q = 0, i = 0; q < tiles; q++) {
                     const int mr = (int)(low + (q < high));
+                    if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;

@@ -47,7 +47,7 @@ OP(gather_labels) {
 /* a, b, bias, saved -> c; dims: m, n, k, a_row, a_col, b_row, b_col, accumulate, activation; reals: alpha */
 OP(matmul) {
     const td_matmul t = {D(0), D(1), D(2), P(0), D(3), D(4), P(1), D(5), D(6), P(4), D(1), P(2), P(3), D(1),
-                         (int)D(7), (int)D(8), op->real[0], ctx->scratch};
+                         (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead};
     NAME(matmul)(&t);
     return TD_OK;
 }

@@ -43,6 +43,14 @@ enum td_dtype { TD_F32 = 0, TD_F64, TD_U8, TD_I8, TD_U16, TD_I16, TD_I32, TD_I64
  * c + bias (what of them there is). a: m x k at (a_row, a_col) strides, b: k x n at (b_row, b_col)
  * strides, one of each pair being 1; c, grad: row major with row strides c_row, grad_row.
  */
+/* Rows that the next batch will gather: while this batch computes, products ask for them a few lines a tile. */
+typedef struct td_ahead {
+    const char *data;
+    i64 row_bytes, rows;
+    const i64 *index;               /* n rows of data; NULL: nothing to fetch */
+    i64 n, row, byte;               /* how far it is */
+} td_ahead;
+
 typedef struct td_matmul {
     i64 m, n, k;
     const void *a; i64 a_row, a_col;
@@ -54,6 +62,7 @@ typedef struct td_matmul {
     int activation;                 /* enum td_activation; with grad set, whose derivative */
     double alpha;                   /* the activation's parameter */
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
+    td_ahead *ahead;                /* or NULL */
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */
@@ -77,6 +86,7 @@ typedef struct td_ctx {
     void *scratch;
     void *owner;                /* the Python side's business */
     const volatile int *cancel;
+    td_ahead ahead;
 } td_ctx;
 
 struct td_op;
