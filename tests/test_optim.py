@@ -101,6 +101,16 @@ def test_unbound_and_misfit():
         o.step(np.zeros(4))
 
 
+def test_another_model_begins_with_fresh_state():
+    o, a, b = optim.Adam(0.1), np.ones(5), np.ones(5)
+    o.bind(a)
+    o.step(np.ones(5))
+    o.bind(a)
+    assert o.t == 1 and o.state["exp_avg"].any()
+    o.bind(b)
+    assert o.t == 0 and not o.state["exp_avg"].any()
+
+
 def test_state_round_trip_continues_to_the_bit():
     rng = np.random.default_rng(0)
     g = rng.standard_normal((6, 50))

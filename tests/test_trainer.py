@@ -5,6 +5,7 @@ import logging
 import pickle
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -216,6 +217,69 @@ def test_ctrl_c_leaves_the_last_finished_update_and_training_can_go_on(threads, 
         assert whole.model.params.tobytes() == t.model.params.tobytes()
 
 
+class Stuck(nn.PythonLayer):
+    """Waits in its second batch until the test lets it go."""
+
+    entered, release = threading.Event(), threading.Event()
+
+    def forward(self, x):
+        if (x[:, 0] == -1).any():
+            Stuck.entered.set()
+            assert Stuck.release.wait(60)
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+@pytest.mark.parametrize("how", ["interrupt", "shutdown"])
+def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
+    Stuck.entered.clear()
+    Stuck.release.clear()
+    x, y = classification(64)
+    x[:, 0] = 0
+    x[41, 0] = -1
+    t = Trainer(1, enable_parallel=True, thread_count=2, batches_per_update=2, seed=0)
+    t.init(kind(x, y, 4), Model(nn.Sequential(Stuck(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.Adam(0.01))
+    start = []
+
+    def act():
+        assert Stuck.entered.wait(10)
+        start.append(time.monotonic())
+        if how == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        else:
+            assert t.shutdown(timeout=0.3) is False
+    helper = threading.Thread(target=act)
+    helper.start()
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        if how == "interrupt":
+            with pytest.raises(KeyboardInterrupt):
+                t.train(shuffle=False)
+        else:
+            assert t.train(shuffle=False).interrupted
+    took = time.monotonic() - start[0]
+    helper.join()
+    assert took < 2, took       # 0.3 s, and what a busy machine adds
+    assert any("put aside" in r.message and "worker" in r.message for r in caplog.records)
+    # batch 10, of update 5, is stuck: five updates are made, and nothing of the sixth
+    assert t.optimizer.t == 5
+    before = t.model.params.copy()
+    Stuck.release.set()
+    x[41, 0] = 0                # the next call finds the batch mended, and a fresh worker
+    t.train(shuffle=False)
+    assert t.history["samples"] == [64] and t.optimizer.t == 8
+    t.shutdown()
+    whole = Trainer(1, enable_parallel=True, thread_count=2, batches_per_update=2, seed=0)
+    whole.init(kind(x, y, 4), Model(nn.Sequential(Stuck(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+               optim.Adam(0.01))
+    whole.train(shuffle=False)
+    whole.shutdown()
+    assert whole.model.params.tobytes() == t.model.params.tobytes() != before.tobytes()
+
+
 def test_many_rounds_leak_no_threads():
     before = threading.active_count()
     for _ in range(50):
@@ -326,7 +390,6 @@ def test_profile_names_operations_and_changes_nothing(threads, kind, tmp_path):
 
 
 def test_pool_shutdown_is_bounded_with_a_stuck_task():
-    import time
     release = threading.Event()
     pool = parallel.WorkerPool(2)
     entered = threading.Event()

@@ -5,6 +5,7 @@ import copy
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
 from tinydl.monitor import EpochRecord, History, Monitor
 from tinydl.optim import Optimizer
-from tinydl.parallel.crew import Crew, Job, Setting
+from tinydl.parallel.crew import Crew, GaveUpError, Job, Setting
 from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
-from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.pool import PoolClosedError, WorkerPool
 from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import replication_error
 from tinydl.parallel.stats import ParallelStats
@@ -159,10 +160,13 @@ class Trainer:
         While training runs, it ends cleanly after the update under way. May be called any number of times, and
         `train` may be called afterwards: it starts a new pool.
         """
+        timeout = self.shutdown_timeout if timeout is None else timeout
         with self._lock:
             self._stopping = self._train_lock.locked()
+            if self._crew is not None and self._stopping:
+                self._crew.give_up_at = time.monotonic() + timeout
             pool, self._pool = self._pool, None
-        return pool is None or pool.shutdown(self.shutdown_timeout if timeout is None else timeout)
+        return pool is None or pool.shutdown(timeout)
 
     def _threads_wanted(self) -> int:
         if self._asked_threads:
@@ -174,7 +178,7 @@ class Trainer:
         """The pool that the configuration asks for, or none. Callers hold the lock."""
         wanted = self._threads_wanted() if self._enabled and self._fallback is None else 0
         if self._pool is not None and (self._pool.n_threads != wanted or not self._pool.alive):
-            self._pool.shutdown(self.shutdown_timeout)
+            self._pool.shutdown(self.shutdown_timeout if self._pool.alive else 0)
             self._pool = None
         if wanted and self._pool is None:
             self._pool = WorkerPool(wanted)
@@ -230,7 +234,7 @@ class Trainer:
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
         with self._exclusive("train"):
-            self._stopping = False
+            self._stopping, crew.give_up_at = False, None
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
                 for _ in range(self.max_epochs):
@@ -270,6 +274,9 @@ class Trainer:
                     finished = job.batches_done >= len(bounds) - 1
                 else:
                     finished = crew.run_batches(job, batches, setting, pool, self._tick)
+        except (GaveUpError, PoolClosedError):
+            if not self._stopping:
+                raise
         finally:
             if batches is not None and hasattr(batches, "close"):
                 batches.close()

@@ -188,7 +188,7 @@ def draw(runs: Runs, path: Path, note: str = "") -> Path:
             at = [k + (i - (len(names) - 1) / 2) * width for k in range(len(workloads))]
             bars = ax.bar(at, [b / o for b, o in zip(best, ours, strict=True)], width * 0.92, label=name, color=colours.get(name))
             ax.bar_label(bars, [_short(b) if b else "" for b in best], fontsize=7, padding=2)
-        ax.set_xticks(range(len(workloads)), [ALL[w].title for w in workloads], fontsize=7)
+        ax.set_xticks(range(len(workloads)), [ALL[w].title.replace(", batch", "\nbatch") for w in workloads], fontsize=7)
         ax.set_ylabel("samples/s, tinydl = 1")
         ax.set_title(f"{n} thread{'s' * (n > 1)}", loc="left", fontsize=10)
         ax.set_ylim(0, 1.18)

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 
@@ -26,8 +27,7 @@ def describe() -> dict[str, Any]:
     base = "/sys/devices/system/cpu/cpu0/cache"
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
         try:
-            kind, level, size = (open(f"{base}/{name}/{part}", encoding="ascii").read().strip()
-                                 for part in ("type", "level", "size"))
+            kind, level, size = (Path(base, name, part).read_text(encoding="ascii").strip() for part in ("type", "level", "size"))
             if kind != "Instruction":
                 caches[f"L{level}"] = size
         except (OSError, ValueError):

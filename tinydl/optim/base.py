@@ -42,11 +42,12 @@ class Optimizer:
     def bind(self, params: Array, statistics: Array | None = None, momenta: Array | None = None) -> None:
         """Take these parameters (flat, float32 or float64) as the ones to move, with state at zero and t = 0.
 
-        Bound again to as many parameters of the same dtype, it keeps its state and t.
+        Bound to the same array again, or for the first time after `load_state_dict`, it keeps its state and t.
         """
         names = self.names()
+        same = self._update is None or self._update.params is params
         fits = all(v.shape == params.shape and v.dtype == params.dtype for v in self.state.values())
-        if not (self.t and fits and set(self.state) == {n for n in names if n}):
+        if not (same and self.t and fits and set(self.state) == {n for n in names if n}):
             self.t = 0
             self.state = {n: aligned(params.size, params.dtype) for n in names if n}
         statistics = np.zeros(0, params.dtype) if statistics is None else statistics

@@ -43,6 +43,12 @@ log = logging.getLogger("tinydl")
 SPINS = 10_000
 #: seconds between looks at the clock, signals and requests while workers run
 TICK = 0.05
+#: seconds that workers have to come back after an interrupt, before they are put aside
+GRACE = 0.3
+
+
+class GaveUpError(Exception):
+    """A shutdown's time is over and a worker is still busy."""
 
 
 @dataclass
@@ -83,6 +89,7 @@ class Crew:
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
         self.stats = ParallelStats()
+        self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
 
     def prepare(self, setting: Setting) -> None:
@@ -118,16 +125,16 @@ class Crew:
                     stretch.work(0, TICK)
                     if stretch.interrupted:
                         raise KeyboardInterrupt
-                    if tick(job, stretch.samples_done):
+                    if tick(job, job.samples + stretch.samples_done):
                         break
             else:
                 tasks = [pool.submit(partial(_work, stretch, i)) for i in range(n_threads)]
                 while not wait_all(tasks, TICK):
-                    if tick(job, stretch.samples_done):
+                    if tick(job, job.samples + stretch.samples_done):
                         stretch.pause()
+                    self._check_deadline()
         except BaseException:
-            stretch.cancel()
-            wait_all(tasks, 3600)
+            self._end(stretch, tasks, pool)
             raise
         finally:
             job.seconds += time.perf_counter() - started
@@ -135,6 +142,30 @@ class Crew:
         for task in tasks:
             if task.exception is not None:
                 raise task.exception
+
+    def _end(self, stretch: engine.Stretch, tasks: list[Task], pool: WorkerPool | None) -> None:
+        """End a stretch within about GRACE, whatever its workers do; an update under way is finished first."""
+        stretch.cancel()
+        if wait_all(tasks, GRACE):
+            return
+        while not stretch.abandon():
+            if wait_all(tasks, TICK):
+                return
+        if not wait_all(tasks, TICK):
+            self._put_aside(tasks, pool)
+
+    def _put_aside(self, tasks: list[Task], pool: WorkerPool | None) -> None:
+        """Workers that do not come back keep what they hold; new replicas, slots and threads take over."""
+        stuck = [f"worker {i} in {self.replicas[i].native.where() or 'its batch'}" for i, task in enumerate(tasks)
+                 if not task.done and i < len(self.replicas)]
+        log.warning("put aside, since they do not come back: %s", ", ".join(stuck))
+        self.replicas, self.slots = [], []
+        if pool is not None:
+            pool.shutdown(0)
+
+    def _check_deadline(self) -> None:
+        if self.give_up_at is not None and time.monotonic() > self.give_up_at:
+            raise GaveUpError("the workers did not come back in time")
 
     def _collect(self, job: Job, stretch: engine.Stretch, bounds: Array) -> None:
         """What a stretch did, into the job, the optimizer and the statistics."""
@@ -224,13 +255,15 @@ class Crew:
         tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(n)]
         try:
             while not wait_all(tasks, TICK):
-                pass
+                self._check_deadline()
         except BaseException:
             for replica in self.replicas:
                 replica.native.cancel()
-            wait_all(tasks, 3600)
-            for replica in self.replicas:
-                replica.native.cancel(False)
+            if wait_all(tasks, GRACE):
+                for replica in self.replicas:
+                    replica.native.cancel(False)
+            else:
+                self._put_aside(tasks, pool)
             raise
         for task in tasks:
             if task.exception is not None:

@@ -20,6 +20,10 @@ from typing import Any
 __all__ = ["Task", "WorkerPool"]
 
 
+class PoolClosedError(RuntimeError):
+    """A task for a pool that is shut down."""
+
+
 class Task:
     """A submitted call: done or not, its result or its exception, and the worker that ran it."""
 
@@ -75,7 +79,7 @@ class WorkerPool:
         task = Task(call)
         with self._lock:
             if not self._open or self._pid != os.getpid():
-                raise RuntimeError("this pool is shut down")
+                raise PoolClosedError("this pool is shut down")
             self._tasks.put(task)
         return task
 

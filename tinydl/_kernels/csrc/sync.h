@@ -3,7 +3,8 @@
  * Waking a sleeping thread costs 50-180 microseconds, spinning under 1; a training step takes 20 to
  * 400. So a waiter spins and then sleeps on a futex (Linux) or in short naps (elsewhere). How long it
  * spins adapts: a spin that was in vain halves the next, one that paid lengthens it, up to `most` turns.
- * So workers that have a CPU each spin, and where something else wants the CPUs they soon sleep at once.
+ * So workers that have a CPU each spin, and where something else wants the CPUs they soon sleep at once;
+ * after 32 waits in vain a long spin is tried again.
  * most = 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
  */
 #ifndef TD_SYNC_H
@@ -39,10 +40,10 @@ static inline void td_relax(void) {
 #endif
 }
 
-typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t spins; int32_t most; } td_barrier;
+typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t spins; int32_t most; int32_t vain; } td_barrier;
 
 static inline void td_barrier_init(td_barrier *b, int n, int most) {
-    b->turn = b->arrived = b->sleepers = b->aborted = 0;
+    b->turn = b->arrived = b->sleepers = b->aborted = b->vain = 0;
     b->n = n;
     b->spins = b->most = most;
 }
@@ -75,7 +76,8 @@ static inline int td_barrier_wait(td_barrier *b, int32_t turn) {
     int32_t i = 0;
     while (i < spins && td_barrier_turn(b) == turn) { td_relax(); i++; }
     if (b->most) {
-        const int32_t next = i >= spins ? spins / 2 : spins + spins / 8 + 1;
+        int32_t next = spins + spins / 8 + 1;
+        if (i >= spins) next = __atomic_add_fetch(&b->vain, 1, __ATOMIC_RELAXED) % 32 ? spins / 2 : b->most;
         __atomic_store_n(&b->spins, next < 16 ? 16 : next > b->most ? b->most : next, __ATOMIC_RELAXED);
     }
     while (td_barrier_turn(b) == turn && !__atomic_load_n(&b->aborted, __ATOMIC_ACQUIRE)) {

@@ -1,0 +1,64 @@
+"""The benchmarks measure what they say: the same training by every contender, tables and charts from runs."""
+import json
+
+import numpy as np
+import pytest
+
+from tinydl.benchmarks import by_numpy, compare, machine, ours
+from tinydl.benchmarks.workloads import ALL, Order
+from tinydl.cli import main
+
+
+@pytest.mark.parametrize("workload", ["W1", "W2"])
+def test_numpy_and_tinydl_train_the_same(workload):
+    w = ALL[workload]
+    a, b, order = ours.make(w, "serial", 1), by_numpy.make(w, "", 1), Order(w)
+    for _ in range(10):
+        batch = order.take(1)
+        assert a.step(batch) == pytest.approx(b.step(batch), abs=5e-6)
+
+
+def test_strong_makes_the_same_updates_as_serial():
+    w = ALL["W1"]
+    a, b = ours.make(w, "serial", 1), ours.make(w, "strong", 2)
+    batches = Order(w).take(20)
+    a.step(batches)
+    b.step(batches)
+    b.close()
+    assert b.crew.optimizer.t == a.crew.optimizer.t == 20
+    np.testing.assert_allclose(a.crew.model.params, b.crew.model.params, atol=1e-5)
+
+
+def test_order_takes_every_sample_once_an_epoch():
+    w = ALL["W4"]
+    order = Order(w)
+    epoch = np.concatenate([order.take(7).ravel(), order.take(25).ravel()])
+    assert np.array_equal(np.sort(epoch), np.arange(w.samples))
+
+
+RUNS = [{"contender": c, "mode": m, "workload": w, "threads": n, "rate": r} for c, m, w, n, r in [
+    ("tinydl", "serial", "W1", 1, 200.0), ("tinydl", "weak", "W1", 2, 300.0), ("tinydl", "strong", "W1", 2, 250.0),
+    ("torch", "eager", "W1", 1, 50.0), ("torch", "whole", "W1", 1, 100.0), ("torch", "eager", "W1", 2, 60.0)]]
+
+
+def test_tables_and_charts(tmp_path):
+    assert "2.00 x" in compare.tables(RUNS) and "| torch, 1 thread | 2.00 |" in compare.ratios(RUNS)
+    assert "1.50" in compare.scaling(RUNS) and "75%" in compare.scaling(RUNS)
+    assert all(len(line) <= 80 for line in (compare.tables(RUNS) + compare.scaling(RUNS)).splitlines())
+    for draw in (compare.draw, compare.draw_scaling):
+        assert draw(RUNS, tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert "CPUs" in machine.line(machine.describe())
+
+
+def test_command(tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert main(["bench", "--workloads", "W1", "--threads", "1", "--runs", "1", "--seconds", "0.05", "--out", str(out)]) == 0
+    assert "speed-up" in capsys.readouterr().out
+    assert json.loads(out.read_text())["runs"][0]["rate"] > 0
+
+
+@pytest.mark.parametrize("arguments, message", [(["--against", "x"], "'x'"), (["--workloads", "W9"], "'W9'"),
+                                                (["--threads", "0"], "'0'"), (["--threads", "256"], "usable")])
+def test_bad_input(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
