@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from tinydl.benchmarks import by_numpy, compare, machine, ours
+from tinydl.benchmarks import by_numpy, charts, compare, machine, ours, small
 from tinydl.benchmarks.workloads import ALL, Order
 from tinydl.cli import main
 
@@ -18,9 +18,10 @@ def test_numpy_and_tinydl_train_the_same(workload):
         assert a.step(batch) == pytest.approx(b.step(batch), abs=5e-6)
 
 
-def test_strong_makes_the_same_updates_as_serial():
+@pytest.mark.parametrize("threads", [2, 9, 40])      # also more than divide a batch of 32, or than it has rows
+def test_strong_makes_the_same_updates_as_serial(threads):
     w = ALL["W1"]
-    a, b = ours.make(w, "serial", 1), ours.make(w, "strong", 2)
+    a, b = ours.make(w, "serial", 1), ours.make(w, "strong", threads)
     batches = Order(w).take(20)
     a.step(batches)
     b.step(batches)
@@ -43,15 +44,27 @@ RUNS = [{"contender": c, "mode": m, "workload": w, "threads": n, "rate": r} for 
 
 def test_tables_and_charts(tmp_path):
     assert "2.00 x" in compare.tables(RUNS) and "| torch, 1 thread | 2.00 |" in compare.ratios(RUNS)
+    assert "| torch, 2 threads, weak | 5.00 |" in compare.ratios(RUNS)
+    assert "| torch, 2 threads, strong | 4.17 |" in compare.ratios(RUNS)
     assert "1.50" in compare.scaling(RUNS) and "75%" in compare.scaling(RUNS)
+    assert not compare.disturbed(RUNS) and "1 of 1" in compare.disturbed([{**RUNS[0], "foreign_cpus": 0.5}])
     assert all(len(line) <= 80 for line in (compare.tables(RUNS) + compare.scaling(RUNS)).splitlines())
-    for draw in (compare.draw, compare.draw_scaling):
+    for draw in (charts.draw, charts.draw_scaling):
         assert draw(RUNS, tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert "CPUs" in machine.line(machine.describe())
 
 
+def test_digits_and_matmul(monkeypatch):
+    monkeypatch.setattr(small, "EPOCHS", 3)
+    monkeypatch.setattr(small, "SHAPES", [(4, 4, 4), (32, 10, 64)])
+    result = small.digits(1)
+    assert all(r["accuracy"][0] > 0.8 for r in result.values()) and "accuracy" in small.digits_table(result)
+    rows = small.matmul(1e-4, 1)
+    assert len(rows) == 6 and "geometric mean" in small.matmul_table(rows)
+
+
 def test_command(tmp_path, capsys):
-    out = tmp_path / "r.json"
+    out = tmp_path / "new" / "r.json"
     assert main(["bench", "--workloads", "W1", "--threads", "1", "--runs", "1", "--seconds", "0.05", "--out", str(out)]) == 0
     assert "speed-up" in capsys.readouterr().out
     assert json.loads(out.read_text())["runs"][0]["rate"] > 0

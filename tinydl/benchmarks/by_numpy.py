@@ -9,9 +9,9 @@ MODES = ("",)
 
 
 class ByNumpy:
-    def __init__(self, w: Workload) -> None:
-        self.w, (self.x, self.y) = w, data(w)
-        first = [a for pair in weights(w) for a in (pair[0].T, pair[1])]
+    def __init__(self, w: Workload, x: Array, y: Array, seed: int = 0) -> None:
+        self.w, self.x, self.y = w, x, y
+        first = [a for pair in weights(w, seed) for a in (pair[0].T, pair[1])]
         self.flat = np.concatenate([a.ravel() for a in first])
         self.gradient, self.m, self.v, self.t1, self.t2 = (np.zeros_like(self.flat) for _ in range(5))
 
@@ -81,4 +81,4 @@ class ByNumpy:
 
 
 def make(w: Workload, mode: str, threads: int) -> ByNumpy:
-    return ByNumpy(w)
+    return ByNumpy(w, *data(w))

@@ -32,22 +32,22 @@ def build(w: Workload) -> tuple[Model, Optimizer]:
 
 
 class Ours:
-    """step(indices (n, batch)) -> mean loss of the last batch."""
+    """step(indices (n, batch)) -> mean loss of the n batches."""
 
     def __init__(self, w: Workload, mode: str, threads: int) -> None:
         x, y = data(w)
         model, optimizer = build(w)
-        parts = threads if mode == "strong" else 1
-        self.size = -(-w.batch // parts)
-        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, self.size, seed=0)
+        parts = min(threads, w.batch) if mode == "strong" else 1
+        self.edges = np.arange(parts + 1) * w.batch // parts
+        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, int(np.diff(self.edges).max()), seed=0)
         self.crew.set_arrays(x, y)
         self.pool = WorkerPool(threads) if threads > 1 else None
-        self.setting = Setting("parallel", threads, threads) if threads > 1 else Setting("serial", 1, 1)
+        k = parts if mode == "strong" else threads      # parts, or batches, of an update
+        self.setting = Setting("parallel", threads, k) if threads > 1 else Setting("serial", 1, 1)
 
     def step(self, indices: Array) -> float:
         n, batch = indices.shape
-        edges = np.append(np.arange(0, batch, self.size), batch)
-        bounds = np.append((np.arange(n)[:, None] * batch + edges[:-1]).ravel(), n * batch)
+        bounds = np.append((np.arange(n)[:, None] * batch + self.edges[:-1]).ravel(), n * batch)
         before = self.crew.stats.samples
         job = Job(0)
         self.crew.run_arrays(job, indices.ravel(), bounds, self.setting, self.pool, lambda *_: False)

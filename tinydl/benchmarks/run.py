@@ -1,7 +1,7 @@
 """One contender on one workload, in this process: `python -m tinydl.benchmarks.run NAME MODE WORKLOAD THREADS SECONDS`.
 
-Prints one line of JSON. SECONDS 0: the losses of the first 20 batches instead of a rate. The caller sets the thread
-variables of the BLAS libraries and the CPU affinity.
+Prints one line of JSON. SECONDS 0: no rate, but the losses of the first 20 batches, and of one more after a call with
+several batches. The caller sets the thread variables of the BLAS libraries and the CPU affinity.
 """
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def main(name: str, mode: str, workload: str, threads: str, seconds: str) -> dic
     result: dict[str, Any] = {"contender": name, "mode": mode, "workload": workload, "threads": int(threads)}
     if float(seconds) == 0:
         result["losses"] = [contender.step(order.take(1)) for _ in range(20)]
+        contender.step(order.take(w.scan))
+        result["later_loss"] = contender.step(order.take(1))
     else:
         unit = w.scan if mode == "scan" else 1      # batches that go into one call
         result.update(measure(lambda n: contender.step(order.take(n * unit)), w.batch * unit, float(seconds)))

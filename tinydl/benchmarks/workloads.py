@@ -44,9 +44,9 @@ def data(w: Workload) -> tuple[Array, Array]:
     return x, rng.integers(0, w.widths[-1], w.samples)
 
 
-def weights(w: Workload) -> list[tuple[Array, Array]]:
+def weights(w: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
     """(W (out, in), b (out)) of each layer, uniform in +-1/sqrt(in)."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def draw(shape: tuple[int, ...], fan: int) -> Array:
         values: Array = ((rng.random(shape, dtype=np.float32) * 2 - 1) / np.sqrt(fan)).astype(np.float32)

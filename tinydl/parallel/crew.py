@@ -11,6 +11,7 @@ batches are behind it; parameters and optimizer are as of the last finished upda
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -292,4 +293,18 @@ class Crew:
 
 def _work(stretch: engine.Stretch, number: int, thread: int) -> None:
     """Worker `number` of a stretch, on whichever thread took the task."""
+    _spread(number, stretch.n_workers)
     stretch.work(number)
+
+
+def _spread(number: int, n_workers: int) -> None:
+    """Begin on a CPU of one's own: the scheduler may have woken two workers on the same one, and they would then
+    wait for each other there for long. The thread is put on its CPU and at once allowed everywhere again."""
+    if hasattr(os, "sched_setaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+        if 1 < n_workers <= len(cpus):
+            try:
+                os.sched_setaffinity(0, {cpus[number]})
+                os.sched_setaffinity(0, cpus)
+            except OSError as e:
+                log.debug("worker %d stays where it is: %s", number, e)

@@ -1,0 +1,64 @@
+"""Charts of runs: rivals side by side, and speed-up over thread counts. They need matplotlib."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinydl.benchmarks.compare import PACKAGES, Runs, count, medians, split
+from tinydl.benchmarks.workloads import ALL
+from tinydl.plotting import figure
+
+COLOURS = {"tinydl serial": "#d1495b", "tinydl strong": "#d1495b", "tinydl weak": "#8c1c2f", "jax": "#2e86ab",
+           "torch": "#8d99ae", "numpy": "#edae49", "sklearn": "#66a182"}
+
+def draw_scaling(runs: Runs, path: Path) -> Path:
+    """Speed-up over thread counts with the ideal line, an axis a workload."""
+    by = medians(runs)
+    workloads = sorted({w for w, _ in by})
+    fig = figure(figsize=(4.2 * len(workloads), 3.6), dpi=120, layout="constrained")
+    for ax, w in zip(fig.subplots(1, len(workloads), squeeze=False)[0], workloads, strict=True):
+        counts = sorted(n for v, n in by if v == w)
+        serial = by.get((w, 1), {}).get("tinydl serial", float("nan"))
+        ax.plot(counts, counts, color="#bbbbbb", linestyle="--", label="ideal")
+        for mode, colour in (("weak", "#2e86ab"), ("strong", "#d1495b")):
+            line = [(n, by[w, n][f"tinydl {mode}"] / serial) for n in counts if f"tinydl {mode}" in by[w, n]]
+            ax.plot(*zip((1, 1.0), *line, strict=True), marker="o", color=colour, label=mode)
+        ax.set(title=ALL[w].title, xlabel="threads", ylabel="speed-up", xticks=counts)
+        ax.title.set_fontsize(8)
+        ax.legend(frameon=False)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.savefig(path)
+    return path
+
+
+def draw(runs: Runs, path: Path, note: str = "") -> Path:
+    """Bars of samples/s relative to tinydl's: the best mode of each rival, and each mode of tinydl."""
+    by = {key: split(group) for key, group in medians(runs).items()}
+    threads = sorted({n for _, n in by})
+    fig = figure(figsize=(9, 3.4 * len(threads)), dpi=120, layout="constrained")
+    for ax, n in zip(fig.subplots(len(threads), 1, squeeze=False)[:, 0], threads, strict=True):
+        here = {w: group for (w, m), group in by.items() if m == n}
+        modes = list(dict.fromkeys(mode for ours, _ in here.values() for mode in ours))
+        bars = {**{f"tinydl {m}": [ours.get(m, 0.0) for ours, _ in here.values()] for m in modes},
+                **{r: [theirs.get(r, 0.0) for _, theirs in here.values()]
+                   for r in PACKAGES if any(r in theirs for _, theirs in here.values())}}
+        unit = [max(ours.values(), default=1.0) for ours, _ in here.values()]
+        width = 0.84 / len(bars)
+        for i, (name, rates) in enumerate(bars.items()):
+            at = [k + (i - (len(bars) - 1) / 2) * width for k in range(len(here))]
+            drawn = ax.bar(at, [r / u for r, u in zip(rates, unit, strict=True)], width * 0.92, label=name,
+                           color=COLOURS.get(name))
+            ax.bar_label(drawn, [_short(r) if r else "" for r in rates], fontsize=6.5, padding=2)
+        ax.set_xticks(range(len(here)), [ALL[w].title.replace(", batch", "\nbatch") for w in here], fontsize=7)
+        ax.set_ylabel("samples/s, tinydl = 1")
+        ax.set_title(count(n), loc="left", fontsize=10)
+        ax.set_ylim(0, 1.1 * max(r / u for rates in bars.values() for r, u in zip(rates, unit, strict=True)))
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, ncols=len(bars), fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
+    if note:
+        fig.supxlabel(note, fontsize=6)
+    fig.savefig(path)
+    return path
+
+
+def _short(rate: float) -> str:
+    return f"{rate / 1e6:.2f} M" if rate >= 1e6 else f"{rate / 1e3:.0f} k" if rate >= 1e4 else f"{rate / 1e3:.2f} k"
