@@ -117,7 +117,7 @@ class Crew:
         n_threads = len(self.replicas)
         stretch = engine.Stretch([r.native for r in self.replicas], self.slots, *self._sources, order, bounds,
                                  self.optimizer.native(), t=self.optimizer.t, first_step=self.step, seed=self.seed,
-                                 spins=SPINS if n_threads <= usable_cpus() else 0)
+                                 spins=SPINS if 1 < n_threads <= usable_cpus() else 0)
         started = time.perf_counter()
         tasks: list[Task] = []
         try:

@@ -9,6 +9,7 @@
 #define V NAME(V)
 #define VL NAME(VL)
 #define NR (TD_NV * VL)
+#define NARROW_PACKED 10
 
 /* how a tile begins and ends */
 enum { NAME(FROM_ZERO), NAME(FROM_BIAS), NAME(FROM_C), NAME(FROM_C_BIAS) };
@@ -153,7 +154,59 @@ static inline void NAME(fetch_ahead)(td_ahead *h) {
     }
 }
 
-static void NAME(matmul)(const td_matmul *t) {
+/* Fewer columns than a vector has lanes (a last layer): c' := op(b)' op(a)', whose rows fill the vectors; op(a)' is
+ * read in place, or packed like any b. Each element is the same chain, its factors swapped. Returns the rows of c that
+ * are done: of a read in place, whole vectors of them. */
+static i64 NAME(narrow)(const td_matmul *t) {
+    const int in_place = t->a_row == 1;
+    if (!t->n || t->n > TD_MR || t->n >= VL || t->grad || t->activation != TD_IDENTITY || (t->b_row != 1 && t->b_col != 1) ||
+        (!in_place && t->n > NARROW_PACKED)) return 0;
+    const int n = (int)t->n;
+    const i64 done = in_place ? t->m / VL * VL : t->m;
+    const T *bias = t->bias;
+    T tile[TD_MR * NR], *sliver = (T *)t->scratch + TD_MC * TD_KC;
+    for (i64 i0 = 0; i0 < done; i0 += NR) {
+        const int mr = (int)(done - i0 < NR ? done - i0 : NR), nv = mr > VL ? 2 : 1;
+        T *c = (T *)t->c + i0 * t->c_row;
+        NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0};
+        if (e.begin == NAME(FROM_C))
+            for (int j = 0; j < n; j++)
+                for (int i = 0; i < mr; i++) tile[j * NR + i] = (t->accumulate ? c[i * t->c_row + j] : 0) + (bias ? bias[j] : 0);
+        for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += TD_KC) {
+            const i64 kc = in_place || t->k - p0 < TD_KC ? t->k - p0 : TD_KC;
+            const T *a = (const T *)t->a + i0 * t->a_row + p0 * t->a_col, *b = (const T *)t->b + p0 * t->b_row;
+            i64 ar = t->a_col;
+            if (!in_place) {
+                ar = nv * VL;
+                NAME(pack_b)(a, t->a_col, t->a_row, kc, mr, (int)ar, sliver);
+                a = sliver;
+            }
+            if (t->b_col == 1) NAME(by_col)[n - 1][nv - 1](kc, b, t->b_row, a, ar, tile, NR, VL, &e, 0);
+            else NAME(by_row)[n - 1][nv - 1](kc, b, t->b_col, a, ar, tile, NR, VL, &e, 0);
+            e.begin = NAME(FROM_C);
+            if (in_place) break;
+        }
+        int j = 0;
+        if (TD_SINGLE && TD_TRANSPOSE && TD_MR >= 8)
+            for (; j + 8 <= n && mr % 8 == 0; j += 8)
+                for (int i = 0; i < mr; i += 8)
+                    td_transpose8((const float *)tile + j * NR + i, NR, (float *)c + i * t->c_row + j, t->c_row);
+        for (int i = 0; i < mr; i++)
+            for (int q = j; q < n; q++) c[i * t->c_row + q] = tile[q * NR + i];
+    }
+    return done;
+}
+
+static void NAME(matmul)(const td_matmul *whole) {
+    const i64 done = NAME(narrow)(whole);
+    td_matmul rest = *whole;
+    const td_matmul *t = &rest;
+    if (done) {
+        rest.a = (const T *)whole->a + done;
+        rest.c = (T *)whole->c + done * whole->c_row;
+        rest.m -= done;
+        if (!rest.m) return;
+    }
     const T *a = t->a, *b = t->b, *bias = t->bias, *grad = t->grad;
     T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
     const int fused = !grad ? t->activation == TD_IDENTITY || t->activation == TD_RELU : t->activation == TD_RELU;
@@ -220,6 +273,7 @@ static void NAME(matmul)(const td_matmul *t) {
 #undef V
 #undef VL
 #undef NR
+#undef NARROW_PACKED
 #undef TILE
 #undef TILES
 #undef ROW
