@@ -1,10 +1,10 @@
 /* sync.h: how the workers of one native run meet: a barrier that spins, then sleeps.
  *
  * Waking a sleeping thread costs 50-180 microseconds, spinning under 1; a training step takes 20 to
- * 400. So a waiter spins and then sleeps on a futex (Linux) or in short naps (elsewhere). How long it
- * spins adapts: a spin that was in vain halves the next, one that paid lengthens it, up to `most` turns.
- * So workers that have a CPU each spin, and where something else wants the CPUs they soon sleep at once;
- * after 32 waits in vain a long spin is tried again.
+ * 400. So a waiter spins, longer than a waking takes, and then sleeps on a futex (Linux) or in short naps
+ * (elsewhere). A spin in vain means that something else has the awaited one's CPU; where that comes often, spinning
+ * only costs the workers their turn at the scheduler's, so after two such within about a hundred waits they sleep at
+ * once for 8 ms, then 16, up to 256, until spins pay again.
  * most = 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
  */
 #ifndef TD_SYNC_H
@@ -40,12 +40,14 @@ static inline void td_relax(void) {
 #endif
 }
 
-typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t spins; int32_t most; int32_t vain; } td_barrier;
+typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t most; int32_t vain; int64_t pause, until; } td_barrier;
+enum { TD_VAIN = 64, TD_PAUSE = 8000000 };
 
 static inline void td_barrier_init(td_barrier *b, int n, int most) {
     b->turn = b->arrived = b->sleepers = b->aborted = b->vain = 0;
     b->n = n;
-    b->spins = b->most = most;
+    b->most = most;
+    b->pause = b->until = 0;
 }
 static inline void td_wake(td_barrier *b) {
 #if defined(__linux__)
@@ -70,16 +72,31 @@ static inline void td_barrier_abort(td_barrier *b) {
     __atomic_add_fetch(&b->turn, 1, __ATOMIC_SEQ_CST);
     td_wake(b);
 }
+static inline void td_barrier_spin(td_barrier *b, int32_t turn) {
+    const int64_t until = td_get(&b->until);
+    if (!b->most || (until && td_clock() < until)) return;
+    int32_t i = 0;
+    while (i < b->most && td_barrier_turn(b) == turn) { td_relax(); i++; }
+    int32_t vain = __atomic_load_n(&b->vain, __ATOMIC_RELAXED);
+    if (i < b->most) {
+        if (vain) {
+            __atomic_store_n(&b->vain, --vain, __ATOMIC_RELAXED);
+            if (!vain) { td_set(&b->pause, 0); td_set(&b->until, 0); }
+        }
+        return;
+    }
+    vain += TD_VAIN;
+    if (vain >= 2 * TD_VAIN) {
+        const int64_t pause = 2 * td_get(&b->pause);
+        td_set(&b->pause, pause < TD_PAUSE ? TD_PAUSE : pause > 32 * TD_PAUSE ? 32 * TD_PAUSE : pause);
+        td_set(&b->until, td_clock() + td_get(&b->pause));
+        vain = TD_VAIN;
+    }
+    __atomic_store_n(&b->vain, vain, __ATOMIC_RELAXED);
+}
 /* waits until the turn is no longer `turn`; 0 where the barrier was aborted */
 static inline int td_barrier_wait(td_barrier *b, int32_t turn) {
-    const int32_t spins = __atomic_load_n(&b->spins, __ATOMIC_RELAXED);
-    int32_t i = 0;
-    while (i < spins && td_barrier_turn(b) == turn) { td_relax(); i++; }
-    if (b->most) {
-        int32_t next = spins + spins / 8 + 1;
-        if (i >= spins) next = __atomic_add_fetch(&b->vain, 1, __ATOMIC_RELAXED) % 32 ? spins / 2 : b->most;
-        __atomic_store_n(&b->spins, next < 16 ? 16 : next > b->most ? b->most : next, __ATOMIC_RELAXED);
-    }
+    td_barrier_spin(b, turn);
     while (td_barrier_turn(b) == turn && !__atomic_load_n(&b->aborted, __ATOMIC_ACQUIRE)) {
         __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
 #if defined(__linux__)
