@@ -22,7 +22,8 @@ DRIVERS = {"native": data.ArrayDataset, "python": Batched}
 
 def run(dataset, model, *, epochs=2, threads=0, k=None, mode="train", optimizer=None, loss=None, seed=7, shuffle=True):
     """(model, trainer) after training: threads 0 is serial."""
-    with Trainer(epochs, enable_parallel=threads > 0, thread_count=threads, batches_per_update=k, seed=seed) as t:
+    with Trainer(epochs, enable_parallel=threads > 0, thread_count=threads, batches_per_update=k, seed=seed,
+                 max_failed_fraction=1) as t:
         t.init(dataset, model, loss or losses.SoftmaxCrossEntropy(), optimizer or optim.Adam(lr=0.01))
         getattr(t, mode)(shuffle)
     return model, t
@@ -178,9 +179,10 @@ def test_a_failed_batch_is_left_out_and_accounted(driver, threads, error, caplog
         _, t = run(driver(x, y, 4), failing(9 / 64, error=error), epochs=1, threads=threads, shuffle=False,
                    optimizer=optim.SGD(0.1))
     s = t.parallel_stats()
-    assert (s.dispatched, s.done, s.failed, s.samples) == (8, 7, 1, 28)
+    assert (s.dispatched, s.done, s.skipped, s.failed, s.samples) == (8, 7, 1, 0, 28)
     (failure,) = t.history.failures
     assert (failure.batch_index, failure.n_samples, type(failure.exception)) == (2, 4, error)
+    assert failure.indices.tolist() == [8, 9, 10, 11]
     assert failure.exception.__traceback__ is not None
     record = next(r for r in caplog.records if "left out" in r.message)
     assert "batch 2" in record.message and record.exc_info[1] is failure.exception

@@ -366,7 +366,7 @@ def test_stats_text():
     t.train()
     t.shutdown()
     text = parallel.format_parallel_stats(t.parallel_stats())
-    assert "16 dispatched = 16 done + 0 failed" in text and "parallel, 2 threads" in text
+    assert "16 dispatched = 16 done + 0 retried + 0 skipped + 0 failed" in text and "parallel, strategy group, 2 threads" in text
 
 
 @pytest.mark.parametrize("threads", [0, 2])

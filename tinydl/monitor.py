@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -79,6 +81,12 @@ class History:
         if not values:
             return None
         return (max if highest else min)(values, key=lambda p: p[0])[1]
+
+    def skipped_indices(self) -> np.ndarray[Any, Any]:
+        """The numbers of all samples that were left out, in the order in which they were (int64); `np.save` keeps them.
+        A sample left out in two epochs is there twice."""
+        held = [f.indices for f in self.failures if f.indices is not None]
+        return np.concatenate(held) if held else np.empty(0, np.int64)
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs{', last: ' + self.records[-1].line() if self.records else ''})"

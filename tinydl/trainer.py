@@ -20,8 +20,10 @@ from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
 from tinydl.monitor import EpochRecord, History, Monitor
 from tinydl.optim import Optimizer
-from tinydl.parallel.crew import Crew, GaveUpError, Job, Setting
+from tinydl.parallel import strategies
+from tinydl.parallel.crew import Crew, GaveUpError
 from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
+from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
 from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import replication_error
@@ -43,9 +45,19 @@ class Trainer:
 
     max_epochs: epochs of each `train` call. monitor: keeps and prints the history (None: kept, not printed).
     evaluator: figures on the validation data of each epoch. enable_parallel, thread_count: see
-    `configure_parallel_training`. seed: of the order of batches and of random masks (None: a fresh one).
-    batches_per_update: batches whose gradients make one update in parallel training (default: the thread
-    count; with it fixed, the result has the same bits for any thread count). shutdown_timeout: seconds.
+    `configure_parallel_training`; left out, it is parallel where a parallel strategy is named. seed: of the order
+    of batches and of random masks (None: a fresh one). shutdown_timeout: seconds.
+
+    strategy: how batches become updates, by name ("group", "shard", "local", "hogwild", "serial", "auto") or as an
+    object of `tinydl.parallel.strategies`. batches_per_update (group, auto): batches whose gradients make one update;
+    shards_per_batch (shard, auto): parts of a batch; both default to the thread count, and with them fixed the
+    result has the same bits for any thread count.
+
+    on_batch_failure: "skip" a batch that fails, "retry" it (max_retries times, then skip), or "raise". More failures
+    than max_failed_fraction of an epoch's batches (one may always fail, unless it is 0) end training with
+    TrainingError and the parameters of the last good update. batch_timeout: seconds after which a batch in a worker is
+    given up, never to be run again: its worker is put aside and another takes over; after max_hung_workers of them
+    training goes on in the calling thread, where no batch can be given up.
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
@@ -58,16 +70,21 @@ class Trainer:
     """
 
     def __init__(self, max_epochs: int, monitor: Monitor | None = None, evaluator: Evaluator | None = None,
-                 enable_parallel: bool = False, thread_count: int = 0, *, seed: int | None = None,
-                 batches_per_update: int | None = None, shutdown_timeout: float = 30.0) -> None:
+                 enable_parallel: bool | None = None, thread_count: int = 0, *, seed: int | None = None,
+                 strategy: str | strategies.Strategy | None = None, batches_per_update: int | None = None,
+                 shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
+                 max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
+                 shutdown_timeout: float = 30.0) -> None:
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
-        if batches_per_update is not None and not 1 <= batches_per_update <= MAX_THREADS:
-            raise ValueError(f"batches_per_update={batches_per_update}: 1 to {MAX_THREADS}")
         if not 0 <= shutdown_timeout < float("inf"):
             raise ValueError(f"shutdown_timeout={shutdown_timeout}: seconds, at least 0")
         _check_threads(thread_count)
-        self.max_epochs, self.evaluator, self.batches_per_update = max_epochs, evaluator, batches_per_update
+        self.strategy = _strategy(strategy, batches_per_update=batches_per_update, shards_per_batch=shards_per_batch)
+        self.failure_policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
+        if enable_parallel is None:
+            enable_parallel = strategy is not None and self.strategy.parallel
+        self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
         self.shutdown_timeout = shutdown_timeout
@@ -106,7 +123,7 @@ class Trainer:
                     if isinstance(part, ArrayDataset):
                         loss.check_targets(part.y, output)
             model._shape = train.input_shape
-            crew = Crew(model, loss, optimizer, train.batch_size, self.seed)
+            crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy)
             if arrays is not None:
                 crew.set_arrays(*arrays)
             error = replication_error(model, loss)
@@ -176,13 +193,9 @@ class Trainer:
 
     def _ensure_pool(self) -> None:
         """The pool that the configuration asks for, or none. Callers hold the lock."""
-        wanted = self._threads_wanted() if self._enabled and self._fallback is None else 0
-        if self._pool is not None and (self._pool.n_threads != wanted or not self._pool.alive):
-            self._pool.shutdown(self.shutdown_timeout if self._pool.alive else 0)
-            self._pool = None
-        if wanted and self._pool is None:
-            self._pool = WorkerPool(wanted)
-            log.debug("pool of %d threads", wanted)
+        wanted = self._threads_wanted() if self._enabled and self._fallback is None and self.strategy.parallel else 0
+        if self._pool is None or not self._pool.alive or self._pool.n_threads != wanted:
+            self._new_pool(wanted)
         self._changed = False
 
     # ------------------------------------------------------------------ training
@@ -212,15 +225,31 @@ class Trainer:
         """
         return self._train("simplified", shuffle)
 
-    def _setting(self, mode: str | None) -> Setting:
-        """What to run now. Callers hold the lock."""
-        if mode == "serial" or (mode is None and not self._enabled):
-            return Setting("serial", 1, 1)
+    def _setting(self, mode: str | None) -> tuple[Setting, int | None]:
+        """What to run now, and for how many updates at most. Callers hold the lock."""
+        if mode == "serial" or (mode is None and not self._enabled) or not self.strategy.parallel:
+            return Setting("serial", 1, 1, 1, strategies.Serial()), None
         threads = self._threads_wanted()
-        k = self.batches_per_update or threads
         if mode == "simplified" or self._fallback is not None:
-            return Setting("simplified", 1, k)
-        return Setting("parallel", threads, k)
+            return Setting("simplified", 1, *self.strategy.cut(threads), self.strategy), None
+        return self.strategy.setting(threads)
+
+    def _pool_for(self, setting: Setting) -> WorkerPool | None:
+        """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
+        n = setting.n_threads
+        if setting.mode != "parallel":
+            if self.failure_policy.timeout is None or self._fallback is not None:
+                return None
+            n = 1
+        if self._pool is None or not self._pool.alive or self._pool.n_threads != n:
+            self._new_pool(n)
+        return self._pool
+
+    def _new_pool(self, n_threads: int) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(self.shutdown_timeout if self._pool.alive else 0)
+        self._pool = WorkerPool(n_threads) if n_threads else None
+        log.debug("pool of %d threads", n_threads)
 
     @contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
@@ -248,7 +277,12 @@ class Trainer:
     def _tick(self, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
         self.monitor.progress(job.epoch, samples, job.loss)
-        return self._stopping or self._changed
+        return self._stopping or self._changed or self._too_many_hung
+
+    @property
+    def _too_many_hung(self) -> bool:
+        """Whether it is time to go on in the calling thread."""
+        return self._fallback is None and self._need_init().hung_workers > self.failure_policy.max_hung
 
     def _run_epoch(self, crew: Crew, mode: str | None, shuffle: bool) -> bool:
         """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
@@ -261,19 +295,24 @@ class Trainer:
         if batches is not None:
             for _ in range(job.batches_done):
                 next(batches, None)
+        job.n_batches = train.n_batches
         try:
             finished = False
             while not finished and not self._stopping:
+                self._go_on_serially_if_many_hung(crew)
                 with self._lock:
-                    self._ensure_pool()
-                    setting = self._setting(mode)
-                    pool = self._pool if setting.mode == "parallel" else None
+                    if self._changed:
+                        self._ensure_pool()
+                    setting, most = self._setting(mode)
+                    pool = self._pool_for(setting)
+                before = job.seconds, job.samples, job.updates
                 if batches is None:
                     assert order is not None and bounds is not None
-                    crew.run_arrays(job, order, bounds, setting, pool, self._tick)
+                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, self._tick, most)
                     finished = job.batches_done >= len(bounds) - 1
                 else:
-                    finished = crew.run_batches(job, batches, setting, pool, self._tick)
+                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, self._tick, most)
+                self.strategy.ran(setting, job.seconds - before[0], job.samples - before[1], job.updates - before[2])
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
                 raise
@@ -291,6 +330,12 @@ class Trainer:
         self.epoch += 1
         self._end_epoch(job)
         return True
+
+    def _go_on_serially_if_many_hung(self, crew: Crew) -> None:
+        if self._too_many_hung:
+            self._fallback = (f"{crew.hung_workers} workers were put aside for batches that took longer than "
+                              f"batch_timeout={self.failure_policy.timeout:g} s")
+            self._warn_fallback()
 
     def _end_epoch(self, job: Job) -> None:
         record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
@@ -312,9 +357,25 @@ class Trainer:
         """All epochs so far."""
         return self.monitor.history
 
+    def stats(self) -> ParallelStats:
+        """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
+
+        `parallel.format_parallel_stats` makes a text of it.
+        """
+        out = self._need_init().snapshot()
+        job = self._job
+        if job is not None:
+            out.seconds += job.seconds
+        return out
+
     def parallel_stats(self) -> ParallelStats:
-        """What was counted since `init`; `parallel.format_parallel_stats` makes a text of it."""
-        return self._need_init().stats
+        """As `stats`."""
+        return self.stats()
+
+    @property
+    def tuning(self) -> list[strategies.Candidate]:
+        """What strategy "auto" has measured; empty for the others."""
+        return list(getattr(self.strategy, "tuning", []))
 
     def profile(self, steps: int = 20) -> Profile:
         """Time per operation over `steps` updates as configured, on copies: the model and its training stay as they are.
@@ -327,7 +388,7 @@ class Trainer:
         with self._exclusive("profile"):
             with self._lock:
                 self._ensure_pool()
-                setting = self._setting(None)
+                setting, _ = self._setting(None)
                 pool = self._pool if setting.mode == "parallel" else None
             crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), self.data.train.batch_size,
                         self.seed)
@@ -363,6 +424,22 @@ class Trainer:
             epoch, t = self.epoch, self.optimizer.t
             self.init(self.data, self.model, self.loss, self.optimizer)
             self.epoch, self.optimizer.t = epoch, t
+
+
+def _strategy(strategy: str | strategies.Strategy | None, **counts: int | None) -> strategies.Strategy:
+    """The strategy asked for; ValueError where a count is given that it does not use."""
+    given = {name: count for name, count in counts.items() if count is not None}
+    if isinstance(strategy, strategies.Strategy):
+        if given:
+            raise ValueError(f"{', '.join(given)}: give it to {type(strategy).__name__}(...) instead")
+        return strategy
+    name = "group" if strategy is None else strategy
+    kind = type(strategies.get(name))
+    taken = {"group": {"batches_per_update"}, "shard": {"shards_per_batch"}, "auto": set(counts)}.get(name, set())
+    unused = set(given) - taken
+    if unused:
+        raise ValueError(f"{', '.join(sorted(unused))}: strategy {name!r} does not use it")
+    return kind(**given)
 
 
 def _check_threads(thread_count: int) -> None:

@@ -8,6 +8,7 @@ Array = np.ndarray[Any, Any]
 OK: int
 CANCELLED: int
 PYTHON: int
+IN_BATCH: int
 DTYPES: dict[str, int]
 SPACES: dict[str, int]
 
@@ -66,9 +67,17 @@ class Stretch:
     n_groups: int
     k: int
     interrupted: bool
+    attempts: Array
+    live: Array
+    groups: Array
+    bounds: Array
+    order: Array | None
+    free: bool
+    fatal: bool
     def __init__(self, replicas: list[Replica], slots: list[Array], x: Source, y: Source, order: Array | None,
-                 bounds: Array, update: Update, *, group: int = 0, t: int = 0, first_step: int = 0, seed: int = 0,
-                 spins: int = 0, stop_on_failure: bool = False) -> None: ...
+                 bounds: Array, update: Update, *, groups: Array | None = None, t: int = 0, first_step: int = 0,
+                 seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
+                 given_up: dict[int, BaseException] | None = None) -> None: ...
     @property
     def next_group(self) -> int: ...
     @property
@@ -78,6 +87,7 @@ class Stretch:
     @property
     def finished(self) -> bool: ...
     def pause(self) -> None: ...
+    def give_up(self, b: int, error: BaseException) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> bool: ...
     def work(self, worker: int, seconds: float = 0.0) -> None: ...

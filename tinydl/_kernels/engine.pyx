@@ -11,6 +11,7 @@ How a group travels in a Stretch (any number of workers >= 1):
  3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
     slice of the parameters.
  4. They meet. The last to come opens the next group, or ends the stretch.
+In a free stretch nobody meets: each worker claims a batch, runs it and updates the parameters at once.
 Which worker runs which slot, and who comes last, changes no bit: slots, tree and slices' elements do not
 depend on it. A cancelled group makes no update and is run again by the next stretch.
 """
@@ -54,9 +55,24 @@ DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16
 cdef enum:
     FOLD = 1024
     MAX_SLOTS = 1024
+    STATE = 0           # columns of Stretch.live
+    BATCH = 1
+    SINCE = 2
+    BUSY = 3
+    WAITED = 4
+    UPDATED = 5
+    N_LIVE = 8          # a cache line for each worker
+    IDLE = 0
+    LIVE_IN_BATCH = 1
+    WAITING = 2
+    IN_UPDATE = 3
+    GIVEN_UP = 100      # status of a batch that failed before this stretch began
     COLLECTING = 0
     UPDATING = 1
     ABANDONED = 2
+
+
+IN_BATCH = LIVE_IN_BATCH
 
 
 class NonFiniteError(ArithmeticError):
@@ -433,11 +449,16 @@ cdef class Stretch:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
     replicas: one per worker; slots: one gradient vector for each batch of a group; order, bounds: batch b is
-    samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x). losses, statuses, workers: a row
-    per batch, filled as batches end. first_step: random key of group 0; t: updates made so far.
+    samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is batches
+    groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
+    losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
+    t: updates made so far. max_retries: times that a failed batch is run again; max_failed: the group in which more
+    than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch: exception} of batches
+    not to be run. live: a row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch,
+    since when (ns of the monotonic clock), ns in batches, waiting, and in updates; it may be read at any time.
     """
     cdef readonly list replicas, slots
-    cdef readonly object losses, statuses, workers, order, bounds
+    cdef readonly object losses, statuses, workers, attempts, live, order, bounds, groups
     cdef readonly dict errors           # batch -> exception
     cdef readonly int n_workers
     cdef readonly int64_t n_batches, n_groups, k
@@ -446,21 +467,26 @@ cdef class Stretch:
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
     cdef int64_t begin, end             # batches of the group under way
-    cdef bint stop_on_failure
+    cdef int64_t failed, max_failed
+    cdef int max_retries
+    cdef readonly bint free, fatal
     cdef readonly bint interrupted      # Ctrl-C arrived inside a Python layer
     cdef uint64_t seed
     cdef double *loss
     cdef int32_t *status
     cdef int32_t *worker
+    cdef int32_t *attempt
+    cdef int64_t *live_at
     cdef const int64_t *index
     cdef const int64_t *bound
+    cdef const int64_t *start           # of each group
     cdef void **replica
     cdef char **slot
     cdef td_barrier meet, part_done
 
     def __cinit__(self, list replicas, list slots, Source x, Source y, order, bounds, Update update, *,
-                  int64_t group=0, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0,
-                  bint stop_on_failure=False):
+                  groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
+                  int max_retries=0, int64_t max_failed=2**62, given_up=None):
         cdef int i
         if not replicas or not slots or len(slots) > MAX_SLOTS:
             raise ValueError(f"{len(replicas)} replicas and {len(slots)} slots; both must be 1 to {MAX_SLOTS}")
@@ -470,17 +496,35 @@ cdef class Stretch:
         self.update = update
         self.n_workers, self.k = len(replicas), len(slots)
         self.n_batches = len(bounds) - 1
-        self.n_groups = (self.n_batches + self.k - 1) // self.k
+        if free:
+            groups = np.arange(self.n_batches + 1)
+        elif groups is None:
+            groups = np.minimum(np.arange((self.n_batches + self.k - 1) // self.k + 1) * self.k, self.n_batches)
+        self.groups = np.ascontiguousarray(groups, np.int64)
+        self.n_groups = len(self.groups) - 1
+        if self.groups[0] != 0 or self.groups[self.n_groups] != self.n_batches or (
+                self.n_groups and not 1 <= np.diff(self.groups).min() <= np.diff(self.groups).max() <= self.k):
+            raise ValueError(f"groups must be 1 to {self.k} batches each, {self.n_batches} in all; got {self.groups}")
+        if free and self.k < self.n_workers:
+            raise ValueError(f"a free stretch of {self.n_workers} workers needs a slot for each; got {self.k}")
         self.losses = np.zeros(self.n_batches)
         self.statuses = np.full(self.n_batches, -1, np.int32)
         self.workers = np.full(self.n_batches, -1, np.int32)
-        self.errors = {}
+        self.attempts = np.zeros(self.n_batches, np.int32)
+        self.live = aligned(self.n_workers * N_LIVE, np.int64).reshape(self.n_workers, N_LIVE)
+        self.errors = dict(given_up or {})
+        for b in self.errors:
+            self.statuses[b] = GIVEN_UP
         self.loss = <double *>pointer(self.losses)
         self.status = <int32_t *>pointer(self.statuses)
         self.worker = <int32_t *>pointer(self.workers)
+        self.attempt = <int32_t *>pointer(self.attempts)
+        self.live_at = <int64_t *>pointer(self.live)
+        self.start = <const int64_t *>pointer(self.groups)
         self.index = <const int64_t *>pointer(self.order) if order is not None else NULL
         self.bound = <const int64_t *>pointer(self.bounds)
-        self.t, self.first_step, self.seed, self.stop_on_failure = t, first_step, seed, stop_on_failure
+        self.t, self.first_step, self.seed, self.free = t, first_step, seed, free
+        self.max_retries, self.max_failed = max_retries, max_failed
         self.replica = <void **>calloc(self.n_workers, sizeof(void *))
         self.slot = <char **>calloc(self.k, sizeof(char *))
         if self.replica == NULL or self.slot == NULL:
@@ -499,7 +543,7 @@ cdef class Stretch:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
-        self.open_group(group)
+        self.open_group(0)
 
     def __dealloc__(self):
         free(self.replica)
@@ -509,7 +553,7 @@ cdef class Stretch:
     @property
     def next_group(self):
         """Groups finished so far: the number of the next one."""
-        return td_get(&self.group)
+        return min(td_get(&self.ticket), self.n_batches) if self.free else td_get(&self.group)
 
     @property
     def updates(self):
@@ -522,7 +566,7 @@ cdef class Stretch:
 
     @property
     def finished(self):
-        return td_get(&self.group) >= self.n_groups
+        return self.next_group >= self.n_groups
 
     def pause(self):
         """End after the group under way."""
@@ -547,13 +591,18 @@ cdef class Stretch:
         td_barrier_abort(&self.part_done)
         return True
 
+    def give_up(self, int64_t b, error):
+        """Batch b of an abandoned free stretch did not come back."""
+        self.errors[b], self.statuses[b] = error, GIVEN_UP
+
     # ------------------------------------------------------------------ the workers
     cdef void open_group(self, int64_t group) noexcept nogil:
-        self.begin = group * self.k
-        self.end = min(self.begin + self.k, self.n_batches)
         if group >= self.n_groups:
             td_set(&self.stop, 1)
-        td_set(&self.ticket, 0)
+        else:
+            self.begin, self.end = self.start[group], self.start[group + 1]
+        if not self.free:
+            td_set(&self.ticket, 0)
         td_set(&self.group, group)
 
     def work(self, int worker, double seconds=0.0):
@@ -564,13 +613,20 @@ cdef class Stretch:
         if seconds:
             self.deadline = td_clock() + <int64_t>(seconds * 1e9)
         with nogil:
-            self.loop(worker, replica)
+            if self.free:
+                self.free_loop(worker, replica)
+            else:
+                self.loop(worker, replica)
+            self.live_at[worker * N_LIVE + STATE] = IDLE
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:
         cdef int32_t turn
+        cdef int64_t *live = self.live_at + w * N_LIVE
+        cdef int64_t now = td_clock()
         while not td_get(&self.stop):
             turn = td_barrier_turn(&self.meet)
-            self.run_slots(w, replica)
+            now = self.run_slots(w, replica, now)
+            live[STATE] = WAITING
             if td_barrier_arrive(&self.meet):
                 if not td_cas(&self.phase, COLLECTING, UPDATING):
                     return
@@ -578,24 +634,71 @@ cdef class Stretch:
                 td_barrier_open(&self.meet)
             elif not td_barrier_wait(&self.meet, turn):
                 return
+            now = self.spent(live, WAITED, now)
             turn = td_barrier_turn(&self.part_done)
+            live[STATE] = IN_UPDATE
             if self.decision > 0:
                 self.fold_and_update(w, <char *>replica.ctx.scratch)
+            now = self.spent(live, UPDATED, now)
+            live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
                 self.advance()
                 td_set(&self.phase, COLLECTING)
                 td_barrier_open(&self.part_done)
             elif not td_barrier_wait(&self.part_done, turn):
                 return
+            if self.n_workers > 1:
+                now = self.spent(live, WAITED, now)
 
-    cdef void run_slots(self, int w, Replica r) noexcept nogil:
-        cdef int64_t s, b, begin = self.begin, end = self.end
-        cdef int status
+    cdef void free_loop(self, int w, Replica replica) noexcept nogil:
+        """Batch after batch, each an update of all parameters, beside the other workers' (Recht et al. 2011)."""
+        cdef int64_t *live = self.live_at + w * N_LIVE
+        cdef int64_t b, now = td_clock()
+        cdef char *g = self.slot[w]
+        while not td_get(&self.stop):
+            b = td_add(&self.ticket, 1)
+            if b >= self.n_batches:
+                return
+            now = self.run_batch(w, replica, b, g, now)
+            if td_get(&self.phase) == ABANDONED:
+                return
+            live[STATE] = IN_UPDATE
+            if self.status[b] == TD_OK:
+                self.update.part(g, 0, self.update.n, td_add(&self.t, 1) + 1)
+                self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
+            elif self.status[b] != TD_CANCELLED and td_add(&self.failed, 1) >= self.max_failed:
+                self.fatal = True
+                td_set(&self.stop, 1)
+            now = self.spent(live, UPDATED, now)
+            td_add(&self.group, 1)
+            if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
+                td_set(&self.stop, 1)
+
+    cdef int64_t spent(self, int64_t *live, int what, int64_t since) noexcept nogil:
+        """Count the time since then; returns now."""
+        cdef int64_t now = td_clock()
+        live[what] += now - since
+        live[SINCE] = now
+        return now
+
+    cdef int64_t run_slots(self, int w, Replica r, int64_t now) noexcept nogil:
+        """The slots that this worker gets of the group under way; returns the time."""
+        cdef int64_t s
         while True:
             s = td_add(&self.ticket, 1)
-            b = begin + s
-            if b >= end:
-                return
+            if self.begin + s >= self.end:
+                return now
+            now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+
+    cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
+        """Batch b, again where it fails and may be tried again; returns the time."""
+        cdef int status
+        cdef int64_t *live = self.live_at + w * N_LIVE
+        if self.status[b] == GIVEN_UP:
+            return now
+        live[BATCH], live[SINCE] = b, now
+        live[STATE] = LIVE_IN_BATCH
+        while True:
             r.ctx.x = self.x.s
             r.ctx.y = self.y.s
             r.ctx.index = self.index + self.bound[b] if self.index != NULL else NULL
@@ -605,12 +708,13 @@ cdef class Stretch:
             r.ctx.n = self.bound[b + 1] - self.bound[b]
             r.ctx.first_id = self.bound[b]
             r.ctx.seed = self.seed
-            r.ctx.step = <uint64_t>(self.first_step + self.group)
-            r.ctx.base[TD_GRAD] = self.slot[s]
+            r.ctx.step = <uint64_t>(self.first_step + (b if self.free else self.group))
+            r.ctx.base[TD_GRAD] = gradients
             self.look_ahead(r, b + self.k)
             status = r.run_ops()
             self.loss[b] = r.ctx.loss
             self.worker[b] = w
+            self.attempt[b] += 1
             self.status[b] = status
             if status == TD_OK:
                 td_add(&self.samples, r.ctx.n)
@@ -620,6 +724,8 @@ cdef class Stretch:
             if r.program.n_hooks:
                 with gil:
                     r.saved.clear()
+            if status == TD_OK or self.status[b] == TD_CANCELLED or self.attempt[b] > self.max_retries:
+                return self.spent(live, BUSY, now)
 
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
         """Let the products of this batch fetch the rows of batch b."""
@@ -641,8 +747,8 @@ cdef class Stretch:
             self.errors[b] = error
 
     cdef void decide(self) noexcept nogil:
-        """decision: how many slots arrived; 0 none, -1 the group was cancelled."""
-        cdef int64_t b
+        """decision: how many slots arrived; 0 none, -1 the group makes no update and ends the stretch."""
+        cdef int64_t b, failed = 0
         self.decision = 0
         for b in range(self.begin, self.end):
             if self.status[b] == TD_CANCELLED:
@@ -650,21 +756,22 @@ cdef class Stretch:
                 return
             if self.status[b] == TD_OK:
                 self.decision += 1
+            else:
+                failed += 1
+        if failed and self.failed + failed > self.max_failed:
+            self.fatal = True
+            self.decision = -1
+        else:
+            self.failed += failed
 
     cdef void advance(self) noexcept nogil:
-        cdef int64_t b
-        cdef bint failed = False
         if self.decision < 0:
-            for b in range(self.begin, self.end):
-                self.status[b] = -1
             td_set(&self.stop, 1)
             return
-        for b in range(self.begin, self.end):
-            failed = failed or self.status[b] != TD_OK
         if self.decision > 0:
             td_add(&self.t, 1)
         self.open_group(self.group + 1)
-        if td_get(&self.pause_wanted) or (failed and self.stop_on_failure) or (self.deadline and td_clock() > self.deadline):
+        if td_get(&self.pause_wanted) or (self.deadline and td_clock() > self.deadline):
             td_set(&self.stop, 1)
 
     cdef void fold_and_update(self, int w, char *scratch) noexcept nogil:

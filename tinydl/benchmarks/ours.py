@@ -14,8 +14,10 @@ from tinydl.losses import SoftmaxCrossEntropy
 from tinydl.model import Model
 from tinydl.nn import Layer, Linear, ReLU, Sequential
 from tinydl.optim import SGD, Adam, Optimizer
-from tinydl.parallel.crew import Crew, Job, Setting
+from tinydl.parallel.crew import Crew
+from tinydl.parallel.job import Job, Setting
 from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.strategies import Group, Serial, Shard
 
 MODES = ("serial",)
 PARALLEL_MODES = ("strong", "weak")
@@ -37,20 +39,18 @@ class Ours:
     def __init__(self, w: Workload, mode: str, threads: int) -> None:
         x, y = data(w)
         model, optimizer = build(w)
-        parts = min(threads, w.batch) if mode == "strong" else 1
-        self.edges = np.arange(parts + 1) * w.batch // parts
-        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, int(np.diff(self.edges).max()), seed=0)
+        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, w.batch, seed=0)
         self.crew.set_arrays(x, y)
         self.pool = WorkerPool(threads) if threads > 1 else None
-        k = parts if mode == "strong" else threads      # parts, or batches, of an update
-        self.setting = Setting("parallel", threads, k) if threads > 1 else Setting("serial", 1, 1)
+        self.setting = Setting("serial", 1, 1, 1, Serial())
+        if threads > 1:
+            self.setting, _ = (Shard(min(threads, w.batch)) if mode == "strong" else Group(threads)).setting(threads)
 
     def step(self, indices: Array) -> float:
         n, batch = indices.shape
-        bounds = np.append((np.arange(n)[:, None] * batch + self.edges[:-1]).ravel(), n * batch)
         before = self.crew.stats.samples
         job = Job(0)
-        self.crew.run_arrays(job, indices.ravel(), bounds, self.setting, self.pool, lambda *_: False)
+        self.crew.run_arrays(job, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool, lambda *_: False)
         assert self.crew.stats.samples - before == n * batch
         return job.loss
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ class Batch:
         """The batch with its data at hand: itself."""
         return self
 
+    def cut(self, parts: int) -> list[Batch]:
+        """The batch in `parts` nearly equal parts, none empty."""
+        if self.indices is None:
+            return [replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo) for lo, hi in _edges(self.n, parts)]
+        return [replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo) for lo, hi in _edges(self.n, parts)]
+
     def arrays(self) -> tuple[Array, Array]:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
         return (self.x, self.y) if self.indices is None else (self.x[self.indices], self.y[self.indices])
@@ -47,15 +54,46 @@ class LazyBatch:
     indices: Array
     first_id: int = 0
     index: int = 0
+    #: whether fetch can make any part of the samples by itself
+    divisible: bool = False
 
     @property
     def n(self) -> int:
         """Samples."""
         return len(self.indices)
 
+    def cut(self, parts: int) -> list[LazyBatch]:
+        """The batch in `parts` nearly equal parts, none empty; where it can only be fetched whole, once for all."""
+        fetch = self.fetch if self.divisible else _Once(self)
+        return [replace(self, fetch=fetch, indices=self.indices[lo:hi], first_id=self.first_id + lo)
+                for lo, hi in _edges(self.n, parts)]
+
     def load(self) -> Batch:
         """The batch with its data at hand; what a sample raises comes out, with the sample's number as a note."""
         return self.fetch(self)
+
+
+def _edges(n: int, parts: int) -> list[tuple[int, int]]:
+    return [(n * p // parts, n * (p + 1) // parts) for p in range(parts) if n * p // parts < n * (p + 1) // parts]
+
+
+class _Once:
+    """Fetches a batch once, for whichever of its parts comes first, and cuts each part out of it."""
+
+    def __init__(self, whole: LazyBatch) -> None:
+        self._whole, self._lock = whole, Lock()
+        self._batch: Batch | None = None
+
+    def __call__(self, part: LazyBatch) -> Batch:
+        with self._lock:
+            if self._batch is None:
+                self._batch = self._whole.load()
+        lo = part.first_id - self._whole.first_id
+        rows = slice(lo, lo + part.n)
+        b = self._batch
+        if b.indices is not None:
+            return replace(b, indices=b.indices[rows], first_id=part.first_id)
+        return replace(b, x=b.x[rows], y=b.y[rows], first_id=part.first_id)
 
 
 class Dataset(ABC):

@@ -58,7 +58,7 @@ class ItemDataset(Dataset):
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = epoch_order(len(self), self.batch_size, self.drop_last, seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
-            yield LazyBatch(self._fetch, order[bounds[b]:bounds[b + 1]], int(bounds[b]), b)
+            yield LazyBatch(self._fetch, order[bounds[b]:bounds[b + 1]], int(bounds[b]), b, divisible=True)
 
     def _fetch(self, batch: LazyBatch) -> Batch:
         xs, ys, numbers = [], [], batch.indices.tolist()

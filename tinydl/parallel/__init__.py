@@ -7,22 +7,26 @@ How a group of batches becomes one update:
     batch 1 --------------->  replica 1: forward, backward --> slot 1  > fixed tree --> one update of the
     ...                                                        ...    /  of means       shared parameters
 
-Guarantees, each with a test in tests/test_parallel_guarantees.py that fails when it is broken:
+Guarantees, each with a test in tests/test_parallel_guarantees.py or test_strategies.py that fails when it is broken:
  - Mathematics: an update equals, up to rounding, one serial update on the union of the group's samples, also
    for unequal batches and after failures; with one thread and one batch an update it equals serial training
    bit for bit.
  - Reproducible: for fixed seed, data and batches_per_update, the same bits for any number of threads.
- - Accounted: dispatched = done + failed after every update; a group of which nothing arrived makes no update.
- - Bounded: every wait has a deadline; `shutdown(timeout)` returns in time.
+ - Accounted: dispatched = done + retried + skipped + failed after every update, and each failure names its samples;
+   a group of which nothing arrived makes no update.
+ - Bounded: every wait has a deadline; `shutdown(timeout)` returns in time; a batch that hangs is given up after
+   `batch_timeout` and its worker replaced.
  - No surprise: where parallel training cannot run, one warning says why and what runs instead.
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
-average), crew (a whole epoch, natively or from Python), stats, errors.
+average), crew (a whole epoch, natively or from Python), strategies/ (how batches become updates), job (an epoch's way, and what
+is done about failures), stats, errors.
 """
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (
     AggregationTimeoutError,
     BatchFailure,
+    BatchTimeoutError,
     NothingArrivedError,
     ParallelFallbackWarning,
     TrainingError,
@@ -31,11 +35,11 @@ from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import Replica, apply_aggregated_gradients, deep_copy_model, is_model_parallelizable
-from tinydl.parallel.stats import ParallelStats, format_parallel_stats
+from tinydl.parallel.stats import ParallelStats, WorkerState, format_parallel_stats
 from tinydl.parallel.threads import container_cpu_quota, recommended_thread_count, usable_cpus
 
-__all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "GradientAggregator", "NothingArrivedError",
-           "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile", "Replica", "TrainingError",
-           "WorkerPool",
-           "apply_aggregated_gradients", "container_cpu_quota", "deep_copy_model", "format_parallel_stats",
-           "is_model_parallelizable", "recommended_thread_count", "usable_cpus"]
+__all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
+           "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile",
+           "Replica", "TrainingError", "WorkerPool", "WorkerState", "apply_aggregated_gradients",
+           "container_cpu_quota", "deep_copy_model", "format_parallel_stats", "is_model_parallelizable",
+           "recommended_thread_count", "usable_cpus"]

@@ -1,18 +1,28 @@
 """What goes wrong in training, by name."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class BatchFailure:
-    """One batch that did not arrive: which, where it ran, and why (`exception` keeps its traceback)."""
+    """One batch (or part of one) that did not arrive: which, where it ran, and why.
+
+    exception keeps its traceback; indices: the numbers of its samples, None where the dataset gives none.
+    """
 
     epoch: int
     batch_index: int
     n_samples: int
     thread_id: int
     exception: BaseException
+    indices: Array | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         e = self.exception
@@ -23,11 +33,15 @@ class BatchFailure:
 class TrainingError(RuntimeError):
     """Training cannot go on. `failures`: the batches that failed; the first one's exception is the cause."""
 
-    def __init__(self, message: str, failures: list[BatchFailure] | None = None) -> None:
-        self.failures = failures or []
+    def __init__(self, message: str, failures: Sequence[BatchFailure] | None = None) -> None:
+        self.failures = list(failures or [])
         shown = "".join(f"\n  {f}" for f in self.failures[:10])
         more = f"\n  and {len(self.failures) - 10} more" if len(self.failures) > 10 else ""
         super().__init__(message + shown + more)
+
+
+class BatchTimeoutError(TimeoutError):
+    """A batch took longer than batch_timeout; the message names its layer and has the thread's stack."""
 
 
 class AggregationTimeoutError(TimeoutError):

@@ -64,10 +64,28 @@ class WorkerPool:
         self._open = True
         self._lock = threading.Lock()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self.threads = [threading.Thread(target=_serve, args=(self._tasks, i), name=f"tinydl-worker-{i}", daemon=True)
-                        for i in range(n_threads)]
-        for thread in self.threads:
-            thread.start()
+        self._retired = [threading.Event() for _ in range(n_threads)]
+        self.threads = [self._start(i) for i in range(n_threads)]
+
+    def _start(self, worker: int) -> threading.Thread:
+        thread = threading.Thread(target=_serve, args=(self._tasks, worker, self._retired[worker]),
+                                  name=f"tinydl-worker-{worker}", daemon=True)
+        thread.start()
+        return thread
+
+    def replace(self, worker: int) -> None:
+        """A fresh thread for worker number `worker`; the old one, stuck in its task, ends when that does."""
+        with self._lock:
+            if self._open and self._pid == os.getpid():
+                self._retired[worker].set()
+                self._retired[worker] = threading.Event()
+                self.threads[worker] = self._start(worker)
+
+    def heal(self) -> None:
+        """Replace threads that died."""
+        for worker, thread in enumerate(self.threads):
+            if self._open and not thread.is_alive():
+                self.replace(worker)
 
     @property
     def alive(self) -> bool:
@@ -100,9 +118,9 @@ class WorkerPool:
         return not any(t.is_alive() for t in self.threads)
 
 
-def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
+def _serve(tasks: queue.SimpleQueue[Task | None], worker: int, retired: threading.Event) -> None:
     """A worker's life. It knows the queue, not the pool: a forgotten pool can be collected."""
-    while True:
+    while not retired.is_set():
         task = tasks.get()
         if task is None:
             return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl._kernels.engine import CancelledError
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.parallel.aggregator import GradientAggregator
@@ -29,32 +30,39 @@ class BatchProcessResult:
     n_samples: int
     success: bool
     exception: BaseException | None = None
+    attempts: int = 1
 
 
 class ParallelBatchProcessor:
     """Callable: loads `batch`, runs it, submits its gradient (or its failure) to slot `slot` of `aggregator`.
 
     It never raises: every exception, of whatever kind, is in the result and at the aggregator. Without a
-    `replica` it makes one; a trainer hands in its worker's, and the slot's vector as `gradients`.
+    `replica` it makes one; a trainer hands in its worker's, and the slot's vector as `gradients`. A batch that
+    fails is run again, max_retries times at most.
     """
 
     def __init__(self, batch: Batch | LazyBatch, model: Model, loss: Loss, aggregator: GradientAggregator, thread_id: int = 0, *,
                  slot: int | None = None, replica: Replica | None = None, gradients: Array | None = None,
-                 seed: int = 0, step: int = 0) -> None:
+                 seed: int = 0, step: int = 0, max_retries: int = 0) -> None:
+        self.max_retries = max_retries
         self.batch, self.model, self.loss, self.aggregator, self.thread_id = batch, model, loss, aggregator, thread_id
         self.slot = thread_id if slot is None else slot
         self.replica, self.gradients, self.seed, self.step = replica, gradients, seed, step
 
     def __call__(self) -> BatchProcessResult:
-        n = self.batch.n
-        try:
-            batch = self.batch.load()
-            n = batch.n
-            replica = self.replica or Replica(self.model, self.loss, n)
-            gradients = replica.gradient_vector() if self.gradients is None else self.gradients
-            loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
-            self.aggregator.submit_gradients(gradients, n, self.slot, copy=False)
-        except BaseException as e:
-            self.aggregator.submit_failure(self.slot, e)
-            return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e)
-        return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True)
+        n, attempt = self.batch.n, 0
+        while True:
+            attempt += 1
+            try:
+                batch = self.batch.load()
+                n = batch.n
+                replica = self.replica or Replica(self.model, self.loss, n)
+                gradients = replica.gradient_vector() if self.gradients is None else self.gradients
+                loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
+                self.aggregator.submit_gradients(gradients, n, self.slot, copy=False)
+            except BaseException as e:
+                if attempt <= self.max_retries and not isinstance(e, (KeyboardInterrupt, CancelledError)):
+                    continue
+                self.aggregator.submit_failure(self.slot, e)
+                return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e, attempt)
+            return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt)

@@ -26,13 +26,18 @@ __all__ = ["Replica", "apply_aggregated_gradients", "deep_copy_model", "is_model
 
 
 class Replica:
-    """A training plan of `model` and `loss` that one thread at a time runs, batch by batch."""
+    """A training plan of `model` and `loss` that one thread at a time runs, batch by batch.
 
-    def __init__(self, model: Model, loss: Loss, max_rows: int, *, plan: Plan | None = None, own_layers: bool = True) -> None:
+    params, statistics: to train on these instead of the model's own (the local strategy).
+    """
+
+    def __init__(self, model: Model, loss: Loss, max_rows: int, *, plan: Plan | None = None, own_layers: bool = True,
+                 params: Array | None = None, statistics: Array | None = None) -> None:
         self.model, self.loss = model, loss
         self.plan = plan or model.plan(max_rows=max_rows, loss=loss)
         hooks = self.plan.program.hooks
-        self.native = engine.Replica(self.plan.program, model.params, model.statistics,
+        self.native = engine.Replica(self.plan.program, model.params if params is None else params,
+                                     model.statistics if statistics is None else statistics,
                                      _copy_hooks(model, hooks) if own_layers and hooks else None)
         self._sources: dict[int, tuple[Any, engine.Source]] = {}
 

@@ -1,0 +1,372 @@
+"""Every strategy: its mathematics against serial training, its bits, its failures, its books. A new one is a row here."""
+import hashlib
+import logging
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from small import classification, mlp
+
+from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
+from tinydl.parallel.pool import WorkerPool, wait_all
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
+from tinydl.parallel.strategies.base import STRATEGIES, cut_rows
+
+
+class Batched(data.ArrayDataset):
+    """The same batches, one by one: the Python driver."""
+
+
+DRIVERS = {"native": data.ArrayDataset, "python": Batched}
+#: name: (a maker with its k fixed, whether its bits are the same for any number of threads)
+TABLE = {
+    "serial": (Serial, True),
+    "group": (lambda: Group(3), True),
+    "shard": (lambda: Shard(3), True),
+    "local": (lambda: Local(sync_every=2, n_models=3), True),
+    "hogwild": (Hogwild, False),
+    "auto": (lambda: Auto(batches_per_update=3), True),
+    "auto shards": (lambda: Auto(shards_per_batch=2), True),
+}
+STEADY = [name for name, (_, steady) in TABLE.items() if steady]
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request):
+    return DRIVERS[request.param]
+
+
+def digest(model):
+    return hashlib.sha256(model.params.tobytes() + model.statistics.tobytes()).hexdigest()
+
+
+def run(dataset, model, strategy, threads=2, *, epochs=2, optimizer=None, shuffle=True, loss=None, **options):
+    with Trainer(epochs, strategy=strategy, enable_parallel=True, thread_count=threads, seed=7, **options) as t:
+        t.init(dataset, model, loss or losses.SoftmaxCrossEntropy(), optimizer or optim.Adam(lr=0.01))
+        t.train(shuffle)
+    check_books(t)
+    return t
+
+
+def check_books(t):
+    s = t.stats()
+    assert s.dispatched == s.done + s.retried + s.skipped + s.failed, s
+
+
+def deep(seed=3):
+    return Model(nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)), seed=seed)
+
+
+def test_every_strategy_has_a_row():
+    assert {name.split()[0] for name in TABLE} == set(STRATEGIES)
+
+
+# ------------------------------------------------------------------ bits and mathematics
+@pytest.mark.parametrize("name", STEADY)
+def test_same_bits_for_any_number_of_threads(driver, name):
+    x, y = classification(203)
+    make = TABLE[name][0]
+    bits = {digest(run(driver(x, y, 8), deep(), make(), n).model) for n in (1, 2, 3, 5, 8)}
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_both_drivers_give_the_same_bits(name):
+    x, y = classification(101)
+    assert len({digest(run(kind(x, y, 8), deep(), TABLE[name][0]()).model) for kind in DRIVERS.values()}) == 1
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_same_bits_again_under_load(name):
+    x, y = classification(101)
+    stop = threading.Event()
+
+    def burn():
+        while not stop.is_set():
+            np.linalg.svd(np.ones((60, 60)))
+    load = [threading.Thread(target=burn) for _ in range(2)]
+    for t in load:
+        t.start()
+    try:
+        assert len({digest(run(data.ArrayDataset(x, y, 8), deep(), TABLE[name][0](), 3, epochs=1).model) for _ in range(20)}) == 1
+    finally:
+        stop.set()
+        for t in load:
+            t.join()
+
+
+def dropped(dtype="float64"):
+    return Model(nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 3)), seed=1, dtype=dtype)
+
+
+@pytest.mark.parametrize("strategy", [Shard(2), Shard(3), Shard(50), Auto(), Auto(shards_per_batch=3)])
+def test_shards_make_the_updates_of_serial_training(driver, strategy):
+    """Up to rounding of float64, random masks included; 50 parts of batches of 16 are parts of one sample each."""
+    x, y = classification(75)
+    x = x.astype(np.float64)
+    serial = run(driver(x, y, 16), dropped(), Serial(), optimizer=optim.SGD(0.1))
+    t = run(driver(x, y, 16), dropped(), strategy, optimizer=optim.SGD(0.1))
+    np.testing.assert_allclose(t.model.params, serial.model.params, rtol=0, atol=1e-13)
+    assert t.optimizer.t == serial.optimizer.t == 10
+
+
+def test_averaging_after_every_update_is_a_group(driver):
+    """With SGD the mean of k copies after a step each is the parameters after a step by the mean gradient."""
+    x, y = classification(48)
+    x = x.astype(np.float64)
+    local = run(driver(x, y, 4), dropped(), Local(sync_every=1, n_models=3), optimizer=optim.SGD(0.1))
+    group = run(driver(x, y, 4), dropped(), Group(3), optimizer=optim.SGD(0.1))
+    # masks are drawn per batch in one and per group in the other, so without dropout
+    models = [mlp(6, 9, 3, dtype="float64") for _ in range(2)]
+    run(driver(x, y, 4), models[0], Local(sync_every=1, n_models=3), optimizer=optim.SGD(0.1))
+    run(driver(x, y, 4), models[1], Group(3), optimizer=optim.SGD(0.1))
+    np.testing.assert_allclose(models[0].params, models[1].params, rtol=0, atol=1e-13)
+    assert local.optimizer.t == group.optimizer.t == 8
+
+
+@pytest.mark.parametrize("strategy, threads", [(Local(sync_every=4, n_models=1), 2), (Hogwild(), 1), (Group(1), 2), (Shard(1), 2)])
+def test_one_of_them_is_serial_to_the_bit(driver, strategy, threads):
+    x, y = classification(61)
+    assert digest(run(driver(x, y, 8), deep(), strategy, threads).model) == digest(run(driver(x, y, 8), deep(), Serial()).model)
+
+
+def test_local_optimizer_state_begins_anew_on_request():
+    x, y = classification(64)
+    kept, fresh = (run(data.ArrayDataset(x, y, 4), deep(), Local(2, 2, average_state=a)).model for a in (True, False))
+    assert digest(kept) != digest(fresh)
+
+
+def test_hogwild_learns_and_counts(driver):
+    x, y = classification(300)
+    t = run(driver(x, y, 8), mlp(6, 16, 3), Hogwild(), 3, epochs=8)
+    assert t.optimizer.t == t.history["updates"][0] * 8 == 38 * 8 and t.stats().done == 38 * 8
+    assert t.history["loss"][-1] < 0.5 * t.history["loss"][0]
+
+
+def test_cut_rows():
+    pieces, groups, owner = cut_rows(np.array([0, 8, 16, 18]), 4, 2)
+    assert pieces.tolist() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 17, 18]
+    assert groups.tolist() == [0, 8, 10] and owner.tolist() == [0] * 4 + [1] * 4 + [2] * 2
+    pieces, groups, owner = cut_rows(np.array([5]), 2, 2)
+    assert pieces.tolist() == [5] and groups.tolist() == [0] and owner.tolist() == []
+
+
+def test_auto_measures_and_says_so_once(caplog):
+    x, y = classification(4000)
+    strategy = Auto()
+    with caplog.at_level(logging.INFO, "tinydl"):
+        t = run(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), strategy, 2, epochs=3)
+    assert [(c.strategy.name, c.n_threads) for c in t.tuning] == [("serial", 1), ("shard", 2)]
+    assert all(c.samples_per_second > 0 for c in t.tuning)
+    said = [r.message for r in caplog.records if "strategy auto" in r.message]
+    best = max(t.tuning, key=lambda c: c.samples_per_second)
+    assert len(said) == 1 and said[0].startswith(f"strategy auto: {best}")
+    assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
+
+
+# ------------------------------------------------------------------ failures
+class Fails(nn.PythonLayer):
+    """Raises `error` where a sample's first feature is one of `marks`, `times` times each (None: always)."""
+
+    def __init__(self, *marks, error=RuntimeError, times=None):
+        self.marks, self.error, self.times, self.seen = marks, error, times, {}
+
+    def __deepcopy__(self, memo):
+        return self                 # replicas share what was seen
+
+    def forward(self, x):
+        for m in self.marks:
+            if (x[:, 0] == np.float32(m)).any():
+                self.seen[m] = self.seen.get(m, 0) + 1
+                if self.times is None or self.seen[m] <= self.times:
+                    raise self.error(f"mark {m}")
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+def marked(n):
+    x, y = classification(n)
+    x[:, 0] = np.arange(n) / 64     # sample i carries mark i / 64
+    return x, y
+
+
+def with_layer(layer):
+    return Model(nn.Sequential(layer, nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), seed=0)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, SystemExit])
+def test_a_failed_batch_is_left_out_and_accounted_to_the_sample(driver, name, error):
+    x, y = marked(64)
+    t = run(driver(x, y, 8), with_layer(Fails(13 / 64, error=error)), TABLE[name][0](), epochs=1, shuffle=False)
+    (failure,) = t.history.failures
+    assert failure.batch_index == 1 and type(failure.exception) is error and failure.exception.__traceback__ is not None
+    assert 13 in failure.indices and failure.n_samples == len(failure.indices) and set(failure.indices) <= set(range(8, 16))
+    s = t.stats()
+    assert s.skipped == 1 and s.failed == 0 and t.history["samples"] == [64 - failure.n_samples]
+    assert t.history.skipped_indices().tolist() == failure.indices.tolist()
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_retry_gives_the_bits_of_a_run_without_failures(driver, name):
+    x, y = marked(64)
+    make = TABLE[name][0]
+    t = run(driver(x, y, 8), with_layer(Fails(13 / 64, 40 / 64, times=2)), make(), epochs=1, shuffle=False,
+            on_batch_failure="retry")
+    whole = run(driver(x, y, 8), with_layer(Fails()), make(), epochs=1, shuffle=False)
+    assert digest(t.model) == digest(whole.model) and not t.history.failures
+    assert t.stats().retried == 2 and t.stats().dispatched == whole.stats().dispatched
+    tried = Fails(13 / 64)
+    t = run(driver(x, y, 8), with_layer(tried), make(), epochs=1, shuffle=False, on_batch_failure="retry", max_retries=1)
+    assert t.stats().skipped == 1 and t.stats().retried == 0 and tried.seen == {13 / 64: 2}
+
+
+@pytest.mark.parametrize("name", STEADY)
+@pytest.mark.parametrize("policy", [{"on_batch_failure": "raise"}, {"max_failed_fraction": 0.0}])
+def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, policy):
+    x, y = marked(96)
+    make = TABLE[name][0]
+    with Trainer(1, strategy=make(), enable_parallel=True, thread_count=2, seed=7, **policy) as t:
+        t.init(driver(x, y, 8), with_layer(Fails(77 / 64)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match="mark 1.2") as e:
+            t.train(shuffle=False)
+        assert type(e.value.__cause__) is RuntimeError and e.value.failures[0].batch_index == 9
+        check_books(t)
+        assert t.stats().failed == 1
+        # batch 9 fails: of groups of 3 the first three are good, of rounds of 6 the first one
+        good = {"group": 9, "auto": 9, "local": 6}.get(name, 9)
+        part = run(driver(x[:8 * good], y[:8 * good], 8), with_layer(Fails()), make(), epochs=1, optimizer=optim.SGD(0.1),
+                   shuffle=False)
+        assert digest(t.model) == digest(part.model)
+
+
+def test_more_failures_than_the_fraction_end_training(driver):
+    x, y = marked(320)
+    marks = [m / 64 for m in (3, 83, 163, 243, 303)]        # 5 of 40 batches; 4 may fail
+    with Trainer(1, strategy="group", batches_per_update=2, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), with_layer(Fails(*marks)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match="5 of its batches failed .more than max_failed_fraction=0.1") as e:
+            t.train(shuffle=False)
+    assert len(e.value.failures) == 5 and t.optimizer.t == 18        # batch 37 is of the 19th group
+    check_books(t)
+    assert (t.stats().skipped, t.stats().failed) == (4, 1)
+
+
+class Hangs(nn.PythonLayer):
+    """Waits where a sample's first feature is `mark`, until the test lets it go."""
+
+    def __init__(self, mark):
+        self.mark, self.release = mark, threading.Event()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        if (x[:, 0] == np.float32(self.mark)).any():
+            assert self.release.wait(60)
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
+    x, y = marked(64)
+    layer = Hangs(13 / 64)
+    before = threading.active_count()
+    t = run(driver(x, y, 8), with_layer(layer), TABLE[name][0](), epochs=1, shuffle=False, batch_timeout=0.3)
+    (failure,) = t.history.failures
+    assert isinstance(failure.exception, BatchTimeoutError) and 13 in failure.indices
+    for part in ("batch_timeout=0.3", "layer 0", "tinydl-worker-", "in forward", "self.release.wait(60)"):
+        assert part in str(failure.exception), part
+    assert t.stats().skipped == 1 and t.history["samples"] == [64 - failure.n_samples]
+    if name in STEADY:      # the same bits as where that batch raises
+        failed = run(driver(x, y, 8), with_layer(Fails(13 / 64)), TABLE[name][0](), epochs=1, shuffle=False)
+        assert digest(failed.model) == digest(t.model)
+    after = digest(t.model)
+    layer.release.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tinydl-worker"):
+            thread.join(10)
+    assert threading.active_count() <= before and digest(t.model) == after     # what comes late changes nothing
+
+
+def test_after_too_many_hung_workers_training_goes_on_serially(driver):
+    x, y = marked(160)
+    layer = Hangs(0)
+    layer.forward = lambda x, layer=layer: (_wait_where_odd(x, layer), None)
+    with Trainer(1, strategy="group", batches_per_update=2, thread_count=2, seed=7, batch_timeout=0.2, max_hung_workers=1,
+                 max_failed_fraction=1) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        threading.Timer(2.0, layer.release.set).start()
+        with pytest.warns(ParallelFallbackWarning, match="2 workers were put aside"):
+            t.train(shuffle=False)
+        assert not t.is_parallel_training_enabled() and t.get_parallel_thread_count() == 1
+    check_books(t)
+    assert t.stats().skipped == 2 and t.stats().mode == "simplified" and t.history["samples"] == [144]
+
+
+def _wait_where_odd(x, layer):
+    if np.float32(13 / 64) in x[:, 0] or np.float32(77 / 64) in x[:, 0] or np.float32(120 / 64) in x[:, 0]:
+        assert layer.release.wait(60)
+    return x
+
+
+def test_a_dead_worker_is_replaced():
+    pool = WorkerPool(2)
+    pool._tasks.put(None)           # as if one had died
+    while all(t.is_alive() for t in pool.threads):
+        pool.threads[0].join(0.01)
+    assert not pool.alive
+    meet = threading.Barrier(2, timeout=10)
+    tasks = [pool.submit(lambda worker: meet.wait()) for _ in range(2)]
+    pool.heal()
+    assert wait_all(tasks, 10) and all(t.exception is None for t in tasks) and pool.alive
+    assert pool.shutdown(10)
+
+
+# ------------------------------------------------------------------ seeing
+def test_stats_are_live_from_any_thread():
+    x, y = marked(64)
+    layer = Hangs(13 / 64)
+    t = Trainer(1, strategy="group", thread_count=2, seed=7)
+    t.init(data.ArrayDataset(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    seen = []
+
+    class Look(Monitor):
+        def progress(self, epoch, samples, loss):
+            states = t.stats().workers
+            if any(w.state == "in a batch" and w.seconds > 0.02 for w in states):
+                seen.append(t.stats())
+                layer.release.set()
+    t.monitor = Look(quiet=True)
+    t.train(shuffle=False)
+    t.shutdown()
+    busy = next(w for w in seen[0].workers if w.state == "in a batch")
+    assert (busy.batch, busy.layer) == (1, "0") and seen[0].under_way >= 1
+    text = parallel.format_parallel_stats(seen[0])
+    assert "in a batch 1, layer 0" in text and "efficiency" in parallel.format_parallel_stats(t.stats())
+    s = t.stats()
+    assert s.under_way == 0 and s.done == 8 and 0 < s.efficiency <= 1 and s.waited > 0.02
+
+
+# ------------------------------------------------------------------ the door
+def test_door():
+    for make, message in [(lambda: Trainer(1, strategy="swarm"), "one of .*group.*hogwild"),
+                          (lambda: Trainer(1, strategy="shard", batches_per_update=2), "batches_per_update: strategy 'shard'"),
+                          (lambda: Trainer(1, strategy=Shard(2), shards_per_batch=2), "give it to Shard"),
+                          (lambda: Shard(0), "shards_per_batch=0"), (lambda: Local(0), "sync_every=0"),
+                          (lambda: Auto(2, 2), "one of them"), (lambda: Trainer(1, on_batch_failure="ignore"), "'skip', 'retry'"),
+                          (lambda: Trainer(1, max_retries=-1), "max_retries=-1"), (lambda: Trainer(1, batch_timeout=0), "batch_timeout=0"),
+                          (lambda: Trainer(1, max_failed_fraction=1.5), "1.5"), (lambda: Trainer(1, max_hung_workers=-1), "-1")]:
+        with pytest.raises(ValueError, match=message):
+            make()
+    assert repr(Local(3, 2)) == "Local(sync_every=3, n_models=2, average_state=True)" and isinstance(Shard(), Strategy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Trainer(1, strategy="auto")._enabled and not Trainer(1, strategy="serial")._enabled

@@ -1,0 +1,86 @@
+"""Job: one epoch's way; Setting: how it is run now; FailurePolicy: what is done about batches that fail."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import floor
+from typing import TYPE_CHECKING
+
+from tinydl.parallel.errors import BatchFailure
+
+if TYPE_CHECKING:
+    from tinydl.parallel.strategies.base import Strategy
+
+__all__ = ["FailurePolicy", "Job", "Setting"]
+
+Rows = tuple[int, int]      # a batch or a part of one: from, to in the epoch's order
+
+
+@dataclass
+class Job:
+    """One epoch's way: how far it is, and what it brought."""
+
+    epoch: int
+    batches_done: int = 0
+    samples: int = 0
+    loss_sum: float = 0.0
+    updates: int = 0
+    seconds: float = 0.0
+    n_batches: int | None = None        # of the epoch, where that is known
+    failures: list[BatchFailure] = field(default_factory=list)
+    hung: dict[Rows, BaseException] = field(default_factory=dict)     # what never came back, and is not run again
+
+    @property
+    def loss(self) -> float:
+        """The mean over the samples that arrived."""
+        return self.loss_sum / self.samples if self.samples else float("nan")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
+    batches: of an update; parts: that each is cut into; hence k gradient slots."""
+
+    mode: str
+    n_threads: int
+    batches: int
+    parts: int
+    strategy: Strategy
+
+    @property
+    def k(self) -> int:
+        return self.batches * self.parts
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """on_failure: "skip", "retry" (then skip) or "raise". max_failed_fraction: of an epoch's batches, though one may
+    always fail unless it is 0. timeout: seconds for a batch, or None. max_hung: workers that may be put aside."""
+
+    on_failure: str = "skip"
+    max_retries: int = 2
+    max_failed_fraction: float = 0.1
+    timeout: float | None = None
+    max_hung: int = 2
+
+    def __post_init__(self) -> None:
+        if self.on_failure not in ("skip", "retry", "raise"):
+            raise ValueError(f"on_batch_failure={self.on_failure!r}: 'skip', 'retry' or 'raise'")
+        if isinstance(self.max_retries, bool) or self.max_retries != int(self.max_retries) or self.max_retries < 0:
+            raise ValueError(f"max_retries={self.max_retries!r}: a whole number, at least 0")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ValueError(f"max_failed_fraction={self.max_failed_fraction}: 0 to 1")
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+            raise ValueError(f"batch_timeout={self.timeout}: seconds, more than 0, or None")
+        if self.max_hung < 0:
+            raise ValueError(f"max_hung_workers={self.max_hung}: at least 0")
+
+    @property
+    def retries(self) -> int:
+        """Times that a failed batch is run again."""
+        return self.max_retries if self.on_failure == "retry" else 0
+
+    def most_failures(self, pieces: int | None, seen: int = 0) -> int:
+        """Failures that an epoch of so many pieces may have. Where that is not known, of the `seen`, at least 100."""
+        if self.on_failure == "raise" or self.max_failed_fraction == 0:
+            return 0
+        return max(1, floor(self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)))

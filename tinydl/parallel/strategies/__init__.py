@@ -1,0 +1,30 @@
+"""Strategies: how an epoch's batches become updates.
+
+    strategy   an update is                                        same result as serial    same bits for any threads
+    serial     a batch                                             it is serial             yes
+    group      k batches, their mean gradient                      of k-fold batches        k fixed: yes
+    shard      a batch, in k parts                                 yes, up to rounding      k fixed: yes
+    local      k workers' own updates, averaged now and then       no (documented)          k fixed: yes
+    hogwild    a batch, made at once, beside the others'           no                       no
+    auto       the fastest of the others that fit, measured        serial's or group's      k fixed: yes
+"""
+from __future__ import annotations
+
+from tinydl.parallel.strategies.auto import Auto, Candidate
+from tinydl.parallel.strategies.base import STRATEGIES, Strategy
+from tinydl.parallel.strategies.group import Group
+from tinydl.parallel.strategies.hogwild import Hogwild
+from tinydl.parallel.strategies.local import Local
+from tinydl.parallel.strategies.serial import Serial
+from tinydl.parallel.strategies.shard import Shard
+
+__all__ = ["Auto", "Candidate", "Group", "Hogwild", "Local", "Serial", "Shard", "Strategy", "get"]
+
+
+def get(strategy: str | Strategy) -> Strategy:
+    """A strategy by its name with its defaults, or the one given; ValueError lists those that exist."""
+    if isinstance(strategy, Strategy):
+        return strategy
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise ValueError(f"strategy={strategy!r}: one of {', '.join(STRATEGIES)}, or a Strategy")
+    return STRATEGIES[strategy]()

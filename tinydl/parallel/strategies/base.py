@@ -1,0 +1,82 @@
+"""Strategy: how an epoch's batches become updates."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tinydl.data import Batch, LazyBatch
+    from tinydl.parallel.crew import Crew
+    from tinydl.parallel.job import Job, Setting
+    from tinydl.parallel.pool import WorkerPool
+
+Array = np.ndarray[Any, Any]
+Tick = Callable[["Job", int], bool]
+
+STRATEGIES: dict[str, type[Strategy]] = {}
+
+
+class Strategy(ABC):
+    """How an epoch's batches become updates. A new one is a file with a subclass, and a row in the tests' table.
+
+    Most say only how an update is cut (`cut`), and the crew does the rest; one that does not meet for every
+    update runs the epoch itself (`run_arrays`, `run_batches`).
+    """
+
+    name: ClassVar[str]
+    #: whether it uses a pool
+    parallel: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        STRATEGIES[cls.name] = cls
+
+    @abstractmethod
+    def cut(self, n_threads: int) -> tuple[int, int]:
+        """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
+
+    def setting(self, n_threads: int) -> tuple[Setting, int | None]:
+        """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch)."""
+        from tinydl.parallel.job import Setting
+        return Setting("parallel", n_threads, *self.cut(n_threads), self), None
+
+    def ran(self, setting: Setting, seconds: float, samples: int, updates: int) -> None:  # noqa: B027
+        """What running by a setting brought, for those who want to know."""
+
+    def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+                   tick: Tick, max_updates: int | None = None) -> None:
+        """Batches job.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
+        tick(job, samples so far) says stop, or max_updates updates were made."""
+        crew.run_arrays(job, order, bounds, setting, pool, tick, max_updates)
+
+    def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
+                    pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
+        """Batches from an iterator until it ends (True), or tick or max_updates say stop (False)."""
+        return crew.run_batches(job, batches, setting, pool, tick, max_updates)
+
+    def __repr__(self) -> str:
+        own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({own})"
+
+
+def cut_rows(bounds: Array, parts: int, batches: int) -> tuple[Array, Array, Array]:
+    """(bounds, groups, owner) of the pieces: each batch in `parts` nearly equal parts, none empty; group g is pieces
+    groups[g]..groups[g + 1] - 1, which are `batches` batches; owner: the batch that each piece is of."""
+    sizes = np.diff(bounds)
+    edges = bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts
+    ends = np.append(edges[:, 1:], bounds[1:, None], axis=1)
+    full = ends > edges
+    owner = np.nonzero(full)[0]
+    per_batch = full.sum(axis=1)
+    starts = np.append(0, np.cumsum(per_batch))
+    groups = np.append(starts[:-1][::batches], starts[-1])
+    return np.append(edges[full], bounds[-1]).astype(np.int64), groups.astype(np.int64), owner
+
+
+def check_count(name: str, value: int | None, most: int = 1024) -> int | None:
+    """`value` if it is None or a whole number from 1 to most."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= most):
+        raise ValueError(f"{name}={value!r}: a whole number, 1 to {most}, or None")
+    return None if value is None else int(value)

@@ -1,0 +1,34 @@
+"""hogwild: workers update the shared parameters without waiting for each other."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tinydl.parallel.strategies.base import Array, Strategy, Tick
+
+if TYPE_CHECKING:
+    from tinydl.data import Batch, LazyBatch
+    from tinydl.parallel.crew import Crew
+    from tinydl.parallel.job import Job, Setting
+    from tinydl.parallel.pool import WorkerPool
+
+
+class Hogwild(Strategy):
+    """Every batch an update of its own, made at once by the worker that ran it (Recht et al. 2011).
+
+    The one strategy without reproducibility: two runs differ, since updates meet in the parameters as they come.
+    With one thread it is serial training. A batch under way at Ctrl-C counts as failed.
+    """
+
+    name = "hogwild"
+
+    def cut(self, n_threads: int) -> tuple[int, int]:
+        return 1, 1
+
+    def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+                   tick: Tick, max_updates: int | None = None) -> None:
+        crew.run_arrays(job, order, bounds, setting, pool, tick, max_updates, free=True)
+
+    def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
+                    pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
+        return crew.run_batches(job, batches, setting, pool, tick, max_updates, free=True)

@@ -1,0 +1,238 @@
+"""local: workers train parameters of their own and average them now and then."""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinydl._kernels import engine
+from tinydl.parallel.aggregator import GradientAggregator
+from tinydl.parallel.errors import BatchFailure
+from tinydl.parallel.pool import Task
+from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
+from tinydl.parallel.replica import Replica
+from tinydl.parallel.strategies.base import Array, Strategy, Tick, check_count
+
+if TYPE_CHECKING:
+    from tinydl.data import Batch, LazyBatch
+    from tinydl.parallel.crew import Crew
+    from tinydl.parallel.job import Job, Setting
+    from tinydl.parallel.pool import WorkerPool
+
+
+class Local(Strategy):
+    """`n_models` copies of the parameters (default: the thread count) each take `sync_every` serial updates on batches
+    of their own; then the copies are averaged by samples, and all go on from there (Stich 2019).
+
+    average_state: the optimizer's state is averaged too; else it begins anew each round. The optimizer counts the
+    updates of one copy. With n_models fixed, the result has the same bits for any thread count. The parameters that
+    a callback sees, or Ctrl-C leaves, are those of the last averaging. A copy costs parameters, state and workspace.
+    """
+
+    name = "local"
+
+    def __init__(self, sync_every: int = 16, n_models: int | None = None, average_state: bool = True) -> None:
+        self.sync_every = check_count("sync_every", sync_every, 2**31) or 16
+        self.n_models, self.average_state = check_count("n_models", n_models), average_state
+
+    def cut(self, n_threads: int) -> tuple[int, int]:
+        return 1, 1
+
+    def _models(self, setting: Setting) -> int:
+        return self.n_models or setting.n_threads
+
+    def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+                   tick: Tick, max_updates: int | None = None) -> None:
+        crew.note(setting)
+        asked = False
+
+        def note(job: Job, samples: int) -> bool:
+            nonlocal asked
+            asked = tick(job, samples) or asked
+            return asked
+        while job.batches_done < len(bounds) - 1 and not asked and (max_updates is None or max_updates > 0):
+            n = min(len(bounds) - 1 - job.batches_done, self._models(setting) * self.sync_every)
+            self._round(crew, job, order, bounds[job.batches_done:job.batches_done + n + 1], setting, pool, note)
+            max_updates = None if max_updates is None else max_updates - self.sync_every
+
+    def _round(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+               tick: Tick) -> None:
+        k, n = self._models(setting), len(bounds) - 1
+        cuts = [n * j // k for j in range(k + 1)]
+        most = crew.most_failures(job, 1)
+        team, stretches = self._gather(crew, k), []
+        for member, lo, hi in zip(team, cuts[:-1], cuts[1:], strict=True):
+            given_up = {b - lo: job.hung[int(bounds[b]), int(bounds[b + 1])] for b in range(lo, hi)
+                        if (int(bounds[b]), int(bounds[b + 1])) in job.hung} if job.hung else None
+            member.begin(crew, self.average_state)
+            stretches.append(engine.Stretch([member.replica.native], [member.slot], *crew.sources, order, bounds[lo:hi + 1],
+                                            member.update, t=crew.optimizer.t, first_step=crew.step + lo, seed=crew.seed,
+                                            max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
+        try:
+            came = crew.drive(job, [s for s in stretches if s.n_batches], pool, tick, whole=True)
+        except BaseException:
+            crew.team = []          # a worker may still hold one
+            raise
+        if not came:
+            crew.team = []
+            return                  # the round is run again without the batch that hung
+        sizes = np.diff(bounds)
+        results, failures = [], []
+        for j, (stretch, lo) in enumerate(zip(stretches, cuts, strict=False)):
+            done = stretch.next_group + bool(stretch.fatal)
+            arrived = stretch.statuses[:done] == engine.OK
+            own = sizes[lo:lo + done]
+            failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
+                                      order[bounds[lo + b]:bounds[lo + b + 1]].copy()) for b in np.flatnonzero(~arrived)]
+            crew.stats.count_worker(j, done)
+            results.append((int(own[arrived].sum()), float(np.dot(stretch.losses[:done][arrived], own[arrived])),
+                            int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
+                            stretch.updates - crew.optimizer.t))
+        self._end_round(crew, job, team, n, most, results, failures)
+
+    def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
+                    pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
+        crew.note(setting)
+        k = self._models(setting)
+        while max_updates is None or max_updates > 0:
+            group, ended = crew.next_batches(job, batches, k * self.sync_every)
+            if group:
+                started = time.perf_counter()
+                while not self._round_of_batches(crew, job, group, k, pool):
+                    pass
+                job.seconds += time.perf_counter() - started
+            max_updates = None if max_updates is None else max_updates - self.sync_every
+            if ended:
+                return True
+            if tick(job, job.samples):
+                return False
+        return False
+
+    def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
+                          pool: WorkerPool | None) -> bool:
+        """One round; False where a batch hung, and the round is to be run again without it."""
+        n, t = len(group), crew.optimizer.t
+        cuts = [n * j // k for j in range(k + 1)]
+        most = crew.most_failures(job, 1)
+        team = self._gather(crew, k)
+        outcomes: list[list[BatchProcessResult]] = [[] for _ in team]
+
+        def run(j: int, worker: int) -> None:
+            member, updates = team[j], 0
+            for b in range(cuts[j], cuts[j + 1]):
+                batch = group[b]
+                key = (-1 - batch.index, 0)
+                if key in job.hung:
+                    outcomes[j].append(BatchProcessResult(j, batch.index, float("nan"), batch.n, False, job.hung[key]))
+                    continue
+                aggregator = GradientAggregator(1)
+                crew.enter_batch(worker, b)
+                result = ParallelBatchProcessor(batch, crew.model, crew.loss, aggregator, j, slot=0, replica=member.replica,
+                                                gradients=member.slot, seed=crew.seed, step=crew.step + b,
+                                                max_retries=crew.policy.retries)()
+                crew.leave_batch(worker)
+                outcomes[j].append(result)
+                if isinstance(result.exception, (KeyboardInterrupt, engine.CancelledError)):
+                    return
+                if result.success:
+                    updates += 1
+                    member.update.apply(member.slot, t + updates)
+        for member in team:
+            member.begin(crew, self.average_state)
+        crew.make_room(1 if pool is None else pool.n_threads)
+        try:
+            if pool is None:
+                for j in range(k):
+                    run(j, 0)
+            else:
+                tasks = [pool.submit(partial(run, j)) for j in range(k)]
+
+                def give_up(task: Task, at: int) -> None:
+                    job.hung[-1 - group[at].index, 0] = crew.timeout_error(
+                        pool, task, f"batch {group[at].index}", team[tasks.index(task)].replica.native.where())
+                if not crew.wait_for(tasks, pool, [m.replica for m in team], give_up):
+                    crew.team = []
+                    return False
+        except BaseException:
+            crew.team = []
+            raise
+        for outcome in outcomes:
+            for r in outcome:
+                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
+                    raise r.exception
+        failures = [BatchFailure(job.epoch, job.batches_done + lo + i, r.n_samples, j, r.exception, group[lo + i].indices)
+                    for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
+                    if r.exception is not None]
+        results = []
+        for j, outcome in enumerate(outcomes):
+            good = [r for r in outcome if r.success]
+            crew.stats.count_worker(j, len(outcome))
+            results.append((sum(r.n_samples for r in good), sum(r.loss * r.n_samples for r in good), len(good),
+                            sum(r.attempts > 1 for r in good), len(good)))
+        self._end_round(crew, job, team, n, most, results, failures)
+        return True
+
+    def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
+                   results: list[tuple[int, float, int, int, int]], failures: list[BatchFailure]) -> None:
+        """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates."""
+        if len(failures) > most:
+            crew.stop_for(job, failures)
+        samples = sum(r[0] for r in results)
+        if samples:
+            mean = GradientAggregator(len(team))
+            for j, (member, result) in enumerate(zip(team, results, strict=True)):
+                if result[0]:
+                    mean.submit_gradients(member.all, result[0], j, copy=False)
+                else:
+                    mean.submit_failure(j)
+            vector = np.asarray(mean.get_average_gradients(0))
+            for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
+                shared[...] = vector[part]
+            crew.optimizer.t += max(r[4] for r in results)
+        job.samples += samples
+        job.loss_sum += sum(r[1] for r in results)
+        crew.step += n
+        crew.book(job, n, n, sum(r[2] for r in results), sum(r[3] for r in results), samples, sum(r[4] for r in results),
+                  failures)
+
+    def _gather(self, crew: Crew, k: int) -> list[Member]:
+        """The crew's k members; made where they are missing."""
+        del crew.team[k:]
+        while len(crew.team) < k:
+            crew.team.append(Member(crew))
+        return crew.team
+
+
+class Member:
+    """A copy of parameters, statistics and optimizer state, one after another in `all`, and a replica that trains it."""
+
+    def __init__(self, crew: Crew) -> None:
+        shared = shared_vectors(crew)
+        starts = np.cumsum([0, *(-(-v.size // 16) * 16 for v in shared)])        # each begins a cache line
+        self.all = engine.aligned(int(starts[-1]), crew.model.dtype)
+        self.spans = [slice(int(at), int(at) + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
+        params, statistics, *state = (self.all[s] for s in self.spans)
+        held = iter(state)
+        self.state = state
+        self.update = engine.Update(crew.optimizer.rule, params, [next(held) if n else None for n in crew.optimizer.names()],
+                                    statistics, crew.model.momenta)
+        self.replica = Replica(crew.model, crew.loss, crew.max_rows, plan=crew.plan, params=params, statistics=statistics)
+        self.slot = self.replica.gradient_vector()
+
+    def begin(self, crew: Crew, keep_state: bool) -> None:
+        """Take over the shared values; state begins at zero unless it is kept."""
+        for span, shared in zip(self.spans, shared_vectors(crew), strict=True):
+            self.all[span] = shared
+        if not keep_state:
+            for vector in self.state:
+                vector[...] = 0
+        self.update.set(crew.optimizer.numbers())
+
+
+def shared_vectors(crew: Crew) -> list[Array]:
+    """Parameters, statistics, and the optimizer's state."""
+    o = crew.optimizer
+    return [crew.model.params, crew.model.statistics, *(o.state[n] for n in o.names() if n)]
