@@ -126,7 +126,7 @@ def test_averaging_after_every_update_is_a_group(driver):
     assert local.optimizer.t == group.optimizer.t == 8
 
 
-@pytest.mark.parametrize("strategy, threads", [(Local(sync_every=4, n_models=1), 2), (Hogwild(), 1), (Group(1), 2), (Shard(1), 2)])
+@pytest.mark.parametrize("strategy, threads", [(Local(4, n_models=1), 2), (Hogwild(), 1), (Group(1), 2), (Shard(1), 2)])
 def test_one_of_them_is_serial_to_the_bit(driver, strategy, threads):
     x, y = classification(61)
     assert digest(run(driver(x, y, 8), deep(), strategy, threads).model) == digest(run(driver(x, y, 8), deep(), Serial()).model)
@@ -232,7 +232,7 @@ def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, polic
     make = TABLE[name][0]
     with Trainer(1, strategy=make(), enable_parallel=True, thread_count=2, seed=7, **policy) as t:
         t.init(driver(x, y, 8), with_layer(Fails(77 / 64)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-        with pytest.raises(TrainingError, match="mark 1.2") as e:
+        with pytest.raises(TrainingError, match=r"mark 1\.2") as e:
             t.train(shuffle=False)
         assert type(e.value.__cause__) is RuntimeError and e.value.failures[0].batch_index == 9
         check_books(t)
@@ -249,7 +249,7 @@ def test_more_failures_than_the_fraction_end_training(driver):
     marks = [m / 64 for m in (3, 83, 163, 243, 303)]        # 5 of 40 batches; 4 may fail
     with Trainer(1, strategy="group", batches_per_update=2, thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), with_layer(Fails(*marks)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-        with pytest.raises(TrainingError, match="5 of its batches failed .more than max_failed_fraction=0.1") as e:
+        with pytest.raises(TrainingError, match=r"5 of its batches failed .more than max_failed_fraction=0\.1") as e:
             t.train(shuffle=False)
     assert len(e.value.failures) == 5 and t.optimizer.t == 18        # batch 37 is of the 19th group
     check_books(t)
@@ -362,7 +362,8 @@ def test_door():
                           (lambda: Trainer(1, strategy=Shard(2), shards_per_batch=2), "give it to Shard"),
                           (lambda: Shard(0), "shards_per_batch=0"), (lambda: Local(0), "sync_every=0"),
                           (lambda: Auto(2, 2), "one of them"), (lambda: Trainer(1, on_batch_failure="ignore"), "'skip', 'retry'"),
-                          (lambda: Trainer(1, max_retries=-1), "max_retries=-1"), (lambda: Trainer(1, batch_timeout=0), "batch_timeout=0"),
+                          (lambda: Trainer(1, max_retries=-1), "max_retries=-1"),
+                          (lambda: Trainer(1, batch_timeout=0), "batch_timeout=0"),
                           (lambda: Trainer(1, max_failed_fraction=1.5), "1.5"), (lambda: Trainer(1, max_hung_workers=-1), "-1")]:
         with pytest.raises(ValueError, match=message):
             make()

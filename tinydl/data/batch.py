@@ -38,7 +38,8 @@ class Batch:
     def cut(self, parts: int) -> list[Batch]:
         """The batch in `parts` nearly equal parts, none empty."""
         if self.indices is None:
-            return [replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo) for lo, hi in _edges(self.n, parts)]
+            return [replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo)
+                    for lo, hi in _edges(self.n, parts)]
         return [replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo) for lo, hi in _edges(self.n, parts)]
 
     def arrays(self) -> tuple[Array, Array]:

@@ -45,9 +45,8 @@ __all__ = ["Crew"]
 
 log = logging.getLogger("tinydl")
 
-#: turns that a waiting worker spins at most before it sleeps (csrc/sync.h adapts it): about 0.3 ms, six times
-#: what waking it costs
-SPINS = 10_000
+#: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
+SPINS = 300_000
 #: seconds between looks at the clock, signals and requests while workers run
 TICK = 0.05
 #: seconds that workers have to come back after an interrupt, before they are put aside

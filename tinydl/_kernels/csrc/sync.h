@@ -3,13 +3,14 @@
  * Waking a sleeping thread costs 50-180 microseconds, spinning under 1; a training step takes 20 to
  * 400. So a waiter spins, longer than a waking takes, and then sleeps on a futex (Linux) or in short naps
  * (elsewhere). A spin in vain means that something else has the awaited one's CPU; where that comes often, spinning
- * only costs the workers their turn at the scheduler's, so after two such within about a hundred waits they sleep at
- * once for 8 ms, then 16, up to 256, until spins pay again.
- * most = 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
+ * only costs the workers their turn at the scheduler's, so after three such within about two hundred waits they sleep
+ * at once for 4 ms, then 8, up to 128, until spins pay again.
+ * most: nanoseconds; 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
  */
 #ifndef TD_SYNC_H
 #define TD_SYNC_H
 #include <stdint.h>
+#include <sched.h>
 #include <time.h>
 #if defined(__linux__)
 #include <linux/futex.h>
@@ -41,7 +42,7 @@ static inline void td_relax(void) {
 }
 
 typedef struct { int32_t turn; int32_t arrived; int32_t sleepers; int32_t n; int32_t aborted; int32_t most; int32_t vain; int64_t pause, until; } td_barrier;
-enum { TD_VAIN = 64, TD_PAUSE = 8000000 };
+enum { TD_VAIN = 64, TD_PAUSE = 4000000 };
 
 static inline void td_barrier_init(td_barrier *b, int n, int most) {
     b->turn = b->arrived = b->sleepers = b->aborted = b->vain = 0;
@@ -75,10 +76,17 @@ static inline void td_barrier_abort(td_barrier *b) {
 static inline void td_barrier_spin(td_barrier *b, int32_t turn) {
     const int64_t until = td_get(&b->until);
     if (!b->most || (until && td_clock() < until)) return;
-    int32_t i = 0;
-    while (i < b->most && td_barrier_turn(b) == turn) { td_relax(); i++; }
+    int came = 0, late = 0;
+    int64_t start = 0;
+    for (int i = 1; !came && !late; i++) {
+        for (int j = 0; j < 64 && !came; j++) { td_relax(); came = td_barrier_turn(b) != turn; }
+        if (came || i % 16) continue;
+        if (!start) start = td_clock();
+        sched_yield();                  /* the awaited one may be on this very CPU */
+        late = td_clock() - start > b->most;
+    }
     int32_t vain = __atomic_load_n(&b->vain, __ATOMIC_RELAXED);
-    if (i < b->most) {
+    if (!late) {
         if (vain) {
             __atomic_store_n(&b->vain, --vain, __ATOMIC_RELAXED);
             if (!vain) { td_set(&b->pause, 0); td_set(&b->until, 0); }
@@ -86,11 +94,11 @@ static inline void td_barrier_spin(td_barrier *b, int32_t turn) {
         return;
     }
     vain += TD_VAIN;
-    if (vain >= 2 * TD_VAIN) {
+    if (vain >= 3 * TD_VAIN) {
         const int64_t pause = 2 * td_get(&b->pause);
         td_set(&b->pause, pause < TD_PAUSE ? TD_PAUSE : pause > 32 * TD_PAUSE ? 32 * TD_PAUSE : pause);
         td_set(&b->until, td_clock() + td_get(&b->pause));
-        vain = TD_VAIN;
+        vain = 2 * TD_VAIN;
     }
     __atomic_store_n(&b->vain, vain, __ATOMIC_RELAXED);
 }
