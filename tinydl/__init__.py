@@ -10,9 +10,9 @@
         print(trainer.evaluate())
 
 Floors (a module imports only from lower ones): _kernels; nn, losses, data, datasets; optim, plan, model, metrics,
-monitor; parallel; trainer; testing, cli.
+monitor; parallel; callbacks, checkpoint, trainer; testing, cli.
 """
-from tinydl import data, datasets, losses, nn, optim, parallel
+from tinydl import callbacks, data, datasets, losses, nn, optim, parallel
 from tinydl._version import __version__
 from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
 from tinydl.model import Model
@@ -21,4 +21,4 @@ from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "Model", "Monitor", "RegressionEvaluator", "Trainer",
-           "TrainingError", "__version__", "data", "datasets", "losses", "nn", "optim", "parallel"]
+           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "nn", "optim", "parallel"]

@@ -7,13 +7,15 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.callbacks import Callback
+from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
@@ -31,6 +33,7 @@ from tinydl.parallel.stats import ParallelStats
 from tinydl.parallel.threads import recommended_thread_count
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ["Trainer"]
@@ -57,7 +60,7 @@ class Trainer:
     than max_failed_fraction of an epoch's batches (one may always fail, unless it is 0) end training with
     TrainingError and the parameters of the last good update. batch_timeout: seconds after which a batch in a worker is
     given up, never to be run again: its worker is put aside and another takes over; after max_hung_workers of them
-    training goes on in the calling thread, where no batch can be given up.
+    training goes on in the calling thread, where no batch can be given up. callbacks: see `tinydl.callbacks`.
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
@@ -74,7 +77,7 @@ class Trainer:
                  strategy: str | strategies.Strategy | None = None, batches_per_update: int | None = None,
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
-                 shutdown_timeout: float = 30.0) -> None:
+                 shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
         if not 0 <= shutdown_timeout < float("inf"):
@@ -84,6 +87,12 @@ class Trainer:
         self.failure_policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         if enable_parallel is None:
             enable_parallel = strategy is not None and self.strategy.parallel
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be Callback objects; got {type(callback).__name__}")
+            if callback.every is not None and callback.every < 1:
+                raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
+        self.callbacks = list(callbacks)
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -185,6 +194,21 @@ class Trainer:
             pool, self._pool = self._pool, None
         return pool is None or pool.shutdown(timeout)
 
+    def stop(self) -> None:
+        """End training after the update under way; from a callback or any thread. `train` goes on from there."""
+        self._stopping = True
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """All that is needed to go on with the same bits, into one file (see `tinydl.checkpoint`): from a callback, or
+        while nothing trains. OSError where it cannot be written; a file that was there before is then still whole."""
+        save_checkpoint(self, path)
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
+        what does not fit, and then nothing has changed."""
+        with self._exclusive("load_checkpoint"):
+            load_checkpoint(self, path)
+
     def _threads_wanted(self) -> int:
         if self._asked_threads:
             return self._asked_threads
@@ -266,12 +290,16 @@ class Trainer:
             self._stopping, crew.give_up_at = False, None
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
+                for callback in self.callbacks:
+                    callback.on_train_start(self)
                 for _ in range(self.max_epochs):
-                    if not self._run_epoch(crew, mode, shuffle):
+                    if self._stopping or not self._run_epoch(crew, mode, shuffle):
                         self.monitor.history.interrupted = True
                         break
             finally:
                 self.monitor.end_training()
+                for callback in self.callbacks:
+                    callback.on_train_end(self)
         return self.monitor.history
 
     def _tick(self, job: Job, samples: int) -> bool:
@@ -289,6 +317,8 @@ class Trainer:
         train = self.data.train
         job = self._job = self._job or Job(self.epoch + 1)
         self.monitor.start_epoch(job.epoch)
+        for callback in self.callbacks:
+            callback.on_epoch_start(self, job.epoch)
         arrays = type(train) is ArrayDataset
         order, bounds = train.order(self.seed, self.epoch, shuffle) if isinstance(train, ArrayDataset) else (None, None)
         batches = None if arrays else iter(train.epoch(self.seed, self.epoch, shuffle))
@@ -305,6 +335,7 @@ class Trainer:
                         self._ensure_pool()
                     setting, most = self._setting(mode)
                     pool = self._pool_for(setting)
+                most = self._until_callback(job, most)
                 before = job.seconds, job.samples, job.updates
                 if batches is None:
                     assert order is not None and bounds is not None
@@ -313,13 +344,17 @@ class Trainer:
                 else:
                     finished = setting.strategy.run_batches(crew, job, batches, setting, pool, self._tick, most)
                 self.strategy.ran(setting, job.seconds - before[0], job.samples - before[1], job.updates - before[2])
+                for callback in self.callbacks:
+                    if callback.every and job.updates // callback.every > before[2] // callback.every:
+                        callback.on_update(self, job.updates)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
                 raise
         finally:
             if batches is not None and hasattr(batches, "close"):
                 batches.close()
-        self.monitor.history.failures.extend(job.failures)
+            self.monitor.history.failures.extend(job.failures[job.reported:])
+            job.reported = len(job.failures)
         if not finished:
             return False
         self._job = None
@@ -330,6 +365,11 @@ class Trainer:
         self.epoch += 1
         self._end_epoch(job)
         return True
+
+    def _until_callback(self, job: Job, most: int | None) -> int | None:
+        """Updates until a callback wants to be called, or `most`."""
+        left = [c.every - job.updates % c.every for c in self.callbacks if c.every]
+        return min([*left, *([] if most is None else [most])], default=None)
 
     def _go_on_serially_if_many_hung(self, crew: Crew) -> None:
         if self._too_many_hung:
@@ -345,6 +385,8 @@ class Trainer:
             record.validation_loss = figures.pop("loss")
             record.figures = figures
         self.monitor.end_epoch(record)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, record)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""

@@ -1,0 +1,283 @@
+"""Checkpoints and callbacks: the same bits as without a stop; order of calls; errors leave everything usable."""
+import errno
+import hashlib
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+from small import classification
+
+from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
+from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
+from tinydl.parallel.strategies import Group, Local, Serial, Shard
+
+
+class Batched(data.ArrayDataset):
+    """The same batches, one by one: the Python driver."""
+
+
+@pytest.fixture(params=[data.ArrayDataset, Batched])
+def driver(request):
+    return request.param
+
+
+def digest(t):
+    state = b"".join(t.optimizer.state[k].tobytes() for k in sorted(t.optimizer.state))
+    return hashlib.sha256(t.model.params.tobytes() + t.model.statistics.tobytes() + state).hexdigest(), t.optimizer.t, t.epoch
+
+
+def trainer(kind=data.ArrayDataset, strategy=None, threads=2, epochs=3, n=101, seed=7, optimizer=None, **options):
+    x, y = classification(n)
+    t = Trainer(epochs, strategy=strategy or Group(3), enable_parallel=True, thread_count=threads, seed=seed, **options)
+    model = Model(nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)), seed=3)
+    t.init(kind(x, y, 8), model, losses.SoftmaxCrossEntropy(), optimizer or optim.Adam(0.01))
+    return t
+
+
+class StopAt(Callback):
+    """Ends training at the first update from number `at` on of epoch `epoch`, by stop, Ctrl-C or an exception."""
+
+    every = 1
+
+    def __init__(self, epoch, at, how):
+        self.place, self.how = (epoch, at), how
+
+    def on_update(self, trainer, updates):
+        if self.place and trainer.epoch + 1 == self.place[0] and updates >= self.place[1]:
+            self.place = None
+            if self.how == "stop":
+                trainer.stop()
+            elif self.how == "interrupt":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                raise RuntimeError("callback")
+
+
+@pytest.mark.parametrize("strategy", [Serial(), Group(3), Shard(3), Local(2, 3)])
+@pytest.mark.parametrize("how", ["stop", "interrupt", "raise"])
+def test_the_same_bits_after_a_resume_at_another_thread_count(driver, strategy, how, tmp_path):
+    whole = trainer(driver, strategy)
+    whole.train()
+    first = trainer(driver, strategy, 3, callbacks=[StopAt(2, 2, how)])
+    errors = {"stop": (), "interrupt": (KeyboardInterrupt,), "raise": (RuntimeError,)}[how]
+    if errors:
+        with pytest.raises(errors):
+            first.train()
+    else:
+        assert first.train().interrupted
+    first.save_checkpoint(tmp_path / "c")
+    assert first.epoch == 1 and 0 < first.optimizer.t < whole.optimizer.t
+    for threads in (1, 2, 5):
+        second = trainer(driver, strategy, threads, epochs=2, seed=99, optimizer=optim.Adam(0.5))
+        second.load_checkpoint(tmp_path / "c")
+        second.train()
+        assert digest(second) == digest(whole)
+        assert second.history["loss"] == whole.history["loss"] and second.history["samples"] == [101] * 3
+        second.shutdown()
+    first.max_epochs = 2        # and without the file
+    first.train()
+    assert digest(first) == digest(whole)
+    first.shutdown()
+    whole.shutdown()
+
+
+def test_from_the_end_of_an_epoch_and_with_failures(tmp_path):
+    class Fails(nn.PythonLayer):
+        def forward(self, x):
+            if (x[:, 0] > 4).any():
+                raise RuntimeError("large")
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+
+    def make(epochs):
+        x, y = classification(101)
+        t = Trainer(epochs, strategy="group", batches_per_update=2, thread_count=2, seed=1, max_failed_fraction=1)
+        t.init(data.ArrayDataset(x, y, 8), Model(nn.Sequential(Fails(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+               optim.Adam(0.01))
+        return t
+    whole, half, rest = make(4), make(2), make(2)
+    whole.train()
+    half.train()
+    half.save_checkpoint(tmp_path / "c")
+    rest.load_checkpoint(tmp_path / "c")
+    rest.train()
+    assert digest(rest) == digest(whole) and whole.history.failures
+    assert rest.history.skipped_indices().tolist() == whole.history.skipped_indices().tolist()
+    for t in (whole, half, rest):
+        t.shutdown()
+
+
+def test_what_does_not_fit_changes_nothing(tmp_path):
+    t = trainer(epochs=1)
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    x, y = classification(101)
+    others = {
+        "optimizer": (data.ArrayDataset(x, y, 8), t.model, optim.SGD(0.1)),
+        "batch_size": (data.ArrayDataset(x, y, 4), t.model, optim.Adam()),
+        "weight": (data.ArrayDataset(x, y, 8), Model(nn.Sequential(nn.Linear(6, 3)), seed=0), optim.Adam()),
+        "float32": (data.ArrayDataset(x, y, 8), Model(nn.Linear(6, 3), dtype="float64", seed=0), optim.Adam()),
+    }
+    for word, (d, model, optimizer) in others.items():
+        other = Trainer(1, seed=5)
+        other.init(d, model, losses.SoftmaxCrossEntropy(), optimizer)
+        before = digest(other)
+        with pytest.raises(ValueError, match=word):
+            other.load_checkpoint(tmp_path / "c")
+        assert digest(other) == before and other.seed == 5
+    whole = (tmp_path / "c").read_bytes()
+    (tmp_path / "half").write_bytes(whole[:len(whole) // 2])
+    t.model.save(tmp_path / "model")
+    for name in ("half", "model"):
+        with pytest.raises(ValueError, match="not a checkpoint of tinydl"):
+            t.load_checkpoint(tmp_path / name)
+    with pytest.raises(RuntimeError, match="init"):
+        Trainer(1).save_checkpoint(tmp_path / "d")
+    t.shutdown()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, caplog):
+    t = trainer(epochs=1, callbacks=[Checkpoint(tmp_path / "c")])
+    t.train()
+    before = (tmp_path / "c").read_bytes()
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as m, caplog.at_level(logging.WARNING, "tinydl"):
+        m.setattr(os, "fsync", full)
+        t.train()
+    assert any("No space left" in r.message for r in caplog.records)
+    assert (tmp_path / "c").read_bytes() == before and os.listdir(tmp_path) == ["c"] and t.epoch == 2
+    t.shutdown()
+
+
+# ------------------------------------------------------------------ callbacks
+class Notes(Callback):
+    def __init__(self, every=None, fail=None):
+        self.every, self.fail, self.calls = every, fail, []
+
+    def _note(self, *call):
+        self.calls.append(call)
+        if self.fail == call[0]:
+            self.fail = None
+            raise RuntimeError(f"callback {call[0]}")
+
+    def on_train_start(self, trainer):
+        self._note("train start")
+
+    def on_epoch_start(self, trainer, epoch):
+        self._note("epoch start", epoch)
+
+    def on_update(self, trainer, updates):
+        self._note("update", updates)
+
+    def on_epoch_end(self, trainer, record):
+        self._note("epoch end", record.epoch)
+
+    def on_train_end(self, trainer):
+        self._note("train end")
+
+
+def test_order_of_calls_and_no_change_of_bits(driver):
+    whole = trainer(driver, epochs=2)
+    whole.train()
+    notes, often = Notes(2), Notes(3)
+    t = trainer(driver, epochs=2, callbacks=[notes, often])
+    t.train()
+    assert digest(t) == digest(whole)
+    assert notes.calls == [("train start",), *[c for e in (1, 2) for c in (
+        ("epoch start", e), ("update", 2), ("update", 4), ("epoch end", e))], ("train end",)]     # 13 batches, 5 updates
+    assert [c for c in often.calls if c[0] == "update"] == [("update", 3)] * 2
+    t.shutdown()
+    whole.shutdown()
+
+
+@pytest.mark.parametrize("where", ["train start", "epoch start", "update", "epoch end", "train end"])
+def test_a_callback_that_raises_leaves_training_usable(driver, where):
+    whole = trainer(driver, epochs=2)
+    whole.train()
+    t = trainer(driver, epochs=2, callbacks=[Notes(2, where)])
+    with pytest.raises(RuntimeError, match=f"callback {where}"):
+        t.train()
+    t.max_epochs = 2 - t.epoch
+    t.train()
+    assert digest(t) == digest(whole)
+    t.shutdown()
+    whole.shutdown()
+
+
+def test_a_callback_may_configure_and_ask(driver):
+    class Change(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.configure_parallel_training(True, 1 + updates % 3)
+            assert trainer.stats().updates and trainer.is_parallel_training_enabled()
+            with pytest.raises(RuntimeError, match="train while"):
+                trainer.train()
+    whole = trainer(driver)
+    whole.train()
+    t = trainer(driver, callbacks=[Change()])
+    t.train()
+    assert digest(t) == digest(whole) and t.history["samples"] == [101] * 3
+    t.shutdown()
+    whole.shutdown()
+
+
+def test_shutdown_from_a_callback_ends_training_and_it_can_go_on(driver):
+    class End(Callback):
+        every = 2
+
+        def on_update(self, trainer, updates):
+            self.every = None
+            assert trainer.shutdown(5)
+    whole = trainer(driver, epochs=2)
+    whole.train()
+    t = trainer(driver, epochs=2, callbacks=[End()])
+    assert t.train().interrupted and t.epoch == 0 and t.optimizer.t == 2
+    t.train()
+    assert digest(t) == digest(whole)
+    t.shutdown()
+    whole.shutdown()
+
+
+def test_early_stopping_and_learning_rate():
+    x, y = classification(120)
+    parts = data.ArrayDataset(x, y, 8).split(0.5, 0.5, 0.0, seed=0)
+
+    class Seen(Callback):
+        def __init__(self):
+            self.states, self.values = [], []
+
+        def on_epoch_end(self, trainer, record):
+            self.states.append(trainer.model.params.tobytes())
+            self.values.append(record.validation_loss)
+    seen = Seen()
+    early = EarlyStopping(patience=2, restore_best=True)
+    t = Trainer(60, evaluator=AccuracyEvaluator(), seed=0, callbacks=[seen, early, LearningRate(lambda e: 0.3 / e)])
+    t.init(parts, Model(nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.Adam(1))
+    t.train()
+    best = int(np.argmin(seen.values))
+    assert len(seen.values) == best + 3 < 60 and early.best_epoch == best + 1
+    assert t.model.params.tobytes() == seen.states[best]
+    assert t.history["learning_rate"] == [0.3 / e for e in range(1, len(seen.values) + 1)]
+    t = Trainer(1, callbacks=[EarlyStopping()], seed=0)
+    t.init(data.ArrayDataset(x, y, 8), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    with pytest.raises(ValueError, match="no 'validation_loss'"):
+        t.train()
+
+
+def test_door():
+    class Never(Callback):
+        every = 0
+    for make, error, message in [(lambda: Trainer(1, callbacks=[print]), TypeError, "Callback objects"),
+                                 (lambda: Trainer(1, callbacks=[Never()]), ValueError, r"Never\.every=0"),
+                                 (lambda: EarlyStopping(patience=0), ValueError, "patience=0"),
+                                 (lambda: Checkpoint("c", 0), ValueError, "epochs=0")]:
+        with pytest.raises(error, match=message):
+            make()

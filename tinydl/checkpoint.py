@@ -1,0 +1,96 @@
+"""Checkpoints: all that training needs to go on with the same bits, in one file.
+
+Parameters, statistics, the optimizer's state and numbers, the seed, where the epoch stands, and the history. Written
+beside the file and renamed, so a full disk or a kill leaves the one before; arrays and JSON, never pickle. A trainer
+that loads one goes on as if it had never stopped, with any number of threads (for a fixed number of batches or
+parts of an update).
+"""
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl.monitor import EpochRecord
+from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
+from tinydl.parallel.job import Job
+from tinydl.serialization import read_arrays, write_arrays, write_atomically
+
+if TYPE_CHECKING:
+    from tinydl.trainer import Trainer
+
+FORMAT, VERSION = "tinydl checkpoint", 1
+COUNTS = ("epoch", "batches_done", "samples", "loss_sum", "updates", "seconds")
+
+
+def save_checkpoint(trainer: Trainer, path: str | Path) -> None:
+    """What `trainer` holds now. From a callback, or while nothing trains."""
+    crew, o, job = trainer._need_init(), trainer.optimizer, trainer._job
+    meta: dict[str, Any] = {
+        "format": FORMAT, "version": VERSION, "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
+        "data": _data(trainer), "dtype": str(trainer.model.dtype), "job": None,
+        "optimizer": {"type": type(o).__name__, "t": o.t, "config": o.config()},
+        "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
+    if job is not None:
+        meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
+                       "reported": job.reported, "hung": [[*rows, str(e)] for rows, e in job.hung.items()]}
+    arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+    arrays |= {f"optimizer/{k}": v for k, v in o.state.items()}
+    write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+
+
+def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
+    """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
+    crew, o = trainer._need_init(), trainer.optimizer
+    meta, arrays = read_arrays(Path(path), "checkpoint.json", "checkpoint")
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a tinydl checkpoint: its format is {meta.get('format')!r}")
+    if meta["version"] > VERSION:
+        raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
+    if meta["optimizer"]["type"] != type(o).__name__:
+        raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
+    if meta["data"] != _data(trainer):
+        raise ValueError(f"{path} was saved with {meta['data']}; the trainer's data is {_data(trainer)}")
+    model = {k.removeprefix("model/"): v for k, v in arrays.items() if k.startswith("model/")}
+    state = {k.removeprefix("optimizer/"): v for k, v in arrays.items() if k.startswith("optimizer/")}
+    if meta["dtype"] != str(trainer.model.dtype):
+        raise ValueError(f"{path} holds {meta['dtype']}; the model is {trainer.model.dtype}")
+    held = {k: v.shape for k, v in trainer.model.state_dict().items()}
+    if held != {k: v.shape for k, v in model.items()}:
+        wrong = {k for k in held.keys() | model.keys() if k not in model or held.get(k) != model[k].shape}
+        raise ValueError(f"{path} is of another model: {', '.join(sorted(wrong))} differ in shape or are not in both")
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in o.state.items()}:
+        raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has {sorted(o.state)}")
+    trainer.model.load_state_dict(model)
+    for name, value in state.items():
+        o.state[name][...] = value
+    for name, value in meta["optimizer"]["config"].items():
+        if hasattr(o, name):
+            setattr(o, name, tuple(value) if isinstance(value, list) else value)
+    o.t = meta["optimizer"]["t"]
+    trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
+    history = trainer.monitor.history
+    history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
+    trainer._job = None
+    if meta["job"] is not None:
+        job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS})
+        job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
+        job.hung = {(lo, hi): BatchTimeoutError(text) for lo, hi, text in meta["job"]["hung"]}
+
+
+def _data(trainer: Trainer) -> dict[str, Any]:
+    train = trainer.data.train
+    return {"samples": train.n_samples, "batch_size": train.batch_size}
+
+
+def _failure(f: BatchFailure) -> dict[str, Any]:
+    return {"epoch": f.epoch, "batch_index": f.batch_index, "n_samples": f.n_samples, "thread_id": f.thread_id,
+            "exception": f"{type(f.exception).__name__}: {f.exception}",
+            "indices": None if f.indices is None else f.indices.tolist()}
+
+
+def _restored(f: dict[str, Any]) -> BatchFailure:
+    indices = None if f["indices"] is None else np.array(f["indices"], np.int64)
+    return BatchFailure(f["epoch"], f["batch_index"], f["n_samples"], f["thread_id"], RuntimeError(f["exception"]), indices)
