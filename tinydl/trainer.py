@@ -8,7 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from tinydl.model import Model
 from tinydl.monitor import EpochRecord, History, Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel import strategies
+from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.crew import Crew, GaveUpError
 from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
+from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
 from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import replication_error
@@ -61,6 +64,7 @@ class Trainer:
     TrainingError and the parameters of the last good update. batch_timeout: seconds after which a batch in a worker is
     given up, never to be run again: its worker is put aside and another takes over; after max_hung_workers of them
     training goes on in the calling thread, where no batch can be given up. callbacks: see `tinydl.callbacks`.
+    pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
@@ -77,7 +81,7 @@ class Trainer:
                  strategy: str | strategies.Strategy | None = None, batches_per_update: int | None = None,
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
-                 shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
+                 pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
         if not 0 <= shutdown_timeout < float("inf"):
@@ -92,7 +96,8 @@ class Trainer:
                 raise TypeError(f"callbacks must be Callback objects; got {type(callback).__name__}")
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
-        self.callbacks = list(callbacks)
+        self.callbacks, self.pin_threads = list(callbacks), pin_threads
+        self._lowered: tuple[int, int] | None = None    # (threads asked for, threads that there is memory for)
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -132,7 +137,8 @@ class Trainer:
                     if isinstance(part, ArrayDataset):
                         loss.check_targets(part.y, output)
             model._shape = train.input_shape
-            crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy)
+            crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
+                        self.pin_threads)
             if arrays is not None:
                 crew.set_arrays(*arrays)
             error = replication_error(model, loss)
@@ -163,7 +169,7 @@ class Trainer:
         _check_threads(thread_count)
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), thread_count
-            self._changed = True
+            self._changed, self._lowered = True, None
             if self._train_lock.locked():
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
@@ -256,7 +262,38 @@ class Trainer:
         threads = self._threads_wanted()
         if mode == "simplified" or self._fallback is not None:
             return Setting("simplified", 1, *self.strategy.cut(threads), self.strategy), None
-        return self.strategy.setting(threads)
+        setting, most = self.strategy.setting(threads)
+        return replace(setting, n_threads=self._threads_that_fit(setting)), most
+
+    def memory_report(self) -> MemoryReport:
+        """Bytes of parameters, optimizer state, and of each thread's and slot's memory, as configured now; and what is
+        available. `print(trainer.memory_report())` is a table. Nothing is allocated."""
+        self._need_init()
+        with self._lock:
+            return self._memory_for(self._setting(None)[0])
+
+    def _memory_for(self, setting: Setting) -> MemoryReport:
+        crew = self._need_init()
+        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, max(setting.k, setting.n_threads),
+                             held_threads=len(crew.replicas), held_slots=len(crew.slots))
+
+    def _threads_that_fit(self, setting: Setting) -> int:
+        """The setting's threads, or fewer where there is no memory for them, with one warning; MemoryError with the
+        figures where there is none for one. Callers hold the lock."""
+        asked = setting.n_threads
+        if self._lowered is not None and self._lowered[0] == asked:
+            return self._lowered[1]
+        if asked <= len(self._need_init().replicas):
+            return asked
+        n = fitting_threads(self._memory_for(setting))
+        if n < asked:
+            self._lower(asked, n)
+        return n
+
+    def _lower(self, asked: int, n: int) -> None:
+        self._lowered = asked, n
+        warnings.warn(f"there is no memory for {asked} threads: training goes on with {n} "
+                      f"(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
 
     def _pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
@@ -286,7 +323,8 @@ class Trainer:
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
-        with self._exclusive("train"):
+        limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
+        with self._exclusive("train"), limit:
             self._stopping, crew.give_up_at = False, None
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
@@ -337,6 +375,13 @@ class Trainer:
                     pool = self._pool_for(setting)
                 most = self._until_callback(job, most)
                 before = job.seconds, job.samples, job.updates
+                try:
+                    setting.strategy.prepare(crew, setting)
+                except MemoryError:
+                    if setting.n_threads == 1:
+                        raise
+                    self._lower(self._threads_wanted(), setting.n_threads - 1)
+                    continue
                 if batches is None:
                     assert order is not None and bounds is not None
                     setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, self._tick, most)

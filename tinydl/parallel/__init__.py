@@ -31,6 +31,7 @@ from tinydl.parallel.errors import (
     ParallelFallbackWarning,
     TrainingError,
 )
+from tinydl.parallel.memory import MemoryReport, available_memory
 from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.profile import Profile
@@ -39,7 +40,8 @@ from tinydl.parallel.stats import ParallelStats, WorkerState, format_parallel_st
 from tinydl.parallel.threads import container_cpu_quota, recommended_thread_count, usable_cpus
 
 __all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
+           "MemoryReport",
            "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile",
-           "Replica", "TrainingError", "WorkerPool", "WorkerState", "apply_aggregated_gradients",
+           "Replica", "TrainingError", "WorkerPool", "WorkerState", "apply_aggregated_gradients", "available_memory",
            "container_cpu_quota", "deep_copy_model", "format_parallel_stats", "is_model_parallelizable",
            "recommended_thread_count", "usable_cpus"]

@@ -12,12 +12,12 @@ batches are behind it; parameters and optimizer are as of the last finished upda
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,9 @@ from tinydl.data import Batch, LazyBatch
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
+from tinydl.parallel.affinity import pin, spread
 from tinydl.parallel.aggregator import GradientAggregator
+from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, NothingArrivedError, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.pool import Task, WorkerPool, wait_all
@@ -69,9 +71,9 @@ class Crew:
     """Runs jobs for a model, a loss and an optimizer. One thread at a time calls `run_*`; `workers` any thread."""
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
-                 policy: FailurePolicy | None = None) -> None:
+                 policy: FailurePolicy | None = None, pin_threads: bool = False) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
-        self.policy = policy or FailurePolicy()
+        self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         optimizer.bind(model.params, model.statistics, model.momenta)
         self.plan = model.plan(max_rows=max_rows, loss=loss)
         self.replicas: list[Replica] = []
@@ -159,7 +161,7 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            runs = [Run(s, i, pool.submit(partial(_work, s, i))) for s in stretches for i in range(s.n_workers)]
+            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches for i in range(s.n_workers)]
             while not wait_all((r.task for r in runs), TICK):
                 if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                     for stretch in stretches:
@@ -515,20 +517,9 @@ def _stretches(runs: list[Run]) -> list[engine.Stretch]:
     return list({id(r.stretch): r.stretch for r in runs}.values())
 
 
-def _work(stretch: engine.Stretch, number: int, thread: int) -> None:
+def _work(stretch: engine.Stretch, number: int, pinned: bool, thread: int) -> None:
     """Worker `number` of a stretch, on whichever thread took the task."""
-    _spread(number, stretch.n_workers)
-    stretch.work(number)
-
-
-def _spread(number: int, n_workers: int) -> None:
-    """Begin on a CPU of one's own: the scheduler may have woken two workers on the same one, and they would then
-    wait for each other there for long. The thread is put on its CPU and at once allowed everywhere again."""
-    if hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        if 1 < n_workers <= len(cpus):
-            try:
-                os.sched_setaffinity(0, {cpus[number]})
-                os.sched_setaffinity(0, cpus)
-            except OSError as e:
-                log.debug("worker %d stays where it is: %s", number, e)
+    if not (pinned and pin(number, stretch.n_workers)):
+        spread(number, stretch.n_workers)
+    with BlasLimit() if stretch.replicas[number].hooks else nullcontext():
+        stretch.work(number)

@@ -42,6 +42,10 @@ class Strategy(ABC):
         from tinydl.parallel.job import Setting
         return Setting("parallel", n_threads, *self.cut(n_threads), self), None
 
+    def prepare(self, crew: Crew, setting: Setting) -> None:
+        """Take the memory that running by `setting` needs; MemoryError where there is none."""
+        crew.prepare(setting)
+
     def ran(self, setting: Setting, seconds: float, samples: int, updates: int) -> None:  # noqa: B027
         """What running by a setting brought, for those who want to know."""
 

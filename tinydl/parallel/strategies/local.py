@@ -41,6 +41,10 @@ class Local(Strategy):
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
 
+    def prepare(self, crew: Crew, setting: Setting) -> None:
+        crew.note(setting)
+        self._gather(crew, self._models(setting))
+
     def _models(self, setting: Setting) -> int:
         return self.n_models or setting.n_threads
 

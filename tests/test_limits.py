@@ -1,0 +1,100 @@
+"""A trainer within its limits: too little memory, BLAS in Python layers, workers on CPUs of their own."""
+import os
+import threading
+
+import numpy as np
+import pytest
+from small import classification, mlp
+from threadpoolctl import threadpool_info
+
+from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.parallel import ParallelFallbackWarning, memory
+from tinydl.parallel.crew import Crew
+
+
+def trainer(threads=3, k=3, model=None, **options):
+    x, y = classification(64)
+    t = Trainer(1, strategy="group", batches_per_update=k, thread_count=threads, seed=0, **options)
+    t.init(data.ArrayDataset(x, y, 8), model or mlp(6, 16, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    return t
+
+
+def whole():
+    with trainer() as t:
+        t.train()
+    return t.model.params.tobytes()
+
+
+def test_the_report_knows_the_setting():
+    with trainer() as t:
+        report = t.memory_report()
+        assert (report.n_threads, report.n_slots) == (3, 3) and report.fits
+        assert report.gradients >= t.model.params.nbytes and "workspace of a thread" in str(report)
+
+
+def test_less_memory_lowers_the_threads_and_changes_no_bit(monkeypatch):
+    expected = whole()
+    with trainer() as t:
+        report = t.memory_report()
+        monkeypatch.setattr(memory, "available_memory", lambda: report.needed - report.workspace)
+        with pytest.warns(ParallelFallbackWarning, match="no memory for 3 threads: training goes on with 2"):
+            t.train()
+        assert t.stats().thread_count == 2 and t.model.params.tobytes() == expected
+        t.train()       # and says it once
+        monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    with trainer() as t, pytest.raises(MemoryError, match="with one thread and 3 gradient slots, and 0 B are available"):
+        t.train()
+
+
+def test_an_allocation_that_fails_in_mid_training_lowers_the_threads(monkeypatch):
+    expected = whole()
+    make, made = Crew.new_replica, []
+
+    def scarce(self, own_layers=True):
+        made.append(1)
+        if len(made) == 3:
+            raise MemoryError("no more")
+        return make(self, own_layers)
+    monkeypatch.setattr(Crew, "new_replica", scarce)
+    with trainer() as t:
+        with pytest.warns(ParallelFallbackWarning, match="no memory for 3 threads: training goes on with 2"):
+            t.train()
+        assert t.model.params.tobytes() == expected and t.history["samples"] == [64]
+
+
+class Looks(nn.PythonLayer):
+    """Notes the thread, where it may run, and the threads that BLAS has there."""
+
+    def __init__(self):
+        self.seen, self.meet = [], threading.Barrier(2, timeout=10)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        if (x[:, 0] == 7).any():        # once in each worker
+            self.meet.wait()
+            blas = [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+            where = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+            self.seen.append((threading.current_thread().name, where, blas))
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_workers_have_one_blas_thread_and_a_cpu_if_asked(pinned):
+    layer = Looks()
+    before = [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    with trainer(2, 2, Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), pin_threads=pinned) as t:
+        t.data.train.x[:16, 0] = 7
+        t.train(shuffle=False)
+    assert len({name for name, _, _ in layer.seen}) == 2
+    assert all(n == 1 for _, _, blas in layer.seen for n in blas)
+    assert [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"] == before
+    if len(cpus) >= 2:
+        own = [where for _, where, _ in layer.seen]
+        assert own == [cpus, cpus] if not pinned else (all(len(c) == 1 for c in own) and own[0] != own[1])
+    assert not t.history.failures and np.isfinite(t.model.params).all()
