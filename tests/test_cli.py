@@ -32,7 +32,7 @@ def write(path: Path, rows: list[list[object]]) -> Path:
 
 
 def sklearn_csv(name: str) -> Path:
-    datasets = pytest.importorskip("sklearn.datasets")
+    from sklearn import datasets
     data = getattr(datasets, f"load_{name}")()
     labels = data.target if name == "diabetes" else data.target_names[data.target]
     return write(Path(f"{name}.csv"), [[*data.feature_names, "target"],
@@ -85,7 +85,6 @@ def test_demo_reaches_97_percent_in_both_modes(folder, capsys):
 
 
 def test_demo_draws_where_it_can(folder, capsys):
-    pytest.importorskip("matplotlib")
     assert main(["demo", "--epochs", "2", "--hidden", "8"]) == 0
     assert said(capsys)[0].splitlines()[-1] == "Loss curves: tinydl-demo.png"
     assert (folder / "tinydl-demo.png").read_bytes()[:4] == b"\x89PNG"

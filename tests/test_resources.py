@@ -281,7 +281,7 @@ def test_spread_moves_the_thread_and_allows_it_everywhere_again(monkeypatch):
 @pytest.fixture
 def blas_threads():
     """A function: threads that NumPy's BLAS would use now. Outside of a limit it is 2, even on one CPU."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import threadpoolctl
     libraries = [lib for lib in threadpoolctl.ThreadpoolController().lib_controllers
                  if lib.user_api == "blas" and blas._is_of_process(lib)]
     before = [(lib, lib.num_threads) for lib in libraries]
@@ -329,7 +329,7 @@ def test_the_last_thread_to_leave_restores_blas(blas_threads):
 
 
 def test_a_limit_of_the_user_in_another_thread_is_kept_and_does_not_hinder(blas_threads):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import threadpoolctl
 
     def worker():
         with blas.BlasLimit():
@@ -373,7 +373,6 @@ def test_entering_again_looks_at_no_library(monkeypatch):
 
 
 def test_openmp_is_limited_in_each_thread_that_enters():
-    pytest.importorskip("threadpoolctl")
     try:
         openmp = ctypes.CDLL("libgomp.so.1")
     except OSError:
@@ -437,9 +436,9 @@ def c_bytes():
 B, K = 4, 2         # samples of a batch, batches of an update
 #: bytes of each batch while an epoch runs. Native: B rows of order and a bound; cut into pieces and groups: sizes, edges
 #: and ends, which are full, owners, pieces of each and starts, 1/K groups, and the pieces twice more on their way.
-#: Results (loss, status, worker, attempts) come later and are less. Python driver: the dataset draws order and bounds for
-#: itself, beside the trainer's, and bounds from a range.
-KNOWN = {data.ArrayDataset: 8 * B + 8 + 3 * 8 + 1 + 3 * 8 + 8 // K + 3 * 8, Batched: 2 * (8 * B + 8) + 8}
+#: Results (loss, status, worker, attempts) come later and are less. Python driver: the dataset's order and bounds, and
+#: those from a range.
+KNOWN = {data.ArrayDataset: 8 * B + 8 + 3 * 8 + 1 + 3 * 8 + 8 // K + 3 * 8, Batched: 8 * B + 2 * 8}
 
 
 @pytest.mark.parametrize("kind", KNOWN)

@@ -358,7 +358,9 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch_start(self, job.epoch)
         arrays = type(train) is ArrayDataset
-        order, bounds = train.order(self.seed, self.epoch, shuffle) if isinstance(train, ArrayDataset) else (None, None)
+        order, bounds = None, None
+        if arrays and isinstance(train, ArrayDataset):
+            order, bounds = train.order(self.seed, self.epoch, shuffle)
         batches = None if arrays else iter(train.epoch(self.seed, self.epoch, shuffle))
         if batches is not None:
             for _ in range(job.batches_done):

@@ -340,10 +340,11 @@ class Crew:
             log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
             self.enter_batch(worker, piece.index)
             try:
-                result = ParallelBatchProcessor(
-                    piece, self.model, self.loss, aggregators[slot], worker, slot=0 if free else slot,
-                    replica=self.replicas[worker], gradients=self.slots[slot], seed=self.seed,
-                    step=self.step + (slot if free else 0), max_retries=self.policy.retries)()
+                with BlasLimit() if pool is not None and self.plan.program.hooks else nullcontext():
+                    result = ParallelBatchProcessor(
+                        piece, self.model, self.loss, aggregators[slot], worker, slot=0 if free else slot,
+                        replica=self.replicas[worker], gradients=self.slots[slot], seed=self.seed,
+                        step=self.step + (slot if free else 0), max_retries=self.policy.retries)()
                 if free and result.success:
                     with self._step_lock:
                         self.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]

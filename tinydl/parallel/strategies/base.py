@@ -68,6 +68,9 @@ class Strategy(ABC):
 def cut_rows(bounds: Array, parts: int, batches: int) -> tuple[Array, Array, Array]:
     """(bounds, groups, owner) of the pieces: each batch in `parts` nearly equal parts, none empty; group g is pieces
     groups[g]..groups[g + 1] - 1, which are `batches` batches; owner: the batch that each piece is of."""
+    if parts == 1:
+        n = len(bounds) - 1
+        return bounds, np.append(np.arange(0, n, batches), n), np.arange(n)
     sizes = np.diff(bounds)
     edges = bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts
     ends = np.append(edges[:, 1:], bounds[1:, None], axis=1)
