@@ -32,6 +32,7 @@ from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
 from tinydl.parallel.profile import Profile
 from tinydl.parallel.replica import replication_error
+from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import ParallelStats
 from tinydl.parallel.threads import recommended_thread_count
 
@@ -309,7 +310,8 @@ class Trainer:
     def _new_pool(self, n_threads: int) -> None:
         if self._pool is not None:
             self._pool.shutdown(self.shutdown_timeout if self._pool.alive else 0)
-        self._pool = WorkerPool(n_threads) if n_threads else None
+        with uninterrupted():
+            self._pool = WorkerPool(n_threads) if n_threads else None
         log.debug("pool of %d threads", n_threads)
 
     @contextmanager
@@ -404,12 +406,14 @@ class Trainer:
             job.reported = len(job.failures)
         if not finished:
             return False
-        self._job = None
-        crew.stats.seconds += job.seconds
+        with uninterrupted():
+            self._job = None
+            crew.stats.seconds += job.seconds
+            if job.samples:
+                self.epoch += 1
         if not job.samples:
             cause = job.failures[0].exception if job.failures else None
             raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
-        self.epoch += 1
         self._end_epoch(job)
         return True
 

@@ -36,6 +36,7 @@ from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.pool import Task, WorkerPool, wait_all
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.replica import Replica
+from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, UPDATED, WAITED, ParallelStats, WorkerState
 from tinydl.parallel.strategies.base import cut_rows
 from tinydl.parallel.threads import usable_cpus
@@ -140,7 +141,8 @@ class Crew:
         try:
             self.drive(job, [stretch], pool, tick)
         finally:
-            fatal = self._collect(job, stretch, order, pieces, owner, setting)
+            with uninterrupted():
+                fatal = self._collect(job, stretch, order, pieces, owner, setting)
         if fatal:
             self.stop_for(job, fatal)
 
@@ -363,24 +365,26 @@ class Crew:
                     for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
         if len(failures) > self.most_failures(job, parts):
             self.stop_for(job, failures)
-        if not free:
-            started = time.monotonic_ns()
-            try:
-                self.optimizer.step(whole.get_average_gradients(timeout=0))     # type: ignore[arg-type]
-                updates = 1
-            except NothingArrivedError:
-                pass
-            self._live[0, UPDATED] += time.monotonic_ns() - started
-        arrived = [r for r in results if r.success]
-        for r in results:
-            self.stats.count_worker(r.thread_id, 1)
-        samples = sum(r.n_samples for r in arrived)
-        job.loss_sum += sum(r.loss * r.n_samples for r in arrived)
-        job.samples += samples
-        self.stats.add_live(self._live)
-        self._live[:, [BUSY, WAITED, UPDATED]] = 0
-        self.step += len(pieces) if free else 1
-        self.book(job, len(group), len(pieces), len(arrived), sum(r.attempts > 1 for r in arrived), samples, updates, failures)
+        with uninterrupted():
+            if not free:
+                started = time.monotonic_ns()
+                try:
+                    self.optimizer.step(whole.get_average_gradients(timeout=0))     # type: ignore[arg-type]
+                    updates = 1
+                except NothingArrivedError:
+                    pass
+                self._live[0, UPDATED] += time.monotonic_ns() - started
+            arrived = [r for r in results if r.success]
+            for r in results:
+                self.stats.count_worker(r.thread_id, 1)
+            samples = sum(r.n_samples for r in arrived)
+            job.loss_sum += sum(r.loss * r.n_samples for r in arrived)
+            job.samples += samples
+            self.stats.add_live(self._live)
+            self._live[:, [BUSY, WAITED, UPDATED]] = 0
+            self.step += len(pieces) if free else 1
+            retried = sum(r.attempts > 1 for r in arrived)
+            self.book(job, len(group), len(pieces), len(arrived), retried, samples, updates, failures)
 
     def _in_pool(self, job: Job, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
                  aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool) -> list[BatchProcessResult]:

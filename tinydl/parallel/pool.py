@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinydl.parallel.signals import uninterrupted
+
 __all__ = ["Task", "WorkerPool"]
 
 
@@ -65,7 +67,8 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._retired = [threading.Event() for _ in range(n_threads)]
-        self.threads = [self._start(i) for i in range(n_threads)]
+        with uninterrupted():       # a pool that is half made would never be shut down
+            self.threads = [self._start(i) for i in range(n_threads)]
 
     def _start(self, worker: int) -> threading.Thread:
         thread = threading.Thread(target=_serve, args=(self._tasks, worker, self._retired[worker]),

@@ -14,6 +14,7 @@ from tinydl.parallel.errors import BatchFailure
 from tinydl.parallel.pool import Task
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.replica import Replica
+from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.strategies.base import Array, Strategy, Tick, check_count
 
 if TYPE_CHECKING:
@@ -184,6 +185,11 @@ class Local(Strategy):
         """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates."""
         if len(failures) > most:
             crew.stop_for(job, failures)
+        with uninterrupted():
+            self._average(crew, job, team, n, results, failures)
+
+    def _average(self, crew: Crew, job: Job, team: list[Member], n: int, results: list[tuple[int, float, int, int, int]],
+                 failures: list[BatchFailure]) -> None:
         samples = sum(r[0] for r in results)
         if samples:
             mean = GradientAggregator(len(team))
