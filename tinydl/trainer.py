@@ -194,11 +194,13 @@ class Trainer:
         `train` may be called afterwards: it starts a new pool.
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
-        with self._lock:
+        with self._lock, uninterrupted():
             self._stopping = self._train_lock.locked()
             if self._crew is not None and self._stopping:
                 self._crew.give_up_at = time.monotonic() + timeout
             pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.close()
         return pool is None or pool.shutdown(timeout)
 
     def stop(self) -> None:

@@ -104,14 +104,18 @@ class WorkerPool:
             self._tasks.put(task)
         return task
 
-    def shutdown(self, timeout: float = 30.0) -> bool:
-        """Serve what is queued, then end; wait at most `timeout` seconds. Whether all threads ended."""
-        with self._lock:
+    def close(self) -> None:
+        """Take no more tasks: the threads serve what is queued, then end. Waits for nothing."""
+        with self._lock, uninterrupted():
             if self._open:
                 self._open = False
                 if self._pid == os.getpid():
                     for _ in self.threads:
                         self._tasks.put(None)
+
+    def shutdown(self, timeout: float = 30.0) -> bool:
+        """Serve what is queued, then end; wait at most `timeout` seconds. Whether all threads ended."""
+        self.close()
         if self._pid != os.getpid():
             return True
         deadline = time.monotonic() + max(0.0, timeout)
