@@ -1,14 +1,15 @@
 """Hours of bad luck in minutes: `python tests/soak.py --minutes 2 --seed 0`; not a part of the test suite.
 
-A round trains one small model twice. The first run is left in peace, on one thread. The second has any number of
-threads, and another thread that disturbs it: it asks for other thread counts, presses Ctrl-C, and shuts the trainer down;
-training is then taken up again. In both, some batches fail for good: a layer raises in its forward or backward pass, an
-input or a target is not finite, an item cannot be read. After each round:
+A round trains one small model twice, with a strategy whose bits are the same for any number of threads (group, shard or
+local, k fixed). The first run is left in peace, on one thread. The second has one to three, and another thread that
+disturbs it: it asks for other thread counts, presses Ctrl-C, and shuts the trainer down; training is then taken up again.
+In both, some batches fail for good: a layer raises in its forward or backward pass, an input or a target is not finite, an
+item cannot be read. After each round:
 
  bits      parameters, running statistics and the optimizer's state are those of the run left in peace
- ledger    dispatched = done + retried + skipped + failed = batches x epochs, by worker too; as many of each as in peace
+ ledger    dispatched = done + retried + skipped + failed, by worker too; as many of each as in peace
  history   every epoch once, with all samples that arrived
- threads   as many as before the round
+ threads   as many as before the round, and at the end as at the beginning
 
 Ends with 1 after a violation; `--round N` runs round N of that seed alone. What a round consists of depends on seed and
 round alone; when the disturbances strike does not.
@@ -33,10 +34,12 @@ from typing import Any
 import numpy as np
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.parallel.strategies import Group, Local, Shard, Strategy
 
 Array = np.ndarray[Any, Any]
 
-FEATURES, CLASSES = 6, 3
+FEATURES, CLASSES, THREADS = 6, 3, 3
+EVERY = 10.0    # seconds between two lines
 HANG = 60.0     # seconds after which a round counts as hung: all stacks are printed and the program ends
 
 
@@ -104,11 +107,18 @@ class Round:
             self.fault = "input"
         self.python_layer = self.fault in ("forward", "backward") or self.nap > 0
         self.optimizer, self.bad = rng.choice(["SGD", "Adam"]), set(rng.sample(range(self.n), rng.randrange(1, 4)))
-        self.dropout = rng.random() < 0.5
+        self.dropout, self.strategy_name = rng.random() < 0.5, rng.choice(["group", "shard", "local"])
+        self.sync_every = rng.randrange(1, 5)
+
+    def strategy(self) -> Strategy:
+        """The round's strategy, made anew."""
+        if self.strategy_name == "local":
+            return Local(self.sync_every, self.k)
+        return Group(self.k) if self.strategy_name == "group" else Shard(self.k)
 
     def __str__(self) -> str:
-        return (f"round {self.number}: {self.kind}, {self.n} samples by {self.batch_size}, k={self.k}, {self.epochs} epochs, "
-                f"fault={self.fault}, python_layer={self.python_layer}, {self.optimizer}")
+        return (f"round {self.number}: {self.strategy()}, {self.kind}, {self.n} samples by {self.batch_size}, "
+                f"{self.epochs} epochs, fault={self.fault}, python_layer={self.python_layer}, {self.optimizer}")
 
     def trainer(self, threads: int) -> Trainer:
         """The round's training, made anew."""
@@ -135,7 +145,7 @@ class Round:
             layers.insert(0, Fails(marks, self.fault == "backward", self.nap))
             layers.insert(0, nn.Sequential())
         model = Model(nn.Sequential(*layers, nn.Linear(16, CLASSES)), seed=1)
-        t = Trainer(self.epochs, enable_parallel=True, thread_count=threads, batches_per_update=self.k, seed=self.number,
+        t = Trainer(self.epochs, enable_parallel=True, thread_count=threads, strategy=self.strategy(), seed=self.number,
                     max_failed_fraction=1.0)
         t.init(dataset, model, losses.MeanSquaredError() if self.regression else losses.SoftmaxCrossEntropy(),
                optim.SGD(0.01, momentum=0.9) if self.optimizer == "SGD" else optim.Adam(0.01))
@@ -149,8 +159,9 @@ class Round:
             what = rng.choice(["configured", "configured", "interrupted", "shut down"])
             self.counts[what] += 1
             if what == "configured":
-                serial = self.k == 1 and rng.random() < 0.3     # one batch an update: serial training has the same bits
-                t.configure_parallel_training(not serial, rng.randrange(1, 5))
+                # one batch an update: serial training has the same bits
+                serial = self.k == 1 and self.strategy_name == "group" and rng.random() < 0.3
+                t.configure_parallel_training(not serial, rng.randint(1, THREADS))
             elif what == "interrupted":
                 signal.raise_signal(signal.SIGINT)
             else:
@@ -162,7 +173,7 @@ class Round:
         with self.trainer(1) as peace:
             peace.train()
         over = threading.Event()
-        t = self.trainer(self.rng.randrange(1, 5))
+        t = self.trainer(self.rng.randint(1, THREADS))
         other = threading.Thread(target=self.disturb, args=(t, over))
         other.start()
         try:
@@ -180,11 +191,11 @@ class Round:
             other.join()
         if not t.shutdown(10):
             yield "shutdown(10) was not in time"
-        s, want = t.parallel_stats(), peace.parallel_stats()
+        s, want = t.stats(), peace.stats()
         self.counts["updates"] += s.updates + want.updates
         self.counts["failures"] += s.skipped + want.skipped
         checks: list[tuple[str, Any, Any]] = [
-                ("dispatched", s.dispatched, -(-self.n // self.batch_size) * self.epochs),
+                ("dispatched", s.dispatched, want.dispatched),
                 ("done + retried + skipped + failed", s.done + s.retried + s.skipped + s.failed, s.dispatched),
                 ("failed", s.failed, 0), ("skipped", s.skipped, want.skipped),
                 ("by worker", sum(s.batches_by_worker.values()), s.dispatched), ("updates", s.updates, want.updates),
@@ -201,7 +212,7 @@ class Round:
                 len(got) == len(expected) else got == expected
             if not same:
                 yield f"{name}: {'differ' if isinstance(got, bytes) else f'{got} instead of {expected}'}"
-        end = time.monotonic() + 10
+        end = time.monotonic() + 2
         while threading.active_count() > before and time.monotonic() < end:
             time.sleep(0.01)        # a worker put aside ends a little later
         if threading.active_count() != before:
@@ -226,16 +237,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--round", type=int, help="only this round")
-    parser.add_argument("--block", type=int, default=50, help="rounds of a printed line")
     asked = parser.parse_args()
     logging.getLogger("tinydl").setLevel(logging.CRITICAL + 1)
     signal.signal(signal.SIGINT, Interrupts.handle)
-    end, number, bad = time.monotonic() + 60 * asked.minutes, asked.round or 0, 0
+    begun, threads, number, bad = time.monotonic(), threading.active_count(), asked.round or 0, 0
+    said, end = begun, begun + 60 * asked.minutes
     total: Counter[str] = Counter()
 
     def line(title: str) -> str:
-        names = ("updates", "failures", "configured", "interrupted", "resumed", "shut down")
-        return f"{title}: " + ", ".join(f"{total[n]:,} {n}" for n in names) + f"; {bad} violations"
+        names = ("updates", "interrupted", "resumed", "configured", "shut down", "failures")
+        return f"{title}: " + ", ".join(f"{total[n]:,} {n}" for n in names) + f"; {bad} rounds with violations"
     while time.monotonic() < end:
         faulthandler.dump_traceback_later(HANG, exit=True)
         r = Round(asked.seed, number)
@@ -249,8 +260,12 @@ def main() -> int:
         total.update(r.counts)
         if asked.round is not None:
             break
-        if number % asked.block == 0:
-            print(line(f"{number} rounds"), flush=True)
+        if time.monotonic() - said > EVERY:
+            said = time.monotonic()
+            print(line(f"{said - begun:.0f} s, {number} rounds"), flush=True)
+    if threading.active_count() != threads:
+        bad += 1
+        print(f"VIOLATION at the end: {threading.active_count()} threads instead of {threads}")
     faulthandler.cancel_dump_traceback_later()
     print(line(f"soak seed {asked.seed}, {number} rounds"))
     return 1 if bad else 0

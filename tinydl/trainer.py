@@ -330,6 +330,7 @@ class Trainer:
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
         with self._exclusive("train"), limit:
             self._stopping, crew.give_up_at = False, None
+            self.monitor.history.interrupted = False
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
                 for callback in self.callbacks:
@@ -511,14 +512,17 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no pool and no locks of this one; it makes its own when it trains."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_train_lock", "_pool", "_crew")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_train_lock", "_pool", "_crew")}
+        return {**state, "_step": self._crew.step if self._crew is not None else 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        step = state.pop("_step")
         self.__dict__.update(state, _lock=threading.RLock(), _train_lock=threading.Lock(), _pool=None, _crew=None)
         if "data" in state:
-            epoch, t = self.epoch, self.optimizer.t
+            epoch, t, job = self.epoch, self.optimizer.t, self._job
             self.init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self.optimizer.t = epoch, t
+            self.epoch, self.optimizer.t, self._job = epoch, t, job
+            self._need_init().step = step
 
 
 def _strategy(strategy: str | strategies.Strategy | None, **counts: int | None) -> strategies.Strategy:

@@ -163,7 +163,9 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches for i in range(s.n_workers)]
+            with uninterrupted():       # all workers are known, or none began
+                runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
+                        for i in range(s.n_workers)]
             while not wait_all((r.task for r in runs), TICK):
                 if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                     for stretch in stretches:
@@ -388,7 +390,8 @@ class Crew:
 
     def _in_pool(self, job: Job, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
                  aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool) -> list[BatchProcessResult]:
-        tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
+        with uninterrupted():
+            tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
         results: dict[int, BatchProcessResult] = {}
         try:
             while not wait_all((t for slot, t in enumerate(tasks) if slot not in results), TICK):
