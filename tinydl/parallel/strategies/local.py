@@ -92,10 +92,9 @@ class Local(Strategy):
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
                                       order[bounds[lo + b]:bounds[lo + b + 1]].copy()) for b in np.flatnonzero(~arrived)]
-            crew.stats.count_worker(j, done)
             results.append((int(own[arrived].sum()), float(np.dot(stretch.losses[:done][arrived], own[arrived])),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
-                            stretch.updates - crew.optimizer.t))
+                            stretch.updates - crew.optimizer.t, done))
         self._end_round(crew, job, team, n, most, results, failures)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
@@ -175,21 +174,20 @@ class Local(Strategy):
         results = []
         for j, outcome in enumerate(outcomes):
             good = [r for r in outcome if r.success]
-            crew.stats.count_worker(j, len(outcome))
             results.append((sum(r.n_samples for r in good), sum(r.loss * r.n_samples for r in good), len(good),
-                            sum(r.attempts > 1 for r in good), len(good)))
+                            sum(r.attempts > 1 for r in good), len(good), len(outcome)))
         self._end_round(crew, job, team, n, most, results, failures)
         return True
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
-                   results: list[tuple[int, float, int, int, int]], failures: list[BatchFailure]) -> None:
-        """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates."""
+                   results: list[tuple[int, float, int, int, int, int]], failures: list[BatchFailure]) -> None:
+        """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates, tries."""
         if len(failures) > most:
             crew.stop_for(job, failures)
         with uninterrupted():
             self._average(crew, job, team, n, results, failures)
 
-    def _average(self, crew: Crew, job: Job, team: list[Member], n: int, results: list[tuple[int, float, int, int, int]],
+    def _average(self, crew: Crew, job: Job, team: list[Member], n: int, results: list[tuple[int, float, int, int, int, int]],
                  failures: list[BatchFailure]) -> None:
         samples = sum(r[0] for r in results)
         if samples:
@@ -205,6 +203,8 @@ class Local(Strategy):
             crew.optimizer.t += max(r[4] for r in results)
         job.samples += samples
         job.loss_sum += sum(r[1] for r in results)
+        for j, result in enumerate(results):
+            crew.stats.count_worker(j, result[5])
         crew.step += n
         crew.book(job, n, n, sum(r[2] for r in results), sum(r[3] for r in results), samples, sum(r[4] for r in results),
                   failures)
