@@ -172,7 +172,7 @@ class Local(Strategy):
                     for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
                     if r.exception is not None]
         results = []
-        for j, outcome in enumerate(outcomes):
+        for outcome in outcomes:
             good = [r for r in outcome if r.success]
             results.append((sum(r.n_samples for r in good), sum(r.loss * r.n_samples for r in good), len(good),
                             sum(r.attempts > 1 for r in good), len(good), len(outcome)))
