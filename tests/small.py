@@ -1,4 +1,6 @@
-"""Small models and data for tests."""
+"""Small models and data for tests, and a busy machine."""
+import threading
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -18,3 +20,22 @@ def classification(n, features=6, classes=3, seed=0):
     y = rng.integers(0, classes, n)
     x = rng.standard_normal((n, features)) + 2 * np.eye(classes, features)[y]
     return x.astype(np.float32), y
+
+
+@contextmanager
+def busy(threads=2):
+    """Other threads that compute all the while."""
+    stop = threading.Event()
+
+    def burn():
+        while not stop.is_set():
+            np.linalg.svd(np.ones((60, 60)))
+    load = [threading.Thread(target=burn) for _ in range(threads)]
+    for t in load:
+        t.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for t in load:
+            t.join()

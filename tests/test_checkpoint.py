@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -282,6 +283,24 @@ def test_door():
                                  (lambda: Checkpoint("c", 0), ValueError, "epochs=0")]:
         with pytest.raises(error, match=message):
             make()
+
+
+def test_ctrl_c_at_any_moment_loses_no_bit(driver):
+    """Interrupts spread over several epochs: wherever one lands, training on gives the bits of a training without."""
+    for i in range(12):
+        t = trainer(driver, epochs=10**6)
+        timer = threading.Timer(0.005 + i * 0.0017, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            t.train()
+        timer.join()
+        t.max_epochs = 1
+        assert not t.train().interrupted
+        whole = trainer(driver, epochs=t.epoch)
+        whole.train()
+        assert digest(t) == digest(whole) and t.history["samples"] == [101] * len(t.history)
+        t.shutdown()
+        whole.shutdown()
 
 
 def test_a_copy_goes_on_with_the_same_bits():

@@ -79,24 +79,6 @@ def test_same_bits_for_any_number_of_threads(k):
         assert digest(run(kind(x, y, 8), deep(), k=k, threads=1, mode="simplified_parallel_train")[0]) == want
 
 
-def test_same_bits_again_and_again_under_load():
-    x, y = classification(203)
-    stop = threading.Event()
-
-    def burn():
-        while not stop.is_set():
-            np.linalg.svd(np.ones((60, 60)))
-    load = [threading.Thread(target=burn) for _ in range(2)]
-    for t in load:
-        t.start()
-    try:
-        assert len({digest(run(data.ArrayDataset(x, y, 8), deep(), threads=3, k=3)[0]) for _ in range(20)}) == 1
-    finally:
-        stop.set()
-        for t in load:
-            t.join()
-
-
 def test_ten_recorded_losses():
     """A small run's losses, recorded: other values mean other arithmetic. float64, so that they hold to 1e-12."""
     x, y = classification(40)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from small import classification, mlp
+from small import busy, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
 from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
@@ -81,20 +81,8 @@ def test_both_drivers_give_the_same_bits(name):
 @pytest.mark.parametrize("name", STEADY)
 def test_same_bits_again_under_load(name):
     x, y = classification(101)
-    stop = threading.Event()
-
-    def burn():
-        while not stop.is_set():
-            np.linalg.svd(np.ones((60, 60)))
-    load = [threading.Thread(target=burn) for _ in range(2)]
-    for t in load:
-        t.start()
-    try:
+    with busy():
         assert len({digest(run(data.ArrayDataset(x, y, 8), deep(), TABLE[name][0](), 3, epochs=1).model) for _ in range(20)}) == 1
-    finally:
-        stop.set()
-        for t in load:
-            t.join()
 
 
 def dropped(dtype="float64"):

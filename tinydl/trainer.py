@@ -493,11 +493,11 @@ class Trainer:
                 for replica in crew.replicas:
                     replica.native.record(0 if warm else steps * setting.k * crew.plan.program.n_ops)
                 job = Job(0)
-                batches = islice(self.data.train.epoch(self.seed, 0), steps * setting.k)
+                batches = islice(self.data.train.epoch(self.seed, 0), steps * setting.batches)
                 if isinstance(self.data.train, ArrayDataset):
                     order, bounds = self.data.train.order(self.seed, 0)
                     crew.set_arrays(self.data.train.x, self.loss.check_targets(self.data.train.y, self.model.output_shape()))
-                    crew.run_arrays(job, order, bounds[:steps * setting.k + 1], setting, pool, lambda *_: False)
+                    crew.run_arrays(job, order, bounds[:steps * setting.batches + 1], setting, pool, lambda *_: False)
                 else:
                     crew.run_batches(job, batches, setting, pool, lambda *_: False)
             events = [replica.native.record(0) for replica in crew.replicas]

@@ -127,6 +127,18 @@ class Crew:
     def run_arrays(self, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None, tick: Tick,
                    max_updates: int | None = None, *, free: bool = False) -> None:
         """As Strategy.run_arrays says. free: every piece an update of its own, without waiting."""
+        with uninterrupted() as held:
+            stretch, pieces, owner = self._stretch(job, order, bounds, setting, max_updates, free)
+            try:
+                self.drive(job, [stretch], pool, tick, held)
+            finally:
+                fatal = self._collect(job, stretch, order, pieces, owner, setting)
+        if fatal:
+            self.stop_for(job, fatal)
+
+    def _stretch(self, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None,
+                 free: bool) -> tuple[engine.Stretch, Array, Array]:
+        """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
         self.prepare(setting)
         last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
         pieces, groups, owner = cut_rows(bounds[job.batches_done:last], setting.parts, setting.batches)
@@ -138,17 +150,12 @@ class Crew:
                                  first_step=self.step, seed=self.seed, free=free, max_retries=self.policy.retries,
                                  max_failed=self.most_failures(job, setting.parts), given_up=given_up,
                                  spins=SPINS if 1 < n_threads <= usable_cpus() else 0)
-        try:
-            self.drive(job, [stretch], pool, tick)
-        finally:
-            with uninterrupted():
-                fatal = self._collect(job, stretch, order, pieces, owner, setting)
-        if fatal:
-            self.stop_for(job, fatal)
+        return stretch, pieces, owner
 
-    def drive(self, job: Job, stretches: list[engine.Stretch], pool: WorkerPool | None, tick: Tick,
+    def drive(self, job: Job, stretches: list[engine.Stretch], pool: WorkerPool | None, tick: Tick, held: uninterrupted,
               whole: bool = False) -> bool:
-        """Run stretches to their end, side by side. tick may end them early, unless they are to be `whole`.
+        """Run stretches to their end, side by side. tick may end them early, unless they are to be `whole`. `held` is
+        opened to Ctrl-C while they run: when this returns or raises, no worker is in them that could make an update.
         False where a worker was put aside for its batch_timeout (see job.hung)."""
         self._running = stretches
         started = time.perf_counter()
@@ -157,16 +164,16 @@ class Crew:
             if pool is None:
                 for stretch in stretches:
                     while not stretch.finished and not stretch.fatal:
-                        stretch.work(0, TICK)
+                        with held.open():
+                            stretch.work(0, TICK)
                         if stretch.interrupted:
                             raise KeyboardInterrupt
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            with uninterrupted():       # all workers are known, or none began
-                runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
-                        for i in range(s.n_workers)]
-            while not wait_all((r.task for r in runs), TICK):
+            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
+                    for i in range(s.n_workers)]
+            while not _wait(held, [r.task for r in runs]):
                 if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                     for stretch in stretches:
                         stretch.pause()
@@ -356,18 +363,19 @@ class Crew:
                 return result
             finally:
                 self.leave_batch(worker)
-        if pool is None:
-            results = [process(slot, 0) for slot in range(len(pieces))]
-        else:
-            results = self._in_pool(job, pool, process, aggregators, [p for _, p in pieces], free)
-        for r in results:
-            if isinstance(r.exception, KeyboardInterrupt) and pool is None:
-                raise r.exception
-        failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
-                    for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
-        if len(failures) > self.most_failures(job, parts):
-            self.stop_for(job, failures)
-        with uninterrupted():
+        with uninterrupted() as held:
+            if pool is None:
+                with held.open():
+                    results = [process(slot, 0) for slot in range(len(pieces))]
+            else:
+                results = self._in_pool(pool, process, aggregators, [p for _, p in pieces], free, held)
+            for r in results:
+                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
+                    raise r.exception
+            failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
+                        for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
+            if len(failures) > self.most_failures(job, parts):
+                self.stop_for(job, failures)
             if not free:
                 started = time.monotonic_ns()
                 try:
@@ -388,13 +396,13 @@ class Crew:
             retried = sum(r.attempts > 1 for r in arrived)
             self.book(job, len(group), len(pieces), len(arrived), retried, samples, updates, failures)
 
-    def _in_pool(self, job: Job, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
-                 aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool) -> list[BatchProcessResult]:
-        with uninterrupted():
-            tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
+    def _in_pool(self, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
+                 aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool,
+                 held: uninterrupted) -> list[BatchProcessResult]:
+        tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
         results: dict[int, BatchProcessResult] = {}
         try:
-            while not wait_all((t for slot, t in enumerate(tasks) if slot not in results), TICK):
+            while not _wait(held, [t for slot, t in enumerate(tasks) if slot not in results]):
                 self._check_deadline()
                 pool.heal()
                 for slot, task in enumerate(tasks):
@@ -433,12 +441,12 @@ class Crew:
         else:
             self._put_aside_all(tasks, pool)
 
-    def wait_for(self, tasks: list[Task], pool: WorkerPool, replicas: list[Replica],
-                 give_up: Callable[[Task, int], None]) -> bool:
+    def wait_for(self, tasks: list[Task], pool: WorkerPool, replicas: list[Replica], give_up: Callable[[Task, int], None],
+                 held: uninterrupted) -> bool:
         """Until all tasks are done: True. False where batches hung: give_up(task, batch) was called for each, and their
         workers are put aside; the other tasks were cancelled."""
         try:
-            while not wait_all(tasks, TICK):
+            while not _wait(held, tasks):
                 self._check_deadline()
                 pool.heal()
                 hung = [] if self.policy.timeout is None else [
@@ -519,6 +527,12 @@ class Crew:
             out.under_way += int((stretch.statuses == engine.OK).sum())
         out.workers = self.workers()
         return out
+
+
+def _wait(held: uninterrupted, tasks: list[Task]) -> bool:
+    """Until all are done, or for a TICK, open to Ctrl-C."""
+    with held.open():
+        return wait_all(tasks, TICK)
 
 
 def _stretches(runs: list[Run]) -> list[engine.Stretch]:

@@ -60,11 +60,12 @@ class Local(Strategy):
             return asked
         while job.batches_done < len(bounds) - 1 and not asked and (max_updates is None or max_updates > 0):
             n = min(len(bounds) - 1 - job.batches_done, self._models(setting) * self.sync_every)
-            self._round(crew, job, order, bounds[job.batches_done:job.batches_done + n + 1], setting, pool, note)
+            with uninterrupted() as held:
+                self._round(crew, job, order, bounds[job.batches_done:job.batches_done + n + 1], setting, pool, note, held)
             max_updates = None if max_updates is None else max_updates - self.sync_every
 
     def _round(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
-               tick: Tick) -> None:
+               tick: Tick, held: uninterrupted) -> None:
         k, n = self._models(setting), len(bounds) - 1
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
@@ -77,7 +78,7 @@ class Local(Strategy):
                                             member.update, t=crew.optimizer.t, first_step=crew.step + lo, seed=crew.seed,
                                             max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
         try:
-            came = crew.drive(job, [s for s in stretches if s.n_batches], pool, tick, whole=True)
+            came = crew.drive(job, [s for s in stretches if s.n_batches], pool, tick, held, whole=True)
         except BaseException:
             crew.team = []          # a worker may still hold one
             raise
@@ -105,8 +106,9 @@ class Local(Strategy):
             group, ended = crew.next_batches(job, batches, k * self.sync_every)
             if group:
                 started = time.perf_counter()
-                while not self._round_of_batches(crew, job, group, k, pool):
-                    pass
+                with uninterrupted() as held:
+                    while not self._round_of_batches(crew, job, group, k, pool, held):
+                        pass
                 job.seconds += time.perf_counter() - started
             max_updates = None if max_updates is None else max_updates - self.sync_every
             if ended:
@@ -116,7 +118,7 @@ class Local(Strategy):
         return False
 
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
-                          pool: WorkerPool | None) -> bool:
+                          pool: WorkerPool | None, held: uninterrupted) -> bool:
         """One round; False where a batch hung, and the round is to be run again without it."""
         n, t = len(group), crew.optimizer.t
         cuts = [n * j // k for j in range(k + 1)]
@@ -149,16 +151,16 @@ class Local(Strategy):
         crew.make_room(1 if pool is None else pool.n_threads)
         try:
             if pool is None:
-                for j in range(k):
-                    run(j, 0)
+                with held.open():
+                    for j in range(k):
+                        run(j, 0)
             else:
-                with uninterrupted():
-                    tasks = [pool.submit(partial(run, j)) for j in range(k)]
+                tasks = [pool.submit(partial(run, j)) for j in range(k)]
 
                 def give_up(task: Task, at: int) -> None:
                     job.hung[-1 - group[at].index, 0] = crew.timeout_error(
                         pool, task, f"batch {group[at].index}", team[tasks.index(task)].replica.native.where())
-                if not crew.wait_for(tasks, pool, [m.replica for m in team], give_up):
+                if not crew.wait_for(tasks, pool, [m.replica for m in team], give_up, held):
                     crew.team = []
                     return False
         except BaseException:
@@ -184,11 +186,6 @@ class Local(Strategy):
         """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates, tries."""
         if len(failures) > most:
             crew.stop_for(job, failures)
-        with uninterrupted():
-            self._average(crew, job, team, n, results, failures)
-
-    def _average(self, crew: Crew, job: Job, team: list[Member], n: int, results: list[tuple[int, float, int, int, int, int]],
-                 failures: list[BatchFailure]) -> None:
         samples = sum(r[0] for r in results)
         if samples:
             mean = GradientAggregator(len(team))
