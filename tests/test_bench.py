@@ -37,9 +37,28 @@ def test_order_takes_every_sample_once_an_epoch():
     assert np.array_equal(np.sort(epoch), np.arange(w.samples))
 
 
-RUNS = [{"contender": c, "mode": m, "workload": w, "threads": n, "rate": r} for c, m, w, n, r in [
+RUNS = [{"contender": c, "mode": m, "workload": w, "threads": n, "rate": r, "round": "0"} for c, m, w, n, r in [
     ("tinydl", "serial", "W1", 1, 200.0), ("tinydl", "weak", "W1", 2, 300.0), ("tinydl", "strong", "W1", 2, 250.0),
     ("torch", "eager", "W1", 1, 50.0), ("torch", "whole", "W1", 1, 100.0), ("torch", "eager", "W1", 2, 60.0)]]
+
+
+def test_a_ratio_is_the_median_over_rounds():
+    drifting = [{**RUNS[0], "contender": c, "mode": m, "rate": r * slow, "round": str(i)}
+                for i, slow in enumerate([1, 1, 0.1, 0.2, 0.1]) for c, m, r in [("tinydl", "serial", 30), ("jax", "scan", 10)]]
+    drifting[0]["rate"] = 1.0       # one of our turns was disturbed, and the machine was slower in most rounds
+    assert compare.times(drifting, "W1", ("tinydl serial", 1), ("jax scan", 1)) == pytest.approx(3)
+    assert np.isnan(compare.times(drifting, "W1", ("tinydl serial", 1), ("torch eager", 1)))
+
+
+def test_a_contender_that_fails_says_why():
+    with compare.Contender("tinydl", "serial", "W9", 1) as c, pytest.raises(RuntimeError, match=r"tinydl serial W9 .*KeyError"):
+        c.ask(1)
+    with compare.Contender("tinydl", "serial", "W1", 1, timeout=0) as c, pytest.raises(RuntimeError, match="no answer in 0 s"):
+        c.ask(1)
+
+
+def test_check_compares_losses():
+    assert "numpy" in compare.check_all(["tinydl", "numpy"], ["W1"]) and "in 20 steps" in compare.check_all(["numpy"], ["W1"])
 
 
 def test_tables_and_charts(tmp_path):
@@ -65,7 +84,7 @@ def test_digits_and_matmul(monkeypatch):
 
 def test_command(tmp_path, capsys):
     out = tmp_path / "new" / "r.json"
-    assert main(["bench", "--workloads", "W1", "--threads", "1", "--runs", "1", "--seconds", "0.05", "--out", str(out)]) == 0
+    assert main(["bench", "--workloads", "W1", "--threads", "1", "--runs", "2", "--seconds", "0.02", "--out", str(out)]) == 0
     assert "speed-up" in capsys.readouterr().out
     assert json.loads(out.read_text())["runs"][0]["rate"] > 0
 

@@ -1,6 +1,8 @@
-"""Contenders in turn, each run in a process of its own with its thread count set; medians and ratios.
+"""Contenders side by side: each in a process of its own with its thread count set, all of a workload alive at once.
 
-Repetitions are the outermost loop, so that slow drift of the machine meets all alike.
+They run in turn for a fifth of a second each, round after round, so that whatever else the machine does meets all of
+them alike; a ratio is the median over the rounds of the two rates within one. A turn begins with an untimed part
+that brings the contender's data back into the caches and its threads out of their sleep.
 """
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from tinydl.benchmarks.workloads import ALL
@@ -32,25 +37,86 @@ def missing(names: Iterable[str]) -> list[str]:
     return [n for n in names if n != "tinydl" and importlib.util.find_spec(modules.get(n, n)) is None]
 
 
-def run_one(name: str, mode: str, workload: str, threads: int, seconds: float, timeout: float = 600) -> dict[str, Any]:
-    """One contender on one workload, as `run` says."""
-    result: dict[str, Any] = in_process("run", [name, mode, workload, str(threads), str(seconds)], threads, timeout)
-    return result
-
-
 def in_process(module: str, arguments: list[str], threads: int, timeout: float = 600) -> Any:
     """What `module` here prints in a process on the first `threads` CPUs; RuntimeError with what it said where it fails."""
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
-    cpus = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
-
-    def pin() -> None:
-        if cpus:
-            os.sched_setaffinity(0, cpus)
-    done = subprocess.run([sys.executable, "-m", f"tinydl.benchmarks.{module}", *arguments], env=environment,
-                          capture_output=True, text=True, timeout=timeout, preexec_fn=pin if cpus else None)
+    done = subprocess.run([sys.executable, "-m", f"tinydl.benchmarks.{module}", *arguments], timeout=timeout,
+                          capture_output=True, **_place(threads))
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _place(threads: int) -> dict[str, Any]:
+    """What gives a process `threads` threads in every library, and as many CPUs."""
+    cpus = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
+    return {"env": {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}, "text": True,
+            "preexec_fn": (lambda: os.sched_setaffinity(0, cpus)) if cpus else None}
+
+
+class Contender:
+    """One contender on one workload in a process of its own, waiting for its turn: what `run` serves. Errors: RuntimeError
+    with the last line that it said, also where it does not answer within `timeout` seconds (compiling included)."""
+
+    def __init__(self, name: str, mode: str, workload: str, threads: int, timeout: float = 300) -> None:
+        self.name, self.mode, self.workload, self.threads, self.timeout = name, mode, workload, threads, timeout
+        self.errors = tempfile.TemporaryFile("w+")       # a pipe that nobody reads would fill
+        self.process = subprocess.Popen([sys.executable, "-m", "tinydl.benchmarks.run", name, mode, workload, str(threads)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, **_place(threads))
+        self.calls = 0      # of a turn
+
+    def ask(self, what: str | int) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        late = threading.Timer(self.timeout, self.process.kill)
+        late.start()
+        try:
+            print(what, file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            late.cancel()
+        if not answer:
+            self.process.wait()
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines() or [f"no answer in {self.timeout:g} s"]
+            raise RuntimeError(f"{label(self.name, self.mode)} {self.workload} {count(self.threads)}: {said[-1]}")
+        result: dict[str, Any] = json.loads(answer)
+        return result
+
+    def warm_up(self, seconds: float) -> None:
+        """Compile, warm up, and find out how many calls make a turn of so many seconds."""
+        self.ask(1)
+        calls, took, spent = 1, 0.0, 0.0
+        while took < seconds / 2 and spent < 3 * seconds + 0.5:
+            took = self.ask(calls)["seconds"]
+            spent += took
+            if took < seconds / 2:
+                calls *= 2
+        self.calls = max(1, round(calls * seconds / took))
+
+    def turn(self) -> dict[str, Any]:
+        self.ask(-(-self.calls // 4))
+        took = self.ask(self.calls)
+        return {"contender": self.name, "mode": self.mode, "workload": self.workload, "threads": self.threads,
+                "rate": took["samples"] / took["seconds"], "foreign_cpus": took["foreign_cpus"]}
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.close()
+            self.process.wait(5)
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def combinations(names: Iterable[str], workloads: Iterable[str], threads: Iterable[int]) -> list[tuple[str, str, str, int]]:
@@ -60,38 +126,50 @@ def combinations(names: Iterable[str], workloads: Iterable[str], threads: Iterab
 
 def measure_all(names: list[str], workloads: list[str], threads: list[int], runs: int, seconds: float,
                 say: Callable[[str], None]) -> Runs:
-    """All combinations, `runs` times over. A contender that fails is named and left out from then on."""
+    """All combinations, a workload and thread count after another, in `runs` rounds of turns of `seconds`. A contender
+    that fails is named and left out."""
     out: Runs = []
-    todo = combinations(names, workloads, threads)
-    failed: set[tuple[str, str, str, int]] = set()
-    for number in range(runs):
-        for at, combination in enumerate(todo):
-            if combination in failed:
-                continue
-            name, mode, w, n = combination
-            try:
-                result = run_one(*combination, seconds)
-            except (RuntimeError, subprocess.TimeoutExpired) as e:
-                failed.add(combination)
-                say(f"left out: {e}")
-                continue
-            out.append({**result, "run": number})
-            say(f"run {number + 1}/{runs}, {at + 1}/{len(todo)}: {label(name, mode)} {w} {count(n)}: "
-                f"{result['rate']:,.0f} samples/s")
+    for w in workloads:
+        for n in threads:
+            with ExitStack() as stack:
+                ready: list[Contender] = []
+                serial = [("tinydl", "serial", w, 1)] if n > 1 else []      # what a speed-up is over
+                for combination in serial + combinations(names, [w], [n]):
+                    c = stack.enter_context(Contender(*combination))
+                    try:
+                        c.warm_up(seconds)
+                        ready.append(c)
+                    except RuntimeError as e:
+                        say(f"left out: {e}")
+                here: Runs = []
+                for number in range(runs):
+                    for c in list(ready):
+                        try:
+                            here.append({**c.turn(), "round": f"{w} {n} {number}"})
+                        except RuntimeError as e:
+                            say(f"left out: {e}")
+                            ready.remove(c)
+                whole = {(c.name, c.mode) for c in ready}
+                out += [r for r in here if (r["contender"], r["mode"]) in whole]
+            for who, rate in medians(out).get((w, n), {}).items():
+                say(f"{w} {count(n)}: {who:16} {rate:,.0f} samples/s, the median of {runs}")
     return out
 
 
 def check_all(names: list[str], workloads: list[str]) -> str:
     """The losses of each contender against tinydl's: the largest difference over the first 20 batches, and a later one."""
+    def losses(*which: Any) -> dict[str, Any]:
+        with Contender(*which) as c:
+            return c.ask("losses")
     lines = []
     for w in workloads:
-        ours = run_one("tinydl", "serial", w, 1, 0)
+        ours = losses("tinydl", "serial", w, 1)
         for name in names:
             for mode in MODES[name] if name not in ("tinydl", "sklearn") else ():       # sklearn draws its own weights
                 try:
-                    theirs = run_one(name, mode, w, 1, 0)
-                except (RuntimeError, subprocess.TimeoutExpired) as e:
-                    lines.append(f"{w}  {label(name, mode):14}  {e}")
+                    theirs = losses(name, mode, w, 1)
+                except RuntimeError as e:
+                    lines.append(f"{w}  {e}")
                     continue
                 worst = max(abs(a - b) for a, b in zip(ours["losses"], theirs["losses"], strict=True))
                 later = abs(ours["later_loss"] - theirs["later_loss"])
@@ -116,6 +194,16 @@ def medians(runs: Runs) -> dict[tuple[str, int], dict[str, float]]:
     return {key: {who: statistics.median(rates) for who, rates in group.items()} for key, group in out.items()}
 
 
+def times(runs: Runs, workload: str, ours: tuple[str, int], theirs: tuple[str, int]) -> float:
+    """How many times the rate of `theirs` (label, threads) `ours` has: the median over the rounds in which both ran."""
+    rounds: dict[str, dict[tuple[str, int], float]] = {}
+    for r in runs:
+        if r["workload"] == workload:
+            rounds.setdefault(r["round"], {})[label(r["contender"], r["mode"]), r["threads"]] = r["rate"]
+    pairs = [rates[ours] / rates[theirs] for rates in rounds.values() if ours in rates and theirs in rates]
+    return statistics.median(pairs) if pairs else float("nan")
+
+
 def disturbed(runs: Runs) -> str:
     """A warning where other programs used the CPUs during runs, else nothing."""
     n = sum(r.get("foreign_cpus", 0.0) > 0.12 for r in runs)
@@ -124,14 +212,15 @@ def disturbed(runs: Runs) -> str:
 
 def split(group: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
     """({tinydl's mode: rate}, {rival: rate of its best mode})"""
-    ours, theirs = {}, dict[str, float]()
-    for who, rate in group.items():
-        name, _, mode = who.partition(" ")
-        if name == "tinydl":
-            ours[mode] = rate
-        else:
-            theirs[name] = max(rate, theirs.get(name, 0.0))
-    return ours, theirs
+    best = best_modes(group)
+    return ({who.partition(" ")[2]: rate for who, rate in group.items() if who.startswith("tinydl")},
+            {name: group[who] for name, who in best.items()})
+
+
+def best_modes(group: dict[str, float]) -> dict[str, str]:
+    """{rival: label of its fastest mode}"""
+    rivals = sorted((rate, who) for who, rate in group.items() if not who.startswith("tinydl"))
+    return {who.partition(" ")[0]: who for _, who in rivals}
 
 
 def tables(runs: Runs) -> str:
@@ -142,8 +231,9 @@ def tables(runs: Runs) -> str:
         lines += [f"{ALL[w].title}, {count(n)}",
                   f"  {'':16}  {'samples/s':>12}" + "".join(f"  {'tinydl ' + mode:>14}" for mode in ours)]
         for who, rate in sorted(group.items(), key=lambda g: -g[1]):
-            times = "" if who.startswith("tinydl") else "".join(f"  {own / rate:>12.2f} x" for own in ours.values())
-            lines.append(f"  {who:16}  {rate:>12,.0f}{times}")
+            ahead = "" if who.startswith("tinydl") else "".join(
+                f"  {times(runs, w, (f'tinydl {mode}', n), (who, n)):>12.2f} x" for mode in ours)
+            lines.append(f"  {who:16}  {rate:>12,.0f}{ahead}")
         lines.append("")
     return "\n".join(lines + [MEANING] * any(r["threads"] > 1 for r in runs))
 
@@ -153,27 +243,26 @@ def scaling(runs: Runs) -> str:
     by = medians(runs)
     lines = []
     for w in sorted({w for w, _ in by}):
-        serial = by.get((w, 1), {}).get("tinydl serial", float("nan"))
         lines += [ALL[w].title, f"  {'mode':8}  {'threads':>7}  {'samples/s':>12}  {'speed-up':>8}  {'efficiency':>10}"]
         for (v, n), group in sorted(by.items()):
             for who, rate in group.items() if v == w else ():
-                lines.append(f"  {who.split()[1]:8}  {n:>7}  {rate:>12,.0f}  {rate / serial:>8.2f}  {rate / serial / n:>10.0%}")
+                faster = times(runs, w, (who, n), ("tinydl serial", 1))
+                lines.append(f"  {who.split()[1]:8}  {n:>7}  {rate:>12,.0f}  {faster:>8.2f}  {faster / n:>10.0%}")
         lines.append("")
     return "\n".join([*lines, MEANING])
 
 
 def ratios(runs: Runs) -> str:
     """tinydl over the best mode of each rival: a row a rival, thread count and mode of tinydl; a column a workload."""
-    by = {key: split(group) for key, group in medians(runs).items()}
+    by = medians(runs)
+    best = {key: best_modes(group) for key, group in by.items()}
     workloads = sorted({w for w, _ in by})
     lines = ["| tinydl against | " + " | ".join(workloads) + " |", "|---|" + "---:|" * len(workloads)]
     for n in sorted({n for _, n in by}):
-        here = [group for (_, m), group in by.items() if m == n]
-        for mode in dict.fromkeys(mode for ours, _ in here for mode in ours):
-            for rival in sorted({r for _, theirs in here for r in theirs}):
-                cells = []
-                for w in workloads:
-                    ours, theirs = by.get((w, n), ({}, {}))
-                    cells.append(f"{ours[mode] / theirs[rival]:.2f}" if mode in ours and rival in theirs else "-")
-                lines.append(f"| {rival}, {count(n)}{f', {mode}' if n > 1 else ''} | " + " | ".join(cells) + " |")
+        ours = dict.fromkeys(who for (_, m), group in by.items() if m == n for who in group if who.startswith("tinydl"))
+        for who in ours:
+            for rival in sorted({r for (_, m), rivals in best.items() if m == n for r in rivals}):
+                cells = [times(runs, w, (who, n), (best.get((w, n), {}).get(rival, ""), n)) for w in workloads]
+                mode = f", {who.split()[1]}" if n > 1 else ""
+                lines.append(f"| {rival}, {count(n)}{mode} | " + " | ".join("-" if x != x else f"{x:.2f}" for x in cells) + " |")
     return "\n".join(lines)

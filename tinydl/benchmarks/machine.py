@@ -54,3 +54,13 @@ def line(d: dict[str, Any]) -> str:
             f"{d['usable_cpus']} usable of {d['cpus']} CPUs, "
             f"{d.get('memory_gib', '?')} GiB, {d['system']}, "
             f"Python {d['python']}, tinydl {d['tinydl']} ({d['instruction_set']})")
+
+
+def busy_seconds() -> float | None:
+    """CPU seconds that this machine has spent on anything, or None where it does not tell (not Linux)."""
+    try:
+        with open("/proc/stat", encoding="ascii") as f:
+            fields = [int(v) for v in f.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")

@@ -80,14 +80,14 @@ def parser() -> Parser:
 
     bench = commands.add_parser("bench", help="measure, over thread counts or against other libraries",
                                 description="Throughput of training over thread counts; with --against, side by side with "
-                                            "other libraries (those that are installed), each run in its own process.")
+                                            "other libraries (those that are installed), each in a process of its own.")
     bench.set_defaults(run="tinydl.cli.bench:run")
     bench.add_argument("--against", type=_rivals, metavar="A,B", help=f"of {', '.join(RIVALS)}")
     bench.add_argument("--workloads", type=_workloads, metavar="W,W",
                        help=f"of {', '.join(WORKLOADS)} (default: W2; with --against W1 to W4)")
     bench.add_argument("--threads", type=_counts, metavar="N,N", help="thread counts (default: 1 to the usable CPUs)")
-    bench.add_argument("--runs", type=_count, default=5, metavar="N", help="repetitions, interleaved (default: 5)")
-    bench.add_argument("--seconds", type=_positive, default=1.0, metavar="S", help="measured time of a run (default: 1)")
+    bench.add_argument("--runs", type=_count, default=20, metavar="N", help="rounds in which all take their turn (default: 20)")
+    bench.add_argument("--seconds", type=_positive, default=0.2, metavar="S", help="measured time of a turn (default: 0.2)")
     bench.add_argument("--check", action="store_true", help="compare the losses of the first 20 batches, too")
     bench.add_argument("--out", metavar="FILE", help="write raw figures and the machine's description as JSON")
     bench.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib)")
