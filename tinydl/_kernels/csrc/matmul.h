@@ -114,7 +114,7 @@ static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T
     if (TD_SINGLE && TD_TRANSPOSE && nr % 8 == 0)
         for (; p + 8 <= k; p += 8)
             for (int j = 0; j < nr; j += 8)
-                td_transpose8((const float *)b + j * bc + p, bc, (float *)sliver + p * width + j, width);
+                td_transpose8((const float *)b + j * bc + p, bc, (float *)sliver + p * width + j, width, 8);
     for (; p + 4 <= k; p += 4)          /* four p at a time: a line of b serves four stores */
         for (int j = 0; j < nr; j++) {
             const T *s = b + j * bc + p;
@@ -126,12 +126,21 @@ static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T
         for (int j = 0; j < nr; j++) sliver[p * width + j] = b[j * bc + p];
 }
 
-/* panel[p][i] := a[i, p], i < mr */
+/* panel[p][i] := a[i, p], i < mr. Whole vectors are copied: what they write too much, the next rows (or panel) replace. */
 static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, int mr, T *panel) {
-    if (ar == 1)
-        for (i64 p = 0; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[p * ac + i];
-    else
-        for (int i = 0; i < mr; i++) for (i64 p = 0; p < k; p++) panel[p * mr + i] = a[i * ar + p];
+    i64 p = 0;
+    if (ar == 1) {
+        if (ac >= TD_MR + VL)       /* so far a row's vectors end before the last row does */
+            for (; p + 1 < k; p++)
+                for (int i = 0; i < mr; i += VL) NAME(vstore)(panel + p * mr + i, NAME(vload)(a + p * ac + i));
+        for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[p * ac + i];
+        return;
+    }
+    if (TD_SINGLE && TD_TRANSPOSE)
+        for (; p + 8 <= k; p += 8)
+            for (int i = (mr - 1) / 8 * 8; i >= 0; i -= 8)
+                td_transpose8((const float *)a + i * ar + p, ar, (float *)panel + p * mr + i, mr, TD_MIN(8, mr - i));
+    for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[i * ar + p];
 }
 
 /* ask for rows lo..hi-1 of the next sliver while this one is in use: its rows lie in as many pages */
@@ -159,12 +168,12 @@ static inline void NAME(fetch_ahead)(td_ahead *h) {
  * are done: of a read in place, whole vectors of them. */
 static i64 NAME(narrow)(const td_matmul *t) {
     const int in_place = t->a_row == 1;
-    if (!t->n || t->n > TD_MR || t->n >= VL || t->grad || t->activation != TD_IDENTITY || (t->b_row != 1 && t->b_col != 1) ||
-        (!in_place && t->n > NARROW_PACKED)) return 0;
-    const int n = (int)t->n;
+    if (!t->n || t->n > 2 * TD_MR || t->n >= NR || t->n % VL == 0 || t->grad || t->activation != TD_IDENTITY ||
+        (t->b_row != 1 && t->b_col != 1) || (!in_place && t->n > NARROW_PACKED)) return 0;
+    const int n = (int)t->n, upper = n > TD_MR ? n / 2 : n;         /* rows of c' in one tile, or two */
     const i64 done = in_place ? t->m / VL * VL : t->m;
     const T *bias = t->bias;
-    T tile[TD_MR * NR], *sliver = (T *)t->scratch + TD_MC * TD_KC;
+    T tile[2 * TD_MR * NR], *sliver = (T *)t->scratch + TD_MC * TD_KC;
     for (i64 i0 = 0; i0 < done; i0 += NR) {
         const int mr = (int)(done - i0 < NR ? done - i0 : NR), nv = mr > VL ? 2 : 1;
         T *c = (T *)t->c + i0 * t->c_row;
@@ -181,8 +190,10 @@ static i64 NAME(narrow)(const td_matmul *t) {
                 NAME(pack_b)(a, t->a_col, t->a_row, kc, mr, (int)ar, sliver);
                 a = sliver;
             }
-            if (t->b_col == 1) NAME(by_col)[n - 1][nv - 1](kc, b, t->b_row, a, ar, tile, NR, VL, &e, 0);
-            else NAME(by_row)[n - 1][nv - 1](kc, b, t->b_col, a, ar, tile, NR, VL, &e, 0);
+            for (int q = 0, rows = upper; q < n; q += rows, rows = n - q) {
+                if (t->b_col == 1) NAME(by_col)[rows - 1][nv - 1](kc, b + q, t->b_row, a, ar, tile + q * NR, NR, VL, &e, 0);
+                else NAME(by_row)[rows - 1][nv - 1](kc, b + q * t->b_col, t->b_col, a, ar, tile + q * NR, NR, VL, &e, 0);
+            }
             e.begin = NAME(FROM_C);
             if (in_place) break;
         }
@@ -190,7 +201,7 @@ static i64 NAME(narrow)(const td_matmul *t) {
         if (TD_SINGLE && TD_TRANSPOSE && TD_MR >= 8)
             for (; j + 8 <= n && mr % 8 == 0; j += 8)
                 for (int i = 0; i < mr; i += 8)
-                    td_transpose8((const float *)tile + j * NR + i, NR, (float *)c + i * t->c_row + j, t->c_row);
+                    td_transpose8((const float *)tile + j * NR + i, NR, (float *)c + i * t->c_row + j, t->c_row, 8);
         for (int i = 0; i < mr; i++)
             for (int q = j; q < n; q++) c[i * t->c_row + q] = tile[q * NR + i];
     }
@@ -211,10 +222,9 @@ static void NAME(matmul)(const td_matmul *whole) {
     T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
     const int fused = !grad ? t->activation == TD_IDENTITY || t->activation == TD_RELU : t->activation == TD_RELU;
     const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
-    /* a row stride that is a multiple of 4 KiB puts the rows of a tile into the same cache sets */
-    const int pack_a = t->n > 4 * NR && (a_stride * (i64)sizeof(T)) % 4096 == 0;
-    /* likewise b's rows: a sliver of it is packed then, and where its last vector is not full */
-    const int far_rows = (t->b_row * (i64)sizeof(T)) % 8192 == 0;
+    const int pack_a = t->n > 4 * NR && ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY));
+    /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
+    const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
     /* passes over p of equal length */
     const i64 passes = t->k > TD_KC ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {

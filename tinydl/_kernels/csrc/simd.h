@@ -108,12 +108,13 @@ TD_GENERIC(f32, float)
 TD_GENERIC(f64, double)
 #endif
 
-/* d[p][j] := s[j][p] for 8 x 8 floats; rows of s are s_row apart, rows of d d_row */
+/* d[p][j] := s[j][p] for 8 x 8 floats; rows of s are s_row apart, rows of d d_row. With fewer than 8 rows of s, what
+   stands in the other columns of d is of no account. Rows of d are written in order: they may overlap. */
 #if defined(TD_ISA_AVX512) || defined(TD_ISA_AVX2)
 #define TD_TRANSPOSE 1
-static inline void td_transpose8(const float *s, int64_t s_row, float *d, int64_t d_row) {
+static inline __attribute__((always_inline)) void td_transpose8(const float *s, int64_t s_row, float *d, int64_t d_row, int rows) {
     __m256 r[8], t[8];
-    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(s + i * s_row);
+    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(s + (i < rows ? i : rows - 1) * s_row);
     for (int i = 0; i < 4; i++) {
         t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
@@ -124,20 +125,27 @@ static inline void td_transpose8(const float *s, int64_t s_row, float *d, int64_
         r[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
         r[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
     }
-    for (int i = 0; i < 4; i++) {
-        _mm256_storeu_ps(d + i * d_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        _mm256_storeu_ps(d + (i + 4) * d_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-    }
+    for (int i = 0; i < 4; i++) _mm256_storeu_ps(d + i * d_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+    for (int i = 0; i < 4; i++) _mm256_storeu_ps(d + (i + 4) * d_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
 }
 #else
 #define TD_TRANSPOSE 0
-static inline void td_transpose8(const float *s, int64_t s_row, float *d, int64_t d_row) {
-    for (int i = 0; i < 8; i++) for (int j = 0; j < 8; j++) d[i * d_row + j] = s[j * s_row + i];
+static inline void td_transpose8(const float *s, int64_t s_row, float *d, int64_t d_row, int rows) {
+    for (int i = 0; i < 8; i++) for (int j = 0; j < rows; j++) d[i * d_row + j] = s[j * s_row + i];
 }
 #endif
 
-/* blocks: at most KC products per pass, MC rows of a per sliver of b. Measured on a Zen 4 (32 KiB L1, 1 MiB L2) with
-   256 x 2048 x 2048 and 2048^3 float32: KC 192, 288, 400 and MC 168, 336, 672 gave 81 to 101 GFLOP/s; these 96 to 101. */
+/* Blocks: at most KC products per pass, MC rows of a per sliver of b. Measured with 256 x 2048 x 2048 and 2048^3 float32:
+   on a Zen 4 (32 KiB L1, 1 MiB L2) KC 192, 288, 400 and MC 168, 336, 672 gave 81 to 101 GFLOP/s, these 96 to 101; on a
+   Zen 3 (512 KiB L2) KC 256, 320 and MC 168, 336, 1008 were 0 to 1 percent slower. */
 enum { TD_KC = 400, TD_MC = 672 };
+/* Rows whose stride in bytes is a multiple of FAR fall into few sets of the L1 cache: such a sliver of b, or panel of a,
+   is copied together; where c has MANY columns, so is any panel whose rows are a's columns. A row of a sliver is one
+   cache line with AVX2, two with AVX-512. Measured with strides of 0.5 to 8 KiB on the same two. */
+#if defined(TD_ISA_AVX2)
+enum { TD_FAR_A = 2048, TD_FAR_B = 1024, TD_MANY = 256 };
+#else
+enum { TD_FAR_A = 4096, TD_FAR_B = 8192, TD_MANY = 1 << 30 };
+#endif
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_KC * TD_NV * 16) * (i64)sizeof(T))
 #endif
