@@ -241,6 +241,27 @@ def test_non_finite_loss_and_gradient(driver, threads):
     assert failure.batch_index == 2 and "gradient is not finite" in str(failure.exception)
 
 
+@pytest.mark.parametrize("inputs, outputs, rows", [(1, 1, 1), (6, 3, 2), (40, 10, 9), (33, 17, 5), (64, 128, 32), (500, 40, 3),
+                                                   (900, 33, 4), (3, 33, 900)])
+def test_one_gradient_that_is_not_finite_is_seen_wherever_it_is(inputs, outputs, rows):
+    huge = np.float32(3e38)         # its square is not finite; nor is the sum of two, which is no gradient's fault
+
+    class Given(losses.PythonLoss):
+        def forward(self, outputs, targets):
+            return float(outputs.sum()), targets.copy()
+    for i, j in {(0, 0), (inputs // 2, outputs // 2), (inputs - 1, outputs - 1)}:
+        x, dy = np.zeros((rows, inputs), np.float32), np.zeros((rows, outputs), np.float32)
+        x[rows // 2, i] = dy[rows // 2, j] = huge
+        fine_x, fine_dy = np.zeros_like(x), np.zeros_like(dy)
+        fine_x[-1], fine_dy[-1] = 1, huge
+        m = Model(nn.Linear(inputs, outputs), seed=0)
+        m.params[:] = 0
+        both = data.ArrayDataset(np.concatenate([fine_x, x]), np.concatenate([fine_dy, dy]), rows)
+        _, t = run(both, m, epochs=1, loss=Given(), optimizer=optim.SGD(0.0), shuffle=False)
+        (failure,) = t.history.failures
+        assert failure.batch_index == 1 and str(failure.exception) == "a gradient is not finite"
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_loss_that_raises(driver, threads):
     class Picky(losses.PythonLoss):

@@ -136,7 +136,7 @@ class Builder:
         """c (m, n) := (c +) op(a) (m, k) @ op(b) (k, n) + bias. Of m and k at most one grows with the rows."""
         a_strides = (1, m) if trans_a else (k, 1)
         b_strides = (1, k) if trans_b else (n, 1)
-        self.emit("matmul", [a, b, bias, None], [c], [m, n, k, *a_strides, *b_strides, accumulate, 0], [0.0])
+        self.emit("matmul", [a, b, bias, None], [c], [m, n, k, *a_strides, *b_strides, accumulate, 0, 0], [0.0])
 
     def python(self, hook: Any, reads: Sequence[Value | Buffer | None], writes: Sequence[Value | Buffer | None],
                shapes: Sequence[tuple[int, ...]]) -> None:
@@ -162,8 +162,7 @@ class Builder:
             self._deliver(self.output)
         self._fuse()
         if self.training and self.n_params:
-            self.ops.append(Op("check_gradient", [Buffer(self.n_params, False, "grad", 0, self.dtype.itemsize, "gradients")],
-                               [], [self.n_params], [], "check"))
+            self._check_gradients()
         bytes_needed, unshared = self._place(max_rows)
         program = Program(self.dtype == np.float32, [op.encode() for op in self.ops], bytes_needed, max_rows,
                           (self.n_params + self.n_statistics) if self.training else 0, self.in_items, self.target_items,
@@ -215,6 +214,27 @@ class Builder:
                     continue
             kept.append(op)
         self.ops = [op for op in kept if op.name != "fused"]
+
+    def _check_gradients(self) -> None:
+        """Products watch what they write; what others write is looked at, and all of it where a product had a suspicion."""
+        size = self.dtype.itemsize
+        written = [(op, w) for op in self.ops for w in op.writes if w is not None and w.space == "grad"]
+        for op, _ in written:
+            if op.name == "matmul":
+                op.dims[9] = 1
+        others = {w.offset for op, w in written if op.name != "matmul"}
+        watched = {w.offset: w.offset + w.items * size for op, w in written if op.name == "matmul" and w.offset not in others}
+        at, end = 0, self.n_params * size
+        for start, stop in [*sorted(watched.items()), (end, end)]:
+            if at < start:
+                self._check(at, (start - at) // size, "gradients", suspected=0)
+            at = stop
+        if watched:
+            self._check(0, self.n_params, "gradients", suspected=1)
+
+    def _check(self, offset: int, n: int, name: str, *, suspected: int) -> None:
+        gradients = Buffer(n, False, "grad", offset, self.dtype.itemsize, name)
+        self.ops.append(Op("check_gradient", [gradients], [], [n, suspected], [], "check"))
 
     def _place(self, rows: int) -> tuple[int, int]:
         """Offsets in the workspace for all buffers, by first fit over their lives; bytes used, bytes unshared."""

@@ -331,6 +331,7 @@ cdef class Replica:
         self.ctx.base[TD_OUT] = <char *>pointer(out) if out is not None else NULL
         self.ctx.seed = seed
         self.ctx.step = step
+        self.ctx.suspect = 0
         with nogil:
             status = self.run_ops()
         self.saved.clear()
@@ -710,6 +711,7 @@ cdef class Stretch:
             r.ctx.seed = self.seed
             r.ctx.step = <uint64_t>(self.first_step + (b if self.free else self.group))
             r.ctx.base[TD_GRAD] = gradients
+            r.ctx.suspect = 0
             self.look_ahead(r, b + self.k)
             status = r.run_ops()
             self.loss[b] = r.ctx.loss

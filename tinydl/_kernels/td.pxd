@@ -31,6 +31,7 @@ cdef extern from "td.h" nogil:
         double alpha
         void *scratch
         td_ahead *ahead
+        int *suspect
 
     ctypedef struct td_ref:
         i64 space, offset
@@ -52,6 +53,7 @@ cdef extern from "td.h" nogil:
         void *owner
         const volatile int *cancel
         td_ahead ahead
+        int suspect
     ctypedef struct td_op
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil
     ctypedef struct td_op:

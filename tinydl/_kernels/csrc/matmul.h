@@ -13,7 +13,7 @@
 
 /* how a tile begins and ends */
 enum { NAME(FROM_ZERO), NAME(FROM_BIAS), NAME(FROM_C), NAME(FROM_C_BIAS) };
-typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; } NAME(edge);
+typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; V *watch; } NAME(edge);
 enum { NAME(STORE), NAME(RELU), NAME(RELU_GRAD) };
 
 /* mr, nv: constants after inlining; ar, ac: strides of a, one of them the literal 1; last: lanes of the last vector */
@@ -63,6 +63,12 @@ static inline __attribute__((always_inline)) void NAME(tile)(
             acc[i][nv - 1] = NAME(vgate)(last == VL ? NAME(vload)(h) : NAME(vloadn)(h, last), acc[i][nv - 1]);
         }
     }
+    if (e->watch) {         /* += 0, or NaN where the tile's sum is not finite */
+        V sum = acc[0][0];
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++)
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) if (i || v) sum = NAME(vadd)(sum, acc[i][v]);
+        *e->watch = NAME(vfma)(sum, NAME(vset1)(0), *e->watch);
+    }
     _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
         if (nv == 2) NAME(vstore)(c + i * cr, acc[i][0]);
         T *h = c + i * cr + (nv - 1) * VL;
@@ -111,10 +117,12 @@ static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T
     for (int j = nr; j < width; j++)
         for (i64 p = 0; p < k; p++) sliver[p * width + j] = 0;
     i64 p = 0;
-    if (TD_SINGLE && TD_TRANSPOSE && nr % 8 == 0)
-        for (; p + 8 <= k; p += 8)
+    if (TD_SINGLE && TD_TRANSPOSE && nr % 8 == 0 && k >= 8)
+        for (; p < k; p += 8) {
+            if (p + 8 > k) p = k - 8;       /* the last eight, some of them again */
             for (int j = 0; j < nr; j += 8)
                 td_transpose8((const float *)b + j * bc + p, bc, (float *)sliver + p * width + j, width, 8);
+        }
     for (; p + 4 <= k; p += 4)          /* four p at a time: a line of b serves four stores */
         for (int j = 0; j < nr; j++) {
             const T *s = b + j * bc + p;
@@ -177,7 +185,7 @@ static i64 NAME(narrow)(const td_matmul *t) {
     for (i64 i0 = 0; i0 < done; i0 += NR) {
         const int mr = (int)(done - i0 < NR ? done - i0 : NR), nv = mr > VL ? 2 : 1;
         T *c = (T *)t->c + i0 * t->c_row;
-        NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0};
+        NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0, 0};
         if (e.begin == NAME(FROM_C))
             for (int j = 0; j < n; j++)
                 for (int i = 0; i < mr; i++) tile[j * NR + i] = (t->accumulate ? c[i * t->c_row + j] : 0) + (bias ? bias[j] : 0);
@@ -205,6 +213,9 @@ static i64 NAME(narrow)(const td_matmul *t) {
         for (int i = 0; i < mr; i++)
             for (int q = j; q < n; q++) c[i * t->c_row + q] = tile[q * NR + i];
     }
+    if (t->suspect)
+        for (i64 i = 0; i < done; i += t->c_row == n ? done : 1)
+            *t->suspect |= !NAME(all_finite)((const T *)t->c + i * t->c_row, t->c_row == n ? done * n : n);
     return done;
 }
 
@@ -225,12 +236,13 @@ static void NAME(matmul)(const td_matmul *whole) {
     const int pack_a = t->n > 4 * NR && ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY));
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
+    V watch = NAME(vset1)(0);
     /* passes over p of equal length */
     const i64 passes = t->k > TD_KC ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const int final = p0 + kc >= t->k;
-        NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row};
+        NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row, final && t->suspect ? &watch : 0};
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
                                              : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
         if (final && t->activation == TD_RELU) e.end = grad ? NAME(RELU_GRAD) : NAME(RELU);
@@ -278,6 +290,12 @@ static void NAME(matmul)(const td_matmul *whole) {
                 }
             }
         }
+    }
+    if (t->suspect) {
+        T lanes[VL], sum = 0;
+        memcpy(lanes, &watch, sizeof lanes);
+        for (int i = 0; i < VL; i++) sum += lanes[i];
+        *t->suspect |= sum != 0;        /* NaN is not equal to anything */
     }
 }
 #undef V

@@ -44,10 +44,11 @@ OP(gather_labels) {
     }
     return TD_OK;
 }
-/* a, b, bias, saved -> c; dims: m, n, k, a_row, a_col, b_row, b_col, accumulate, activation; reals: alpha */
+/* a, b, bias, saved -> c; dims: m, n, k, a_row, a_col, b_row, b_col, accumulate, activation, watched; reals: alpha */
 OP(matmul) {
     const td_matmul t = {D(0), D(1), D(2), P(0), D(3), D(4), P(1), D(5), D(6), P(4), D(1), P(2), P(3), D(1),
-                         (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead};
+                         (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead,
+                         D(9) ? &ctx->suspect : 0};
     NAME(matmul)(&t);
     return TD_OK;
 }
@@ -107,8 +108,8 @@ OP(dropout) {
     NAME(dropout)(P(0), P(1), ctx->n, D(0), op->real[0], ctx->seed, ctx->step, (u64)D(1), ctx->index, ctx->first_id);
     return TD_OK;
 }
-/* gradients; dims: n. Fails where one is not finite. */
-OP(check_gradient) { return NAME(all_finite)(P(0), D(0)) ? TD_OK : TD_BAD_GRADIENT; }
+/* gradients; dims: n, suspected: only where a watched product left a suspicion. Fails where one is not finite. */
+OP(check_gradient) { return (D(1) && !ctx->suspect) || NAME(all_finite)(P(0), D(0)) ? TD_OK : TD_BAD_GRADIENT; }
 
 #define ROW(name) {#name, NAME(op_##name)}
 static const td_opdef NAME(ops)[] = {

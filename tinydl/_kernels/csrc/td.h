@@ -63,6 +63,7 @@ typedef struct td_matmul {
     double alpha;                   /* the activation's parameter */
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
     td_ahead *ahead;                /* or NULL */
+    int *suspect;                   /* or NULL: set to 1 where c may hold what is not finite, never left 0 where it does */
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */
@@ -87,6 +88,7 @@ typedef struct td_ctx {
     void *owner;                /* the Python side's business */
     const volatile int *cancel;
     td_ahead ahead;
+    int suspect;                /* a product of this run may have left a gradient that is not finite */
 } td_ctx;
 
 struct td_op;
