@@ -177,6 +177,13 @@ def test_fitting_threads():
             else:
                 with pytest.raises(MemoryError):
                     fitting_threads(r)
+    # where each thread brings a slot of its own
+    own = MemoryReport(100, 200, 0, gradients=100, workspace=50, n_threads=8, n_slots=8)
+    for available in range(450, own.total + 2):
+        r = dataclasses.replace(own, available=available)
+        assert fitting_threads(r, lambda n: n) == min(8, (available - 300) // 150)
+    with pytest.raises(MemoryError, match="needs 450 B more with one thread and 1 gradient slot, and 449 B"):
+        fitting_threads(dataclasses.replace(own, available=449), lambda n: n)
     with pytest.raises(MemoryError, match=r"needs 760 B more with one thread and 4 gradient slots, and 759 B are available.*"
                                           r"batch_size.*batches_per_update.*SGD.*float32"):
         fitting_threads(dataclasses.replace(report, available=759))

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +97,7 @@ class Trainer:
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
         self.callbacks, self.pin_threads = list(callbacks), pin_threads
-        self._lowered: tuple[int, int] | None = None    # (threads asked for, threads that there is memory for)
+        self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -145,7 +144,7 @@ class Trainer:
             error = replication_error(model, loss)
             with self._lock:
                 self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-                self._crew, self._job, self.epoch = crew, None, 0
+                self._crew, self._job, self.epoch, self._fitting = crew, None, 0, None
                 self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
                 self._ensure_pool()
         if self._enabled:
@@ -170,7 +169,7 @@ class Trainer:
         _check_threads(thread_count)
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), thread_count
-            self._changed, self._lowered = True, None
+            self._changed, self._fitting = True, None
             if self._train_lock.locked():
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
@@ -218,11 +217,16 @@ class Trainer:
         with self._exclusive("load_checkpoint"):
             load_checkpoint(self, path)
 
-    def _threads_wanted(self) -> int:
+    def _threads_asked(self) -> int:
         if self._asked_threads:
             return self._asked_threads
         train = self.data.train if self._crew is not None else None
         return recommended_thread_count(train.n_batches if train else None, train.n_samples if train else None)
+
+    def _threads_wanted(self) -> int:
+        """The threads asked for, or those of them that there is memory for, as far as that is known."""
+        asked = self._threads_asked()
+        return self._fitting[1] if self._fitting is not None and self._fitting[0] == asked else asked
 
     def _ensure_pool(self) -> None:
         """The pool that the configuration asks for, or none. Callers hold the lock."""
@@ -258,45 +262,57 @@ class Trainer:
         """
         return self._train("simplified", shuffle)
 
-    def _setting(self, mode: str | None) -> tuple[Setting, int | None]:
+    def _mode(self, asked: str | None) -> str:
+        """The mode that training as `asked` (None: as configured) has now."""
+        if asked == "serial" or (asked is None and not self._enabled) or not self.strategy.parallel:
+            return "serial"
+        return "simplified" if asked == "simplified" or self._fallback is not None else "parallel"
+
+    def _largest_setting(self, mode: str, n_threads: int) -> Setting:
+        """What training in `mode` with so many threads may need most of."""
+        if mode == "serial":
+            return Setting("serial", 1, 1, 1, strategies.Serial())
+        return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy)
+
+    def _setting(self, asked: str | None) -> tuple[Setting, int | None]:
         """What to run now, and for how many updates at most. Callers hold the lock."""
-        if mode == "serial" or (mode is None and not self._enabled) or not self.strategy.parallel:
-            return Setting("serial", 1, 1, 1, strategies.Serial()), None
-        threads = self._threads_wanted()
-        if mode == "simplified" or self._fallback is not None:
-            return Setting("simplified", 1, *self.strategy.cut(threads), self.strategy), None
-        setting, most = self.strategy.setting(threads)
-        return replace(setting, n_threads=self._threads_that_fit(setting)), most
+        mode = self._mode(asked)
+        if mode == "parallel":
+            return self.strategy.setting(self._threads_that_fit())
+        return self._largest_setting(mode, self._threads_wanted()), None
 
     def memory_report(self) -> MemoryReport:
         """Bytes of parameters, optimizer state, and of each thread's and slot's memory, as configured now; and what is
         available. `print(trainer.memory_report())` is a table. Nothing is allocated."""
         self._need_init()
         with self._lock:
-            return self._memory_for(self._setting(None)[0])
+            return self._memory_for(self._largest_setting(self._mode(None), self._threads_wanted()))
 
     def _memory_for(self, setting: Setting) -> MemoryReport:
         crew = self._need_init()
-        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, max(setting.k, setting.n_threads),
+        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, setting.n_slots,
                              held_threads=len(crew.replicas), held_slots=len(crew.slots))
 
-    def _threads_that_fit(self, setting: Setting) -> int:
-        """The setting's threads, or fewer where there is no memory for them, with one warning; MemoryError with the
-        figures where there is none for one. Callers hold the lock."""
-        asked = setting.n_threads
-        if self._lowered is not None and self._lowered[0] == asked:
-            return self._lowered[1]
-        if asked <= len(self._need_init().replicas):
-            return asked
-        n = fitting_threads(self._memory_for(setting))
-        if n < asked:
-            self._lower(asked, n)
-        return n
+    def _threads_that_fit(self) -> int:
+        """The threads wanted, or fewer where there is no memory for them, with one warning; MemoryError with the
+        figures where there is none for one. It looks once for a number asked for. Callers hold the lock."""
+        asked = self._threads_asked()
+        if self._fitting is None or self._fitting[0] != asked:
+            n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)),
+                                lambda n: self._largest_setting("parallel", n).n_slots)
+            if n < asked:
+                self._lower(n)
+            self._fitting = asked, n
+        return self._fitting[1]
 
-    def _lower(self, asked: int, n: int) -> None:
-        self._lowered = asked, n
-        warnings.warn(f"there is no memory for {asked} threads: training goes on with {n} "
-                      f"(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
+    def _lower(self, n: int) -> None:
+        """Go on with n of the threads wanted, and say so."""
+        wanted, asked = self._threads_wanted(), self._threads_asked()
+        self._fitting = asked, n
+        before, after = (self._largest_setting("parallel", m).k for m in (wanted, n))
+        warnings.warn(f"there is no memory for {wanted} threads: training goes on with {n}"
+                      + (f", and with updates of {after} instead of {before} batches or parts" if before != after else "")
+                      + " (see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
 
     def _pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
@@ -387,7 +403,8 @@ class Trainer:
                 except MemoryError:
                     if setting.n_threads == 1:
                         raise
-                    self._lower(self._threads_wanted(), setting.n_threads - 1)
+                    with self._lock:
+                        self._lower(setting.n_threads - 1)
                     continue
                 if batches is None:
                     assert order is not None and bounds is not None

@@ -92,7 +92,7 @@ class Crew:
     def prepare(self, setting: Setting) -> None:
         """Exactly the replicas and slots that `setting` needs."""
         n = setting.n_threads if setting.mode == "parallel" else 1
-        k = max(setting.k, n)
+        k = setting.n_slots
         del self.replicas[n:], self.slots[k:]
         while len(self.replicas) < n:
             self.replicas.append(self.new_replica(own_layers=bool(self.replicas) or self.hung_workers > 0))

@@ -49,7 +49,13 @@ class Setting:
 
     @property
     def k(self) -> int:
+        """Pieces of an update."""
         return self.batches * self.parts
+
+    @property
+    def n_slots(self) -> int:
+        """Gradient vectors: one for each piece of an update, and at least one a thread."""
+        return max(self.k, self.n_threads)
 
 
 @dataclass(frozen=True)

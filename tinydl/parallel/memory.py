@@ -1,7 +1,8 @@
 """How much memory: what this process may still take, and what training takes."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -168,23 +169,22 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
                         available_memory(), held)
 
 
-def fitting_threads(report: MemoryReport) -> int:
+def fitting_threads(report: MemoryReport, slots: Callable[[int], int] | None = None) -> int:
     """The greatest thread count, at most n_threads, that fits; MemoryError where not even one does.
 
-    The slots stay as many as they are: they belong to the update, so fewer threads give the same bits.
+    slots: how many gradient slots so many threads need. Without it they stay as many as they are, as where the
+    batches of an update are fixed: fewer threads then give the same bits.
 
-        >>> fitting_threads(MemoryReport(100, 200, 0, 100, 50, n_threads=8, n_slots=4, available=1000))
-        6
+        >>> report = MemoryReport(100, 200, 0, 100, 50, n_threads=8, n_slots=8, available=700)
+        >>> fitting_threads(report, slots=lambda n_threads: n_threads)
+        2
     """
-    if report.fits or report.available is None:
-        return report.n_threads
-    excess = report.needed - report.available
-    n = report.n_threads - -(-excess // report.workspace) if report.workspace else 0
-    if n < 1:
-        one = report.needed - (report.n_threads - 1) * report.workspace
-        raise MemoryError(f"training needs {_text(one)} more with one thread and {report.n_slots} gradient slots, and "
-                          f"{_text(report.available)} are available: a smaller batch_size shrinks the workspace "
-                          f"({_text(report.workspace)}), fewer batches_per_update the gradients ({report.n_slots} times "
-                          f"{_text(report.gradients)}), SGD without momentum the optimizer's state "
-                          f"({_text(report.optimizer_state)}), and float32 halves what is float64\n{report}")
-    return n
+    for n in range(report.n_threads, 0, -1):
+        fewer = replace(report, n_threads=n, n_slots=slots(n) if slots else report.n_slots)
+        if fewer.fits:
+            return n
+    raise MemoryError(f"training needs {_text(fewer.needed)} more with one thread and {fewer.n_slots} gradient "
+                      f"slot{'s' * (fewer.n_slots != 1)}, and {_text(fewer.available or 0)} are available: a smaller "
+                      f"batch_size shrinks the workspace ({_text(fewer.workspace)}), fewer batches_per_update the "
+                      f"gradients ({fewer.n_slots} times {_text(fewer.gradients)}), SGD without momentum the optimizer's "
+                      f"state ({_text(fewer.optimizer_state)}), and float32 halves what is float64\n{fewer}")
