@@ -376,7 +376,53 @@ def test_entering_again_looks_at_no_library(monkeypatch):
         assert looks == ["_find", "_limit", "_limit"]
         in_thread(lambda: blas.BlasLimit().__enter__().__exit__(None, None, None))
         assert looks == ["_find", "_limit", "_limit", "_limit", "_restore"]
-    assert looks[-2:] == ["_restore", "_restore"] and len(looks) == 7
+    assert looks[-1] == "_restore" and len(looks) == 6
+
+
+class Library:
+    """A made BLAS: openblas has threads of the process, openmp a number for each thread."""
+
+    def __init__(self, api, refuses=()):
+        self.internal_api, self.num_threads, self.refuses = api, 4, refuses
+
+    def set_num_threads(self, n):
+        if n in self.refuses:
+            raise OSError(f"{self.internal_api} refuses {n}")
+        self.num_threads = n
+
+
+@pytest.mark.parametrize("bad", ["openblas", "openmp"])
+def test_a_library_that_raises_leaves_none_limited(bad, monkeypatch):
+    libraries = [Library("openblas"), Library("openmp"), Library(bad, {1}), Library("openmp")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with pytest.raises(OSError, match=f"{bad} refuses 1"):
+        blas.BlasLimit().__enter__()
+    assert [lib.num_threads for lib in libraries] == [4] * 4 and blas._entered == 0
+    libraries[2].refuses = ()
+    with blas.BlasLimit():          # and all begins anew
+        assert [lib.num_threads for lib in libraries] == [1] * 4
+        libraries[0].num_threads = 3
+    assert [lib.num_threads for lib in libraries] == [4] * 4
+
+
+def test_a_library_that_raises_in_another_thread_leaves_that_one_unlimited(monkeypatch):
+    libraries = [Library("openblas"), Library("openmp")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with blas.BlasLimit():
+        libraries[1].num_threads, libraries[1].refuses = 4, {1}     # as that thread has it
+        with pytest.raises(OSError):
+            in_thread(lambda: blas.BlasLimit().__enter__())
+        assert libraries[0].num_threads == 1 and blas._entered == 1
+        libraries[1].refuses = ()
+    assert [lib.num_threads for lib in libraries] == [4, 4] and blas._entered == 0
+
+
+def test_a_library_that_is_not_restored_does_not_keep_the_others(monkeypatch):
+    libraries = [Library("openmp", {4}), Library("openmp"), Library("openblas")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with pytest.raises(OSError, match="refuses 4"), blas.BlasLimit():
+        pass
+    assert [lib.num_threads for lib in libraries] == [1, 4, 4] and blas._entered == 0
 
 
 def test_openmp_is_limited_in_each_thread_that_enters():
