@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import ParallelFallbackWarning, memory
 from tinydl.parallel.crew import Crew
-from tinydl.parallel.strategies import Auto, Group, Shard
+from tinydl.parallel.strategies import Auto, Group, Local, Shard, local
 
 
 def trainer(threads=3, k=3, model=None, **options):
@@ -48,7 +48,7 @@ def test_less_memory_lowers_the_threads_and_changes_no_bit(monkeypatch):
         t.train()
 
 
-@pytest.mark.parametrize("strategy", ["group", "shard", "hogwild", "auto"])
+@pytest.mark.parametrize("strategy", ["group", "shard", "local", "hogwild", "auto"])
 def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(strategy, monkeypatch):
     x, y = classification(64)
 
@@ -65,8 +65,8 @@ def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(s
         with pytest.warns(ParallelFallbackWarning, match="no memory for 8 threads: training goes on with 2"):
             t.train()
         assert (t.memory_report().n_threads, t.memory_report().n_slots) == (2, 2)
-        assert max(len(t._crew.replicas), len(t._crew.slots)) <= 2
-        if strategy in ("group", "shard"):
+        assert max(len(t._crew.replicas), len(t._crew.slots), len(t._crew.team)) <= 2
+        if strategy in ("group", "shard", "local"):
             assert t.model.params.tobytes() == two.model.params.tobytes()
 
 
@@ -142,15 +142,21 @@ def test_workers_have_one_blas_thread_and_a_cpu_if_asked(pinned):
     assert not t.history.failures and np.isfinite(t.model.params).all()
 
 
-@pytest.mark.parametrize("strategy", [Group(3), Shard(3), Auto(batches_per_update=3), Auto()])
+@pytest.mark.parametrize("strategy", [Group(3), Shard(3), Auto(batches_per_update=3), Auto(), Local(2)])
 def test_where_no_second_replica_can_be_made_one_thread_goes_on(strategy, monkeypatch):
-    make = Crew.new_replica
+    make, member = Crew.new_replica, local.Member
 
     def scarce(self, own_layers=True):
         if self.replicas:
             raise MemoryError("no more")
         return make(self, own_layers)
+
+    def scarce_members(crew):
+        if crew.team:
+            raise MemoryError("no more")
+        return member(crew)
     monkeypatch.setattr(Crew, "new_replica", scarce)
+    monkeypatch.setattr(local, "Member", scarce_members)
     x, y = classification(64)
     with Trainer(1, strategy=strategy, thread_count=4, seed=0) as t:
         t.init(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))

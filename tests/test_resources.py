@@ -19,6 +19,7 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import Replica, affinity, blas
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
+from tinydl.parallel.strategies import Local
 
 LINUX = sys.platform == "linux"
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
@@ -138,6 +139,25 @@ def test_the_report_is_what_allocation_takes(traced, dtype, make, optimizer, n_t
     assert report.per_thread == report.gradients + report.workspace
 
 
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
+def test_the_report_of_a_local_training_is_what_its_copies_take(traced, kind, optimizer):
+    x, y = classification(128, 20)
+    with Trainer(1, strategy=Local(2), thread_count=3, seed=0) as t:
+        before = numpy_bytes()
+        t.init(kind(x, y, 33), normed("float32"), losses.SoftmaxCrossEntropy(), optimizer)
+        report = t.memory_report()
+        assert (report.n_copies, report.n_slots, report.n_workspaces) == (3, 3, 3)
+        assert report.total == report.shared + 3 * report.per_thread and report.copy > report.parameters
+        t.train()
+        # an epoch's small change: order, results, and what the statistics are counted in
+        assert 0 <= numpy_bytes() - before - report.total < min(report.copy, report.gradients) // 4
+        again = t.memory_report()
+        assert again.total == report.total and again.needed <= 128
+    text = str(report)
+    assert "a copy of the model" in text and "workspace of a copy" in text
+
+
 def test_the_report_allocates_nothing(traced):
     model, optimizer = mlp(20, 3000, 300), optim.Adam()
     plan = model.plan((20,), 64, loss=losses.SoftmaxCrossEntropy())
@@ -181,9 +201,13 @@ def test_fitting_threads():
     own = MemoryReport(100, 200, 0, gradients=100, workspace=50, n_threads=8, n_slots=8)
     for available in range(450, own.total + 2):
         r = dataclasses.replace(own, available=available)
-        assert fitting_threads(r, lambda n: n) == min(8, (available - 300) // 150)
+        assert fitting_threads(r, lambda n: (n, 0)) == min(8, (available - 300) // 150)
+    copies = MemoryReport(100, 200, 0, gradients=60, workspace=50, n_threads=8, n_slots=8, n_copies=8, copy=40)
+    assert fitting_threads(dataclasses.replace(copies, available=700), lambda n: (n, n)) == 2
+    with pytest.raises(MemoryError, match=r"one thread and 8 copies of the model.*fewer n_models the copies .8 times 150 B"):
+        fitting_threads(dataclasses.replace(copies, available=700))      # n_models fixed: fewer threads save nothing
     with pytest.raises(MemoryError, match="needs 450 B more with one thread and 1 gradient slot, and 449 B"):
-        fitting_threads(dataclasses.replace(own, available=449), lambda n: n)
+        fitting_threads(dataclasses.replace(own, available=449), lambda n: (n, 0))
     with pytest.raises(MemoryError, match=r"needs 760 B more with one thread and 4 gradient slots, and 759 B are available.*"
                                           r"batch_size.*batches_per_update.*SGD.*float32"):
         fitting_threads(dataclasses.replace(report, available=759))

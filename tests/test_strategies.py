@@ -78,6 +78,16 @@ def test_both_drivers_give_the_same_bits(name):
     assert len({digest(run(kind(x, y, 8), deep(), TABLE[name][0]()).model) for kind in DRIVERS.values()}) == 1
 
 
+@pytest.mark.parametrize("make", [Group, Shard, lambda: Local(2)], ids=["group", "shard", "local"])
+def test_simplified_training_has_the_groups_of_as_many_threads(driver, make):
+    x, y = classification(101)
+    parallel_run = run(driver(x, y, 8), deep(), make(), 3)
+    with Trainer(2, strategy=make(), enable_parallel=True, thread_count=3, seed=7) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        t.simplified_parallel_train()
+    assert t.stats().mode == "simplified" and digest(t.model) == digest(parallel_run.model)
+
+
 @pytest.mark.parametrize("name", STEADY)
 def test_same_bits_again_under_load(name):
     x, y = classification(101)

@@ -272,7 +272,8 @@ class Trainer:
         """What training in `mode` with so many threads may need most of."""
         if mode == "serial":
             return Setting("serial", 1, 1, 1, strategies.Serial())
-        return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy)
+        return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,
+                       self.strategy.copies(n_threads))
 
     def _setting(self, asked: str | None) -> tuple[Setting, int | None]:
         """What to run now, and for how many updates at most. Callers hold the lock."""
@@ -290,16 +291,19 @@ class Trainer:
 
     def _memory_for(self, setting: Setting) -> MemoryReport:
         crew = self._need_init()
-        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, setting.n_slots,
-                             held_threads=len(crew.replicas), held_slots=len(crew.slots))
+        held = {"held_copies": len(crew.team)} if setting.copies else {
+            "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
+        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, setting.n_slots, setting.copies, **held)
 
     def _threads_that_fit(self) -> int:
         """The threads wanted, or fewer where there is no memory for them, with one warning; MemoryError with the
         figures where there is none for one. It looks once for a number asked for. Callers hold the lock."""
         asked = self._threads_asked()
         if self._fitting is None or self._fitting[0] != asked:
-            n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)),
-                                lambda n: self._largest_setting("parallel", n).n_slots)
+            def counts(n_threads: int) -> tuple[int, int]:
+                setting = self._largest_setting("parallel", n_threads)
+                return setting.n_slots, setting.copies
+            n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)), counts)
             if n < asked:
                 self._lower(n)
             self._fitting = asked, n
@@ -309,10 +313,11 @@ class Trainer:
         """Go on with n of the threads wanted, and say so."""
         wanted, asked = self._threads_wanted(), self._threads_asked()
         self._fitting = asked, n
-        before, after = (self._largest_setting("parallel", m).k for m in (wanted, n))
-        warnings.warn(f"there is no memory for {wanted} threads: training goes on with {n}"
-                      + (f", and with updates of {after} instead of {before} batches or parts" if before != after else "")
-                      + " (see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
+        before, after = (self._largest_setting("parallel", m) for m in (wanted, n))
+        changed = (f", and with updates of {after.k} instead of {before.k} batches or parts" if before.k != after.k else
+                   f", and with {after.copies} instead of {before.copies} copies" if before.copies != after.copies else "")
+        warnings.warn(f"there is no memory for {wanted} threads: training goes on with {n}{changed} "
+                      "(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
 
     def _pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""

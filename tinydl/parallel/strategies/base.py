@@ -37,10 +37,14 @@ class Strategy(ABC):
     def cut(self, n_threads: int) -> tuple[int, int]:
         """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
 
+    def copies(self, n_threads: int) -> int:
+        """Models that are trained beside the shared one, where n_threads threads are asked for."""
+        return 0
+
     def setting(self, n_threads: int) -> tuple[Setting, int | None]:
         """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch)."""
         from tinydl.parallel.job import Setting
-        return Setting("parallel", n_threads, *self.cut(n_threads), self), None
+        return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
     def prepare(self, crew: Crew, setting: Setting) -> None:
         """Take the memory that running by `setting` needs; MemoryError where there is none."""
