@@ -12,6 +12,7 @@ import pytest
 from small import classification, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
+from tinydl.callbacks import Callback
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -185,6 +186,47 @@ class RaisesInterrupt(nn.PythonLayer):
 
     def backward(self, dy, saved):
         return dy
+
+
+def workers():
+    return sum(th.name.startswith("tinydl-worker") for th in threading.enumerate())
+
+
+@pytest.mark.parametrize("mode", ["simplified_parallel_train", "single_thread_train"])
+def test_training_in_the_calling_thread_starts_no_pool(mode):
+    """Also where parallel training is configured in the middle of it: the pool begins when it is over."""
+    seen = []
+
+    class Change(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.configure_parallel_training(True, 3)
+            seen.append(workers())
+    with trainer(callbacks=[Change()]) as t:
+        getattr(t, mode)()
+        assert seen == [0] * t.optimizer.t and t.stats().thread_count == 1
+        assert t.is_parallel_training_enabled() and t.get_parallel_thread_count() == workers() == 3
+
+
+def test_a_configuration_from_the_last_callback_holds():
+    class Change(Callback):
+        def on_train_end(self, trainer):
+            trainer.configure_parallel_training(True, 3)
+    with trainer(callbacks=[Change()]) as t:
+        t.train()
+        assert t.is_parallel_training_enabled() and t.get_parallel_thread_count() == workers() == 3
+
+
+def test_a_shutdown_while_training_leaves_no_pool_of_an_earlier_request():
+    class Change(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.configure_parallel_training(True, 3)
+            trainer.shutdown()
+    t = trainer(callbacks=[Change()], enable_parallel=True, thread_count=2)
+    assert t.train().interrupted and workers() == 0
 
 
 @pytest.mark.parametrize("threads", [0, 2])

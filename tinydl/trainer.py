@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ class Trainer:
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
         with self._lock, uninterrupted():
-            self._stopping = self._train_lock.locked()
+            self._stopping, self._changed = self._train_lock.locked(), False
             if self._crew is not None and self._stopping:
                 self._crew.give_up_at = time.monotonic() + timeout
             pool, self._pool = self._pool, None
@@ -345,6 +346,9 @@ class Trainer:
             yield
         finally:
             self._train_lock.release()
+            with self._lock:
+                if self._changed and not self._train_lock.locked():     # it came too late, or was not for this training
+                    self._ensure_pool()
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
@@ -366,10 +370,10 @@ class Trainer:
                     callback.on_train_end(self)
         return self.monitor.history
 
-    def _tick(self, job: Job, samples: int) -> bool:
+    def _tick(self, mode: str | None, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
         self.monitor.progress(job.epoch, samples, job.loss)
-        return self._stopping or self._changed or self._too_many_hung
+        return self._stopping or (self._changed and mode is None) or self._too_many_hung
 
     @property
     def _too_many_hung(self) -> bool:
@@ -391,13 +395,13 @@ class Trainer:
         if batches is not None:
             for _ in range(job.batches_done):
                 next(batches, None)
-        job.n_batches = train.n_batches
+        job.n_batches, tick = train.n_batches, partial(self._tick, mode)
         try:
             finished = False
             while not finished and not self._stopping:
                 self._go_on_serially_if_many_hung(crew)
                 with self._lock:
-                    if self._changed:
+                    if self._changed and mode is None:
                         self._ensure_pool()
                     setting, most = self._setting(mode)
                     pool = self._pool_for(setting)
@@ -413,10 +417,10 @@ class Trainer:
                     continue
                 if batches is None:
                     assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, self._tick, most)
+                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
                     finished = job.batches_done >= len(bounds) - 1
                 else:
-                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, self._tick, most)
+                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
                 self.strategy.ran(setting, job.seconds - before[0], job.samples - before[1], job.updates - before[2])
                 for callback in self.callbacks:
                     if callback.every and job.updates // callback.every > before[2] // callback.every:
