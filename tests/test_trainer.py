@@ -188,6 +188,38 @@ class RaisesInterrupt(nn.PythonLayer):
         return dy
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path):
+    class Fails(AccuracyEvaluator):
+        def update(self, outputs, targets):
+            super().update(outputs, targets)
+            if t.epoch == 2:
+                if error is KeyboardInterrupt:
+                    signal.raise_signal(signal.SIGINT)
+                else:
+                    raise error
+    x, y = classification(300)
+
+    def make(evaluator):
+        t = Trainer(3, Monitor(tmp_path / "log", quiet=True), evaluator, seed=0)
+        t.init(data.ArrayDataset(x, y, 16).split(0.6, 0.4, 0, seed=1), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(),
+               optim.Adam(0.01))
+        return t
+    t = make(Fails())
+    with pytest.raises(error):
+        t.train()
+    whole = make(AccuracyEvaluator())
+    whole.train()
+    assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
+    assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
+    t.max_epochs = 1
+    t.train()
+    assert t.history["epoch"] == [1, 2, 3] and t.history["accuracy"][2] == whole.history["accuracy"][2]
+    logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted((r["epoch"], r["samples"]) for r in logged) == [(e, 180) for e in (1, 1, 2, 2, 3, 3)]
+    assert t.model.params.tobytes() == whole.model.params.tobytes()
+
+
 def workers():
     return sum(th.name.startswith("tinydl-worker") for th in threading.enumerate())
 

@@ -93,7 +93,7 @@ class History:
 
 
 class Monitor:
-    """Keeps a History, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
+    """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
     log_file: a path, or None. quiet: print nothing. A log that cannot be written (disk full, read-only) is
     given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
@@ -114,8 +114,8 @@ class Monitor:
         """Called a few times a second: samples done in this epoch, mean loss so far."""
 
     def end_epoch(self, record: EpochRecord) -> None:
-        """Called as each epoch ends: keep, print, log."""
-        self.history.records.append(record)
+        """Called as each epoch ends, when the history has it: print and log. Where the validation was interrupted, or
+        failed, the record has no figures of it."""
         if not self.quiet:
             print(record.line(), flush=True)
         if self.log_file is not None:

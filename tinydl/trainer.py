@@ -435,15 +435,7 @@ class Trainer:
             job.reported = len(job.failures)
         if not finished:
             return False
-        with uninterrupted():
-            self._job = None
-            crew.stats.seconds += job.seconds
-            if job.samples:
-                self.epoch += 1
-        if not job.samples:
-            cause = job.failures[0].exception if job.failures else None
-            raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
-        self._end_epoch(job)
+        self._end_epoch(crew, job)
         return True
 
     def _until_callback(self, job: Job, most: int | None) -> int | None:
@@ -457,14 +449,27 @@ class Trainer:
                               f"batch_timeout={self.failure_policy.timeout:g} s")
             self._warn_fallback()
 
-    def _end_epoch(self, job: Job) -> None:
+    def _end_epoch(self, crew: Crew, job: Job) -> None:
+        """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
         record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
                              learning_rate=self.optimizer.lr)
-        if self.data.validation is not None:
-            figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
-            record.validation_loss = figures.pop("loss")
-            record.figures = figures
-        self.monitor.end_epoch(record)
+        with uninterrupted() as held:
+            self._job = None
+            crew.stats.seconds += job.seconds
+            if not job.samples:
+                cause = job.failures[0].exception if job.failures else None
+                raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
+            self.epoch += 1
+            try:
+                if self.data.validation is not None:
+                    with held.open():
+                        figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
+                        record.validation_loss = figures.pop("loss")
+                        record.figures = figures
+            finally:
+                self.monitor.history.records.append(record)
+                with held.open():
+                    self.monitor.end_epoch(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
 
