@@ -13,6 +13,7 @@ from small import classification, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
+from tinydl.parallel import strategies
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -461,6 +462,38 @@ def test_profile_names_operations_and_changes_nothing(threads, kind, tmp_path):
     rows = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert sum(r["ph"] == "X" for r in rows) == 5 * k * len(p.plan.ops)
     assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {f"worker {i}" for i in range(k)}
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+@pytest.mark.parametrize("strategy, replicas, batches, updates", [
+    (strategies.Group(3), 2, 12, 4), (strategies.Shard(2), 2, 4, 4), (strategies.Hogwild(), 2, 4, 4),
+    (strategies.Local(3, n_models=3), 3, 12, 12), (strategies.Auto(batches_per_update=2), 1, 8, 4)])
+def test_profile_runs_as_the_strategy_does(kind, strategy, replicas, batches, updates, monkeypatch):
+    seen = []
+    for name in ("run_arrays", "run_batches"):
+        run = getattr(type(strategy), name)
+        monkeypatch.setattr(type(strategy), name, lambda self, *args, run=run: (seen.append(self), run(self, *args))[1])
+    x, y = classification(64)
+    with Trainer(1, seed=0, strategy=strategy, thread_count=2) as t:
+        t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        before = t.model.params.tobytes()
+        p = t.profile(4)
+        assert t.model.params.tobytes() == before and t.optimizer.t == 0
+    assert seen == ([strategy, strategy] if strategy.name != "auto" else [])      # that one has another run for it
+    assert (p.batches, p.updates, len(p.events), p.n_threads) == (batches, updates, replicas, min(2, replicas))
+    pieces = batches * (2 if strategy.name == "shard" else 1)
+    assert sum(map(len, p.events)) == pieces * len(p.plan.ops)
+    rest = next(line for line in p.table().splitlines() if "fold, update, waiting" in line)
+    assert 0 <= float(rest.split()[-1].rstrip("%")) < 100 and f"on {p.n_threads} thread" in p.table()
+
+
+def test_profile_of_auto_has_the_threads_of_its_choice():
+    x, y = classification(64)
+    with Trainer(1, seed=0, strategy="auto", thread_count=4) as t:
+        t.init(type("Batched", (data.ArrayDataset,), {})(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.train()
+        t.strategy._chosen = t.tuning[1]
+        assert (t.tuning[1].n_threads, t.profile(2).n_threads) == (2, 2)
 
 
 def test_pool_shutdown_is_bounded_with_a_stuck_task():

@@ -505,7 +505,8 @@ class Trainer:
         return list(getattr(self.strategy, "tuning", []))
 
     def profile(self, steps: int = 20) -> Profile:
-        """Time per operation over `steps` updates as configured, on copies: the model and its training stay as they are.
+        """Time per operation over `steps` updates as configured (strategy local: of each copy), by the strategy's own run
+        on a copy of all: the model and its training stay as they are.
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """
@@ -514,25 +515,28 @@ class Trainer:
             raise ValueError(f"steps={steps}: at least 1")
         with self._exclusive("profile"):
             with self._lock:
-                self._ensure_pool()
                 setting, _ = self._setting(None)
-                pool = self._pool if setting.mode == "parallel" else None
+                pool = self._pool_for(setting) if setting.mode == "parallel" else None
             crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), self.data.train.batch_size,
                         self.seed)
-            crew.prepare(setting)
+            strategy, train = setting.strategy, self.data.train
+            strategy.prepare(crew, setting)
+            replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas
+            n_batches = steps * setting.batches * max(1, setting.copies)
             for warm in (True, False):      # once to fill the caches
-                for replica in crew.replicas:
-                    replica.native.record(0 if warm else steps * setting.k * crew.plan.program.n_ops)
+                for replica in replicas:
+                    replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
                 job = Job(0)
-                batches = islice(self.data.train.epoch(self.seed, 0), steps * setting.batches)
-                if isinstance(self.data.train, ArrayDataset):
-                    order, bounds = self.data.train.order(self.seed, 0)
-                    crew.set_arrays(self.data.train.x, self.loss.check_targets(self.data.train.y, self.model.output_shape()))
-                    crew.run_arrays(job, order, bounds[:steps * setting.batches + 1], setting, pool, lambda *_: False)
+                if type(train) is ArrayDataset:
+                    order, bounds = train.order(self.seed, 0)
+                    crew.set_arrays(train.x, self.loss.check_targets(train.y, self.model.output_shape()))
+                    strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
                 else:
-                    crew.run_batches(job, batches, setting, pool, lambda *_: False)
-            events = [replica.native.record(0) for replica in crew.replicas]
-        return Profile(crew.plan, [e for e in events if e is not None], job.updates, job.batches_done, job.samples, job.seconds)
+                    batches = islice(train.epoch(self.seed, 0), n_batches)
+                    strategy.run_batches(crew, job, batches, setting, pool, lambda *_: False)
+            events = [replica.native.record(0) for replica in replicas]
+        return Profile(crew.plan, [e for e in events if e is not None], setting.n_threads, job.updates, job.batches_done,
+                       job.samples, job.seconds)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:

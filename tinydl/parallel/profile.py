@@ -18,10 +18,12 @@ __all__ = ["Profile"]
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What `Trainer.profile` saw. events: for each worker (n, 3) int64: operation of `plan`, start and end in ns."""
+    """What `Trainer.profile` saw. events: for each replica, (n, 3) int64: operation of `plan`, start and end in ns. A
+    thread has a replica; in strategy local each copy of the model has one."""
 
     plan: Plan
     events: list[Array]
+    n_threads: int
     updates: int
     batches: int
     samples: int
@@ -30,9 +32,9 @@ class Profile:
     def table(self) -> str:
         """Operations in the plan's order: microseconds a batch, share of the threads' time, GFLOP/s of products."""
         busy = np.zeros(len(self.plan.ops))
-        for worker in self.events:
-            np.add.at(busy, worker[:, 0], (worker[:, 2] - worker[:, 1]) * 1e-9)
-        total = self.seconds * len(self.events)
+        for replica in self.events:
+            np.add.at(busy, replica[:, 0], (replica[:, 2] - replica[:, 1]) * 1e-9)
+        total = self.seconds * self.n_threads
         n = self.samples / max(1, self.batches)
         rows = [("#", "layer", "operation", "us a batch", "share", "GFLOP/s")]
         for i, (op, seconds) in enumerate(zip(self.plan.ops, busy, strict=True)):
@@ -44,13 +46,13 @@ class Profile:
         widths = [max(len(r[c]) for r in rows) for c in range(6)]
         lines = ["  ".join(t.ljust(w) if c < 3 else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
                  for r in rows]
-        threads = f"{len(self.events)} thread{'s' * (len(self.events) != 1)}"
+        threads = f"{self.n_threads} thread{'s' * (self.n_threads != 1)}"
         lines.append(f"{self.batches} batches, {self.updates} updates, {self.samples} samples in "
                      f"{self.seconds:.4g} s on {threads}: {self.samples / self.seconds:,.0f} samples/s")
         return "\n".join(lines)
 
     def save_trace(self, path: str | Path) -> None:
-        """A trace for chrome://tracing or ui.perfetto.dev: one row a thread."""
+        """A trace for chrome://tracing or ui.perfetto.dev: one row a replica."""
         import json
         start = min((int(w[0, 1]) for w in self.events if len(w)), default=0)
         trace: list[dict[str, Any]] = []
