@@ -1,6 +1,7 @@
 """Every strategy: its mathematics against serial training, its bits, its failures, its books. A new one is a row here."""
 import hashlib
 import logging
+import signal
 import threading
 import warnings
 
@@ -240,6 +241,65 @@ def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, polic
         part = run(driver(x[:8 * good], y[:8 * good], 8), with_layer(Fails()), make(), epochs=1, optimizer=optim.SGD(0.1),
                    shuffle=False)
         assert digest(t.model) == digest(part.model)
+
+
+def test_hogwild_books_what_it_did_before_it_raises(driver):
+    """Its updates cannot be taken back: what was made counts, and is not made again."""
+    x, y = marked(96)
+    with Trainer(1, strategy="hogwild", thread_count=2, seed=7, on_batch_failure="raise") as t:
+        t.init(driver(x, y, 8), with_layer(Fails(77 / 64)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match=r"1 of its batches failed (?s:.*)mark 1\.2") as e:
+            t.train(shuffle=False)
+        assert e.value.failures[0].batch_index == 9 and len(e.value.failures) == 1
+        check_books(t)
+        s = t.stats()
+        assert (s.skipped, s.failed, s.updates, s.done) == (0, 1, t.optimizer.t, t.optimizer.t)
+        assert sum(s.batches_by_worker.values()) == s.dispatched >= 10
+        t.train(shuffle=False)
+        assert t.history["samples"] == [88] and t.optimizer.t == 11 and len(t.history.failures) == 1
+    check_books(t)
+
+
+def test_hogwild_books_what_it_did_before_ctrl_c(driver):
+    x, y = marked(64)
+
+    class Presses(nn.PythonLayer):
+        """Presses Ctrl-C in the batch of sample 3 when another batch has made its update, then waits."""
+
+        pressed, release = threading.Event(), threading.Event()
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, x):
+            if (x[:, 0] == np.float32(3 / 64)).any() and not self.pressed.is_set():
+                while not t.optimizer.t and not t.stats().under_way:
+                    threading.Event().wait(0.001)
+                self.pressed.set()
+                signal.raise_signal(signal.SIGINT)
+                assert self.release.wait(60)
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+    with Trainer(1, strategy="hogwild", thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), with_layer(Presses()), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        workers = list(t._pool.threads)
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=False)
+        check_books(t)
+        s, before = t.stats(), digest(t.model)
+        assert s.updates == s.done == t.optimizer.t >= 1 and s.skipped == 1
+        Presses.release.set()
+        for worker in workers:
+            worker.join(10)
+        assert digest(t.model) == before        # what comes late changes nothing
+        t.max_epochs = 1 - t.epoch
+        t.train(shuffle=False)
+        assert t.history["samples"] == [56] and t.optimizer.t == t.stats().updates == 7
+    (failure,) = t.history.failures
+    assert failure.batch_index == 0
+    check_books(t)
 
 
 def test_more_failures_than_the_fraction_end_training(driver):

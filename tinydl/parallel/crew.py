@@ -134,7 +134,7 @@ class Crew:
             finally:
                 fatal = self._collect(job, stretch, order, pieces, owner, setting)
         if fatal:
-            self.stop_for(job, fatal)
+            self.stop_for(job, fatal, booked=free)
 
     def _stretch(self, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None,
                  free: bool) -> tuple[engine.Stretch, Array, Array]:
@@ -295,7 +295,7 @@ class Crew:
         self.step += groups
         self.book(job, batches, done, int(arrived.sum()), retried, samples, updates, failures)
         if stretch.fatal and stretch.free:
-            fatal = failures[-1:] or job.failures[-1:]
+            fatal = [f for f in failures if not isinstance(f.exception, engine.CancelledError)][-1:]
         return fatal
 
     # ------------------------------------------------------------------ the Python driver
@@ -344,6 +344,8 @@ class Crew:
         whole = GradientAggregator(len(pieces))
         aggregators = [GradientAggregator(1) for _ in pieces] if free else [whole] * len(pieces)
         updates = 0
+        ended: dict[int, BatchProcessResult] = {}       # free: what became of each piece, under the step lock
+        over = False                                    # free: from then on no update is made
 
         def process(slot: int, worker: int) -> BatchProcessResult:
             nonlocal updates
@@ -351,30 +353,47 @@ class Crew:
             log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
             self.enter_batch(worker, piece.index)
             try:
-                with BlasLimit() if pool is not None and self.plan.program.hooks else nullcontext():
+                with (held.open() if pool is None else nullcontext(),
+                      BlasLimit() if pool is not None and self.plan.program.hooks else nullcontext()):
                     result = ParallelBatchProcessor(
                         piece, self.model, self.loss, aggregators[slot], worker, slot=0 if free else slot,
                         replica=self.replicas[worker], gradients=self.slots[slot], seed=self.seed,
                         step=self.step + (slot if free else 0), max_retries=self.policy.retries)()
-                if free and result.success:
+                if free:
                     with self._step_lock:
-                        self.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
-                        updates += 1
+                        if result.success and not over:
+                            self.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
+                            updates += 1
+                        ended[slot] = result
                 return result
             finally:
                 self.leave_batch(worker)
         with uninterrupted() as held:
-            if pool is None:
-                with held.open():
+            stopped: BaseException | None = None
+            try:
+                if pool is None:
                     results = [process(slot, 0) for slot in range(len(pieces))]
-            else:
-                results = self._in_pool(pool, process, aggregators, [p for _, p in pieces], free, held)
+                else:
+                    results = self._in_pool(pool, process, aggregators, [p for _, p in pieces], free, held)
+            except BaseException as e:
+                if not free:
+                    raise
+                with self._step_lock:
+                    over, came = True, dict(ended)
+                stopped = e
+                # the batches up to the last that came have made their updates, or are lost; those behind it run again
+                last = max((s for s, r in came.items() if not isinstance(r.exception, engine.CancelledError)), default=-1)
+                group = group[:pieces[last][0] + 1] if last >= 0 else []
+                pieces = [p for p in pieces if p[0] < len(group)]
+                results = [came.get(s) or BatchProcessResult(-1, piece.index, float("nan"), piece.n, False,
+                           engine.CancelledError("stopped while it ran")) for s, (_, piece) in enumerate(pieces)]
             for r in results:
                 if isinstance(r.exception, KeyboardInterrupt) and pool is None:
                     raise r.exception
             failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
                         for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
-            if len(failures) > self.most_failures(job, parts):
+            fatal = len(failures) > self.most_failures(job, parts)
+            if fatal and not free:
                 self.stop_for(job, failures)
             if not free:
                 started = time.monotonic_ns()
@@ -395,6 +414,10 @@ class Crew:
             self.step += len(pieces) if free else 1
             retried = sum(r.attempts > 1 for r in arrived)
             self.book(job, len(group), len(pieces), len(arrived), retried, samples, updates, failures)
+            if stopped is not None:
+                raise stopped
+            if fatal:
+                self.stop_for(job, failures[-1:], booked=True)
 
     def _in_pool(self, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
                  aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool,
@@ -487,11 +510,16 @@ class Crew:
         live[STATE], live[SINCE] = 0, now
 
     # ------------------------------------------------------------------ books
-    def stop_for(self, job: Job, failures: list[BatchFailure]) -> None:
-        """End training for these failures; their group made no update. Raises TrainingError."""
+    def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False) -> None:
+        """End training for these failures; their group made no update. Raises TrainingError. booked: they are among the
+        job's already, and counted as skipped."""
         s = self.stats
-        s.dispatched, s.failed = s.dispatched + len(failures), s.failed + len(failures)
-        every = [*job.failures, *failures]
+        if booked:
+            s.skipped -= len(failures)
+        else:
+            s.dispatched += len(failures)
+        s.failed += len(failures)
+        every = job.failures if booked else [*job.failures, *failures]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
                f"more than max_failed_fraction={self.policy.max_failed_fraction:g} of the epoch's batches")
         raise TrainingError(f"epoch {job.epoch}: {len(every)} of its batches failed ({why}); parameters are as of the last "
