@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import still_alive
 from small import classification, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
@@ -353,6 +354,23 @@ def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
     whole.train(shuffle=False)
     whole.shutdown()
     assert whole.model.params.tobytes() == t.model.params.tobytes() != before.tobytes()
+
+
+def test_leaked_threads_are_waited_for_together():
+    clock, waited = [100.0], []
+
+    class Leaked:
+        def join(self, timeout):
+            waited.append(timeout)
+            clock[0] += timeout
+
+        def is_alive(self):
+            return True
+    leaked = [Leaked() for _ in range(3)]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(time, "monotonic", lambda: clock[0])
+        assert still_alive(leaked, 5) == leaked
+    assert waited == [5, 0, 0]
 
 
 def test_many_rounds_leak_no_threads():
