@@ -10,10 +10,12 @@ import pytest
 from small import busy, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
+from tinydl.data import LazyBatch
+from tinydl.data.batch import cut_rows
 from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
 from tinydl.parallel.pool import WorkerPool, wait_all
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
-from tinydl.parallel.strategies.base import STRATEGIES, cut_rows
+from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
 
 class Batched(data.ArrayDataset):
@@ -145,11 +147,30 @@ def test_hogwild_learns_and_counts(driver):
 
 
 def test_cut_rows():
-    pieces, groups, owner = cut_rows(np.array([0, 8, 16, 18]), 4, 2)
+    pieces, owner = cut_rows(np.array([0, 8, 16, 18]), 4)
     assert pieces.tolist() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 17, 18]
-    assert groups.tolist() == [0, 8, 10] and owner.tolist() == [0] * 4 + [1] * 4 + [2] * 2
-    pieces, groups, owner = cut_rows(np.array([5]), 2, 2)
-    assert pieces.tolist() == [5] and groups.tolist() == [0] and owner.tolist() == []
+    assert owner.tolist() == [0] * 4 + [1] * 4 + [2] * 2 and group_starts(owner, 2).tolist() == [0, 8, 10]
+    pieces, owner = cut_rows(np.array([5]), 2)
+    assert pieces.tolist() == [5] and owner.tolist() == [] and group_starts(owner, 2).tolist() == [0]
+    assert group_starts(np.arange(5), 2).tolist() == [0, 2, 4, 5] and group_starts(np.arange(2), 1).tolist() == [0, 1, 2]
+
+
+def _fetched(batch):
+    return data.Batch(np.arange(20.0)[batch.indices, None], np.arange(20)[batch.indices], None, batch.first_id, batch.index)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 9, 50])
+@pytest.mark.parametrize("make", [
+    lambda rows: data.Batch(np.arange(20.0)[:, None], np.arange(20), rows, 3, 5),
+    lambda rows: data.Batch(np.arange(20.0)[rows, None], rows, None, 3, 5),
+    lambda rows: LazyBatch(_fetched, rows, 3, 5), lambda rows: LazyBatch(_fetched, rows, 3, 5, divisible=True)])
+def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts):
+    rows = np.arange(2, 11)
+    pieces = cut_rows(np.array([0, 9]), parts)[0]
+    cut = make(rows).cut(parts)
+    assert [len(c.load().arrays()[1]) for c in cut] == np.diff(pieces).tolist() == [c.n for c in cut]
+    assert [c.load().first_id - 3 for c in cut] == pieces[:-1].tolist() == [c.first_id - 3 for c in cut]
+    assert np.concatenate([c.load().arrays()[1] for c in cut]).tolist() == rows.tolist() and {c.index for c in cut} == {5}
 
 
 def test_auto_measures_and_says_so_once(caplog):

@@ -25,6 +25,7 @@ import numpy as np
 
 from tinydl._kernels import engine
 from tinydl.data import Batch, LazyBatch
+from tinydl.data.batch import cut_rows
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
@@ -38,7 +39,7 @@ from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.replica import Replica
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, UPDATED, WAITED, ParallelStats, WorkerState
-from tinydl.parallel.strategies.base import cut_rows
+from tinydl.parallel.strategies.base import group_starts
 from tinydl.parallel.threads import usable_cpus
 
 Array = np.ndarray[Any, Any]
@@ -141,12 +142,13 @@ class Crew:
         """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
         self.prepare(setting)
         last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
-        pieces, groups, owner = cut_rows(bounds[job.batches_done:last], setting.parts, setting.batches)
+        pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts)
         n_threads = len(self.replicas)
         given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                     if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
         stretch = engine.Stretch([r.native for r in self.replicas], self.slots, *self._sources, order, pieces,
-                                 self.optimizer.native(), groups=None if free else groups, t=self.optimizer.t,
+                                 self.optimizer.native(), t=self.optimizer.t,
+                                 groups=None if free else group_starts(owner, setting.batches),
                                  first_step=self.step, seed=self.seed, free=free, max_retries=self.policy.retries,
                                  max_failed=self.most_failures(job, setting.parts), given_up=given_up,
                                  spins=SPINS if 1 < n_threads <= usable_cpus() else 0)

@@ -69,21 +69,10 @@ class Strategy(ABC):
         return f"{type(self).__name__}({own})"
 
 
-def cut_rows(bounds: Array, parts: int, batches: int) -> tuple[Array, Array, Array]:
-    """(bounds, groups, owner) of the pieces: each batch in `parts` nearly equal parts, none empty; group g is pieces
-    groups[g]..groups[g + 1] - 1, which are `batches` batches; owner: the batch that each piece is of."""
-    if parts == 1:
-        n = len(bounds) - 1
-        return bounds, np.append(np.arange(0, n, batches), n), np.arange(n)
-    sizes = np.diff(bounds)
-    edges = bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts
-    ends = np.append(edges[:, 1:], bounds[1:, None], axis=1)
-    full = ends > edges
-    owner = np.nonzero(full)[0]
-    per_batch = full.sum(axis=1)
-    starts = np.append(0, np.cumsum(per_batch))
-    groups = np.append(starts[:-1][::batches], starts[-1])
-    return np.append(edges[full], bounds[-1]).astype(np.int64), groups.astype(np.int64), owner
+def group_starts(owner: Array, batches: int) -> Array:
+    """groups: group g is pieces groups[g]..groups[g + 1] - 1, which are those of `batches` batches; owner: the batch that
+    each piece is of (data.batch.cut_rows)."""
+    return np.append(np.flatnonzero(np.diff(owner // batches, prepend=-1)), len(owner))
 
 
 def check_count(name: str, value: int | None, most: int = 1024) -> int | None:
