@@ -10,6 +10,8 @@ import pytest
 from small import busy, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
+from tinydl._kernels.engine import NonFiniteError
+from tinydl.callbacks import Callback
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
 from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
@@ -229,6 +231,150 @@ def test_a_failed_batch_is_left_out_and_accounted_to_the_sample(driver, name, er
     s = t.stats()
     assert s.skipped == 1 and s.failed == 0 and t.history["samples"] == [64 - failure.n_samples]
     assert t.history.skipped_indices().tolist() == failure.indices.tolist()
+
+
+def too_deep(n=0):
+    return too_deep(n + 1)
+
+
+class At13(nn.PythonLayer):
+    """Passes x on; at sample 13, in its forward or backward pass, does what `what` says."""
+
+    def __init__(self, what, backward=False):
+        self.what, self.in_backward = what, backward
+
+    def _at_13(self, x, value):
+        return self.what(value) if (x[:, 0] == np.float32(13 / 64)).any() else value
+
+    def forward(self, x):
+        return (x if self.in_backward else self._at_13(x, x)), x.copy()
+
+    def backward(self, dy, saved):
+        return self._at_13(saved, dy) if self.in_backward else dy
+
+
+def raising(error):
+    def call(value):
+        raise error("at 13")
+    return call
+
+
+class PickyLoss(losses.PythonLoss):
+    def forward(self, outputs, targets):
+        if (targets == 13).any():
+            raise ArithmeticError("at 13")
+        return float(np.mean((outputs - targets) ** 2)), 2 * (outputs - targets) / outputs.size
+
+
+class Items(data.ItemDataset):
+    def __init__(self, error):
+        super().__init__(8)
+        self.error = error
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        if i == 13:
+            raise self.error("at 13")
+        return np.full(6, i / 64, np.float32), i % 3
+
+
+#: source: (what fails at sample 13, the exception that the history has)
+LAYERS = {
+    "forward": (At13(raising(RuntimeError)), RuntimeError), "backward": (At13(raising(RuntimeError), True), RuntimeError),
+    "BaseException": (At13(raising(BaseException)), BaseException),
+    "GeneratorExit": (At13(raising(GeneratorExit)), GeneratorExit),
+    "MemoryError, backward": (At13(raising(MemoryError), True), MemoryError),
+    "recursion": (At13(lambda x: too_deep()), RecursionError),
+    "recursion, backward": (At13(lambda x: too_deep(), True), RecursionError),
+    "loss not finite": (At13(lambda x: x * np.inf), NonFiniteError),
+    "gradient not finite": (At13(lambda dy: dy * np.inf, True), NonFiniteError),
+}
+
+
+def left_out(t, error, losing=8):
+    """The history, the books and the parameters of a run that lost the batch (or the part) of sample 13 to `error`."""
+    (failure,) = t.history.failures
+    assert type(failure.exception) is error and failure.batch_index == 1 and failure.n_samples <= losing
+    s = t.stats()
+    assert (s.skipped, s.failed, s.samples) == (1, 0, 64 - failure.n_samples) and np.isfinite(t.model.params).all()
+    assert t.history["failed_batches"] == [1]
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("source", LAYERS)
+def test_every_failure_of_a_layer_in_every_strategy(driver, name, source):
+    layer, error = LAYERS[source]
+    x, y = marked(64)
+    net = nn.Sequential(nn.Linear(6, 6), layer, nn.Linear(6, 3))    # a layer before, whose gradient may be infinite
+    model = Model(net, seed=0)
+    model.load_state_dict({"0.weight": np.eye(6), "0.bias": np.zeros(6)}, strict=False)
+    t = run(driver(x, y, 8), model, TABLE[name][0](), epochs=1, shuffle=False, optimizer=optim.SGD(0.0))
+    left_out(t, error)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_loss_that_raises_in_every_strategy(driver, name):
+    x, _ = classification(64)
+    t = run(driver(x, np.arange(64, dtype=np.float32)[:, None], 8), mlp(6, 1), TABLE[name][0](), epochs=1, shuffle=False,
+            loss=PickyLoss(), optimizer=optim.SGD(1e-5))
+    left_out(t, ArithmeticError)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("error", [OSError, MemoryError, SystemExit])
+def test_an_item_that_raises_in_every_strategy(name, error):
+    left_out(run(Items(error), mlp(6, 3), TABLE[name][0](), epochs=1, shuffle=False), error)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_layer_that_raises_keyboard_interrupt_ends_training(driver, name):
+    """It is never the batch's fault, in whatever thread; what was done before is booked, and training can go on."""
+    x, y = marked(64)
+    layer = Fails(13 / 64, error=KeyboardInterrupt, times=1)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=False)
+        check_books(t)
+        assert t.optimizer.t == t.stats().updates if name != "local" else t.optimizer.t == 0
+        t.train(shuffle=False)
+        lost = sum(f.n_samples for f in t.history.failures)
+        assert t.history["samples"] == [64 - lost] and (lost == 0 or name == "hogwild")
+    check_books(t)
+    if name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), with_layer(Fails()), TABLE[name][0](), epochs=1, shuffle=False,
+                                             optimizer=optim.SGD(0.1)).model)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_callback_that_raises_in_every_strategy(driver, name):
+    class Raises(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            self.every = None
+            raise RuntimeError("callback")
+    x, y = classification(203)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, callbacks=[Raises()]) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        with pytest.raises(RuntimeError, match="callback"):
+            t.train()
+        assert 0 < t.stats().updates < 26 and t.epoch == 0
+        t.train()
+    check_books(t)
+    assert t.history["samples"] == [203] and not t.history.failures
+    if name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0](), epochs=1).model)
+
+
+def test_a_training_error_lists_ten_failures_and_the_count():
+    x, y = marked(104)
+    with pytest.raises(TrainingError, match="none of 13 batches") as e:
+        run(data.ArrayDataset(x, y, 8), with_layer(Fails(*(np.arange(104) / 64))), Group(2), epochs=1, max_failed_fraction=1)
+    lines = str(e.value).splitlines()
+    assert len(lines) == 12 and lines[-1].strip() == "and 3 more" and len(e.value.failures) == 13
 
 
 @pytest.mark.parametrize("name", STEADY)

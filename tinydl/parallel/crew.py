@@ -176,7 +176,8 @@ class Crew:
             runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
                     for i in range(s.n_workers)]
             while not _wait(held, [r.task for r in runs]):
-                if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
+                asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
+                if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
                         stretch.pause()
                 self._check_deadline()
@@ -194,6 +195,8 @@ class Crew:
         for run in runs:
             if run.task.exception is not None:
                 raise run.task.exception
+        if any(s.interrupted for s in stretches):
+            raise KeyboardInterrupt
         return True
 
     def _end(self, runs: list[Run], pool: WorkerPool | None) -> None:
@@ -377,6 +380,9 @@ class Crew:
                     results = [process(slot, 0) for slot in range(len(pieces))]
                 else:
                     results = self._in_pool(pool, process, aggregators, [p for _, p in pieces], free, held)
+                for r in results:
+                    if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
+                        raise r.exception
             except BaseException as e:
                 if not free:
                     raise
@@ -384,14 +390,12 @@ class Crew:
                     over, came = True, dict(ended)
                 stopped = e
                 # the batches up to the last that came have made their updates, or are lost; those behind it run again
-                last = max((s for s, r in came.items() if not isinstance(r.exception, engine.CancelledError)), default=-1)
+                last = max((s for s, r in came.items()
+                            if not isinstance(r.exception, (engine.CancelledError, KeyboardInterrupt))), default=-1)
                 group = group[:pieces[last][0] + 1] if last >= 0 else []
                 pieces = [p for p in pieces if p[0] < len(group)]
                 results = [came.get(s) or BatchProcessResult(-1, piece.index, float("nan"), piece.n, False,
                            engine.CancelledError("stopped while it ran")) for s, (_, piece) in enumerate(pieces)]
-            for r in results:
-                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
-                    raise r.exception
             failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
                         for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
             fatal = len(failures) > self.most_failures(job, parts)

@@ -169,7 +169,7 @@ class Local(Strategy):
             raise
         for outcome in outcomes:
             for r in outcome:
-                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
+                if isinstance(r.exception, KeyboardInterrupt):
                     raise r.exception
         failures = [BatchFailure(job.epoch, job.batches_done + lo + i, r.n_samples, j, r.exception, group[lo + i].indices)
                     for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
