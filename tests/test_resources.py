@@ -16,7 +16,7 @@ import pytest
 from small import classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel import Replica, affinity, blas
+from tinydl.parallel import Replica, affinity, blas, threads
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
 from tinydl.parallel.strategies import Local
@@ -731,6 +731,34 @@ def test_parallel_training_in_a_process_pool(method):
             warnings.simplefilter("ignore", DeprecationWarning)
             with multiprocessing.get_context(method).Pool(2) as pool:         # leaving it ends its processes
                 assert pool.map_async(train_small, [2, 2, 3, 1]).get(60) == [want] * 4
+
+
+def recommended(most):
+    """Runs in a process of a pool: what is recommended for a large set, and the threads that a trainer starts."""
+    os.environ["TINYDL_NUM_THREADS"] = most
+    dataset = data.ArrayDataset(*classification(5000), 8)
+    with Trainer(1, enable_parallel=True, seed=0) as t:
+        t.init(dataset, mlp(6, 5, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+        return threads.recommended_thread_count(625, 5000), t.get_parallel_thread_count()
+
+
+@pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), "loky"])
+def test_a_process_pool_does_not_oversubscribe(method):
+    def in_pool(most):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if method == "loky":
+                executor = pytest.importorskip("joblib.externals.loky").ProcessPoolExecutor(2)
+                try:
+                    return list(executor.map(recommended, [most] * 2, timeout=60))
+                finally:
+                    executor.shutdown(kill_workers=True)
+            with multiprocessing.get_context(method).Pool(2) as pool:
+                return pool.map_async(recommended, [most] * 2).get(60)
+    assert not threads.in_process_pool()
+    assert in_pool("") == [(1, 1)] * 2
+    n = min(2, threads.usable_cpus())
+    assert in_pool("2") == [(n, n)] * 2         # the user knows better
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
