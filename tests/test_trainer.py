@@ -1,7 +1,10 @@
 """Trainer: configuration, state, life, and what a person sees."""
 import copy
+import errno
+import io
 import json
 import logging
+import os
 import pickle
 import signal
 import threading
@@ -98,8 +101,32 @@ def test_monitor_prints_logs_and_plots(tmp_path, capsys):
     assert t.monitor.plot(tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_training(tmp_path, caplog):
-    t = trainer(monitor=Monitor(tmp_path / "no" / "log", quiet=True))
+@pytest.mark.parametrize("error", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_terminal_or_file_that_takes_no_lines_does_not_stop_training(error, monkeypatch, caplog):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(error, os.strerror(error))
+    monkeypatch.setattr("sys.stdout", Full())
+    t = trainer(monitor=Monitor())
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train()["epoch"] == [1, 2]
+    assert [r.message for r in caplog.records if os.strerror(error) in r.message] == [caplog.records[0].message]
+
+
+def test_output_that_nobody_reads_ends_training(monkeypatch):
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+    monkeypatch.setattr("sys.stdout", Closed())
+    t = trainer(monitor=Monitor())
+    with pytest.raises(BrokenPipeError):
+        t.train()
+    assert t.history["epoch"] == [1] and t.epoch == 1
+
+
+@pytest.mark.parametrize("path", ["no/log", ".", "/dev/full"])
+def test_a_log_that_cannot_be_written_does_not_stop_training(path, tmp_path, caplog):
+    t = trainer(monitor=Monitor(tmp_path / path, quiet=True))       # no folder, a folder, a full disk
     with caplog.at_level(logging.WARNING, "tinydl"):
         assert len(t.train()) == 2
     assert sum("cannot write" in r.message for r in caplog.records) == 1
