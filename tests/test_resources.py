@@ -6,8 +6,10 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import warnings
 
@@ -773,3 +775,46 @@ def test_a_process_that_trained_in_parallel_ends_by_itself(method):
     finally:
         child.kill()
         child.join()
+
+
+STUCK = """
+import sys, threading, time
+import numpy as np
+from tinydl import Model, Trainer, data, losses, nn, optim
+entered = threading.Event()
+
+class Stuck(nn.PythonLayer):
+    def forward(self, x):
+        entered.set()
+        {wait}
+        return x, None
+    def backward(self, dy, saved):
+        return dy
+    def __deepcopy__(self, memo):
+        return self
+
+rows, width = {shape}
+x = np.ones((rows, width), np.float32)
+net = nn.Sequential(Stuck(), nn.Linear(width, width, bias=False))
+t = Trainer(1, strategy={strategy!r}, enable_parallel=True, thread_count=2, seed=0)
+t.init({kind}(x, x, rows // 2), Model(net, seed=0), losses.MeanSquaredError(), optim.SGD(0.1))
+threading.Thread(target=lambda: entered.wait() and t.shutdown(0.1), daemon=True).start()
+assert t.train().interrupted
+print(time.monotonic(), any(th.name.startswith("tinydl-worker") for th in threading.enumerate()), flush=True)
+print("the end", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
+@pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
+@pytest.mark.parametrize("wait, shape", [("threading.Event().wait()", (4, 3)), ("time.sleep(60)", (4, 3)), ("", (2048, 4096))],
+                         ids=["lock", "sleep", "kernel"])
+def test_a_process_ends_at_once_with_a_stuck_worker(wait, shape, kind, strategy):
+    code = STUCK.format(wait=wait or "pass", shape=shape, kind=kind, strategy=strategy)
+    p = subprocess.run([sys.executable, "-W", "ignore::UserWarning", "-c", code], capture_output=True, text=True, timeout=60)
+    ended = time.monotonic()
+    assert p.returncode == 0, p.stderr
+    at, stuck = p.stdout.split()
+    assert stuck == "True" or not wait
+    assert ended - float(at) < 1
+    assert p.stderr.endswith("the end\n")       # the interpreter says nothing as it ends

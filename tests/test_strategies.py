@@ -16,7 +16,7 @@ from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
 from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
 from tinydl.parallel.pool import WorkerPool, wait_all
-from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy, auto
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
 
@@ -186,6 +186,24 @@ def test_auto_measures_and_says_so_once(caplog):
     best = max(t.tuning, key=lambda c: c.samples_per_second)
     assert len(said) == 1 and said[0].startswith(f"strategy auto: {best}")
     assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
+
+
+def test_auto_measures_again_where_the_throughput_fell(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    strategy = Auto()
+
+    def go(speed):
+        """One run at so many samples a second, by the strategy and thread count that it had."""
+        setting, updates = strategy.setting(2)
+        strategy.ran(setting, updates / speed(setting.n_threads), updates, updates)
+        return setting.n_threads
+    with caplog.at_level(logging.INFO, "tinydl"):
+        assert [go(lambda n: n * 1000.0) for _ in range(8)] == [1, 2] * 3 + [2] * 2
+        now[0] += auto.PATIENCE + 1
+        assert go(lambda n: 900.0 * n) == 2 and go(lambda n: 600.0 * n) == 2        # 0.9 of it is nothing, 0.6 is
+        assert [go(lambda n: 1000.0 / n) for _ in range(8)] == [1, 2] * 3 + [1] * 2
+    assert sum("measuring again" in r.message for r in caplog.records) == 1
 
 
 # ------------------------------------------------------------------ failures
