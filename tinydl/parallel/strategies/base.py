@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinydl.parallel import python_driver
+
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
@@ -62,7 +64,7 @@ class Strategy(ABC):
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
         """Batches from an iterator until it ends (True), or tick or max_updates say stop (False)."""
-        return crew.run_batches(job, batches, setting, pool, tick, max_updates)
+        return python_driver.run(crew, job, batches, setting, pool, tick, max_updates)
 
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

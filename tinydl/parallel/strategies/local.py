@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.parallel import python_driver
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import BatchFailure
 from tinydl.parallel.memory import starts_of
@@ -104,7 +105,7 @@ class Local(Strategy):
         crew.note(setting)
         k = setting.copies
         while max_updates is None or max_updates > 0:
-            group, ended = crew.next_batches(job, batches, k * self.sync_every)
+            group, ended = python_driver.next_batches(crew, job, batches, k * self.sync_every)
             if group:
                 started = time.perf_counter()
                 with uninterrupted() as held:
@@ -161,7 +162,7 @@ class Local(Strategy):
                 def give_up(task: Task, at: int) -> None:
                     job.hung[-1 - group[at].index, 0] = crew.timeout_error(
                         pool, task, f"batch {group[at].index}", team[tasks.index(task)].replica.native.where())
-                if not crew.wait_for(tasks, pool, [m.replica for m in team], give_up, held):
+                if not python_driver.wait_for(crew, tasks, pool, [m.replica for m in team], give_up, held):
                     crew.team = []
                     return False
         except BaseException:
