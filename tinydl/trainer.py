@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
-from tinydl.parallel.profile import Profile
+from tinydl.parallel.profile import Profile, profile
 from tinydl.parallel.replica import replication_error
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import ParallelStats
@@ -517,26 +516,9 @@ class Trainer:
             with self._lock:
                 setting, _ = self._setting(None)
                 pool = self._pool_for(setting) if setting.mode == "parallel" else None
-            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), self.data.train.batch_size,
-                        self.seed)
-            strategy, train = setting.strategy, self.data.train
-            strategy.prepare(crew, setting)
-            replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas
-            n_batches = steps * setting.batches * max(1, setting.copies)
-            for warm in (True, False):      # once to fill the caches
-                for replica in replicas:
-                    replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
-                job = Job(0)
-                if type(train) is ArrayDataset:
-                    order, bounds = train.order(self.seed, 0)
-                    crew.set_arrays(train.x, self.loss.check_targets(train.y, self.model.output_shape()))
-                    strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
-                else:
-                    batches = islice(train.epoch(self.seed, 0), n_batches)
-                    strategy.run_batches(crew, job, batches, setting, pool, lambda *_: False)
-            events = [replica.native.record(0) for replica in replicas]
-        return Profile(crew.plan, [e for e in events if e is not None], setting.n_threads, job.updates, job.batches_done,
-                       job.samples, job.seconds)
+            train = self.data.train
+            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), train.batch_size, self.seed)
+            return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:

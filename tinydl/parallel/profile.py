@@ -2,18 +2,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.data import ArrayDataset
+from tinydl.parallel.job import Job
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinydl.data import Dataset
+    from tinydl.parallel.crew import Crew
+    from tinydl.parallel.job import Setting
+    from tinydl.parallel.pool import WorkerPool
     from tinydl.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Profile"]
+__all__ = ["Profile", "profile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +72,26 @@ class Profile:
                               "ts": (begin - start) / 1e3, "dur": (end - begin) / 1e3, "args": {"layer": o.label}})
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"traceEvents": trace, "displayTimeUnit": "ns"}, f)
+
+
+def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
+    """Run `steps` updates (of each copy, where there are copies) of `train` by the setting's strategy, twice: once to fill
+    the caches. crew trains in earnest: give it copies of what is not to change."""
+    strategy = setting.strategy
+    strategy.prepare(crew, setting)
+    replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas
+    n_batches = steps * setting.batches * max(1, setting.copies)
+    for warm in (True, False):
+        for replica in replicas:
+            replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
+        job = Job(0)
+        if type(train) is ArrayDataset:
+            order, bounds = train.order(crew.seed, 0)
+            crew.set_arrays(train.x, crew.loss.check_targets(train.y, crew.model.output_shape()))
+            strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
+        else:
+            batches = islice(train.epoch(crew.seed, 0), n_batches)
+            strategy.run_batches(crew, job, batches, setting, pool, lambda *_: False)
+    events = [replica.native.record(0) for replica in replicas]
+    return Profile(crew.plan, [e for e in events if e is not None], setting.n_threads, job.updates, job.batches_done,
+                   job.samples, job.seconds)
