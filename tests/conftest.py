@@ -1,6 +1,7 @@
 """What several test files use."""
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,18 @@ os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PYTHONPATH"] = str(Path(tinydl.__file__).parents[1])
 
 
+def still_alive(threads, seconds):
+    """Those that have not ended `seconds` from now; it waits so long for all of them together."""
+    deadline = time.monotonic() + seconds
+    for t in threads:
+        t.join(max(0.0, deadline - time.monotonic()))
+    return [t for t in threads if t.is_alive()]
+
+
 @pytest.fixture(autouse=True)
 def no_threads_left():
     """Every test ends with the threads that it began with (or fewer)."""
     before = {t for t in threading.enumerate() if t.name.startswith("tinydl-")}
     yield
-    left = [t for t in threading.enumerate() if t.name.startswith("tinydl-") and t not in before]
-    for t in left:
-        t.join(5)
-    assert not [t for t in left if t.is_alive()], f"threads left: {left}"
+    left = still_alive([t for t in threading.enumerate() if t.name.startswith("tinydl-") and t not in before], 5)
+    assert not left, f"threads left: {left}"

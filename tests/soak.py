@@ -1,13 +1,15 @@
 """Hours of bad luck in minutes: `python tests/soak.py --minutes 2 --seed 0`; not a part of the test suite.
 
-A round trains one small model twice, with a strategy whose bits are the same for any number of threads (group, shard or
-local, k fixed). The first run is left in peace, on one thread. The second has one to three, and another thread that
-disturbs it: it asks for other thread counts, presses Ctrl-C, and shuts the trainer down; training is then taken up again.
-In both, some batches fail for good: a layer raises in its forward or backward pass, an input or a target is not finite, an
-item cannot be read. After each round:
+A round trains one small model twice: with a strategy whose bits are the same for any number of threads (group, shard,
+local or auto, k fixed), or with hogwild. The first run is left in peace, on one thread. The second has one to three, and
+another thread that disturbs it: it asks for other thread counts, presses Ctrl-C, and shuts the trainer down; training is
+then taken up again. In both, some batches fail for good: a layer raises in its forward or backward pass, an input or a
+target is not finite, an item cannot be read; or they hang in the second, for which batch_timeout gives them up, and raise
+in the first. After each round:
 
- bits      parameters, running statistics and the optimizer's state are those of the run left in peace
- ledger    dispatched = done + retried + skipped + failed, by worker too; as many of each as in peace
+ bits      parameters, running statistics and the optimizer's state are those of the run left in peace (not hogwild)
+ ledger    dispatched = done + retried + skipped + failed, by worker too; as many of each as in peace (hogwild counts
+           batches under way at Ctrl-C as failed, so there may be more skipped)
  history   every epoch once, with all samples that arrived
  threads   as many as before the round, and at the end as at the beginning
 
@@ -34,13 +36,14 @@ from typing import Any
 import numpy as np
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel.strategies import Group, Local, Shard, Strategy
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Shard, Strategy
 
 Array = np.ndarray[Any, Any]
 
 FEATURES, CLASSES, THREADS = 6, 3, 3
 EVERY = 10.0    # seconds between two lines
 HANG = 60.0     # seconds after which a round counts as hung: all stacks are printed and the program ends
+TIMEOUT = 0.3   # batch_timeout: many times what a batch takes, a nap and another thread's turn included
 
 
 class Batched(data.ArrayDataset):
@@ -64,15 +67,21 @@ class Items(data.ItemDataset):
 
 
 class Fails(nn.PythonLayer):
-    """Passes x on, taking up to `nap` seconds; raises where a sample's first feature is one of `marks`."""
+    """Passes x on, taking up to `nap` seconds; raises where a sample's first feature is one of `marks`, or hangs there until
+    `release` is set."""
 
-    def __init__(self, marks: list[float], backward: bool, nap: float) -> None:
-        self.marks, self.in_backward, self.nap = marks, backward, nap
+    def __init__(self, marks: list[float], backward: bool, nap: float, release: threading.Event | None) -> None:
+        self.marks, self.in_backward, self.nap, self.release = marks, backward, nap, release
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fails:
+        return Fails(self.marks, self.in_backward, self.nap, self.release)
 
     def _check(self, x: Array) -> None:
         if self.nap:
             time.sleep(random.random() * self.nap)
         if np.isin(x[:, 0], np.array(self.marks, np.float32)).any():
+            if self.release is not None:
+                self.release.wait()
             raise RuntimeError("marked")
 
     def forward(self, x: Array) -> tuple[Array, Array]:
@@ -100,32 +109,40 @@ class Round:
         self.k, self.epochs = rng.choice([1, 2, 3, 5]), rng.randrange(2, 5)
         self.kind = rng.choice(["array", "batched", "items"])
         self.regression, self.nap = rng.random() < 0.3, rng.choice([0.0, 0.0, 0.0005])
-        self.fault = rng.choice(["none", "forward", "backward", "input", "target", "item"])
+        self.fault = rng.choice(["none", "forward", "backward", "input", "target", "item", "hang"])
         if self.fault == "item" and self.kind != "items":
             self.fault = "forward"
         if self.fault == "target" and not (self.regression and self.kind == "items"):     # arrays are checked at the door
             self.fault = "input"
-        self.python_layer = self.fault in ("forward", "backward") or self.nap > 0
+        self.python_layer = self.fault in ("forward", "backward", "hang") or self.nap > 0
         self.optimizer, self.bad = rng.choice(["SGD", "Adam"]), set(rng.sample(range(self.n), rng.randrange(1, 4)))
-        self.dropout, self.strategy_name = rng.random() < 0.5, rng.choice(["group", "shard", "local"])
+        self.dropout = rng.random() < 0.5
+        self.strategy_name = rng.choice(["group", "shard", "local", "auto", "auto shards", "hogwild"])
         self.sync_every = rng.randrange(1, 5)
+        if self.fault == "hang":
+            self.epochs = 2         # each of them takes a TIMEOUT
+        self.release = threading.Event()
 
     def strategy(self) -> Strategy:
         """The round's strategy, made anew."""
         if self.strategy_name == "local":
             return Local(self.sync_every, self.k)
+        if self.strategy_name == "hogwild":
+            return Hogwild()
+        if self.strategy_name.startswith("auto"):
+            return Auto(shards_per_batch=self.k) if self.strategy_name == "auto shards" else Auto(self.k)
         return Group(self.k) if self.strategy_name == "group" else Shard(self.k)
 
     def __str__(self) -> str:
         return (f"round {self.number}: {self.strategy()}, {self.kind}, {self.n} samples by {self.batch_size}, "
                 f"{self.epochs} epochs, fault={self.fault}, python_layer={self.python_layer}, {self.optimizer}")
 
-    def trainer(self, threads: int) -> Trainer:
+    def trainer(self, threads: int, peace: bool = False) -> Trainer:
         """The round's training, made anew."""
         rng = np.random.default_rng([self.seed, self.number])
         x = rng.standard_normal((self.n, FEATURES)).astype(np.float32)
         bad = sorted(self.bad) if self.fault != "none" else []
-        marks = [float(m) for m in x[bad, 0]] if self.fault in ("forward", "backward") else []
+        marks = [float(m) for m in x[bad, 0]] if self.fault in ("forward", "backward", "hang") else []
         y: Array = rng.integers(0, CLASSES, self.n)
         if self.regression:
             y = rng.standard_normal((self.n, CLASSES)).astype(np.float32)
@@ -142,11 +159,12 @@ class Round:
         if self.dropout:
             layers.append(nn.Dropout(0.2))
         if self.python_layer:
-            layers.insert(0, Fails(marks, self.fault == "backward", self.nap))
+            hangs = self.fault == "hang" and not peace
+            layers.insert(0, Fails(marks, self.fault == "backward", self.nap, self.release if hangs else None))
             layers.insert(0, nn.Sequential())
         model = Model(nn.Sequential(*layers, nn.Linear(16, CLASSES)), seed=1)
         t = Trainer(self.epochs, enable_parallel=True, thread_count=threads, strategy=self.strategy(), seed=self.number,
-                    max_failed_fraction=1.0)
+                    max_failed_fraction=1.0, batch_timeout=TIMEOUT if self.fault == "hang" else None, max_hung_workers=10**6)
         t.init(dataset, model, losses.MeanSquaredError() if self.regression else losses.SoftmaxCrossEntropy(),
                optim.SGD(0.01, momentum=0.9) if self.optimizer == "SGD" else optim.Adam(0.01))
         return t
@@ -170,7 +188,7 @@ class Round:
     def run(self) -> Iterator[str]:
         """The round; what it yields is a violation each."""
         before = threading.active_count()
-        with self.trainer(1) as peace:
+        with self.trainer(1, peace=True) as peace:
             peace.train()
         over = threading.Event()
         t = self.trainer(self.rng.randint(1, THREADS))
@@ -189,6 +207,7 @@ class Round:
             Interrupts.welcome = False
             over.set()
             other.join()
+            self.release.set()      # what hung comes back, too late
         if not t.shutdown(10):
             yield "shutdown(10) was not in time"
         s, want = t.stats(), peace.stats()
@@ -197,15 +216,22 @@ class Round:
         checks: list[tuple[str, Any, Any]] = [
                 ("dispatched", s.dispatched, want.dispatched),
                 ("done + retried + skipped + failed", s.done + s.retried + s.skipped + s.failed, s.dispatched),
-                ("failed", s.failed, 0), ("skipped", s.skipped, want.skipped),
-                ("by worker", sum(s.batches_by_worker.values()), s.dispatched), ("updates", s.updates, want.updates),
-                ("optimizer.t", t.optimizer.t, peace.optimizer.t), ("samples", s.samples, want.samples),
-                ("failures in the history", len(t.history.failures), len(peace.history.failures)),
+                ("failed", s.failed, 0), ("by worker", sum(s.batches_by_worker.values()), s.dispatched),
+                ("failures in the history", len(t.history.failures), s.skipped),
                 ("epochs in the history", t.history["epoch"], peace.history["epoch"]),
-                ("samples in the history", t.history["samples"], peace.history["samples"]),
-                ("losses in the history", t.history["loss"], peace.history["loss"]),
-                ("bits of the parameters", t.model.params.tobytes(), peace.model.params.tobytes()),
-                ("bits of the statistics", t.model.statistics.tobytes(), peace.model.statistics.tobytes())]
+                ("samples in the history", sum(t.history["samples"]), s.samples)]
+        if self.strategy_name == "hogwild":
+            lost = sum(f.n_samples for f in t.history.failures)
+            checks += [("skipped in peace, skipped", s.skipped >= want.skipped, True), ("updates", s.updates, s.done),
+                       ("optimizer.t", t.optimizer.t, s.updates), ("samples", s.samples + lost, self.n * self.epochs),
+                       ("finite parameters", bool(np.isfinite(t.model.params).all()), True)]
+        else:
+            checks += [("skipped", s.skipped, want.skipped), ("updates", s.updates, want.updates),
+                       ("optimizer.t", t.optimizer.t, peace.optimizer.t), ("samples", s.samples, want.samples),
+                       ("samples of each epoch", t.history["samples"], peace.history["samples"]),
+                       ("losses in the history", t.history["loss"], peace.history["loss"]),
+                       ("bits of the parameters", t.model.params.tobytes(), peace.model.params.tobytes()),
+                       ("bits of the statistics", t.model.statistics.tobytes(), peace.model.statistics.tobytes())]
         for name, got, expected in checks:
             # a loss is a sum in another order after an interruption: epochs are compared to rounding
             same = np.allclose(got, expected, rtol=1e-9, equal_nan=True) if name.startswith("losses") and \

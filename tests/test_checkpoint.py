@@ -13,7 +13,7 @@ from small import classification
 
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
-from tinydl.parallel.strategies import Group, Local, Serial, Shard
+from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
 
 
 class Batched(data.ArrayDataset):
@@ -57,7 +57,7 @@ class StopAt(Callback):
                 raise RuntimeError("callback")
 
 
-@pytest.mark.parametrize("strategy", [Serial(), Group(3), Shard(3), Local(2, 3)])
+@pytest.mark.parametrize("strategy", [Serial(), Group(3), Shard(3), Local(2, 3), Auto(3), Auto(shards_per_batch=3)])
 @pytest.mark.parametrize("how", ["stop", "interrupt", "raise"])
 def test_the_same_bits_after_a_resume_at_another_thread_count(driver, strategy, how, tmp_path):
     whole = trainer(driver, strategy)
@@ -154,6 +154,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, caplog)
         t.train()
     assert any("No space left" in r.message for r in caplog.records)
     assert (tmp_path / "c").read_bytes() == before and os.listdir(tmp_path) == ["c"] and t.epoch == 2
+    t.shutdown()
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_does_not_stop_training(error, tmp_path, monkeypatch, caplog):
+    t = trainer(epochs=2, callbacks=[Checkpoint(tmp_path / "c")])
+
+    def refuse(*args, **options):
+        raise OSError(error, os.strerror(error))
+    monkeypatch.setattr(os, "open", refuse)
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train()["epoch"] == [1, 2]
+    assert sum(os.strerror(error) in r.message for r in caplog.records) == 2 and not os.listdir(tmp_path)
     t.shutdown()
 
 

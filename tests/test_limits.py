@@ -1,6 +1,7 @@
 """A trainer within its limits: too little memory, BLAS in Python layers, workers on CPUs of their own."""
 import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from threadpoolctl import threadpool_info
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import ParallelFallbackWarning, memory
 from tinydl.parallel.crew import Crew
+from tinydl.parallel.strategies import Auto, Group, Local, Shard, local
 
 
 def trainer(threads=3, k=3, model=None, **options):
@@ -44,6 +46,46 @@ def test_less_memory_lowers_the_threads_and_changes_no_bit(monkeypatch):
         monkeypatch.setattr(memory, "available_memory", lambda: 0)
     with trainer() as t, pytest.raises(MemoryError, match="with one thread and 3 gradient slots, and 0 B are available"):
         t.train()
+
+
+@pytest.mark.parametrize("strategy", ["group", "shard", "local", "hogwild", "auto"])
+def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(strategy, monkeypatch):
+    x, y = classification(64)
+
+    def make(threads):
+        t = Trainer(1, strategy=strategy, thread_count=threads, seed=0)
+        t.init(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        return t
+    with make(2) as two:
+        two.train()
+    with make(8) as t:
+        report = t.memory_report()
+        assert (report.n_threads, report.n_slots) == (8, 8)
+        monkeypatch.setattr(memory, "available_memory", lambda: report.needed - 6 * report.per_thread)
+        with pytest.warns(ParallelFallbackWarning, match="no memory for 8 threads: training goes on with 2"):
+            t.train()
+        assert (t.memory_report().n_threads, t.memory_report().n_slots) == (2, 2)
+        assert max(len(t._crew.replicas), len(t._crew.slots), len(t._crew.team)) <= 2
+        if strategy in ("group", "shard", "local"):
+            assert t.model.params.tobytes() == two.model.params.tobytes()
+
+
+def test_the_report_is_made_where_nothing_fits_too(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    with trainer() as t:
+        assert not t.memory_report().fits and "it does not fit" in str(t.memory_report())
+
+
+def test_a_second_init_asks_for_all_threads_again(monkeypatch):
+    with trainer() as t:
+        report = t.memory_report()
+        with monkeypatch.context() as m:
+            m.setattr(memory, "available_memory", lambda: report.needed - report.workspace)
+            with pytest.warns(ParallelFallbackWarning, match="goes on with 2"):
+                t.train()
+        t.init(t.data, mlp(6, 3), t.loss, t.optimizer)
+        t.train()
+        assert t.stats().thread_count == 3
 
 
 def test_an_allocation_that_fails_in_mid_training_lowers_the_threads(monkeypatch):
@@ -98,3 +140,28 @@ def test_workers_have_one_blas_thread_and_a_cpu_if_asked(pinned):
         own = [where for _, where, _ in layer.seen]
         assert own == [cpus, cpus] if not pinned else (all(len(c) == 1 for c in own) and own[0] != own[1])
     assert not t.history.failures and np.isfinite(t.model.params).all()
+
+
+@pytest.mark.parametrize("strategy", [Group(3), Shard(3), Auto(batches_per_update=3), Auto(), Local(2)])
+def test_where_no_second_replica_can_be_made_one_thread_goes_on(strategy, monkeypatch):
+    make, member = Crew.new_replica, local.Member
+
+    def scarce(self, own_layers=True):
+        if self.replicas:
+            raise MemoryError("no more")
+        return make(self, own_layers)
+
+    def scarce_members(crew):
+        if crew.team:
+            raise MemoryError("no more")
+        return member(crew)
+    monkeypatch.setattr(Crew, "new_replica", scarce)
+    monkeypatch.setattr(local, "Member", scarce_members)
+    x, y = classification(64)
+    with Trainer(1, strategy=strategy, thread_count=4, seed=0) as t:
+        t.init(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            t.train()
+        assert 1 <= len(said) <= 3 and "training goes on with 1" in str(said[-1].message)
+        assert t.history["samples"] == [64] and t.stats().thread_count == 1

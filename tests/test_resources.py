@@ -6,8 +6,10 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import warnings
 
@@ -16,9 +18,10 @@ import pytest
 from small import classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel import Replica, affinity, blas
+from tinydl.parallel import Replica, affinity, blas, threads
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
+from tinydl.parallel.strategies import Local
 
 LINUX = sys.platform == "linux"
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
@@ -138,6 +141,25 @@ def test_the_report_is_what_allocation_takes(traced, dtype, make, optimizer, n_t
     assert report.per_thread == report.gradients + report.workspace
 
 
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
+def test_the_report_of_a_local_training_is_what_its_copies_take(traced, kind, optimizer):
+    x, y = classification(128, 20)
+    with Trainer(1, strategy=Local(2), thread_count=3, seed=0) as t:
+        before = numpy_bytes()
+        t.init(kind(x, y, 33), normed("float32"), losses.SoftmaxCrossEntropy(), optimizer)
+        report = t.memory_report()
+        assert (report.n_copies, report.n_slots, report.n_workspaces) == (3, 3, 3)
+        assert report.total == report.shared + 3 * report.per_thread and report.copy > report.parameters
+        t.train()
+        # an epoch's small change: order, results, and what the statistics are counted in
+        assert 0 <= numpy_bytes() - before - report.total < min(report.copy, report.gradients) // 4
+        again = t.memory_report()
+        assert again.total == report.total and again.needed <= 128
+    text = str(report)
+    assert "a copy of the model" in text and "workspace of a copy" in text
+
+
 def test_the_report_allocates_nothing(traced):
     model, optimizer = mlp(20, 3000, 300), optim.Adam()
     plan = model.plan((20,), 64, loss=losses.SoftmaxCrossEntropy())
@@ -177,6 +199,17 @@ def test_fitting_threads():
             else:
                 with pytest.raises(MemoryError):
                     fitting_threads(r)
+    # where each thread brings a slot of its own
+    own = MemoryReport(100, 200, 0, gradients=100, workspace=50, n_threads=8, n_slots=8)
+    for available in range(450, own.total + 2):
+        r = dataclasses.replace(own, available=available)
+        assert fitting_threads(r, lambda n: (n, 0)) == min(8, (available - 300) // 150)
+    copies = MemoryReport(100, 200, 0, gradients=60, workspace=50, n_threads=8, n_slots=8, n_copies=8, copy=40)
+    assert fitting_threads(dataclasses.replace(copies, available=700), lambda n: (n, n)) == 2
+    with pytest.raises(MemoryError, match=r"one thread and 8 copies of the model.*fewer n_models the copies .8 times 150 B"):
+        fitting_threads(dataclasses.replace(copies, available=700))      # n_models fixed: fewer threads save nothing
+    with pytest.raises(MemoryError, match="needs 450 B more with one thread and 1 gradient slot, and 449 B"):
+        fitting_threads(dataclasses.replace(own, available=449), lambda n: (n, 0))
     with pytest.raises(MemoryError, match=r"needs 760 B more with one thread and 4 gradient slots, and 759 B are available.*"
                                           r"batch_size.*batches_per_update.*SGD.*float32"):
         fitting_threads(dataclasses.replace(report, available=759))
@@ -369,7 +402,53 @@ def test_entering_again_looks_at_no_library(monkeypatch):
         assert looks == ["_find", "_limit", "_limit"]
         in_thread(lambda: blas.BlasLimit().__enter__().__exit__(None, None, None))
         assert looks == ["_find", "_limit", "_limit", "_limit", "_restore"]
-    assert looks[-2:] == ["_restore", "_restore"] and len(looks) == 7
+    assert looks[-1] == "_restore" and len(looks) == 6
+
+
+class Library:
+    """A made BLAS: openblas has threads of the process, openmp a number for each thread."""
+
+    def __init__(self, api, refuses=()):
+        self.internal_api, self.num_threads, self.refuses = api, 4, refuses
+
+    def set_num_threads(self, n):
+        if n in self.refuses:
+            raise OSError(f"{self.internal_api} refuses {n}")
+        self.num_threads = n
+
+
+@pytest.mark.parametrize("bad", ["openblas", "openmp"])
+def test_a_library_that_raises_leaves_none_limited(bad, monkeypatch):
+    libraries = [Library("openblas"), Library("openmp"), Library(bad, {1}), Library("openmp")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with pytest.raises(OSError, match=f"{bad} refuses 1"):
+        blas.BlasLimit().__enter__()
+    assert [lib.num_threads for lib in libraries] == [4] * 4 and blas._entered == 0
+    libraries[2].refuses = ()
+    with blas.BlasLimit():          # and all begins anew
+        assert [lib.num_threads for lib in libraries] == [1] * 4
+        libraries[0].num_threads = 3
+    assert [lib.num_threads for lib in libraries] == [4] * 4
+
+
+def test_a_library_that_raises_in_another_thread_leaves_that_one_unlimited(monkeypatch):
+    libraries = [Library("openblas"), Library("openmp")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with blas.BlasLimit():
+        libraries[1].num_threads, libraries[1].refuses = 4, {1}     # as that thread has it
+        with pytest.raises(OSError):
+            in_thread(lambda: blas.BlasLimit().__enter__())
+        assert libraries[0].num_threads == 1 and blas._entered == 1
+        libraries[1].refuses = ()
+    assert [lib.num_threads for lib in libraries] == [4, 4] and blas._entered == 0
+
+
+def test_a_library_that_is_not_restored_does_not_keep_the_others(monkeypatch):
+    libraries = [Library("openmp", {4}), Library("openmp"), Library("openblas")]
+    monkeypatch.setattr(blas, "_find", lambda: libraries)
+    with pytest.raises(OSError, match="refuses 4"), blas.BlasLimit():
+        pass
+    assert [lib.num_threads for lib in libraries] == [1, 4, 4] and blas._entered == 0
 
 
 def test_openmp_is_limited_in_each_thread_that_enters():
@@ -656,6 +735,34 @@ def test_parallel_training_in_a_process_pool(method):
                 assert pool.map_async(train_small, [2, 2, 3, 1]).get(60) == [want] * 4
 
 
+def recommended(most):
+    """Runs in a process of a pool: what is recommended for a large set, and the threads that a trainer starts."""
+    os.environ["TINYDL_NUM_THREADS"] = most
+    dataset = data.ArrayDataset(*classification(5000), 8)
+    with Trainer(1, enable_parallel=True, seed=0) as t:
+        t.init(dataset, mlp(6, 5, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+        return threads.recommended_thread_count(625, 5000), t.get_parallel_thread_count()
+
+
+@pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), "loky"])
+def test_a_process_pool_does_not_oversubscribe(method):
+    def in_pool(most):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if method == "loky":
+                executor = pytest.importorskip("joblib.externals.loky").ProcessPoolExecutor(2)
+                try:
+                    return list(executor.map(recommended, [most] * 2, timeout=60))
+                finally:
+                    executor.shutdown(kill_workers=True)
+            with multiprocessing.get_context(method).Pool(2) as pool:
+                return pool.map_async(recommended, [most] * 2).get(60)
+    assert not threads.in_process_pool()
+    assert in_pool("") == [(1, 1)] * 2
+    n = min(2, threads.usable_cpus())
+    assert in_pool("2") == [(n, n)] * 2         # the user knows better
+
+
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_a_process_that_trained_in_parallel_ends_by_itself(method):
     with warnings.catch_warnings():
@@ -668,3 +775,46 @@ def test_a_process_that_trained_in_parallel_ends_by_itself(method):
     finally:
         child.kill()
         child.join()
+
+
+STUCK = """
+import sys, threading, time
+import numpy as np
+from tinydl import Model, Trainer, data, losses, nn, optim
+entered = threading.Event()
+
+class Stuck(nn.PythonLayer):
+    def forward(self, x):
+        entered.set()
+        {wait}
+        return x, None
+    def backward(self, dy, saved):
+        return dy
+    def __deepcopy__(self, memo):
+        return self
+
+rows, width = {shape}
+x = np.ones((rows, width), np.float32)
+net = nn.Sequential(Stuck(), nn.Linear(width, width, bias=False))
+t = Trainer(1, strategy={strategy!r}, enable_parallel=True, thread_count=2, seed=0)
+t.init({kind}(x, x, rows // 2), Model(net, seed=0), losses.MeanSquaredError(), optim.SGD(0.1))
+threading.Thread(target=lambda: entered.wait() and t.shutdown(0.1), daemon=True).start()
+assert t.train().interrupted
+print(time.monotonic(), any(th.name.startswith("tinydl-worker") for th in threading.enumerate()), flush=True)
+print("the end", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
+@pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
+@pytest.mark.parametrize("wait, shape", [("threading.Event().wait()", (4, 3)), ("time.sleep(60)", (4, 3)), ("", (2048, 4096))],
+                         ids=["lock", "sleep", "kernel"])
+def test_a_process_ends_at_once_with_a_stuck_worker(wait, shape, kind, strategy):
+    code = STUCK.format(wait=wait or "pass", shape=shape, kind=kind, strategy=strategy)
+    p = subprocess.run([sys.executable, "-W", "ignore::UserWarning", "-c", code], capture_output=True, text=True, timeout=60)
+    ended = time.monotonic()
+    assert p.returncode == 0, p.stderr
+    at, stuck = p.stdout.split()
+    assert stuck == "True" or not wait
+    assert ended - float(at) < 1
+    assert p.stderr.endswith("the end\n")       # the interpreter says nothing as it ends

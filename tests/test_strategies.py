@@ -1,6 +1,7 @@
 """Every strategy: its mathematics against serial training, its bits, its failures, its books. A new one is a row here."""
 import hashlib
 import logging
+import signal
 import threading
 import warnings
 
@@ -9,10 +10,14 @@ import pytest
 from small import busy, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
+from tinydl._kernels.engine import NonFiniteError
+from tinydl.callbacks import Callback
+from tinydl.data import LazyBatch
+from tinydl.data.batch import cut_rows
 from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
 from tinydl.parallel.pool import WorkerPool, wait_all
-from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
-from tinydl.parallel.strategies.base import STRATEGIES, cut_rows
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy, auto
+from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
 
 class Batched(data.ArrayDataset):
@@ -78,6 +83,16 @@ def test_both_drivers_give_the_same_bits(name):
     assert len({digest(run(kind(x, y, 8), deep(), TABLE[name][0]()).model) for kind in DRIVERS.values()}) == 1
 
 
+@pytest.mark.parametrize("make", [Group, Shard, lambda: Local(2)], ids=["group", "shard", "local"])
+def test_simplified_training_has_the_groups_of_as_many_threads(driver, make):
+    x, y = classification(101)
+    parallel_run = run(driver(x, y, 8), deep(), make(), 3)
+    with Trainer(2, strategy=make(), enable_parallel=True, thread_count=3, seed=7) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        t.simplified_parallel_train()
+    assert t.stats().mode == "simplified" and digest(t.model) == digest(parallel_run.model)
+
+
 @pytest.mark.parametrize("name", STEADY)
 def test_same_bits_again_under_load(name):
     x, y = classification(101)
@@ -134,11 +149,30 @@ def test_hogwild_learns_and_counts(driver):
 
 
 def test_cut_rows():
-    pieces, groups, owner = cut_rows(np.array([0, 8, 16, 18]), 4, 2)
+    pieces, owner = cut_rows(np.array([0, 8, 16, 18]), 4)
     assert pieces.tolist() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 17, 18]
-    assert groups.tolist() == [0, 8, 10] and owner.tolist() == [0] * 4 + [1] * 4 + [2] * 2
-    pieces, groups, owner = cut_rows(np.array([5]), 2, 2)
-    assert pieces.tolist() == [5] and groups.tolist() == [0] and owner.tolist() == []
+    assert owner.tolist() == [0] * 4 + [1] * 4 + [2] * 2 and group_starts(owner, 2).tolist() == [0, 8, 10]
+    pieces, owner = cut_rows(np.array([5]), 2)
+    assert pieces.tolist() == [5] and owner.tolist() == [] and group_starts(owner, 2).tolist() == [0]
+    assert group_starts(np.arange(5), 2).tolist() == [0, 2, 4, 5] and group_starts(np.arange(2), 1).tolist() == [0, 1, 2]
+
+
+def _fetched(batch):
+    return data.Batch(np.arange(20.0)[batch.indices, None], np.arange(20)[batch.indices], None, batch.first_id, batch.index)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 9, 50])
+@pytest.mark.parametrize("make", [
+    lambda rows: data.Batch(np.arange(20.0)[:, None], np.arange(20), rows, 3, 5),
+    lambda rows: data.Batch(np.arange(20.0)[rows, None], rows, None, 3, 5),
+    lambda rows: LazyBatch(_fetched, rows, 3, 5), lambda rows: LazyBatch(_fetched, rows, 3, 5, divisible=True)])
+def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts):
+    rows = np.arange(2, 11)
+    pieces = cut_rows(np.array([0, 9]), parts)[0]
+    cut = make(rows).cut(parts)
+    assert [len(c.load().arrays()[1]) for c in cut] == np.diff(pieces).tolist() == [c.n for c in cut]
+    assert [c.load().first_id - 3 for c in cut] == pieces[:-1].tolist() == [c.first_id - 3 for c in cut]
+    assert np.concatenate([c.load().arrays()[1] for c in cut]).tolist() == rows.tolist() and {c.index for c in cut} == {5}
 
 
 def test_auto_measures_and_says_so_once(caplog):
@@ -152,6 +186,24 @@ def test_auto_measures_and_says_so_once(caplog):
     best = max(t.tuning, key=lambda c: c.samples_per_second)
     assert len(said) == 1 and said[0].startswith(f"strategy auto: {best}")
     assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
+
+
+def test_auto_measures_again_where_the_throughput_fell(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    strategy = Auto()
+
+    def go(speed):
+        """One run at so many samples a second, by the strategy and thread count that it had."""
+        setting, updates = strategy.setting(2)
+        strategy.ran(setting, updates / speed(setting.n_threads), updates, updates)
+        return setting.n_threads
+    with caplog.at_level(logging.INFO, "tinydl"):
+        assert [go(lambda n: n * 1000.0) for _ in range(8)] == [1, 2] * 3 + [2] * 2
+        now[0] += auto.PATIENCE + 1
+        assert go(lambda n: 900.0 * n) == 2 and go(lambda n: 600.0 * n) == 2        # 0.9 of it is nothing, 0.6 is
+        assert [go(lambda n: 1000.0 / n) for _ in range(8)] == [1, 2] * 3 + [1] * 2
+    assert sum("measuring again" in r.message for r in caplog.records) == 1
 
 
 # ------------------------------------------------------------------ failures
@@ -199,6 +251,150 @@ def test_a_failed_batch_is_left_out_and_accounted_to_the_sample(driver, name, er
     assert t.history.skipped_indices().tolist() == failure.indices.tolist()
 
 
+def too_deep(n=0):
+    return too_deep(n + 1)
+
+
+class At13(nn.PythonLayer):
+    """Passes x on; at sample 13, in its forward or backward pass, does what `what` says."""
+
+    def __init__(self, what, backward=False):
+        self.what, self.in_backward = what, backward
+
+    def _at_13(self, x, value):
+        return self.what(value) if (x[:, 0] == np.float32(13 / 64)).any() else value
+
+    def forward(self, x):
+        return (x if self.in_backward else self._at_13(x, x)), x.copy()
+
+    def backward(self, dy, saved):
+        return self._at_13(saved, dy) if self.in_backward else dy
+
+
+def raising(error):
+    def call(value):
+        raise error("at 13")
+    return call
+
+
+class PickyLoss(losses.PythonLoss):
+    def forward(self, outputs, targets):
+        if (targets == 13).any():
+            raise ArithmeticError("at 13")
+        return float(np.mean((outputs - targets) ** 2)), 2 * (outputs - targets) / outputs.size
+
+
+class Items(data.ItemDataset):
+    def __init__(self, error):
+        super().__init__(8)
+        self.error = error
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        if i == 13:
+            raise self.error("at 13")
+        return np.full(6, i / 64, np.float32), i % 3
+
+
+#: source: (what fails at sample 13, the exception that the history has)
+LAYERS = {
+    "forward": (At13(raising(RuntimeError)), RuntimeError), "backward": (At13(raising(RuntimeError), True), RuntimeError),
+    "BaseException": (At13(raising(BaseException)), BaseException),
+    "GeneratorExit": (At13(raising(GeneratorExit)), GeneratorExit),
+    "MemoryError, backward": (At13(raising(MemoryError), True), MemoryError),
+    "recursion": (At13(lambda x: too_deep()), RecursionError),
+    "recursion, backward": (At13(lambda x: too_deep(), True), RecursionError),
+    "loss not finite": (At13(lambda x: x * np.inf), NonFiniteError),
+    "gradient not finite": (At13(lambda dy: dy * np.inf, True), NonFiniteError),
+}
+
+
+def left_out(t, error, losing=8):
+    """The history, the books and the parameters of a run that lost the batch (or the part) of sample 13 to `error`."""
+    (failure,) = t.history.failures
+    assert type(failure.exception) is error and failure.batch_index == 1 and failure.n_samples <= losing
+    s = t.stats()
+    assert (s.skipped, s.failed, s.samples) == (1, 0, 64 - failure.n_samples) and np.isfinite(t.model.params).all()
+    assert t.history["failed_batches"] == [1]
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("source", LAYERS)
+def test_every_failure_of_a_layer_in_every_strategy(driver, name, source):
+    layer, error = LAYERS[source]
+    x, y = marked(64)
+    net = nn.Sequential(nn.Linear(6, 6), layer, nn.Linear(6, 3))    # a layer before, whose gradient may be infinite
+    model = Model(net, seed=0)
+    model.load_state_dict({"0.weight": np.eye(6), "0.bias": np.zeros(6)}, strict=False)
+    t = run(driver(x, y, 8), model, TABLE[name][0](), epochs=1, shuffle=False, optimizer=optim.SGD(0.0))
+    left_out(t, error)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_loss_that_raises_in_every_strategy(driver, name):
+    x, _ = classification(64)
+    t = run(driver(x, np.arange(64, dtype=np.float32)[:, None], 8), mlp(6, 1), TABLE[name][0](), epochs=1, shuffle=False,
+            loss=PickyLoss(), optimizer=optim.SGD(1e-5))
+    left_out(t, ArithmeticError)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("error", [OSError, MemoryError, SystemExit])
+def test_an_item_that_raises_in_every_strategy(name, error):
+    left_out(run(Items(error), mlp(6, 3), TABLE[name][0](), epochs=1, shuffle=False), error)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_layer_that_raises_keyboard_interrupt_ends_training(driver, name):
+    """It is never the batch's fault, in whatever thread; what was done before is booked, and training can go on."""
+    x, y = marked(64)
+    layer = Fails(13 / 64, error=KeyboardInterrupt, times=1)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=False)
+        check_books(t)
+        assert t.optimizer.t == t.stats().updates if name != "local" else t.optimizer.t == 0
+        t.train(shuffle=False)
+        lost = sum(f.n_samples for f in t.history.failures)
+        assert t.history["samples"] == [64 - lost] and (lost == 0 or name == "hogwild")
+    check_books(t)
+    if name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), with_layer(Fails()), TABLE[name][0](), epochs=1, shuffle=False,
+                                             optimizer=optim.SGD(0.1)).model)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_callback_that_raises_in_every_strategy(driver, name):
+    class Raises(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            self.every = None
+            raise RuntimeError("callback")
+    x, y = classification(203)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, callbacks=[Raises()]) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        with pytest.raises(RuntimeError, match="callback"):
+            t.train()
+        assert 0 < t.stats().updates < 26 and t.epoch == 0
+        t.train()
+    check_books(t)
+    assert t.history["samples"] == [203] and not t.history.failures
+    if name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0](), epochs=1).model)
+
+
+def test_a_training_error_lists_ten_failures_and_the_count():
+    x, y = marked(104)
+    with pytest.raises(TrainingError, match="none of 13 batches") as e:
+        run(data.ArrayDataset(x, y, 8), with_layer(Fails(*(np.arange(104) / 64))), Group(2), epochs=1, max_failed_fraction=1)
+    lines = str(e.value).splitlines()
+    assert len(lines) == 12 and lines[-1].strip() == "and 3 more" and len(e.value.failures) == 13
+
+
 @pytest.mark.parametrize("name", STEADY)
 def test_retry_gives_the_bits_of_a_run_without_failures(driver, name):
     x, y = marked(64)
@@ -230,6 +426,65 @@ def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, polic
         part = run(driver(x[:8 * good], y[:8 * good], 8), with_layer(Fails()), make(), epochs=1, optimizer=optim.SGD(0.1),
                    shuffle=False)
         assert digest(t.model) == digest(part.model)
+
+
+def test_hogwild_books_what_it_did_before_it_raises(driver):
+    """Its updates cannot be taken back: what was made counts, and is not made again."""
+    x, y = marked(96)
+    with Trainer(1, strategy="hogwild", thread_count=2, seed=7, on_batch_failure="raise") as t:
+        t.init(driver(x, y, 8), with_layer(Fails(77 / 64)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match=r"1 of its batches failed (?s:.*)mark 1\.2") as e:
+            t.train(shuffle=False)
+        assert e.value.failures[0].batch_index == 9 and len(e.value.failures) == 1
+        check_books(t)
+        s = t.stats()
+        assert (s.skipped, s.failed, s.updates, s.done) == (0, 1, t.optimizer.t, t.optimizer.t)
+        assert sum(s.batches_by_worker.values()) == s.dispatched >= 10
+        t.train(shuffle=False)
+        assert t.history["samples"] == [88] and t.optimizer.t == 11 and len(t.history.failures) == 1
+    check_books(t)
+
+
+def test_hogwild_books_what_it_did_before_ctrl_c(driver):
+    x, y = marked(64)
+
+    class Presses(nn.PythonLayer):
+        """Presses Ctrl-C in the batch of sample 3 when another batch has made its update, then waits."""
+
+        pressed, release = threading.Event(), threading.Event()
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, x):
+            if (x[:, 0] == np.float32(3 / 64)).any() and not self.pressed.is_set():
+                while not t.optimizer.t and not t.stats().under_way:
+                    threading.Event().wait(0.001)
+                self.pressed.set()
+                signal.raise_signal(signal.SIGINT)
+                assert self.release.wait(60)
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+    with Trainer(1, strategy="hogwild", thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), with_layer(Presses()), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        workers = list(t._pool.threads)
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=False)
+        check_books(t)
+        s, before = t.stats(), digest(t.model)
+        assert s.updates == s.done == t.optimizer.t >= 1 and s.skipped == 1
+        Presses.release.set()
+        for worker in workers:
+            worker.join(10)
+        assert digest(t.model) == before        # what comes late changes nothing
+        t.max_epochs = 1 - t.epoch
+        t.train(shuffle=False)
+        assert t.history["samples"] == [56] and t.optimizer.t == t.stats().updates == 7
+    (failure,) = t.history.failures
+    assert failure.batch_index == 0
+    check_books(t)
 
 
 def test_more_failures_than_the_fraction_end_training(driver):

@@ -1,7 +1,10 @@
 """Trainer: configuration, state, life, and what a person sees."""
 import copy
+import errno
+import io
 import json
 import logging
+import os
 import pickle
 import signal
 import threading
@@ -9,9 +12,12 @@ import time
 
 import numpy as np
 import pytest
+from conftest import still_alive
 from small import classification, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
+from tinydl.callbacks import Callback
+from tinydl.parallel import strategies
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -95,8 +101,32 @@ def test_monitor_prints_logs_and_plots(tmp_path, capsys):
     assert t.monitor.plot(tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_training(tmp_path, caplog):
-    t = trainer(monitor=Monitor(tmp_path / "no" / "log", quiet=True))
+@pytest.mark.parametrize("error", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_terminal_or_file_that_takes_no_lines_does_not_stop_training(error, monkeypatch, caplog):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(error, os.strerror(error))
+    monkeypatch.setattr("sys.stdout", Full())
+    t = trainer(monitor=Monitor())
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train()["epoch"] == [1, 2]
+    assert [r.message for r in caplog.records if os.strerror(error) in r.message] == [caplog.records[0].message]
+
+
+def test_output_that_nobody_reads_ends_training(monkeypatch):
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+    monkeypatch.setattr("sys.stdout", Closed())
+    t = trainer(monitor=Monitor())
+    with pytest.raises(BrokenPipeError):
+        t.train()
+    assert t.history["epoch"] == [1] and t.epoch == 1
+
+
+@pytest.mark.parametrize("path", ["no/log", ".", "/dev/full"])
+def test_a_log_that_cannot_be_written_does_not_stop_training(path, tmp_path, caplog):
+    t = trainer(monitor=Monitor(tmp_path / path, quiet=True))       # no folder, a folder, a full disk
     with caplog.at_level(logging.WARNING, "tinydl"):
         assert len(t.train()) == 2
     assert sum("cannot write" in r.message for r in caplog.records) == 1
@@ -185,6 +215,79 @@ class RaisesInterrupt(nn.PythonLayer):
 
     def backward(self, dy, saved):
         return dy
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path):
+    class Fails(AccuracyEvaluator):
+        def update(self, outputs, targets):
+            super().update(outputs, targets)
+            if t.epoch == 2:
+                if error is KeyboardInterrupt:
+                    signal.raise_signal(signal.SIGINT)
+                else:
+                    raise error
+    x, y = classification(300)
+
+    def make(evaluator):
+        t = Trainer(3, Monitor(tmp_path / "log", quiet=True), evaluator, seed=0)
+        t.init(data.ArrayDataset(x, y, 16).split(0.6, 0.4, 0, seed=1), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(),
+               optim.Adam(0.01))
+        return t
+    t = make(Fails())
+    with pytest.raises(error):
+        t.train()
+    whole = make(AccuracyEvaluator())
+    whole.train()
+    assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
+    assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
+    t.max_epochs = 1
+    t.train()
+    assert t.history["epoch"] == [1, 2, 3] and t.history["accuracy"][2] == whole.history["accuracy"][2]
+    logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted((r["epoch"], r["samples"]) for r in logged) == [(e, 180) for e in (1, 1, 2, 2, 3, 3)]
+    assert t.model.params.tobytes() == whole.model.params.tobytes()
+
+
+def workers():
+    return sum(th.name.startswith("tinydl-worker") for th in threading.enumerate())
+
+
+@pytest.mark.parametrize("mode", ["simplified_parallel_train", "single_thread_train"])
+def test_training_in_the_calling_thread_starts_no_pool(mode):
+    """Also where parallel training is configured in the middle of it: the pool begins when it is over."""
+    seen = []
+
+    class Change(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.configure_parallel_training(True, 3)
+            seen.append(workers())
+    with trainer(callbacks=[Change()]) as t:
+        getattr(t, mode)()
+        assert seen == [0] * t.optimizer.t and t.stats().thread_count == 1
+        assert t.is_parallel_training_enabled() and t.get_parallel_thread_count() == workers() == 3
+
+
+def test_a_configuration_from_the_last_callback_holds():
+    class Change(Callback):
+        def on_train_end(self, trainer):
+            trainer.configure_parallel_training(True, 3)
+    with trainer(callbacks=[Change()]) as t:
+        t.train()
+        assert t.is_parallel_training_enabled() and t.get_parallel_thread_count() == workers() == 3
+
+
+def test_a_shutdown_while_training_leaves_no_pool_of_an_earlier_request():
+    class Change(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.configure_parallel_training(True, 3)
+            trainer.shutdown()
+    t = trainer(callbacks=[Change()], enable_parallel=True, thread_count=2)
+    assert t.train().interrupted and workers() == 0
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -278,6 +381,23 @@ def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
     whole.train(shuffle=False)
     whole.shutdown()
     assert whole.model.params.tobytes() == t.model.params.tobytes() != before.tobytes()
+
+
+def test_leaked_threads_are_waited_for_together():
+    clock, waited = [100.0], []
+
+    class Leaked:
+        def join(self, timeout):
+            waited.append(timeout)
+            clock[0] += timeout
+
+        def is_alive(self):
+            return True
+    leaked = [Leaked() for _ in range(3)]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(time, "monotonic", lambda: clock[0])
+        assert still_alive(leaked, 5) == leaked
+    assert waited == [5, 0, 0]
 
 
 def test_many_rounds_leak_no_threads():
@@ -387,6 +507,38 @@ def test_profile_names_operations_and_changes_nothing(threads, kind, tmp_path):
     rows = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert sum(r["ph"] == "X" for r in rows) == 5 * k * len(p.plan.ops)
     assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {f"worker {i}" for i in range(k)}
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+@pytest.mark.parametrize("strategy, replicas, batches, updates", [
+    (strategies.Group(3), 2, 12, 4), (strategies.Shard(2), 2, 4, 4), (strategies.Hogwild(), 2, 4, 4),
+    (strategies.Local(3, n_models=3), 3, 12, 12), (strategies.Auto(batches_per_update=2), 1, 8, 4)])
+def test_profile_runs_as_the_strategy_does(kind, strategy, replicas, batches, updates, monkeypatch):
+    seen = []
+    for name in ("run_arrays", "run_batches"):
+        run = getattr(type(strategy), name)
+        monkeypatch.setattr(type(strategy), name, lambda self, *args, run=run: (seen.append(self), run(self, *args))[1])
+    x, y = classification(64)
+    with Trainer(1, seed=0, strategy=strategy, thread_count=2) as t:
+        t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        before = t.model.params.tobytes()
+        p = t.profile(4)
+        assert t.model.params.tobytes() == before and t.optimizer.t == 0
+    assert seen == ([strategy, strategy] if strategy.name != "auto" else [])      # that one has another run for it
+    assert (p.batches, p.updates, len(p.events), p.n_threads) == (batches, updates, replicas, min(2, replicas))
+    pieces = batches * (2 if strategy.name == "shard" else 1)
+    assert sum(map(len, p.events)) == pieces * len(p.plan.ops)
+    rest = next(line for line in p.table().splitlines() if "fold, update, waiting" in line)
+    assert 0 <= float(rest.split()[-1].rstrip("%")) < 100 and f"on {p.n_threads} thread" in p.table()
+
+
+def test_profile_of_auto_has_the_threads_of_its_choice():
+    x, y = classification(64)
+    with Trainer(1, seed=0, strategy="auto", thread_count=4) as t:
+        t.init(type("Batched", (data.ArrayDataset,), {})(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.train()
+        t.strategy._chosen = t.tuning[1]
+        assert (t.tuning[1].n_threads, t.profile(2).n_threads) == (2, 2)
 
 
 def test_pool_shutdown_is_bounded_with_a_stuck_task():

@@ -93,10 +93,10 @@ class History:
 
 
 class Monitor:
-    """Keeps a History, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
+    """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
-    log_file: a path, or None. quiet: print nothing. A log that cannot be written (disk full, read-only) is
-    given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
+    log_file: a path, or None. quiet: print nothing. A log, or standard output, that cannot be written (disk full,
+    read-only) is given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
     """
 
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
@@ -114,10 +114,16 @@ class Monitor:
         """Called a few times a second: samples done in this epoch, mean loss so far."""
 
     def end_epoch(self, record: EpochRecord) -> None:
-        """Called as each epoch ends: keep, print, log."""
-        self.history.records.append(record)
+        """Called as each epoch ends, when the history has it: print and log. Where the validation was interrupted, or
+        failed, the record has no figures of it."""
         if not self.quiet:
-            print(record.line(), flush=True)
+            try:
+                print(record.line(), flush=True)
+            except BrokenPipeError:     # nobody reads any more: that ends a program
+                raise
+            except OSError as e:
+                log.warning("cannot print (%s): training goes on without a line an epoch", e)
+                self.quiet = True
         if self.log_file is not None:
             import json
             try:

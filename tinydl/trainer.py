@@ -9,8 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
-from tinydl.parallel.profile import Profile
+from tinydl.parallel.profile import Profile, profile
 from tinydl.parallel.replica import replication_error
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import ParallelStats
@@ -98,7 +97,7 @@ class Trainer:
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
         self.callbacks, self.pin_threads = list(callbacks), pin_threads
-        self._lowered: tuple[int, int] | None = None    # (threads asked for, threads that there is memory for)
+        self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -145,7 +144,7 @@ class Trainer:
             error = replication_error(model, loss)
             with self._lock:
                 self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-                self._crew, self._job, self.epoch = crew, None, 0
+                self._crew, self._job, self.epoch, self._fitting = crew, None, 0, None
                 self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
                 self._ensure_pool()
         if self._enabled:
@@ -170,7 +169,7 @@ class Trainer:
         _check_threads(thread_count)
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), thread_count
-            self._changed, self._lowered = True, None
+            self._changed, self._fitting = True, None
             if self._train_lock.locked():
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
@@ -195,7 +194,7 @@ class Trainer:
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
         with self._lock, uninterrupted():
-            self._stopping = self._train_lock.locked()
+            self._stopping, self._changed = self._train_lock.locked(), False
             if self._crew is not None and self._stopping:
                 self._crew.give_up_at = time.monotonic() + timeout
             pool, self._pool = self._pool, None
@@ -218,11 +217,16 @@ class Trainer:
         with self._exclusive("load_checkpoint"):
             load_checkpoint(self, path)
 
-    def _threads_wanted(self) -> int:
+    def _threads_asked(self) -> int:
         if self._asked_threads:
             return self._asked_threads
         train = self.data.train if self._crew is not None else None
         return recommended_thread_count(train.n_batches if train else None, train.n_samples if train else None)
+
+    def _threads_wanted(self) -> int:
+        """The threads asked for, or those of them that there is memory for, as far as that is known."""
+        asked = self._threads_asked()
+        return self._fitting[1] if self._fitting is not None and self._fitting[0] == asked else asked
 
     def _ensure_pool(self) -> None:
         """The pool that the configuration asks for, or none. Callers hold the lock."""
@@ -258,45 +262,62 @@ class Trainer:
         """
         return self._train("simplified", shuffle)
 
-    def _setting(self, mode: str | None) -> tuple[Setting, int | None]:
+    def _mode(self, asked: str | None) -> str:
+        """The mode that training as `asked` (None: as configured) has now."""
+        if asked == "serial" or (asked is None and not self._enabled) or not self.strategy.parallel:
+            return "serial"
+        return "simplified" if asked == "simplified" or self._fallback is not None else "parallel"
+
+    def _largest_setting(self, mode: str, n_threads: int) -> Setting:
+        """What training in `mode` with so many threads may need most of."""
+        if mode == "serial":
+            return Setting("serial", 1, 1, 1, strategies.Serial())
+        return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,
+                       self.strategy.copies(n_threads))
+
+    def _setting(self, asked: str | None) -> tuple[Setting, int | None]:
         """What to run now, and for how many updates at most. Callers hold the lock."""
-        if mode == "serial" or (mode is None and not self._enabled) or not self.strategy.parallel:
-            return Setting("serial", 1, 1, 1, strategies.Serial()), None
-        threads = self._threads_wanted()
-        if mode == "simplified" or self._fallback is not None:
-            return Setting("simplified", 1, *self.strategy.cut(threads), self.strategy), None
-        setting, most = self.strategy.setting(threads)
-        return replace(setting, n_threads=self._threads_that_fit(setting)), most
+        mode = self._mode(asked)
+        if mode == "parallel":
+            return self.strategy.setting(self._threads_that_fit())
+        return self._largest_setting(mode, self._threads_wanted()), None
 
     def memory_report(self) -> MemoryReport:
         """Bytes of parameters, optimizer state, and of each thread's and slot's memory, as configured now; and what is
         available. `print(trainer.memory_report())` is a table. Nothing is allocated."""
         self._need_init()
         with self._lock:
-            return self._memory_for(self._setting(None)[0])
+            return self._memory_for(self._largest_setting(self._mode(None), self._threads_wanted()))
 
     def _memory_for(self, setting: Setting) -> MemoryReport:
         crew = self._need_init()
-        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, max(setting.k, setting.n_threads),
-                             held_threads=len(crew.replicas), held_slots=len(crew.slots))
+        held = {"held_copies": len(crew.team)} if setting.copies else {
+            "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
+        return memory_report(self.model, crew.plan, self.optimizer, setting.n_threads, setting.n_slots, setting.copies, **held)
 
-    def _threads_that_fit(self, setting: Setting) -> int:
-        """The setting's threads, or fewer where there is no memory for them, with one warning; MemoryError with the
-        figures where there is none for one. Callers hold the lock."""
-        asked = setting.n_threads
-        if self._lowered is not None and self._lowered[0] == asked:
-            return self._lowered[1]
-        if asked <= len(self._need_init().replicas):
-            return asked
-        n = fitting_threads(self._memory_for(setting))
-        if n < asked:
-            self._lower(asked, n)
-        return n
+    def _threads_that_fit(self) -> int:
+        """The threads wanted, or fewer where there is no memory for them, with one warning; MemoryError with the
+        figures where there is none for one. It looks once for a number asked for. Callers hold the lock."""
+        asked = self._threads_asked()
+        if self._fitting is None or self._fitting[0] != asked:
+            def counts(n_threads: int) -> tuple[int, int]:
+                setting = self._largest_setting("parallel", n_threads)
+                return setting.n_slots, setting.copies
+            n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)), counts)
+            if n < asked:
+                self._lower(n)
+            self._fitting = asked, n
+        return self._fitting[1]
 
-    def _lower(self, asked: int, n: int) -> None:
-        self._lowered = asked, n
-        warnings.warn(f"there is no memory for {asked} threads: training goes on with {n} "
-                      f"(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
+    def _lower(self, n: int) -> None:
+        """Go on with n of the threads wanted, and say so."""
+        wanted, asked = self._threads_wanted(), self._threads_asked()
+        self._fitting = asked, n
+        before, after = (self._largest_setting("parallel", m) for m in (wanted, n))
+        changed = (f", and with updates of {after.k} instead of {before.k} batches or parts" if before.k != after.k else
+                   f", and with {after.copies} instead of {before.copies} copies" if before.copies != after.copies else "")
+        warnings.warn(f"there is no memory for {wanted} threads: training goes on with {n}{changed} "
+                      "(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
 
     def _pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
@@ -324,6 +345,9 @@ class Trainer:
             yield
         finally:
             self._train_lock.release()
+            with self._lock:
+                if self._changed and not self._train_lock.locked():     # it came too late, or was not for this training
+                    self._ensure_pool()
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
@@ -345,10 +369,10 @@ class Trainer:
                     callback.on_train_end(self)
         return self.monitor.history
 
-    def _tick(self, job: Job, samples: int) -> bool:
+    def _tick(self, mode: str | None, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
         self.monitor.progress(job.epoch, samples, job.loss)
-        return self._stopping or self._changed or self._too_many_hung
+        return self._stopping or (self._changed and mode is None) or self._too_many_hung
 
     @property
     def _too_many_hung(self) -> bool:
@@ -370,13 +394,13 @@ class Trainer:
         if batches is not None:
             for _ in range(job.batches_done):
                 next(batches, None)
-        job.n_batches = train.n_batches
+        job.n_batches, tick = train.n_batches, partial(self._tick, mode)
         try:
             finished = False
             while not finished and not self._stopping:
                 self._go_on_serially_if_many_hung(crew)
                 with self._lock:
-                    if self._changed:
+                    if self._changed and mode is None:
                         self._ensure_pool()
                     setting, most = self._setting(mode)
                     pool = self._pool_for(setting)
@@ -387,14 +411,15 @@ class Trainer:
                 except MemoryError:
                     if setting.n_threads == 1:
                         raise
-                    self._lower(self._threads_wanted(), setting.n_threads - 1)
+                    with self._lock:
+                        self._lower(setting.n_threads - 1)
                     continue
                 if batches is None:
                     assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, self._tick, most)
+                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
                     finished = job.batches_done >= len(bounds) - 1
                 else:
-                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, self._tick, most)
+                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
                 self.strategy.ran(setting, job.seconds - before[0], job.samples - before[1], job.updates - before[2])
                 for callback in self.callbacks:
                     if callback.every and job.updates // callback.every > before[2] // callback.every:
@@ -409,15 +434,7 @@ class Trainer:
             job.reported = len(job.failures)
         if not finished:
             return False
-        with uninterrupted():
-            self._job = None
-            crew.stats.seconds += job.seconds
-            if job.samples:
-                self.epoch += 1
-        if not job.samples:
-            cause = job.failures[0].exception if job.failures else None
-            raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
-        self._end_epoch(job)
+        self._end_epoch(crew, job)
         return True
 
     def _until_callback(self, job: Job, most: int | None) -> int | None:
@@ -431,14 +448,27 @@ class Trainer:
                               f"batch_timeout={self.failure_policy.timeout:g} s")
             self._warn_fallback()
 
-    def _end_epoch(self, job: Job) -> None:
+    def _end_epoch(self, crew: Crew, job: Job) -> None:
+        """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
         record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
                              learning_rate=self.optimizer.lr)
-        if self.data.validation is not None:
-            figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
-            record.validation_loss = figures.pop("loss")
-            record.figures = figures
-        self.monitor.end_epoch(record)
+        with uninterrupted() as held:
+            self._job = None
+            crew.stats.seconds += job.seconds
+            if not job.samples:
+                cause = job.failures[0].exception if job.failures else None
+                raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
+            self.epoch += 1
+            try:
+                if self.data.validation is not None:
+                    with held.open():
+                        figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
+                        record.validation_loss = figures.pop("loss")
+                        record.figures = figures
+            finally:
+                self.monitor.history.records.append(record)
+                with held.open():
+                    self.monitor.end_epoch(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
 
@@ -474,7 +504,8 @@ class Trainer:
         return list(getattr(self.strategy, "tuning", []))
 
     def profile(self, steps: int = 20) -> Profile:
-        """Time per operation over `steps` updates as configured, on copies: the model and its training stay as they are.
+        """Time per operation over `steps` updates as configured (strategy local: of each copy), by the strategy's own run
+        on a copy of all: the model and its training stay as they are.
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """
@@ -483,25 +514,11 @@ class Trainer:
             raise ValueError(f"steps={steps}: at least 1")
         with self._exclusive("profile"):
             with self._lock:
-                self._ensure_pool()
                 setting, _ = self._setting(None)
-                pool = self._pool if setting.mode == "parallel" else None
-            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), self.data.train.batch_size,
-                        self.seed)
-            crew.prepare(setting)
-            for warm in (True, False):      # once to fill the caches
-                for replica in crew.replicas:
-                    replica.native.record(0 if warm else steps * setting.k * crew.plan.program.n_ops)
-                job = Job(0)
-                batches = islice(self.data.train.epoch(self.seed, 0), steps * setting.batches)
-                if isinstance(self.data.train, ArrayDataset):
-                    order, bounds = self.data.train.order(self.seed, 0)
-                    crew.set_arrays(self.data.train.x, self.loss.check_targets(self.data.train.y, self.model.output_shape()))
-                    crew.run_arrays(job, order, bounds[:steps * setting.batches + 1], setting, pool, lambda *_: False)
-                else:
-                    crew.run_batches(job, batches, setting, pool, lambda *_: False)
-            events = [replica.native.record(0) for replica in crew.replicas]
-        return Profile(crew.plan, [e for e in events if e is not None], job.updates, job.batches_done, job.samples, job.seconds)
+                pool = self._pool_for(setting) if setting.mode == "parallel" else None
+            train = self.data.train
+            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), train.batch_size, self.seed)
+            return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -35,12 +36,15 @@ class Batch:
         """The batch with its data at hand: itself."""
         return self
 
+    def part(self, lo: int, hi: int) -> Batch:
+        """Its samples lo..hi - 1."""
+        if self.indices is None:
+            return replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo)
+        return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
+
     def cut(self, parts: int) -> list[Batch]:
         """The batch in `parts` nearly equal parts, none empty."""
-        if self.indices is None:
-            return [replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo)
-                    for lo, hi in _edges(self.n, parts)]
-        return [replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo) for lo, hi in _edges(self.n, parts)]
+        return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts)]
 
     def arrays(self) -> tuple[Array, Array]:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
@@ -67,15 +71,26 @@ class LazyBatch:
         """The batch in `parts` nearly equal parts, none empty; where it can only be fetched whole, once for all."""
         fetch = self.fetch if self.divisible else _Once(self)
         return [replace(self, fetch=fetch, indices=self.indices[lo:hi], first_id=self.first_id + lo)
-                for lo, hi in _edges(self.n, parts)]
+                for lo, hi in _pieces(self.n, parts)]
 
     def load(self) -> Batch:
         """The batch with its data at hand; what a sample raises comes out, with the sample's number as a note."""
         return self.fetch(self)
 
 
-def _edges(n: int, parts: int) -> list[tuple[int, int]]:
-    return [(n * p // parts, n * (p + 1) // parts) for p in range(parts) if n * p // parts < n * (p + 1) // parts]
+def cut_rows(bounds: Array, parts: int) -> tuple[Array, Array]:
+    """(pieces, owner): the rows bounds[b]..bounds[b + 1] - 1 of each batch b in `parts` nearly equal pieces, none empty.
+    Piece p is rows pieces[p]..pieces[p + 1] - 1, of batch owner[p]."""
+    if parts == 1:
+        return bounds, np.arange(len(bounds) - 1)
+    edges = bounds[:-1, None] + np.arange(parts + 1) * np.diff(bounds)[:, None] // parts
+    full = edges[:, 1:] > edges[:, :-1]
+    return np.append(edges[:, :-1][full], bounds[-1]), np.nonzero(full)[0]
+
+
+def _pieces(n: int, parts: int) -> Iterator[tuple[int, int]]:
+    """The same of one batch."""
+    return pairwise(cut_rows(np.array([0, n]), parts)[0].tolist())
 
 
 class _Once:
@@ -90,11 +105,7 @@ class _Once:
             if self._batch is None:
                 self._batch = self._whole.load()
         lo = part.first_id - self._whole.first_id
-        rows = slice(lo, lo + part.n)
-        b = self._batch
-        if b.indices is not None:
-            return replace(b, indices=b.indices[rows], first_id=part.first_id)
-        return replace(b, x=b.x[rows], y=b.y[rows], first_id=part.first_id)
+        return replace(self._batch.part(lo, lo + part.n), first_id=part.first_id)
 
 
 class Dataset(ABC):

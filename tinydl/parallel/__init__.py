@@ -19,9 +19,9 @@ Guarantees, each with a test in tests/test_parallel_guarantees.py or test_strate
  - No surprise: where parallel training cannot run, one warning says why and what runs instead.
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
-average), crew (a whole epoch, natively or from Python), strategies/ (how batches become updates), job (an epoch's way, and what
-is done about failures), signals (Ctrl-C at the wrong moment), memory, affinity and blas (what the machine has), profile,
-stats, errors.
+average), crew (a whole epoch, natively), python_driver (the same from Python), strategies/ (how batches become updates),
+job (an epoch's way, and what is done about failures), signals (Ctrl-C at the wrong moment), memory, affinity and blas
+(what the machine has), profile, stats, errors.
 """
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (

@@ -12,6 +12,7 @@ Guarantees:
  - MKL, OpenMP and a BLAS over OpenMP keep a number for each thread: they are limited in the threads that have entered.
    So workers enter for themselves.
  - A library that is loaded after the first entry of all is not limited.
+ - Where a library raises, those limited before it get their threads back, and the error comes out.
  - A forked child keeps the limit of the moment, and never waits for its parent's threads.
 """
 from __future__ import annotations
@@ -53,8 +54,13 @@ class BlasLimit:
                 if not _entered:
                     _libraries = _find()
                     _shared = _limit(of_process=True)
+                try:
+                    _own.held = _limit(of_process=False)
+                except BaseException:
+                    if not _entered:
+                        _restore(_shared)
+                    raise
                 _entered += 1
-                _own.held = _limit(of_process=False)
             _own.depth = 0
         _own.depth += 1
         return self
@@ -65,12 +71,12 @@ class BlasLimit:
         if _own.depth:
             return
         with _lock:
-            _restore(_own.held)
-            _own.held = []
+            held, _own.held = _own.held, []
             _entered -= 1
             if not _entered:
-                _restore(_shared)
+                held += _shared
                 _libraries, _shared = [], []
+            _restore(held)
 
 
 def _find() -> list[Any]:
@@ -86,14 +92,25 @@ def _find() -> list[Any]:
 def _limit(*, of_process: bool) -> Held:
     """One thread for the libraries with a pool for the process, or for those with a number for each thread."""
     held = [(lib, lib.num_threads) for lib in _libraries if _is_of_process(lib) == of_process and lib.num_threads]
-    for lib, _ in held:
-        _set(lib, 1)
+    for i, (lib, _) in enumerate(held):
+        try:
+            _set(lib, 1)
+        except BaseException:
+            _restore(held[:i])
+            raise
     return held
 
 
 def _restore(held: Held) -> None:
+    """Give all of them their threads back; the first error comes out when that is done."""
+    errors = []
     for lib, n in held:
-        _set(lib, n)
+        try:
+            _set(lib, n)
+        except BaseException as e:
+            errors.append(e)
+    if errors:
+        raise errors[0]
 
 
 def _is_of_process(lib: Any) -> bool:

@@ -1,10 +1,9 @@
-"""Crew: the replicas, gradient slots and pool of one trainer, and the two ways to drive them over an epoch.
+"""Crew: the replicas and gradient slots of one trainer, its books, and the native way to drive them over an epoch.
 
-Both drivers take the same groups, the same slots and the same tree, so they give the same bits:
+There are two drivers. Both take the same groups, the same slots and the same tree, so they give the same bits:
  - native: `Stretch` in tinydl._kernels.engine. Workers stay in native code over many groups. For data in
    arrays and optimizers with a native rule.
- - Python: ParallelBatchProcessor, BatchProcessResult, GradientAggregator, one task a batch. For everything that
-   wants Python between batches: streams, item datasets, custom optimizers.
+ - Python (python_driver.py): one task a batch, for everything that wants Python between batches.
 Strategies say how updates are cut (strategies/base.py); failures are met as the FailurePolicy says (job.py).
 An epoch is a Job. Whatever ends it early (an exception, a stop, a change of threads), the job then says how many
 batches are behind it; parameters and optimizer are as of the last finished update.
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,21 +23,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydl._kernels import engine
-from tinydl.data import Batch, LazyBatch
+from tinydl.data.batch import cut_rows
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
 from tinydl.parallel.affinity import pin, spread
-from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.blas import BlasLimit
-from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, NothingArrivedError, TrainingError
+from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
-from tinydl.parallel.pool import Task, WorkerPool, wait_all
-from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
+from tinydl.parallel.pool import GRACE, TICK, Task, WorkerPool, wait_all, wait_open
 from tinydl.parallel.replica import Replica
 from tinydl.parallel.signals import uninterrupted
-from tinydl.parallel.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, UPDATED, WAITED, ParallelStats, WorkerState
-from tinydl.parallel.strategies.base import cut_rows
+from tinydl.parallel.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, ParallelStats, WorkerState
+from tinydl.parallel.strategies.base import group_starts
 from tinydl.parallel.threads import usable_cpus
 
 Array = np.ndarray[Any, Any]
@@ -50,10 +47,6 @@ log = logging.getLogger("tinydl")
 
 #: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
 SPINS = 300_000
-#: seconds between looks at the clock, signals and requests while workers run
-TICK = 0.05
-#: seconds that workers have to come back after an interrupt, before they are put aside
-GRACE = 0.3
 
 
 class GaveUpError(Exception):
@@ -85,14 +78,14 @@ class Crew:
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
-        self._live: Array = np.zeros((0, N_LIVE), np.int64)      # the Python driver's, as Stretch.live
-        self._step_lock = threading.Lock()
+        self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
+        self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
         self.team: list[Any] = []       # the local strategy's members
 
     def prepare(self, setting: Setting) -> None:
         """Exactly the replicas and slots that `setting` needs."""
         n = setting.n_threads if setting.mode == "parallel" else 1
-        k = max(setting.k, n)
+        k = setting.n_slots
         del self.replicas[n:], self.slots[k:]
         while len(self.replicas) < n:
             self.replicas.append(self.new_replica(own_layers=bool(self.replicas) or self.hung_workers > 0))
@@ -134,19 +127,20 @@ class Crew:
             finally:
                 fatal = self._collect(job, stretch, order, pieces, owner, setting)
         if fatal:
-            self.stop_for(job, fatal)
+            self.stop_for(job, fatal, booked=free)
 
     def _stretch(self, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None,
                  free: bool) -> tuple[engine.Stretch, Array, Array]:
         """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
         self.prepare(setting)
         last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
-        pieces, groups, owner = cut_rows(bounds[job.batches_done:last], setting.parts, setting.batches)
+        pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts)
         n_threads = len(self.replicas)
         given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                     if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
         stretch = engine.Stretch([r.native for r in self.replicas], self.slots, *self._sources, order, pieces,
-                                 self.optimizer.native(), groups=None if free else groups, t=self.optimizer.t,
+                                 self.optimizer.native(), t=self.optimizer.t,
+                                 groups=None if free else group_starts(owner, setting.batches),
                                  first_step=self.step, seed=self.seed, free=free, max_retries=self.policy.retries,
                                  max_failed=self.most_failures(job, setting.parts), given_up=given_up,
                                  spins=SPINS if 1 < n_threads <= usable_cpus() else 0)
@@ -173,11 +167,12 @@ class Crew:
                 return True
             runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
                     for i in range(s.n_workers)]
-            while not _wait(held, [r.task for r in runs]):
-                if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
+            while not wait_open(held, [r.task for r in runs]):
+                asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
+                if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
                         stretch.pause()
-                self._check_deadline()
+                self.check_deadline()
                 pool.heal()
                 if self.policy.timeout is not None and self._give_up_on_hung(job, runs, pool):
                     return False
@@ -192,6 +187,8 @@ class Crew:
         for run in runs:
             if run.task.exception is not None:
                 raise run.task.exception
+        if any(s.interrupted for s in stretches):
+            raise KeyboardInterrupt
         return True
 
     def _end(self, runs: list[Run], pool: WorkerPool | None) -> None:
@@ -206,9 +203,9 @@ class Crew:
                 if wait_all((r.task for r in runs if r.stretch is stretch), TICK):
                     break
         if not wait_all(tasks, TICK):
-            self._put_aside_all([r.task for r in runs], pool)
+            self.put_aside_all([r.task for r in runs], pool)
 
-    def _put_aside_all(self, tasks: list[Task], pool: WorkerPool | None) -> None:
+    def put_aside_all(self, tasks: list[Task], pool: WorkerPool | None) -> None:
         """Workers that do not come back keep what they hold; new replicas, slots and threads take over."""
         stuck = [f"worker {i} in {self.replicas[i].native.where() or 'its batch'}" for i, task in enumerate(tasks)
                  if not task.done and i < len(self.replicas)]
@@ -217,11 +214,11 @@ class Crew:
         if pool is not None:
             pool.shutdown(0)
 
-    def _check_deadline(self) -> None:
+    def check_deadline(self) -> None:
         if self.give_up_at is not None and time.monotonic() > self.give_up_at:
             raise GaveUpError("the workers did not come back in time")
 
-    def _is_hung(self, live: Array, task: Task) -> bool:
+    def is_hung(self, live: Array, task: Task) -> bool:
         assert self.policy.timeout is not None
         return (not task.done and task.worker is not None and live[STATE] == engine.IN_BATCH
                 and time.monotonic_ns() - int(live[SINCE]) > self.policy.timeout * 1e9)
@@ -229,7 +226,7 @@ class Crew:
     def _give_up_on_hung(self, job: Job, runs: list[Run], pool: WorkerPool) -> bool:
         """Put aside the workers whose batch takes longer than batch_timeout. Whether there were any: their stretches
         are over then, the group under way made no update, and job.hung knows the batches that are not to run again."""
-        hung = [r for r in runs if self._is_hung(r.stretch.live[r.number], r.task)]
+        hung = [r for r in runs if self.is_hung(r.stretch.live[r.number], r.task)]
         if not hung:
             return False
         for stretch in _stretches(runs):
@@ -295,203 +292,37 @@ class Crew:
         self.step += groups
         self.book(job, batches, done, int(arrived.sum()), retried, samples, updates, failures)
         if stretch.fatal and stretch.free:
-            fatal = failures[-1:] or job.failures[-1:]
+            fatal = [f for f in failures if not isinstance(f.exception, engine.CancelledError)][-1:]
         return fatal
 
-    # ------------------------------------------------------------------ the Python driver
-    def run_batches(self, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting, pool: WorkerPool | None,
-                    tick: Tick, max_updates: int | None = None, *, free: bool = False) -> bool:
-        """As Strategy.run_batches says. free: every piece an update of its own, without waiting."""
-        self.prepare(setting)
-        size = len(self.replicas) if free else setting.batches
-        left = max_updates
-        while left is None or left > 0:
-            started = time.perf_counter()
-            group, ended = self.next_batches(job, batches, size if left is None or not free else min(size, left))
-            try:
-                if group:
-                    self._run_group(job, group, setting.parts, pool, free)
-            finally:
-                job.seconds += time.perf_counter() - started
-            if left is not None:
-                left -= len(group) if free else 1
-            if ended:
-                return True
-            if tick(job, job.samples):
-                return False
-        return False
-
-    def next_batches(self, job: Job, batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Batch | LazyBatch], bool]:
-        """The next n batches, fewer at the end; an iterator that raises is a failed batch, and its end."""
-        group: list[Batch | LazyBatch] = []
-        while len(group) < n:
-            try:
-                group.append(next(batches))
-            except StopIteration:
-                return group, True
-            except Exception as e:
-                failure = BatchFailure(job.epoch, job.batches_done + len(group), 0, -1, e)
-                if self.most_failures(job, 1) < 1:
-                    self.stop_for(job, [failure])
-                self.book(job, 1, 1, 0, 0, 0, 0, [failure])
-                return group, True
-        return group, False
-
-    def _run_group(self, job: Job, group: list[Batch | LazyBatch], parts: int, pool: WorkerPool | None, free: bool) -> None:
-        pieces = [(b, piece) for b, batch in enumerate(group) for piece in batch.cut(parts)]
-        while len(self.slots) < len(pieces):
-            self.slots.append(self.replicas[0].gradient_vector())
-        whole = GradientAggregator(len(pieces))
-        aggregators = [GradientAggregator(1) for _ in pieces] if free else [whole] * len(pieces)
-        updates = 0
-
-        def process(slot: int, worker: int) -> BatchProcessResult:
-            nonlocal updates
-            piece = pieces[slot][1]
-            log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
-            self.enter_batch(worker, piece.index)
-            try:
-                with BlasLimit() if pool is not None and self.plan.program.hooks else nullcontext():
-                    result = ParallelBatchProcessor(
-                        piece, self.model, self.loss, aggregators[slot], worker, slot=0 if free else slot,
-                        replica=self.replicas[worker], gradients=self.slots[slot], seed=self.seed,
-                        step=self.step + (slot if free else 0), max_retries=self.policy.retries)()
-                if free and result.success:
-                    with self._step_lock:
-                        self.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
-                        updates += 1
-                return result
-            finally:
-                self.leave_batch(worker)
-        with uninterrupted() as held:
-            if pool is None:
-                with held.open():
-                    results = [process(slot, 0) for slot in range(len(pieces))]
-            else:
-                results = self._in_pool(pool, process, aggregators, [p for _, p in pieces], free, held)
-            for r in results:
-                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
-                    raise r.exception
-            failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
-                        for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
-            if len(failures) > self.most_failures(job, parts):
-                self.stop_for(job, failures)
-            if not free:
-                started = time.monotonic_ns()
-                try:
-                    self.optimizer.step(whole.get_average_gradients(timeout=0))     # type: ignore[arg-type]
-                    updates = 1
-                except NothingArrivedError:
-                    pass
-                self._live[0, UPDATED] += time.monotonic_ns() - started
-            arrived = [r for r in results if r.success]
-            for r in results:
-                self.stats.count_worker(r.thread_id, 1)
-            samples = sum(r.n_samples for r in arrived)
-            job.loss_sum += sum(r.loss * r.n_samples for r in arrived)
-            job.samples += samples
-            self.stats.add_live(self._live)
-            self._live[:, [BUSY, WAITED, UPDATED]] = 0
-            self.step += len(pieces) if free else 1
-            retried = sum(r.attempts > 1 for r in arrived)
-            self.book(job, len(group), len(pieces), len(arrived), retried, samples, updates, failures)
-
-    def _in_pool(self, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
-                 aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool,
-                 held: uninterrupted) -> list[BatchProcessResult]:
-        tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
-        results: dict[int, BatchProcessResult] = {}
-        try:
-            while not _wait(held, [t for slot, t in enumerate(tasks) if slot not in results]):
-                self._check_deadline()
-                pool.heal()
-                for slot, task in enumerate(tasks):
-                    if self.policy.timeout is None or slot in results or task.worker is None:
-                        continue
-                    if self._is_hung(self._live[task.worker], task):
-                        error = self.timeout_error(pool, task, f"batch {pieces[slot].index}",
-                                                    self.replicas[task.worker].native.where())
-                        try:
-                            aggregators[slot].submit_failure(0 if free else slot, error)
-                        except ValueError:
-                            continue        # it came back after all
-                        results[slot] = BatchProcessResult(task.worker, pieces[slot].index, float("nan"), pieces[slot].n,
-                                                           False, error)
-                        self.replicas[task.worker].native.cancel()
-                        self.replicas[task.worker] = self.new_replica()
-                        self.slots[slot] = self.replicas[0].gradient_vector()
-                        self.leave_batch(task.worker)
-                        pool.replace(task.worker)
-        except BaseException:
-            self._end_tasks(tasks, self.replicas, pool)
-            raise
-        for slot, task in enumerate(tasks):
-            if slot not in results:
-                if task.exception is not None:
-                    raise task.exception
-                results[slot] = task.result
-        return [results[slot] for slot in range(len(pieces))]
-
-    def _end_tasks(self, tasks: list[Task], replicas: list[Replica], pool: WorkerPool) -> None:
-        for replica in replicas:
-            replica.native.cancel()
-        if wait_all(tasks, GRACE):
-            for replica in replicas:
-                replica.native.cancel(False)
-        else:
-            self._put_aside_all(tasks, pool)
-
-    def wait_for(self, tasks: list[Task], pool: WorkerPool, replicas: list[Replica], give_up: Callable[[Task, int], None],
-                 held: uninterrupted) -> bool:
-        """Until all tasks are done: True. False where batches hung: give_up(task, batch) was called for each, and their
-        workers are put aside; the other tasks were cancelled."""
-        try:
-            while not _wait(held, tasks):
-                self._check_deadline()
-                pool.heal()
-                hung = [] if self.policy.timeout is None else [
-                    t for t in tasks if t.worker is not None and self._is_hung(self._live[t.worker], t)]
-                for task in hung:
-                    give_up(task, int(self._live[task.worker][BATCH]))
-                if hung:
-                    for replica in replicas:
-                        replica.native.cancel()
-                    wait_all((t for t in tasks if t not in hung), GRACE)
-                    for task in tasks:
-                        if not task.done and task.worker is not None:
-                            self.leave_batch(task.worker)
-                            pool.replace(task.worker)
-                    return False
-        except BaseException:
-            self._end_tasks(tasks, replicas, pool)
-            raise
-        for task in tasks:
-            if task.exception is not None:
-                raise task.exception
-        return True
-
+    # ------------------------------------------------------------------ what the Python driver's workers do
     def make_room(self, n_workers: int) -> None:
         """Rows for the live states of so many workers of the Python driver."""
-        if len(self._live) != n_workers:
-            self._live = np.zeros((n_workers, N_LIVE), np.int64)
+        if len(self.live) != n_workers:
+            self.live = np.zeros((n_workers, N_LIVE), np.int64)
 
     def enter_batch(self, worker: int, batch: int) -> None:
         """Worker `worker` of the Python driver begins a batch."""
-        live = self._live[worker]
+        live = self.live[worker]
         live[BATCH], live[SINCE], live[STATE] = batch, time.monotonic_ns(), engine.IN_BATCH
 
     def leave_batch(self, worker: int) -> None:
         """And ends it."""
-        live, now = self._live[worker], time.monotonic_ns()
+        live, now = self.live[worker], time.monotonic_ns()
         live[BUSY] += now - live[SINCE]
         live[STATE], live[SINCE] = 0, now
 
     # ------------------------------------------------------------------ books
-    def stop_for(self, job: Job, failures: list[BatchFailure]) -> None:
-        """End training for these failures; their group made no update. Raises TrainingError."""
+    def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False) -> None:
+        """End training for these failures; their group made no update. Raises TrainingError. booked: they are among the
+        job's already, and counted as skipped."""
         s = self.stats
-        s.dispatched, s.failed = s.dispatched + len(failures), s.failed + len(failures)
-        every = [*job.failures, *failures]
+        if booked:
+            s.skipped -= len(failures)
+        else:
+            s.dispatched += len(failures)
+        s.failed += len(failures)
+        every = job.failures if booked else [*job.failures, *failures]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
                f"more than max_failed_fraction={self.policy.max_failed_fraction:g} of the epoch's batches")
         raise TrainingError(f"epoch {job.epoch}: {len(every)} of its batches failed ({why}); parameters are as of the last "
@@ -514,7 +345,7 @@ class Crew:
         """What each worker does now."""
         running = self._running
         rows = [(row, r) for s in running for row, r in zip(s.live.copy(), s.replicas, strict=True)] if running else [
-            (row, r.native) for row, r in zip(self._live.copy(), self.replicas, strict=False)]
+            (row, r.native) for row, r in zip(self.live.copy(), self.replicas, strict=False)]
         now = time.monotonic_ns()
         return [WorkerState.of(i, row, replica.where(), now) for i, (row, replica) in enumerate(rows)]
 
@@ -527,12 +358,6 @@ class Crew:
             out.under_way += int((stretch.statuses == engine.OK).sum())
         out.workers = self.workers()
         return out
-
-
-def _wait(held: uninterrupted, tasks: list[Task]) -> bool:
-    """Until all are done, or for a TICK, open to Ctrl-C."""
-    with held.open():
-        return wait_all(tasks, TICK)
 
 
 def _stretches(runs: list[Run]) -> list[engine.Stretch]:

@@ -39,17 +39,25 @@ class Job:
 @dataclass(frozen=True)
 class Setting:
     """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
-    batches: of an update; parts: that each is cut into; hence k gradient slots."""
+    batches: of an update; parts: that each is cut into; hence k gradient slots. copies: models that are trained beside
+    the shared one, each with a slot of its own (strategy local)."""
 
     mode: str
     n_threads: int
     batches: int
     parts: int
     strategy: Strategy
+    copies: int = 0
 
     @property
     def k(self) -> int:
+        """Pieces of an update."""
         return self.batches * self.parts
+
+    @property
+    def n_slots(self) -> int:
+        """Gradient vectors: one for each piece of an update, and at least one a thread; or one a copy."""
+        return self.copies or max(self.k, self.n_threads)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """How much memory: what this process may still take, and what training takes."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from tinydl.optim import Optimizer
     from tinydl.plan import Plan
 
-__all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report"]
+__all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report", "starts_of"]
 
 #: values of a replica's scratch: the matrix product's panels (csrc/simd.h), and 32 pieces for folding slots
 SCRATCH = 672 * 400 + 400 * 32 + 32 * 1024
@@ -83,7 +85,9 @@ class MemoryReport:
 
     Shared by all threads: parameters, optimizer_state, statistics (running ones, and their momenta). gradients: of
     each slot, one for every batch of an update. workspace: of each thread. available: what the process may still
-    take (None: unknown). held: how much of the total is taken already, so not from `available`.
+    take (None: unknown). held: how much of the total is taken already, so not from `available`. n_copies: models that
+    are trained beside the shared one (strategy local), each with `copy` bytes of parameters, statistics and optimizer
+    state, a slot, and the workspace, which the threads have none of then.
 
     Not counted: the data and an epoch's order, what Python layers keep, plans of `predict`, stacks of threads.
     """
@@ -97,6 +101,8 @@ class MemoryReport:
     n_slots: int
     available: int | None = None
     held: int = 0
+    n_copies: int = 0
+    copy: int = 0
 
     @property
     def shared(self) -> int:
@@ -106,12 +112,16 @@ class MemoryReport:
     @property
     def per_thread(self) -> int:
         """One thread more, where it brings a slot of its own."""
-        return self.gradients + self.workspace
+        return self.copy + self.gradients + self.workspace
+
+    @property
+    def n_workspaces(self) -> int:
+        return self.n_copies or self.n_threads
 
     @property
     def total(self) -> int:
         """All of it, held or not."""
-        return self.shared + self.n_slots * self.gradients + self.n_threads * self.workspace
+        return (self.shared + self.n_copies * self.copy + self.n_slots * self.gradients + self.n_workspaces * self.workspace)
 
     @property
     def needed(self) -> int:
@@ -124,12 +134,14 @@ class MemoryReport:
         return self.available is None or self.needed <= self.available
 
     def __str__(self) -> str:
+        def row(what: str, each: int, times: int) -> tuple[str, str, str, str]:
+            return what, _text(each), f"{times:,}", _text(times * each)
         rows = [("memory", "each", "times", "bytes"),
-                ("parameters", _text(self.parameters), "1", _text(self.parameters)),
-                ("optimizer state", _text(self.optimizer_state), "1", _text(self.optimizer_state)),
-                ("running statistics", _text(self.statistics), "1", _text(self.statistics)),
-                ("gradients of a slot", _text(self.gradients), f"{self.n_slots:,}", _text(self.n_slots * self.gradients)),
-                ("workspace of a thread", _text(self.workspace), f"{self.n_threads:,}", _text(self.n_threads * self.workspace)),
+                row("parameters", self.parameters, 1), row("optimizer state", self.optimizer_state, 1),
+                row("running statistics", self.statistics, 1),
+                *(row("a copy of the model", self.copy, self.n_copies) for _ in range(self.n_copies > 0)),
+                row("gradients of a slot", self.gradients, self.n_slots),
+                row(f"workspace of a {'copy' if self.n_copies else 'thread'}", self.workspace, self.n_workspaces),
                 ("total", "", "", _text(self.total)),
                 ("held already", "", "", _text(self.held)),
                 ("available", "", "", "unknown" if self.available is None else _text(self.available))]
@@ -148,43 +160,55 @@ def _text(n: int) -> str:
     return f"{n / size:,.1f} {unit}"
 
 
-def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int, n_slots: int, *, held_threads: int = 0,
-                  held_slots: int = 0) -> MemoryReport:
-    """What training `model` by `plan` takes with n_threads replicas and n_slots gradient vectors; nothing is allocated.
+def starts_of(sizes: Iterable[int]) -> list[int]:
+    """Where vectors of so many items begin that stand one after another, each at a cache line; and where all end."""
+    return list(accumulate((-(-n // 16) * 16 for n in sizes), initial=0))
 
-    held_threads, held_slots: replicas and slots that exist and have been used. The parameters count as held, the
+
+def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int, n_slots: int, n_copies: int = 0, *,
+                  held_threads: int = 0, held_slots: int = 0, held_copies: int = 0) -> MemoryReport:
+    """What training `model` by `plan` takes with n_threads replicas and n_slots gradient vectors, or with n_copies of the
+    model, each with one of both; nothing is allocated.
+
+    held_threads, held_slots, held_copies: those that exist and have been used. The parameters count as held, the
     optimizer's state from its first update on (memory that nobody wrote to is not taken yet).
     """
     program, itemsize = plan.program, model.dtype.itemsize
     parameters = model.params.nbytes + ALIGNING
     statistics = model.statistics.nbytes + ALIGNING + model.momenta.nbytes
-    optimizer_state = sum(parameters for name in optimizer.names() if name)
+    n_state = sum(1 for name in optimizer.names() if name)
+    optimizer_state = n_state * parameters
+    copy = starts_of([model.params.size, model.statistics.size, *[model.params.size] * n_state])[-1] * itemsize + ALIGNING
     gradients = program.n_grads * itemsize + ALIGNING
     workspace = program.work_bytes + SCRATCH * itemsize + 2 * ALIGNING
     held = parameters + statistics + held_threads * workspace + held_slots * gradients
+    held += held_copies * (copy + gradients + workspace)
     if optimizer.t:
         held += sum(v.nbytes for v in optimizer.state.values())
     return MemoryReport(parameters, optimizer_state, statistics, gradients, workspace, n_threads, n_slots,
-                        available_memory(), held)
+                        available_memory(), held, n_copies, copy if n_copies else 0)
 
 
-def fitting_threads(report: MemoryReport) -> int:
+def fitting_threads(report: MemoryReport, counts: Callable[[int], tuple[int, int]] | None = None) -> int:
     """The greatest thread count, at most n_threads, that fits; MemoryError where not even one does.
 
-    The slots stay as many as they are: they belong to the update, so fewer threads give the same bits.
+    counts: how many gradient slots and copies of the model so many threads need. Without it they stay as many as they
+    are, as where the batches of an update are fixed: fewer threads then give the same bits.
 
-        >>> fitting_threads(MemoryReport(100, 200, 0, 100, 50, n_threads=8, n_slots=4, available=1000))
-        6
+        >>> report = MemoryReport(100, 200, 0, 100, 50, n_threads=8, n_slots=8, available=700)
+        >>> fitting_threads(report, lambda n_threads: (n_threads, 0))
+        2
     """
-    if report.fits or report.available is None:
-        return report.n_threads
-    excess = report.needed - report.available
-    n = report.n_threads - -(-excess // report.workspace) if report.workspace else 0
-    if n < 1:
-        one = report.needed - (report.n_threads - 1) * report.workspace
-        raise MemoryError(f"training needs {_text(one)} more with one thread and {report.n_slots} gradient slots, and "
-                          f"{_text(report.available)} are available: a smaller batch_size shrinks the workspace "
-                          f"({_text(report.workspace)}), fewer batches_per_update the gradients ({report.n_slots} times "
-                          f"{_text(report.gradients)}), SGD without momentum the optimizer's state "
-                          f"({_text(report.optimizer_state)}), and float32 halves what is float64\n{report}")
-    return n
+    for n in range(report.n_threads, 0, -1):
+        n_slots, n_copies = (report.n_slots, report.n_copies) if counts is None else counts(n)
+        fewer = replace(report, n_threads=n, n_slots=n_slots, n_copies=n_copies)
+        if fewer.fits:
+            return n
+    slots = (f"{fewer.n_copies} copies of the model" if fewer.n_copies else
+             f"{fewer.n_slots} gradient slot{'s' * (fewer.n_slots != 1)}")
+    fewer_slots = (f"fewer n_models the copies ({fewer.n_copies} times {_text(fewer.per_thread)})" if fewer.n_copies else
+                   f"fewer batches_per_update the gradients ({fewer.n_slots} times {_text(fewer.gradients)})")
+    raise MemoryError(f"training needs {_text(fewer.needed)} more with one thread and {slots}, and "
+                      f"{_text(fewer.available or 0)} are available: a smaller batch_size shrinks the workspace "
+                      f"({_text(fewer.workspace)}), {fewer_slots}, SGD without momentum the optimizer's state "
+                      f"({_text(fewer.optimizer_state)}), and float32 halves what is float64\n{fewer}")

@@ -22,6 +22,12 @@ from tinydl.parallel.signals import uninterrupted
 __all__ = ["Task", "WorkerPool"]
 
 
+#: seconds between looks at the clock, signals and requests while workers run
+TICK = 0.05
+#: seconds that workers have to come back after an interrupt, before they are put aside
+GRACE = 0.3
+
+
 class PoolClosedError(RuntimeError):
     """A task for a pool that is shut down."""
 
@@ -139,3 +145,9 @@ def wait_all(tasks: Iterable[Task], timeout: float) -> bool:
     """Until all are done, or `timeout` seconds."""
     deadline = time.monotonic() + timeout
     return all(task.wait(max(0.0, deadline - time.monotonic())) for task in tasks)
+
+
+def wait_open(held: uninterrupted, tasks: list[Task]) -> bool:
+    """Until all are done, or for a TICK, open to Ctrl-C."""
+    with held.open():
+        return wait_all(tasks, TICK)

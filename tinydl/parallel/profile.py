@@ -2,26 +2,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.data import ArrayDataset
+from tinydl.parallel.job import Job
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinydl.data import Dataset
+    from tinydl.parallel.crew import Crew
+    from tinydl.parallel.job import Setting
+    from tinydl.parallel.pool import WorkerPool
     from tinydl.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Profile"]
+__all__ = ["Profile", "profile"]
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What `Trainer.profile` saw. events: for each worker (n, 3) int64: operation of `plan`, start and end in ns."""
+    """What `Trainer.profile` saw. events: for each replica, (n, 3) int64: operation of `plan`, start and end in ns. A
+    thread has a replica; in strategy local each copy of the model has one."""
 
     plan: Plan
     events: list[Array]
+    n_threads: int
     updates: int
     batches: int
     samples: int
@@ -30,9 +40,9 @@ class Profile:
     def table(self) -> str:
         """Operations in the plan's order: microseconds a batch, share of the threads' time, GFLOP/s of products."""
         busy = np.zeros(len(self.plan.ops))
-        for worker in self.events:
-            np.add.at(busy, worker[:, 0], (worker[:, 2] - worker[:, 1]) * 1e-9)
-        total = self.seconds * len(self.events)
+        for replica in self.events:
+            np.add.at(busy, replica[:, 0], (replica[:, 2] - replica[:, 1]) * 1e-9)
+        total = self.seconds * self.n_threads
         n = self.samples / max(1, self.batches)
         rows = [("#", "layer", "operation", "us a batch", "share", "GFLOP/s")]
         for i, (op, seconds) in enumerate(zip(self.plan.ops, busy, strict=True)):
@@ -44,13 +54,13 @@ class Profile:
         widths = [max(len(r[c]) for r in rows) for c in range(6)]
         lines = ["  ".join(t.ljust(w) if c < 3 else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
                  for r in rows]
-        threads = f"{len(self.events)} thread{'s' * (len(self.events) != 1)}"
+        threads = f"{self.n_threads} thread{'s' * (self.n_threads != 1)}"
         lines.append(f"{self.batches} batches, {self.updates} updates, {self.samples} samples in "
                      f"{self.seconds:.4g} s on {threads}: {self.samples / self.seconds:,.0f} samples/s")
         return "\n".join(lines)
 
     def save_trace(self, path: str | Path) -> None:
-        """A trace for chrome://tracing or ui.perfetto.dev: one row a thread."""
+        """A trace for chrome://tracing or ui.perfetto.dev: one row a replica."""
         import json
         start = min((int(w[0, 1]) for w in self.events if len(w)), default=0)
         trace: list[dict[str, Any]] = []
@@ -62,3 +72,26 @@ class Profile:
                               "ts": (begin - start) / 1e3, "dur": (end - begin) / 1e3, "args": {"layer": o.label}})
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"traceEvents": trace, "displayTimeUnit": "ns"}, f)
+
+
+def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
+    """Run `steps` updates (of each copy, where there are copies) of `train` by the setting's strategy, twice: once to fill
+    the caches. crew trains in earnest: give it copies of what is not to change."""
+    strategy = setting.strategy
+    strategy.prepare(crew, setting)
+    replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas
+    n_batches = steps * setting.batches * max(1, setting.copies)
+    for warm in (True, False):
+        for replica in replicas:
+            replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
+        job = Job(0)
+        if type(train) is ArrayDataset:
+            order, bounds = train.order(crew.seed, 0)
+            crew.set_arrays(train.x, crew.loss.check_targets(train.y, crew.model.output_shape()))
+            strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
+        else:
+            batches = islice(train.epoch(crew.seed, 0), n_batches)
+            strategy.run_batches(crew, job, batches, setting, pool, lambda *_: False)
+    events = [replica.native.record(0) for replica in replicas]
+    return Profile(crew.plan, [e for e in events if e is not None], setting.n_threads, job.updates, job.batches_done,
+                   job.samples, job.seconds)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from math import floor
 from typing import TYPE_CHECKING
@@ -90,18 +91,27 @@ def usable_cpus(quota_root: str | Path = "/") -> int:
     return max(1, min(counts))
 
 
+def in_process_pool() -> bool:
+    """Whether multiprocessing (or joblib, or concurrent.futures, by it) started this process."""
+    process = sys.modules.get("multiprocessing.process")        # loaded in all that it started
+    return process is not None and process.parent_process() is not None
+
+
 def recommended_thread_count(n_batches: int | None = None, n_samples: int | None = None) -> int:
     """Threads worth using for an epoch of n_batches batches.
 
     max(1, min(floor(0.75 * usable CPUs), n_batches)) for large sets: a quarter is left to the rest of the
     program. Where n_samples is given: 1 below 1,000 (an epoch is over before threads have met), all usable CPUs
-    up to 10,000 (short runs leave nothing else to do).
+    up to 10,000 (short runs leave nothing else to do). In a process that multiprocessing or joblib started 1, or what
+    TINYDL_NUM_THREADS says: it may be one of a pool's, which have the CPUs together.
 
         >>> recommended_thread_count(n_batches=1)
         1
     """
     cpus = usable_cpus()
-    if n_samples is not None and n_samples < 1_000:
+    if in_process_pool() and not os.environ.get("TINYDL_NUM_THREADS", "").strip():
+        cpus = 1
+    elif n_samples is not None and n_samples < 1_000:
         cpus = 1
     elif n_samples is None or n_samples > 10_000:
         cpus = floor(0.75 * cpus)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinydl.parallel import python_driver
+
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
@@ -37,10 +39,14 @@ class Strategy(ABC):
     def cut(self, n_threads: int) -> tuple[int, int]:
         """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
 
+    def copies(self, n_threads: int) -> int:
+        """Models that are trained beside the shared one, where n_threads threads are asked for."""
+        return 0
+
     def setting(self, n_threads: int) -> tuple[Setting, int | None]:
         """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch)."""
         from tinydl.parallel.job import Setting
-        return Setting("parallel", n_threads, *self.cut(n_threads), self), None
+        return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
     def prepare(self, crew: Crew, setting: Setting) -> None:
         """Take the memory that running by `setting` needs; MemoryError where there is none."""
@@ -58,28 +64,17 @@ class Strategy(ABC):
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
         """Batches from an iterator until it ends (True), or tick or max_updates say stop (False)."""
-        return crew.run_batches(job, batches, setting, pool, tick, max_updates)
+        return python_driver.run(crew, job, batches, setting, pool, tick, max_updates)
 
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
         return f"{type(self).__name__}({own})"
 
 
-def cut_rows(bounds: Array, parts: int, batches: int) -> tuple[Array, Array, Array]:
-    """(bounds, groups, owner) of the pieces: each batch in `parts` nearly equal parts, none empty; group g is pieces
-    groups[g]..groups[g + 1] - 1, which are `batches` batches; owner: the batch that each piece is of."""
-    if parts == 1:
-        n = len(bounds) - 1
-        return bounds, np.append(np.arange(0, n, batches), n), np.arange(n)
-    sizes = np.diff(bounds)
-    edges = bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts
-    ends = np.append(edges[:, 1:], bounds[1:, None], axis=1)
-    full = ends > edges
-    owner = np.nonzero(full)[0]
-    per_batch = full.sum(axis=1)
-    starts = np.append(0, np.cumsum(per_batch))
-    groups = np.append(starts[:-1][::batches], starts[-1])
-    return np.append(edges[full], bounds[-1]).astype(np.int64), groups.astype(np.int64), owner
+def group_starts(owner: Array, batches: int) -> Array:
+    """groups: group g is pieces groups[g]..groups[g + 1] - 1, which are those of `batches` batches; owner: the batch that
+    each piece is of (data.batch.cut_rows)."""
+    return np.append(np.flatnonzero(np.diff(owner // batches, prepend=-1)), len(owner))
 
 
 def check_count(name: str, value: int | None, most: int = 1024) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tinydl.parallel import python_driver
 from tinydl.parallel.strategies.base import Array, Strategy, Tick
 
 if TYPE_CHECKING:
@@ -31,4 +32,4 @@ class Hogwild(Strategy):
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
-        return crew.run_batches(job, batches, setting, pool, tick, max_updates, free=True)
+        return python_driver.run(crew, job, batches, setting, pool, tick, max_updates, free=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.parallel import python_driver
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import BatchFailure
+from tinydl.parallel.memory import starts_of
 from tinydl.parallel.pool import Task
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.replica import Replica
@@ -42,12 +44,12 @@ class Local(Strategy):
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
 
+    def copies(self, n_threads: int) -> int:
+        return self.n_models or n_threads
+
     def prepare(self, crew: Crew, setting: Setting) -> None:
         crew.note(setting)
-        self._gather(crew, self._models(setting))
-
-    def _models(self, setting: Setting) -> int:
-        return self.n_models or setting.n_threads
+        self._gather(crew, setting.copies)
 
     def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:
@@ -59,14 +61,14 @@ class Local(Strategy):
             asked = tick(job, samples) or asked
             return asked
         while job.batches_done < len(bounds) - 1 and not asked and (max_updates is None or max_updates > 0):
-            n = min(len(bounds) - 1 - job.batches_done, self._models(setting) * self.sync_every)
+            n = min(len(bounds) - 1 - job.batches_done, setting.copies * self.sync_every)
             with uninterrupted() as held:
                 self._round(crew, job, order, bounds[job.batches_done:job.batches_done + n + 1], setting, pool, note, held)
             max_updates = None if max_updates is None else max_updates - self.sync_every
 
     def _round(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                tick: Tick, held: uninterrupted) -> None:
-        k, n = self._models(setting), len(bounds) - 1
+        k, n = setting.copies, len(bounds) - 1
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
         team, stretches = self._gather(crew, k), []
@@ -101,9 +103,9 @@ class Local(Strategy):
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
         crew.note(setting)
-        k = self._models(setting)
+        k = setting.copies
         while max_updates is None or max_updates > 0:
-            group, ended = crew.next_batches(job, batches, k * self.sync_every)
+            group, ended = python_driver.next_batches(crew, job, batches, k * self.sync_every)
             if group:
                 started = time.perf_counter()
                 with uninterrupted() as held:
@@ -160,7 +162,7 @@ class Local(Strategy):
                 def give_up(task: Task, at: int) -> None:
                     job.hung[-1 - group[at].index, 0] = crew.timeout_error(
                         pool, task, f"batch {group[at].index}", team[tasks.index(task)].replica.native.where())
-                if not crew.wait_for(tasks, pool, [m.replica for m in team], give_up, held):
+                if not python_driver.wait_for(crew, tasks, pool, [m.replica for m in team], give_up, held):
                     crew.team = []
                     return False
         except BaseException:
@@ -168,7 +170,7 @@ class Local(Strategy):
             raise
         for outcome in outcomes:
             for r in outcome:
-                if isinstance(r.exception, KeyboardInterrupt) and pool is None:
+                if isinstance(r.exception, KeyboardInterrupt):
                     raise r.exception
         failures = [BatchFailure(job.epoch, job.batches_done + lo + i, r.n_samples, j, r.exception, group[lo + i].indices)
                     for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
@@ -219,9 +221,9 @@ class Member:
 
     def __init__(self, crew: Crew) -> None:
         shared = shared_vectors(crew)
-        starts = np.cumsum([0, *(-(-v.size // 16) * 16 for v in shared)])        # each begins a cache line
-        self.all = engine.aligned(int(starts[-1]), crew.model.dtype)
-        self.spans = [slice(int(at), int(at) + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
+        starts = starts_of(v.size for v in shared)
+        self.all = engine.aligned(starts[-1], crew.model.dtype)
+        self.spans = [slice(at, at + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
         params, statistics, *state = (self.all[s] for s in self.spans)
         held = iter(state)
         self.state = state
