@@ -4,6 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinydl.parallel.system_files import read
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,7 +34,7 @@ def available_memory(root: str | Path = "/") -> int | None:
     root = Path(root)
     free = [_mem_available(root / "proc/meminfo")]
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = read(root / "proc/self/cgroup").splitlines()
     except OSError:
         groups = []
     for line in groups:
@@ -53,8 +55,8 @@ def available_memory(root: str | Path = "/") -> int | None:
 def _free(folder: Path, limit_name: str, usage_name: str, inactive_name: str) -> int | None:
     """Bytes that a group may still take; None without a limit."""
     try:
-        limit = int((folder / limit_name).read_text())          # "max" is a ValueError: no limit
-        usage = int((folder / usage_name).read_text())
+        limit = int(read(folder / limit_name))          # "max" is a ValueError: no limit
+        usage = int(read(folder / usage_name))
     except (OSError, ValueError):
         return None
     return None if limit >= NO_LIMIT else max(0, limit - usage + _field(folder / "memory.stat", inactive_name, 0))
@@ -68,7 +70,7 @@ def _mem_available(meminfo: Path) -> int | None:
 def _field(file: Path, name: str, default: int) -> int:
     """The number behind `name` in a file of lines like "name 12" or "name 12 kB"."""
     try:
-        for line in file.read_text().splitlines():
+        for line in read(file).splitlines():
             words = line.split()
             if len(words) > 1 and words[0] == name:
                 return int(words[1])
