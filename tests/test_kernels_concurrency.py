@@ -8,7 +8,10 @@ then it let go of the GIL inside its own call, or we would not be running. So th
 A kernel that keeps the GIL never shows this, however long one tries; one that releases it shows it after a few
 calls, and how many does not matter.
 """
+import os
+import subprocess
 import sys
+import sysconfig
 import threading
 import time
 
@@ -88,3 +91,14 @@ def test_threads_on_one_input_give_the_bits_of_one_thread():
     for t in threads:
         t.join(60)
     assert all(np.array_equal(out, want) for out in outs)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter always has its GIL")
+def test_importing_every_module_leaves_the_gil_off():
+    """A module that did not declare that it needs no GIL would bring it back, with a warning."""
+    program = ("import sys, tinydl\n"
+               "import tinydl._kernels.ops, tinydl._kernels.engine, tinydl._kernels._dispatch, tinydl.cli\n"
+               "print(sys._is_gil_enabled())")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHON_GIL"}
+    out = subprocess.run([sys.executable, "-W", "error", "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert (out.stdout, out.stderr, out.returncode) == ("False\n", "", 0)

@@ -417,6 +417,17 @@ def test_processor_by_hand():
     assert not r.success and isinstance(r.exception, IndexError) and r.loss != r.loss
 
 
+def test_an_interrupt_just_behind_the_gradient_is_in_the_result():
+    class Late(parallel.GradientAggregator):
+        def submit_gradients(self, *args, **kw):
+            super().submit_gradients(*args, **kw)
+            raise KeyboardInterrupt
+    model, (x, y) = mlp(6, 3), classification(4)
+    aggregator = Late(1)
+    result = parallel.ParallelBatchProcessor(data.Batch(x, y, None), model, losses.SoftmaxCrossEntropy(), aggregator)()
+    assert not result.success and type(result.exception) is KeyboardInterrupt and aggregator.submission_count == 1
+
+
 def test_deep_copy_model():
     m = deep()
     k = parallel.deep_copy_model(m)

@@ -18,6 +18,7 @@ from small import classification, mlp
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
 from tinydl.parallel import strategies
+from tinydl.parallel.pool import Task
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -318,6 +319,28 @@ def test_ctrl_c_leaves_the_last_finished_update_and_training_can_go_on(threads, 
     assert t.history["samples"][:2] == [64, 64]
     if t.epoch == 2:
         assert whole.model.params.tobytes() == t.model.params.tobytes()
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+@pytest.mark.parametrize("strategy", ["group", "local"])
+def test_ctrl_c_does_not_come_inside_a_wait(kind, strategy, monkeypatch):
+    """An exception there may leave the lock of what is waited for locked for ever."""
+    real, begun, ended = Task.wait, [], []
+
+    def wait(task, timeout=None):
+        begun.append(task)
+        if len(begun) == 1:
+            signal.raise_signal(signal.SIGINT)
+        done = real(task, timeout)
+        ended.append(task)
+        return done
+    monkeypatch.setattr(Task, "wait", wait)
+    x, y = classification(64)
+    with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=0) as t:
+        t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        with pytest.raises(KeyboardInterrupt):
+            t.train()
+    assert ended == begun
 
 
 class Stuck(nn.PythonLayer):

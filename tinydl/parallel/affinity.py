@@ -14,6 +14,7 @@ log = logging.getLogger("tinydl")
 
 _own = threading.local()        # .cpus: where this thread was allowed before it was pinned
 _said: set[str] = set()
+_say = threading.Lock()         # workers begin at the same moment, and one of them says it
 
 
 def spread(number: int, n_workers: int) -> None:
@@ -69,6 +70,8 @@ def unpin() -> None:
 
 
 def _say_once(message: str) -> None:
-    if message not in _said:
+    with _say:
+        first = message not in _said
         _said.add(message)
+    if first:
         log.info(message)

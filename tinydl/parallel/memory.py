@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from tinydl.parallel.system_files import read
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,7 +36,7 @@ def available_memory(root: str | Path = "/") -> int | None:
     root = Path(root)
     free = [_mem_available(root / "proc/meminfo")]
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = read(root / "proc/self/cgroup").splitlines()
     except OSError:
         groups = []
     for line in groups:
@@ -55,8 +57,8 @@ def available_memory(root: str | Path = "/") -> int | None:
 def _free(folder: Path, limit_name: str, usage_name: str, inactive_name: str) -> int | None:
     """Bytes that a group may still take; None without a limit."""
     try:
-        limit = int((folder / limit_name).read_text())          # "max" is a ValueError: no limit
-        usage = int((folder / usage_name).read_text())
+        limit = int(read(folder / limit_name))          # "max" is a ValueError: no limit
+        usage = int(read(folder / usage_name))
     except (OSError, ValueError):
         return None
     return None if limit >= NO_LIMIT else max(0, limit - usage + _field(folder / "memory.stat", inactive_name, 0))
@@ -70,7 +72,7 @@ def _mem_available(meminfo: Path) -> int | None:
 def _field(file: Path, name: str, default: int) -> int:
     """The number behind `name` in a file of lines like "name 12" or "name 12 kB"."""
     try:
-        for line in file.read_text().splitlines():
+        for line in read(file).splitlines():
             words = line.split()
             if len(words) > 1 and words[0] == name:
                 return int(words[1])

@@ -148,6 +148,8 @@ def wait_all(tasks: Iterable[Task], timeout: float) -> bool:
 
 
 def wait_open(held: uninterrupted, tasks: list[Task]) -> bool:
-    """Until all are done, or for a TICK, open to Ctrl-C."""
-    with held.open():
-        return wait_all(tasks, TICK)
+    """Until all are done, or for a TICK; Ctrl-C comes after it. It must not come within: an exception in an Event's
+    wait may leave the event locked, and then nobody can set it or wait for it any more."""
+    done = wait_all(tasks, TICK)
+    held.let_in()
+    return done

@@ -10,7 +10,7 @@ __all__ = ["Opened", "uninterrupted"]
 
 
 class uninterrupted:
-    """Within it a SIGINT waits: for the end, or for `with held.open():`, where it is as outside.
+    """Within it a SIGINT waits: for the end, for `held.let_in()`, or for `with held.open():`, where it is as outside.
 
     In other threads than the main one none arrives anyway, and nothing is done.
     """
@@ -40,6 +40,14 @@ class uninterrupted:
             if self._came:
                 self._came = False
                 signal.raise_signal(signal.SIGINT)
+
+    def let_in(self) -> None:
+        """Deliver what came until now, and go on holding back."""
+        if self._came:
+            try:
+                self.deliver()
+            finally:
+                self.hold()
 
     def open(self) -> Opened:
         """A stretch in which a SIGINT may come."""

@@ -7,6 +7,8 @@ import time
 from math import floor
 from typing import TYPE_CHECKING
 
+from tinydl.parallel.system_files import read
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,7 +21,7 @@ def container_cpu_quota(root: str | Path = "/") -> float | None:
     from pathlib import Path
     root = Path(root)
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = read(root / "proc/self/cgroup").splitlines()
     except OSError:
         return None
     quotas = []
@@ -41,7 +43,7 @@ def container_cpu_quota(root: str | Path = "/") -> float | None:
 
 def _quota_v2(file: Path) -> float | None:
     try:
-        quota, period = file.read_text().split()
+        quota, period = read(file).split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
@@ -49,8 +51,8 @@ def _quota_v2(file: Path) -> float | None:
 
 def _quota_v1(folder: Path) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
+        quota = int(read(folder / "cpu.cfs_quota_us"))
+        period = int(read(folder / "cpu.cfs_period_us"))
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None
