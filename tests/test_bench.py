@@ -61,6 +61,17 @@ def test_check_compares_losses():
     assert "numpy" in compare.check_all(["tinydl", "numpy"], ["W1"]) and "in 20 steps" in compare.check_all(["numpy"], ["W1"])
 
 
+def test_turns_without_a_cpu_a_thread_do_not_count():
+    def turns(cpus):
+        return [{**RUNS[1], "cpus": c, "rate": 100 * c, "round": str(i)} for i, c in enumerate(cpus)]
+    counted = compare.count_turns(turns([2.0, 1.1, 1.9, 1.05, 1.95]))
+    assert [r["counted"] for r in counted] == [True, False, True, False, True]
+    assert compare.medians(counted) == {("W1", 2): {"tinydl weak": 195}}
+    assert "shared a core in 2 of 5 turns; 2 were not" in compare.disturbed(counted)
+    assert all(r["counted"] for r in compare.count_turns(turns([1.1, 2.0, 1.0, 2.0])))      # too few without them
+    assert machine.cpus_at_once(1) == 1 and 0 < machine.cpus_at_once(2, 0.01)
+
+
 def test_tables_and_charts(tmp_path):
     assert "2.00 x" in compare.tables(RUNS) and "| torch, 1 thread | 2.00 |" in compare.ratios(RUNS)
     assert "| torch, 2 threads, weak | 5.00 |" in compare.ratios(RUNS)

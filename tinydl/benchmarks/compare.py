@@ -2,7 +2,9 @@
 
 They run in turn for a fifth of a second each, round after round, so that whatever else the machine does meets all of
 them alike; a ratio is the median over the rounds of the two rates within one. A turn begins with an untimed part
-that brings the contender's data back into the caches and its threads out of their sleep.
+that brings the contender's data back into the caches and its threads out of their sleep. Virtual CPUs may share a core
+for a while, and then there are no two of them to train on: between turns on several threads it is tried how many CPUs
+compute at once, and turns beside which there were fewer count for nobody.
 """
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
+from tinydl.benchmarks import machine
 from tinydl.benchmarks.workloads import ALL
 
 #: what each contender needs, and its modes
@@ -142,18 +146,31 @@ def measure_all(names: list[str], workloads: list[str], threads: list[int], runs
                     except RuntimeError as e:
                         say(f"left out: {e}")
                 here: Runs = []
+                before = machine.cpus_at_once(n)
                 for number in range(runs):
                     for c in list(ready):
                         try:
-                            here.append({**c.turn(), "round": f"{w} {n} {number}"})
+                            turn = c.turn()
                         except RuntimeError as e:
                             say(f"left out: {e}")
                             ready.remove(c)
+                            continue
+                        after = machine.cpus_at_once(n)
+                        here.append({**turn, "round": f"{w} {n} {number}", "cpus": min(before, after) if c.threads > 1 else 1.0})
+                        before = after
                 whole = {(c.name, c.mode) for c in ready}
-                out += [r for r in here if (r["contender"], r["mode"]) in whole]
+                out += count_turns([r for r in here if (r["contender"], r["mode"]) in whole])
             for who, rate in medians(out).get((w, n), {}).items():
                 say(f"{w} {count(n)}: {who:16} {rate:,.0f} samples/s, the median of {runs}")
     return out
+
+
+def count_turns(runs: Runs) -> Runs:
+    """The turns of one workload and thread count, each marked whether it is counted: those with a CPU for each thread,
+    or all of a contender that had fewer than three such."""
+    with_cpus = [(r, r["cpus"] > 0.8 * r["threads"]) for r in runs]
+    enough = Counter(label(r["contender"], r["mode"]) for r, good in with_cpus if good)
+    return [{**r, "counted": good or enough[label(r["contender"], r["mode"])] < 3} for r, good in with_cpus]
 
 
 def check_all(names: list[str], workloads: list[str]) -> str:
@@ -189,7 +206,7 @@ def count(threads: int) -> str:
 def medians(runs: Runs) -> dict[tuple[str, int], dict[str, float]]:
     """{(workload, threads): {contender and mode: median rate}}"""
     out: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for r in runs:
+    for r in filter(_counted, runs):
         out.setdefault((r["workload"], r["threads"]), {}).setdefault(label(r["contender"], r["mode"]), []).append(r["rate"])
     return {key: {who: statistics.median(rates) for who, rates in group.items()} for key, group in out.items()}
 
@@ -197,17 +214,26 @@ def medians(runs: Runs) -> dict[tuple[str, int], dict[str, float]]:
 def times(runs: Runs, workload: str, ours: tuple[str, int], theirs: tuple[str, int]) -> float:
     """How many times the rate of `theirs` (label, threads) `ours` has: the median over the rounds in which both ran."""
     rounds: dict[str, dict[tuple[str, int], float]] = {}
-    for r in runs:
+    for r in filter(_counted, runs):
         if r["workload"] == workload:
             rounds.setdefault(r["round"], {})[label(r["contender"], r["mode"]), r["threads"]] = r["rate"]
     pairs = [rates[ours] / rates[theirs] for rates in rounds.values() if ours in rates and theirs in rates]
     return statistics.median(pairs) if pairs else float("nan")
 
 
+def _counted(run: dict[str, Any]) -> bool:
+    return bool(run.get("counted", True))
+
+
 def disturbed(runs: Runs) -> str:
-    """A warning where other programs used the CPUs during runs, else nothing."""
-    n = sum(r.get("foreign_cpus", 0.0) > 0.12 for r in runs)
-    return f"other programs used the CPUs in {n} of {len(runs)} runs: measure again on a quiet machine" if n else ""
+    """Warnings where other programs used the CPUs, or CPUs shared a core; nothing where not."""
+    lines = []
+    if foreign := sum(r.get("foreign_cpus", 0.0) > 0.12 for r in runs):
+        lines.append(f"other programs used the CPUs in {foreign} of {len(runs)} turns: measure again on a quiet machine")
+    if shared := sum(r.get("cpus", r["threads"]) <= 0.8 * r["threads"] for r in runs):
+        left_out = sum(not _counted(r) for r in runs)
+        lines.append(f"CPUs shared a core in {shared} of {len(runs)} turns; {left_out} were not counted")
+    return "\n".join(lines)
 
 
 def split(group: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:

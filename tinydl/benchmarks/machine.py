@@ -4,9 +4,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def describe() -> dict[str, Any]:
@@ -64,3 +68,27 @@ def busy_seconds() -> float | None:
     except (OSError, ValueError):
         return None
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def cpus_at_once(n: int, seconds: float = 0.03) -> float:
+    """How many CPUs' work n threads do at the same time: about n, or less where virtual CPUs share a core just now."""
+    if n == 1:
+        return 1.0
+    alone = _work(seconds)
+    cpus = sorted(os.sched_getaffinity(0))[:n] if hasattr(os, "sched_getaffinity") else [None] * n
+    with ThreadPoolExecutor(n) as pool:
+        return sum(pool.map(_work, [seconds] * n, cpus)) / alone
+
+
+def _work(seconds: float, cpu: int | None = None) -> float:
+    """Matrix products a second in this thread, on that CPU: without the GIL, and within the L2 cache."""
+    from tinydl import _kernels
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+    a, out = np.ones((192, 192), np.float32), np.empty((192, 192), np.float32)
+    n, took, start = 0, 0.0, time.perf_counter()
+    while took < seconds:
+        _kernels.matmul(a, a, out)
+        n += 1
+        took = time.perf_counter() - start
+    return n / took
