@@ -156,7 +156,8 @@ def measure_all(names: list[str], workloads: list[str], threads: list[int], runs
                             ready.remove(c)
                             continue
                         after = machine.cpus_at_once(n)
-                        here.append({**turn, "round": f"{w} {n} {number}", "cpus": min(before, after) if c.threads > 1 else 1.0})
+                        here.append({**turn, "round": f"{w} {n} {number}", "reference": c.threads != n,
+                                     "cpus": min(before, after) if c.threads > 1 else 1.0})
                         before = after
                 whole = {(c.name, c.mode) for c in ready}
                 out += count_turns([r for r in here if (r["contender"], r["mode"]) in whole])
@@ -204,9 +205,9 @@ def count(threads: int) -> str:
 
 
 def medians(runs: Runs) -> dict[tuple[str, int], dict[str, float]]:
-    """{(workload, threads): {contender and mode: median rate}}"""
+    """{(workload, threads): {contender and mode: median rate}}; serial turns among those on several threads are for `times`."""
     out: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for r in filter(_counted, runs):
+    for r in (r for r in runs if _counted(r) and not r.get("reference")):
         out.setdefault((r["workload"], r["threads"]), {}).setdefault(label(r["contender"], r["mode"]), []).append(r["rate"])
     return {key: {who: statistics.median(rates) for who, rates in group.items()} for key, group in out.items()}
 
