@@ -584,14 +584,13 @@ def test_closing_ends_the_source_at_its_next_sample():
 
 @pytest.mark.parametrize("batches", [lambda: iter(()), lambda: iter([1, 2]), lambda: iter([1 / 0])])
 def test_a_reader_puts_nothing_once_closed(batches):
-    """The race: the reader comes to put its end after the queue was emptied and filled again."""
-    ready, closed = queue.Queue(1), threading.Event()
-    ready.put(0)
+    """The race: the reader comes to put its end when there is no room and nobody will make any."""
+    ready, room, closed = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
     closed.set()
-    reader = threading.Thread(target=_read, args=(batches, ready, closed), name="tinydl-prefetch", daemon=True)
+    reader = threading.Thread(target=_read, args=(batches, ready, room, closed), name="tinydl-prefetch", daemon=True)
     reader.start()
     reader.join(10)
-    assert not reader.is_alive() and ready.get_nowait() == 0 and ready.empty()
+    assert not reader.is_alive() and ready.empty()
 
 
 def test_a_stuck_source_does_not_hold_up_closing():

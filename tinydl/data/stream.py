@@ -75,9 +75,13 @@ class StreamDataset(Dataset):
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         rng = np.random.default_rng([seed, epoch]) if shuffle and self.shuffle_buffer > 1 else None
-        ready: queue.Queue[Any] = queue.Queue(self.prefetch)
+        # SimpleQueue: an interrupt inside Queue.get may leave its lock held for ever, as in all that Conditions are made of
+        ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        room: queue.SimpleQueue[None] = queue.SimpleQueue()       # an item for each that may be put into `ready`
+        for _ in range(self.prefetch):
+            room.put(None)
         closed = threading.Event()
-        reader = threading.Thread(target=_read, args=(partial(self._batches, rng, closed), ready, closed),
+        reader = threading.Thread(target=_read, args=(partial(self._batches, rng, closed), ready, room, closed),
                                   name="tinydl-prefetch", daemon=True)
         home = os.getpid()
         reader.start()
@@ -85,12 +89,12 @@ class StreamDataset(Dataset):
             while (item := _get(ready, reader, home)) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                room.put(None)
                 yield item
         finally:
             if os.getpid() == home:
                 closed.set()
-                while not ready.empty():        # make room for a reader that waits to put
-                    ready.get_nowait()
+                room.put(None)                  # for a reader that waits for it
                 if reader is not threading.current_thread():        # as where the garbage collector closes
                     reader.join(GRACE)
 
@@ -172,7 +176,7 @@ def _until(closed: threading.Event, items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _get(ready: queue.Queue[Any], reader: threading.Thread, home: int) -> Any:
+def _get(ready: queue.SimpleQueue[Any], reader: threading.Thread, home: int) -> Any:
     """The next of `ready`, as long as there is a reader to put it. In another process the queue's lock may be stuck."""
     while os.getpid() == home:
         alive = reader.is_alive()
@@ -184,14 +188,16 @@ def _get(ready: queue.Queue[Any], reader: threading.Thread, home: int) -> Any:
     raise RuntimeError("the stream's reading thread is gone; in a process forked in mid-epoch, begin a new epoch")
 
 
-def _read(batches: Callable[[], Iterator[Any]], ready: queue.Queue[Any], closed: threading.Event) -> None:
-    """The reading thread: it knows the queue and the flag, not who empties the one or sets the other.
+def _read(batches: Callable[[], Iterator[Any]], ready: queue.SimpleQueue[Any], room: queue.SimpleQueue[None],
+          closed: threading.Event) -> None:
+    """The reading thread: it knows the queues and the flag, not who empties the one or sets the other.
 
-    Whoever closes sets the flag and then empties the queue; the reader looks at the flag before each put. So at
-    most one put comes after the flag, and finds room.
+    Whoever closes sets the flag and then makes room for one; the reader looks at the flag before it waits for room. So
+    at most one wait ends after the flag, and finds room.
     """
     def put(item: Any) -> bool:
         if not closed.is_set():
+            room.get()
             ready.put(item)
         return not closed.is_set()
     try:
