@@ -807,6 +807,24 @@ print("the end", file=sys.stderr, flush=True)
 
 @pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
 @pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
+def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy):
+    """The process, its interpreter gone, reads on until its input is closed; the worker's kernel is over long before."""
+    code = STUCK.format(wait="pass", shape=(4096, 4096), kind=kind, strategy=strategy) + """
+import ctypes
+assert ctypes.pythonapi.Py_AtExit(ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)) == 0
+"""
+    with subprocess.Popen([sys.executable, "-W", "ignore::UserWarning", "-c", code], stdin=subprocess.PIPE,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as p:
+        while p.stderr.readline() != "the end\n":      # a line before says that the worker was put aside
+            assert p.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):      # else it crashed
+            p.wait(2)
+        p.stdin.close()
+        assert p.stderr.read() == "" and p.wait(30) == 0
+
+
+@pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
+@pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
 @pytest.mark.parametrize("wait, shape", [("threading.Event().wait()", (4, 3)), ("time.sleep(60)", (4, 3)), ("", (2048, 4096))],
                          ids=["lock", "sleep", "kernel"])
 def test_a_process_ends_at_once_with_a_stuck_worker(wait, shape, kind, strategy):

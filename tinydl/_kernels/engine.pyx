@@ -29,7 +29,11 @@ from tinydl._kernels.td cimport (
     td_update_fn,
 )
 
+cdef extern from "Python.h" nogil:
+    int Py_IsInitialized()
+
 cdef extern from "sync.h" nogil:
+    void td_rest()
     int64_t td_add(int64_t *x, int64_t d)
     int td_cas(int64_t *x, int64_t from_, int64_t to)
     int64_t td_get(const int64_t *x)
@@ -93,6 +97,13 @@ def aligned(n_items, dtype):
     raw = np.zeros(n_items * dtype.itemsize + 64, np.uint8)
     start = -raw.__array_interface__["data"][0] % 64
     return raw[start:start + n_items * dtype.itemsize].view(dtype)
+
+
+cdef inline void outlive() noexcept nogil:
+    """Before a worker takes the GIL: where the interpreter has ended meanwhile, asking for it would crash, so the thread
+    rests until the process is gone. (CPython 3.14 does the same by itself.)"""
+    if not Py_IsInitialized():
+        td_rest()
 
 
 cdef inline int64_t itemsize_of(int64_t dtype) noexcept nogil:
@@ -190,6 +201,7 @@ cdef class Program:
 
 
 cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
+    outlive()
     with gil:
         return (<Replica>ctx.owner).call_hook(op)
 
@@ -334,6 +346,7 @@ cdef class Replica:
         self.ctx.suspect = 0
         with nogil:
             status = self.run_ops()
+            outlive()
         self.saved.clear()
         if status != TD_OK:
             raise self.failure(status)
@@ -619,6 +632,7 @@ cdef class Stretch:
             else:
                 self.loop(worker, replica)
             self.live_at[worker * N_LIVE + STATE] = IDLE
+            outlive()
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:
         cdef int32_t turn
@@ -721,9 +735,11 @@ cdef class Stretch:
             if status == TD_OK:
                 td_add(&self.samples, r.ctx.n)
             elif status != TD_CANCELLED:
+                outlive()
                 with gil:
                     self.note(b, r.failure(status))
             if r.program.n_hooks:
+                outlive()
                 with gil:
                     r.saved.clear()
             if status == TD_OK or self.status[b] == TD_CANCELLED or self.attempt[b] > self.max_retries:

@@ -33,6 +33,12 @@ static inline int64_t td_clock(void) {       /* nanoseconds */
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* never returns: what is left for a thread to do in a process whose interpreter has ended */
+static inline void td_rest(void) {
+    const struct timespec nap = {3600, 0};
+    for (;;) nanosleep(&nap, 0);
+}
+
 static inline void td_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
