@@ -18,6 +18,7 @@ import pytest
 from small import classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl._kernels import engine
 from tinydl.parallel import Replica, affinity, blas, threads
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
@@ -306,8 +307,20 @@ def test_spread_moves_the_thread_and_allows_it_everywhere_again(monkeypatch):
         pytest.skip("needs 2 CPUs")
     asked, real = [], os.sched_setaffinity
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: (asked.append(set(cpus)), real(pid, cpus)))
-    in_thread(lambda: affinity.spread(1, 2))
-    assert asked == [{sorted(cpus)[1]}, cpus]
+    for here, moves in ((sorted(cpus)[0], [{sorted(cpus)[1]}, cpus]), (-1, [{sorted(cpus)[1]}, cpus]), (sorted(cpus)[1], [])):
+        asked.clear()
+        monkeypatch.setattr(affinity, "current_cpu", lambda here=here: here)
+        in_thread(lambda: affinity.spread(1, 2))
+        assert asked == moves
+
+
+@needs_affinity
+def test_the_cpu_of_a_pinned_thread_is_known():
+    def where(worker):
+        affinity.pin(worker, len(os.sched_getaffinity(0)))
+        return engine.current_cpu()
+    for worker, cpu in enumerate(sorted(os.sched_getaffinity(0))):
+        assert in_thread(lambda worker=worker: where(worker)) == cpu
 
 
 # ------------------------------------------------------------------ BLAS

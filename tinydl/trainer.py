@@ -279,7 +279,7 @@ class Trainer:
         """What to run now, and for how many updates at most. Callers hold the lock."""
         mode = self._mode(asked)
         if mode == "parallel":
-            return self.strategy.setting(self._threads_that_fit())
+            return self.strategy.setting(self._threads_that_fit(), self.data.train.n_batches)
         return self._largest_setting(mode, self._threads_wanted()), None
 
     def memory_report(self) -> MemoryReport:
@@ -399,13 +399,13 @@ class Trainer:
             finished = False
             while not finished and not self._stopping:
                 self._go_on_serially_if_many_hung(crew)
+                before = job.lap(time.perf_counter())
                 with self._lock:
                     if self._changed and mode is None:
                         self._ensure_pool()
                     setting, most = self._setting(mode)
                     pool = self._pool_for(setting)
                 most = self._until_callback(job, most)
-                before = job.seconds, job.samples, job.updates
                 try:
                     setting.strategy.prepare(crew, setting)
                 except MemoryError:
@@ -420,9 +420,9 @@ class Trainer:
                     finished = job.batches_done >= len(bounds) - 1
                 else:
                     finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
-                self.strategy.ran(setting, job.seconds - before[0], job.samples - before[1], job.updates - before[2])
+                self.strategy.ran(setting, job.lap(time.perf_counter(), before))
                 for callback in self.callbacks:
-                    if callback.every and job.updates // callback.every > before[2] // callback.every:
+                    if callback.every and job.updates // callback.every > before.updates // callback.every:
                         callback.on_update(self, job.updates)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:

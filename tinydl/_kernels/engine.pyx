@@ -34,6 +34,7 @@ cdef extern from "Python.h" nogil:
 
 cdef extern from "sync.h" nogil:
     void td_rest()
+    int td_cpu()
     int64_t td_add(int64_t *x, int64_t d)
     int td_cas(int64_t *x, int64_t from_, int64_t to)
     int64_t td_get(const int64_t *x)
@@ -459,6 +460,19 @@ cdef inline int64_t tree_half(int64_t n) noexcept nogil:
     return half
 
 
+def current_cpu():
+    """Number of the CPU that the calling thread runs on, or -1 where the system does not say."""
+    return td_cpu()
+
+
+cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
+    """The least and the greatest difference between neighbours of x[0..n]."""
+    cdef int64_t i, least = 2**62, most = -2**62
+    for i in range(n):
+        least, most = min(least, x[i + 1] - x[i]), max(most, x[i + 1] - x[i])
+    return least, most
+
+
 cdef class Stretch:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
@@ -481,6 +495,7 @@ cdef class Stretch:
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
     cdef int64_t begin, end             # batches of the group under way
+    cdef int64_t first_end, last_end    # when groups ended: the first, and the last so far (ns)
     cdef int64_t failed, max_failed
     cdef int max_retries
     cdef readonly bint free, fatal
@@ -516,8 +531,10 @@ cdef class Stretch:
             groups = np.minimum(np.arange((self.n_batches + self.k - 1) // self.k + 1) * self.k, self.n_batches)
         self.groups = np.ascontiguousarray(groups, np.int64)
         self.n_groups = len(self.groups) - 1
-        if self.groups[0] != 0 or self.groups[self.n_groups] != self.n_batches or (
-                self.n_groups and not 1 <= np.diff(self.groups).min() <= np.diff(self.groups).max() <= self.k):
+        self.start = <const int64_t *>pointer(self.groups)
+        least, most = steps(self.start, self.n_groups)
+        if self.start[0] != 0 or self.start[self.n_groups] != self.n_batches or (
+                self.n_groups and not 1 <= least <= most <= self.k):
             raise ValueError(f"groups must be 1 to {self.k} batches each, {self.n_batches} in all; got {self.groups}")
         if free and self.k < self.n_workers:
             raise ValueError(f"a free stretch of {self.n_workers} workers needs a slot for each; got {self.k}")
@@ -534,7 +551,6 @@ cdef class Stretch:
         self.worker = <int32_t *>pointer(self.workers)
         self.attempt = <int32_t *>pointer(self.attempts)
         self.live_at = <int64_t *>pointer(self.live)
-        self.start = <const int64_t *>pointer(self.groups)
         self.index = <const int64_t *>pointer(self.order) if order is not None else NULL
         self.bound = <const int64_t *>pointer(self.bounds)
         self.t, self.first_step, self.seed, self.free = t, first_step, seed, free
@@ -549,8 +565,9 @@ cdef class Stretch:
             if slots[i].size != update.n + update.n_statistics:
                 raise ValueError(f"slot {i} holds {slots[i].size} values; the model has {update.n + update.n_statistics}")
             self.slot[i] = <char *>pointer(slots[i])
-        if self.n_batches and (np.diff(self.bounds).max() > replicas[0].program.max_rows or np.diff(self.bounds).min() < 1):
-            raise ValueError(f"batches of {np.diff(self.bounds).min()} to {np.diff(self.bounds).max()} rows on a plan "
+        least, most = steps(self.bound, self.n_batches)
+        if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
+            raise ValueError(f"batches of {least} to {most} rows on a plan "
                              f"for 1 to {replicas[0].program.max_rows}")
         (<Replica>replicas[0]).program.check(x, y)
         for replica in replicas:
@@ -577,6 +594,11 @@ cdef class Stretch:
     @property
     def samples_done(self):
         return td_get(&self.samples)
+
+    @property
+    def steady_seconds(self):
+        """From the end of the first group to that of the last: what the others took with the workers at it."""
+        return (self.last_end - self.first_end) * 1e-9
 
     @property
     def finished(self):
@@ -788,8 +810,11 @@ cdef class Stretch:
             return
         if self.decision > 0:
             td_add(&self.t, 1)
+        self.last_end = td_clock()
+        if self.group == 0:
+            self.first_end = self.last_end
         self.open_group(self.group + 1)
-        if td_get(&self.pause_wanted) or (self.deadline and td_clock() > self.deadline):
+        if td_get(&self.pause_wanted) or (self.deadline and self.last_end > self.deadline):
             td_set(&self.stop, 1)
 
     cdef void fold_and_update(self, int w, char *scratch) noexcept nogil:

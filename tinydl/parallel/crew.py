@@ -83,10 +83,10 @@ class Crew:
         self.team: list[Any] = []       # the local strategy's members
 
     def prepare(self, setting: Setting) -> None:
-        """Exactly the replicas and slots that `setting` needs."""
+        """Exactly the replicas and slots that `setting` needs and those that it keeps."""
         n = setting.n_threads if setting.mode == "parallel" else 1
         k = setting.n_slots
-        del self.replicas[n:], self.slots[k:]
+        del self.replicas[max(n, setting.keep):], self.slots[max(k, setting.keep):]
         while len(self.replicas) < n:
             self.replicas.append(self.new_replica(own_layers=bool(self.replicas) or self.hung_workers > 0))
         while len(self.slots) < k:
@@ -135,11 +135,11 @@ class Crew:
         self.prepare(setting)
         last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
         pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts)
-        n_threads = len(self.replicas)
+        n_threads = setting.n_threads if setting.mode == "parallel" else 1
         given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                     if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
-        stretch = engine.Stretch([r.native for r in self.replicas], self.slots, *self._sources, order, pieces,
-                                 self.optimizer.native(), t=self.optimizer.t,
+        stretch = engine.Stretch([r.native for r in self.replicas[:n_threads]], self.slots[:setting.n_slots], *self._sources,
+                                 order, pieces, self.optimizer.native(), t=self.optimizer.t,
                                  groups=None if free else group_starts(owner, setting.batches),
                                  first_step=self.step, seed=self.seed, free=free, max_retries=self.policy.retries,
                                  max_failed=self.most_failures(job, setting.parts), given_up=given_up,
@@ -165,7 +165,7 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
+            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads, pool.n_threads))) for s in stretches
                     for i in range(s.n_workers)]
             while not wait_open(held, [r.task for r in runs]):
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
@@ -283,10 +283,14 @@ class Crew:
             for i in range(done):
                 log.debug("worker %d: epoch %d batch %d: %d samples, %s", stretch.workers[i], job.epoch, first + owner[i],
                           sizes[i], f"loss {stretch.losses[i]:.6g}" if arrived[i] else "failed")
-        for worker, count in zip(*np.unique(stretch.workers[:done], return_counts=True), strict=True):
-            self.stats.count_worker(int(worker), int(count))
+        for worker, count in enumerate(np.bincount(stretch.workers[:done] + 1).tolist(), -1):
+            if count:
+                self.stats.count_worker(worker, count)
         batches = min(groups * (1 if stretch.free else setting.batches), len(owner) and int(owner[-1]) + 1)
         retried = int((stretch.attempts[:done][arrived] > 1).sum())
+        if not stretch.free:
+            job.steady_updates += max(0, groups - 1)
+            job.steady_seconds += stretch.steady_seconds
         updates = stretch.updates - self.optimizer.t
         self.optimizer.t = stretch.updates
         self.step += groups
@@ -364,9 +368,9 @@ def _stretches(runs: list[Run]) -> list[engine.Stretch]:
     return list({id(r.stretch): r.stretch for r in runs}.values())
 
 
-def _work(stretch: engine.Stretch, number: int, pinned: bool, thread: int) -> None:
-    """Worker `number` of a stretch, on whichever thread took the task."""
+def _work(stretch: engine.Stretch, number: int, pinned: bool, n_threads: int, thread: int) -> None:
+    """Worker `number` of a stretch, on whichever of the pool's threads took the task."""
     if not (pinned and pin(number, stretch.n_workers)):
-        spread(number, stretch.n_workers)
+        spread(thread, n_threads)
     with BlasLimit() if stretch.replicas[number].hooks else nullcontext():
         stretch.work(number)

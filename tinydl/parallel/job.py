@@ -3,16 +3,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinydl.parallel.errors import BatchFailure
 
 if TYPE_CHECKING:
     from tinydl.parallel.strategies.base import Strategy
 
-__all__ = ["FailurePolicy", "Job", "Setting"]
+__all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
 
 Rows = tuple[int, int]      # a batch or a part of one: from, to in the epoch's order
+
+
+class Lap(NamedTuple):
+    """What a run brought. seconds: while it trained; steady_seconds: of these, what steady_updates of its updates took
+    with the workers at it (native runs of two updates or more; else 0); wall: seconds with all preparations."""
+
+    updates: int
+    samples: int
+    seconds: float
+    steady_updates: int = 0
+    steady_seconds: float = 0.0
+    wall: float = 0.0
 
 
 @dataclass
@@ -25,6 +37,8 @@ class Job:
     loss_sum: float = 0.0
     updates: int = 0
     seconds: float = 0.0
+    steady_updates: int = 0             # see Lap
+    steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
@@ -35,12 +49,18 @@ class Job:
         """The mean over the samples that arrived."""
         return self.loss_sum / self.samples if self.samples else float("nan")
 
+    def lap(self, wall: float, before: Lap | None = None) -> Lap:
+        """What came since `before`, or until now."""
+        now = Lap(self.updates, self.samples, self.seconds, self.steady_updates, self.steady_seconds, wall)
+        return now if before is None else Lap._make(a - b for a, b in zip(now, before, strict=True))
+
 
 @dataclass(frozen=True)
 class Setting:
     """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
     batches: of an update; parts: that each is cut into; hence k gradient slots. copies: models that are trained beside
-    the shared one, each with a slot of its own (strategy local)."""
+    the shared one, each with a slot of its own (strategy local). keep: threads whose replicas and slots stay for settings to
+    come, where it is more (strategy auto)."""
 
     mode: str
     n_threads: int
@@ -48,6 +68,7 @@ class Setting:
     parts: int
     strategy: Strategy
     copies: int = 0
+    keep: int = 0
 
     @property
     def k(self) -> int:

@@ -1,9 +1,10 @@
-"""auto: the fastest way here, found by a few timed updates."""
+"""auto: the fastest way here, found by timed updates that cost next to nothing."""
 from __future__ import annotations
 
 import logging
-import time
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 from tinydl.parallel.strategies.base import Strategy, check_count
@@ -12,36 +13,59 @@ from tinydl.parallel.strategies.serial import Serial
 from tinydl.parallel.strategies.shard import Shard
 
 if TYPE_CHECKING:
-    from tinydl.parallel.job import Setting
+    from tinydl.parallel.job import Lap, Setting
 
 log = logging.getLogger("tinydl")
 
-#: seconds of a timed run, and the share of what was measured below which it is measured again
-TRIAL, DROP = 0.02, 0.7
-#: seconds between looks at the throughput, and at least between two measurings
-LOOK, PATIENCE = 2.0, 5.0
+#: the share that trials may lose: of all time trained, and of an epoch
+COST, COST_OF_EPOCH = 0.01, 0.02
+#: seconds of a trial, and updates at least: the first one starts the clock
+TRIAL, UPDATES = 0.001, 2
+#: seconds that starting a trial is thought to take, before there was one
+START = 0.0005
+#: seconds between two trials, at least and at most, where they cost nothing and where they cost much
+OFTEN, SELDOM = 0.05, 2.0
+#: trials before a way is judged, those that are remembered, and the gain for which it takes over
+ENOUGH, REMEMBERED, GAIN = 3, 5, 0.03
+#: the share of its usual throughput below which the best way makes the others worth trying again
+DROP = 0.7
 
 
 @dataclass
 class Candidate:
-    """A way to run, and the samples a second that it brought: the best of its timed runs."""
+    """A way to run, and the samples a second that it brought when it ran last."""
 
     strategy: Strategy
     n_threads: int
     samples_per_second: float = 0.0
+    #: of an update, without what starting takes: of the last run, and of the last ones; and what starting took
     update_seconds: float = field(default=0.0, repr=False)
+    usual: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
+    starts: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
+    #: the time that its trials took, as a share of what the best way would have taken
+    shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
+    trials: int = field(default=0, repr=False)
 
     def __str__(self) -> str:
         threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
         return f"{self.strategy.name}, {threads}: {self.samples_per_second:,.0f} samples/s"
 
+    @property
+    def start(self) -> float:
+        """Seconds that it takes to start."""
+        return median(self.starts) if self.starts else START
+
 
 class Auto(Strategy):
-    """Times serial training and shards over several thread counts, on real batches whose updates count, and goes on
-    with the fastest; measures again when the throughput drops.
+    """Trains serially and, a few updates at a time, by shards over several thread counts: on real batches whose updates
+    count. A way that is faster in the median of its trials takes over, and the others are tried on, so it follows a
+    machine that others use too.
 
-    With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has
-    the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
+    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
+    times, a fiftieth of any epoch; in epochs of less than 50 ms, in most of which there is none, half a millisecond
+    and what starting takes. What is known to cost more is tried again when the throughput drops. With
+    batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
+    same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
 
     name = "auto"
@@ -53,9 +77,6 @@ class Auto(Strategy):
             raise ValueError("batches_per_update and shards_per_batch: one of them")
         self.tuning: list[Candidate] = []
         self._asked = 0
-        self._runs = 0
-        self._chosen: Candidate | None = None
-        self._measured_at = 0.0
         self._said = False
 
     def _fixed(self) -> Strategy | None:
@@ -71,41 +92,87 @@ class Auto(Strategy):
         counts = sorted({1, n_threads, *(2**i for i in range(1, 11) if 2**i < n_threads)})
         fixed = self._fixed()
         self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in counts]
-        self._asked, self._runs, self._chosen = n_threads, 0, None
+        self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
+        self._trained = self._lost = 0.0        # seconds, and those of them that trials lost
+        self._updates = 1                       # of the best way's last run
 
-    def setting(self, n_threads: int) -> tuple[Setting, int | None]:
+    # ------------------------------------------------------------------ what to run
+    def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
         from tinydl.parallel.job import Setting
         if n_threads != self._asked:
             self._begin(n_threads)
-        if len(self.tuning) == 1:
-            self._chosen = self.tuning[0]
-        c = self._chosen or self.tuning[self._runs % len(self.tuning)]
+        c, updates = self._next(n_batches)
+        self._running = c
         mode = "parallel" if c.n_threads > 1 else "serial" if isinstance(c.strategy, Serial) else "simplified"
-        setting = Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy)
-        if not c.update_seconds:
-            return setting, 2       # untimed: caches fill, threads wake
-        seconds = LOOK if self._chosen else TRIAL
-        return setting, max(2, round(seconds / c.update_seconds))
+        return Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy, keep=n_threads), updates
 
-    def ran(self, setting: Setting, seconds: float, samples: int, updates: int) -> None:
-        if not samples or not seconds or not updates:
+    def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
+        """The way to run now, and for how many updates. n_batches: of an epoch."""
+        best, others = self._best, [c for c in self.tuning if c is not self._best]
+        if not others:
+            return best, None
+        if not best.update_seconds:
+            return best, UPDATES
+        may_lose = COST * self._trained - self._lost
+        epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
+        prices = {c.n_threads: self._price(c) for c in others}
+        payable = [c for c in others if self._is_payable(c, prices[c.n_threads], may_lose, epoch)]
+        if payable and (self._running is best or may_lose > 0 or not min(prices.values())):
+            return min(payable, key=lambda c: c.trials), self._trial_updates()
+        wait = min(max((min(prices.values()) - may_lose) / COST, OFTEN), SELDOM)
+        return best, max(UPDATES, round(wait / best.update_seconds))
+
+    def _is_payable(self, c: Candidate, price: float, may_lose: float, epoch: float | None) -> bool:
+        """Whether c may be tried for `price` seconds in an epoch of so many."""
+        if not price or price > may_lose:
+            return not price
+        most = max(COST_OF_EPOCH * epoch, START + c.start + self._best.start) if epoch else price
+        return len(c.shares) < ENOUGH or price <= most
+
+    def _trial_updates(self) -> int:
+        return max(UPDATES, round(TRIAL / self._best.update_seconds))
+
+    def _price(self, c: Candidate) -> float:
+        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is about to take over."""
+        share = min(c.shares, default=1.0)
+        if share < 1 - GAIN and len(c.shares) < ENOUGH:
+            return 0.0
+        return c.start + max(0.0, share - 1) * self._trial_updates() * self._best.update_seconds + self._best.start
+
+    # ------------------------------------------------------------------ what it brought
+    def ran(self, setting: Setting, lap: Lap) -> None:
+        if not lap.updates or not lap.samples:
             return
-        if self._chosen is not None:
-            c = self._chosen
-            c.update_seconds = seconds / updates
-            drop = c.samples_per_second and updates > 2 and samples / seconds < DROP * c.samples_per_second
-            if len(self.tuning) > 1 and drop and time.monotonic() - self._measured_at > PATIENCE:
-                log.info("throughput fell to %s samples/s: measuring again", f"{samples / seconds:,.0f}")
-                self._begin(self._asked)
+        c, best = self._running, self._best
+        self._trained += lap.wall
+        timed = lap.steady_updates > 0          # else it was too short, or not native: starting is in its time
+        c.update_seconds = lap.steady_seconds / lap.steady_updates if timed else lap.seconds / lap.updates
+        c.samples_per_second = lap.samples / lap.updates / c.update_seconds
+        c.starts.append(max(0.0, lap.wall - lap.updates * c.update_seconds))
+        c.usual.append(c.update_seconds)
+        if c is best:
+            self._updates = lap.updates
+            if c.update_seconds > median(c.usual) / DROP:
+                log.debug("strategy auto: throughput fell to %s", c)
+                for other in self.tuning:
+                    other.shares.clear()
             return
-        c = self.tuning[self._runs % len(self.tuning)]
-        if self._runs >= len(self.tuning):
-            c.samples_per_second = max(c.samples_per_second, samples / seconds)
-        c.update_seconds = seconds / updates
-        self._runs += 1
-        if self._runs == 3 * len(self.tuning):
-            self._chosen = max(self.tuning, key=lambda c: c.samples_per_second)
-            self._measured_at = time.monotonic()
-            if not self._said:
-                self._said = True
-                log.info("strategy auto: %s (measured: %s)", self._chosen, "; ".join(map(str, self.tuning)))
+        c.trials += 1
+        self._lost += max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
+        c.shares.append(self._seconds(c) / self._seconds(best))
+        if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
+            self._said = True
+            first = min((median(o.shares), i) for i, o in enumerate(self.tuning) if o is not best)
+            chosen = self.tuning[first[1]] if first[0] < 1 - GAIN else best
+            log.info("strategy auto: %s (measured: %s)", chosen, "; ".join(map(str, self.tuning)))
+        if len(c.shares) >= ENOUGH and median(c.shares) < 1 - GAIN:
+            log.debug("strategy auto: from %s to %s", best, c)
+            before = median(c.shares)
+            for other in self.tuning:
+                other.shares.clear()
+            best.shares.append(1 / before)
+            self._best = c
+
+    def _seconds(self, c: Candidate) -> float:
+        """Seconds that an update takes in a run as long as the best way's last one."""
+        return c.update_seconds + c.start / self._updates

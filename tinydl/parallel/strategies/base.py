@@ -12,7 +12,7 @@ from tinydl.parallel import python_driver
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Job, Setting
+    from tinydl.parallel.job import Job, Lap, Setting
     from tinydl.parallel.pool import WorkerPool
 
 Array = np.ndarray[Any, Any]
@@ -43,8 +43,9 @@ class Strategy(ABC):
         """Models that are trained beside the shared one, where n_threads threads are asked for."""
         return 0
 
-    def setting(self, n_threads: int) -> tuple[Setting, int | None]:
-        """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch)."""
+    def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
+        """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch). n_batches:
+        of an epoch, where that is known."""
         from tinydl.parallel.job import Setting
         return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
@@ -52,7 +53,7 @@ class Strategy(ABC):
         """Take the memory that running by `setting` needs; MemoryError where there is none."""
         crew.prepare(setting)
 
-    def ran(self, setting: Setting, seconds: float, samples: int, updates: int) -> None:  # noqa: B027
+    def ran(self, setting: Setting, lap: Lap) -> None:  # noqa: B027
         """What running by a setting brought, for those who want to know."""
 
     def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
