@@ -31,6 +31,7 @@ from tinydl.parallel.errors import (
     NothingArrivedError,
     ParallelFallbackWarning,
     TrainingError,
+    WorkerDiedError,
 )
 from tinydl.parallel.memory import MemoryReport, available_memory
 from tinydl.parallel.pool import WorkerPool
@@ -43,6 +44,7 @@ from tinydl.parallel.threads import container_cpu_quota, recommended_thread_coun
 __all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
            "MemoryReport",
            "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile",
-           "Replica", "TrainingError", "WorkerPool", "WorkerState", "apply_aggregated_gradients", "available_memory",
+           "Replica", "TrainingError", "WorkerDiedError", "WorkerPool", "WorkerState",
+           "apply_aggregated_gradients", "available_memory",
            "container_cpu_quota", "deep_copy_model", "format_parallel_stats", "is_model_parallelizable",
            "recommended_thread_count", "usable_cpus"]

@@ -45,6 +45,8 @@ __all__ = ["Crew"]
 
 log = logging.getLogger("tinydl")
 
+#: workers that may die before anything more is booked
+MAX_DEATHS = 10
 #: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
 SPINS = 300_000
 
@@ -75,6 +77,7 @@ class Crew:
         self.step = 0                   # groups dispatched so far: the key of random masks
         self.stats = ParallelStats()
         self.hung_workers = 0           # put aside so far for what batch_timeout found
+        self.deaths = 0                 # workers that died since something was booked
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
@@ -167,13 +170,16 @@ class Crew:
                 return True
             runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads))) for s in stretches
                     for i in range(s.n_workers)]
-            while not wait_open(held, [r.task for r in runs]):
+            while not wait_open(held, [r.task for r in runs]) or self._died(runs):
+                for i in self._died(runs):      # the others of its stretch wait for it
+                    self.count_death(runs[i].task.exception)
+                    runs[i] = Run(*runs[i][:2], pool.submit(partial(_work, *runs[i][:2], self.pin_threads)))
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
                 if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
                         stretch.pause()
                 self.check_deadline()
-                pool.heal()
+                pool.heal(r.task for r in runs)
                 if self.policy.timeout is not None and self._give_up_on_hung(job, runs, pool):
                     return False
         except BaseException:
@@ -184,12 +190,22 @@ class Crew:
             job.seconds += time.perf_counter() - started
             for stretch in stretches:
                 self.stats.add_live(stretch.live)
-        for run in runs:
-            if run.task.exception is not None:
-                raise run.task.exception
-        if any(s.interrupted for s in stretches):
+        if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
         return True
+
+    @staticmethod
+    def _died(runs: list[Run]) -> list[int]:
+        """Those whose worker ended before its stretch, by an exception from outside: the batches' own stay within."""
+        return [i for i, r in enumerate(runs) if r.task.exception is not None and not r.stretch.finished and not r.stretch.fatal
+                and not isinstance(r.task.exception, KeyboardInterrupt)]
+
+    def count_death(self, error: BaseException | None) -> None:
+        """A worker ended by `error`, which is raised if it is no accident any more."""
+        self.deaths += 1
+        log.warning("a worker died and is replaced: %r", error)
+        if error is not None and self.deaths > MAX_DEATHS:
+            raise error
 
     def _end(self, runs: list[Run], pool: WorkerPool | None) -> None:
         """End stretches within about GRACE, whatever their workers do; an update under way is finished first."""
@@ -331,6 +347,7 @@ class Crew:
     def book(self, job: Job, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
              failures: list[BatchFailure]) -> None:
         """`batches` batches, in `dispatched` pieces, are behind the job."""
+        self.deaths = 0
         for failure in failures:
             e = failure.exception
             job.failures.append(failure)

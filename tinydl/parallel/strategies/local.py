@@ -121,7 +121,7 @@ class Local(Strategy):
 
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
                           pool: WorkerPool | None, held: uninterrupted) -> bool:
-        """One round; False where a batch hung, and the round is to be run again without it."""
+        """One round; False where it is to be run again: a batch hung, and is left out then, or a worker died."""
         n, t = len(group), crew.optimizer.t
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
