@@ -82,6 +82,7 @@ class Crew:
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
+        self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
         self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
         self.team: list[Any] = []       # the local strategy's members
 
@@ -223,8 +224,9 @@ class Crew:
 
     def put_aside_all(self, tasks: list[Task], pool: WorkerPool | None) -> None:
         """Workers that do not come back keep what they hold; new replicas, slots and threads take over."""
-        stuck = [f"worker {i} in {self.replicas[i].native.where() or 'its batch'}" for i, task in enumerate(tasks)
-                 if not task.done and i < len(self.replicas)]
+        states = self.workers()
+        stuck = [f"thread {task.takers[0].name} {states[i if self._running else task.worker or 0].doing}"
+                 for i, task in enumerate(tasks) if not task.done and task.takers]
         log.warning("put aside, since they do not come back: %s", ", ".join(stuck) or "the workers")
         self.replicas, self.slots = [], []
         if pool is not None:
@@ -315,11 +317,11 @@ class Crew:
     def make_room(self, n_workers: int) -> None:
         """Rows for the live states of so many workers of the Python driver."""
         if len(self.live) != n_workers:
-            self.live = np.zeros((n_workers, N_LIVE), np.int64)
+            self.live, self.in_hand = np.zeros((n_workers, N_LIVE), np.int64), [None] * n_workers
 
-    def enter_batch(self, worker: int, batch: int) -> None:
-        """Worker `worker` of the Python driver begins a batch."""
-        live = self.live[worker]
+    def enter_batch(self, worker: int, batch: int, replica: Replica) -> None:
+        """Worker `worker` of the Python driver begins a batch on `replica`."""
+        live, self.in_hand[worker] = self.live[worker], replica.native
         live[BATCH], live[SINCE], live[STATE] = batch, time.monotonic_ns(), engine.IN_BATCH
 
     def leave_batch(self, worker: int) -> None:
@@ -361,10 +363,10 @@ class Crew:
     def workers(self) -> list[WorkerState]:
         """What each worker does now."""
         running = self._running
-        rows = [(row, r) for s in running for row, r in zip(s.live.copy(), s.replicas, strict=True)] if running else [
-            (row, r.native) for row, r in zip(self.live.copy(), self.replicas, strict=False)]
+        rows = [row for s in running for row in zip(s.live.copy(), s.replicas, strict=True)] if running else list(
+            zip(self.live.copy(), self.in_hand, strict=False))
         now = time.monotonic_ns()
-        return [WorkerState.of(i, row, replica.where(), now) for i, (row, replica) in enumerate(rows)]
+        return [WorkerState.of(i, row, "" if replica is None else replica.where(), now) for i, (row, replica) in enumerate(rows)]
 
     def snapshot(self) -> ParallelStats:
         """The statistics with what runs now; from any thread."""

@@ -92,7 +92,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         nonlocal updates
         piece = pieces[slot][1]
         log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
-        crew.enter_batch(worker, piece.index)
+        crew.enter_batch(worker, piece.index, crew.replicas[worker])
         try:
             with (held.open() if pool is None else nullcontext(),
                   BlasLimit() if pool is not None and crew.plan.program.hooks else nullcontext()):
