@@ -389,6 +389,27 @@ def test_a_callback_that_raises_in_every_strategy(driver, name):
         assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0](), epochs=1).model)
 
 
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("policy", ["skip", "retry"])
+def test_the_books_add_up_after_every_update(driver, name, policy):
+    seen = []
+
+    class Look(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            check_books(trainer)
+            s = trainer.stats()
+            assert s.updates == updates and s.under_way == s.failed == 0
+            seen.append(s.dispatched)
+    x, y = marked(128)
+    t = run(driver(x, y, 8), with_layer(Fails(13 / 64, 77 / 64, times=2)), TABLE[name][0](), epochs=1, shuffle=False,
+            callbacks=[Look()], on_batch_failure=policy, max_failed_fraction=1)
+    s = t.stats()
+    assert len(seen) > 1 and sorted(seen) == seen and seen[-1] == s.dispatched and len(set(seen)) == len(seen)
+    assert (s.skipped, s.retried) == ((0, 2) if policy == "retry" else (2, 0))
+
+
 def test_a_training_error_lists_ten_failures_and_the_count():
     x, y = marked(104)
     with pytest.raises(TrainingError, match="none of 13 batches") as e:
