@@ -596,6 +596,15 @@ def test_a_dead_worker_is_replaced():
     assert pool.shutdown(10)
 
 
+def test_a_task_that_is_submitted_twice_runs_once():
+    """As heal() does where it cannot know whether a task was lost."""
+    pool, ran = WorkerPool(1), []
+    task = pool.submit(ran.append)
+    pool._tasks.put(task)
+    assert pool.submit(lambda worker: None).wait(10) and ran == [0] and task.exception is None and pool.alive
+    assert pool.shutdown(10)
+
+
 def kill(thread):
     """Send it an exception, which it meets as soon as it runs Python again."""
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)) == 1

@@ -48,9 +48,10 @@ class Task:
         self._done = threading.Event()
 
     def run(self, worker: int) -> None:
-        """Unless another thread took it: it may have been submitted twice (see WorkerPool.heal)."""
-        self.takers.append(threading.current_thread())
-        if self.takers[0] is not threading.current_thread():
+        """Unless it was taken before: it may have been submitted twice (see WorkerPool.heal)."""
+        if not self.takers:
+            self.takers.append(threading.current_thread())      # several may come here; the first runs it
+        if self.done or self.takers[0] is not threading.current_thread():
             return
         self.worker = worker
         try:
@@ -116,7 +117,7 @@ class WorkerPool:
         for task in tasks:
             if not task.takers:
                 self._tasks.put(task)
-            elif not task.done and not task.takers[0].is_alive():
+            elif not task.takers[0].is_alive() and not task.done:      # in this order: what ends before it dies is done
                 task.bury()
 
     @property
