@@ -298,13 +298,26 @@ def test_door():
             make()
 
 
-def test_ctrl_c_at_any_moment_loses_no_bit(driver):
-    """Interrupts spread over several epochs: wherever one lands, training on gives the bits of a training without."""
+def stop(number, frame):
+    raise SystemExit(128 + number)
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_at_any_moment_loses_no_bit(driver, number, error):
+    """Signals spread over several epochs: wherever one lands, training on gives the bits of a training without."""
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        signals_at_any_moment(driver, number, error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def signals_at_any_moment(driver, number, error):
     for i in range(12):
         t = trainer(driver, epochs=10**6)
-        timer = threading.Timer(0.005 + i * 0.0017, signal.raise_signal, [signal.SIGINT])
+        timer = threading.Timer(0.005 + i * 0.0017, signal.raise_signal, [number])
         timer.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(error):
             t.train()
         timer.join()
         t.max_epochs = 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import pty
 import signal
@@ -17,7 +18,9 @@ import pytest
 import tinydl
 from tinydl import Model
 from tinydl.cli import main
+from tinydl.cli.progress import Progress
 from tinydl.cli.train import standardise
+from tinydl.parallel import crew, pool
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
@@ -358,23 +361,84 @@ def started(two: Path, *more: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_sigterm_saves_the_model(two, folder, threads):
+@pytest.mark.parametrize(("number", "code", "how"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number, code, how):
     with started(two, "--threads", threads) as p:
-        p.send_signal(signal.SIGTERM)
+        p.send_signal(number)
         _, err = p.communicate(timeout=10)
-    assert p.returncode == 143
-    assert err.startswith("tinydl: terminated after ") and err.endswith("the model so far is in m\n")
-    assert err.count("\n") == 1
-    assert sorted(f.name for f in folder.iterdir()) == ["m", "two.csv"]
+    assert p.returncode == code and err.count("\n") == 1 and err.startswith(f"tinydl: {how} after ")
+    assert err.endswith("the model so far is in m, and the same command with --resume goes on from m.checkpoint\n")
+    assert sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
     assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
 
 
-def test_ctrl_c(two, folder):
-    with started(two) as p:
-        p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=10)
-    assert (p.returncode, err) == (130, "tinydl: interrupted\n")
-    assert [f.name for f in folder.iterdir()] == ["two.csv"]
+STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "8", "--batch-size", "2", "--quiet", "--threads"]
+
+
+@pytest.fixture
+def stop(folder, monkeypatch):
+    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(10_000, 5))
+    np.savez("d.npz", x=x, y=np.where(x[:, 0] > 0, 7, 3))
+
+    def call(threads, number=signal.SIGTERM, code=143):
+        def progress(self, epoch, samples, loss):
+            if epoch == 2 and 0 < samples < 8000 and not sent:
+                sent.append(samples)
+                signal.raise_signal(number)
+        sent = []
+        with monkeypatch.context() as m:
+            m.setattr(Progress, "progress", progress)
+            for module in (crew, pool):
+                m.setattr(module, "TICK", 1e-4)
+            assert main([*STOPPED, threads, "--out", "m"]) == code
+        assert sent
+    return call
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, threads, number, code):
+    assert main([*STOPPED, threads, "--out", "whole"]) == 0
+    stop(threads, number, code)
+    with zipfile.ZipFile("m.checkpoint") as z:
+        assert json.loads(z.read("checkpoint.json"))["job"]["batches_done"] > 0
+    assert Path("m").read_bytes() != Path("whole").read_bytes()
+    assert main([*STOPPED, threads, "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+    assert sorted(f.name for f in folder.iterdir()) == ["d.npz", "m", "whole"]
+
+
+def test_resume_of_another_training_changes_nothing(stop, folder, capsys):
+    stop("1")
+    said(capsys)
+    again = [*STOPPED, "1", "--out", "m", "--resume"]
+    for option, value, saved in [
+            ("--seed", "1", "0"), ("--hidden", "9", "8"), ("--threads", "2", "1"), ("--batch-size", "4", "2"),
+            ("--optimizer", "sgd", "adam"), ("--learning-rate", "0.5", "0.001"), ("--test-fraction", "0.1", "0.2"),
+            ("--task", "classification", "None")]:
+        fails_in_one_line(folder, capsys, [*again, option, value],
+                          f"--resume: m.checkpoint was saved with {option} {saved}; here it is {value}")
+    fails_in_one_line(folder, capsys, [*again, "--epochs", "1"], "--resume: m.checkpoint is in epoch 2; --epochs is 1")
+    fails_in_one_line(folder, capsys, [*again, "--out", "other"], "--resume: there is no other.checkpoint")
+    with np.load("d.npz") as d:
+        np.savez("d.npz", x=d["x"] + 1, y=d["y"])
+    fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint was saved with data ")
+    Path("m.checkpoint").write_bytes(b"PK")
+    fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint is not a checkpoint")
+
+
+def test_more_epochs_after_a_resume(stop, capsys):
+    stop("1")
+    more = [*STOPPED, "1", "--epochs", "4"]
+    assert main([*more, "--out", "m", "--resume"]) == 0 and main([*more, "--out", "whole"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
+def test_the_data_are_not_overwritten_by_their_own_checkpoint(folder, capsys):
+    write(folder / "m.checkpoint", [["a", "y"], *([i, "pq"[i % 2]] for i in range(20))])
+    fails_in_one_line(folder, capsys, ["train", "m.checkpoint", "--target", "y", "--out", "m"], "is the data itself")
 
 
 def test_closed_pipe(folder):

@@ -48,6 +48,25 @@ def test_less_memory_lowers_the_threads_and_changes_no_bit(monkeypatch):
         t.train()
 
 
+@pytest.mark.parametrize("mode", ["train", "single_thread_train", "simplified_parallel_train"])
+def test_training_in_the_calling_thread_asks_for_memory_too(mode, monkeypatch):
+    with trainer() as t:
+        if mode == "train":
+            t.configure_parallel_training(False)
+        before = t.model.params.tobytes()
+        slots = "3 gradient slots" if mode == "simplified_parallel_train" else "1 gradient slot"
+        with monkeypatch.context() as m:
+            m.setattr(memory, "available_memory", lambda: 1000)
+            with pytest.raises(MemoryError, match=f"with one thread and {slots}, and 1000 B are available"):
+                getattr(t, mode)()
+        assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records and not t._crew.replicas
+        asked = []
+        monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1))
+        t.max_epochs = 3
+        getattr(t, mode)()
+        assert t.history["samples"] == [64] * 3 and len(asked) == 1      # once
+
+
 @pytest.mark.parametrize("strategy", ["group", "shard", "local", "hogwild", "auto"])
 def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(strategy, monkeypatch):
     x, y = classification(64)

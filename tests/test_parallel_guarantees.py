@@ -428,6 +428,22 @@ def test_an_interrupt_just_behind_the_gradient_is_in_the_result():
     assert not result.success and type(result.exception) is KeyboardInterrupt and aggregator.submission_count == 1
 
 
+def test_a_gradient_whose_batch_fails_just_behind_it_is_taken_back():
+    class Late(parallel.GradientAggregator):
+        def submit_gradients(self, gradients, n, slot, **kw):
+            super().submit_gradients(gradients, n, slot, **kw)
+            if slot == 1:
+                raise SystemExit
+    model, (x, y) = mlp(6, 3), classification(8)
+    aggregator, only = Late(2), parallel.GradientAggregator(1)
+    batches = [data.Batch(x, y, np.arange(i, i + 4)) for i in (0, 4)]
+    results = [parallel.ParallelBatchProcessor(b, model, losses.SoftmaxCrossEntropy(), aggregator, slot=i)()
+               for i, b in enumerate(batches)]
+    parallel.ParallelBatchProcessor(batches[0], model, losses.SoftmaxCrossEntropy(), only)()
+    assert [r.success for r in results] == [True, False] and type(results[1].exception) is SystemExit
+    assert aggregator.get_average_gradients(0).tobytes() == only.get_average_gradients(0).tobytes()
+
+
 def test_deep_copy_model():
     m = deep()
     k = parallel.deep_copy_model(m)

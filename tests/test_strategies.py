@@ -1,4 +1,6 @@
 """Every strategy: its mathematics against serial training, its bits, its failures, its books. A new one is a row here."""
+import ctypes
+import faulthandler
 import hashlib
 import logging
 import signal
@@ -14,9 +16,9 @@ from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew
 from tinydl.parallel.job import Lap
-from tinydl.parallel.pool import WorkerPool, wait_all
+from tinydl.parallel.pool import Task, WorkerPool, wait_all
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy, auto
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
@@ -442,6 +444,27 @@ def test_a_callback_that_raises_in_every_strategy(driver, name):
         assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0](), epochs=1).model)
 
 
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("policy", ["skip", "retry"])
+def test_the_books_add_up_after_every_update(driver, name, policy):
+    seen = []
+
+    class Look(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            check_books(trainer)
+            s = trainer.stats()
+            assert s.updates == updates and s.under_way == s.failed == 0
+            seen.append(s.dispatched)
+    x, y = marked(128)
+    t = run(driver(x, y, 8), with_layer(Fails(13 / 64, 77 / 64, times=2)), TABLE[name][0](), epochs=1, shuffle=False,
+            callbacks=[Look()], on_batch_failure=policy, max_failed_fraction=1)
+    s = t.stats()
+    assert len(seen) > 1 and sorted(seen) == seen and seen[-1] == s.dispatched and len(set(seen)) == len(seen)
+    assert (s.skipped, s.retried) == ((0, 2) if policy == "retry" else (2, 0))
+
+
 def test_a_training_error_lists_ten_failures_and_the_count():
     x, y = marked(104)
     with pytest.raises(TrainingError, match="none of 13 batches") as e:
@@ -626,6 +649,108 @@ def test_a_dead_worker_is_replaced():
     pool.heal()
     assert wait_all(tasks, 10) and all(t.exception is None for t in tasks) and pool.alive
     assert pool.shutdown(10)
+
+
+def test_a_task_that_is_submitted_twice_runs_once():
+    """As heal() does where it cannot know whether a task was lost."""
+    pool, ran = WorkerPool(1), []
+    task = pool.submit(ran.append)
+    pool._tasks.put(task)
+    assert pool.submit(lambda worker: None).wait(10) and ran == [0] and task.exception is None and pool.alive
+    assert pool.shutdown(10)
+
+
+def kill(thread):
+    """Send it an exception, which it meets as soon as it runs Python again."""
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)) == 1
+
+
+@pytest.fixture
+def ends_in_time():
+    """A test that hangs would hang all."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("name", TABLE)
+def test_workers_that_die_between_two_trainings_lose_no_batch(driver, name, ends_in_time):
+    """Each takes a task with it: the exception meets it when it has one."""
+    x, y = classification(101)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        t.train()
+        threads = list(t._pool.threads) if name != "serial" else []
+        for thread in threads:
+            kill(thread)
+        t.train()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads) and t.is_parallel_training_enabled() == (name != "serial")
+        assert t.history["samples"] == [101] * 2 and not t.history.failures
+    check_books(t)
+    if name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0]()).model)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_exception_sent_to_a_worker_in_a_layer_is_its_batchs_failure(driver, name):
+    def waits(x):
+        kill(threading.current_thread())
+        while True:
+            pass
+    x, y = marked(64)
+    layer = nn.Sequential(At13(waits))
+    left_out(run(driver(x, y, 8), with_layer(layer), TABLE[name][0](), epochs=1, shuffle=False, optimizer=optim.SGD(0.1)),
+             SystemExit)
+
+
+@pytest.mark.parametrize("name", [n for n in TABLE if n != "serial"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, begun, monkeypatch, ends_in_time):
+    real, died = Task.run, []
+
+    def task_run(task, worker):
+        if not died:
+            died.append(threading.current_thread())
+            if begun:
+                task.takers.append(threading.current_thread())
+            raise SystemExit
+        real(task, worker)
+    monkeypatch.setattr(Task, "run", task_run)
+    x, y = classification(64)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        t.train()
+        assert not died[0].is_alive() and t.is_parallel_training_enabled() and died[0] not in t._pool.threads
+        assert all(type(f.exception) is WorkerDiedError for f in t.history.failures)
+        lost = sum(f.n_samples for f in t.history.failures)
+        # only where a task is a batch, or a part of one, it is lost with the thread that had begun it
+        assert (lost > 0) == (begun and driver is Batched and name != "local")
+        assert t.history["samples"] == [64 - lost] and t.stats().skipped == (lost > 0) and t.stats().failed == 0
+    check_books(t)
+    if not lost and name in STEADY:
+        assert digest(t.model) == digest(run(driver(x, y, 8), deep(), TABLE[name][0](), epochs=1).model)
+
+
+@pytest.mark.parametrize("strategy", [Group(2), Local(2, 2), Hogwild()], ids=lambda s: s.name)
+def test_workers_that_die_again_and_again_end_training(driver, strategy, monkeypatch, ends_in_time):
+    def fail(*args):
+        raise ZeroDivisionError("whatever")
+    monkeypatch.setattr(crew, "spread", fail)
+    monkeypatch.setattr(crew.Crew, "enter_batch", fail)
+    x, y = classification(64)
+    with Trainer(1, strategy=strategy, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        with pytest.raises((ZeroDivisionError, TrainingError), match="whatever"):
+            t.train()
+        check_books(t)
+        assert t.optimizer.t == 0
+        monkeypatch.undo()
+        t.train()
+    check_books(t)
 
 
 # ------------------------------------------------------------------ seeing

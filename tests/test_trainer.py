@@ -359,6 +359,38 @@ class Stuck(nn.PythonLayer):
 
 
 @pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
+@pytest.mark.parametrize("strategy", ["group", "shard", "local", "hogwild"])
+def test_shutdown_says_which_thread_was_in_which_batch_and_layer(kind, strategy, caplog):
+    Stuck.entered.clear()
+    Stuck.release.clear()
+    x, y = classification(64)
+    x[:, 0] = 0
+    x[9, 0] = -1        # in the third batch, the fifth half of one
+    t = Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=0)
+    t.init(kind(x, y, 4), Model(nn.Sequential(nn.Linear(6, 6), Stuck(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.SGD(0.0))
+    t.model.load_state_dict({"0.weight": np.eye(6), "0.bias": np.zeros(6)}, strict=False)
+    threads = list(t._pool.threads)
+
+    def act():
+        assert Stuck.entered.wait(10)
+        seen.extend(w for w in t.stats().workers if w.layer == "1")
+        assert not t.shutdown(timeout=0.1)
+    seen = []
+    helper = threading.Thread(target=act)
+    helper.start()
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train(shuffle=False).interrupted
+    helper.join()
+    Stuck.release.set()
+    (message,) = [r.message for r in caplog.records if "put aside" in r.message]
+    batch = 4 if strategy == "shard" and kind is data.ArrayDataset else 2       # the native driver counts parts
+    assert any(f"thread {th.name} in a batch {batch}, layer 1" in message for th in threads), message
+    assert batch in [w.batch for w in seen]
+    assert not still_alive(threads, 10)
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
 @pytest.mark.parametrize("how", ["interrupt", "shutdown"])
 def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
     Stuck.entered.clear()

@@ -7,6 +7,7 @@ parts of an update).
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 from tinydl.monitor import EpochRecord
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
 from tinydl.parallel.job import Job
+from tinydl.parallel.signals import uninterrupted
 from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ FORMAT, VERSION = "tinydl checkpoint", 1
 COUNTS = ("epoch", "batches_done", "samples", "loss_sum", "updates", "seconds")
 
 
-def save_checkpoint(trainer: Trainer, path: str | Path) -> None:
-    """What `trainer` holds now. From a callback, or while nothing trains."""
+def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+    """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): must be the same at loading."""
     crew, o, job = trainer._need_init(), trainer.optimizer, trainer._job
     meta: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
+        "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
+        "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
         "data": _data(trainer), "dtype": str(trainer.model.dtype), "job": None,
         "optimizer": {"type": type(o).__name__, "t": o.t, "config": o.config()},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
@@ -41,14 +44,19 @@ def save_checkpoint(trainer: Trainer, path: str | Path) -> None:
     write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
-def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
-    """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
+def load_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+    """Put `trainer` where `path` was saved. ValueError says what does not fit (of settings: those that are given), and
+    then nothing has changed."""
     crew, o = trainer._need_init(), trainer.optimizer
     meta, arrays = read_arrays(Path(path), "checkpoint.json", "checkpoint")
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path} is not a tinydl checkpoint: its format is {meta.get('format')!r}")
     if meta["version"] > VERSION:
         raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
+    for name, value in (settings or {}).items():
+        saved = meta.get("settings", {}).get(name)
+        if saved != value:
+            raise ValueError(f"{path} was saved with {name} {saved}; here it is {value}")
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
     if meta["data"] != _data(trainer):
@@ -63,21 +71,22 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         raise ValueError(f"{path} is of another model: {', '.join(sorted(wrong))} differ in shape or are not in both")
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in o.state.items()}:
         raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has {sorted(o.state)}")
-    trainer.model.load_state_dict(model)
-    for name, value in state.items():
-        o.state[name][...] = value
-    for name, value in meta["optimizer"]["config"].items():
-        if hasattr(o, name):
-            setattr(o, name, tuple(value) if isinstance(value, list) else value)
-    o.t = meta["optimizer"]["t"]
-    trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
-    history = trainer.monitor.history
-    history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
-    trainer._job = None
-    if meta["job"] is not None:
-        job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS})
-        job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
-        job.hung = {(lo, hi): BatchTimeoutError(text) for lo, hi, text in meta["job"]["hung"]}
+    with uninterrupted():       # all of it or nothing
+        trainer.model.load_state_dict(model)
+        for name, value in state.items():
+            o.state[name][...] = value
+        for name, value in meta["optimizer"]["config"].items():
+            if hasattr(o, name):
+                setattr(o, name, tuple(value) if isinstance(value, list) else value)
+        o.t = meta["optimizer"]["t"]
+        trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
+        history = trainer.monitor.history
+        history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
+        trainer._job = None
+        if meta["job"] is not None:
+            job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS})
+            job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
+            job.hung = {(lo, hi): BatchTimeoutError(text) for lo, hi, text in meta["job"]["hung"]}
 
 
 def _data(trainer: Trainer) -> dict[str, Any]:

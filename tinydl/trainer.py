@@ -98,6 +98,7 @@ class Trainer:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
         self.callbacks, self.pin_threads = list(callbacks), pin_threads
         self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
+        self._fits: set[str] = set()                    # modes in the calling thread that there is memory for
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -144,7 +145,7 @@ class Trainer:
             error = replication_error(model, loss)
             with self._lock:
                 self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-                self._crew, self._job, self.epoch, self._fitting = crew, None, 0, None
+                self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
                 self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
                 self._ensure_pool()
         if self._enabled:
@@ -169,7 +170,7 @@ class Trainer:
         _check_threads(thread_count)
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), thread_count
-            self._changed, self._fitting = True, None
+            self._changed, self._fitting, self._fits = True, None, set()
             if self._train_lock.locked():
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
@@ -280,7 +281,11 @@ class Trainer:
         mode = self._mode(asked)
         if mode == "parallel":
             return self.strategy.setting(self._threads_that_fit(), self.data.train.n_batches)
-        return self._largest_setting(mode, self._threads_wanted()), None
+        setting = self._largest_setting(mode, self._threads_wanted())
+        if mode not in self._fits:
+            fitting_threads(self._memory_for(setting))
+            self._fits.add(mode)
+        return setting, None
 
     def memory_report(self) -> MemoryReport:
         """Bytes of parameters, optimizer state, and of each thread's and slot's memory, as configured now; and what is

@@ -64,6 +64,9 @@ def parser() -> Parser:
                        help="default: 0.001; sgd (with momentum 0.9) 0.01")
     train.add_argument("--out", metavar="MODEL", help="where to save the model (default: FILE's name with .tinydl, in "
                                                       "the current folder)")
+    train.add_argument("--resume", action="store_true",
+                       help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
+                            "them; all options but --epochs must be the same. Removed when training is complete")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     predict = commands.add_parser("predict", help="predict with a trained model",
@@ -192,8 +195,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(2, f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e))
     except MemoryError as e:
         return _end(2, f"not enough memory{f': {e}' if str(e) else ''}")
-    except KeyboardInterrupt:
-        return _end(130, "interrupted")
+    except KeyboardInterrupt as e:
+        return _end(130, str(e) or "interrupted")
     except Terminated as e:
         return _end(143, str(e) or "terminated")
 
@@ -219,7 +222,7 @@ def _end(code: int, message: str) -> int:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises Terminated, once, so that half-written files are removed and models saved."""
+    """SIGTERM raises Terminated, once, so that half-written files are removed and checkpoints saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

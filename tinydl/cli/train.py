@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
+import json
 import logging
 import os
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
+from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.cli.errors import CommandError, Terminated
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
@@ -112,9 +115,13 @@ def run_train(options: argparse.Namespace) -> int:
     thread_count(options.threads)
     if options.target is not None and path.suffix.lower() == ".npz":
         raise CommandError("--target is for CSV files; an .npz has its target in y")
-    if out.exists() and path.exists() and out.samefile(path):
-        raise CommandError(f"--out {out} is the data itself")
-    check_writable(out, "--out")
+    checkpoint = Path(f"{out}.checkpoint")
+    for place in (out, checkpoint):
+        if place.exists() and path.exists() and place.samefile(path):
+            raise CommandError(f"--out {place} is the data itself")
+        check_writable(place, "--out")
+    if options.resume and not checkpoint.exists():
+        raise CommandError(f"--resume: there is no {checkpoint}")
     say = (lambda *_: None) if options.quiet else print
     target = options.target or "y"
 
@@ -155,22 +162,53 @@ def run_train(options: argparse.Namespace) -> int:
         f"{options.optimizer} with learning rate {rate:g}, {plural(threads, 'thread')}")
     optimizer, evaluator = make(rate), AccuracyEvaluator() if names else RegressionEvaluator()
     loss = losses.SoftmaxCrossEntropy() if names else losses.MeanSquaredError()
+    settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in (
+        "target", "task", "test_fraction", "batch_size", "seed", "optimizer")}
+    settings |= {"--hidden": ",".join(map(str, options.hidden)), "--learning-rate": rate, "--threads": threads,
+                 "data": _digest(facts, x, y)}
     try:
         with Trainer(options.epochs, Progress("train", quiet=options.quiet), evaluator, threads > 1, threads,
                      seed=options.seed) as trainer:
             trainer.init(data, model, loss, optimizer)
+            if options.resume:
+                _resume(trainer, checkpoint, settings)
             fit(trainer, rate)
         if len(test):
             figures = trainer.evaluate(everything.subset(test))
             say("test: " + _figures(figures, len(test), scale))
         model.save(out)
-    except Terminated:
+        if options.resume:
+            checkpoint.unlink(missing_ok=True)
+    except (Terminated, KeyboardInterrupt) as e:
+        how = "terminated" if isinstance(e, Terminated) else "interrupted"
         if not optimizer.t:
-            raise Terminated("terminated before the first update; no model was saved") from None
+            raise type(e)(f"{how} before the first update; no model was saved") from None
+        save_checkpoint(trainer, checkpoint, settings)
         model.save(out)
-        raise Terminated(f"terminated after {plural(optimizer.t, 'update')}; the model so far is in {out}") from None
+        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; the model so far is in {out}, and the same command "
+                      f"with --resume goes on from {checkpoint}") from None
     say(f"model: {out}")
     return 0
+
+
+def _digest(facts: dict[str, Any], *arrays: Array) -> str:
+    """What data are known by."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _resume(trainer: Trainer, checkpoint: Path, settings: dict[str, Any]) -> None:
+    """Be where `checkpoint` was saved, with the epochs that are left; CommandError where it is of another training."""
+    try:
+        load_checkpoint(trainer, checkpoint, settings)
+    except ValueError as e:
+        raise CommandError(f"--resume: {e}") from None
+    asked, begun = trainer.max_epochs, trainer.epoch + (trainer._job is not None)
+    if asked < begun:
+        raise CommandError(f"--resume: {checkpoint} is in epoch {begun}; --epochs is {asked}")
+    trainer.max_epochs -= trainer.epoch
 
 
 def _held_out(n: int, y: Array, fraction: float, seed: int) -> tuple[Array, Array]:

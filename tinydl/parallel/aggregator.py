@@ -87,6 +87,14 @@ class GradientAggregator:
             self._failures[slot] = exception
             self._changed.notify_all()
 
+    def withdraw(self, slot: int, exception: BaseException | None = None) -> None:
+        """Slot number `slot` has failed, even if its gradient was here already."""
+        with self._changed:
+            if 0 <= slot < self.expected_submissions:
+                self._slots[slot] = None
+                self._failures.setdefault(slot, exception)
+                self._changed.notify_all()
+
     def _check(self, slot: int) -> None:
         if not 0 <= slot < self.expected_submissions:
             raise ValueError(f"slot {slot} is outside 0..{self.expected_submissions - 1}")

@@ -45,6 +45,8 @@ __all__ = ["Crew"]
 
 log = logging.getLogger("tinydl")
 
+#: workers that may die before anything more is booked
+MAX_DEATHS = 10
 #: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
 SPINS = 300_000
 
@@ -75,10 +77,12 @@ class Crew:
         self.step = 0                   # groups dispatched so far: the key of random masks
         self.stats = ParallelStats()
         self.hung_workers = 0           # put aside so far for what batch_timeout found
+        self.deaths = 0                 # workers that died since something was booked
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
+        self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
         self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
         self.team: list[Any] = []       # the local strategy's members
 
@@ -167,13 +171,16 @@ class Crew:
                 return True
             runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads, pool.n_threads))) for s in stretches
                     for i in range(s.n_workers)]
-            while not wait_open(held, [r.task for r in runs]):
+            while not wait_open(held, [r.task for r in runs]) or self._died(runs):
+                for i in self._died(runs):      # the others of its stretch wait for it
+                    self.count_death(runs[i].task.exception)
+                    runs[i] = Run(*runs[i][:2], pool.submit(partial(_work, *runs[i][:2], self.pin_threads)))
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
                 if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
                         stretch.pause()
                 self.check_deadline()
-                pool.heal()
+                pool.heal(r.task for r in runs)
                 if self.policy.timeout is not None and self._give_up_on_hung(job, runs, pool):
                     return False
         except BaseException:
@@ -184,12 +191,22 @@ class Crew:
             job.seconds += time.perf_counter() - started
             for stretch in stretches:
                 self.stats.add_live(stretch.live)
-        for run in runs:
-            if run.task.exception is not None:
-                raise run.task.exception
-        if any(s.interrupted for s in stretches):
+        if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
         return True
+
+    @staticmethod
+    def _died(runs: list[Run]) -> list[int]:
+        """Those whose worker ended before its stretch, by an exception from outside: the batches' own stay within."""
+        return [i for i, r in enumerate(runs) if r.task.exception is not None and not r.stretch.finished and not r.stretch.fatal
+                and not isinstance(r.task.exception, KeyboardInterrupt)]
+
+    def count_death(self, error: BaseException | None) -> None:
+        """A worker ended by `error`, which is raised if it is no accident any more."""
+        self.deaths += 1
+        log.warning("a worker died and is replaced: %r", error)
+        if error is not None and self.deaths > MAX_DEATHS:
+            raise error
 
     def _end(self, runs: list[Run], pool: WorkerPool | None) -> None:
         """End stretches within about GRACE, whatever their workers do; an update under way is finished first."""
@@ -207,8 +224,9 @@ class Crew:
 
     def put_aside_all(self, tasks: list[Task], pool: WorkerPool | None) -> None:
         """Workers that do not come back keep what they hold; new replicas, slots and threads take over."""
-        stuck = [f"worker {i} in {self.replicas[i].native.where() or 'its batch'}" for i, task in enumerate(tasks)
-                 if not task.done and i < len(self.replicas)]
+        states = self.workers()
+        stuck = [f"thread {task.takers[0].name} {states[i if self._running else task.worker or 0].doing}"
+                 for i, task in enumerate(tasks) if not task.done and task.takers]
         log.warning("put aside, since they do not come back: %s", ", ".join(stuck) or "the workers")
         self.replicas, self.slots = [], []
         if pool is not None:
@@ -303,11 +321,11 @@ class Crew:
     def make_room(self, n_workers: int) -> None:
         """Rows for the live states of so many workers of the Python driver."""
         if len(self.live) != n_workers:
-            self.live = np.zeros((n_workers, N_LIVE), np.int64)
+            self.live, self.in_hand = np.zeros((n_workers, N_LIVE), np.int64), [None] * n_workers
 
-    def enter_batch(self, worker: int, batch: int) -> None:
-        """Worker `worker` of the Python driver begins a batch."""
-        live = self.live[worker]
+    def enter_batch(self, worker: int, batch: int, replica: Replica) -> None:
+        """Worker `worker` of the Python driver begins a batch on `replica`."""
+        live, self.in_hand[worker] = self.live[worker], replica.native
         live[BATCH], live[SINCE], live[STATE] = batch, time.monotonic_ns(), engine.IN_BATCH
 
     def leave_batch(self, worker: int) -> None:
@@ -335,6 +353,7 @@ class Crew:
     def book(self, job: Job, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
              failures: list[BatchFailure]) -> None:
         """`batches` batches, in `dispatched` pieces, are behind the job."""
+        self.deaths = 0
         for failure in failures:
             e = failure.exception
             job.failures.append(failure)
@@ -348,10 +367,10 @@ class Crew:
     def workers(self) -> list[WorkerState]:
         """What each worker does now."""
         running = self._running
-        rows = [(row, r) for s in running for row, r in zip(s.live.copy(), s.replicas, strict=True)] if running else [
-            (row, r.native) for row, r in zip(self.live.copy(), self.replicas, strict=False)]
+        rows = [row for s in running for row in zip(s.live.copy(), s.replicas, strict=True)] if running else list(
+            zip(self.live.copy(), self.in_hand, strict=False))
         now = time.monotonic_ns()
-        return [WorkerState.of(i, row, replica.where(), now) for i, (row, replica) in enumerate(rows)]
+        return [WorkerState.of(i, row, "" if replica is None else replica.where(), now) for i, (row, replica) in enumerate(rows)]
 
     def snapshot(self) -> ParallelStats:
         """The statistics with what runs now; from any thread."""

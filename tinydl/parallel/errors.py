@@ -44,6 +44,10 @@ class BatchTimeoutError(TimeoutError):
     """A batch took longer than batch_timeout; the message names its layer and has the thread's stack."""
 
 
+class WorkerDiedError(RuntimeError):
+    """A worker's thread ended in the middle of its work."""
+
+
 class AggregationTimeoutError(TimeoutError):
     """Slots are missing; `missing` names them."""
 

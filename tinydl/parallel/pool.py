@@ -3,6 +3,7 @@
 Guarantees:
  - Threads are named tinydl-worker-N, begin with the pool, and serve until `shutdown`.
  - A task's exception, of whatever kind, comes home in its Task; the worker lives on.
+ - A thread that dies all the same (an exception sent to it between two tasks) is replaced by `heal`, and no task is lost.
  - `shutdown(timeout)` returns within the timeout whatever a task does; True if all threads ended. A thread
    that is stuck is abandoned: it is daemonic, holds nothing of the pool, and ends when its task does.
  - After a fork the child has no threads: `alive` is False there, and nothing waits.
@@ -10,6 +11,7 @@ concurrent.futures cannot promise the time limit: its exit handler joins its thr
 """
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -17,10 +19,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinydl.parallel.errors import WorkerDiedError
 from tinydl.parallel.signals import uninterrupted
 
 __all__ = ["Task", "WorkerPool"]
 
+log = logging.getLogger("tinydl")
 
 #: seconds between looks at the clock, signals and requests while workers run
 TICK = 0.05
@@ -37,12 +41,18 @@ class Task:
 
     def __init__(self, call: Callable[[int], Any]) -> None:
         self.call = call
+        self.takers: list[threading.Thread] = []        # the first one runs it
         self.worker: int | None = None
         self.result: Any = None
         self.exception: BaseException | None = None
         self._done = threading.Event()
 
     def run(self, worker: int) -> None:
+        """Unless it was taken before: it may have been submitted twice (see WorkerPool.heal)."""
+        if not self.takers:
+            self.takers.append(threading.current_thread())      # several may come here; the first runs it
+        if self.done or self.takers[0] is not threading.current_thread():
+            return
         self.worker = worker
         try:
             self.result = self.call(worker)
@@ -51,6 +61,11 @@ class Task:
         finally:
             del self.call           # what it holds is free before anyone hears that it is done
             self._done.set()
+
+    def bury(self) -> None:
+        """It is done with the thread that ran it: dead."""
+        self.exception = WorkerDiedError(f"thread {self.takers[0].name} died")
+        self._done.set()
 
     @property
     def done(self) -> bool:
@@ -90,11 +105,20 @@ class WorkerPool:
                 self._retired[worker] = threading.Event()
                 self.threads[worker] = self._start(worker)
 
-    def heal(self) -> None:
-        """Replace threads that died."""
-        for worker, thread in enumerate(self.threads):
-            if self._open and not thread.is_alive():
-                self.replace(worker)
+    def heal(self, tasks: Iterable[Task] = ()) -> None:
+        """Replace threads that died. Of these tasks, those that they ran end with WorkerDiedError, and those that nobody
+        runs are submitted again: one may have left the queue with the thread that died, and a second time does no harm."""
+        dead = [worker for worker, thread in enumerate(self.threads) if not thread.is_alive()]
+        if not dead or not self._open:
+            return
+        for worker in dead:
+            log.warning("thread %s died and is replaced", self.threads[worker].name)
+            self.replace(worker)
+        for task in tasks:
+            if not task.takers:
+                self._tasks.put(task)
+            elif not task.takers[0].is_alive() and not task.done:      # in this order: what ends before it dies is done
+                task.bury()
 
     @property
     def alive(self) -> bool:

@@ -1,7 +1,6 @@
 """ParallelBatchProcessor: one batch on one replica, its gradient to the aggregator, its fate in a result."""
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +63,6 @@ class ParallelBatchProcessor:
             except BaseException as e:
                 if attempt <= self.max_retries and not isinstance(e, (KeyboardInterrupt, CancelledError)):
                     continue
-                with suppress(ValueError):      # the slot is taken: Ctrl-C came just behind the gradient, or it was given up
-                    self.aggregator.submit_failure(self.slot, e)
+                self.aggregator.withdraw(self.slot, e)      # the gradient may be there: something came just behind it
                 return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e, attempt)
             return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt)

@@ -92,7 +92,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         nonlocal updates
         piece = pieces[slot][1]
         log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
-        crew.enter_batch(worker, piece.index)
+        crew.enter_batch(worker, piece.index, crew.replicas[worker])
         try:
             with (held.open() if pool is None else nullcontext(),
                   BlasLimit() if pool is not None and crew.plan.program.hooks else nullcontext()):
@@ -116,6 +116,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
                 results = [process(slot, 0) for slot in range(len(pieces))]
             else:
                 results = _in_pool(crew, pool, process, aggregators, [p for _, p in pieces], free, held)
+                results = [ended.get(slot, r) for slot, r in enumerate(results)]
             for r in results:
                 if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
                     raise r.exception
@@ -170,7 +171,7 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
     try:
         while not wait_open(held, [t for slot, t in enumerate(tasks) if slot not in results]):
             crew.check_deadline()
-            pool.heal()
+            pool.heal(tasks)
             for slot, task in enumerate(tasks):
                 if crew.policy.timeout is None or slot in results or task.worker is None:
                     continue
@@ -192,10 +193,14 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
         _end_tasks(crew, tasks, crew.replicas, pool)
         raise
     for slot, task in enumerate(tasks):
-        if slot not in results:
-            if task.exception is not None:
-                raise task.exception
-            results[slot] = task.result
+        if isinstance(task.exception, KeyboardInterrupt):
+            raise task.exception
+        if slot not in results and task.exception is not None:      # not the batch's fault, but it failed
+            crew.count_death(task.exception)
+            aggregators[slot].withdraw(0 if free else slot, task.exception)
+            results[slot] = BatchProcessResult(-1 if task.worker is None else task.worker, pieces[slot].index, float("nan"),
+                                               pieces[slot].n, False, task.exception)
+        results.setdefault(slot, task.result)
     return [results[slot] for slot in range(len(pieces))]
 
 
@@ -211,12 +216,12 @@ def _end_tasks(crew: Crew, tasks: list[Task], replicas: list[Replica], pool: Wor
 
 def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Replica], give_up: Callable[[Task, int], None],
              held: uninterrupted) -> bool:
-    """Until all tasks are done: True. False where batches hung: give_up(task, batch) was called for each, and their
-    workers are put aside; the other tasks were cancelled."""
+    """Until all tasks are done: True. False where a worker died, or batches hung: give_up(task, batch) was called for
+    each, and their workers are put aside; the other tasks were cancelled."""
     try:
         while not wait_open(held, tasks):
             crew.check_deadline()
-            pool.heal()
+            pool.heal(tasks)
             hung = [] if crew.policy.timeout is None else [
                 t for t in tasks if t.worker is not None and crew.is_hung(crew.live[t.worker], t)]
             for task in hung:
@@ -233,7 +238,9 @@ def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Rep
     except BaseException:
         _end_tasks(crew, tasks, replicas, pool)
         raise
-    for task in tasks:
-        if task.exception is not None:
-            raise task.exception
-    return True
+    errors = [t.exception for t in tasks if t.exception is not None]
+    for error in errors:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        crew.count_death(error)
+    return not errors

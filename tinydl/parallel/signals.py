@@ -1,60 +1,85 @@
-"""Ctrl-C at the wrong moment: held back while updates and their books must go together."""
+"""Ctrl-C, SIGTERM and the like at the wrong moment: held back while updates and their books must go together."""
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Opened", "uninterrupted"]
 
+#: those whose handlers are known to raise: Ctrl-C, a polite kill, a terminal that is closed, a timer
+HELD = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
+
 
 class uninterrupted:
-    """Within it a SIGINT waits: for the end, for `held.let_in()`, or for `with held.open():`, where it is as outside.
+    """Within it a signal of HELD waits: for the end, for `held.let_in()`, or for `with held.open():`, where its handler
+    is called at once. What a handler raises there is a KeyboardInterrupt until the end of the block, and then itself:
+    within, an exception of another kind may be a batch's fault.
 
-    In other threads than the main one none arrives anyway, and nothing is done.
+    In other threads than the main one no handler is called anyway, and nothing is done. The handler that stands for all
+    others decides by one flag, so there is no moment at which some signals are held and some not; where it is still
+    installed after the end, since a signal came there, it passes all on.
     """
 
     def __enter__(self) -> uninterrupted:
-        self._came = False
-        self._before: Any = None
+        self.holding = self._inside = False
+        self._came: list[int] = []
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._raised: BaseException | None = None
         if threading.current_thread() is threading.main_thread():
-            before = signal.getsignal(signal.SIGINT)
-            if callable(before):        # else ignored, the system's own, or not set from Python
-                self._before = before
-                self.hold()
+            for number in HELD:
+                before = signal.getsignal(number)
+                if callable(before):        # else ignored, the system's own, or not set from Python
+                    self._before[number] = before
+                    signal.signal(number, self._handle)
+        self.holding = self._inside = True      # in this order: a signal between the two is held
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._came = True
-
-    def hold(self) -> None:
-        """Hold SIGINT back from now on."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._note)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.holding:
+            self._came.append(number)
+            return
+        try:
+            self._before[number](number, frame)
+        except BaseException as e:
+            # before the exception goes anywhere: the next signal finds all held, even at the end of `with held.open()`
+            self.holding = self._inside
+            if not self._inside or isinstance(e, KeyboardInterrupt):
+                raise
+            self._raised = e
+            raise KeyboardInterrupt from None
 
     def deliver(self) -> None:
-        """Hold nothing back from now on, and deliver what came."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            if self._came:
-                self._came = False
-                signal.raise_signal(signal.SIGINT)
+        """Call the handlers of what came. Where one raises, the others are called too at the end, and held before it."""
+        try:
+            if self._came and not self.holding:
+                signal.raise_signal(self._came.pop(0))
+        finally:
+            if self._came and not self.holding:
+                self.deliver()
 
     def let_in(self) -> None:
         """Deliver what came until now, and go on holding back."""
         if self._came:
-            try:
-                self.deliver()
-            finally:
-                self.hold()
+            with self.open():
+                pass
 
     def open(self) -> Opened:
-        """A stretch in which a SIGINT may come."""
+        """A stretch in which a signal may come."""
         return Opened(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.deliver()
+        self._inside = self.holding = False
+        try:
+            for number, before in self._before.items():
+                if signal.getsignal(number) == self._handle:        # else the handler has set another
+                    signal.signal(number, before)
+        finally:
+            self.deliver()
+        if isinstance(error, KeyboardInterrupt) and self._raised is not None:
+            raise self._raised
 
 
 class Opened:
@@ -64,11 +89,8 @@ class Opened:
         self._held = held
 
     def __enter__(self) -> None:
-        try:
-            self._held.deliver()
-        except BaseException:
-            self._held.hold()
-            raise
+        self._held.holding = False
+        self._held.deliver()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held.hold()
+        self._held.holding = True

@@ -33,6 +33,11 @@ class WorkerState:
         return cls(worker, STATES[int(row[STATE])], int(row[BATCH]) if busy else None, layer if busy else "",
                    max(0.0, (now - int(row[SINCE])) * 1e-9) if row[SINCE] else 0.0)
 
+    @property
+    def doing(self) -> str:
+        """The state, with batch and layer where it has them."""
+        return self.state if self.batch is None else f"{self.state} {self.batch}, layer {self.layer or '?'}"
+
 
 @dataclass
 class ParallelStats:
@@ -102,6 +107,5 @@ def format_parallel_stats(stats: ParallelStats) -> str:
         + (f" (efficiency {stats.efficiency:.0%})" if stats.efficiency == stats.efficiency else ""),
         f"by worker     {share or '-'}",
     ]
-    lines += [f"worker {w.worker:<7}{w.state}" + (f" {w.batch}, layer {w.layer}" if w.batch is not None else "")
-              + f", {w.seconds:.3f} s" for w in stats.workers]
+    lines += [f"worker {w.worker:<7}{w.doing}, {w.seconds:.3f} s" for w in stats.workers]
     return "\n".join(lines)

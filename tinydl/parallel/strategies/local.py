@@ -121,7 +121,7 @@ class Local(Strategy):
 
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
                           pool: WorkerPool | None, held: uninterrupted) -> bool:
-        """One round; False where a batch hung, and the round is to be run again without it."""
+        """One round; False where it is to be run again: a batch hung, and is left out then, or a worker died."""
         n, t = len(group), crew.optimizer.t
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
@@ -137,7 +137,7 @@ class Local(Strategy):
                     outcomes[j].append(BatchProcessResult(j, batch.index, float("nan"), batch.n, False, job.hung[key]))
                     continue
                 aggregator = GradientAggregator(1)
-                crew.enter_batch(worker, b)
+                crew.enter_batch(worker, b, member.replica)
                 result = ParallelBatchProcessor(batch, crew.model, crew.loss, aggregator, j, slot=0, replica=member.replica,
                                                 gradients=member.slot, seed=crew.seed, step=crew.step + b,
                                                 max_retries=crew.policy.retries)()

@@ -1,0 +1,187 @@
+"""Signals whose handlers raise, at the wrong moment: no bit is lost, none is lost itself, and each comes out as what it is."""
+import signal
+import sys
+from contextlib import contextmanager
+
+import pytest
+from small import classification
+
+from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.parallel.crew import Crew
+from tinydl.parallel.signals import HELD, Opened, uninterrupted
+from tinydl.parallel.strategies import Group, Hogwild, Local, Serial, Shard
+
+
+class Stop(BaseException):
+    """What the handlers here raise."""
+
+
+@contextmanager
+def handler(call, *numbers):
+    before = [(n, signal.signal(n, call)) for n in numbers]
+    try:
+        yield
+    finally:
+        for n, old in before:
+            signal.signal(n, old)
+
+
+def stop(number, frame):
+    raise Stop(number)
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_as_before():
+    before = [signal.getsignal(n) for n in HELD]
+    yield
+    assert [signal.getsignal(n) for n in HELD] == before
+
+
+@pytest.mark.parametrize("number", HELD)
+def test_held_until_the_end_or_a_hole(number):
+    done = []
+    with handler(stop, number), pytest.raises(Stop) as e:
+        with uninterrupted() as held:
+            signal.raise_signal(number)
+            done.append("held")
+            with pytest.raises(KeyboardInterrupt), held.open():
+                done.append("never")
+            signal.raise_signal(number)
+            done.append("held again")
+        done.append("never")
+    assert done == ["held", "held again"] and e.value.args == (number,)
+
+
+def test_a_handler_that_returns_is_called_in_a_hole_at_once_and_changes_nothing():
+    seen = []
+    with handler(lambda number, frame: seen.append(number), signal.SIGTERM):
+        with uninterrupted() as held:
+            signal.raise_signal(signal.SIGTERM)
+            assert not seen
+            held.let_in()
+            assert len(seen) == 1
+            with held.open():
+                signal.raise_signal(signal.SIGTERM)
+                assert len(seen) == 2
+            signal.raise_signal(signal.SIGTERM)
+        assert len(seen) == 3
+
+
+def test_none_of_several_is_lost():
+    seen = []
+
+    def note(number, frame):
+        seen.append(number)
+        raise Stop(number)
+    with handler(note, signal.SIGINT, signal.SIGTERM), pytest.raises(Stop):
+        with uninterrupted() as held:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+            with pytest.raises(KeyboardInterrupt):
+                held.let_in()
+            assert seen == [signal.SIGTERM]         # the first ends the hole
+    assert seen == [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]
+
+
+def test_a_handler_may_set_another():
+    """As one does that hears its signal once."""
+    def once(number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        raise Stop
+    for where in ("hole", "end"):
+        with handler(once, signal.SIGTERM):
+            with pytest.raises(Stop), uninterrupted() as held, uninterrupted():
+                signal.raise_signal(signal.SIGTERM)
+                if where == "hole":
+                    held.let_in()
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupt_at_the_end_of_a_hole_finds_the_rest_held():
+    """Between the last line of a hole and the first behind it; what is behind it may be books."""
+    done = []
+
+    def at_the_end(frame, event, arg):
+        if frame.f_code is Opened.__exit__.__code__:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), uninterrupted() as held:
+        try:
+            with held.open():
+                sys.settrace(at_the_end)
+        finally:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+            done.append("booked")
+    assert done == ["booked"]
+
+
+class Batched(data.ArrayDataset):
+    """The same batches, one by one: the Python driver."""
+
+
+class Signals(nn.PythonLayer):
+    """Raises the signal `number` in the forward pass of sample 21, once."""
+
+    def __init__(self, number):
+        self.left = [number]
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        if self.left and (x[:, 0] == -1).any():
+            signal.raise_signal(self.left.pop())
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+def trainer(kind, strategy, layer):
+    x, y = classification(64)
+    x[:, 0] = 0
+    x[21, 0] = -1
+    t = Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=0)
+    t.init(kind(x, y, 4), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+    return t
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
+@pytest.mark.parametrize("strategy", [Serial(), Group(2), Shard(2), Local(2, 2)], ids=lambda s: s.name)
+def test_what_a_handler_raises_inside_a_layer_is_not_the_batchs_fault(kind, strategy):
+    """In the thread that called train, where handlers run."""
+    with trainer(kind, strategy, nn.Sequential()) as whole, trainer(kind, strategy, Signals(signal.SIGTERM)) as t:
+        whole.simplified_parallel_train()
+        with handler(stop, signal.SIGTERM), pytest.raises(Stop):
+            t.simplified_parallel_train()
+        assert t.stats().skipped == 0 and t.epoch == 0
+        t.simplified_parallel_train()
+        assert not t.history.failures and t.history["samples"] == [64]
+        assert t.model.params.tobytes() == whole.model.params.tobytes() and t.optimizer.t == whole.optimizer.t
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("strategy", [Serial(), Group(2), Shard(2), Local(2, 2), Hogwild()], ids=lambda s: s.name)
+def test_what_comes_between_an_update_and_its_books_waits_for_them(kind, number, strategy, monkeypatch):
+    real, left = Crew.book, [number]
+
+    def book(*args):
+        if left:
+            signal.raise_signal(left.pop())
+        real(*args)
+    monkeypatch.setattr(Crew, "book", book)
+    with trainer(kind, strategy, nn.Sequential()) as t:
+        with handler(stop, number), pytest.raises(Stop):
+            t.train()
+        s = t.stats()
+        assert s.updates > 0 and s.dispatched == s.done + s.skipped
+        assert t.optimizer.t == (s.updates // 2 if strategy.name == "local" else s.updates)
+        if t.epoch == 0:
+            t.train()
+        if strategy.name != "hogwild":      # there a batch under way counts as failed
+            with trainer(kind, strategy, nn.Sequential()) as whole:
+                whole.train()
+            assert t.model.params.tobytes() == whole.model.params.tobytes() and t.history["samples"] == [64]
