@@ -1,9 +1,11 @@
 """Every strategy: its mathematics against serial training, its bits, its failures, its books. A new one is a row here."""
 import hashlib
 import logging
+import queue
 import signal
 import threading
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError
-from tinydl.parallel.pool import WorkerPool, wait_all
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, pool
+from tinydl.parallel.pool import Task, WorkerPool, wait_all
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy, auto
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
@@ -571,6 +573,126 @@ def test_a_dead_worker_is_replaced():
     pool.heal()
     assert wait_all(tasks, 10) and all(t.exception is None for t in tasks) and pool.alive
     assert pool.shutdown(10)
+
+
+class Asks:
+    """A pool's queue that knows which thread has asked for a task how often."""
+
+    def __init__(self):
+        self.tasks, self.asked = queue.SimpleQueue(), Counter()
+        self.put = self.tasks.put
+
+    def get(self):
+        self.asked[threading.current_thread()] += 1
+        return self.tasks.get()
+
+    def let_back(self, layer, worker):
+        """Let the layer go, and wait until its worker has ended or asks for its next task."""
+        asked = self.asked[worker]
+        layer.release.set()
+        while worker.is_alive() and self.asked[worker] == asked:
+            worker.join(0.01)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(driver, name, when, monkeypatch):
+    """Story: its batch comes back just before, or just after, it was put aside. If it then took a task, or the None of its
+    successor, there would be two threads of one number, and one that nobody ends."""
+    x, y = marked(64)
+    layer, tasks, ended, put_aside, replace = Hangs(13 / 64), Asks(), [], Task.put_aside, WorkerPool.replace
+    monkeypatch.setattr(pool.queue, "SimpleQueue", lambda: tasks)
+
+    def first(task):
+        if when == "before" and task.worker is not None and not layer.release.is_set():
+            tasks.let_back(layer, t._pool.threads[task.worker])
+        return put_aside(task)
+
+    def then(workers, worker):
+        tasks.let_back(layer, workers.threads[worker])
+        ended.append(not workers.threads[worker].is_alive())
+        replace(workers, worker)
+    monkeypatch.setattr(Task, "put_aside", first)
+    monkeypatch.setattr(WorkerPool, "replace", then)
+    before = set(threading.enumerate())
+    t = Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, batch_timeout=0.3)
+    t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+    t.train(shuffle=False)
+    assert ended == ([True] if when == "after" else []) and t.stats().skipped == 1
+    assert t.shutdown(10)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+    check_books(t)
+
+
+def test_tasks_that_wait_behind_a_batch_that_hangs_do_not_begin_when_it_is_given_up(driver):
+    """One worker for three copies of the model: two tasks are in the queue when the first is put aside. Their round is over;
+    and who put aside worker 0 for each of them had three successors for one None."""
+    x, y = marked(64)
+    layer = Hangs(13 / 64)
+    before = set(threading.enumerate())
+    with Trainer(1, strategy=Local(sync_every=2, n_models=3), thread_count=1, seed=7, batch_timeout=0.3) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        started, start = [], WorkerPool._start
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(WorkerPool, "_start", lambda workers, worker: (started.append(worker), start(workers, worker))[1])
+            t.train(shuffle=False)
+    assert started == [0] and t.stats().skipped == 1
+    layer.release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("name", ["group", "local"])
+def test_a_batch_that_comes_back_late_does_not_hide_another_that_hangs(name):
+    """The second one ends the first one's wait, and waits for its thread to end, before it hangs itself."""
+    first, second = Hangs(13 / 64), Hangs(45 / 64)
+    workers = []
+
+    class Both(nn.PythonLayer):
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, x):
+            if (x[:, 0] == np.float32(first.mark)).any():
+                workers.append(threading.current_thread())
+            if (x[:, 0] == np.float32(second.mark)).any():
+                first.release.set()
+                workers[0].join(10)
+            second.forward(first.forward(x)[0])
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+    threading.Timer(5, second.release.set).start()
+    t = run(Batched(*marked(64), 8), with_layer(Both()), TABLE[name][0](), 1, epochs=1, shuffle=False, batch_timeout=0.3,
+            max_failed_fraction=1)
+    assert [type(f.exception) for f in t.history.failures] == [BatchTimeoutError] * 2 and not second.release.is_set()
+    second.release.set()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_task_is_put_aside_or_has_come_back(comes_back):
+    workers, meet = WorkerPool(1), threading.Barrier(2, timeout=10)
+    task = workers.submit(lambda worker: (meet.wait(), meet.wait()))
+    never = workers.submit(lambda worker: pytest.fail("it was put aside"))
+    thread = workers.threads[0]
+    meet.wait()
+    assert never.put_aside() is None and never.done     # it had not begun
+    if comes_back:
+        meet.wait()
+        assert task.wait(10) and task.put_aside() is None
+        last = workers.submit(lambda worker: threading.current_thread())
+        assert last.wait(10) and last.result is thread
+    else:
+        assert task.put_aside() == 0 and task.put_aside() is None
+        meet.wait()
+        thread.join(10)
+        assert task.done and not workers.alive
+        workers.replace(0)
+    assert workers.alive and workers.shutdown(10) and never.exception is None
 
 
 # ------------------------------------------------------------------ seeing

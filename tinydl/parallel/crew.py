@@ -211,6 +211,8 @@ class Crew:
                  if not task.done and i < len(self.replicas)]
         log.warning("put aside, since they do not come back: %s", ", ".join(stuck) or "the workers")
         self.replicas, self.slots = [], []
+        for task in tasks:
+            task.put_aside()
         if pool is not None:
             pool.shutdown(0)
 
@@ -233,10 +235,14 @@ class Crew:
             stretch.pause()
             if stretch.free:
                 wait_all((r.task for r in runs if r not in hung), GRACE)
-            if not stretch.abandon() and any(r.stretch is stretch for r in hung):
-                return False        # it came back after all
+        over = [s for s in _stretches(runs) if s.abandon()]
+        if not over:
+            return False            # it came back after all
+        hung = [r for r in hung if r.stretch in over]
         wait_all((r.task for r in runs if r not in hung), GRACE)
-        for run in [r for r in runs if not r.task.done]:
+        left = [r for r in runs if not r.task.done]
+        aside = [r.task.put_aside() for r in left]      # all of them, before a successor takes one that has not begun
+        for run in left:
             batch = int(run.stretch.live[run.number][BATCH])
             rows = int(run.stretch.bounds[batch]), int(run.stretch.bounds[batch + 1])
             replica = run.stretch.replicas[run.number]
@@ -246,7 +252,9 @@ class Crew:
                 if run.stretch.free:
                     run.stretch.give_up(batch, error)
             self.replicas = [r for r in self.replicas if r.native is not replica]
-            pool.replace(run.task.worker or 0)
+        for worker in aside:
+            if worker is not None:
+                pool.replace(worker)
         self.slots = []
         return True
 
@@ -301,14 +309,18 @@ class Crew:
         if len(self.live) != n_workers:
             self.live = np.zeros((n_workers, N_LIVE), np.int64)
 
-    def enter_batch(self, worker: int, batch: int) -> None:
-        """Worker `worker` of the Python driver begins a batch."""
-        live = self.live[worker]
-        live[BATCH], live[SINCE], live[STATE] = batch, time.monotonic_ns(), engine.IN_BATCH
-
-    def leave_batch(self, worker: int) -> None:
-        """And ends it."""
+    def enter_batch(self, worker: int, batch: int) -> int:
+        """Worker `worker` of the Python driver begins a batch; since when."""
         live, now = self.live[worker], time.monotonic_ns()
+        live[BATCH], live[SINCE], live[STATE] = batch, now, engine.IN_BATCH
+        return now
+
+    def leave_batch(self, worker: int, since: int | None = None) -> None:
+        """And ends it; if it began at `since`, where that is given: one that was put aside has left already, and its
+        worker's successor may be in another batch."""
+        live, now = self.live[worker], time.monotonic_ns()
+        if since is not None and live[SINCE] != since:
+            return
         live[BUSY] += now - live[SINCE]
         live[STATE], live[SINCE] = 0, now
 
