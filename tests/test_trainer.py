@@ -498,7 +498,7 @@ def test_many_rounds_leak_no_threads():
         t = trainer(16, epochs=1, enable_parallel=True, thread_count=2)
         t.train()
         t.init(t.data, t.model, t.loss, t.optimizer)
-        t.shutdown()
+        assert t.shutdown(10)
     assert threading.active_count() == before
 
 
