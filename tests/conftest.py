@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tinydl
+from tinydl.parallel.strategies import auto
 
 # programs that tests start import the tinydl under test, not the source folder that they may be started in
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -28,3 +29,10 @@ def no_threads_left():
     yield
     left = still_alive([t for t in threading.enumerate() if t.name.startswith("tinydl-") and t not in before], 5)
     assert not left, f"threads left: {left}"
+
+
+@pytest.fixture
+def eager_auto(monkeypatch):
+    """Strategy auto tries one way after the other, whatever that costs: else it would train serially in short tests."""
+    monkeypatch.setattr(auto, "COST", 100.0)
+    monkeypatch.setattr(auto, "OFTEN", 0.0)

@@ -36,9 +36,11 @@ from typing import Any
 import numpy as np
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Shard, Strategy
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Shard, Strategy, auto
 
 Array = np.ndarray[Any, Any]
+
+auto.COST, auto.OFTEN = 100.0, 0.0      # its trials one after the other: else it would train serially in short rounds
 
 FEATURES, CLASSES, THREADS = 6, 3, 3
 EVERY = 10.0    # seconds between two lines

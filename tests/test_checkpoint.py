@@ -15,6 +15,8 @@ from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
 
+pytestmark = pytest.mark.usefixtures("eager_auto")
+
 
 class Batched(data.ArrayDataset):
     """The same batches, one by one: the Python driver."""

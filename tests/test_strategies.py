@@ -3,9 +3,11 @@ import ctypes
 import faulthandler
 import hashlib
 import logging
+import queue
 import signal
 import threading
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew
-from tinydl.parallel.job import Lap
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew, pool
 from tinydl.parallel.pool import Task, WorkerPool, wait_all
-from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy, auto
+from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
+
+pytestmark = pytest.mark.usefixtures("eager_auto")
 
 
 class Batched(data.ArrayDataset):
@@ -178,9 +181,7 @@ def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts):
     assert np.concatenate([c.load().arrays()[1] for c in cut]).tolist() == rows.tolist() and {c.index for c in cut} == {5}
 
 
-def test_auto_measures_and_says_so_once(caplog, monkeypatch):
-    monkeypatch.setattr(auto, "COST", 100.0)     # trials one after the other
-    monkeypatch.setattr(auto, "OFTEN", 0.0)
+def test_auto_measures_and_says_so_once(caplog):
     x, y = classification(4000)
     strategy = Auto()
     with caplog.at_level(logging.INFO, "tinydl"):
@@ -190,77 +191,6 @@ def test_auto_measures_and_says_so_once(caplog, monkeypatch):
     said = [r.message for r in caplog.records if "strategy auto" in r.message]
     assert len(said) == 1 and said[0].count("samples/s") == 3 and said[0].startswith("strategy auto: s")
     assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
-
-
-class Simulated:
-    """A machine on which an update takes seconds[n threads], starting a native run `start`; an epoch has `length` updates."""
-
-    def __init__(self, seconds, start=0.0003, length=1000, native=True):
-        self.seconds, self.start, self.length, self.native = seconds, start, length, native
-        self.strategy = Auto()
-
-    def epoch(self):
-        """The wall time of one, and the updates of it that ran on each number of threads."""
-        left, wall, by = self.length, 0.0, dict.fromkeys(self.seconds, 0)
-        while left:
-            setting, most = self.strategy.setting(max(self.seconds), self.length)
-            n = left if most is None else min(left, most)
-            update = self.seconds[setting.n_threads]
-            took = n * update + self.start
-            steady = (n - 1, (n - 1) * update) if self.native and n > 1 else (0, 0.0)
-            self.strategy.ran(setting, Lap(n, 8 * n, took, *steady, took))
-            left, wall, by[setting.n_threads] = left - n, wall + took, by[setting.n_threads] + n
-        return wall, by
-
-
-@pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("update", [2e-5, 3e-4, 0.003, 0.2])
-def test_auto_takes_the_fastest(update, native):
-    machine = Simulated({1: update, 2: 0.6 * update, 4: 0.4 * update, 8: 1.2 * update}, native * 0.0003, native=native)
-    for _ in range(max(3, round(3 / (1000 * update)))):         # three seconds' worth, or three epochs
-        machine.epoch()
-    wall, by = machine.epoch()
-    assert by[4] > 0.9 * machine.length and wall < 0.5 * machine.length * update
-    best = min(machine.strategy.tuning, key=lambda c: c.update_seconds)
-    assert (best.n_threads, best.strategy.name) == (4, "shard")
-    assert best.samples_per_second == pytest.approx(8 / (0.4 * update), rel=0.05)
-
-
-@pytest.mark.parametrize("slower", [1.0, 1.3, 4.0, 30.0])
-@pytest.mark.parametrize("update", [3e-4, 0.003, 0.2])
-def test_auto_loses_next_to_nothing_where_serial_is_the_fastest(update, slower):
-    machine = Simulated({1: update, 2: slower * update}, length=max(400, round(0.2 / update)))
-    serial = machine.length * update + machine.start
-    walls = [machine.epoch()[0] for _ in range(50)]
-    assert sum(walls) < 1.02 * 50 * serial
-    assert sum(w > 1.02 * serial for w in walls) <= 3 * (slower > 4)     # then it is known
-    if slower > 1:
-        assert all(by[1] >= 0.95 * machine.length for _, by in [machine.epoch() for _ in range(5)])
-
-
-def test_auto_in_short_epochs_tries_in_few_of_them():
-    machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)       # 10 ms
-    serial = 500 * 2e-5 + machine.start
-    walls = [machine.epoch()[0] for _ in range(1000)]
-    assert sum(walls) < 1.02 * 1000 * serial and sum(w > 1.02 * serial for w in walls) < 200
-    assert machine.strategy.tuning[1].trials > 20
-
-
-def test_auto_follows_a_machine_that_changes():
-    machine = Simulated({1: 3e-4, 2: 1.8e-4})
-    for speeds, fastest in (({1: 3e-4, 2: 1.8e-4}, 2), ({1: 3e-4, 2: 6e-4}, 1), ({1: 3e-4, 2: 1.8e-4}, 2)):
-        machine.seconds = speeds
-        for _ in range(10):
-            machine.epoch()
-        assert machine.epoch()[1][fastest] > 980
-
-
-def test_auto_does_not_start_threads_for_runs_of_one_update():
-    machine = Simulated({1: 1e-4, 2: 0.6e-4}, start=1e-3, length=1)     # as with a callback after every update
-    for _ in range(20_000):
-        machine.epoch()
-    assert machine.strategy.tuning[1].trials < 600
-    assert machine.strategy._best.n_threads == 2        # starting takes as long in both, and 2 are faster then
 
 
 # ------------------------------------------------------------------ failures
@@ -595,6 +525,21 @@ class Hangs(nn.PythonLayer):
         return dy
 
 
+class HangsAtTheEnd(Hangs):
+    """As the first layer: in the last operation of the batch, for the gradient of a parameter that nothing needs."""
+
+    def __init__(self, mark):
+        super().__init__(mark)
+        self.add_parameter("idle", (1,))
+
+    def forward(self, x):
+        return x, x.copy()
+
+    def backward(self, dy, saved):
+        super().forward(saved)
+        return dy, {"idle": np.zeros(1)}
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
     x, y = marked(64)
@@ -615,6 +560,23 @@ def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
         if thread.name.startswith("tinydl-worker"):
             thread.join(10)
     assert threading.active_count() <= before and digest(t.model) == after     # what comes late changes nothing
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_batch_that_hangs_in_its_last_operation_makes_no_update_when_it_comes_back(driver, name):
+    """Behind it no operation looks whether the batch was given up."""
+    x, y = marked(64)
+    layer = HangsAtTheEnd(13 / 64)
+    before = set(threading.enumerate())
+    t = run(driver(x, y, 8), with_layer(layer), TABLE[name][0](), epochs=1, shuffle=False, batch_timeout=0.3)
+    (failure,) = t.history.failures
+    assert isinstance(failure.exception, BatchTimeoutError) and "in backward" in str(failure.exception)
+    after = digest(t.model), t.optimizer.t
+    layer.release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before and (digest(t.model), t.optimizer.t) == after
+    check_books(t)
 
 
 def test_after_too_many_hung_workers_training_goes_on_serially(driver):
@@ -639,25 +601,25 @@ def _wait_where_odd(x, layer):
 
 
 def test_a_dead_worker_is_replaced():
-    pool = WorkerPool(2)
-    pool._tasks.put(None)           # as if one had died
-    while all(t.is_alive() for t in pool.threads):
-        pool.threads[0].join(0.01)
-    assert not pool.alive
+    workers = WorkerPool(2)
+    workers._tasks.put(None)           # as if one had died
+    while all(t.is_alive() for t in workers.threads):
+        workers.threads[0].join(0.01)
+    assert not workers.alive
     meet = threading.Barrier(2, timeout=10)
-    tasks = [pool.submit(lambda worker: meet.wait()) for _ in range(2)]
-    pool.heal()
-    assert wait_all(tasks, 10) and all(t.exception is None for t in tasks) and pool.alive
-    assert pool.shutdown(10)
+    tasks = [workers.submit(lambda worker: meet.wait()) for _ in range(2)]
+    workers.heal()
+    assert wait_all(tasks, 10) and all(t.exception is None for t in tasks) and workers.alive
+    assert workers.shutdown(10)
 
 
 def test_a_task_that_is_submitted_twice_runs_once():
     """As heal() does where it cannot know whether a task was lost."""
-    pool, ran = WorkerPool(1), []
-    task = pool.submit(ran.append)
-    pool._tasks.put(task)
-    assert pool.submit(lambda worker: None).wait(10) and ran == [0] and task.exception is None and pool.alive
-    assert pool.shutdown(10)
+    workers, ran = WorkerPool(1), []
+    task = workers.submit(ran.append)
+    workers._tasks.put(task)
+    assert workers.submit(lambda worker: None).wait(10) and ran == [0] and task.exception is None and workers.alive
+    assert workers.shutdown(10)
 
 
 def kill(thread):
@@ -718,7 +680,7 @@ def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, b
             if begun:
                 task.takers.append(threading.current_thread())
             raise SystemExit
-        real(task, worker)
+        return real(task, worker)
     monkeypatch.setattr(Task, "run", task_run)
     x, y = classification(64)
     with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
@@ -751,6 +713,126 @@ def test_workers_that_die_again_and_again_end_training(driver, strategy, monkeyp
         monkeypatch.undo()
         t.train()
     check_books(t)
+
+
+class Asks:
+    """A pool's queue that knows which thread has asked for a task how often."""
+
+    def __init__(self):
+        self.tasks, self.asked = queue.SimpleQueue(), Counter()
+        self.put = self.tasks.put
+
+    def get(self):
+        self.asked[threading.current_thread()] += 1
+        return self.tasks.get()
+
+    def let_back(self, layer, worker):
+        """Let the layer go, and wait until its worker has ended or asks for its next task."""
+        asked = self.asked[worker]
+        layer.release.set()
+        while worker.is_alive() and self.asked[worker] == asked:
+            worker.join(0.01)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(driver, name, when, monkeypatch):
+    """Story: its batch comes back just before, or just after, it was put aside. If it then took a task, or the None of its
+    successor, there would be two threads of one number, and one that nobody ends."""
+    x, y = marked(64)
+    layer, tasks, ended, put_aside, replace = Hangs(13 / 64), Asks(), [], Task.put_aside, WorkerPool.replace
+    monkeypatch.setattr(pool.queue, "SimpleQueue", lambda: tasks)
+
+    def first(task):
+        if when == "before" and task.worker is not None and not layer.release.is_set():
+            tasks.let_back(layer, t._pool.threads[task.worker])
+        return put_aside(task)
+
+    def then(workers, worker):
+        tasks.let_back(layer, workers.threads[worker])
+        ended.append(not workers.threads[worker].is_alive())
+        replace(workers, worker)
+    monkeypatch.setattr(Task, "put_aside", first)
+    monkeypatch.setattr(WorkerPool, "replace", then)
+    before = set(threading.enumerate())
+    t = Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, batch_timeout=0.3)
+    t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+    t.train(shuffle=False)
+    assert ended == ([True] if when == "after" else []) and t.stats().skipped == 1
+    assert t.shutdown(10)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+    check_books(t)
+
+
+def test_tasks_that_wait_behind_a_batch_that_hangs_do_not_begin_when_it_is_given_up(driver):
+    """One worker for three copies of the model: two tasks are in the queue when the first is put aside. Their round is over;
+    and who put aside worker 0 for each of them had three successors for one None."""
+    x, y = marked(64)
+    layer = Hangs(13 / 64)
+    before = set(threading.enumerate())
+    with Trainer(1, strategy=Local(sync_every=2, n_models=3), thread_count=1, seed=7, batch_timeout=0.3) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        started, start = [], WorkerPool._start
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(WorkerPool, "_start", lambda workers, worker: (started.append(worker), start(workers, worker))[1])
+            t.train(shuffle=False)
+    assert started == [0] and t.stats().skipped == 1
+    layer.release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("name", ["group", "local"])
+def test_a_batch_that_comes_back_late_does_not_hide_another_that_hangs(name):
+    """The second one ends the first one's wait, and waits for its thread to end, before it hangs itself."""
+    first, second = Hangs(13 / 64), Hangs(45 / 64)
+    workers = []
+
+    class Both(nn.PythonLayer):
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, x):
+            if (x[:, 0] == np.float32(first.mark)).any():
+                workers.append(threading.current_thread())
+            if (x[:, 0] == np.float32(second.mark)).any():
+                first.release.set()
+                workers[0].join(10)
+            second.forward(first.forward(x)[0])
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+    threading.Timer(5, second.release.set).start()
+    t = run(Batched(*marked(64), 8), with_layer(Both()), TABLE[name][0](), 1, epochs=1, shuffle=False, batch_timeout=0.3,
+            max_failed_fraction=1)
+    assert [type(f.exception) for f in t.history.failures] == [BatchTimeoutError] * 2 and not second.release.is_set()
+    second.release.set()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_task_is_put_aside_or_has_come_back(comes_back):
+    workers, meet = WorkerPool(1), threading.Barrier(2, timeout=10)
+    task = workers.submit(lambda worker: (meet.wait(), meet.wait()))
+    never = workers.submit(lambda worker: pytest.fail("it was put aside"))
+    thread = workers.threads[0]
+    meet.wait()
+    assert never.put_aside() is None and never.done     # it had not begun
+    if comes_back:
+        meet.wait()
+        assert task.wait(10) and task.put_aside() is None
+        last = workers.submit(lambda worker: threading.current_thread())
+        assert last.wait(10) and last.result is thread
+    else:
+        assert task.put_aside() == 0 and task.put_aside() is None
+        meet.wait()
+        thread.join(10)
+        assert task.done and not workers.alive
+        workers.replace(0)
+    assert workers.alive and workers.shutdown(10) and never.exception is None
 
 
 # ------------------------------------------------------------------ seeing

@@ -178,6 +178,44 @@ def test_reconfigured_in_mid_epoch_without_losing_a_batch(kind):
     assert train([]) == train([3, 1, 5])
 
 
+@pytest.mark.parametrize("strategy", ["group", "shard"])
+def test_reconfigured_inside_a_native_run(strategy):
+    """A batch waits until the driver has looked at the clock, where another thread count is asked for."""
+    x, y = classification(203)
+    asked, layers = threading.Event(), []
+
+    class Waits(nn.PythonLayer):
+        def forward(self, x):
+            layers.append(self)
+            if len(layers) == 10:
+                assert asked.wait(60)
+            return x, None
+
+        def backward(self, dy, saved):
+            return dy
+
+    class Change(Monitor):
+        def progress(self, epoch, samples, loss):
+            if not asked.is_set():
+                t.configure_parallel_training(True, 3)
+                asked.set()
+
+    def train(monitor, threads):
+        t = Trainer(1, monitor, strategy=strategies.Group(2) if strategy == "group" else strategies.Shard(2),
+                    enable_parallel=True, thread_count=threads, seed=0)
+        t.init(data.ArrayDataset(x, y, 4), Model(nn.Sequential(Waits(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+               optim.Adam(0.01))
+        return t
+    with train(Change(quiet=True), 2) as t:
+        t.train()
+        s = t.stats()
+        assert asked.is_set() and s.thread_count == 3 and t.history["samples"] == [203]
+        assert s.dispatched == s.done == sum(s.batches_by_worker.values()) == len(layers)
+    with train(None, 1) as whole:
+        whole.train()
+    assert whole.model.params.tobytes() == t.model.params.tobytes()
+
+
 def test_shutdown_while_training_ends_after_the_update_and_can_go_on():
     class Stop(Monitor):
         def progress(self, epoch, samples, loss):
@@ -321,6 +359,37 @@ def test_ctrl_c_leaves_the_last_finished_update_and_training_can_go_on(threads, 
         assert whole.model.params.tobytes() == t.model.params.tobytes()
 
 
+def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
+    class Presses:
+        """A lock that has just been taken, or is just about to be given back, when Ctrl-C comes."""
+
+        def __init__(self, taking):
+            self.lock, self.taking = threading.Lock(), taking
+            self.locked = self.lock.locked
+
+        def acquire(self, blocking=True):
+            got = self.lock.acquire(blocking)
+            self.press(self.taking)
+            return got
+
+        def release(self):
+            self.press(not self.taking)
+            self.lock.release()
+
+        def press(self, now):
+            if now and self.taking is not None:
+                self.taking = None
+                signal.raise_signal(signal.SIGINT)
+    for taking, epochs in ((True, 0), (False, 1)):
+        t = trainer(epochs=1)
+        t._train_lock = Presses(taking)
+        with pytest.raises(KeyboardInterrupt) as held:      # its traceback holds all frames
+            t.train()
+        assert t.epoch == epochs
+        t.train()
+        assert t.epoch == epochs + 1 and held is not None
+
+
 @pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
 @pytest.mark.parametrize("strategy", ["group", "local"])
 def test_ctrl_c_does_not_come_inside_a_wait(kind, strategy, monkeypatch):
@@ -461,7 +530,7 @@ def test_many_rounds_leak_no_threads():
         t = trainer(16, epochs=1, enable_parallel=True, thread_count=2)
         t.train()
         t.init(t.data, t.model, t.loss, t.optimizer)
-        t.shutdown()
+        assert t.shutdown(10)
     assert threading.active_count() == before
 
 

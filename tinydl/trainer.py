@@ -357,7 +357,8 @@ class Trainer:
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
-        with self._exclusive("train"), limit:
+        # a Ctrl-C beside the lock would leave it taken for ever
+        with uninterrupted() as held, self._exclusive("train"), held.open(), limit:
             self._stopping, crew.give_up_at = False, None
             self.monitor.history.interrupted = False
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)

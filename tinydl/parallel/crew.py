@@ -169,12 +169,12 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            runs = [Run(s, i, pool.submit(partial(_work, s, i, self.pin_threads, pool.n_threads))) for s in stretches
-                    for i in range(s.n_workers)]
+            begin = partial(self._begin, pool)
+            runs = [begin(s, i) for s in stretches for i in range(s.n_workers)]
             while not wait_open(held, [r.task for r in runs]) or self._died(runs):
                 for i in self._died(runs):      # the others of its stretch wait for it
                     self.count_death(runs[i].task.exception)
-                    runs[i] = Run(*runs[i][:2], pool.submit(partial(_work, *runs[i][:2], self.pin_threads)))
+                    runs[i] = begin(*runs[i][:2])
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
                 if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
@@ -194,6 +194,9 @@ class Crew:
         if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
         return True
+
+    def _begin(self, pool: WorkerPool, stretch: engine.Stretch, number: int) -> Run:
+        return Run(stretch, number, pool.submit(partial(_work, stretch, number, self.pin_threads, pool.n_threads)))
 
     @staticmethod
     def _died(runs: list[Run]) -> list[int]:
@@ -229,6 +232,8 @@ class Crew:
                  for i, task in enumerate(tasks) if not task.done and task.takers]
         log.warning("put aside, since they do not come back: %s", ", ".join(stuck) or "the workers")
         self.replicas, self.slots = [], []
+        for task in tasks:
+            task.put_aside()
         if pool is not None:
             pool.shutdown(0)
 
@@ -251,10 +256,14 @@ class Crew:
             stretch.pause()
             if stretch.free:
                 wait_all((r.task for r in runs if r not in hung), GRACE)
-            if not stretch.abandon() and any(r.stretch is stretch for r in hung):
-                return False        # it came back after all
+        over = [s for s in _stretches(runs) if s.abandon()]
+        if not over:
+            return False            # it came back after all
+        hung = [r for r in hung if r.stretch in over]
         wait_all((r.task for r in runs if r not in hung), GRACE)
-        for run in [r for r in runs if not r.task.done]:
+        left = [r for r in runs if not r.task.done]
+        aside = [r.task.put_aside() for r in left]      # all of them, before a successor takes one that has not begun
+        for run in left:
             batch = int(run.stretch.live[run.number][BATCH])
             rows = int(run.stretch.bounds[batch]), int(run.stretch.bounds[batch + 1])
             replica = run.stretch.replicas[run.number]
@@ -264,7 +273,9 @@ class Crew:
                 if run.stretch.free:
                     run.stretch.give_up(batch, error)
             self.replicas = [r for r in self.replicas if r.native is not replica]
-            pool.replace(run.task.worker or 0)
+        for worker in aside:
+            if worker is not None:
+                pool.replace(worker)
         self.slots = []
         return True
 
@@ -323,14 +334,19 @@ class Crew:
         if len(self.live) != n_workers:
             self.live, self.in_hand = np.zeros((n_workers, N_LIVE), np.int64), [None] * n_workers
 
-    def enter_batch(self, worker: int, batch: int, replica: Replica) -> None:
-        """Worker `worker` of the Python driver begins a batch on `replica`."""
-        live, self.in_hand[worker] = self.live[worker], replica.native
-        live[BATCH], live[SINCE], live[STATE] = batch, time.monotonic_ns(), engine.IN_BATCH
-
-    def leave_batch(self, worker: int) -> None:
-        """And ends it."""
+    def enter_batch(self, worker: int, batch: int, replica: Replica) -> int:
+        """Worker `worker` of the Python driver begins a batch on `replica`; since when."""
+        self.in_hand[worker] = replica.native
         live, now = self.live[worker], time.monotonic_ns()
+        live[BATCH], live[SINCE], live[STATE] = batch, now, engine.IN_BATCH
+        return now
+
+    def leave_batch(self, worker: int, since: int | None = None) -> None:
+        """And ends it; if it began at `since`, where that is given: one that was put aside has left already, and its
+        worker's successor may be in another batch."""
+        live, now = self.live[worker], time.monotonic_ns()
+        if since is not None and live[SINCE] != since:
+            return
         live[BUSY] += now - live[SINCE]
         live[STATE], live[SINCE] = 0, now
 

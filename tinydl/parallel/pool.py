@@ -4,6 +4,9 @@ Guarantees:
  - Threads are named tinydl-worker-N, begin with the pool, and serve until `shutdown`.
  - A task's exception, of whatever kind, comes home in its Task; the worker lives on.
  - A thread that dies all the same (an exception sent to it between two tasks) is replaced by `heal`, and no task is lost.
+ - A worker that is put aside takes no further task, and nobody's None: whether it has come back from its task or is
+   put aside with it is decided once, in that task. So there are as many Nones at the end as workers that wait for one,
+   and a worker's number belongs to one thread at a time.
  - `shutdown(timeout)` returns within the timeout whatever a task does; True if all threads ended. A thread
    that is stuck is abandoned: it is daemonic, holds nothing of the pool, and ends when its task does.
  - After a fork the child has no threads: `alive` is False there, and nothing waits.
@@ -46,21 +49,36 @@ class Task:
         self.result: Any = None
         self.exception: BaseException | None = None
         self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._aside = False
 
-    def run(self, worker: int) -> None:
-        """Unless it was taken before: it may have been submitted twice (see WorkerPool.heal)."""
-        if not self.takers:
-            self.takers.append(threading.current_thread())      # several may come here; the first runs it
-        if self.done or self.takers[0] is not threading.current_thread():
-            return
-        self.worker = worker
+    def run(self, worker: int) -> bool:
+        """Unless it was put aside, or taken before: it may have been submitted twice (see WorkerPool.heal). Whether the
+        worker may take another task: not where this one was put aside while it ran."""
+        with self._lock:
+            if self._aside or self.takers:
+                return True
+            self.takers.append(threading.current_thread())
+            self.worker = worker
         try:
             self.result = self.call(worker)
         except BaseException as e:
             self.exception = e
-        finally:
-            del self.call           # what it holds is free before anyone hears that it is done
+        del self.call               # what it holds is free before anyone hears that it is done
+        with self._lock:
             self._done.set()
+            return not self._aside
+
+    def put_aside(self) -> int | None:
+        """Never begin it. Where it runs, its worker ends with it: that worker's number, for `WorkerPool.replace`."""
+        with self._lock:
+            if self._aside or self.done:
+                return None
+            self._aside = True
+            if self.worker is None:
+                del self.call
+                self._done.set()
+            return self.worker
 
     def bury(self) -> None:
         """It is done with the thread that ran it: dead."""
@@ -87,22 +105,19 @@ class WorkerPool:
         self._open = True
         self._lock = threading.Lock()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._retired = [threading.Event() for _ in range(n_threads)]
         with uninterrupted():       # a pool that is half made would never be shut down
             self.threads = [self._start(i) for i in range(n_threads)]
 
     def _start(self, worker: int) -> threading.Thread:
-        thread = threading.Thread(target=_serve, args=(self._tasks, worker, self._retired[worker]),
-                                  name=f"tinydl-worker-{worker}", daemon=True)
+        thread = threading.Thread(target=_serve, args=(self._tasks, worker), name=f"tinydl-worker-{worker}",
+                                  daemon=True)
         thread.start()
         return thread
 
     def replace(self, worker: int) -> None:
-        """A fresh thread for worker number `worker`; the old one, stuck in its task, ends when that does."""
+        """A fresh thread for worker number `worker`, whose own has died or was put aside with its task."""
         with self._lock:
             if self._open and self._pid == os.getpid():
-                self._retired[worker].set()
-                self._retired[worker] = threading.Event()
                 self.threads[worker] = self._start(worker)
 
     def heal(self, tasks: Iterable[Task] = ()) -> None:
@@ -155,13 +170,12 @@ class WorkerPool:
         return not any(t.is_alive() for t in self.threads)
 
 
-def _serve(tasks: queue.SimpleQueue[Task | None], worker: int, retired: threading.Event) -> None:
+def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
     """A worker's life. It knows the queue, not the pool: a forgotten pool can be collected."""
-    while not retired.is_set():
+    while True:
         task = tasks.get()
-        if task is None:
+        if task is None or not task.run(worker):
             return
-        task.run(worker)
         del task
 
 

@@ -92,7 +92,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         nonlocal updates
         piece = pieces[slot][1]
         log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
-        crew.enter_batch(worker, piece.index, crew.replicas[worker])
+        since = crew.enter_batch(worker, piece.index, crew.replicas[worker])
         try:
             with (held.open() if pool is None else nullcontext(),
                   BlasLimit() if pool is not None and crew.plan.program.hooks else nullcontext()):
@@ -108,7 +108,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
                     ended[slot] = result
             return result
         finally:
-            crew.leave_batch(worker)
+            crew.leave_batch(worker, since)
     with uninterrupted() as held:
         stopped: BaseException | None = None
         try:
@@ -184,11 +184,13 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
                         continue        # it came back after all
                     results[slot] = BatchProcessResult(task.worker, pieces[slot].index, float("nan"), pieces[slot].n,
                                                        False, error)
-                    crew.replicas[task.worker].native.cancel()
-                    crew.replicas[task.worker] = crew.new_replica()
-                    crew.slots[slot] = crew.replicas[0].gradient_vector()
-                    crew.leave_batch(task.worker)
-                    pool.replace(task.worker)
+                    worker = task.put_aside()
+                    if worker is not None:
+                        crew.replicas[worker].native.cancel()
+                        crew.replicas[worker] = crew.new_replica()
+                        crew.slots[slot] = crew.replicas[0].gradient_vector()
+                        crew.leave_batch(worker)
+                        pool.replace(worker)
     except BaseException:
         _end_tasks(crew, tasks, crew.replicas, pool)
         raise
@@ -230,10 +232,11 @@ def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Rep
                 for replica in replicas:
                     replica.native.cancel()
                 wait_all((t for t in tasks if t not in hung), GRACE)
-                for task in tasks:
-                    if not task.done and task.worker is not None:
-                        crew.leave_batch(task.worker)
-                        pool.replace(task.worker)
+                aside = [task.put_aside() for task in tasks]    # all, before a successor takes one that has not begun
+                for worker in aside:
+                    if worker is not None:
+                        crew.leave_batch(worker)
+                        pool.replace(worker)
                 return False
     except BaseException:
         _end_tasks(crew, tasks, replicas, pool)

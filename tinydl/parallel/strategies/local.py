@@ -137,11 +137,11 @@ class Local(Strategy):
                     outcomes[j].append(BatchProcessResult(j, batch.index, float("nan"), batch.n, False, job.hung[key]))
                     continue
                 aggregator = GradientAggregator(1)
-                crew.enter_batch(worker, b, member.replica)
+                since = crew.enter_batch(worker, b, member.replica)
                 result = ParallelBatchProcessor(batch, crew.model, crew.loss, aggregator, j, slot=0, replica=member.replica,
                                                 gradients=member.slot, seed=crew.seed, step=crew.step + b,
                                                 max_retries=crew.policy.retries)()
-                crew.leave_batch(worker)
+                crew.leave_batch(worker, since)
                 outcomes[j].append(result)
                 if isinstance(result.exception, (KeyboardInterrupt, engine.CancelledError)):
                     return

@@ -1,0 +1,76 @@
+"""Strategy auto's choice, on simulated machines. That it trains as others do is in test_strategies.py."""
+import pytest
+
+from tinydl.parallel.job import Lap
+from tinydl.parallel.strategies import Auto
+
+
+class Simulated:
+    """A machine on which an update takes seconds[n threads], starting a native run `start`; an epoch has `length` updates."""
+
+    def __init__(self, seconds, start=0.0003, length=1000, native=True):
+        self.seconds, self.start, self.length, self.native = seconds, start, length, native
+        self.strategy = Auto()
+
+    def epoch(self):
+        """The wall time of one, and the updates of it that ran on each number of threads."""
+        left, wall, by = self.length, 0.0, dict.fromkeys(self.seconds, 0)
+        while left:
+            setting, most = self.strategy.setting(max(self.seconds), self.length)
+            n = left if most is None else min(left, most)
+            update = self.seconds[setting.n_threads]
+            took = n * update + self.start
+            steady = (n - 1, (n - 1) * update) if self.native and n > 1 else (0, 0.0)
+            self.strategy.ran(setting, Lap(n, 8 * n, took, *steady, took))
+            left, wall, by[setting.n_threads] = left - n, wall + took, by[setting.n_threads] + n
+        return wall, by
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("update", [2e-5, 3e-4, 0.003, 0.2])
+def test_auto_takes_the_fastest(update, native):
+    machine = Simulated({1: update, 2: 0.6 * update, 4: 0.4 * update, 8: 1.2 * update}, native * 0.0003, native=native)
+    for _ in range(max(3, round(3 / (1000 * update)))):         # three seconds' worth, or three epochs
+        machine.epoch()
+    wall, by = machine.epoch()
+    assert by[4] > 0.9 * machine.length and wall < 0.5 * machine.length * update
+    best = min(machine.strategy.tuning, key=lambda c: c.update_seconds)
+    assert (best.n_threads, best.strategy.name) == (4, "shard")
+    assert best.samples_per_second == pytest.approx(8 / (0.4 * update), rel=0.05)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3, 4.0, 30.0])
+@pytest.mark.parametrize("update", [3e-4, 0.003, 0.2])
+def test_auto_loses_next_to_nothing_where_serial_is_the_fastest(update, slower):
+    machine = Simulated({1: update, 2: slower * update}, length=max(400, round(0.2 / update)))
+    serial = machine.length * update + machine.start
+    walls = [machine.epoch()[0] for _ in range(50)]
+    assert sum(walls) < 1.02 * 50 * serial
+    assert sum(w > 1.02 * serial for w in walls) <= 3 * (slower > 4)     # then it is known
+    if slower > 1:
+        assert all(by[1] >= 0.95 * machine.length for _, by in [machine.epoch() for _ in range(5)])
+
+
+def test_auto_in_short_epochs_tries_in_few_of_them():
+    machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)       # 10 ms
+    serial = 500 * 2e-5 + machine.start
+    walls = [machine.epoch()[0] for _ in range(1000)]
+    assert sum(walls) < 1.02 * 1000 * serial and sum(w > 1.02 * serial for w in walls) < 200
+    assert machine.strategy.tuning[1].trials > 20
+
+
+def test_auto_follows_a_machine_that_changes():
+    machine = Simulated({1: 3e-4, 2: 1.8e-4})
+    for speeds, fastest in (({1: 3e-4, 2: 1.8e-4}, 2), ({1: 3e-4, 2: 6e-4}, 1), ({1: 3e-4, 2: 1.8e-4}, 2)):
+        machine.seconds = speeds
+        for _ in range(10):
+            machine.epoch()
+        assert machine.epoch()[1][fastest] > 980
+
+
+def test_auto_does_not_start_threads_for_runs_of_one_update():
+    machine = Simulated({1: 1e-4, 2: 0.6e-4}, start=1e-3, length=1)     # as with a callback after every update
+    for _ in range(20_000):
+        machine.epoch()
+    assert machine.strategy.tuning[1].trials < 600
+    assert machine.strategy._best.n_threads == 2        # starting takes as long in both, and 2 are faster then
