@@ -162,6 +162,7 @@ def test_workers_have_one_blas_thread_and_a_cpu_if_asked(pinned):
 
 
 @pytest.mark.parametrize("strategy", [Group(3), Shard(3), Auto(batches_per_update=3), Auto(), Local(2)])
+@pytest.mark.usefixtures("eager_auto")
 def test_where_no_second_replica_can_be_made_one_thread_goes_on(strategy, monkeypatch):
     make, member = Crew.new_replica, local.Member
 
