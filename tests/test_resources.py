@@ -807,9 +807,18 @@ print("the end", file=sys.stderr, flush=True)
 
 @pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
 @pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
-def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy):
+@pytest.mark.parametrize("python_layer", [True, False])
+def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy, python_layer):
     """The process, its interpreter gone, reads on until its input is closed; the worker's kernel is over long before."""
-    code = STUCK.format(wait="pass", shape=(4096, 4096), kind=kind, strategy=strategy) + """
+    code = STUCK.format(wait="pass", shape=(4096, 4096), kind=kind, strategy=strategy)
+    if not python_layer:
+        code = code.replace("Stuck(), ", "").replace("entered.wait()", "in_a_batch()").replace("rows, width", """
+def in_a_batch():
+    while not any(w.state == "in a batch" for w in t.stats().workers):
+        time.sleep(0.001)
+    return True
+rows, width""", 1)
+    code += """
 import ctypes
 assert ctypes.pythonapi.Py_AtExit(ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)) == 0
 """

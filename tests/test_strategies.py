@@ -519,6 +519,21 @@ class Hangs(nn.PythonLayer):
         return dy
 
 
+class HangsAtTheEnd(Hangs):
+    """As the first layer: in the last Python operation of the batch, for the gradient of a parameter of its own."""
+
+    def __init__(self, mark):
+        super().__init__(mark)
+        self.add_parameter("idle", (1,))
+
+    def forward(self, x):
+        return x, x.copy()
+
+    def backward(self, dy, saved):
+        super().forward(saved)
+        return dy, {"idle": np.zeros(1)}
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
     x, y = marked(64)
@@ -539,6 +554,23 @@ def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
         if thread.name.startswith("tinydl-worker"):
             thread.join(10)
     assert threading.active_count() <= before and digest(t.model) == after     # what comes late changes nothing
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_batch_that_hangs_in_its_last_layer_makes_no_update_when_it_comes_back(driver, name):
+    """Only the look at its gradients is still to come, and the barrier."""
+    x, y = marked(64)
+    layer = HangsAtTheEnd(13 / 64)
+    before = set(threading.enumerate())
+    t = run(driver(x, y, 8), with_layer(layer), TABLE[name][0](), epochs=1, shuffle=False, batch_timeout=0.3)
+    (failure,) = t.history.failures
+    assert isinstance(failure.exception, BatchTimeoutError) and "in backward" in str(failure.exception)
+    after = digest(t.model), t.optimizer.t
+    layer.release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before and (digest(t.model), t.optimizer.t) == after
+    check_books(t)
 
 
 def test_after_too_many_hung_workers_training_goes_on_serially(driver):
