@@ -526,7 +526,7 @@ class Hangs(nn.PythonLayer):
 
 
 class HangsAtTheEnd(Hangs):
-    """As the first layer: in the last operation of the batch, for the gradient of a parameter that nothing needs."""
+    """As the first layer: in the last Python operation of the batch, for the gradient of a parameter of its own."""
 
     def __init__(self, mark):
         super().__init__(mark)
@@ -563,8 +563,8 @@ def test_a_batch_that_hangs_is_named_and_left_out(driver, name):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_batch_that_hangs_in_its_last_operation_makes_no_update_when_it_comes_back(driver, name):
-    """Behind it no operation looks whether the batch was given up."""
+def test_a_batch_that_hangs_in_its_last_layer_makes_no_update_when_it_comes_back(driver, name):
+    """Only the look at its gradients is still to come, and the barrier."""
     x, y = marked(64)
     layer = HangsAtTheEnd(13 / 64)
     before = set(threading.enumerate())
