@@ -1,4 +1,6 @@
 """exp, expm1, log, log1p, tanh, sigmoid, erf of csrc/vmath.h within their bounds, through the kernels that use them."""
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -78,7 +80,7 @@ def test_erf_through_gelu(dtype):
     """gelu(x) / x - 1/2 = erf(x / sqrt 2) / 2: rounded a few times more on the way."""
     x = np.linspace(-9, 9, 4000).astype(dtype)
     y = K.gelu(x, np.empty_like(x)).astype(np.float64) / x
-    want = np.array([float(mpmath.ncdf(float(v))) for v in x])
+    want = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.astype(np.float64)])
     np.testing.assert_allclose(y, want, rtol=0, atol=2 * np.finfo(dtype).eps)
 
 
