@@ -1,8 +1,11 @@
 """Signals whose handlers raise, at the wrong moment: no bit is lost, none is lost itself, and each comes out as what it is."""
 import signal
 import sys
+import threading
+import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from small import classification
 
@@ -185,3 +188,31 @@ def test_what_comes_between_an_update_and_its_books_waits_for_them(kind, number,
             with trainer(kind, strategy, nn.Sequential()) as whole:
                 whole.train()
             assert t.model.params.tobytes() == whole.model.params.tobytes() and t.history["samples"] == [64]
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("strategy", [Serial(), Group(1), Hogwild()], ids=lambda s: s.name)
+def test_a_long_batch_in_the_calling_thread_ends_at_its_next_operation(kind, number, strategy):
+    """30 operations of 20 ms or more: a signal that waited for their end would find an update made."""
+    width = 1024
+    x = np.ones((width, width), np.float32)
+    model = Model(nn.Sequential(*(nn.Linear(width, width) for _ in range(10))), seed=0)
+    t = Trainer(1, strategy=strategy, enable_parallel=False, seed=0)
+    t.init(kind(x, x, width), model, losses.MeanSquaredError(), optim.SGD(0.1))
+    before = model.params.tobytes()
+
+    def send():
+        while not any(w.state == "in a batch" for w in t.stats().workers):
+            time.sleep(0.001)
+        signal.raise_signal(number)
+    sender = threading.Thread(target=send)
+    with handler(stop, number):
+        sender.start()
+        with pytest.raises(Stop) as e:
+            t.train()
+    sender.join(10)
+    assert e.value.args == (number,) and t.optimizer.t == 0 and model.params.tobytes() == before
+    assert not t.history.failures or strategy.name == "hogwild"
+    assert not t.train().interrupted and t.optimizer.t >= (strategy.name != "hogwild")
+    t.shutdown()

@@ -123,7 +123,7 @@ class Trainer:
 
         Everything is checked before anything changes. Epoch numbers begin anew.
         """
-        with self._exclusive("init"):
+        with uninterrupted() as held, self._exclusive("init"), held.open():
             parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
             for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
                                       (optimizer, Optimizer, "optimizer")):
@@ -215,7 +215,7 @@ class Trainer:
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
         what does not fit, and then nothing has changed."""
-        with self._exclusive("load_checkpoint"):
+        with uninterrupted() as held, self._exclusive("load_checkpoint"), held.open():
             load_checkpoint(self, path)
 
     def _threads_asked(self) -> int:
@@ -344,6 +344,7 @@ class Trainer:
 
     @contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
+        """Hold the lock of training. To be used held against signals: one beside it would leave it taken for ever."""
         if not self._train_lock.acquire(blocking=False):
             raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
         try:
@@ -357,7 +358,6 @@ class Trainer:
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
-        # a Ctrl-C beside the lock would leave it taken for ever
         with uninterrupted() as held, self._exclusive("train"), held.open(), limit:
             self._stopping, crew.give_up_at = False, None
             self.monitor.history.interrupted = False
@@ -518,7 +518,7 @@ class Trainer:
         self._need_init()
         if steps < 1:
             raise ValueError(f"steps={steps}: at least 1")
-        with self._exclusive("profile"):
+        with uninterrupted() as held, self._exclusive("profile"), held.open():
             with self._lock:
                 setting, _ = self._setting(None)
                 pool = self._pool_for(setting) if setting.mode == "parallel" else None

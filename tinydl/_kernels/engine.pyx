@@ -17,6 +17,7 @@ depend on it. A cancelled group makes no update and is run again by the next str
 """
 import numpy as np
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strcmp
@@ -55,6 +56,8 @@ CANCELLED = TD_CANCELLED
 PYTHON = TD_PYTHON
 DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
           "uint32": 8, "bool": 9}
+
+cdef int64_t POLL = 50_000_000      # nanoseconds between two looks at signals, within a batch that takes so long
 
 # elements folded and updated at a time: three such pieces of float64 stay in a 32 KiB L1 while they are used
 cdef enum:
@@ -215,6 +218,9 @@ cdef class Replica:
     cdef object work, scratch, saved
     cdef td_ctx ctx
     cdef int cancel_flag
+    cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
+    cdef int64_t polled                 # when it did
+    cdef object signal                  # what a signal's handler raised then
     cdef int64_t position               # operation under way
     cdef int64_t *events                # (operation, start, end) in nanoseconds, one after another, or NULL
     cdef int64_t n_events, max_events
@@ -243,7 +249,7 @@ cdef class Replica:
         cdef int i, status
         cdef int64_t start
         for i in range(self.program.n_ops):
-            if self.cancel_flag:
+            if self.cancel_flag or (self.poll and td_clock() - self.polled > POLL and not self.look_at_signals()):
                 return TD_CANCELLED
             self.position = i
             if self.events == NULL:
@@ -259,6 +265,25 @@ cdef class Replica:
             if status != TD_OK:
                 return status
         return TD_OK
+
+    cdef bint look_at_signals(self) noexcept nogil:
+        """Run the handlers of signals that came (in the main thread); False where one raised."""
+        outlive()
+        with gil:
+            self.polled = td_clock()
+            try:
+                PyErr_CheckSignals()
+            except BaseException as e:
+                self.signal = e
+                return False
+        return True
+
+    cdef int raise_signal(self) except -1:
+        """Raise what a signal's handler raised in the run before."""
+        error, self.signal = self.signal, None
+        if error is not None:
+            raise error
+        return 0
 
     cdef int call_hook(self, const td_op *op) noexcept:
         cdef int j
@@ -345,10 +370,12 @@ cdef class Replica:
         self.ctx.seed = seed
         self.ctx.step = step
         self.ctx.suspect = 0
+        self.poll, self.polled = True, td_clock()
         with nogil:
             status = self.run_ops()
             outlive()
         self.saved.clear()
+        self.raise_signal()
         if status != TD_OK:
             raise self.failure(status)
         return self.ctx.loss
@@ -642,12 +669,14 @@ cdef class Stretch:
         td_set(&self.group, group)
 
     def work(self, int worker, double seconds=0.0):
-        """Worker number `worker` of n_workers: returns when the stretch ends, or about `seconds` later (0: no limit)."""
+        """Worker number `worker` of n_workers: returns when the stretch ends, or about `seconds` later (0: no limit).
+        With a limit it raises what the handler of a signal raises meanwhile, the batch under way being cancelled."""
         cdef Replica replica = <Replica>self.replica[worker]
         if self.n_workers == 1 and not self.finished:
             td_set(&self.stop, 0)
         if seconds:
             self.deadline = td_clock() + <int64_t>(seconds * 1e9)
+        replica.poll, replica.polled = seconds > 0, td_clock()
         with nogil:
             if self.free:
                 self.free_loop(worker, replica)
@@ -655,6 +684,7 @@ cdef class Stretch:
                 self.loop(worker, replica)
             self.live_at[worker * N_LIVE + STATE] = IDLE
             outlive()
+        replica.raise_signal()
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:
         cdef int32_t turn
@@ -708,7 +738,7 @@ cdef class Stretch:
                 td_set(&self.stop, 1)
             now = self.spent(live, UPDATED, now)
             td_add(&self.group, 1)
-            if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
+            if td_get(&self.pause_wanted) or self.status[b] == TD_CANCELLED or (self.deadline and now > self.deadline):
                 td_set(&self.stop, 1)
 
     cdef int64_t spent(self, int64_t *live, int what, int64_t since) noexcept nogil:
@@ -765,6 +795,8 @@ cdef class Stretch:
                 with gil:
                     r.saved.clear()
             if status == TD_OK or self.status[b] == TD_CANCELLED or self.attempt[b] > self.max_retries:
+                if r.poll:
+                    r.poll = td_clock() - now > POLL // 2       # shorter ones end soon enough by themselves
                 return self.spent(live, BUSY, now)
 
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
