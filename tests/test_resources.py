@@ -3,6 +3,7 @@ import ctypes
 import dataclasses
 import gc
 import hashlib
+import mmap
 import multiprocessing
 import os
 import signal
@@ -830,14 +831,27 @@ print("the end", file=sys.stderr, flush=True)
 @pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
 @pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
 @pytest.mark.parametrize("python_layer", [True, False])
-def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy, python_layer):
-    """The process, its interpreter gone, reads on until its input is closed; the worker's kernel is over long before."""
-    code = STUCK.format(wait="pass", shape=(4096, 4096), batch=2048, kind=kind, strategy=strategy)
+def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy, python_layer, tmp_path):
+    """The process, its interpreter gone, reads on until its input is closed. Its workers wait in a kernel, for a page of the
+    samples that lies in a file without a byte, until that is filled."""
+    late = tmp_path / "page"
+    code = STUCK.format(wait="pass", shape=(64, 1024), batch=8, kind=kind, strategy=strategy)
     if not python_layer:
-        code = code.replace("Stuck(), ", "").replace("entered.wait()", "in_a_batch()").replace("rows, width", """
-def in_a_batch():
+        code = code.replace("Stuck(), ", "")
+    code = code.replace("Trainer(1,", "Trainer(10**6,").replace("entered.wait()", "stuck()").replace("rows, width", f"""
+def stuck():
     while not any(w.state == "in a batch" for w in t.stats().workers):
         time.sleep(0.001)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+    libc.signal(signal.SIGBUS, ctypes.cast(libc.usleep, ctypes.c_void_p))       # then it reads again
+    libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+    libc.mmap.restype = ctypes.c_void_p
+    fixed = 0x10
+    with open({str(late)!r}, "w+b") as f:
+        at = (x.ctypes.data // mmap.PAGESIZE + 1) * mmap.PAGESIZE
+        assert at == libc.mmap(at, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | fixed, f.fileno(), 0)
+    time.sleep(0.2)
     return True
 rows, width""", 1)
     code += """
@@ -848,8 +862,11 @@ assert ctypes.pythonapi.Py_AtExit(ctypes.cast(ctypes.CDLL(None).getchar, ctypes.
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as p:
         while p.stderr.readline() != "the end\n":      # a line before says that the worker was put aside
             assert p.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):      # meanwhile the interpreter ends
+            p.wait(0.5)
+        late.write_bytes(bytes(mmap.PAGESIZE))
         with pytest.raises(subprocess.TimeoutExpired):      # else it crashed
-            p.wait(2)
+            p.wait(1)
         p.stdin.close()
         assert p.stderr.read() == "" and p.wait(30) == 0
 

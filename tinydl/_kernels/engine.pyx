@@ -210,6 +210,14 @@ cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
         return (<Replica>ctx.owner).call_hook(op)
 
 
+cdef int should_stop(void *owner) noexcept nogil:
+    """Whether a run is to end now: it was cancelled, or a signal's handler raised."""
+    if (<Replica>owner).cancel_flag or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
+                                        and not (<Replica>owner).look_at_signals()):
+        (<Replica>owner).stopped = True
+    return (<Replica>owner).stopped
+
+
 cdef class Replica:
     """A program with its own workspace. One thread at a time runs it; any number of replicas run at once."""
     cdef readonly Program program
@@ -220,6 +228,7 @@ cdef class Replica:
     cdef int cancel_flag
     cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
     cdef int64_t polled                 # when it did
+    cdef bint stopped                   # the run under way was told to end
     cdef object signal                  # what a signal's handler raised then
     cdef int64_t position               # operation under way
     cdef int64_t *events                # (operation, start, end) in nanoseconds, one after another, or NULL
@@ -241,6 +250,7 @@ cdef class Replica:
         self.ctx.scratch = pointer(self.scratch)
         self.ctx.owner = <void *>self
         self.ctx.cancel = &self.cancel_flag
+        self.ctx.stop = should_stop
         self.cancel_flag = 0
         self.events = NULL
 
@@ -248,8 +258,9 @@ cdef class Replica:
         """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed."""
         cdef int i, status
         cdef int64_t start
+        self.stopped = False
         for i in range(self.program.n_ops):
-            if self.cancel_flag or (self.poll and td_clock() - self.polled > POLL and not self.look_at_signals()):
+            if should_stop(<void *>self):
                 return TD_CANCELLED
             self.position = i
             if self.events == NULL:
@@ -262,6 +273,8 @@ cdef class Replica:
                     self.events[3 * self.n_events + 1] = start
                     self.events[3 * self.n_events + 2] = td_clock()
                     self.n_events += 1
+            if self.stopped:
+                return TD_CANCELLED
             if status != TD_OK:
                 return status
         return TD_OK

@@ -32,6 +32,8 @@ cdef extern from "td.h" nogil:
         void *scratch
         td_ahead *ahead
         int *suspect
+        int (*stop)(void *) noexcept nogil
+        void *owner
 
     ctypedef struct td_ref:
         i64 space, offset
@@ -53,6 +55,7 @@ cdef extern from "td.h" nogil:
         void *owner
         const volatile int *cancel
         td_ahead ahead
+        int (*stop)(void *) noexcept nogil
         int suspect
     ctypedef struct td_op
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil

@@ -183,6 +183,7 @@ static i64 NAME(narrow)(const td_matmul *t) {
     const T *bias = t->bias;
     T tile[2 * TD_MR * NR], *sliver = (T *)t->scratch + TD_MC * TD_KC;
     for (i64 i0 = 0; i0 < done; i0 += NR) {
+        if (t->stop && t->stop(t->owner)) return t->m;
         const int mr = (int)(done - i0 < NR ? done - i0 : NR), nv = mr > VL ? 2 : 1;
         T *c = (T *)t->c + i0 * t->c_row;
         NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0, 0};
@@ -256,6 +257,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                     i += mr;
                 }
             for (i64 j0 = 0; j0 < t->n; j0 += NR) {
+                if (t->stop && t->stop(t->owner)) return;
                 const int nr = (int)(t->n - j0 < NR ? t->n - j0 : NR), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
                 const T *bs = b + p0 * t->b_row + j0 * t->b_col;
                 const T *bs_next = bs + NR * t->b_col;

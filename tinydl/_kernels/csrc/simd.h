@@ -147,5 +147,6 @@ enum { TD_FAR_A = 2048, TD_FAR_B = 1024, TD_MANY = 256 };
 #else
 enum { TD_FAR_A = 4096, TD_FAR_B = 8192, TD_MANY = 1 << 30 };
 #endif
+enum { TD_LONG = 1 << 28 };     /* multiply-adds, some milliseconds: longer products ask on their way whether to stop */
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_KC * TD_NV * 16) * (i64)sizeof(T))
 #endif

@@ -64,6 +64,8 @@ typedef struct td_matmul {
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
     td_ahead *ahead;                /* or NULL */
     int *suspect;                   /* or NULL: set to 1 where c may hold what is not finite, never left 0 where it does */
+    int (*stop)(void *);            /* or NULL: asked again and again; where it says so, c is left unfinished */
+    void *owner;                    /* its argument */
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */
@@ -87,6 +89,7 @@ typedef struct td_ctx {
     void *scratch;
     void *owner;                /* the Python side's business */
     const volatile int *cancel;
+    int (*stop)(void *owner);   /* for long operations: whether to end now, whatever the result */
     td_ahead ahead;
     int suspect;                /* a product of this run may have left a gradient that is not finite */
 } td_ctx;
