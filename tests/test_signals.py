@@ -10,6 +10,7 @@ import pytest
 from small import classification
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl._kernels import engine
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.signals import HELD, Opened, uninterrupted
 from tinydl.parallel.strategies import Group, Hogwild, Local, Serial, Shard
@@ -216,3 +217,27 @@ def test_a_long_batch_in_the_calling_thread_ends_at_its_next_operation(kind, num
     assert not t.history.failures or strategy.name == "hogwild"
     assert not t.train().interrupted and t.optimizer.t >= (strategy.name != "hogwild")
     t.shutdown()
+
+
+@pytest.mark.parametrize("rows, inputs, outputs, by_signal", [(4096, 4096, 4096, True), (4096, 4096, 4096, False),
+                                                                  (1_000_000, 64, 8, False)])
+def test_a_long_product_ends_on_its_way(rows, inputs, outputs, by_signal):
+    """It is the last operation: one that ran to its end would give a result."""
+    model = Model(nn.Sequential(nn.Linear(inputs, outputs)), seed=0)
+    plan = model.plan((inputs,), max_rows=rows)
+    replica = engine.Replica(plan.program, model.params, model.statistics)
+    x, out = np.ones((rows, inputs), np.float32), np.full((rows, outputs), np.nan, np.float32)
+
+    def send():
+        while not np.isfinite(out[0, 0]):
+            time.sleep(0.001)
+        if by_signal:
+            signal.raise_signal(signal.SIGINT)
+        else:
+            replica.cancel()
+    sender = threading.Thread(target=send)
+    sender.start()
+    with handler(stop, signal.SIGINT), pytest.raises(Stop if by_signal else engine.CancelledError):
+        replica.run(engine.Source(x), None, None, rows, out=out)
+    sender.join(10)
+    assert np.isnan(out[-1, -1])
