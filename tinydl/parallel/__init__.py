@@ -20,8 +20,8 @@ Guarantees, each with a test in tests/test_parallel_guarantees.py or test_strate
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
 average), crew (a whole epoch, natively), python_driver (the same from Python), strategies/ (how batches become updates),
-job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), memory, affinity and blas
-(what the machine has), profile, stats, errors.
+job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), memory, affinity
+and blas (what the machine has), profile, stats, errors.
 """
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (
@@ -41,10 +41,10 @@ from tinydl.parallel.replica import Replica, apply_aggregated_gradients, deep_co
 from tinydl.parallel.stats import ParallelStats, WorkerState, format_parallel_stats
 from tinydl.parallel.threads import container_cpu_quota, recommended_thread_count, usable_cpus
 
-__all__ = ["AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
-           "MemoryReport",
-           "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats", "Profile",
-           "Replica", "TrainingError", "WorkerDiedError", "WorkerPool", "WorkerState",
-           "apply_aggregated_gradients", "available_memory",
-           "container_cpu_quota", "deep_copy_model", "format_parallel_stats", "is_model_parallelizable",
-           "recommended_thread_count", "usable_cpus"]
+__all__ = [
+    "AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
+    "MemoryReport", "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats",
+    "Profile", "Replica", "TrainingError", "WorkerDiedError", "WorkerPool", "WorkerState",
+    "apply_aggregated_gradients", "available_memory", "container_cpu_quota", "deep_copy_model",
+    "format_parallel_stats", "is_model_parallelizable", "recommended_thread_count", "usable_cpus",
+]
