@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -28,6 +29,7 @@ class uninterrupted:
         self._came: list[int] = []
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._raised: BaseException | None = None
+        self._frame: FrameType | None = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
                 before = signal.getsignal(number)
@@ -38,6 +40,9 @@ class uninterrupted:
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_entered(frame):
+            self._before[number](number, frame)
+            return
         if self.holding:
             self._came.append(number)
             return
@@ -50,6 +55,13 @@ class uninterrupted:
                 raise
             self._raised = e
             raise KeyboardInterrupt from None
+
+    def _is_entered(self, frame: FrameType | None) -> bool:
+        """Whether the block is one of those around `frame`. On CPython 3.13 without the GIL blocks were seen that an
+        exception had left without their __exit__: such a one would hold signals for ever."""
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is not None
 
     def deliver(self) -> None:
         """Call the handlers of what came. Where one raises, the others are called too at the end, and held before it."""
@@ -78,6 +90,7 @@ class uninterrupted:
                     signal.signal(number, before)
         finally:
             self.deliver()
+            self._frame = None
         if isinstance(error, KeyboardInterrupt) and self._raised is not None:
             raise self._raised
 
