@@ -372,7 +372,7 @@ def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number,
     assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
 
 
-STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "8", "--batch-size", "2", "--quiet", "--threads"]
+STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "256", "--batch-size", "2", "--quiet", "--threads"]
 
 
 @pytest.fixture
@@ -415,7 +415,7 @@ def test_resume_of_another_training_changes_nothing(stop, folder, capsys):
     said(capsys)
     again = [*STOPPED, "1", "--out", "m", "--resume"]
     for option, value, saved in [
-            ("--seed", "1", "0"), ("--hidden", "9", "8"), ("--threads", "2", "1"), ("--batch-size", "4", "2"),
+            ("--seed", "1", "0"), ("--hidden", "9", "256"), ("--threads", "2", "1"), ("--batch-size", "4", "2"),
             ("--optimizer", "sgd", "adam"), ("--learning-rate", "0.5", "0.001"), ("--test-fraction", "0.1", "0.2"),
             ("--task", "classification", "None")]:
         fails_in_one_line(folder, capsys, [*again, option, value],
