@@ -672,10 +672,10 @@ def test_an_exception_sent_to_a_worker_in_a_layer_is_its_batchs_failure(driver, 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, begun, monkeypatch, ends_in_time):
-    real, died = Task.run, []
+    real, died, first = Task.run, [], threading.Lock()
 
     def task_run(task, worker):
-        if not died:
+        if first.acquire(blocking=False):
             died.append(threading.current_thread())
             if begun:
                 task.takers.append(threading.current_thread())
