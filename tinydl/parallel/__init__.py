@@ -7,7 +7,8 @@ How a group of batches becomes one update:
     batch 1 --------------->  replica 1: forward, backward --> slot 1  > fixed tree --> one update of the
     ...                                                        ...    /  of means       shared parameters
 
-Guarantees, each with a test in tests/test_parallel_guarantees.py or test_strategies.py that fails when it is broken:
+Guarantees, each with a test in tests/ (test_parallel_guarantees, test_strategies, test_checkpoint, test_signals or
+test_resources) that fails when it is broken:
  - Mathematics: an update equals, up to rounding, one serial update on the union of the group's samples, also
    for unequal batches and after failures; with one thread and one batch an update it equals serial training
    bit for bit.

@@ -84,13 +84,13 @@ class uninterrupted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inside = self.holding = False
+        self._frame = None          # which holds this block: a cycle otherwise
         try:
             for number, before in self._before.items():
                 if signal.getsignal(number) == self._handle:        # else the handler has set another
                     signal.signal(number, before)
         finally:
             self.deliver()
-            self._frame = None
         if isinstance(error, KeyboardInterrupt) and self._raised is not None:
             raise self._raised
 

@@ -19,7 +19,7 @@ typedef uint64_t u64;
 /* ------------------------------------------------------------------ status */
 enum td_status {
     TD_OK = 0,
-    TD_CANCELLED,       /* the cancel flag was seen between two operations */
+    TD_CANCELLED,       /* told to end between two operations, or in a long one */
     TD_PYTHON,          /* a Python layer raised; the exception waits in the run's owner */
     TD_BAD_TARGET,      /* a class label outside 0..classes-1; ctx->detail holds the value */
     TD_BAD_INDEX,       /* a row index outside the source; ctx->detail holds the value */
