@@ -55,11 +55,11 @@ class BuildExt(build_ext):
 
 
 headers = [str(p) for p in Path(CSRC).glob("*.[ch]")]
-sources = {"_dispatch": [f"{CSRC}/cpu.c"], "ops": [], "engine": []}
+modules = [p.with_suffix("") for p in sorted(Path("tinydl/_kernels").rglob("*.pyx"))]
 extensions = [
-    Extension(f"tinydl._kernels.{name}", [f"tinydl/_kernels/{name}.pyx", *more], include_dirs=[CSRC],
-              depends=headers, extra_compile_args=[*CFLAGS, *EXTRA], extra_link_args=EXTRA)
-    for name, more in sources.items() if Path(f"tinydl/_kernels/{name}.pyx").exists()
+    Extension(".".join(m.parts), [f"{m.as_posix()}.pyx", *([f"{CSRC}/cpu.c"] if m.name == "_dispatch" else [])],
+              include_dirs=[CSRC], depends=headers, extra_compile_args=[*CFLAGS, *EXTRA], extra_link_args=EXTRA)
+    for m in modules
 ]
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=False, show_all_warnings=False, compiler_directives={

@@ -19,7 +19,7 @@ import pytest
 from small import classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl._kernels import engine
+from tinydl._kernels import _dispatch
 from tinydl.parallel import Replica, affinity, blas, threads
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
@@ -319,7 +319,7 @@ def test_spread_moves_the_thread_and_allows_it_everywhere_again(monkeypatch):
 def test_the_cpu_of_a_pinned_thread_is_known():
     def where(worker):
         affinity.pin(worker, len(os.sched_getaffinity(0)))
-        return engine.current_cpu()
+        return _dispatch.current_cpu()
     for worker, cpu in enumerate(sorted(os.sched_getaffinity(0))):
         assert in_thread(lambda worker=worker: where(worker)) == cpu
 

@@ -3,6 +3,7 @@
     ops.pyx         the doors: check the arrays, run the C body
     reference.py    the same names and signatures in plain NumPy, the tests' oracle
     csrc/           C bodies, one object for each instruction set, each body once for float32 and once for float64
+    engine/         runs plans of them, and training, without the GIL
     _dispatch.pyx   picks the instruction set at import (TINYDL_ISA overrides)
 
 A call looks like `relu(x, out)`: the caller owns every array, the output comes back. No kernel allocates (the

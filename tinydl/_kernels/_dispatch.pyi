@@ -1,3 +1,5 @@
 isa: str
 isa_available: tuple[str, ...]
 isa_built: tuple[str, ...]
+
+def current_cpu() -> int: ...

@@ -1,7 +1,7 @@
-"""Chooses the instruction set at import: the widest that the processor runs, or TINYDL_ISA."""
+"""What there is of processors. The instruction set is chosen at import: the widest that runs here, or TINYDL_ISA."""
 import os
 
-from tinydl._kernels.td cimport td_isa, td_kernels
+from tinydl._kernels.td cimport td_cpu, td_isa, td_kernels
 
 cdef const td_kernels *_tables = NULL
 
@@ -34,3 +34,8 @@ def _choose(wanted):
 
 #: in use; what this processor can run; what this build holds
 isa, isa_available, isa_built = _choose(os.environ.get("TINYDL_ISA"))
+
+
+def current_cpu():
+    """Number of the CPU that the calling thread runs on, or -1 where the system does not say."""
+    return td_cpu()

@@ -42,6 +42,7 @@ cdef extern from "td.h" nogil:
     ctypedef struct td_source:
         const void *data
         i64 rows, row_items, dtype
+    ctypedef struct td_op
     ctypedef struct td_ctx:
         char *base[7]
         i64 n
@@ -53,11 +54,10 @@ cdef extern from "td.h" nogil:
         i64 detail
         void *scratch
         void *owner
-        const volatile int *cancel
-        td_ahead ahead
         int (*stop)(void *) noexcept nogil
+        int (*hook)(const td_op *, td_ctx *) noexcept nogil
+        td_ahead ahead
         int suspect
-    ctypedef struct td_op
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil
     ctypedef struct td_op:
         td_op_fn fn
@@ -112,3 +112,4 @@ cdef extern from "td.h" nogil:
 
 cdef extern from "cpu.h" nogil:
     const td_kernels *td_isa(int i, int *usable)
+    int td_cpu()

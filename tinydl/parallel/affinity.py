@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 
-from tinydl._kernels.engine import current_cpu
+from tinydl._kernels._dispatch import current_cpu
 
 __all__ = ["pin", "spread", "unpin"]
 

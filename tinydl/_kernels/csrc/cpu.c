@@ -1,4 +1,8 @@
 #include "cpu.h"
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 const td_kernels *td_isa(int i, int *usable) {
     *usable = 1;
@@ -16,4 +20,12 @@ const td_kernels *td_isa(int i, int *usable) {
     }
 #endif
     return i == 0 ? td_generic : 0;
+}
+
+int td_cpu(void) {
+#if defined(__linux__)
+    unsigned cpu;
+    if (!syscall(SYS_getcpu, &cpu, 0, 0)) return (int)cpu;
+#endif
+    return -1;
 }

@@ -109,6 +109,8 @@ OP(dropout) {
     NAME(dropout)(P(0), P(1), ctx->n, D(0), op->real[0], ctx->seed, ctx->step, (u64)D(1), ctx->index, ctx->first_id);
     return TD_OK;
 }
+/* whatever a Python layer takes; dims: its hook */
+OP(python) { return ctx->hook(op, ctx); }
 /* gradients; dims: n, suspected: only where a watched product left a suspicion. Fails where one is not finite. */
 OP(check_gradient) { return (D(1) && !ctx->suspect) || NAME(all_finite)(P(0), D(0)) ? TD_OK : TD_BAD_GRADIENT; }
 
@@ -118,7 +120,7 @@ static const td_opdef NAME(ops)[] = {
     ROW(softmax), ROW(log_softmax), ROW(softmax_backward), ROW(log_softmax_backward), ROW(softmax_cross_entropy),
     ROW(sigmoid_cross_entropy), ROW(mean_squared_error), ROW(mean_absolute_error), ROW(huber), ROW(add), ROW(copy),
     ROW(column_sum), ROW(layer_norm), ROW(layer_norm_backward), ROW(batch_norm), ROW(batch_norm_inference),
-    ROW(batch_norm_backward), ROW(dropout), ROW(check_gradient), {0, 0},
+    ROW(batch_norm_backward), ROW(dropout), ROW(python), ROW(check_gradient), {0, 0},
 };
 #undef P
 #undef D

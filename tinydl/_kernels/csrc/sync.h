@@ -33,15 +33,6 @@ static inline int64_t td_clock(void) {       /* nanoseconds */
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* the CPU that this thread runs on, or -1 */
-static inline int td_cpu(void) {
-#if defined(__linux__)
-    unsigned cpu;
-    if (!syscall(SYS_getcpu, &cpu, 0, 0)) return (int)cpu;
-#endif
-    return -1;
-}
-
 /* never returns: what is left for a thread to do in a process whose interpreter has ended */
 static inline void td_rest(void) {
     const struct timespec nap = {3600, 0};

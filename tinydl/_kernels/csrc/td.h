@@ -77,6 +77,8 @@ typedef struct td_ref { i64 space; i64 offset; } td_ref;        /* offset in byt
 typedef struct td_dim { i64 fixed, per_sample; } td_dim;        /* fixed + per_sample * n */
 typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; } td_source;
 
+struct td_op;
+
 typedef struct td_ctx {
     char *base[TD_SPACES];
     i64 n;                      /* samples in this batch */
@@ -88,13 +90,12 @@ typedef struct td_ctx {
     i64 detail;                 /* the offending value of a status */
     void *scratch;
     void *owner;                /* the Python side's business */
-    const volatile int *cancel;
     int (*stop)(void *owner);   /* for long operations: whether to end now, whatever the result */
+    int (*hook)(const struct td_op *op, struct td_ctx *ctx);    /* runs a Python layer's part */
     td_ahead ahead;
     int suspect;                /* a product of this run may have left a gradient that is not finite */
 } td_ctx;
 
-struct td_op;
 typedef int (*td_op_fn)(const struct td_op *op, td_ctx *ctx);
 enum { TD_MAX_REFS = 10, TD_MAX_DIMS = 10, TD_MAX_REALS = 4 };
 typedef struct td_op {

@@ -1,12 +1,8 @@
-"""Runs plans: programs, replicas, and stretches of training without the GIL.
+"""Many groups of batches in native code, by one thread or by several that meet at a barrier.
 
-Program   a compiled plan: operations with their arguments; immutable, shared by all replicas.
-Replica   a program with its own workspace and a gradient vector lent for each run; parameters are shared.
-Stretch   many groups of batches in native code, by one thread or by several that meet at a barrier.
-
-How a group travels in a Stretch (any number of workers >= 1):
- 1. Each worker claims slots of the group from a counter and runs the slot's batch on its replica; the
-    gradient lands in the slot's vector, loss and status in the batch's row of the results.
+How a group travels (any number of workers >= 1):
+ 1. Each worker claims slots of the group, its own before the others', and runs the slot's batch on its replica;
+    the gradient lands in the slot's vector, loss and status in the batch's row of the results.
  2. They meet. The last to come decides: which slots arrived, whether there is an update.
  3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
     slice of the parameters.
@@ -17,25 +13,18 @@ depend on it. A cancelled group makes no update and is run again by the next str
 """
 import numpy as np
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset, strcmp
+from libc.string cimport memset
 
-from tinydl._kernels._dispatch cimport table
-from tinydl._kernels.td cimport (
-    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_F32, TD_F64,
-    TD_GRAD, TD_I16, TD_I32, TD_I64, TD_IN, TD_MAX_DIMS, TD_MAX_REALS,
-    TD_MAX_REFS, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON, TD_STATE, TD_U16, TD_U32, TD_WORK, td_ctx, td_kernels, td_op, td_source,
-    td_update_fn,
-)
+from tinydl._kernels.engine.program import aligned
 
-cdef extern from "Python.h" nogil:
-    int Py_IsInitialized()
+from tinydl._kernels.engine.program cimport Source, itemsize_of, outlive, pointer
+from tinydl._kernels.engine.replica cimport POLL, Replica
+from tinydl._kernels.engine.update cimport FOLD, Update
+from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_OK
 
 cdef extern from "sync.h" nogil:
-    void td_rest()
-    int td_cpu()
     int64_t td_add(int64_t *x, int64_t d)
     int td_cas(int64_t *x, int64_t from_, int64_t to)
     int64_t td_get(const int64_t *x)
@@ -50,18 +39,7 @@ cdef extern from "sync.h" nogil:
     void td_barrier_abort(td_barrier *b)
     int td_barrier_wait(td_barrier *b, int32_t turn)
 
-SPACES = {"none": 0, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT}
-OK = TD_OK
-CANCELLED = TD_CANCELLED
-PYTHON = TD_PYTHON
-DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
-          "uint32": 8, "bool": 9}
-
-cdef int64_t POLL = 50_000_000      # nanoseconds between two looks at signals, within a batch that takes so long
-
-# elements folded and updated at a time: three such pieces of float64 stay in a 32 KiB L1 while they are used
 cdef enum:
-    FOLD = 1024
     MAX_SLOTS = 1024
     STATE = 0           # columns of Stretch.live
     BATCH = 1
@@ -69,7 +47,8 @@ cdef enum:
     BUSY = 3
     WAITED = 4
     UPDATED = 5
-    N_LIVE = 8          # a cache line for each worker
+    LINE = 8            # a cache line of int64
+    N_LIVE = LINE       # one for each worker
     IDLE = 0
     LIVE_IN_BATCH = 1
     WAITING = 2
@@ -79,413 +58,7 @@ cdef enum:
     UPDATING = 1
     ABANDONED = 2
 
-
 IN_BATCH = LIVE_IN_BATCH
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is infinite or not a number."""
-
-
-class CancelledError(Exception):
-    """The plan was stopped between two operations."""
-
-
-cdef inline void *pointer(array) except? NULL:
-    return <void *><size_t>array.__array_interface__["data"][0]
-
-
-def aligned(n_items, dtype):
-    """Zeros at a 64-byte boundary: vector loads never straddle two cache lines."""
-    dtype = np.dtype(dtype)
-    raw = np.zeros(n_items * dtype.itemsize + 64, np.uint8)
-    start = -raw.__array_interface__["data"][0] % 64
-    return raw[start:start + n_items * dtype.itemsize].view(dtype)
-
-
-cdef inline void outlive() noexcept nogil:
-    """Before a worker takes the GIL: where the interpreter has ended meanwhile, asking for it would crash, so the thread
-    rests until the process is gone. (CPython 3.14 does the same by itself.)"""
-    if not Py_IsInitialized():
-        td_rest()
-
-
-cdef inline int64_t itemsize_of(int64_t dtype) noexcept nogil:
-    return 4 if dtype in (TD_F32, TD_I32, TD_U32) else 8 if dtype in (TD_F64, TD_I64) else \
-        2 if dtype in (TD_I16, TD_U16) else 1
-
-
-cdef class Source:
-    """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous."""
-    cdef readonly object array
-    cdef td_source s
-
-    def __init__(self, array):
-        if not array.flags.c_contiguous or array.dtype.name not in DTYPES or not array.dtype.isnative:
-            raise ValueError(f"a source is a C-contiguous array of {', '.join(DTYPES)}; got {array.dtype}, "
-                             f"strides {array.strides} for shape {array.shape}")
-        self.array = array
-        self.s.data = pointer(array)
-        self.s.rows = array.shape[0]
-        self.s.row_items = array.size // max(1, array.shape[0])
-        self.s.dtype = DTYPES[array.dtype.name]
-
-
-cdef td_source NO_SOURCE
-memset(&NO_SOURCE, 0, sizeof(NO_SOURCE))
-
-
-cdef class Program:
-    """A plan ready to run.
-
-    ops: (kernel name, refs [(space, offset in bytes)], dims [(fixed, per sample)], reals, label) each.
-    in_items, target_items: elements of one row of x, and of y (0: none). hooks: Python objects with
-    run(local, arrays); an op named "python" calls hook dims[0].
-    """
-    cdef td_op *ops
-    cdef readonly int n_ops
-    cdef readonly bint single
-    cdef readonly list labels
-    cdef readonly list hooks
-    cdef readonly list hook_shapes
-    cdef readonly int64_t work_bytes, max_rows, n_grads, in_items, target_items
-    cdef int n_hooks
-    cdef const td_kernels *k
-
-    def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  int64_t in_items, int64_t target_items, hooks=(), hook_shapes=()):
-        cdef int i, j
-        self.single = single
-        self.k = table(single)
-        self.work_bytes = work_bytes
-        self.max_rows = max_rows
-        self.n_grads = n_grads
-        self.in_items = in_items
-        self.target_items = target_items
-        self.hooks = list(hooks)
-        self.hook_shapes = list(hook_shapes)
-        self.n_hooks = len(self.hooks)
-        self.n_ops = len(ops)
-        self.labels = [op[4] for op in ops]
-        self.ops = <td_op *>calloc(max(1, self.n_ops), sizeof(td_op))
-        if self.ops == NULL:
-            raise MemoryError
-        for i, (name, refs, dims, reals, _) in enumerate(ops):
-            if len(refs) > TD_MAX_REFS or len(dims) > TD_MAX_DIMS or len(reals) > TD_MAX_REALS:
-                raise ValueError(f"operation {name}: {len(refs)} refs, {len(dims)} dims, {len(reals)} reals is too many")
-            if name == "python":
-                self.ops[i].fn = <int (*)(const td_op *, td_ctx *) noexcept nogil>run_hook
-            else:
-                j = 0
-                key = name.encode()
-                while self.k.ops[j].name != NULL and strcmp(self.k.ops[j].name, key) != 0:
-                    j += 1
-                if self.k.ops[j].name == NULL:
-                    raise ValueError(f"no operation is called {name!r}")
-                self.ops[i].fn = self.k.ops[j].fn
-            for j, (space, offset) in enumerate(refs):
-                self.ops[i].ref[j].space = SPACES[space]
-                self.ops[i].ref[j].offset = offset
-            for j, (fixed, per_sample) in enumerate(dims):
-                self.ops[i].dim[j].fixed = fixed
-                self.ops[i].dim[j].per_sample = per_sample
-            for j, real in enumerate(reals):
-                self.ops[i].real[j] = real
-
-    def __dealloc__(self):
-        free(self.ops)
-
-    cdef int check(self, Source x, Source y) except -1:
-        """ValueError where rows of x or y are not as long as the plan's buffers."""
-        if x.s.row_items != self.in_items:
-            raise ValueError(f"a sample of x has {x.s.row_items} values; the plan is for {self.in_items}")
-        if self.target_items and (y is None or y.s.row_items != self.target_items):
-            raise ValueError(f"a sample of y has {0 if y is None else y.s.row_items} values; the plan is for {self.target_items}")
-        return 0
-
-
-cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
-    outlive()
-    with gil:
-        return (<Replica>ctx.owner).call_hook(op)
-
-
-cdef int should_stop(void *owner) noexcept nogil:
-    """Whether a run is to end now: it was cancelled, or a signal's handler raised."""
-    if (<Replica>owner).cancel_flag or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
-                                        and not (<Replica>owner).look_at_signals()):
-        (<Replica>owner).stopped = True
-    return (<Replica>owner).stopped
-
-
-cdef class Replica:
-    """A program with its own workspace. One thread at a time runs it; any number of replicas run at once."""
-    cdef readonly Program program
-    cdef readonly object params, state, hooks
-    cdef readonly object error          # the exception of the last run that ended with PYTHON
-    cdef object work, scratch, saved
-    cdef td_ctx ctx
-    cdef int cancel_flag
-    cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
-    cdef int64_t polled                 # when it did
-    cdef bint stopped                   # the run under way was told to end
-    cdef object signal                  # what a signal's handler raised then
-    cdef int64_t position               # operation under way
-    cdef int64_t *events                # (operation, start, end) in nanoseconds, one after another, or NULL
-    cdef int64_t n_events, max_events
-    cdef object events_array
-
-    def __cinit__(self, Program program, params, state, hooks=None):
-        self.program = program
-        self.params = params
-        self.state = state
-        self.hooks = program.hooks if hooks is None else hooks
-        self.saved = {}
-        self.work = aligned(program.work_bytes, np.uint8)
-        self.scratch = aligned(program.k.matmul_scratch + 32 * FOLD * program.k.itemsize, np.uint8)
-        memset(&self.ctx, 0, sizeof(self.ctx))
-        self.ctx.base[TD_PARAM] = <char *>pointer(params)
-        self.ctx.base[TD_STATE] = <char *>pointer(state)
-        self.ctx.base[TD_WORK] = <char *>pointer(self.work)
-        self.ctx.scratch = pointer(self.scratch)
-        self.ctx.owner = <void *>self
-        self.ctx.cancel = &self.cancel_flag
-        self.ctx.stop = should_stop
-        self.cancel_flag = 0
-        self.events = NULL
-
-    cdef int run_ops(self) noexcept nogil:
-        """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed."""
-        cdef int i, status
-        cdef int64_t start
-        self.stopped = False
-        for i in range(self.program.n_ops):
-            if should_stop(<void *>self):
-                return TD_CANCELLED
-            self.position = i
-            if self.events == NULL:
-                status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
-            else:
-                start = td_clock()
-                status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
-                if self.n_events < self.max_events:
-                    self.events[3 * self.n_events] = i
-                    self.events[3 * self.n_events + 1] = start
-                    self.events[3 * self.n_events + 2] = td_clock()
-                    self.n_events += 1
-            if self.stopped:
-                return TD_CANCELLED
-            if status != TD_OK:
-                return status
-        return TD_OK
-
-    cdef bint look_at_signals(self) noexcept nogil:
-        """Run the handlers of signals that came (in the main thread); False where one raised."""
-        outlive()
-        with gil:
-            self.polled = td_clock()
-            try:
-                PyErr_CheckSignals()
-            except BaseException as e:
-                self.signal = e
-                return False
-        return True
-
-    cdef int raise_signal(self) except -1:
-        """Raise what a signal's handler raised in the run before."""
-        error, self.signal = self.signal, None
-        if error is not None:
-            raise error
-        return 0
-
-    cdef int call_hook(self, const td_op *op) noexcept:
-        cdef int j
-        cdef int64_t n = self.ctx.n
-        try:
-            hook = op.dim[0].fixed
-            arrays = []
-            for j, (shape, dtype, writable) in enumerate(self.program.hook_shapes[hook]):
-                if op.ref[j].space == 0:
-                    arrays.append(None)
-                    continue
-                shape = tuple([n * -s if s < 0 else s for s in shape])
-                array = np.ndarray(shape, dtype, Span(<size_t>self.ctx.base[op.ref[j].space] + op.ref[j].offset,
-                                                      int(np.prod(shape)) * np.dtype(dtype).itemsize, self))
-                array.flags.writeable = writable
-                arrays.append(array)
-            loss = self.hooks[hook].run(self.saved, arrays)
-            if loss is not None:
-                self.ctx.loss = loss
-                if not loss - loss == 0:
-                    return TD_BAD_LOSS
-            return TD_OK
-        except BaseException as e:
-            self.error = e
-            return TD_PYTHON
-
-    def cancel(self, bint on=True):
-        """Stop the run under way before its next operation (from any thread)."""
-        self.cancel_flag = on
-
-    def where(self):
-        """The label of the operation under way, or last run."""
-        return self.program.labels[self.position] if self.program.n_ops else ""
-
-    def record(self, int64_t max_events):
-        """Note when each operation runs, up to max_events of them; 0 stops. Returns what was noted before:
-        (events, 3) int64: operation, start and end in nanoseconds of the monotonic clock."""
-        before = None if self.events == NULL else self.events_array[:self.n_events].copy()
-        self.events_array = np.zeros((max_events, 3), np.int64) if max_events else None
-        self.n_events, self.max_events = 0, max_events
-        self.events = <int64_t *>pointer(self.events_array) if max_events else NULL
-        return before
-
-    def failure(self, int status):
-        """The exception that a status stands for."""
-        where = self.where()
-        if status == TD_PYTHON:
-            error, self.error = self.error, None
-            return error
-        if status == TD_CANCELLED:
-            return CancelledError(f"stopped before {where}")
-        if status == TD_BAD_LOSS:
-            return NonFiniteError(f"the loss is {self.ctx.loss} ({where})")
-        if status == TD_BAD_GRADIENT:
-            return NonFiniteError("a gradient is not finite")
-        if status == TD_BAD_TARGET:
-            return ValueError(f"class label {self.ctx.detail} is outside the model's classes ({where})")
-        if status == TD_BAD_INDEX:
-            return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
-        return RuntimeError(f"operation {where} ended with status {status}")
-
-    cdef int set_batch(self, Source x, Source y, const int64_t *index, int64_t n, int64_t first_id) except -1:
-        self.ctx.x = x.s
-        self.ctx.y = y.s if y is not None else NO_SOURCE
-        self.ctx.index = index
-        self.ctx.n = n
-        self.ctx.first_id = first_id
-        return 0
-
-    def run(self, Source x not None, Source y, index, int64_t n, grads=None, out=None, *, int64_t first_id=0,
-            uint64_t seed=0, uint64_t step=0):
-        """One batch: rows `index` (int64, or None: the first n) of x and y; returns the loss, or raises."""
-        cdef int status
-        self.program.check(x, y)
-        if n > self.program.max_rows:
-            raise ValueError(f"a batch of {n} rows on a plan for {self.program.max_rows}")
-        if grads is not None and grads.size < self.program.n_grads:
-            raise ValueError(f"a gradient vector of {grads.size} for a plan of {self.program.n_grads}")
-        if index is None and n > x.s.rows:
-            raise ValueError(f"{n} rows of a source of {x.s.rows}")
-        self.set_batch(x, y, <const int64_t *>pointer(index) if index is not None else NULL, n, first_id)
-        self.ctx.base[TD_GRAD] = <char *>pointer(grads) if grads is not None else NULL
-        self.ctx.base[TD_OUT] = <char *>pointer(out) if out is not None else NULL
-        self.ctx.seed = seed
-        self.ctx.step = step
-        self.ctx.suspect = 0
-        self.poll, self.polled = True, td_clock()
-        with nogil:
-            status = self.run_ops()
-            outlive()
-        self.saved.clear()
-        self.raise_signal()
-        if status != TD_OK:
-            raise self.failure(status)
-        return self.ctx.loss
-
-
-cdef class Span:
-    """Memory at `address` as a buffer; `owner` keeps it alive."""
-    cdef size_t address
-    cdef Py_ssize_t size
-    cdef object owner
-
-    def __cinit__(self, size_t address, Py_ssize_t size, owner):
-        self.address, self.size, self.owner = address, size, owner
-
-    def __getbuffer__(self, Py_buffer *buffer, int flags):
-        buffer.buf = <void *>self.address
-        buffer.obj = self
-        buffer.len = self.size
-        buffer.readonly = 0
-        buffer.itemsize = 1
-        buffer.format = NULL
-        buffer.ndim = 1
-        buffer.shape = &self.size
-        buffer.strides = NULL
-        buffer.suboffsets = NULL
-        buffer.internal = NULL
-
-
-cdef class Update:
-    """An optimizer's rule bound to its parameters: p := rule(p, g, state, numbers, t).
-
-    Behind the gradients, a slot's vector holds the batch statistics of layers that keep running ones:
-    running := running + momentum * (batch - running), one momentum for each.
-    """
-    cdef readonly object params, statistics, state, momenta
-    cdef readonly int64_t n, n_statistics
-    cdef const td_kernels *k
-    cdef td_update_fn fn
-    cdef char *params_at
-    cdef char *statistics_at
-    cdef const double *momentum
-    cdef double numbers[16]
-    cdef char *vectors[4]
-
-    def __cinit__(self, str rule, params, list state, statistics, momenta):
-        cdef int j = 0
-        self.k = table(params.dtype == np.float32)
-        self.params, self.state, self.statistics = params, state, statistics
-        self.momenta = np.ascontiguousarray(momenta, np.float64)
-        self.n, self.n_statistics = params.size, statistics.size
-        self.params_at, self.statistics_at = <char *>pointer(params), <char *>pointer(statistics)
-        self.momentum = <const double *>pointer(self.momenta)
-        key = rule.encode()
-        while self.k.updates[j].name != NULL and strcmp(self.k.updates[j].name, key) != 0:
-            j += 1
-        if self.k.updates[j].name == NULL:
-            raise ValueError(f"no update rule is called {rule!r}")
-        self.fn = self.k.updates[j].fn
-        for j in range(4):
-            self.vectors[j] = <char *>pointer(state[j]) if j < len(state) and state[j] is not None else NULL
-
-    def set(self, numbers):
-        """The rule's numbers (learning rate and so on), in its order."""
-        cdef int j
-        for j, value in enumerate(numbers):
-            self.numbers[j] = value
-
-    cdef void part(self, const char *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
-        """Update parameters at..at+count-1 by g, their gradient."""
-        cdef void *state[4]
-        cdef int j
-        cdef int64_t offset = at * self.k.itemsize
-        for j in range(4):
-            state[j] = self.vectors[j] + offset if self.vectors[j] != NULL else NULL
-        self.fn(self.params_at + offset, g, state, count, self.numbers, t)
-
-    cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil:
-        """Update running statistics at..at+count-1 by those of the batch."""
-        cdef int64_t i
-        cdef float *s = <float *>self.statistics_at
-        cdef double *d = <double *>self.statistics_at
-        for i in range(count):
-            if self.k.itemsize == 4:
-                s[at + i] += <float>(self.momentum[at + i] * ((<const float *>batch)[i] - s[at + i]))
-            else:
-                d[at + i] += self.momentum[at + i] * ((<const double *>batch)[i] - d[at + i])
-
-    def apply(self, vector, int64_t t):
-        """Update number t (from 1) by a slot-shaped vector: the Python driver's way."""
-        cdef const char *g = <const char *>pointer(vector)
-        if vector.size != self.n + self.n_statistics or vector.dtype != self.params.dtype:
-            raise ValueError(f"a vector of {vector.size} {vector.dtype} for {self.n} gradients and "
-                             f"{self.n_statistics} statistics of {self.params.dtype}")
-        with nogil:
-            self.part(g, 0, self.n, t)
-            self.running(g + self.n * self.k.itemsize, 0, self.n_statistics)
-
 
 cdef struct Folded:
     const char *vector
@@ -498,11 +71,6 @@ cdef inline int64_t tree_half(int64_t n) noexcept nogil:
     while 2 * half < n:
         half *= 2
     return half
-
-
-def current_cpu():
-    """Number of the CPU that the calling thread runs on, or -1 where the system does not say."""
-    return td_cpu()
 
 
 cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
@@ -532,6 +100,7 @@ cdef class Stretch:
     cdef readonly int64_t n_batches, n_groups, k
     cdef Source x, y
     cdef Update update
+    cdef int64_t *claimed               # by slot, a cache line each: the last group in which a worker took it
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
     cdef int64_t begin, end             # batches of the group under way
@@ -597,8 +166,11 @@ cdef class Stretch:
         self.max_retries, self.max_failed = max_retries, max_failed
         self.replica = <void **>calloc(self.n_workers, sizeof(void *))
         self.slot = <char **>calloc(self.k, sizeof(char *))
-        if self.replica == NULL or self.slot == NULL:
+        self.claimed = <int64_t *>calloc(self.k * LINE, sizeof(int64_t))
+        if self.replica == NULL or self.slot == NULL or self.claimed == NULL:
             raise MemoryError
+        for i in range(self.k):
+            self.claimed[i * LINE] = -1
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
         for i in range(self.k):
@@ -619,6 +191,7 @@ cdef class Stretch:
     def __dealloc__(self):
         free(self.replica)
         free(self.slot)
+        free(self.claimed)
 
     # ------------------------------------------------------------------ from any thread
     @property
@@ -677,8 +250,6 @@ cdef class Stretch:
             td_set(&self.stop, 1)
         else:
             self.begin, self.end = self.start[group], self.start[group + 1]
-        if not self.free:
-            td_set(&self.ticket, 0)
         td_set(&self.group, group)
 
     def work(self, int worker, double seconds=0.0):
@@ -762,13 +333,23 @@ cdef class Stretch:
         return now
 
     cdef int64_t run_slots(self, int w, Replica r, int64_t now) noexcept nogil:
-        """The slots that this worker gets of the group under way; returns the time."""
-        cdef int64_t s
-        while True:
-            s = td_add(&self.ticket, 1)
-            if self.begin + s >= self.end:
-                return now
-            now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+        """The slots that this worker gets of the group under way; returns the time. First every n_workers-th, whose
+        vectors and rows are in its caches from the groups before; then what is left of the others'."""
+        cdef int64_t s = w, k = self.end - self.begin
+        while s < k:
+            if self.claim(s):
+                now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+            s += self.n_workers
+        for s in range(k):
+            if self.claim(s):
+                now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+        return now
+
+    cdef bint claim(self, int64_t s) noexcept nogil:
+        """Whether slot s of the group under way is now the caller's."""
+        cdef int64_t *group = self.claimed + s * LINE
+        cdef int64_t before = td_get(group)
+        return before < self.group and td_cas(group, before, self.group)
 
     cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
         """Batch b, again where it fails and may be tried again; returns the time."""

@@ -1,0 +1,14 @@
+"""Runs plans without the GIL, batch by batch or many groups of batches at a time.
+
+    program.pyx     Source: rows that batches are gathered from; Program: a compiled plan, shared by all replicas
+    replica.pyx     Replica: a program with its own workspace and a gradient vector lent for each run
+    update.pyx      Update: an optimizer's rule bound to its parameters
+    stretch.pyx     Stretch: groups of batches, by one thread or by several that meet at a barrier
+"""
+from tinydl._kernels.engine.program import DTYPES, SPACES, Program, Source, aligned
+from tinydl._kernels.engine.replica import CANCELLED, OK, PYTHON, CancelledError, NonFiniteError, Replica
+from tinydl._kernels.engine.stretch import IN_BATCH, Stretch
+from tinydl._kernels.engine.update import Update
+
+__all__ = ["CANCELLED", "DTYPES", "IN_BATCH", "OK", "PYTHON", "SPACES", "CancelledError", "NonFiniteError", "Program",
+           "Replica", "Source", "Stretch", "Update", "aligned"]

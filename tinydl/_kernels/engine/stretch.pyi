@@ -1,0 +1,50 @@
+from typing import Any
+
+import numpy as np
+
+from tinydl._kernels.engine.program import Source
+from tinydl._kernels.engine.replica import Replica
+from tinydl._kernels.engine.update import Update
+
+Array = np.ndarray[Any, Any]
+
+IN_BATCH: int
+
+class Stretch:
+    replicas: list[Replica]
+    slots: list[Array]
+    losses: Array
+    statuses: Array
+    workers: Array
+    errors: dict[int, BaseException]
+    n_workers: int
+    n_batches: int
+    n_groups: int
+    k: int
+    interrupted: bool
+    attempts: Array
+    live: Array
+    groups: Array
+    bounds: Array
+    order: Array | None
+    free: bool
+    fatal: bool
+    def __init__(self, replicas: list[Replica], slots: list[Array], x: Source, y: Source, order: Array | None,
+                 bounds: Array, update: Update, *, groups: Array | None = None, t: int = 0, first_step: int = 0,
+                 seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
+                 given_up: dict[int, BaseException] | None = None) -> None: ...
+    @property
+    def next_group(self) -> int: ...
+    @property
+    def updates(self) -> int: ...
+    @property
+    def samples_done(self) -> int: ...
+    @property
+    def steady_seconds(self) -> float: ...
+    @property
+    def finished(self) -> bool: ...
+    def pause(self) -> None: ...
+    def give_up(self, b: int, error: BaseException) -> None: ...
+    def cancel(self) -> None: ...
+    def abandon(self) -> bool: ...
+    def work(self, worker: int, seconds: float = 0.0) -> None: ...

@@ -1,0 +1,70 @@
+"""The optimizer's step: a rule bound to its parameters."""
+import numpy as np
+
+from libc.stdint cimport int64_t
+from libc.string cimport strcmp
+
+from tinydl._kernels._dispatch cimport table
+from tinydl._kernels.engine.program cimport pointer
+from tinydl._kernels.td cimport td_kernels, td_update_fn
+
+
+cdef class Update:
+    """An optimizer's rule bound to its parameters: p := rule(p, g, state, numbers, t).
+
+    Behind the gradients, a slot's vector holds the batch statistics of layers that keep running ones:
+    running := running + momentum * (batch - running), one momentum for each.
+    """
+
+    def __cinit__(self, str rule, params, list state, statistics, momenta):
+        cdef int j = 0
+        self.k = table(params.dtype == np.float32)
+        self.params, self.state, self.statistics = params, state, statistics
+        self.momenta = np.ascontiguousarray(momenta, np.float64)
+        self.n, self.n_statistics = params.size, statistics.size
+        self.params_at, self.statistics_at = <char *>pointer(params), <char *>pointer(statistics)
+        self.momentum = <const double *>pointer(self.momenta)
+        key = rule.encode()
+        while self.k.updates[j].name != NULL and strcmp(self.k.updates[j].name, key) != 0:
+            j += 1
+        if self.k.updates[j].name == NULL:
+            raise ValueError(f"no update rule is called {rule!r}")
+        self.fn = self.k.updates[j].fn
+        for j in range(4):
+            self.vectors[j] = <char *>pointer(state[j]) if j < len(state) and state[j] is not None else NULL
+
+    def set(self, numbers):
+        """The rule's numbers (learning rate and so on), in its order."""
+        cdef int j
+        for j, value in enumerate(numbers):
+            self.numbers[j] = value
+
+    cdef void part(self, const char *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
+        """Update parameters at..at+count-1 by g, their gradient."""
+        cdef void *state[4]
+        cdef int j
+        cdef int64_t offset = at * self.k.itemsize
+        for j in range(4):
+            state[j] = self.vectors[j] + offset if self.vectors[j] != NULL else NULL
+        self.fn(self.params_at + offset, g, state, count, self.numbers, t)
+
+    cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil:
+        """Update running statistics at..at+count-1 by those of the batch."""
+        cdef int64_t i
+        cdef float *s = <float *>self.statistics_at
+        cdef double *d = <double *>self.statistics_at
+        for i in range(count):
+            if self.k.itemsize == 4:
+                s[at + i] += <float>(self.momentum[at + i] * ((<const float *>batch)[i] - s[at + i]))
+            else:
+                d[at + i] += self.momentum[at + i] * ((<const double *>batch)[i] - d[at + i])
+
+    def apply(self, vector, int64_t t):
+        """Update number t (from 1) by a slot-shaped vector: the Python driver's way."""
+        cdef const char *g = <const char *>pointer(vector)
+        if vector.size != self.n + self.n_statistics or vector.dtype != self.params.dtype:
+            raise ValueError(f"a vector of {vector.size} {vector.dtype} for {self.n} gradients and "
+                             f"{self.n_statistics} statistics of {self.params.dtype}")
+        with nogil:
+            self.part(g, 0, self.n, t)
+            self.running(g + self.n * self.k.itemsize, 0, self.n_statistics)
