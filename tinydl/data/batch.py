@@ -83,9 +83,13 @@ def cut_rows(bounds: Array, parts: int) -> tuple[Array, Array]:
     Piece p is rows pieces[p]..pieces[p + 1] - 1, of batch owner[p]."""
     if parts == 1:
         return bounds, np.arange(len(bounds) - 1)
-    edges = bounds[:-1, None] + np.arange(parts + 1) * np.diff(bounds)[:, None] // parts
-    full = edges[:, 1:] > edges[:, :-1]
-    return np.append(edges[:, :-1][full], bounds[-1]), np.nonzero(full)[0]
+    sizes = np.diff(bounds)
+    pieces = np.append(bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts, bounds[-1])
+    owner = np.arange(len(sizes)).repeat(parts)
+    if len(sizes) and sizes.min() < parts:      # some are empty
+        full = np.diff(pieces) > 0
+        pieces, owner = np.append(pieces[:-1][full], pieces[-1]), owner[full]
+    return pieces, owner
 
 
 def _pieces(n: int, parts: int) -> Iterator[tuple[int, int]]:
@@ -140,7 +144,8 @@ def epoch_order(n: int, batch_size: int, drop_last: bool, seed: int, epoch: int,
     """
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
     used = n // batch_size * batch_size if drop_last else n
-    bounds = np.arange(0, used + batch_size, batch_size, dtype=np.int64).clip(max=used)
+    bounds = np.arange(0, used + batch_size, batch_size, dtype=np.int64)
+    bounds[-1] = used
     return order[:used].astype(np.int64, copy=False), bounds
 
 

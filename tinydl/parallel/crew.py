@@ -295,18 +295,20 @@ class Crew:
         sizes, first = np.diff(pieces), job.batches_done
         statuses = stretch.statuses
         arrived = statuses[:done] == engine.OK
+        every = bool(arrived.all())
+        came = slice(None) if every else arrived        # a view instead of a copy, nearly always
 
         def failure(i: int) -> BatchFailure:
             error = stretch.errors.get(i) or engine.CancelledError("stopped while it ran")
             return BatchFailure(job.epoch, first + int(owner[i]), int(sizes[i]), int(stretch.workers[i]), error,
                                 order[pieces[i]:pieces[i + 1]].copy())
-        failures = [failure(int(i)) for i in np.flatnonzero(~arrived)]
+        failures = [] if every else [failure(int(i)) for i in np.flatnonzero(~arrived)]
         fatal = []
         if stretch.fatal and not stretch.free:
             group = range(done, int(stretch.groups[groups + 1]))
             fatal = [failure(i) for i in group if statuses[i] not in (engine.OK, engine.CANCELLED, -1)]
-        job.loss_sum += float(np.dot(stretch.losses[:done][arrived], sizes[:done][arrived]))
-        samples = int(sizes[:done][arrived].sum())
+        job.loss_sum += float(np.dot(stretch.losses[:done][came], sizes[:done][came]))
+        samples = int(sizes[:done][came].sum())
         job.samples += samples
         if log.isEnabledFor(logging.DEBUG):
             for i in range(done):
@@ -316,14 +318,14 @@ class Crew:
             if count:
                 self.stats.count_worker(worker, count)
         batches = min(groups * (1 if stretch.free else setting.batches), len(owner) and int(owner[-1]) + 1)
-        retried = int((stretch.attempts[:done][arrived] > 1).sum())
+        retried = int((stretch.attempts[:done][came] > 1).sum())
         if not stretch.free:
             job.steady_updates += max(0, groups - 1)
             job.steady_seconds += stretch.steady_seconds
         updates = stretch.updates - self.optimizer.t
         self.optimizer.t = stretch.updates
         self.step += groups
-        self.book(job, batches, done, int(arrived.sum()), retried, samples, updates, failures)
+        self.book(job, batches, done, done - len(failures), retried, samples, updates, failures)
         if stretch.fatal and stretch.free:
             fatal = [f for f in failures if not isinstance(f.exception, engine.CancelledError)][-1:]
         return fatal

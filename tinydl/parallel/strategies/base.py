@@ -75,7 +75,7 @@ class Strategy(ABC):
 def group_starts(owner: Array, batches: int) -> Array:
     """groups: group g is pieces groups[g]..groups[g + 1] - 1, which are those of `batches` batches; owner: the batch that
     each piece is of (data.batch.cut_rows)."""
-    return np.append(np.flatnonzero(np.diff(owner // batches, prepend=-1)), len(owner))
+    return np.searchsorted(owner, np.arange(0, (owner[-1] if len(owner) else -1) + 1 + batches, batches))
 
 
 def check_count(name: str, value: int | None, most: int = 1024) -> int | None:
