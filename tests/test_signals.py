@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small import classification
 
-from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.signals import HELD, Opened, uninterrupted
@@ -119,6 +119,61 @@ def test_an_interrupt_at_the_end_of_a_hole_finds_the_rest_held():
             signal.raise_signal(signal.SIGINT)
             done.append("booked")
     assert done == ["booked"]
+
+
+@pytest.mark.parametrize("lost", ["in __del__", "caught"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_hole_is_open_again_where_an_interrupt_was_lost(number, lost, monkeypatch):
+    """Python loses what is raised in a `__del__`, and a callback may catch what it likes: the next one must come."""
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: ignored.append(args.exc_type))
+
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(number)
+    done = []
+    with handler(stop, number), pytest.raises(Stop), uninterrupted() as held:
+        with pytest.raises(KeyboardInterrupt), held.open():
+            if lost == "caught":
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(number)
+            else:
+                Interrupted()
+                assert ignored == [KeyboardInterrupt]
+            done.append("goes on")
+            try:
+                signal.raise_signal(number)
+                done.append("never")
+            finally:
+                signal.raise_signal(number)         # one is on its way
+                done.append("cleaned up")
+        signal.raise_signal(number)
+        done.append("held again")
+    assert done == ["goes on", "cleaned up", "held again"]
+
+
+def test_training_is_interrupted_by_the_second_signal_where_the_first_was_lost(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: None)
+
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    class Twice(callbacks.Callback):
+        every = 1
+
+        def on_update(self, trainer, update):
+            if update == 3:
+                Interrupted()
+            if update == 6:
+                signal.raise_signal(signal.SIGINT)
+    x, y = classification(64)
+    with Trainer(5, seed=0, callbacks=[Twice()]) as trainer:
+        trainer.init(data.ArrayDataset(x, y, batch_size=4), Model(nn.Linear(6, 3), seed=0), losses.SoftmaxCrossEntropy(),
+                     optim.SGD(lr=0.1))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert trainer.stats().updates == 6
 
 
 class Batched(data.ArrayDataset):

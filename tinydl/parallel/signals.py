@@ -22,11 +22,15 @@ class uninterrupted:
     In other threads than the main one no handler is called anyway, and nothing is done. The handler that stands for all
     others decides by one flag, so there is no moment at which some signals are held and some not; where it is still
     installed after the end, since a signal came there, it passes all on.
+
+    While an exception of a handler is on its way out of a hole, all is held: it must not be interrupted where it passes.
+    Where it never arrives, the hole is open again: what is raised in a `__del__` is lost, and a callback may catch it.
     """
 
     def __enter__(self) -> uninterrupted:
-        self.holding = self._inside = False
+        self.holding = self._inside = self._in_hole = False
         self._came: list[int] = []
+        self._on_its_way: BaseException | None = None       # raised in the hole
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._raised: BaseException | None = None
         self._frame: FrameType | None = sys._getframe(1)
@@ -43,6 +47,8 @@ class uninterrupted:
         if not self._is_entered(frame):
             self._before[number](number, frame)
             return
+        if self._in_hole and self._on_its_way is not None and not _is_handled(self._on_its_way):
+            self.holding, self._on_its_way = False, None
         if self.holding:
             self._came.append(number)
             return
@@ -51,10 +57,14 @@ class uninterrupted:
         except BaseException as e:
             # before the exception goes anywhere: the next signal finds all held, even at the end of `with held.open()`
             self.holding = self._inside
+            if frame is not None and frame.f_code is Opened.__exit__.__code__:
+                self._in_hole = False
             if not self._inside or isinstance(e, KeyboardInterrupt):
+                self._on_its_way = e
                 raise
             self._raised = e
-            raise KeyboardInterrupt from None
+            self._on_its_way = KeyboardInterrupt()
+            raise self._on_its_way from None
 
     def _is_entered(self, frame: FrameType | None) -> bool:
         """Whether the block is one of those around `frame`. On CPython 3.13 without the GIL blocks were seen that an
@@ -84,7 +94,7 @@ class uninterrupted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inside = self.holding = False
-        self._frame = None          # which holds this block: a cycle otherwise
+        self._frame = self._on_its_way = None       # which hold this block: a cycle otherwise
         try:
             for number, before in self._before.items():
                 if signal.getsignal(number) == self._handle:        # else the handler has set another
@@ -104,6 +114,17 @@ class Opened:
     def __enter__(self) -> None:
         self._held.holding = False
         self._held.deliver()
+        self._held._in_hole = True      # last: what a handler raises before leaves no hole behind
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._held._in_hole = False     # a signal that comes before this line: see _handle
         self._held.holding = True
+        self._held._on_its_way = None
+
+
+def _is_handled(error: BaseException) -> bool:
+    """Whether the calling code runs because of `error`: in an except, a finally or an __exit__ that it passes."""
+    now = sys.exception()
+    while now is not None and now is not error:
+        now = now.__context__
+    return now is not None
