@@ -1,4 +1,5 @@
 """Signals whose handlers raise, at the wrong moment: no bit is lost, none is lost itself, and each comes out as what it is."""
+import dis
 import signal
 import sys
 import threading
@@ -11,6 +12,9 @@ from small import classification
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
+from tinydl.data import StreamDataset
+from tinydl.parallel import GradientAggregator
+from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.signals import HELD, Opened, uninterrupted
 from tinydl.parallel.strategies import Group, Hogwild, Local, Serial, Shard
@@ -174,6 +178,23 @@ def test_training_is_interrupted_by_the_second_signal_where_the_first_was_lost(m
         with pytest.raises(KeyboardInterrupt):
             trainer.train()
         assert trainer.stats().updates == 6
+
+
+@pytest.mark.parametrize("function", [
+    Trainer.init, Trainer._train, Trainer._run_epoch, Trainer._end_epoch, Trainer.load_checkpoint, Trainer.profile,
+    BlasLimit.__enter__, BlasLimit.__exit__, GradientAggregator.submit_gradients, GradientAggregator.get_average_gradients, StreamDataset.epoch,
+], ids=lambda f: f.__qualname__)
+def test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it(function):
+    """CPython 3.12 and later leave the jump back of a loop with a condition out of the `with` and `try` that it is in, and an
+    interrupt may come at that jump: then no __exit__ is called, and a lock stays taken (python/cpython#130279). So such a
+    loop is a function of its own, wherever an interrupt may come."""
+    code = function.__code__
+    handled = dis._parse_exception_table(code)
+
+    def handlers(offset):
+        return [h.target for h in handled if h.start <= offset < h.end]
+    jumps = [i for i in dis.get_instructions(code) if i.opname == "JUMP_BACKWARD"]
+    assert not [i for i in jumps if handlers(i.offset) != handlers(i.argval)]
 
 
 class Batched(data.ArrayDataset):

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+Array = np.ndarray[Any, Any]
+
 __all__ = ["Trainer"]
 
 log = logging.getLogger("tinydl")
@@ -124,32 +126,35 @@ class Trainer:
         Everything is checked before anything changes. Epoch numbers begin anew.
         """
         with uninterrupted() as held, self._exclusive("init"), held.open():
-            parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
-            for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
-                                      (optimizer, Optimizer, "optimizer")):
-                if not isinstance(value, kind):
-                    raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
-            train = parts.train
-            output = model.output_shape(train.input_shape)
-            arrays = None
-            if type(train) is ArrayDataset:
-                arrays = train.x, loss.check_targets(train.y, output)
-                for part in (parts.validation, parts.test):
-                    if isinstance(part, ArrayDataset):
-                        loss.check_targets(part.y, output)
-            model._shape = train.input_shape
-            crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
-                        self.pin_threads)
-            if arrays is not None:
-                crew.set_arrays(*arrays)
-            error = replication_error(model, loss)
-            with self._lock:
-                self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-                self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
-                self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
-                self._ensure_pool()
+            self._init(dataset, model, loss, optimizer)
         if self._enabled:
             self._warn_fallback()
+
+    def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
+        parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
+        for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
+                                  (optimizer, Optimizer, "optimizer")):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
+        train = parts.train
+        output = model.output_shape(train.input_shape)
+        arrays = None
+        if type(train) is ArrayDataset:
+            arrays = train.x, loss.check_targets(train.y, output)
+            for part in (parts.validation, parts.test):
+                if isinstance(part, ArrayDataset):
+                    loss.check_targets(part.y, output)
+        model._shape = train.input_shape
+        crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
+                    self.pin_threads)
+        if arrays is not None:
+            crew.set_arrays(*arrays)
+        error = replication_error(model, loss)
+        with self._lock:
+            self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
+            self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
+            self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
+            self._ensure_pool()
 
     def _warn_fallback(self) -> None:
         if self._fallback is not None:
@@ -358,22 +363,26 @@ class Trainer:
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
-        with uninterrupted() as held, self._exclusive("train"), held.open(), limit:
+        with uninterrupted() as held, self._exclusive("train"), limit, held.open():
             self._stopping, crew.give_up_at = False, None
             self.monitor.history.interrupted = False
             self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
                 for callback in self.callbacks:
                     callback.on_train_start(self)
-                for _ in range(self.max_epochs):
-                    if self._stopping or not self._run_epoch(crew, mode, shuffle):
-                        self.monitor.history.interrupted = True
-                        break
+                self.monitor.history.interrupted = not self._run_epochs(crew, mode, shuffle)
             finally:
                 self.monitor.end_training()
                 for callback in self.callbacks:
                     callback.on_train_end(self)
         return self.monitor.history
+
+    def _run_epochs(self, crew: Crew, mode: str | None, shuffle: bool) -> bool:
+        """max_epochs epochs; False where they were stopped before."""
+        for _ in range(self.max_epochs):
+            if self._stopping or not self._run_epoch(crew, mode, shuffle):
+                return False
+        return True
 
     def _tick(self, mode: str | None, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
@@ -400,36 +409,10 @@ class Trainer:
         if batches is not None:
             for _ in range(job.batches_done):
                 next(batches, None)
-        job.n_batches, tick = train.n_batches, partial(self._tick, mode)
+        job.n_batches = train.n_batches
+        finished = False
         try:
-            finished = False
-            while not finished and not self._stopping:
-                self._go_on_serially_if_many_hung(crew)
-                before = job.lap(time.perf_counter())
-                with self._lock:
-                    if self._changed and mode is None:
-                        self._ensure_pool()
-                    setting, most = self._setting(mode)
-                    pool = self._pool_for(setting)
-                most = self._until_callback(job, most)
-                try:
-                    setting.strategy.prepare(crew, setting)
-                except MemoryError:
-                    if setting.n_threads == 1:
-                        raise
-                    with self._lock:
-                        self._lower(setting.n_threads - 1)
-                    continue
-                if batches is None:
-                    assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
-                    finished = job.batches_done >= len(bounds) - 1
-                else:
-                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
-                self.strategy.ran(setting, job.lap(time.perf_counter(), before))
-                for callback in self.callbacks:
-                    if callback.every and job.updates // callback.every > before.updates // callback.every:
-                        callback.on_update(self, job.updates)
+            finished = self._run_updates(crew, job, mode, batches, order, bounds)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
                 raise
@@ -442,6 +425,39 @@ class Trainer:
             return False
         self._end_epoch(crew, job)
         return True
+
+    def _run_updates(self, crew: Crew, job: Job, mode: str | None, batches: Iterator[Any] | None, order: Array | None,
+                     bounds: Array | None) -> bool:
+        """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
+        finished, tick = False, partial(self._tick, mode)
+        while not finished and not self._stopping:
+            self._go_on_serially_if_many_hung(crew)
+            before = job.lap(time.perf_counter())
+            with self._lock:
+                if self._changed and mode is None:
+                    self._ensure_pool()
+                setting, most = self._setting(mode)
+                pool = self._pool_for(setting)
+            most = self._until_callback(job, most)
+            try:
+                setting.strategy.prepare(crew, setting)
+            except MemoryError:
+                if setting.n_threads == 1:
+                    raise
+                with self._lock:
+                    self._lower(setting.n_threads - 1)
+                continue
+            if batches is None:
+                assert order is not None and bounds is not None
+                setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
+                finished = job.batches_done >= len(bounds) - 1
+            else:
+                finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
+            self.strategy.ran(setting, job.lap(time.perf_counter(), before))
+            for callback in self.callbacks:
+                if callback.every and job.updates // callback.every > before.updates // callback.every:
+                    callback.on_update(self, job.updates)
+        return finished
 
     def _until_callback(self, job: Job, most: int | None) -> int | None:
         """Updates until a callback wants to be called, or `most`."""

@@ -86,11 +86,7 @@ class StreamDataset(Dataset):
         home = os.getpid()
         reader.start()
         try:
-            while (item := _get(ready, reader, home)) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                room.put(None)
-                yield item
+            yield from _taken(ready, room, reader, home)
         finally:
             if os.getpid() == home:
                 closed.set()
@@ -186,6 +182,15 @@ def _get(ready: queue.SimpleQueue[Any], reader: threading.Thread, home: int) -> 
             if not alive:
                 break
     raise RuntimeError("the stream's reading thread is gone; in a process forked in mid-epoch, begin a new epoch")
+
+
+def _taken(ready: queue.SimpleQueue[Any], room: queue.SimpleQueue[None], reader: threading.Thread, home: int) -> Iterator[Any]:
+    """What the reader puts into `ready`, until it says that this is all, or raises."""
+    while (item := _get(ready, reader, home)) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        room.put(None)
+        yield item
 
 
 def _read(batches: Callable[[], Iterator[Any]], ready: queue.SimpleQueue[Any], room: queue.SimpleQueue[None],

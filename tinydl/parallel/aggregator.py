@@ -11,7 +11,6 @@ Any thread may call any method. The native driver folds the same tree in tinydl.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from tinydl.parallel.errors import AggregationTimeoutError, NothingArrivedError
 
 Array = np.ndarray[Any, Any]
 Gradients = Array | Mapping[str, Array]
+Names = list[tuple[str, tuple[int, ...]]]
 
 __all__ = ["GradientAggregator"]
 
@@ -46,7 +46,7 @@ class GradientAggregator:
         self._changed = threading.Condition()
         self._slots: dict[int, tuple[Array, int] | None] = {}       # None: failed
         self._failures: dict[int, BaseException | None] = {}
-        self._names: list[tuple[str, tuple[int, ...]]] | None = None
+        self._names: Names | None = None
 
     def submit_gradients(self, gradients: Gradients, n_samples: int, slot: int, *, copy: bool = True) -> None:
         """Slot number `slot`'s mean gradient over n_samples samples: a flat vector, or arrays by name.
@@ -69,12 +69,7 @@ class GradientAggregator:
             raise ValueError(f"n_samples={n_samples}: at least 1 (a batch that failed is submit_failure)")
         with self._changed:
             self._check(slot)
-            for other, held in self._slots.items():
-                if held is not None and (held[0].size, held[0].dtype) != (vector.size, vector.dtype):
-                    raise ValueError(f"slot {slot} has {vector.size} gradients of {vector.dtype}; "
-                                     f"slot {other} had {held[0].size} of {held[0].dtype}")
-            if self._names is not None and names != self._names:
-                raise ValueError(f"slot {slot} has gradients {names}; an earlier slot had {self._names}")
+            self._check_like_others(slot, vector, names)
             self._names = names
             self._slots[slot] = (np.ascontiguousarray(vector), int(n_samples))
             self._changed.notify_all()
@@ -101,25 +96,28 @@ class GradientAggregator:
         if slot in self._slots:
             raise ValueError(f"slot {slot} has submitted already; reset() begins the next group")
 
+    def _check_like_others(self, slot: int, vector: Array, names: Names | None) -> None:
+        for other, held in self._slots.items():
+            if held is not None and (held[0].size, held[0].dtype) != (vector.size, vector.dtype):
+                raise ValueError(f"slot {slot} has {vector.size} gradients of {vector.dtype}; "
+                                 f"slot {other} had {held[0].size} of {held[0].dtype}")
+        if self._names is not None and names != self._names:
+            raise ValueError(f"slot {slot} has gradients {names}; an earlier slot had {self._names}")
+
     def get_average_gradients(self, timeout: float | None = None) -> Gradients:
         """Wait for all slots; the weighted mean over those that arrived, flat or by name as submitted.
 
         AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError where all slots failed.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        expected = self.expected_submissions
         with self._changed:
-            while len(self._slots) < self.expected_submissions:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    missing = [s for s in range(self.expected_submissions) if s not in self._slots]
-                    assert timeout is not None
-                    raise AggregationTimeoutError(missing, self.expected_submissions, timeout)
-                self._changed.wait(left)
-            folded = self._fold(0, self.expected_submissions)
+            if not self._changed.wait_for(lambda: len(self._slots) >= expected, timeout) and timeout is not None:
+                raise AggregationTimeoutError(sorted(set(range(expected)) - self._slots.keys()), expected, timeout)
+            folded = self._fold(0, expected)
             names, failures = self._names, self._failures
-            if folded is None:
-                cause = next((e for e in failures.values() if e is not None), None)
-                raise NothingArrivedError(f"all {self.expected_submissions} slots failed") from cause
+        if folded is None:
+            cause = next((e for e in failures.values() if e is not None), None)
+            raise NothingArrivedError(f"all {expected} slots failed") from cause
         vector = folded[0]
         if names is None:
             return vector
