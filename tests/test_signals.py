@@ -268,26 +268,6 @@ def test_what_comes_between_an_update_and_its_books_waits_for_them(kind, number,
             assert t.model.params.tobytes() == whole.model.params.tobytes() and t.history["samples"] == [64]
 
 
-@pytest.mark.parametrize("in_a_hole", [False, True])
-def test_a_block_that_was_never_left_holds_nothing(in_a_hole):
-    def enter():
-        held = uninterrupted().__enter__()
-        if in_a_hole:
-            held.open().__enter__()
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        return held
-    with handler(stop, signal.SIGTERM):
-        before = [signal.getsignal(n) for n in HELD]
-        held = enter()
-        with pytest.raises(Stop):
-            signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Stop), uninterrupted():
-            signal.raise_signal(signal.SIGTERM)
-        held.__exit__(None, None, None)
-        assert [signal.getsignal(n) for n in HELD] == before
-
-
 @pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("strategy", [Serial(), Group(1), Hogwild()], ids=lambda s: s.name)

@@ -21,7 +21,8 @@ class uninterrupted:
 
     In other threads than the main one no handler is called anyway, and nothing is done. The handler that stands for all
     others decides by one flag, so there is no moment at which some signals are held and some not; where it is still
-    installed after the end, since a signal came there, it passes all on.
+    installed after the end, since a signal came there, it passes all on. A function that has such a block, or a `with` or
+    `finally` in a hole, has no loop with a condition there: see test_an_interrupt_between_two_turns_of_a_loop.
 
     While an exception of a handler is on its way out of a hole, all is held: it must not be interrupted where it passes.
     Where it never arrives, the hole is open again: what is raised in a `__del__` is lost, and a callback may catch it.
@@ -33,7 +34,6 @@ class uninterrupted:
         self._on_its_way: BaseException | None = None       # raised in the hole
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._raised: BaseException | None = None
-        self._frame: FrameType | None = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
                 before = signal.getsignal(number)
@@ -44,9 +44,6 @@ class uninterrupted:
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_entered(frame):
-            self._before[number](number, frame)
-            return
         if self._in_hole and self._on_its_way is not None and not _is_handled(self._on_its_way):
             self.holding, self._on_its_way = False, None
         if self.holding:
@@ -57,21 +54,15 @@ class uninterrupted:
         except BaseException as e:
             # before the exception goes anywhere: the next signal finds all held, even at the end of `with held.open()`
             self.holding = self._inside
+            if not self._inside:
+                raise
             if frame is not None and frame.f_code is Opened.__exit__.__code__:
                 self._in_hole = False
-            if not self._inside or isinstance(e, KeyboardInterrupt):
+            if isinstance(e, KeyboardInterrupt):
                 self._on_its_way = e
                 raise
-            self._raised = e
-            self._on_its_way = KeyboardInterrupt()
+            self._raised, self._on_its_way = e, KeyboardInterrupt()
             raise self._on_its_way from None
-
-    def _is_entered(self, frame: FrameType | None) -> bool:
-        """Whether the block is one of those around `frame`. On CPython 3.13 without the GIL blocks were seen that an
-        exception had left without their __exit__: such a one would hold signals for ever."""
-        while frame is not None and frame is not self._frame:
-            frame = frame.f_back
-        return frame is not None
 
     def deliver(self) -> None:
         """Call the handlers of what came. Where one raises, the others are called too at the end, and held before it."""
@@ -94,7 +85,7 @@ class uninterrupted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inside = self.holding = False
-        self._frame = self._on_its_way = None       # which hold this block: a cycle otherwise
+        self._on_its_way = None     # its traceback holds this block: a cycle otherwise
         try:
             for number, before in self._before.items():
                 if signal.getsignal(number) == self._handle:        # else the handler has set another
