@@ -1,6 +1,6 @@
 """Native kernels: arrays in and out, the GIL released, no threads of their own.
 
-    ops.pyx         the doors: check the arrays, run the C body
+    ops/            the doors, a file for each family of kernels: check the arrays, run the C body
     reference.py    the same names and signatures in plain NumPy, the tests' oracle
     csrc/           C bodies, one object for each instruction set, each body once for float32 and once for float64
     engine/         runs plans of them, and training, without the GIL
@@ -15,58 +15,7 @@ try:
 except ModuleNotFoundError as e:
     raise ImportError("tinydl's compiled modules are not in this folder, which looks like its source: install it (pip install .) "
                       "and start Python elsewhere, or build in place (pip install -e .)") from e
-from tinydl._kernels.ops import (
-    accumulate,
-    adam,
-    adamw,
-    add,
-    all_finite,
-    batch_norm,
-    batch_norm_backward,
-    batch_norm_inference,
-    column_sum,
-    divide,
-    dropout,
-    elu,
-    elu_backward,
-    gather_rows,
-    gelu,
-    gelu_backward,
-    huber,
-    layer_norm,
-    layer_norm_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    log_softmax,
-    log_softmax_backward,
-    matmul,
-    mean_absolute_error,
-    mean_squared_error,
-    relu,
-    relu_backward,
-    rmsprop,
-    scale,
-    sgd,
-    sigmoid,
-    sigmoid_backward,
-    sigmoid_cross_entropy,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_backward,
-    softmax_cross_entropy,
-    squared_norm,
-    tanh,
-    tanh_backward,
-    weighted_mean,
-)
+from tinydl._kernels import ops
+from tinydl._kernels.ops import *  # noqa: F403 - its __all__ is a list by hand
 
-__all__ = [
-    "accumulate", "adam", "adamw", "add", "all_finite", "batch_norm", "batch_norm_backward", "batch_norm_inference",
-    "column_sum", "divide", "dropout", "elu", "elu_backward", "gather_rows", "gelu", "gelu_backward", "huber", "isa",
-    "isa_available", "isa_built", "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward",
-    "log_softmax", "log_softmax_backward", "matmul", "mean_absolute_error", "mean_squared_error", "relu",
-    "relu_backward", "rmsprop", "scale", "sgd", "sigmoid", "sigmoid_backward", "sigmoid_cross_entropy", "silu",
-    "silu_backward", "softmax", "softmax_backward", "softmax_cross_entropy", "squared_norm", "tanh", "tanh_backward",
-    "weighted_mean",
-]
+__all__ = ["isa", "isa_available", "isa_built", *ops.__all__]

@@ -1,0 +1,95 @@
+"""Sums, means and norms of flat vectors, and sums down the columns of a matrix (csrc/vector.h)."""
+from tinydl._kernels.ops.door cimport READ, SHARED, WRITE, Door
+
+
+def add(a, b, out):
+    """out := a + b; in place"""
+    cdef Door d = Door("add", ("a", "b", "out"))
+    cdef const void *pa = d.take(a, READ | SHARED)
+    cdef const void *pb = d.take(b, READ | SHARED)
+    cdef void *po = d.take(out, WRITE)
+    d.same(0, 1)
+    d.same(0, 2)
+    d.apart()
+    with nogil:
+        d.run.add(pa, pb, po, d.size(0))
+    return out
+
+
+def accumulate(out, x):
+    """out += x"""
+    cdef Door d = Door("accumulate", ("out", "x"))
+    cdef void *po = d.take(out, WRITE)
+    cdef const void *px = d.take(x, READ | SHARED)
+    d.same(0, 1)
+    d.apart()
+    with nogil:
+        d.run.accumulate(po, px, d.size(0))
+    return out
+
+
+def divide(x, double d):
+    """x := x / d"""
+    cdef Door door = Door("divide", ("x",))
+    cdef void *px = door.take(x, WRITE)
+    if d == 0:
+        raise ZeroDivisionError("divide: d = 0")
+    with nogil:
+        door.run.divide(px, d, door.size(0))
+    return x
+
+
+def scale(x, double a):
+    """x := a x"""
+    cdef Door d = Door("scale", ("x",))
+    cdef void *px = d.take(x, WRITE)
+    with nogil:
+        d.run.scale(px, a, d.size(0))
+    return x
+
+
+def weighted_mean(a, b, out, double wa, double wb):
+    """out := wa a + wb b; in place"""
+    cdef Door d = Door("weighted_mean", ("a", "b", "out"))
+    cdef const void *pa = d.take(a, READ | SHARED)
+    cdef const void *pb = d.take(b, READ | SHARED)
+    cdef void *po = d.take(out, WRITE)
+    d.same(0, 1)
+    d.same(0, 2)
+    d.apart()
+    with nogil:
+        d.run.weighted_mean(pa, pb, po, d.size(0), wa, wb)
+    return out
+
+
+def squared_norm(x):
+    """sum of x^2, added in double"""
+    cdef Door d = Door("squared_norm", ("x",))
+    cdef const void *px = d.take(x, READ)
+    cdef double norm
+    with nogil:
+        norm = d.run.squared_norm(px, d.size(0))
+    return norm
+
+
+def all_finite(x):
+    """True where no number of x is infinite or NaN"""
+    cdef Door d = Door("all_finite", ("x",))
+    cdef const void *px = d.take(x, READ)
+    cdef int finite
+    with nogil:
+        finite = d.run.all_finite(px, d.size(0))
+    return finite != 0
+
+
+def column_sum(x, out, bint accumulate=False):
+    """out := sum over the rows of x (R, C), or out += with `accumulate`"""
+    cdef Door d = Door("column_sum", ("x", "out"))
+    cdef const void *px = d.take(x, READ)
+    cdef void *py = d.take(out, WRITE)
+    d.rows(0)
+    d.vector(1, d.view[0].shape[1], "one for each column of x")
+    d.apart()
+    with nogil:
+        d.run.column_sum(px, py, d.view[0].shape[0], d.view[0].shape[1], accumulate)
+    return out
