@@ -32,6 +32,18 @@ def test_against_the_reference(case, dtype):
         case.check(shape, dtype)
 
 
+@cases
+def test_none_for_an_array_is_what_the_reference_takes_or_an_error(case):
+    shape = case.shapes[3]
+    for name in [k for k, v in case.arguments(shape, np.float64).items() if isinstance(v, np.ndarray)]:
+        args = {**case.arguments(shape, np.float64), name: None}
+        try:
+            getattr(kernels, case.kernel)(**args)
+        except (TypeError, ValueError):
+            continue
+        getattr(reference, case.kernel)(**{**case.arguments(shape, np.float64), name: None})
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.in_place], ids=lambda c: c.id)
 @dtypes
 def test_in_place_gives_the_same_bits(case, dtype):

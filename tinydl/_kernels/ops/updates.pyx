@@ -5,7 +5,8 @@ from tinydl._kernels.ops.door cimport OPTIONAL, READ, WRITE, Door
 from tinydl._kernels.td cimport i64, td_update_fn
 
 
-cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, const double *h, i64 t):
+cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, int needed, const double *h, i64 t):
+    """The first `needed` vectors of the state may not be None."""
     cdef Door d = Door(kernel, names)
     cdef void *pp = d.take(p, WRITE)
     cdef const void *pg = d.take(g, READ)
@@ -13,7 +14,7 @@ cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, const
     cdef td_update_fn fn = NULL
     cdef int i, k
     for k in range(len(state)):
-        ps[k] = d.take(state[k], WRITE | OPTIONAL)
+        ps[k] = d.take(state[k], WRITE if k < needed else WRITE | OPTIONAL)
     for i in range(1, d.count):
         d.same(0, i)
     d.apart()
@@ -37,7 +38,7 @@ def sgd(p, g, momentum_buffer=None, *, double lr, double momentum=0.0, bint nest
     cdef double[4] h = [lr, momentum, nesterov, weight_decay]
     if momentum != 0 and momentum_buffer is None:
         raise ValueError(f"sgd: momentum = {momentum} needs a momentum_buffer")
-    return _update("sgd", b"sgd", p, g, ("p", "g", "momentum_buffer"), (momentum_buffer, ), h, 1)
+    return _update("sgd", b"sgd", p, g, ("p", "g", "momentum_buffer"), (momentum_buffer, ), 0, h, 1)
 
 
 def adam(p, g, m, v, *, double lr=0.001, double beta1=0.9, double beta2=0.999, double eps=1e-8,
@@ -45,14 +46,14 @@ def adam(p, g, m, v, *, double lr=0.001, double beta1=0.9, double beta2=0.999, d
     """g += weight_decay p; m := beta1 m + (1 - beta1) g; v := beta2 v + (1 - beta2) g^2;
     p -= lr m' / (sqrt(v') + eps), m' = m / (1 - beta1^step), v' = v / (1 - beta2^step) (Kingma and Ba, 2015)"""
     cdef double[5] h = [lr, beta1, beta2, eps, weight_decay]
-    return _update("adam", b"adam", p, g, ("p", "g", "m", "v"), (m, v), h, step)
+    return _update("adam", b"adam", p, g, ("p", "g", "m", "v"), (m, v), 2, h, step)
 
 
 def adamw(p, g, m, v, *, double lr=0.001, double beta1=0.9, double beta2=0.999, double eps=1e-8,
           double weight_decay=0.01, i64 step):
     """p *= 1 - lr weight_decay; then as adam without decay (Loshchilov and Hutter, 2019)"""
     cdef double[5] h = [lr, beta1, beta2, eps, weight_decay]
-    return _update("adamw", b"adamw", p, g, ("p", "g", "m", "v"), (m, v), h, step)
+    return _update("adamw", b"adamw", p, g, ("p", "g", "m", "v"), (m, v), 2, h, step)
 
 
 def rmsprop(p, g, square_avg, momentum_buffer=None, grad_avg=None, *, double lr=0.01, double alpha=0.99,
@@ -68,4 +69,4 @@ def rmsprop(p, g, square_avg, momentum_buffer=None, grad_avg=None, *, double lr=
     if centered and grad_avg is None:
         raise ValueError("rmsprop: centered = True needs a grad_avg")
     return _update("rmsprop", b"rmsprop", p, g, ("p", "g", "square_avg", "momentum_buffer", "grad_avg"),
-                   (square_avg, momentum_buffer, grad_avg), h, 1)
+                   (square_avg, momentum_buffer, grad_avg), 1, h, 1)
