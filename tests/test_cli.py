@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import tinydl
-from tinydl import Model
-from tinydl.cli import main
+from tinydl import Model, trainer
+from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.train import standardise
 from tinydl.parallel import crew, pool
@@ -377,14 +377,15 @@ STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "256", "--batch-size",
 
 @pytest.fixture
 def stop(folder, monkeypatch):
-    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch."""
+    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch; with
+    more options (of a resume) in the middle of the third."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(10_000, 5))
     np.savez("d.npz", x=x, y=np.where(x[:, 0] > 0, 7, 3))
 
-    def call(threads, number=signal.SIGTERM, code=143):
+    def call(threads, number=signal.SIGTERM, code=143, more=()):
         def progress(self, epoch, samples, loss):
-            if epoch == 2 and 0 < samples < 8000 and not sent:
+            if epoch == 2 + len(more) and 0 < samples < 8000 and not sent:
                 sent.append(samples)
                 signal.raise_signal(number)
         sent = []
@@ -392,7 +393,7 @@ def stop(folder, monkeypatch):
             m.setattr(Progress, "progress", progress)
             for module in (crew, pool):
                 m.setattr(module, "TICK", 1e-4)
-            assert main([*STOPPED, threads, "--out", "m"]) == code
+            assert main([*STOPPED, threads, "--out", "m", *more]) == code
         assert sent
     return call
 
@@ -410,21 +411,63 @@ def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, thread
     assert sorted(f.name for f in folder.iterdir()) == ["d.npz", "m", "whole"]
 
 
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1), (3, 1), (3, 2), (2, 4)])
+def test_resume_gives_the_same_bits_whatever_number_of_threads_is_recommended_now(stop, capsys, monkeypatch, before, now):
+    """An update is of as many batches as before."""
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: before)
+    assert main([*STOPPED, "0", "--out", "whole"]) == 0
+    stop("0")
+    said(capsys)
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: now)
+    assert main([*(o for o in STOPPED if o != "--quiet"), "0", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+    used, how = min(before, now), f", {before} batches an update" if now < before else ""
+    assert f"0.001, {used} thread{'s' * (used > 1)}{how}\n" in said(capsys)[0]
+
+
+def test_resume_where_there_was_no_memory_for_all_threads(stop, monkeypatch):
+    """The updates of the checkpoint were of fewer batches than the threads asked for; those after it are too."""
+    with monkeypatch.context() as m, pytest.warns(tinydl.parallel.ParallelFallbackWarning, match="goes on with 2"):
+        m.setattr(trainer, "fitting_threads", lambda report, counts=None: 2)
+        assert main([*STOPPED, "3", "--out", "whole"]) == 0
+        stop("3")
+    assert main([*STOPPED, "3", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
+def test_resume_after_a_resume(stop, monkeypatch):
+    assert main([*STOPPED, "3", "--out", "whole"]) == 0
+    stop("3")
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 2)
+    stop("0", more=["--resume"])
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 1)
+    assert main([*STOPPED, "0", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
 def test_resume_of_another_training_changes_nothing(stop, folder, capsys):
     stop("1")
     said(capsys)
     again = [*STOPPED, "1", "--out", "m", "--resume"]
-    for option, value, saved in [
-            ("--seed", "1", "0"), ("--hidden", "9", "256"), ("--threads", "2", "1"), ("--batch-size", "4", "2"),
-            ("--optimizer", "sgd", "adam"), ("--learning-rate", "0.5", "0.001"), ("--test-fraction", "0.1", "0.2"),
-            ("--task", "classification", "None")]:
+    for option, value, saved, remedy in [
+            ("--seed", "1", "0", "say --seed 0"), ("--hidden", "9", "256", "say --hidden 256"),
+            ("--threads", "2", "1", "leave --threads out"), ("--batch-size", "4", "2", "say --batch-size 2"),
+            ("--optimizer", "sgd", "adam", "say --optimizer adam"),
+            ("--learning-rate", "0.5", "0.001", "say --learning-rate 0.001"),
+            ("--test-fraction", "0.1", "0.2", "say --test-fraction 0.2"),
+            ("--task", "classification", "None", "leave --task out")]:
         fails_in_one_line(folder, capsys, [*again, option, value],
-                          f"--resume: m.checkpoint was saved with {option} {saved}; here it is {value}")
+                          f"--resume: m.checkpoint was saved with {option} {saved}; here it is {value}: {remedy}\n")
     fails_in_one_line(folder, capsys, [*again, "--epochs", "1"], "--resume: m.checkpoint is in epoch 2; --epochs is 1")
     fails_in_one_line(folder, capsys, [*again, "--out", "other"], "--resume: there is no other.checkpoint")
     with np.load("d.npz") as d:
         np.savez("d.npz", x=d["x"] + 1, y=d["y"])
     fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint was saved with data ")
+    with tinydl.Trainer(1, seed=0) as t:
+        t.init(tinydl.data.ArrayDataset(np.zeros((4, 2)), np.zeros(4, int), 2), Model(tinydl.nn.Linear(2, 2), seed=0),
+               tinydl.losses.SoftmaxCrossEntropy(), tinydl.optim.Adam())
+        t.save_checkpoint("m.checkpoint")
+    fails_in_one_line(folder, capsys, again, "--resume: `tinydl train` did not save m.checkpoint")
     Path("m.checkpoint").write_bytes(b"PK")
     fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint is not a checkpoint")
 

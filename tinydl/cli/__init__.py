@@ -66,7 +66,8 @@ def parser() -> Parser:
                                                       "the current folder)")
     train.add_argument("--resume", action="store_true",
                        help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
-                            "them; all options but --epochs must be the same. Removed when training is complete")
+                            "them, whatever number of threads is recommended now; all options but --epochs must be the "
+                            "same. Removed when training is complete")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     predict = commands.add_parser("predict", help="predict with a trained model",
