@@ -24,7 +24,8 @@ from tinydl.parallel import crew, pool
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(tinydl.__file__).parents[1]), "COLUMNS": "80", "TERM": "xterm"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(tinydl.__file__).parents[1]), "COLUMNS": "80", "TERM": "xterm",
+               "PYTHONUNBUFFERED": ""}
 
 
 def write(path: Path, rows: list[list[object]]) -> Path:
@@ -352,6 +353,9 @@ def test_exit_codes(two):
         assert p.communicate() == (f"tinydl {tinydl.__version__}\n", "") and p.returncode == 0
 
 
+SIGNALS = [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+
+
 def started(two: Path, *more: str) -> subprocess.Popen:
     p = command("train", two, "--target", "label", "--epochs", "40000", "--hidden", "8", "--out", "m", *more,
                 bufsize=1)
@@ -361,7 +365,7 @@ def started(two: Path, *more: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-@pytest.mark.parametrize(("number", "code", "how"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
 def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number, code, how):
     with started(two, "--threads", threads) as p:
         p.send_signal(number)
@@ -370,6 +374,41 @@ def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number,
     assert err.endswith("the model so far is in m, and the same command with --resume goes on from m.checkpoint\n")
     assert sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
     assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
+
+
+@pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
+@pytest.mark.parametrize(("folders", "rest"), [
+    (["m.checkpoint"], "the model so far is in m; m.checkpoint could not be saved: Is a directory"),
+    (["m"], "m could not be saved: Is a directory; the same command with --resume goes on from m.checkpoint"),
+    (["m", "m.checkpoint"], "m could not be saved: Is a directory; m.checkpoint could not be saved: Is a directory")])
+def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how, folders, rest):
+    with started(two, "--threads", "2") as p:
+        for name in folders:
+            (folder / name).mkdir()
+        p.send_signal(number)
+        _, err = p.communicate(timeout=10)
+    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.endswith(f" updates; {rest}\n")
+    assert err.count("\n") == 1 and sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
+
+
+@pytest.mark.parametrize(("raised", "code", "how"), [
+    ("Terminated", 143, "terminated"), ("KeyboardInterrupt", 130, "interrupted")])
+def test_a_signal_ends_it_as_ever_where_its_output_cannot_be_written(raised, code, how):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    program = f"""
+import sys
+from tinydl import cli
+from tinydl.cli.errors import Terminated
+def run(argv):
+    print("not yet written")
+    raise {raised}
+cli._run = run
+sys.exit(cli.main())
+"""
+    with open("/dev/full", "w") as full:
+        p = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (p.returncode, p.stderr) == (code, f"tinydl: {how}\n")
 
 
 STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "256", "--batch-size", "2", "--quiet", "--threads"]
@@ -493,13 +532,14 @@ def test_closed_pipe(folder):
         assert p.stderr.read() == "" and p.wait() == 141
 
 
-def test_full_disk(two, capsys):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk(two, capsys, unbuffered):
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     assert main(["train", "two.csv", "--target", "label", *SMALL]) == 0
     with open("/dev/full", "w") as full:
         p = subprocess.run([sys.executable, "-m", "tinydl", "predict", "two.tinydl", "two.csv"], stdout=full,
-                           stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+                           stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered})
     assert p.returncode == 2 and p.stderr == "tinydl: No space left on device\n"
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -190,12 +190,22 @@ def run_train(options: argparse.Namespace) -> int:
         if not optimizer.t:
             raise type(e)(f"{how} before the first update; no model was saved") from None
         settings["batches_per_update"] = batches or trainer.stats().batches_per_update     # fewer than threads without memory
-        save_checkpoint(trainer, checkpoint, settings)
-        model.save(out)
-        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; the model so far is in {out}, and the same command "
-                      f"with --resume goes on from {checkpoint}") from None
+        unsaved = [_unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings)),
+                   _unsaved(out, lambda: model.save(out))]
+        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
+                      + (unsaved[1] or f"the model so far is in {out}") + (", and " if not any(unsaved) else "; ")
+                      + (unsaved[0] or f"the same command with --resume goes on from {checkpoint}")) from None
     say(f"model: {out}")
     return 0
+
+
+def _unsaved(path: Path, save: Callable[[], None]) -> str:
+    """save(), and why `path` could not be saved, or "": this is no time to raise."""
+    try:
+        save()
+    except (OSError, MemoryError) as e:
+        return f"{path} could not be saved: {getattr(e, 'strerror', None) or str(e) or 'not enough memory'}"
+    return ""
 
 
 def _digest(facts: dict[str, Any], *arrays: Array) -> str:
