@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from collections import Counter
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -508,21 +509,35 @@ def test_more_failures_than_the_fraction_end_training(driver):
 
 
 class Hangs(nn.PythonLayer):
-    """Waits where a sample's first feature is `mark`, until the test lets it go."""
+    """Waits where a sample's first feature is `mark`, until the test lets it go. A second time it raises: what hung is not
+    to run again."""
+
+    made: ClassVar = []
 
     def __init__(self, mark):
-        self.mark, self.release = mark, threading.Event()
+        self.mark, self.entered, self.release = mark, threading.Event(), threading.Event()
+        self.made.append(self)
 
     def __deepcopy__(self, memo):
         return self
 
     def forward(self, x):
         if (x[:, 0] == np.float32(self.mark)).any():
+            assert not self.entered.is_set(), "the batch that hung is run again"
+            self.entered.set()
             assert self.release.wait(60)
         return x, None
 
     def backward(self, dy, saved):
         return dy
+
+
+@pytest.fixture(autouse=True)
+def let_go():
+    """A test that fails leaves no worker that hangs."""
+    yield
+    while Hangs.made:
+        Hangs.made.pop().release.set()
 
 
 class HangsAtTheEnd(Hangs):
