@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 
 import tinydl
-from tinydl import Model
-from tinydl.cli import main
+from tinydl import Model, trainer
+from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.train import standardise
 from tinydl.parallel import crew, pool
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(tinydl.__file__).parents[1]), "COLUMNS": "80", "TERM": "xterm"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(tinydl.__file__).parents[1]), "COLUMNS": "80", "TERM": "xterm",
+               "PYTHONUNBUFFERED": ""}
 
 
 def write(path: Path, rows: list[list[object]]) -> Path:
@@ -352,6 +353,9 @@ def test_exit_codes(two):
         assert p.communicate() == (f"tinydl {tinydl.__version__}\n", "") and p.returncode == 0
 
 
+SIGNALS = [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+
+
 def started(two: Path, *more: str) -> subprocess.Popen:
     p = command("train", two, "--target", "label", "--epochs", "40000", "--hidden", "8", "--out", "m", *more,
                 bufsize=1)
@@ -361,7 +365,7 @@ def started(two: Path, *more: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-@pytest.mark.parametrize(("number", "code", "how"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
 def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number, code, how):
     with started(two, "--threads", threads) as p:
         p.send_signal(number)
@@ -372,19 +376,55 @@ def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number,
     assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
 
 
+@pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
+@pytest.mark.parametrize(("folders", "rest"), [
+    (["m.checkpoint"], "the model so far is in m; m.checkpoint could not be saved: Is a directory"),
+    (["m"], "m could not be saved: Is a directory; the same command with --resume goes on from m.checkpoint"),
+    (["m", "m.checkpoint"], "m could not be saved: Is a directory; m.checkpoint could not be saved: Is a directory")])
+def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how, folders, rest):
+    with started(two, "--threads", "2") as p:
+        for name in folders:
+            (folder / name).mkdir()
+        p.send_signal(number)
+        _, err = p.communicate(timeout=10)
+    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.endswith(f" updates; {rest}\n")
+    assert err.count("\n") == 1 and sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
+
+
+@pytest.mark.parametrize(("raised", "code", "how"), [
+    ("Terminated", 143, "terminated"), ("KeyboardInterrupt", 130, "interrupted")])
+def test_a_signal_ends_it_as_ever_where_its_output_cannot_be_written(raised, code, how):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    program = f"""
+import sys
+from tinydl import cli
+from tinydl.cli.errors import Terminated
+def run(argv):
+    print("not yet written")
+    raise {raised}
+cli._run = run
+sys.exit(cli.main())
+"""
+    with open("/dev/full", "w") as full:
+        p = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (p.returncode, p.stderr) == (code, f"tinydl: {how}\n")
+
+
 STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "256", "--batch-size", "2", "--quiet", "--threads"]
 
 
 @pytest.fixture
 def stop(folder, monkeypatch):
-    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch."""
+    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch; with
+    more options (of a resume) in the middle of the third."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(10_000, 5))
     np.savez("d.npz", x=x, y=np.where(x[:, 0] > 0, 7, 3))
 
-    def call(threads, number=signal.SIGTERM, code=143):
+    def call(threads, number=signal.SIGTERM, code=143, more=()):
         def progress(self, epoch, samples, loss):
-            if epoch == 2 and 0 < samples < 8000 and not sent:
+            if epoch == 2 + len(more) and 0 < samples < 8000 and not sent:
                 sent.append(samples)
                 signal.raise_signal(number)
         sent = []
@@ -392,7 +432,7 @@ def stop(folder, monkeypatch):
             m.setattr(Progress, "progress", progress)
             for module in (crew, pool):
                 m.setattr(module, "TICK", 1e-4)
-            assert main([*STOPPED, threads, "--out", "m"]) == code
+            assert main([*STOPPED, threads, "--out", "m", *more]) == code
         assert sent
     return call
 
@@ -410,21 +450,63 @@ def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, thread
     assert sorted(f.name for f in folder.iterdir()) == ["d.npz", "m", "whole"]
 
 
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1), (3, 1), (3, 2), (2, 4)])
+def test_resume_gives_the_same_bits_whatever_number_of_threads_is_recommended_now(stop, capsys, monkeypatch, before, now):
+    """An update is of as many batches as before."""
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: before)
+    assert main([*STOPPED, "0", "--out", "whole"]) == 0
+    stop("0")
+    said(capsys)
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: now)
+    assert main([*(o for o in STOPPED if o != "--quiet"), "0", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+    used, how = min(before, now), f", {before} batches an update" if now < before else ""
+    assert f"0.001, {used} thread{'s' * (used > 1)}{how}\n" in said(capsys)[0]
+
+
+def test_resume_where_there_was_no_memory_for_all_threads(stop, monkeypatch):
+    """The updates of the checkpoint were of fewer batches than the threads asked for; those after it are too."""
+    with monkeypatch.context() as m, pytest.warns(tinydl.parallel.ParallelFallbackWarning, match="goes on with 2"):
+        m.setattr(trainer, "fitting_threads", lambda report, counts=None: 2)
+        assert main([*STOPPED, "3", "--out", "whole"]) == 0
+        stop("3")
+    assert main([*STOPPED, "3", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
+def test_resume_after_a_resume(stop, monkeypatch):
+    assert main([*STOPPED, "3", "--out", "whole"]) == 0
+    stop("3")
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 2)
+    stop("0", more=["--resume"])
+    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 1)
+    assert main([*STOPPED, "0", "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
 def test_resume_of_another_training_changes_nothing(stop, folder, capsys):
     stop("1")
     said(capsys)
     again = [*STOPPED, "1", "--out", "m", "--resume"]
-    for option, value, saved in [
-            ("--seed", "1", "0"), ("--hidden", "9", "256"), ("--threads", "2", "1"), ("--batch-size", "4", "2"),
-            ("--optimizer", "sgd", "adam"), ("--learning-rate", "0.5", "0.001"), ("--test-fraction", "0.1", "0.2"),
-            ("--task", "classification", "None")]:
+    for option, value, saved, remedy in [
+            ("--seed", "1", "0", "say --seed 0"), ("--hidden", "9", "256", "say --hidden 256"),
+            ("--threads", "2", "1", "leave --threads out"), ("--batch-size", "4", "2", "say --batch-size 2"),
+            ("--optimizer", "sgd", "adam", "say --optimizer adam"),
+            ("--learning-rate", "0.5", "0.001", "say --learning-rate 0.001"),
+            ("--test-fraction", "0.1", "0.2", "say --test-fraction 0.2"),
+            ("--task", "classification", "None", "leave --task out")]:
         fails_in_one_line(folder, capsys, [*again, option, value],
-                          f"--resume: m.checkpoint was saved with {option} {saved}; here it is {value}")
+                          f"--resume: m.checkpoint was saved with {option} {saved}; here it is {value}: {remedy}\n")
     fails_in_one_line(folder, capsys, [*again, "--epochs", "1"], "--resume: m.checkpoint is in epoch 2; --epochs is 1")
     fails_in_one_line(folder, capsys, [*again, "--out", "other"], "--resume: there is no other.checkpoint")
     with np.load("d.npz") as d:
         np.savez("d.npz", x=d["x"] + 1, y=d["y"])
     fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint was saved with data ")
+    with tinydl.Trainer(1, seed=0) as t:
+        t.init(tinydl.data.ArrayDataset(np.zeros((4, 2)), np.zeros(4, int), 2), Model(tinydl.nn.Linear(2, 2), seed=0),
+               tinydl.losses.SoftmaxCrossEntropy(), tinydl.optim.Adam())
+        t.save_checkpoint("m.checkpoint")
+    fails_in_one_line(folder, capsys, again, "--resume: `tinydl train` did not save m.checkpoint")
     Path("m.checkpoint").write_bytes(b"PK")
     fails_in_one_line(folder, capsys, again, "--resume: m.checkpoint is not a checkpoint")
 
@@ -450,13 +532,14 @@ def test_closed_pipe(folder):
         assert p.stderr.read() == "" and p.wait() == 141
 
 
-def test_full_disk(two, capsys):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk(two, capsys, unbuffered):
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     assert main(["train", "two.csv", "--target", "label", *SMALL]) == 0
     with open("/dev/full", "w") as full:
         p = subprocess.run([sys.executable, "-m", "tinydl", "predict", "two.tinydl", "two.csv"], stdout=full,
-                           stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+                           stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered})
     assert p.returncode == 2 and p.stderr == "tinydl: No space left on device\n"
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from collections import Counter
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew, pool
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew, pool, python_driver
 from tinydl.parallel.pool import Task, WorkerPool, wait_all
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
@@ -508,21 +509,35 @@ def test_more_failures_than_the_fraction_end_training(driver):
 
 
 class Hangs(nn.PythonLayer):
-    """Waits where a sample's first feature is `mark`, until the test lets it go."""
+    """Waits where a sample's first feature is `mark`, until the test lets it go. A second time it raises: what hung is not
+    to run again."""
+
+    made: ClassVar = []
 
     def __init__(self, mark):
-        self.mark, self.release = mark, threading.Event()
+        self.mark, self.entered, self.release = mark, threading.Event(), threading.Event()
+        self.made.append(self)
 
     def __deepcopy__(self, memo):
         return self
 
     def forward(self, x):
         if (x[:, 0] == np.float32(self.mark)).any():
+            assert not self.entered.is_set(), "the batch that hung is run again"
+            self.entered.set()
             assert self.release.wait(60)
         return x, None
 
     def backward(self, dy, saved):
         return dy
+
+
+@pytest.fixture(autouse=True)
+def let_go():
+    """A test that fails leaves no worker that hangs."""
+    yield
+    while Hangs.made:
+        Hangs.made.pop().release.set()
 
 
 class HangsAtTheEnd(Hangs):
@@ -764,6 +779,10 @@ def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(dri
         thread.join(5)
     assert set(threading.enumerate()) <= before
     check_books(t)
+    (failure,) = t.history.failures
+    assert isinstance(failure.exception, BatchTimeoutError) and failure.batch_index == 1
+    assert "in forward" in str(failure.exception)
+    assert t._crew.hung_workers == (when == "after")
 
 
 def test_tasks_that_wait_behind_a_batch_that_hangs_do_not_begin_when_it_is_given_up(driver):
@@ -811,6 +830,61 @@ def test_a_batch_that_comes_back_late_does_not_hide_another_that_hangs(name):
             max_failed_fraction=1)
     assert [type(f.exception) for f in t.history.failures] == [BatchTimeoutError] * 2 and not second.release.is_set()
     second.release.set()
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, late, monkeypatch):
+    """Story: two copies of the model are each in a batch that takes too long. Both batches are given up in one look at the
+    clock; then one of them comes back. Neither is run again, and one worker is put aside, which is no more than there may."""
+    layers, asks, started, look = [Hangs(13 / 64), Hangs(21 / 64)], Asks(), [], [False]
+    by_layer, before = {}, set(threading.enumerate())
+    monkeypatch.setattr(pool.queue, "SimpleQueue", lambda: asks)
+    enter = Hangs.forward
+
+    def forward(layer, x):
+        if (x[:, 0] == np.float32(layer.mark)).any():
+            by_layer[layer] = threading.current_thread()
+        return enter(layer, x)
+    monkeypatch.setattr(Hangs, "forward", forward)
+    heal, start, hung_batch = WorkerPool.heal, WorkerPool._start, crew.Crew.hung_batch
+
+    def before_the_look(workers, tasks):
+        if len(by_layer) == 2 and not look[0]:
+            threading.Event().wait(0.3)         # the batch_timeout of both is over
+            look[0] = True
+        heal(workers, tasks)
+
+    def come_back(wait_all):
+        def then_wait(tasks, timeout):
+            if len(by_layer) == 2 and not layers[late].release.is_set():
+                asks.let_back(layers[late], by_layer[layers[late]])
+            return wait_all(tasks, timeout)
+        return then_wait
+    monkeypatch.setattr(WorkerPool, "heal", before_the_look)
+    monkeypatch.setattr(crew.Crew, "hung_batch", lambda *args: hung_batch(*args) if look[0] else None)
+    for module in (crew, python_driver):        # they wait for the other workers when the batches are given up
+        monkeypatch.setattr(module, "wait_all", come_back(module.wait_all))
+
+    def local(*layers, **options):
+        model = Model(nn.Sequential(*layers, nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), seed=0)
+        return run(driver(*marked(64), 8), model, Local(sync_every=2, n_models=2), epochs=1, shuffle=False,
+                   max_failed_fraction=1, **options)
+    with monkeypatch.context() as m:
+        m.setattr(WorkerPool, "_start", lambda workers, worker: (started.append(worker), start(workers, worker))[1])
+        t = local(*layers, batch_timeout=0.3, max_hung_workers=1)
+    assert [(f.batch_index, type(f.exception)) for f in t.history.failures] == [(1, BatchTimeoutError), (2, BatchTimeoutError)]
+    for layer, failure in zip(layers, t.history.failures, strict=True):
+        for part in ("layer ", "in forward", by_layer[layer].name):
+            assert part in str(failure.exception), part
+    assert len(started) == 3 and t._crew.hung_workers == 1      # two, and a successor
+    assert t.stats().mode == "parallel" and t.stats().skipped == 2 and t.history["samples"] == [48]
+    monkeypatch.undo()
+    assert digest(t.model) == digest(local(Fails(13 / 64), Fails(21 / 64)).model)
+    after = digest(t.model)
+    layers[1 - late].release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before and digest(t.model) == after
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

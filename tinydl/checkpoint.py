@@ -23,12 +23,14 @@ from tinydl.serialization import read_arrays, write_arrays, write_atomically
 if TYPE_CHECKING:
     from tinydl.trainer import Trainer
 
+Array = np.ndarray[Any, Any]
+
 FORMAT, VERSION = "tinydl checkpoint", 1
 COUNTS = ("epoch", "batches_done", "samples", "loss_sum", "updates", "seconds")
 
 
 def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
-    """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): must be the same at loading."""
+    """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): for `read_settings`."""
     crew, o, job = trainer._need_init(), trainer.optimizer, trainer._job
     meta: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
@@ -44,19 +46,25 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
     write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
-def load_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
-    """Put `trainer` where `path` was saved. ValueError says what does not fit (of settings: those that are given), and
-    then nothing has changed."""
-    crew, o = trainer._need_init(), trainer.optimizer
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings that `path` was saved with. ValueError where it is no checkpoint."""
+    settings: dict[str, Any] = _read(path)[0].get("settings", {})
+    return settings
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     meta, arrays = read_arrays(Path(path), "checkpoint.json", "checkpoint")
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path} is not a tinydl checkpoint: its format is {meta.get('format')!r}")
     if meta["version"] > VERSION:
         raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
-    for name, value in (settings or {}).items():
-        saved = meta.get("settings", {}).get(name)
-        if saved != value:
-            raise ValueError(f"{path} was saved with {name} {saved}; here it is {value}")
+    return meta, arrays
+
+
+def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
+    """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
+    crew, o = trainer._need_init(), trainer.optimizer
+    meta, arrays = _read(path)
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
     if meta["data"] != _data(trainer):

@@ -64,9 +64,9 @@ class Trainer:
     on_batch_failure: "skip" a batch that fails, "retry" it (max_retries times, then skip), or "raise". More failures
     than max_failed_fraction of an epoch's batches (one may always fail, unless it is 0) end training with
     TrainingError and the parameters of the last good update. batch_timeout: seconds after which a batch in a worker is
-    given up, never to be run again: its worker is put aside and another takes over; after max_hung_workers of them
-    training goes on in the calling thread, where no batch can be given up. callbacks: see `tinydl.callbacks`.
-    pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
+    given up, never to be run again: its worker, unless it comes back at once, is put aside and another takes over; after
+    max_hung_workers of them training goes on in the calling thread, where no batch can be given up. callbacks: see
+    `tinydl.callbacks`. pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)

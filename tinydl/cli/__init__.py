@@ -1,7 +1,8 @@
 """The command line: `tinydl demo | train | predict | info | bench`.
 
-Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143, a closed pipe quietly with
-141, as a shell counts them. Each command is a module here, imported when it is called.
+Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143 (also where what it saves then
+cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them. Each command is a module
+here, imported when it is called.
 """
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from tinydl._version import __version__
@@ -66,7 +67,8 @@ def parser() -> Parser:
                                                       "the current folder)")
     train.add_argument("--resume", action="store_true",
                        help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
-                            "them; all options but --epochs must be the same. Removed when training is complete")
+                            "them, whatever number of threads is recommended now; all options but --epochs must be the "
+                            "same. Removed when training is complete")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     predict = commands.add_parser("predict", help="predict with a trained model",
@@ -183,13 +185,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _sigterm_raises():
             try:
                 return _run(argv)
+            except (KeyboardInterrupt, Terminated):
+                with suppress(OSError):         # its end has a reason already
+                    _flush()
+                raise
             finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                _flush()
     except CommandError as e:
         return _end(2, str(e))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # for what is left in the buffer, at exit
         return 141
     except OSError as e:
         return _end(2, f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e))
@@ -209,6 +213,16 @@ def _run(argv: Sequence[str] | None) -> int:
     module, function = options.run.split(":")
     command: Any = getattr(importlib.import_module(module), function)
     return int(command(options))
+
+
+def _flush() -> None:
+    """Write what is left of the output; where that fails it goes nowhere, or the interpreter would try again at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
 
 
 def _end(code: int, message: str) -> int:

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
-from tinydl.checkpoint import load_checkpoint, save_checkpoint
+from tinydl.checkpoint import load_checkpoint, read_settings, save_checkpoint
 from tinydl.cli.errors import CommandError, Terminated
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
@@ -157,21 +157,27 @@ def run_train(options: argparse.Namespace) -> int:
     make, rate = OPTIMIZERS[options.optimizer]
     rate = options.learning_rate or rate
     threads = thread_count(options.threads, data.n_batches, data.n_samples)
-    say(f"{len(train):,} rows to train on, {len(test):,} to test; {model.name}, "
-        f"{plural(model.num_parameters, 'parameter')};\n"
-        f"{options.optimizer} with learning rate {rate:g}, {plural(threads, 'thread')}")
-    optimizer, evaluator = make(rate), AccuracyEvaluator() if names else RegressionEvaluator()
-    loss = losses.SoftmaxCrossEntropy() if names else losses.MeanSquaredError()
     settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in (
         "target", "task", "test_fraction", "batch_size", "seed", "optimizer")}
     settings |= {"--hidden": ",".join(map(str, options.hidden)), "--learning-rate": rate, "--threads": threads,
                  "data": _digest(facts, x, y)}
+    batches = None          # of an update: as many as threads, unless a checkpoint says how many
+    if options.resume:
+        saved = _saved_settings(checkpoint, settings, keep=() if options.threads else ("--threads",))
+        batches = saved.get("batches_per_update", saved["--threads"])
+        settings["--threads"], threads = saved["--threads"], min(threads, batches)
+    say(f"{len(train):,} rows to train on, {len(test):,} to test; {model.name}, "
+        f"{plural(model.num_parameters, 'parameter')};\n"
+        f"{options.optimizer} with learning rate {rate:g}, {plural(threads, 'thread')}"
+        + (f", {batches} batches an update" if batches not in (None, threads) else ""))
+    optimizer, evaluator = make(rate), AccuracyEvaluator() if names else RegressionEvaluator()
+    loss = losses.SoftmaxCrossEntropy() if names else losses.MeanSquaredError()
     try:
-        with Trainer(options.epochs, Progress("train", quiet=options.quiet), evaluator, threads > 1, threads,
-                     seed=options.seed) as trainer:
+        with Trainer(options.epochs, Progress("train", quiet=options.quiet), evaluator, (batches or threads) > 1, threads,
+                     seed=options.seed, batches_per_update=batches) as trainer:
             trainer.init(data, model, loss, optimizer)
             if options.resume:
-                _resume(trainer, checkpoint, settings)
+                _resume(trainer, checkpoint)
             fit(trainer, rate)
         if len(test):
             figures = trainer.evaluate(everything.subset(test))
@@ -183,12 +189,23 @@ def run_train(options: argparse.Namespace) -> int:
         how = "terminated" if isinstance(e, Terminated) else "interrupted"
         if not optimizer.t:
             raise type(e)(f"{how} before the first update; no model was saved") from None
-        save_checkpoint(trainer, checkpoint, settings)
-        model.save(out)
-        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; the model so far is in {out}, and the same command "
-                      f"with --resume goes on from {checkpoint}") from None
+        settings["batches_per_update"] = batches or trainer.stats().batches_per_update     # fewer than threads without memory
+        unsaved = [_unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings)),
+                   _unsaved(out, lambda: model.save(out))]
+        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
+                      + (unsaved[1] or f"the model so far is in {out}") + (", and " if not any(unsaved) else "; ")
+                      + (unsaved[0] or f"the same command with --resume goes on from {checkpoint}")) from None
     say(f"model: {out}")
     return 0
+
+
+def _unsaved(path: Path, save: Callable[[], None]) -> str:
+    """save(), and why `path` could not be saved, or "": this is no time to raise."""
+    try:
+        save()
+    except (OSError, MemoryError) as e:
+        return f"{path} could not be saved: {getattr(e, 'strerror', None) or str(e) or 'not enough memory'}"
+    return ""
 
 
 def _digest(facts: dict[str, Any], *arrays: Array) -> str:
@@ -199,10 +216,27 @@ def _digest(facts: dict[str, Any], *arrays: Array) -> str:
     return digest.hexdigest()[:16]
 
 
-def _resume(trainer: Trainer, checkpoint: Path, settings: dict[str, Any]) -> None:
+def _saved_settings(checkpoint: Path, settings: dict[str, Any], keep: Collection[str]) -> dict[str, Any]:
+    """The settings of `checkpoint`; CommandError where one of `settings` differs that is not to be kept as it was saved."""
+    try:
+        saved = read_settings(checkpoint)
+    except ValueError as e:
+        raise CommandError(f"--resume: {e}") from None
+    if not saved:
+        raise CommandError(f"--resume: `tinydl train` did not save {checkpoint}")
+    for name, value in settings.items():
+        was = saved.get(name)
+        if was != value and name not in keep:
+            remedy = ("resuming needs the same data" if name == "data" else
+                      f"leave {name} out" if was is None or name == "--threads" else f"say {name} {was}")
+            raise CommandError(f"--resume: {checkpoint} was saved with {name} {was}; here it is {value}: {remedy}")
+    return saved
+
+
+def _resume(trainer: Trainer, checkpoint: Path) -> None:
     """Be where `checkpoint` was saved, with the epochs that are left; CommandError where it is of another training."""
     try:
-        load_checkpoint(trainer, checkpoint, settings)
+        load_checkpoint(trainer, checkpoint)
     except ValueError as e:
         raise CommandError(f"--resume: {e}") from None
     asked, begun = trainer.max_epochs, trainer.epoch + (trainer._job is not None)

@@ -241,51 +241,63 @@ class Crew:
         if self.give_up_at is not None and time.monotonic() > self.give_up_at:
             raise GaveUpError("the workers did not come back in time")
 
-    def is_hung(self, live: Array, task: Task) -> bool:
+    def hung_batch(self, live: Array, task: Task) -> int | None:
+        """The batch that `task` has been in for longer than batch_timeout, if it is in one."""
         assert self.policy.timeout is not None
-        return (not task.done and task.worker is not None and live[STATE] == engine.IN_BATCH
+        batch = int(live[BATCH])        # read first: where the worker goes on meanwhile, the clock says that it is not hung
+        hung = (not task.done and task.worker is not None and live[STATE] == engine.IN_BATCH
                 and time.monotonic_ns() - int(live[SINCE]) > self.policy.timeout * 1e9)
+        return batch if hung else None
 
     def _give_up_on_hung(self, job: Job, runs: list[Run], pool: WorkerPool) -> bool:
-        """Put aside the workers whose batch takes longer than batch_timeout. Whether there were any: their stretches
-        are over then, the group under way made no update, and job.hung knows the batches that are not to run again."""
-        hung = [r for r in runs if self.is_hung(r.stretch.live[r.number], r.task)]
+        """Give up the batches that take longer than batch_timeout. Whether there were any: their stretches are over then,
+        the group under way made no update, job.hung knows the batches that are not to run again, and the workers that did
+        not come back in the meantime are put aside."""
+        hung = {i: (batch, self._timeout_error_of(pool, run, batch)) for i, run in enumerate(runs)
+                if (batch := self.hung_batch(run.stretch.live[run.number], run.task)) is not None}
         if not hung:
             return False
+        others = [r.task for i, r in enumerate(runs) if i not in hung]
         for stretch in _stretches(runs):
             stretch.pause()
             if stretch.free:
-                wait_all((r.task for r in runs if r not in hung), GRACE)
+                wait_all(others, GRACE)
         over = [s for s in _stretches(runs) if s.abandon()]
         if not over:
             return False            # it came back after all
-        hung = [r for r in hung if r.stretch in over]
-        wait_all((r.task for r in runs if r not in hung), GRACE)
-        left = [r for r in runs if not r.task.done]
-        aside = [r.task.put_aside() for r in left]      # all of them, before a successor takes one that has not begun
-        for run in left:
-            batch = int(run.stretch.live[run.number][BATCH])
-            rows = int(run.stretch.bounds[batch]), int(run.stretch.bounds[batch + 1])
-            replica = run.stretch.replicas[run.number]
-            if run in hung:
-                error = self.timeout_error(pool, run.task, f"samples {rows[0]} to {rows[1] - 1} of the epoch", replica.where())
-                job.hung[rows] = error
-                if run.stretch.free:
-                    run.stretch.give_up(batch, error)
-            self.replicas = [r for r in self.replicas if r.native is not replica]
-        for worker in aside:
+        wait_all(others, GRACE)
+        left = {i: run for i, run in enumerate(runs) if not run.task.done}
+        aside = {i: run.task.put_aside() for i, run in left.items()}    # all, before a successor takes one that has not begun
+        for i, (batch, error) in hung.items():
+            stretch, number, _ = runs[i]
+            if stretch.free:
+                if i not in left or stretch.live[number, BATCH] != batch:
+                    continue        # it came back, and has made its update
+                stretch.give_up(batch, error)
+            elif stretch not in over:
+                continue
+            job.hung[int(stretch.bounds[batch]), int(stretch.bounds[batch + 1])] = error
+            self.hung_workers += aside.get(i) is not None
+        gone = [run.stretch.replicas[run.number] for run in left.values()]
+        self.replicas = [r for r in self.replicas if r.native not in gone]
+        for worker in aside.values():
             if worker is not None:
                 pool.replace(worker)
         self.slots = []
         return True
 
+    def _timeout_error_of(self, pool: WorkerPool, run: Run, batch: int) -> BatchTimeoutError:
+        first, end = run.stretch.bounds[batch:batch + 2]
+        return self.timeout_error(pool, run.task, f"samples {first} to {end - 1} of the epoch",
+                                  run.stretch.replicas[run.number].where())
+
     def timeout_error(self, pool: WorkerPool, task: Task, what: str, layer: str) -> BatchTimeoutError:
+        """Says where the batch that `task` is in hangs."""
         assert task.worker is not None
-        self.hung_workers += 1
         frame = sys._current_frames().get(pool.threads[task.worker].ident or 0)
         stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python frame)"
-        return BatchTimeoutError(f"{what} took longer than batch_timeout={self.policy.timeout:g} s in layer {layer or '?'}; "
-                                 f"its worker is put aside. Stack of thread {pool.threads[task.worker].name}:\n{stack}")
+        return BatchTimeoutError(f"{what} took longer than batch_timeout={self.policy.timeout:g} s in layer {layer or '?'} "
+                                 f"and is given up. Stack of thread {pool.threads[task.worker].name}:\n{stack}")
 
     def _collect(self, job: Job, stretch: engine.Stretch, order: Array, pieces: Array, owner: Array,
                  setting: Setting) -> list[BatchFailure]:

@@ -42,7 +42,7 @@ class Job:
     n_batches: int | None = None        # of the epoch, where that is known
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
-    hung: dict[Rows, BaseException] = field(default_factory=dict)     # what never came back, and is not run again
+    hung: dict[Rows, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
 
     @property
     def loss(self) -> float:

@@ -23,7 +23,7 @@ from tinydl.parallel.pool import GRACE, Task, WorkerPool, wait_all, wait_open
 from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.replica import Replica
 from tinydl.parallel.signals import uninterrupted
-from tinydl.parallel.stats import BATCH, BUSY, UPDATED, WAITED
+from tinydl.parallel.stats import BUSY, UPDATED, WAITED
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
@@ -116,7 +116,8 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
                 results = [process(slot, 0) for slot in range(len(pieces))]
             else:
                 results = _in_pool(crew, pool, process, aggregators, [p for _, p in pieces], free, held)
-                results = [ended.get(slot, r) for slot, r in enumerate(results)]
+                # an update that was made counts, though its worker died then; what was given up stays so when it comes back
+                results = [ended[slot] if slot in ended and ended[slot].success else r for slot, r in enumerate(results)]
             for r in results:
                 if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
                     raise r.exception
@@ -175,7 +176,7 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
             for slot, task in enumerate(tasks):
                 if crew.policy.timeout is None or slot in results or task.worker is None:
                     continue
-                if crew.is_hung(crew.live[task.worker], task):
+                if crew.hung_batch(crew.live[task.worker], task) is not None:
                     error = crew.timeout_error(pool, task, f"batch {pieces[slot].index}",
                                                 crew.replicas[task.worker].native.where())
                     try:
@@ -186,6 +187,7 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
                                                        False, error)
                     worker = task.put_aside()
                     if worker is not None:
+                        crew.hung_workers += 1
                         crew.replicas[worker].native.cancel()
                         crew.replicas[worker] = crew.new_replica()
                         crew.slots[slot] = crew.replicas[0].gradient_vector()
@@ -219,22 +221,24 @@ def _end_tasks(crew: Crew, tasks: list[Task], replicas: list[Replica], pool: Wor
 def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Replica], give_up: Callable[[Task, int], None],
              held: uninterrupted) -> bool:
     """Until all tasks are done: True. False where a worker died, or batches hung: give_up(task, batch) was called for
-    each, and their workers are put aside; the other tasks were cancelled."""
+    each, and the workers that did not come back in the meantime are put aside; the other tasks were cancelled."""
     try:
         while not wait_open(held, tasks):
             crew.check_deadline()
             pool.heal(tasks)
-            hung = [] if crew.policy.timeout is None else [
-                t for t in tasks if t.worker is not None and crew.is_hung(crew.live[t.worker], t)]
-            for task in hung:
-                give_up(task, int(crew.live[task.worker][BATCH]))
+            hung = {} if crew.policy.timeout is None else {
+                t: batch for t in tasks
+                if t.worker is not None and (batch := crew.hung_batch(crew.live[t.worker], t)) is not None}
+            for task, batch in hung.items():
+                give_up(task, batch)
             if hung:
                 for replica in replicas:
                     replica.native.cancel()
                 wait_all((t for t in tasks if t not in hung), GRACE)
                 aside = [task.put_aside() for task in tasks]    # all, before a successor takes one that has not begun
-                for worker in aside:
+                for task, worker in zip(tasks, aside, strict=True):
                     if worker is not None:
+                        crew.hung_workers += task in hung
                         crew.leave_batch(worker)
                         pool.replace(worker)
                 return False
