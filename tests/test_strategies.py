@@ -6,6 +6,7 @@ import logging
 import queue
 import signal
 import threading
+import time
 import warnings
 from collections import Counter
 from typing import ClassVar
@@ -836,7 +837,7 @@ def test_a_batch_that_comes_back_late_does_not_hide_another_that_hangs(name):
 def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, late, monkeypatch):
     """Story: two copies of the model are each in a batch that takes too long. Both batches are given up in one look at the
     clock; then one of them comes back. Neither is run again, and one worker is put aside, which is no more than there may."""
-    layers, asks, started, look = [Hangs(13 / 64), Hangs(21 / 64)], Asks(), [], [False]
+    layers, asks, started, entered, look = [Hangs(13 / 64), Hangs(21 / 64)], Asks(), [], [], [False]
     by_layer, before = {}, set(threading.enumerate())
     monkeypatch.setattr(pool.queue, "SimpleQueue", lambda: asks)
     enter = Hangs.forward
@@ -844,19 +845,18 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
     def forward(layer, x):
         if (x[:, 0] == np.float32(layer.mark)).any():
             by_layer[layer] = threading.current_thread()
+            entered.append(time.monotonic())
         return enter(layer, x)
     monkeypatch.setattr(Hangs, "forward", forward)
     heal, start, hung_batch = WorkerPool.heal, WorkerPool._start, crew.Crew.hung_batch
 
     def before_the_look(workers, tasks):
-        if len(by_layer) == 2 and not look[0]:
-            threading.Event().wait(0.3)         # the batch_timeout of both is over
-            look[0] = True
+        look[0] = len(entered) >= 2 and time.monotonic() > entered[1] + 0.3       # the batch_timeout of both is over
         heal(workers, tasks)
 
     def come_back(wait_all):
         def then_wait(tasks, timeout):
-            if len(by_layer) == 2 and not layers[late].release.is_set():
+            if look[0] and not layers[late].release.is_set():
                 asks.let_back(layers[late], by_layer[layers[late]])
             return wait_all(tasks, timeout)
         return then_wait
