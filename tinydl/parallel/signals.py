@@ -83,13 +83,16 @@ class uninterrupted:
         """A stretch in which a signal may come."""
         return Opened(self)
 
+    def _restore_handlers(self) -> None:
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._handle:        # else the handler has set another
+                signal.signal(number, before)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inside = self.holding = False
         self._on_its_way = None     # its traceback holds this block: a cycle otherwise
         try:
-            for number, before in self._before.items():
-                if signal.getsignal(number) == self._handle:        # else the handler has set another
-                    signal.signal(number, before)
+            self._restore_handlers()
         finally:
             self.deliver()
         if isinstance(error, KeyboardInterrupt) and self._raised is not None:
