@@ -17,6 +17,8 @@ test_resources) that fails when it is broken:
    a group of which nothing arrived makes no update.
  - Bounded: every wait has a deadline; `shutdown(timeout)` returns in time; a batch that hangs is given up after
    `batch_timeout` and its worker replaced.
+ - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
+   update; the next `train` goes on from there, to the same bits.
  - No surprise: where parallel training cannot run, one warning says why and what runs instead.
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
