@@ -616,6 +616,57 @@ def _wait_where_odd(x, layer):
     return x
 
 
+class ShutDownBetween:
+    """A pool's lock. As it is let go for the first time, the trainer is shut down, as another thread may do it then."""
+
+    def __init__(self, trainer):
+        self.trainer, self.lock = trainer, threading.Lock()
+
+    def __enter__(self):
+        self.lock.acquire()
+
+    def __exit__(self, *exception):
+        self.lock.release()
+        trainer, self.trainer = self.trainer, None
+        if trainer is not None:
+            trainer.shutdown(0)
+
+
+class Waits(nn.PythonLayer):
+    def __init__(self):
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.entered.set()
+        assert self.release.wait(60)
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("strategy", [Group(2), Shard(2)], ids=lambda s: s.name)
+def test_a_pool_that_is_closed_while_batches_are_given_out_leaves_nobody_at_work(driver, strategy):
+    """Story: one batch of a group is with a worker, and the pool is closed before the second is. Training ends; were the first
+    worker not waited for, or put aside with its replica, the next training would write where it still writes."""
+    layer = Waits()
+    x, y = classification(64)
+    with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        workers = t._pool.threads
+        t._pool._lock = ShutDownBetween(t)
+        assert t.train().interrupted and layer.entered.wait(10)
+        assert t._crew.replicas == []           # those that a worker may still be in
+        layer.release.set()
+        for worker in workers:
+            worker.join(10)
+        assert not any(worker.is_alive() for worker in workers)
+        assert not t.train().interrupted and t.history["samples"] == [64]
+
+
 def test_a_dead_worker_is_replaced():
     workers = WorkerPool(2)
     workers._tasks.put(None)           # as if one had died

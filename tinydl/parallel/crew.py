@@ -169,12 +169,14 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            begin = partial(self._begin, pool)
-            runs = [begin(s, i) for s in stretches for i in range(s.n_workers)]
+            places = [(s, i) for s in stretches for i in range(s.n_workers)]
+            tasks = pool.submit_all(partial(_work, s, i, self.pin_threads, pool.n_threads) for s, i in places)
+            runs = [Run(*place, task) for place, task in zip(places, tasks, strict=True)]
             while not wait_open(held, [r.task for r in runs]) or self._died(runs):
                 for i in self._died(runs):      # the others of its stretch wait for it
                     self.count_death(runs[i].task.exception)
-                    runs[i] = begin(*runs[i][:2])
+                    stretch, number, _ = runs[i]
+                    runs[i] = Run(stretch, number, pool.submit(partial(_work, stretch, number, self.pin_threads, pool.n_threads)))
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
                 if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
@@ -194,9 +196,6 @@ class Crew:
         if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
         return True
-
-    def _begin(self, pool: WorkerPool, stretch: engine.Stretch, number: int) -> Run:
-        return Run(stretch, number, pool.submit(partial(_work, stretch, number, self.pin_threads, pool.n_threads)))
 
     @staticmethod
     def _died(runs: list[Run]) -> list[int]:

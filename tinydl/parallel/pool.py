@@ -142,12 +142,17 @@ class WorkerPool:
 
     def submit(self, call: Callable[[int], Any]) -> Task:
         """Run call(worker number) on the next free worker."""
-        task = Task(call)
+        return self.submit_all([call])[0]
+
+    def submit_all(self, calls: Iterable[Callable[[int], Any]]) -> list[Task]:
+        """The same for several that belong together: all of them or none, also where the pool is closed meanwhile."""
+        tasks = [Task(call) for call in calls]
         with self._lock:
             if not self._open or self._pid != os.getpid():
                 raise PoolClosedError("this pool is shut down")
-            self._tasks.put(task)
-        return task
+            for task in tasks:
+                self._tasks.put(task)
+        return tasks
 
     def close(self) -> None:
         """Take no more tasks: the threads serve what is queued, then end. Waits for nothing."""

@@ -167,7 +167,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
 def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
              aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool,
              held: uninterrupted) -> list[BatchProcessResult]:
-    tasks: list[Task] = [pool.submit(partial(process, slot)) for slot in range(len(pieces))]
+    tasks = pool.submit_all(partial(process, slot) for slot in range(len(pieces)))
     results: dict[int, BatchProcessResult] = {}
     try:
         while not wait_open(held, [t for slot, t in enumerate(tasks) if slot not in results]):

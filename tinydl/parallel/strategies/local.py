@@ -157,7 +157,7 @@ class Local(Strategy):
                     for j in range(k):
                         run(j, 0)
             else:
-                tasks = [pool.submit(partial(run, j)) for j in range(k)]
+                tasks = pool.submit_all(partial(run, j) for j in range(k))
 
                 def give_up(task: Task, at: int) -> None:
                     job.hung[-1 - group[at].index, 0] = crew.timeout_error(
