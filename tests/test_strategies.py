@@ -655,7 +655,8 @@ def test_a_pool_that_is_closed_while_batches_are_given_out_leaves_nobody_at_work
     layer = Waits()
     x, y = classification(64)
     with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=7) as t:
-        t.init(driver(x, y, 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.init(driver(x, y, 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+               optim.SGD(0.1))
         workers = t._pool.threads
         t._pool._lock = ShutDownBetween(t)
         assert t.train().interrupted and layer.entered.wait(10)
