@@ -697,6 +697,33 @@ def test_a_child_forked_while_its_parent_trains_trains_by_itself(threads):
 
 
 @needs_fork
+@pytest.mark.parametrize("lock", ["the pool's", "the trainer's"])
+def test_a_child_forked_while_a_lock_is_taken_shuts_down(lock):
+    """As while another thread gives out batches, or is configuring."""
+    taken, go_on = threading.Event(), threading.Event()
+    with Trainer(1, enable_parallel=True, thread_count=2, seed=0) as t:
+        t.init(small_set(), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+
+        def hold():
+            with t._pool._lock if lock == "the pool's" else t._lock:
+                taken.set()
+                assert go_on.wait(60)
+        holder = threading.Thread(target=hold)
+        holder.start()
+
+        def child():
+            assert t.shutdown(1)
+            t.configure_parallel_training(True, 1)
+            t.train()
+            assert t.shutdown(5)
+        try:
+            assert taken.wait(20) and forked(child, 10) == 0
+        finally:
+            go_on.set()
+            holder.join()
+
+
+@needs_fork
 def test_a_child_forked_in_a_limit_can_enter_and_leave():
     locked, unlock = threading.Event(), threading.Event()
 

@@ -26,6 +26,7 @@ from tinydl.parallel import strategies
 from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.crew import Crew, GaveUpError
 from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
+from tinydl.parallel.fork import renew_in_children
 from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import PoolClosedError, WorkerPool
@@ -106,7 +107,8 @@ class Trainer:
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
         self.shutdown_timeout = shutdown_timeout
         self.epoch = 0                          # epochs finished
-        self._lock = threading.RLock()          # configuration and pool
+        self._renew_locks()
+        renew_in_children(self)
         self._train_lock = threading.Lock()     # one train at a time
         self._enabled, self._asked_threads = bool(enable_parallel), thread_count
         self._changed = self._stopping = False
@@ -118,6 +120,10 @@ class Trainer:
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
             log.setLevel(logging.DEBUG)
+
+    def _renew_locks(self) -> None:
+        """For `parallel.fork`."""
+        self._lock = threading.RLock()          # configuration and pool
 
     # ------------------------------------------------------------------ what to train
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
@@ -556,7 +562,9 @@ class Trainer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         step = state.pop("_step")
-        self.__dict__.update(state, _lock=threading.RLock(), _train_lock=threading.Lock(), _pool=None, _crew=None)
+        self.__dict__.update(state, _train_lock=threading.Lock(), _pool=None, _crew=None)
+        self._renew_locks()
+        renew_in_children(self)
         if "data" in state:
             epoch, t, job = self.epoch, self.optimizer.t, self._job
             self.init(self.data, self.model, self.loss, self.optimizer)

@@ -23,8 +23,8 @@ test_resources) that fails when it is broken:
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
 average), crew (a whole epoch, natively), python_driver (the same from Python), strategies/ (how batches become updates),
-job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), memory, affinity
-and blas (what the machine has), profile, stats, errors.
+job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), fork (at any
+moment), memory, affinity and blas (what the machine has), profile, stats, errors.
 """
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (

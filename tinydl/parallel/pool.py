@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tinydl.parallel.errors import WorkerDiedError
+from tinydl.parallel.fork import renew_in_children
 from tinydl.parallel.signals import uninterrupted
 
 __all__ = ["Task", "WorkerPool"]
@@ -103,10 +104,14 @@ class WorkerPool:
         self.n_threads = n_threads
         self._pid = os.getpid()
         self._open = True
-        self._lock = threading.Lock()
+        self._renew_locks()
+        renew_in_children(self)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         with uninterrupted():       # a pool that is half made would never be shut down
             self.threads = [self._start(i) for i in range(n_threads)]
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
 
     def _start(self, worker: int) -> threading.Thread:
         thread = threading.Thread(target=_serve, args=(self._tasks, worker), name=f"tinydl-worker-{worker}",
