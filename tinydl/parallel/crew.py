@@ -169,14 +169,15 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
+            work = partial(_work, pinned=self.pin_threads, n_threads=pool.n_threads)
             places = [(s, i) for s in stretches for i in range(s.n_workers)]
-            tasks = pool.submit_all(partial(_work, s, i, self.pin_threads, pool.n_threads) for s, i in places)
+            tasks = pool.submit_all(partial(work, *place) for place in places)
             runs = [Run(*place, task) for place, task in zip(places, tasks, strict=True)]
             while not wait_open(held, [r.task for r in runs]) or self._died(runs):
                 for i in self._died(runs):      # the others of its stretch wait for it
                     self.count_death(runs[i].task.exception)
                     stretch, number, _ = runs[i]
-                    runs[i] = Run(stretch, number, pool.submit(partial(_work, stretch, number, self.pin_threads, pool.n_threads)))
+                    runs[i] = Run(stretch, number, pool.submit(partial(work, stretch, number)))
                 asked = tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole
                 if asked or any(s.interrupted for s in stretches):
                     for stretch in stretches:
@@ -416,7 +417,7 @@ def _stretches(runs: list[Run]) -> list[engine.Stretch]:
     return list({id(r.stretch): r.stretch for r in runs}.values())
 
 
-def _work(stretch: engine.Stretch, number: int, pinned: bool, n_threads: int, thread: int) -> None:
+def _work(stretch: engine.Stretch, number: int, thread: int, *, pinned: bool, n_threads: int) -> None:
     """Worker `number` of a stretch, on whichever of the pool's threads took the task."""
     if not (pinned and pin(number, stretch.n_workers)):
         spread(thread, n_threads)

@@ -21,8 +21,9 @@ class uninterrupted:
 
     In other threads than the main one no handler is called anyway, and nothing is done. The handler that stands for all
     others decides by one flag, so there is no moment at which some signals are held and some not; where it is still
-    installed after the end, since a signal came there, it passes all on. A function that has such a block, or a `with` or
-    `finally` in a hole, has no loop with a condition there: see test_an_interrupt_between_two_turns_of_a_loop.
+    installed after the end, since a signal came there, it passes all on. Where signals come, in a hole or outside of any
+    block, no loop with a condition is inside a `with` or `try` of its own function: see
+    test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it.
 
     While an exception of a handler is on its way out of a hole, all is held: it must not be interrupted where it passes.
     Where it never arrives, the hole is open again: what is raised in a `__del__` is lost, and a callback may catch it.

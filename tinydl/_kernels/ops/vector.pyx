@@ -1,18 +1,25 @@
 """Sums, means and norms of flat vectors, and sums down the columns of a matrix (csrc/vector.h)."""
 from tinydl._kernels.ops.door cimport READ, SHARED, WRITE, Door
+from tinydl._kernels.td cimport i64
+
+
+cdef i64 _take(Door d, a, b, out) except -1:
+    """Takes two vectors and what becomes of them; gives how many elements."""
+    d.take(a, READ | SHARED)
+    d.take(b, READ | SHARED)
+    d.take(out, WRITE)
+    d.same(0, 1)
+    d.same(0, 2)
+    d.apart()
+    return d.size(0)
 
 
 def add(a, b, out):
     """out := a + b; in place"""
     cdef Door d = Door("add", ("a", "b", "out"))
-    cdef const void *pa = d.take(a, READ | SHARED)
-    cdef const void *pb = d.take(b, READ | SHARED)
-    cdef void *po = d.take(out, WRITE)
-    d.same(0, 1)
-    d.same(0, 2)
-    d.apart()
+    cdef i64 n = _take(d, a, b, out)
     with nogil:
-        d.run.add(pa, pb, po, d.size(0))
+        d.run.add(d.view[0].buf, d.view[1].buf, d.view[2].buf, n)
     return out
 
 
@@ -51,14 +58,9 @@ def scale(x, double a):
 def weighted_mean(a, b, out, double wa, double wb):
     """out := wa a + wb b; in place"""
     cdef Door d = Door("weighted_mean", ("a", "b", "out"))
-    cdef const void *pa = d.take(a, READ | SHARED)
-    cdef const void *pb = d.take(b, READ | SHARED)
-    cdef void *po = d.take(out, WRITE)
-    d.same(0, 1)
-    d.same(0, 2)
-    d.apart()
+    cdef i64 n = _take(d, a, b, out)
     with nogil:
-        d.run.weighted_mean(pa, pb, po, d.size(0), wa, wb)
+        d.run.weighted_mean(d.view[0].buf, d.view[1].buf, d.view[2].buf, n, wa, wb)
     return out
 
 
