@@ -197,3 +197,23 @@ def test_describe_names_fusions():
     from tinydl.losses import SoftmaxCrossEntropy
     text = mlp(784, 512, 256, 10).plan(max_rows=128, loss=SoftmaxCrossEntropy()).describe()
     assert text.count("matmul + relu") == 2 and text.count("matmul * relu'") == 2 and "4 fused away" in text
+
+
+@pytest.mark.parametrize("inputs, outputs", [(784, 128), (256, 120), (300, 64), (300, 33), (300, 48), (257, 32), (400, 31)])
+def test_a_batch_has_the_same_bits_wherever_its_rows_lie(inputs, outputs):
+    """Products read rows where they lie, or copies of them; each instruction set has shapes of its own for either."""
+    from tinydl._kernels import engine
+    from tinydl.losses import SoftmaxCrossEntropy
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((90, inputs)).astype(np.float32), rng.integers(0, outputs, 90)
+    m = mlp(inputs, outputs)
+    replica = engine.Replica(m.plan(max_rows=90, loss=SoftmaxCrossEntropy()).program, m.params, m.statistics)
+    for n in (1, 3, 5, 6, 13, 14, 15, 29, 64, 90):
+        index = rng.permutation(90)[:n]
+        apart, together = np.full(m.params.size, np.nan, np.float32), np.full(m.params.size, np.nan, np.float32)
+        losses = (replica.run(engine.Source(x), engine.Source(y), index, n, apart),
+                  replica.run(engine.Source(x[index]), engine.Source(y[index]), None, n, together))
+        assert losses[0] == losses[1] and np.array_equal(apart, together), n
+        assert np.isfinite(apart).all()
+    with pytest.raises(IndexError, match="sample 90 is outside"):
+        replica.run(engine.Source(x), engine.Source(y), np.append(np.arange(79), 90), 80, apart)

@@ -161,6 +161,7 @@ class Builder:
         if self.output is not None:
             self._deliver(self.output)
         self._fuse()
+        self._read_apart()
         if self.training and self.n_params:
             self._check_gradients()
         bytes_needed, unshared = self._place(max_rows)
@@ -183,13 +184,28 @@ class Builder:
         """Where each buffer of the workspace (or the output) is read or written. Reading the batch's rows uses
         the buffer that `gather` may have put them in."""
         uses: dict[Buffer, list[int]] = {}
-        rows = next((op.writes[0] for op in self.ops if op.name == "gather"), None)
+        rows = next((op.writes for op in self.ops if op.name == "gather"), [])
         for i, op in enumerate(self.ops):
-            for b in (*op.reads, *op.writes):
-                b = rows if b is not None and b.space == "in" else b
-                if b is not None and b.space in ("work", "out"):
-                    uses.setdefault(b, []).append(i)
+            for place in (*op.reads, *op.writes):
+                for b in rows if place is not None and place.space == "in" else [place]:
+                    if b is not None and b.space in ("work", "out"):
+                        uses.setdefault(b, []).append(i)
         return uses
+
+    def _read_apart(self) -> None:
+        """Where products with the same number of columns alone read the batch's rows, a sample being one row of theirs,
+        `gather` may note where the rows lie instead of copying them together."""
+        columns: set[int | Rows | None] = set()
+        for op in self.ops:
+            is_rows = [r is not None and r.space == "in" for r in op.reads]
+            if any(is_rows):
+                is_product = op.name == "matmul" and is_rows == [True, False, False, False]
+                columns.add(op.dims[1] if is_product and {op.dims[0], op.dims[2]} == {Rows(1), self.in_items} else None)
+        n = columns.pop() if len(columns) == 1 and self.in_items > 1 else None
+        for op in self.ops:
+            if op.name == "gather" and n is not None:
+                op.writes.append(Buffer(1, True, "work", 0, 8, "addresses"))
+                op.dims.append(n)
 
     def _fuse(self) -> None:
         """Move an activation (or its derivative) into the matrix product just before it, where nobody else looks."""

@@ -34,6 +34,7 @@ cdef extern from "td.h" nogil:
         int *suspect
         int (*stop)(void *) noexcept nogil
         void *owner
+        const void *const *rows
 
     ctypedef struct td_ref:
         i64 space, offset
@@ -56,6 +57,7 @@ cdef extern from "td.h" nogil:
         void *owner
         int (*stop)(void *) noexcept nogil
         int (*hook)(const td_op *, td_ctx *) noexcept nogil
+        const void *const *rows
         td_ahead ahead
         int suspect
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from tinydl._kernels.engine import scratch_bytes
 from tinydl.parallel.system_files import read
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report", "starts_of"]
 
-#: values of a replica's scratch: the matrix product's panels (csrc/simd.h), and 32 pieces for folding slots
-SCRATCH = 672 * 400 + 400 * 32 + 32 * 1024
 #: bytes that engine.aligned takes beyond the vector itself
 ALIGNING = 64
 #: version 1 has no word for "no limit", only a number near 2 ** 63
@@ -182,7 +181,7 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     optimizer_state = n_state * parameters
     copy = starts_of([model.params.size, model.statistics.size, *[model.params.size] * n_state])[-1] * itemsize + ALIGNING
     gradients = program.n_grads * itemsize + ALIGNING
-    workspace = program.work_bytes + SCRATCH * itemsize + 2 * ALIGNING
+    workspace = program.work_bytes + scratch_bytes(itemsize == 4) + 2 * ALIGNING
     held = parameters + statistics + held_threads * workspace + held_slots * gradients
     held += held_copies * (copy + gradients + workspace)
     if optimizer.t:

@@ -12,15 +12,27 @@ static inline void *NAME(at)(const td_op *op, const td_ctx *ctx, int i) {
     return r.space == TD_NONE ? 0 : ctx->base[r.space] + r.offset;
 }
 
-/* -> buffer; the batch's rows of x become TD_IN: where they lie, if they lie together, else copied */
+/* -> buffer, addresses (or none); dims: columns of the products that alone read them. The batch's rows of x become TD_IN:
+   where they lie, if they lie together, else copied; or their addresses become ctx->rows */
 OP(gather) {
     const td_source *x = &ctx->x;
-    if (!ctx->index && x->dtype == (TD_SINGLE ? TD_F32 : TD_F64)) {
+    const int as_is = x->dtype == (TD_SINGLE ? TD_F32 : TD_F64);
+    const i64 bytes = x->row_items * (i64)sizeof(T);
+    const char **rows = P(1);
+    i64 bad = -1;
+    ctx->rows = 0;
+    if (as_is && !ctx->index) {
         ctx->base[TD_IN] = (char *)x->data;
-        return TD_OK;
+    } else if (as_is && rows && NAME(apart)(ctx->n, D(0), bytes)) {
+        for (i64 r = 0; r < ctx->n && bad < 0; r++) {
+            if (ctx->index[r] < 0 || ctx->index[r] >= x->rows) bad = r;
+            else rows[r] = (const char *)x->data + ctx->index[r] * bytes;
+        }
+        ctx->rows = (const void *const *)rows;
+    } else {
+        ctx->base[TD_IN] = P(0);
+        bad = NAME(gather_rows)(x, ctx->index, P(0), ctx->n);
     }
-    ctx->base[TD_IN] = P(0);
-    const i64 bad = NAME(gather_rows)(x, ctx->index, P(0), ctx->n);
     if (bad < 0) return TD_OK;
     ctx->detail = ctx->index[bad];
     return TD_BAD_INDEX;
@@ -49,7 +61,8 @@ OP(matmul) {
     const td_matmul t = {D(0), D(1), D(2), P(0), D(3), D(4), P(1), D(5), D(6), P(4), D(1), P(2), P(3), D(1),
                          (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead,
                          D(9) ? &ctx->suspect : 0,
-                         (double)D(0) * (double)D(1) * (double)D(2) > TD_LONG ? ctx->stop : 0, ctx->owner};
+                         (double)D(0) * (double)D(1) * (double)D(2) > TD_LONG ? ctx->stop : 0, ctx->owner,
+                         op->ref[0].space == TD_IN ? ctx->rows : 0};
     NAME(matmul)(&t);
     return TD_OK;
 }

@@ -66,6 +66,9 @@ typedef struct td_matmul {
     int *suspect;                   /* or NULL: set to 1 where c may hold what is not finite, never left 0 where it does */
     int (*stop)(void *);            /* or NULL: asked again and again; where it says so, c is left unfinished */
     void *owner;                    /* its argument */
+    /* or NULL; else, instead of a, where each of its rows begins (a_col == 1), or each of its columns (a_row == 1):
+       in products that `apart` in matmul.h allows */
+    const void *const *rows;
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */
@@ -92,6 +95,7 @@ typedef struct td_ctx {
     void *owner;                /* the Python side's business */
     int (*stop)(void *owner);   /* for long operations: whether to end now, whatever the result */
     int (*hook)(const struct td_op *op, struct td_ctx *ctx);    /* runs a Python layer's part */
+    const void *const *rows;    /* where each of the batch's rows of x lies, while TD_IN is not one array; else NULL */
     td_ahead ahead;
     int suspect;                /* a product of this run may have left a gradient that is not finite */
 } td_ctx;

@@ -7,6 +7,7 @@ from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
 
+from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.engine.update cimport FOLD
 from tinydl._kernels.td cimport (
@@ -47,6 +48,11 @@ cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
         return (<Replica>ctx.owner).call_hook(op)
 
 
+def scratch_bytes(bint single):
+    """What every replica needs beside its workspace: the matrix product's panels, and 32 pieces for folding slots."""
+    return table(single).matmul_scratch + 32 * FOLD * table(single).itemsize
+
+
 cdef class Replica:
     """A program with its own workspace. One thread at a time runs it; any number of replicas run at once."""
 
@@ -57,7 +63,7 @@ cdef class Replica:
         self.hooks = program.hooks if hooks is None else hooks
         self.saved = {}
         self.work = aligned(program.work_bytes, np.uint8)
-        self.scratch = aligned(program.k.matmul_scratch + 32 * FOLD * program.k.itemsize, np.uint8)
+        self.scratch = aligned(scratch_bytes(program.k.itemsize == 4), np.uint8)
         memset(&self.ctx, 0, sizeof(self.ctx))
         self.ctx.base[TD_PARAM] = <char *>pointer(params)
         self.ctx.base[TD_STATE] = <char *>pointer(state)
