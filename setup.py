@@ -19,8 +19,9 @@ CSRC = "tinydl/_kernels/csrc"
 CFLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0"]
 ISA_FLAGS = {
     "generic": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
+    "avx2": ["-mavx2", "-mfma", "-mprfchw"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprfchw",
+               "-mprefer-vector-width=512"],
 }
 EXTRA = shlex.split(os.environ.get("TINYDL_CFLAGS", ""))
 X86 = platform.machine().lower() in ("x86_64", "amd64")

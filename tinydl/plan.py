@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -232,12 +233,16 @@ class Builder:
         self.ops = [op for op in kept if op.name != "fused"]
 
     def _check_gradients(self) -> None:
-        """Products watch what they write; what others write is looked at, and all of it where a product had a suspicion."""
+        """Products watch what they write; what others write is looked at, and all of it where a product had a suspicion.
+        The last product, where no parameter is read any more, also makes those that will be updated this thread's own."""
         size = self.dtype.itemsize
         written = [(op, w) for op in self.ops for w in op.writes if w is not None and w.space == "grad"]
         for op, _ in written:
             if op.name == "matmul":
                 op.dims[9] = 1
+        behind = list(takewhile(lambda op: not any(r is not None and r.space == "param" for r in op.reads), reversed(self.ops)))
+        for op in [op for op in behind if op.name == "matmul"][:1]:
+            op.dims[9] = 2
         others = {w.offset for op, w in written if op.name != "matmul"}
         watched = {w.offset: w.offset + w.items * size for op, w in written if op.name == "matmul" and w.offset not in others}
         at, end = 0, self.n_params * size

@@ -16,6 +16,9 @@ cdef extern from "td.h" nogil:
         i64 row_bytes, rows
         const i64 *index
         i64 n, row, byte
+    ctypedef struct td_own:
+        char *at
+        i64 bytes
     ctypedef struct td_matmul:
         i64 m, n, k
         const void *a
@@ -31,6 +34,7 @@ cdef extern from "td.h" nogil:
         double alpha
         void *scratch
         td_ahead *ahead
+        const td_own *own
         int *suspect
         int (*stop)(void *) noexcept nogil
         void *owner
@@ -59,6 +63,7 @@ cdef extern from "td.h" nogil:
         int (*hook)(const td_op *, td_ctx *) noexcept nogil
         const void *const *rows
         td_ahead ahead
+        td_own own
         int suspect
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil
     ctypedef struct td_op:

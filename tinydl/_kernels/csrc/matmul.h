@@ -186,6 +186,12 @@ static inline void NAME(fetch_ahead)(td_ahead *h) {
     }
 }
 
+static inline void NAME(fetch_own)(td_own *own, i64 step) {
+    for (i64 i = 0; i < step && i < own->bytes; i += 64) __builtin_prefetch(own->at + i, 1, 2);
+    own->at += step;
+    own->bytes -= step;
+}
+
 /* Fewer columns than a vector has lanes (a last layer): c' := op(b)' op(a)', whose rows fill the vectors; op(a)' is
  * read in place, or packed like any b. Each element is the same chain, its factors swapped. Returns the rows of c that
  * are done: of a read in place, whole vectors of them. */
@@ -258,6 +264,9 @@ static void NAME(matmul)(const td_matmul *whole) {
     /* blocks of rows of a, of equal length, that stay in the L2 cache */
     const i64 most = TD_MC * TD_KC / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
     const i64 block = blocks > 1 ? (t->m + blocks - 1) / blocks : t->m;
+    const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
+    td_own own = t->own ? *t->own : (td_own){0, 0};
+    const i64 own_step = own.bytes / 64 / all_tiles * 64 + 64;      /* a tile */
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const int final = p0 + kc >= t->k;
@@ -289,6 +298,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                 for (i64 q = 0, i = 0; q < tiles; q++) {
                     const int mr = (int)(low + (q < high));
                     if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead);
+                    if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;

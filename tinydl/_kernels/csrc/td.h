@@ -51,6 +51,11 @@ typedef struct td_ahead {
     i64 n, row, byte;               /* how far it is */
 } td_ahead;
 
+/* Memory that this thread will write next and others have read: taking its lines from them when they are written is slow
+   (8 GB/s between two CCXs of a Zen 5), and a processor drops most of many requests at once. So a product that computes
+   meanwhile asks for them, a few a tile. */
+typedef struct td_own { char *at; i64 bytes; } td_own;
+
 typedef struct td_matmul {
     i64 m, n, k;
     const void *a; i64 a_row, a_col;
@@ -63,6 +68,7 @@ typedef struct td_matmul {
     double alpha;                   /* the activation's parameter */
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
     td_ahead *ahead;                /* or NULL */
+    const td_own *own;              /* or NULL */
     int *suspect;                   /* or NULL: set to 1 where c may hold what is not finite, never left 0 where it does */
     int (*stop)(void *);            /* or NULL: asked again and again; where it says so, c is left unfinished */
     void *owner;                    /* its argument */
@@ -97,6 +103,7 @@ typedef struct td_ctx {
     int (*hook)(const struct td_op *op, struct td_ctx *ctx);    /* runs a Python layer's part */
     const void *const *rows;    /* where each of the batch's rows of x lies, while TD_IN is not one array; else NULL */
     td_ahead ahead;
+    td_own own;
     int suspect;                /* a product of this run may have left a gradient that is not finite */
 } td_ctx;
 

@@ -53,6 +53,7 @@ cdef enum:
     LIVE_IN_BATCH = 1
     WAITING = 2
     IN_UPDATE = 3
+    NEAR = 2 << 20      # bytes: what is written next is asked for, and folded in place, where a cache may hold it
     GIVEN_UP = 100      # status of a batch that failed before this stretch began
     COLLECTING = 0
     UPDATING = 1
@@ -61,8 +62,9 @@ cdef enum:
 IN_BATCH = LIVE_IN_BATCH
 
 cdef struct Folded:
-    const char *vector
+    char *vector
     int64_t samples
+    bint theirs         # in a slot that another worker filled
 
 
 cdef inline int64_t tree_half(int64_t n) noexcept nogil:
@@ -373,6 +375,7 @@ cdef class Stretch:
             r.ctx.base[TD_GRAD] = gradients
             r.ctx.suspect = 0
             self.look_ahead(r, b + self.k)
+            self.own_slice(w, r, b)
             status = r.run_ops()
             self.loss[b] = r.ctx.loss
             self.worker[b] = w
@@ -403,6 +406,14 @@ cdef class Stretch:
         r.ctx.ahead.rows = self.x.s.rows
         r.ctx.ahead.index = self.index + self.bound[b]
         r.ctx.ahead.n = self.bound[b + 1] - self.bound[b]
+
+    cdef void own_slice(self, int w, Replica r, int64_t b) noexcept nogil:
+        """Let the last product of the last batch before the update ask for the parameters that this worker will update."""
+        cdef int64_t lo, hi, size = self.update.k.itemsize
+        self.slice(w, &lo, &hi)
+        r.ctx.own.at, r.ctx.own.bytes = self.update.params_at + lo * size, (hi - lo) * size
+        if self.free or self.n_workers == 1 or b + self.n_workers < self.end or r.ctx.own.bytes > NEAR:
+            r.ctx.own.bytes = 0
 
     cdef void note(self, int64_t b, error) noexcept:
         """Keep the exception of batch b; Ctrl-C is not the batch's fault, so its group is cancelled instead."""
@@ -443,29 +454,36 @@ cdef class Stretch:
         if td_get(&self.pause_wanted) or (self.deadline and self.last_end > self.deadline):
             td_set(&self.stop, 1)
 
+    cdef void slice(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
+        """The parameters lo..hi-1 are worker w's to update."""
+        cdef int64_t n = self.update.n
+        cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + 15) // 16 * 16
+        lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
+
     cdef void fold_and_update(self, int w, char *scratch) noexcept nogil:
         """This worker's slice of the parameters: fold the slots, update."""
         cdef int64_t n = self.update.n, lo, hi, at, piece, count, t = self.t + 1
-        cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + 15) // 16 * 16
         cdef const char *g
-        lo, hi = min(n, w * share), min(n, (w + 1) * share)
+        self.slice(w, &lo, &hi)
         piece = FOLD if self.end - self.begin > 1 else hi - lo      # one slot: nothing to fold, one long pass
         at = lo
         while at < hi:
             count = min(piece, hi - at)
-            g = self.fold(0, self.end - self.begin, at, count, scratch).vector
+            g = self.fold(w, 0, self.end - self.begin, at, count, scratch).vector
             self.update.part(g, at, count, t)
             at += count
         if w == 0:
             at = 0
             while at < self.update.n_statistics:    # a statistic is folded like a gradient
                 count = min(FOLD, self.update.n_statistics - at)
-                g = self.fold(0, self.end - self.begin, n + at, count, scratch).vector
+                g = self.fold(w, 0, self.end - self.begin, n + at, count, scratch).vector
                 self.update.running(g, at, count)
                 at += count
 
-    cdef Folded fold(self, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
-        """Elements at..at+count-1 of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots."""
+    cdef Folded fold(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
+        """Elements at..at+count-1 of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots. It is written
+        into another worker's slot, whose lines that worker then finds in one place when it writes them again; vectors
+        that no cache holds are left as they are."""
         cdef Folded left, right, out
         cdef int64_t mid, size = self.update.k.itemsize
         if hi - lo == 1:
@@ -473,17 +491,21 @@ cdef class Stretch:
             if self.status[self.begin + lo] != TD_OK:
                 out.samples = 0
             out.vector = self.slot[lo] + at * size
+            out.theirs = lo % self.n_workers != w
             return out
         mid = lo + tree_half(hi - lo)
-        left = self.fold(lo, mid, at, count, scratch)
-        right = self.fold(mid, hi, at, count, scratch + FOLD * size)
+        left = self.fold(w, lo, mid, at, count, scratch)
+        right = self.fold(w, mid, hi, at, count, scratch + FOLD * size)
         if right.samples == 0:
             return left
         if left.samples == 0:
             return right
         out.samples = left.samples + right.samples
-        out.vector = scratch
-        self.update.k.weighted_mean(left.vector, right.vector, scratch, count,
+        out.theirs = left.theirs or right.theirs
+        out.vector = left.vector if left.theirs else right.vector
+        if self.update.n * size > 2 * NEAR:
+            out.vector = scratch
+        self.update.k.weighted_mean(left.vector, right.vector, out.vector, count,
                                     <double>left.samples / <double>out.samples,
                                     <double>right.samples / <double>out.samples)
         return out
