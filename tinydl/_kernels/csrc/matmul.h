@@ -260,7 +260,7 @@ static void NAME(matmul)(const td_matmul *whole) {
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
     V watch = NAME(vset1)(0);
     /* passes over p of equal length */
-    const i64 passes = t->k > TD_KC ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
+    const i64 passes = t->k > TD_ONE_PASS ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
     /* blocks of rows of a, of equal length, that stay in the L2 cache */
     const i64 most = TD_MC * TD_KC / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
     const i64 block = blocks > 1 ? (t->m + blocks - 1) / blocks : t->m;
