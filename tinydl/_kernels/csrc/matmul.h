@@ -177,15 +177,15 @@ static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
     for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }
 }
 
-static inline void NAME(fetch_ahead)(td_ahead *h) {
-    for (int i = 0; i < 12 && h->row < h->n; i++) {         /* 12 lines a tile bring a whole batch in time */
+/* as many lines as bring a whole batch in time, in a tile of k products: too many at once wait for each other */
+static inline void NAME(fetch_ahead)(td_ahead *h, i64 k) {
+    for (i64 i = k > 192 ? k / 16 : 12; i > 0 && h->row < h->n; i--) {
         const i64 row = h->index[h->row];
         if (row >= 0 && row < h->rows) __builtin_prefetch(h->data + row * h->row_bytes + h->byte, 0, 2);
         h->byte += 64;
         if (h->byte >= h->row_bytes) { h->byte = 0; h->row++; }
     }
 }
-
 static inline void NAME(fetch_own)(td_own *own, i64 step) {
     for (i64 i = 0; i < step && i < own->bytes; i += 64) __builtin_prefetch(own->at + i, 1, 2);
     own->at += step;
@@ -297,7 +297,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                 const int ahead = j0 + NR < t->n && tiles > 2 && (far_rows || t->b_col != 1);
                 for (i64 q = 0, i = 0; q < tiles; q++) {
                     const int mr = (int)(low + (q < high));
-                    if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead);
+                    if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead, kc);
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
