@@ -136,10 +136,10 @@ static inline void td_transpose8(const float *s, int64_t s_row, float *d, int64_
 #endif
 
 /* Blocks: at most KC products per pass (ONE_PASS where that is all), MC rows of a (more where the pass is shorter, fewer
-   where it is longer) per sliver of b. Measured with
-   256 x 2048 x 2048 and 2048^3 float32: on a Zen 5 (48 KiB L1, 1 MiB L2) KC 256, 320, 400, 768, 1024 with MC 84 to 672 were
-   0 to 7 percent slower than 512 with 336; with AVX2 on a Zen 3 (512 KiB L2) KC 256, 320 and MC 168, 336, 1008 were 0 to 1
-   percent slower than 400 with 672. Two passes instead of one of 784 cost a step of W2 1 to 3 percent on the first. */
+   where it is longer) per sliver of b. Measured with 256 x 2048 x 2048 and 2048^3 float32: on a Zen 5 (AVX-512, 48 KiB L1,
+   1 MiB L2) KC 256, 320, 400, 768, 1024 with MC 84 to 672 were 0 to 7 percent slower than 512 with 336, and two passes
+   instead of one over 784 cost a step of 64 x 784 x 128 1 to 3 percent; with AVX2 on a Zen 3 (512 KiB L2) KC 256, 320 and
+   MC 168, 336, 1008 were 0 to 1 percent slower than 400 with 672. */
 #if defined(TD_ISA_AVX512)
 enum { TD_KC = 512, TD_ONE_PASS = 800, TD_MC = 336 };
 #else
@@ -147,7 +147,7 @@ enum { TD_KC = 400, TD_ONE_PASS = 400, TD_MC = 672 };
 #endif
 /* Rows whose stride in bytes is a multiple of FAR fall into few sets of the L1 cache: such a sliver of b, or panel of a,
    is copied together; where c has MANY columns, so is any panel whose rows are a's columns. A row of a sliver is one
-   cache line with AVX2, two with AVX-512. Measured with strides of 0.5 to 8 KiB on the same two. */
+   cache line with AVX2, two with AVX-512. Measured with strides of 0.5 to 8 KiB on the same two (FAR_A also on a Zen 4). */
 #if defined(TD_ISA_AVX2)
 enum { TD_FAR_A = 2048, TD_FAR_B = 1024, TD_MANY = 256 };
 #else

@@ -86,7 +86,7 @@ cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
 cdef class Stretch:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
-    replicas: one per worker; slots: one gradient vector for each batch of a group; order, bounds: batch b is
+    replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order, bounds: batch b is
     samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is batches
     groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
