@@ -217,3 +217,16 @@ def test_a_batch_has_the_same_bits_wherever_its_rows_lie(inputs, outputs):
         assert np.isfinite(apart).all()
     with pytest.raises(IndexError, match="sample 90 is outside"):
         replica.run(engine.Source(x), engine.Source(y), np.append(np.arange(79), 90), 80, apart)
+
+
+def test_every_block_of_a_long_batch_has_rows_enough_for_its_tiles():
+    """Blocks of ceil(m / blocks) rows would leave 5 for the last one here, with AVX-512."""
+    from tinydl._kernels import engine
+    x = np.random.default_rng(0).standard_normal((100, 784)).astype(np.float32)
+    m = mlp(784, 64)
+    n = 46_653
+    plan = m.plan((784,), max_rows=n)
+    replica, index = engine.Replica(plan.program, m.params, m.statistics), np.arange(n) % 100
+    out = np.full((n, 64), np.nan, np.float32)
+    replica.run(engine.Source(x), None, index, n, out=out)
+    assert np.array_equal(out, m.predict(x)[index])

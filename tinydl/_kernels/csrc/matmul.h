@@ -261,12 +261,11 @@ static void NAME(matmul)(const td_matmul *whole) {
     V watch = NAME(vset1)(0);
     /* passes over p of equal length */
     const i64 passes = t->k > TD_ONE_PASS ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
-    /* blocks of rows of a, of equal length, that stay in the L2 cache */
+    /* blocks of rows of a, as equally long as can be, that stay in the L2 cache */
     const i64 most = TD_MC * TD_KC / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
-    const i64 block = blocks > 1 ? (t->m + blocks - 1) / blocks : t->m;
     const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
     td_own own = t->own ? *t->own : (td_own){0, 0};
-    const i64 own_step = own.bytes / 64 / all_tiles * 64 + 64;      /* a tile */
+    const i64 own_step = all_tiles ? own.bytes / 64 / all_tiles * 64 + 64 : 0;      /* a tile */
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const int final = p0 + kc >= t->k;
@@ -274,8 +273,8 @@ static void NAME(matmul)(const td_matmul *whole) {
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
                                              : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
         if (final && t->activation == TD_RELU) e.end = grad ? NAME(RELU_GRAD) : NAME(RELU);
-        for (i64 i0 = 0; i0 < t->m; i0 += block) {
-            const i64 mc = t->m - i0 < block ? t->m - i0 : block;
+        for (i64 i0 = 0, mc, left = blocks; left > 0; i0 += mc, left--) {
+            mc = (t->m - i0 + left - 1) / left;
             const i64 tiles = (mc + TD_MR - 1) / TD_MR, low = mc / tiles, high = mc % tiles; /* `high` tiles of low + 1 rows */
             if (pack_a)
                 for (i64 q = 0, i = 0; q < tiles; q++) {
