@@ -719,7 +719,7 @@ def test_workers_that_die_between_two_trainings_lose_no_batch(driver, name, ends
             t.train()
             epochs += 1
             for thread in threads:
-                thread.join(1 if name.startswith("auto") else 10)
+                thread.join(0.1 if name.startswith("auto") else 10)
         assert not any(thread.is_alive() for thread in threads) and t.is_parallel_training_enabled() == (name != "serial")
         assert t.history["samples"] == [101] * epochs and not t.history.failures
     check_books(t)

@@ -241,7 +241,7 @@ class Builder:
             if op.name == "matmul":
                 op.dims[9] = 1
         behind = list(takewhile(lambda op: not any(r is not None and r.space == "param" for r in op.reads), reversed(self.ops)))
-        for op in [op for op in behind if op.name == "matmul"][:1]:
+        for op in [op for op in behind if op.name == "matmul" and op.dims[9] == 1][:1]:
             op.dims[9] = 2
         others = {w.offset for op, w in written if op.name != "matmul"}
         watched = {w.offset: w.offset + w.items * size for op, w in written if op.name == "matmul" and w.offset not in others}

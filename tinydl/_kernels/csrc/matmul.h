@@ -340,6 +340,8 @@ static void NAME(matmul)(const td_matmul *whole) {
 #undef NARROW_PACKED
 #undef ONE
 #undef TILE
+#undef WIDE_TILE
+#undef WIDE_ROW
 #undef ROW
 #undef LOW
 #undef HIGH

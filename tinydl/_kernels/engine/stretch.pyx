@@ -86,9 +86,9 @@ cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
 cdef class Stretch:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
-    replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order, bounds: batch b is
-    samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is batches
-    groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
+    replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order,
+    bounds: batch b is samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is
+    batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
     t: updates made so far. max_retries: times that a failed batch is run again; max_failed: the group in which more
     than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch: exception} of batches
