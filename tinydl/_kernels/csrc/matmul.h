@@ -71,10 +71,14 @@ static inline __attribute__((always_inline)) void NAME(tile)(
         }
     }
     if (e->watch) {         /* += 0, or NaN where the tile's sum is not finite */
-        V sum = acc[0][0];
+        V sum[4];           /* four short chains, beside which the next tile can begin */
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++)
-            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) if (i || v) sum = NAME(vadd)(sum, acc[i][v]);
-        *e->watch = NAME(vfma)(sum, NAME(vset1)(0), *e->watch);
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) {
+                const int j = i * nv + v;
+                sum[j % 4] = j < 4 ? acc[i][v] : NAME(vadd)(sum[j % 4], acc[i][v]);
+            }
+        _Pragma("GCC unroll 3") for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vadd)(sum[0], sum[j]);
+        *e->watch = NAME(vfma)(sum[0], NAME(vset1)(0), *e->watch);
     }
     _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
         if (nv == 2) NAME(vstore)(c + i * cr, acc[i][0]);
@@ -258,6 +262,7 @@ static void NAME(matmul)(const td_matmul *whole) {
     const int pack_a = !t->rows && t->n > 4 * NR && ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY));
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
+    const int far_c = t->m * t->n * (i64)sizeof(T) > TD_FAR_C;      /* the next tile's place in c is asked for */
     V watch = NAME(vset1)(0);
     /* passes over p of equal length */
     const i64 passes = t->k > TD_ONE_PASS ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
@@ -299,7 +304,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                     if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead, kc);
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
-                    if (q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
+                    if (far_c && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;
                     e.grad = grad ? grad + (i0 + i) * t->grad_row : 0;
 #if TD_SINGLE
