@@ -1,7 +1,10 @@
 """Model: names, state, files, prediction."""
 import copy
 import json
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import zipfile
 
@@ -230,3 +233,37 @@ def test_every_block_of_a_long_batch_has_rows_enough_for_its_tiles():
     out = np.full((n, 64), np.nan, np.float32)
     replica.run(engine.Source(x), None, index, n, out=out)
     assert np.array_equal(out, m.predict(x)[index])
+
+
+def past_the_caches():
+    """Gradients of 8 MiB are stored past the caches where they lie at whole cache lines: the same bits, and watched."""
+    from tinydl._kernels import engine
+    from tinydl.losses import MeanSquaredError
+    for dtype, outputs in ((np.float32, 1024), (np.float64, 512)):
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((30, 2048)).astype(dtype), rng.standard_normal((30, outputs)).astype(dtype)
+        m = mlp(2048, outputs, dtype=dtype)
+        replica = engine.Replica(m.plan(max_rows=30, loss=MeanSquaredError()).program, m.params, m.statistics)
+        memory = engine.aligned(2 * m.params.size + 1, dtype)
+        past, through = memory[:m.params.size], memory[m.params.size + 1:]
+        for n in (1, 5, 30):
+            memory[...] = np.nan
+            for slot in (past, through):
+                replica.run(engine.Source(x), engine.Source(y), None, n, slot)
+            assert past.ctypes.data % 64 == 0 != through.ctypes.data % 64 and np.array_equal(past, through)
+            dy = 2 / (n * outputs) * (m.predict(x[:n]) - y[:n]).astype(float)
+            error = np.abs(past[:2048 * outputs].reshape(2048, outputs) - x[:n].T.astype(float) @ dy)
+            assert (error <= (n + 8) * np.finfo(dtype).eps * (np.abs(x[:n]).T @ np.abs(dy) + 1e-6)).all()
+        m.params[77 * outputs:78 * outputs] = 0
+        x[3, 77], y[3, 5] = np.finfo(dtype).max, 1e6        # the loss is finite, a gradient is not
+        with pytest.raises(engine.NonFiniteError, match="gradient"):
+            replica.run(engine.Source(x), engine.Source(y), None, 30, past)
+
+
+def test_gradients_stored_past_the_caches_on_every_instruction_set():
+    from tinydl import _kernels as kernels
+    for isa in kernels.isa_available:
+        done = subprocess.run([sys.executable, "-c", "import test_model; test_model.past_the_caches()"],
+                              cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=300,
+                              env=os.environ | {"TINYDL_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)})
+        assert done.returncode == 0, (isa, done.stderr)

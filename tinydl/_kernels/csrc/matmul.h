@@ -11,10 +11,10 @@
 #define NR (TD_NV * VL)
 #define NARROW_PACKED 10
 
-/* how a tile begins and ends */
+/* how a tile begins and ends; STREAM: stored past the caches */
 enum { NAME(FROM_ZERO), NAME(FROM_BIAS), NAME(FROM_C), NAME(FROM_C_BIAS) };
 typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; V *watch; } NAME(edge);
-enum { NAME(STORE), NAME(RELU), NAME(RELU_GRAD) };
+enum { NAME(STORE), NAME(RELU), NAME(RELU_GRAD), NAME(STREAM) };
 
 /* where a[i, p] is: by_row a[i lda + p], by_col a[p lda + i]; at_rows rows[i][lda + p], at_cols rows[p][lda + i] */
 enum { NAME(is_by_row), NAME(is_by_col), NAME(is_at_rows), NAME(is_at_cols) };
@@ -79,6 +79,13 @@ static inline __attribute__((always_inline)) void NAME(tile)(
             }
         _Pragma("GCC unroll 3") for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vadd)(sum[0], sum[j]);
         *e->watch = NAME(vfma)(sum[0], NAME(vset1)(0), *e->watch);
+    }
+    if (nv == 2 && e->end == NAME(STREAM)) {
+        _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
+            NAME(vstream)(c + i * cr, acc[i][0]);
+            NAME(vstream)(c + i * cr + VL, acc[i][nv - 1]);
+        }
+        return;
     }
     _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
         if (nv == 2) NAME(vstore)(c + i * cr, acc[i][0]);
@@ -263,6 +270,8 @@ static void NAME(matmul)(const td_matmul *whole) {
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
     const int far_c = t->m * t->n * (i64)sizeof(T) > TD_FAR_C;      /* the next tile's place in c is asked for */
+    const int stream = t->suspect && !t->accumulate && !grad && t->activation == TD_IDENTITY && t->k <= TD_ONE_PASS &&
+                       t->m * t->n * (i64)sizeof(T) >= TD_STREAM && t->n % NR == 0 && (uintptr_t)c % 64 == 0;
     V watch = NAME(vset1)(0);
     /* passes over p of equal length */
     const i64 passes = t->k > TD_ONE_PASS ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
@@ -277,7 +286,8 @@ static void NAME(matmul)(const td_matmul *whole) {
         NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row, final && t->suspect ? &watch : 0};
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
                                              : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
-        if (final && t->activation == TD_RELU) e.end = grad ? NAME(RELU_GRAD) : NAME(RELU);
+        if (stream) e.end = NAME(STREAM);
+        else if (final && t->activation == TD_RELU) e.end = grad ? NAME(RELU_GRAD) : NAME(RELU);
         for (i64 i0 = 0, mc, left = blocks; left > 0; i0 += mc, left--) {
             mc = (t->m - i0 + left - 1) / left;
             const i64 tiles = (mc + TD_MR - 1) / TD_MR, low = mc / tiles, high = mc % tiles; /* `high` tiles of low + 1 rows */
@@ -304,7 +314,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                     if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead, kc);
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
-                    if (far_c && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
+                    if (far_c && !stream && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;
                     e.grad = grad ? grad + (i0 + i) * t->grad_row : 0;
 #if TD_SINGLE
@@ -332,6 +342,7 @@ static void NAME(matmul)(const td_matmul *whole) {
             }
         }
     }
+    if (stream) td_streamed();
     if (t->suspect) {
         T lanes[VL], sum = 0;
         memcpy(lanes, &watch, sizeof lanes);
