@@ -87,6 +87,27 @@ def test_the_same_bits_after_a_resume_at_another_thread_count(driver, strategy, 
     whole.shutdown()
 
 
+@pytest.mark.parametrize("before, after, says", [
+    (("shard", 2), ("shard", 3), r"1 batch an update, each in 2 parts; training goes on with 1 batch an update, each in 3 parts"),
+    (("group", 2), ("shard", 2), r"2 batches an update; training goes on with 1 batch an update, each in 2 parts"),
+    (("local", 2), ("local", 3), r"2 copies of the model; training goes on with 1 batch an update, 3 copies"),
+    (("group", 1), ("shard", 1), None), (("shard", 2), ("shard", 2), None), (("shard", 2), ("auto", 3), None),
+    (("auto", 2), ("shard", 2), None), (("group", 3), (Group(3), 2), None)])
+def test_training_on_in_other_updates_than_the_checkpoint_warns_once(before, after, says, tmp_path):
+    first, second = (trainer(data.ArrayDataset, *how, epochs=1) for how in (before, after))
+    first.train()
+    first.save_checkpoint(tmp_path / "c")
+    second.load_checkpoint(tmp_path / "c")
+    second.save_checkpoint(tmp_path / "d")      # passes it on
+    second.load_checkpoint(tmp_path / "d")
+    if says:
+        with pytest.warns(UserWarning, match=says):
+            second.train()
+    second.train()
+    for t in (first, second):
+        t.shutdown()
+
+
 def test_from_the_end_of_an_epoch_and_with_failures(tmp_path):
     class Fails(nn.PythonLayer):
         def forward(self, x):

@@ -116,6 +116,7 @@ class Trainer:
         self._crew: Crew | None = None
         self._fallback: str | None = None       # why parallel training cannot run
         self._job: Job | None = None            # an epoch that was interrupted
+        self._cut_before: list[int] | None = None       # how updates were cut in what a checkpoint goes on with
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
@@ -159,6 +160,7 @@ class Trainer:
         with self._lock:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
+            self._cut_before = None
             self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
             self._ensure_pool()
 
@@ -166,6 +168,28 @@ class Trainer:
         if self._fallback is not None:
             warnings.warn(f"parallel training cannot run: {self._fallback}; the same updates run on one replica in the "
                           "calling thread instead", ParallelFallbackWarning, stacklevel=3)
+
+    @property
+    def _cut_so_far(self) -> list[int] | None:
+        """[batches of an update, parts of each, copies of the model] of the training so far; None where there was none,
+        or where it depends on measurements."""
+        crew = self._need_init()
+        if not self.strategy.is_settled or not crew.stats.updates:
+            return self._cut_before
+        return [crew.stats.batches_per_update, crew.stats.parts, len(crew.team)]
+
+    def _warn_other_cut(self, mode: str | None) -> None:
+        """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
+        before, self._cut_before = self._cut_before, None
+        setting = self._largest_setting(self._mode(mode), self._threads_wanted())
+        now = [setting.batches, setting.parts, setting.copies]
+        if before is not None and setting.strategy.is_settled and now != before:
+            def text(batches: int, parts: int, copies: int) -> str:
+                return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
+                        + f", {copies} copies of the model" * (copies > 1))
+            warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*now)}, so not with "
+                          "the bits that it would have had. Fix the number (batches_per_update, shards_per_batch, or local's "
+                          "thread_count) where that matters", UserWarning, stacklevel=4)
 
     def _need_init(self) -> Crew:
         if self._crew is None:
@@ -225,7 +249,8 @@ class Trainer:
 
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
-        what does not fit, and then nothing has changed."""
+        what does not fit, and then nothing has changed. The next training warns where it makes other updates (more
+        batches or parts each) than those that the checkpoint goes on with."""
         with uninterrupted() as held, self._exclusive("load_checkpoint"), held.open():
             load_checkpoint(self, path)
 
@@ -368,6 +393,7 @@ class Trainer:
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
+        self._warn_other_cut(mode)
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
         with uninterrupted() as held, self._exclusive("train"), limit, held.open():
             self._stopping, crew.give_up_at = False, None
@@ -566,9 +592,9 @@ class Trainer:
         self._renew_locks()
         renew_in_children(self)
         if "data" in state:
-            epoch, t, job = self.epoch, self.optimizer.t, self._job
+            epoch, t, job, cut = self.epoch, self.optimizer.t, self._job, self._cut_before
             self.init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self.optimizer.t, self._job = epoch, t, job
+            self.epoch, self.optimizer.t, self._job, self._cut_before = epoch, t, job, cut
             self._need_init().step = step
 
 

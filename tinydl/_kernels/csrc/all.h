@@ -8,5 +8,6 @@
 #include "gather.h"
 #include "dropout.h"
 #include "updates.h"
+#include "panels.h"
 #include "matmul.h"
 #include "ops.h"

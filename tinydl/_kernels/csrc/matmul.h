@@ -2,7 +2,7 @@
  *
  * A tile of MR x NR elements of c lives in registers while p runs over the inner dimension; rows of a
  * are broadcast, rows of b are vectors. b comes from a packed KC x NR sliver (L1), a from where it is
- * or, where its stride would fight the cache, from a packed panel of MC x KC (L2). Between two passes
+ * or, where its stride would fight the cache, from a packed panel of MC x KC (L2; panels.h). Between two passes
  * over p the tile rests in c. So element (i, j) is ONE chain of multiply-adds in the order of p,
  * whatever m, n, the tile, or the instruction set.
  */
@@ -129,78 +129,6 @@ static const NAME(tile_fn) NAME(at_cols)[TD_MR] = {HIGH(WIDE_ROW, at_cols)};
    (8). Tiles for that are two vectors wide and more than half as high as others. */
 static inline int NAME(apart)(i64 m, i64 n, i64 bytes) {
     return TD_SINGLE && m >= TD_MR && bytes >= 1024 && bytes % TD_FAR_A && n <= 4 * NR && (n % NR == 0 || n % NR > VL);
-}
-
-/* sliver[p][j] := b[p, j] for j < nr; the rest of the last vector is zero */
-static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T *sliver) {
-    if (bc == 1) {
-        for (i64 p = 0; p < k; p++, sliver += width) {
-            if (nr == NR) memcpy(sliver, b + p * br, NR * sizeof(T));
-            else for (int j = 0; j < width; j++) sliver[j] = j < nr ? b[p * br + j] : 0;
-        }
-        return;
-    }
-    for (int j = nr; j < width; j++)
-        for (i64 p = 0; p < k; p++) sliver[p * width + j] = 0;
-    i64 p = 0;
-    if (TD_SINGLE && TD_TRANSPOSE && nr % 8 == 0 && k >= 8)
-        for (; p < k; p += 8) {
-            if (p + 8 > k) p = k - 8;       /* the last eight, some of them again */
-            for (int j = 0; j < nr; j += 8)
-                td_transpose8((const float *)b + j * bc + p, bc, (float *)sliver + p * width + j, width, 8);
-        }
-    for (; p + 4 <= k; p += 4)          /* four p at a time: a line of b serves four stores */
-        for (int j = 0; j < nr; j++) {
-            const T *s = b + j * bc + p;
-            T *d = sliver + p * width + j;
-            T s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
-            d[0] = s0; d[width] = s1; d[2 * width] = s2; d[3 * width] = s3;
-        }
-    for (; p < k; p++)
-        for (int j = 0; j < nr; j++) sliver[p * width + j] = b[j * bc + p];
-}
-
-/* panel[p][i] := a[i, p], i < mr. Whole vectors are copied: what they write too much, the next rows (or panel) replace. */
-static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, int mr, T *panel) {
-    i64 p = 0;
-    if (ar == 1) {
-        if (ac >= TD_MR + VL)       /* so far a row's vectors end before the last row does */
-            for (; p + 1 < k; p++)
-                for (int i = 0; i < mr; i += VL) NAME(vstore)(panel + p * mr + i, NAME(vload)(a + p * ac + i));
-        for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[p * ac + i];
-        return;
-    }
-    if (TD_SINGLE && TD_TRANSPOSE)
-        for (; p + 8 <= k; p += 8)
-            for (int i = (mr - 1) / 8 * 8; i >= 0; i -= 8)
-                td_transpose8((const float *)a + i * ar + p, ar, (float *)panel + p * mr + i, mr, TD_MIN(8, mr - i));
-    for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[i * ar + p];
-}
-
-/* ask for rows lo..hi-1 of the next sliver while this one is in use: its rows lie in as many pages */
-static inline void NAME(fetch)(const T *b, i64 br, i64 bc, i64 lo, i64 hi) {
-    if (bc == 1)
-        for (i64 p = lo; p < hi; p++) { __builtin_prefetch(b + p * br, 0, 2); __builtin_prefetch(b + p * br + NR - 1, 0, 2); }
-    else
-        for (i64 p = lo & ~(i64)15; p < hi; p += 16) for (int j = 0; j < NR; j++) __builtin_prefetch(b + j * bc + p, 0, 2);
-}
-static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
-    for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }
-}
-
-/* as many lines as bring a whole batch in time, in a tile of k products: too many at once wait for each other */
-static inline void NAME(fetch_ahead)(td_ahead *h, i64 k) {
-    for (i64 i = k > 192 ? k / 16 : 12; i > 0 && h->row < h->n; i--) {
-        const i64 row = h->index[h->row];
-        if (row >= 0 && row < h->rows) __builtin_prefetch(h->data + row * h->row_bytes + h->byte, 0, 2);
-        h->byte += 64;
-        if (h->byte >= h->row_bytes) { h->byte = 0; h->row++; }
-    }
-}
-static inline void NAME(fetch_own)(td_own *own, i64 step) {
-    for (i64 i = 0; i < step && i < own->bytes; i += 64) __builtin_prefetch(own->at + i, 1, 2);
-    own->at += step;
-    own->bytes -= step;
 }
 
 /* Fewer columns than a vector has lanes (a last layer): c' := op(b)' op(a)', whose rows fill the vectors; op(a)' is

@@ -287,7 +287,8 @@ cdef class Stretch:
                 td_barrier_open(&self.meet)
             elif not td_barrier_wait(&self.meet, turn):
                 return
-            now = self.spent(live, WAITED, now)
+            if self.n_workers > 1:
+                now = self.spent(live, WAITED, now)
             turn = td_barrier_turn(&self.part_done)
             live[STATE] = IN_UPDATE
             if self.decision > 0:
@@ -295,7 +296,7 @@ cdef class Stretch:
             now = self.spent(live, UPDATED, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
-                self.advance()
+                self.advance(now)
                 td_set(&self.phase, COLLECTING)
                 td_barrier_open(&self.part_done)
             elif not td_barrier_wait(&self.part_done, turn):
@@ -441,13 +442,14 @@ cdef class Stretch:
         else:
             self.failed += failed
 
-    cdef void advance(self) noexcept nogil:
+    cdef void advance(self, int64_t now) noexcept nogil:
+        """The update was made, if there was one, at that time: open the next group."""
         if self.decision < 0:
             td_set(&self.stop, 1)
             return
         if self.decision > 0:
             td_add(&self.t, 1)
-        self.last_end = td_clock()
+        self.last_end = now
         if self.group == 0:
             self.first_end = self.last_end
         self.open_group(self.group + 1)

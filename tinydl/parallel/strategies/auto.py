@@ -84,6 +84,10 @@ class Auto(Strategy):
             return Group(self.batches_per_update)
         return Shard(self.shards_per_batch) if self.shards_per_batch else None
 
+    @property
+    def is_settled(self) -> bool:
+        return self._fixed() is not None
+
     def cut(self, n_threads: int) -> tuple[int, int]:
         fixed = self._fixed()
         return (1, 1) if fixed is None else fixed.cut(n_threads)
