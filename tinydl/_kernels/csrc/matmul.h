@@ -77,7 +77,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(
                 const int j = i * nv + v;
                 sum[j % 4] = j < 4 ? acc[i][v] : NAME(vadd)(sum[j % 4], acc[i][v]);
             }
-        _Pragma("GCC unroll 3") for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vadd)(sum[0], sum[j]);
+        for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vadd)(sum[0], sum[j]);
         *e->watch = NAME(vfma)(sum[0], NAME(vset1)(0), *e->watch);
     }
     if (nv == 2 && e->end == NAME(STREAM)) {
