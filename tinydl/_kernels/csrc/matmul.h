@@ -126,9 +126,9 @@ static const NAME(tile_fn) NAME(at_cols)[TD_MR] = {HIGH(WIDE_ROW, at_cols)};
 /* Whether products with n columns may read m rows of so many bytes where they lie. They are read once for each sliver of b:
    with more than four, copying them together first is faster; so it is for short rows, and where they fall into few sets of
    a cache. A step of 64 x 784 x 128 on a Zen 5 took 3 to 4 percent less with AVX-512 (4 slivers), 1 percent more with AVX2
-   (8). Tiles for that are two vectors wide and more than half as high as others. */
+   (8); one of 32 x 64 x 128 1 percent less. Tiles for that are two vectors wide and more than half as high as others. */
 static inline int NAME(apart)(i64 m, i64 n, i64 bytes) {
-    return TD_SINGLE && m >= TD_MR && bytes >= 1024 && bytes % TD_FAR_A && n <= 4 * NR && (n % NR == 0 || n % NR > VL);
+    return TD_SINGLE && m >= TD_MR && bytes >= 256 && bytes % TD_FAR_A && n <= 4 * NR && (n % NR == 0 || n % NR > VL);
 }
 
 /* Fewer columns than a vector has lanes (a last layer): c' := op(b)' op(a)', whose rows fill the vectors; op(a)' is
