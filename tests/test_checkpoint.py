@@ -87,17 +87,25 @@ def test_the_same_bits_after_a_resume_at_another_thread_count(driver, strategy, 
     whole.shutdown()
 
 
+def resumed(path, strategy, threads, **options):
+    t = trainer(data.ArrayDataset, strategy, threads, epochs=1, **options)
+    t.load_checkpoint(path)
+    return t
+
+
 @pytest.mark.parametrize("before, after, says", [
-    (("shard", 2), ("shard", 3), r"1 batch an update, each in 2 parts; training goes on with 1 batch an update, each in 3 parts"),
-    (("group", 2), ("shard", 2), r"2 batches an update; training goes on with 1 batch an update, each in 2 parts"),
-    (("local", 2), ("local", 3), r"2 copies of the model; training goes on with 1 batch an update, 3 copies"),
+    (("shard", 2), ("shard", 3), "1 batch an update, each in 2 parts; training goes on with 1 batch an update, each in 3 parts"),
+    (("group", 2), ("shard", 2), "2 batches an update; training goes on with 1 batch an update, each in 2 parts"),
+    (("local", 2), ("local", 3), "on 2 copies of the model averaged every 16; training goes on with 1 batch an update, on 3"),
+    ((Local(2, 2), 2), (Local(4, 2), 2), "averaged every 2; training goes on with .* averaged every 4"),
     (("group", 1), ("shard", 1), None), (("shard", 2), ("shard", 2), None), (("shard", 2), ("auto", 3), None),
-    (("auto", 2), ("shard", 2), None), (("group", 3), (Group(3), 2), None)])
+    (("auto", 2), ("shard", 2), None), (("group", 3), (Group(3), 2), None), (("local", 1), ("serial", 1), None),
+    (("hogwild", 2), ("shard", 2), None), (("shard", np.int64(2)), ("shard", 2), None)])
 def test_training_on_in_other_updates_than_the_checkpoint_warns_once(before, after, says, tmp_path):
-    first, second = (trainer(data.ArrayDataset, *how, epochs=1) for how in (before, after))
-    first.train()
+    first = trainer(data.ArrayDataset, *before, epochs=1)
+    first.simplified_parallel_train() if type(before[1]) is np.int64 else first.train()
     first.save_checkpoint(tmp_path / "c")
-    second.load_checkpoint(tmp_path / "c")
+    second = resumed(tmp_path / "c", *after)
     second.save_checkpoint(tmp_path / "d")      # passes it on
     second.load_checkpoint(tmp_path / "d")
     if says:
@@ -105,6 +113,38 @@ def test_training_on_in_other_updates_than_the_checkpoint_warns_once(before, aft
             second.train()
     second.train()
     for t in (first, second):
+        t.shutdown()
+
+
+def test_a_checkpoint_says_how_the_last_updates_were_made(tmp_path):
+    def saved(t):
+        t.save_checkpoint(tmp_path / "saved")
+        return t._recipe
+    two, three = trainer(strategy="shard", epochs=1), trainer(strategy="shard", threads=3, epochs=1)
+    assert saved(two) is None
+    two.train()
+    three.train()
+    assert (saved(three), saved(two)) == ([1, 3], [1, 2])
+    three.load_checkpoint(tmp_path / "saved")               # of two
+    copied = copy.deepcopy(three)
+    assert saved(three) == saved(copied) == [1, 2]
+    three.callbacks = [StopAt(2, 0, "stop")]
+    three.callbacks[0].on_epoch_start = lambda t, epoch: t.stop()
+    assert three.train().interrupted and saved(three) == [1, 2]         # no update was made
+    three.callbacks = []
+    with pytest.raises(UserWarning, match="3 parts"):       # an error here: so none was made now
+        three.train()
+    assert saved(three) == [1, 2]
+    with pytest.warns(UserWarning, match="3 parts"):
+        three.train()
+    assert saved(three) == [1, 3]
+    three.single_thread_train()
+    assert saved(three) == [1, 1]
+    local = trainer(strategy=Local(2, 2), callbacks=[StopAt(1, 2, "interrupt")])
+    with pytest.raises(KeyboardInterrupt):
+        local.train()
+    assert saved(local) == [1, 1, 2, 2, 1]
+    for t in (two, three, local, copied):
         t.shutdown()
 
 

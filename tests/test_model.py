@@ -202,8 +202,8 @@ def test_describe_names_fusions():
     assert text.count("matmul + relu") == 2 and text.count("matmul * relu'") == 2 and "4 fused away" in text
 
 
-@pytest.mark.parametrize("inputs, outputs", [(784, 128), (64, 128), (256, 120), (300, 64), (300, 33), (300, 48), (257, 32),
-                                             (400, 31)])
+@pytest.mark.parametrize("inputs, outputs", [(784, 128), (64, 128), (64, 64), (64, 32), (256, 120), (300, 64), (300, 33),
+                                             (300, 48), (257, 32), (400, 31)])
 def test_a_batch_has_the_same_bits_wherever_its_rows_lie(inputs, outputs):
     """Products read rows where they lie, or copies of them; each instruction set has shapes of its own for either."""
     from tinydl._kernels import engine

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -181,6 +182,40 @@ def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts):
     assert [len(c.load().arrays()[1]) for c in cut] == np.diff(pieces).tolist() == [c.n for c in cut]
     assert [c.load().first_id - 3 for c in cut] == pieces[:-1].tolist() == [c.first_id - 3 for c in cut]
     assert np.concatenate([c.load().arrays()[1] for c in cut]).tolist() == rows.tolist() and {c.index for c in cut} == {5}
+
+
+class Unreplicable(nn.PythonLayer):
+    def __deepcopy__(self, memo):
+        raise TypeError("there is only one")
+
+    def forward(self, x):
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("how", ["single_thread_train", "simplified_parallel_train", "disabled", "train"])
+@pytest.mark.parametrize("name", [*STRATEGIES])
+def test_training_in_the_calling_thread_without_the_strategys_say(name, how):
+    """As a model's fallback does, and single_thread_train, before any parallel training and after some."""
+    x, y = classification(40)
+    model = mlp(6, 3)
+    if how == "train":
+        model = Model(nn.Sequential(Unreplicable(), nn.Linear(6, 3)), seed=0)
+    with Trainer(1, strategy=name, enable_parallel=how != "disabled", thread_count=2, seed=0) as t:
+        says = "training is serial" if name in ("serial", "local") else "the same updates run on one replica"
+        with pytest.warns(ParallelFallbackWarning, match=says) if how == "train" else nullcontext():
+            t.init(data.ArrayDataset(x, y, 8), model, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        run = t.train if how in ("train", "disabled") else getattr(t, how)
+        run()
+        if how == "disabled":
+            t.configure_parallel_training(True, 2)
+        t.train()
+        if how == "disabled":
+            t.configure_parallel_training(False)
+        run()
+        assert t.epoch == 3 and t.optimizer.t >= 3 and t.history["samples"] == [40] * 3
 
 
 def test_auto_measures_and_says_so_once(caplog):

@@ -3,7 +3,7 @@
 Parameters, statistics, the optimizer's state and numbers, the seed, where the epoch stands, and the history. Written
 beside the file and renamed, so a full disk or a kill leaves the one before; arrays and JSON, never pickle. A trainer
 that loads one goes on as if it had never stopped, with any number of threads (for a fixed number of batches or
-parts of an update; where they differ from what they were, training warns).
+parts of an update; where they are others than before, training warns).
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
     meta: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
-        "data": _data(trainer), "cut": trainer._cut_so_far, "dtype": str(trainer.model.dtype), "job": None,
+        "data": _data(trainer), "recipe": trainer._recipe, "dtype": str(trainer.model.dtype), "job": None,
         "optimizer": {"type": type(o).__name__, "t": o.t, "config": o.config()},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
     if job is not None:
@@ -90,7 +90,7 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
         history = trainer.monitor.history
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
-        trainer._job, trainer._cut_before = None, meta.get("cut")
+        trainer._job, trainer._recipe, trainer._resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
             job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS})
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]

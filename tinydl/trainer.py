@@ -110,13 +110,15 @@ class Trainer:
         self._renew_locks()
         renew_in_children(self)
         self._train_lock = threading.Lock()     # one train at a time
-        self._enabled, self._asked_threads = bool(enable_parallel), thread_count
+        self._enabled, self._asked_threads = bool(enable_parallel), int(thread_count)
         self._changed = self._stopping = False
         self._pool: WorkerPool | None = None
         self._crew: Crew | None = None
         self._fallback: str | None = None       # why parallel training cannot run
+        self._copyable = True                   # whether the model is
         self._job: Job | None = None            # an epoch that was interrupted
-        self._cut_before: list[int] | None = None       # how updates were cut in what a checkpoint goes on with
+        self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
+        self._resumed = False                   # they were a checkpoint's
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
@@ -160,36 +162,28 @@ class Trainer:
         with self._lock:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
-            self._cut_before = None
+            self._recipe, self._resumed = None, False
+            self._copyable = error is None
             self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
             self._ensure_pool()
 
     def _warn_fallback(self) -> None:
         if self._fallback is not None:
-            warnings.warn(f"parallel training cannot run: {self._fallback}; the same updates run on one replica in the "
-                          "calling thread instead", ParallelFallbackWarning, stacklevel=3)
+            instead = "training is serial" if self._mode(None) == "serial" else "the same updates run on one replica"
+            warnings.warn(f"parallel training cannot run: {self._fallback}; {instead} in the calling thread instead",
+                          ParallelFallbackWarning, stacklevel=3)
 
-    @property
-    def _cut_so_far(self) -> list[int] | None:
-        """[batches of an update, parts of each, copies of the model] of the training so far; None where there was none,
-        or where it depends on measurements."""
-        crew = self._need_init()
-        if not self.strategy.is_settled or not crew.stats.updates:
-            return self._cut_before
-        return [crew.stats.batches_per_update, crew.stats.parts, len(crew.team)]
-
-    def _warn_other_cut(self, mode: str | None) -> None:
+    def _warn_other_updates(self, recipe: list[int] | None) -> None:
         """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
-        before, self._cut_before = self._cut_before, None
-        setting = self._largest_setting(self._mode(mode), self._threads_wanted())
-        now = [setting.batches, setting.parts, setting.copies]
-        if before is not None and setting.strategy.is_settled and now != before:
-            def text(batches: int, parts: int, copies: int) -> str:
+        before = self._recipe
+        if self._resumed and recipe is not None and before is not None and recipe != before:
+            def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
                 return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
-                        + f", {copies} copies of the model" * (copies > 1))
-            warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*now)}, so not with "
-                          "the bits that it would have had. Fix the number (batches_per_update, shards_per_batch, or local's "
-                          "thread_count) where that matters", UserWarning, stacklevel=4)
+                        + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
+            warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
+                          "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
+                          "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
+        self._resumed = False
 
     def _need_init(self) -> Crew:
         if self._crew is None:
@@ -204,7 +198,7 @@ class Trainer:
         """
         _check_threads(thread_count)
         with self._lock:
-            self._enabled, self._asked_threads = bool(enable), thread_count
+            self._enabled, self._asked_threads = bool(enable), int(thread_count)
             self._changed, self._fitting, self._fits = True, None, set()
             if self._train_lock.locked():
                 return          # the training thread changes its own pool, between two updates
@@ -249,8 +243,8 @@ class Trainer:
 
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
-        what does not fit, and then nothing has changed. The next training warns where it makes other updates (more
-        batches or parts each) than those that the checkpoint goes on with."""
+        what does not fit, and then nothing has changed. The next training warns where its updates are cut otherwise
+        (other numbers of batches or parts) than the checkpoint's."""
         with uninterrupted() as held, self._exclusive("load_checkpoint"), held.open():
             load_checkpoint(self, path)
 
@@ -302,6 +296,8 @@ class Trainer:
     def _mode(self, asked: str | None) -> str:
         """The mode that training as `asked` (None: as configured) has now."""
         if asked == "serial" or (asked is None and not self._enabled) or not self.strategy.parallel:
+            return "serial"
+        if not self._copyable and self.strategy.copies(1):
             return "serial"
         return "simplified" if asked == "simplified" or self._fallback is not None else "parallel"
 
@@ -393,7 +389,6 @@ class Trainer:
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
-        self._warn_other_cut(mode)
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
         with uninterrupted() as held, self._exclusive("train"), limit, held.open():
             self._stopping, crew.give_up_at = False, None
@@ -470,6 +465,8 @@ class Trainer:
                     self._ensure_pool()
                 setting, most = self._setting(mode)
                 pool = self._pool_for(setting)
+                by_strategy = self._mode(mode) == "parallel"
+                recipe = (setting.strategy if self._mode(mode) == "serial" else self.strategy).recipe(setting)
             most = self._until_callback(job, most)
             try:
                 setting.strategy.prepare(crew, setting)
@@ -479,13 +476,19 @@ class Trainer:
                 with self._lock:
                     self._lower(setting.n_threads - 1)
                 continue
-            if batches is None:
-                assert order is not None and bounds is not None
-                setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
-                finished = job.batches_done >= len(bounds) - 1
-            else:
-                finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
-            self.strategy.ran(setting, job.lap(time.perf_counter(), before))
+            self._warn_other_updates(recipe)
+            try:
+                if batches is None:
+                    assert order is not None and bounds is not None
+                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
+                    finished = job.batches_done >= len(bounds) - 1
+                else:
+                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
+            finally:
+                if job.updates > before.updates:
+                    self._recipe = recipe
+            if by_strategy:
+                self.strategy.ran(setting, job.lap(time.perf_counter(), before))
             for callback in self.callbacks:
                 if callback.every and job.updates // callback.every > before.updates // callback.every:
                     callback.on_update(self, job.updates)
@@ -592,9 +595,9 @@ class Trainer:
         self._renew_locks()
         renew_in_children(self)
         if "data" in state:
-            epoch, t, job, cut = self.epoch, self.optimizer.t, self._job, self._cut_before
+            epoch, t, job, recipe, resumed = self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed
             self.init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self.optimizer.t, self._job, self._cut_before = epoch, t, job, cut
+            self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed = epoch, t, job, recipe, resumed
             self._need_init().step = step
 
 

@@ -84,9 +84,8 @@ class Auto(Strategy):
             return Group(self.batches_per_update)
         return Shard(self.shards_per_batch) if self.shards_per_batch else None
 
-    @property
-    def is_settled(self) -> bool:
-        return self._fixed() is not None
+    def recipe(self, setting: Setting) -> list[int] | None:
+        return super().recipe(setting) if self._fixed() else None
 
     def cut(self, n_threads: int) -> tuple[int, int]:
         fixed = self._fixed()

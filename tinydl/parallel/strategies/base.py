@@ -39,10 +39,10 @@ class Strategy(ABC):
     def cut(self, n_threads: int) -> tuple[int, int]:
         """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether updates are cut as `cut` says, and not as measurements suggest."""
-        return True
+    def recipe(self, setting: Setting) -> list[int] | None:
+        """What the bits of updates made by this setting depend on: batches of an update, parts of each, and more. None: on
+        measurements, or on chance."""
+        return [int(setting.batches), int(setting.parts)]
 
     def copies(self, n_threads: int) -> int:
         """Models that are trained beside the shared one, where n_threads threads are asked for."""

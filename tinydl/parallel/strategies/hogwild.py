@@ -26,6 +26,9 @@ class Hogwild(Strategy):
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
 
+    def recipe(self, setting: Setting) -> list[int] | None:
+        return super().recipe(setting) if setting.n_threads == 1 else None
+
     def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:
         crew.run_arrays(job, order, bounds, setting, pool, tick, max_updates, free=True)

@@ -47,6 +47,10 @@ class Local(Strategy):
     def copies(self, n_threads: int) -> int:
         return self.n_models or n_threads
 
+    def recipe(self, setting: Setting) -> list[int] | None:
+        several = [int(setting.copies), self.sync_every, int(self.average_state)] if setting.copies > 1 else []
+        return [1, 1, *several]
+
     def prepare(self, crew: Crew, setting: Setting) -> None:
         crew.note(setting)
         self._gather(crew, setting.copies)
