@@ -922,3 +922,31 @@ def test_a_process_ends_at_once_with_a_stuck_worker(wait, kind, strategy):
     assert stuck == "True"
     assert ended - float(at) < 1        # from the main thread's last statement (the clock is the machine's) to no process
     assert err.endswith("the end\n")    # the interpreter says nothing as it ends
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs Linux")
+def test_no_library_thread_spins_beside_the_workers():
+    """From 10,000 numbers on OpenBLAS shares a dot product, and its threads then spin for 0.1 s on the workers' CPUs."""
+    code = """
+import os, threading
+import numpy as np
+from tinydl import Model, Trainer, data, losses, nn, optim
+
+def used_by_others():
+    ours = {t.native_id for t in threading.enumerate()}
+    def ticks(task):
+        with open(f"/proc/self/task/{task}/stat") as f:
+            return sum(map(int, f.read().rpartition(")")[2].split()[11:13]))
+    return sum(ticks(task) for task in os.listdir("/proc/self/task") if int(task) not in ours)
+
+x, y = np.zeros((24_000, 2), np.float32), np.zeros(24_000, np.int64)
+with Trainer(1, strategy="shard", thread_count=2, enable_parallel=True, seed=0) as t:
+    t.init(data.ArrayDataset(x, y, 2), Model(nn.Linear(2, 2), seed=0), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    before = used_by_others()
+    for _ in range(15):
+        t.train()
+    print(used_by_others() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                          env=os.environ | {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0 and int(done.stdout) <= 5, done.stdout + done.stderr      # ticks of 10 ms

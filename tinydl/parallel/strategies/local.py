@@ -99,7 +99,7 @@ class Local(Strategy):
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
                                       order[bounds[lo + b]:bounds[lo + b + 1]].copy()) for b in np.flatnonzero(~arrived)]
-            results.append((int(own[arrived].sum()), float(np.dot(stretch.losses[:done][arrived], own[arrived])),
+            results.append((int(own[arrived].sum()), float((stretch.losses[:done][arrived] * own[arrived]).sum()),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.optimizer.t, done))
         self._end_round(crew, job, team, n, most, results, failures)
