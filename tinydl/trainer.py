@@ -465,8 +465,8 @@ class Trainer:
                     self._ensure_pool()
                 setting, most = self._setting(mode)
                 pool = self._pool_for(setting)
-                by_strategy = self._mode(mode) == "parallel"
-                recipe = (setting.strategy if self._mode(mode) == "serial" else self.strategy).recipe(setting)
+                now = self._mode(mode)
+                recipe = (setting.strategy if now == "serial" else self.strategy).recipe(setting)
             most = self._until_callback(job, most)
             try:
                 setting.strategy.prepare(crew, setting)
@@ -487,7 +487,7 @@ class Trainer:
             finally:
                 if job.updates > before.updates:
                     self._recipe = recipe
-            if by_strategy:
+            if now == "parallel":       # else the strategy was not asked
                 self.strategy.ran(setting, job.lap(time.perf_counter(), before))
             for callback in self.callbacks:
                 if callback.every and job.updates // callback.every > before.updates // callback.every:
