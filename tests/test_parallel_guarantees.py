@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from small import classification, mlp
+from test_optim import ROWS
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, parallel
 
@@ -77,6 +78,17 @@ def test_same_bits_for_any_number_of_threads(k):
     assert digest(run(Batched(x, y, 8), deep(), threads=3, k=k)[0]) == want
     for kind in DRIVERS.values():
         assert digest(run(kind(x, y, 8), deep(), k=k, threads=1, mode="simplified_parallel_train")[0]) == want
+
+
+# the last: vectors that no cache holds
+@pytest.mark.parametrize("sizes, rows", [((50, 60, 3), ROWS), ((1100, 1000, 3), ROWS[-3:])], ids=["small", "large"])
+def test_both_drivers_move_parameters_by_the_same_mean_with_every_optimizer(sizes, rows):
+    x, y = classification(44, sizes[0])
+    for cls, options, _ in rows:
+        for k in (2, 3):            # the rule itself takes the tree's root; the last groups are a batch and a part of one
+            digests = {digest(run(kind(x, y, 8), mlp(*sizes), epochs=1, threads=2, k=k, optimizer=cls(**options))[0])
+                       for kind in DRIVERS.values()}
+            assert len(digests) == 1, (cls, options, k)
 
 
 def test_ten_recorded_losses():

@@ -74,7 +74,13 @@ cdef extern from "td.h" nogil:
     ctypedef struct td_opdef:
         const char *name
         td_op_fn fn
-    ctypedef void (*td_update_fn)(void *p, const void *g, void *const *state, i64 n, const double *h, i64 t) noexcept nogil
+    ctypedef struct td_gradient:
+        const void *a
+        const void *b
+        double wa
+        double wb
+        void *mean
+    ctypedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t) noexcept nogil
     ctypedef struct td_updatedef:
         const char *name
         td_update_fn fn

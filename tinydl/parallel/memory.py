@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from tinydl._kernels.engine import scratch_bytes
+from tinydl._kernels.engine import ALIGNING, scratch_bytes
 from tinydl.parallel.system_files import read
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report", "starts_of"]
 
-#: bytes that engine.aligned takes beyond the vector itself
-ALIGNING = 64
 #: version 1 has no word for "no limit", only a number near 2 ** 63
 NO_LIMIT = 1 << 60
 
@@ -185,7 +183,7 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     held = parameters + statistics + held_threads * workspace + held_slots * gradients
     held += held_copies * (copy + gradients + workspace)
     if optimizer.t:
-        held += sum(v.nbytes for v in optimizer.state.values())
+        held += sum(v.nbytes + ALIGNING for v in optimizer.state.values())
     return MemoryReport(parameters, optimizer_state, statistics, gradients, workspace, n_threads, n_slots,
                         available_memory(), held, n_copies, copy if n_copies else 0)
 

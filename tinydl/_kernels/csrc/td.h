@@ -117,8 +117,11 @@ typedef struct td_op {
 } td_op;
 typedef struct td_opdef { const char *name; td_op_fn fn; } td_opdef;
 
-/* p: parameters, g: gradient (mean), state: the optimizer's vectors, h: its numbers, t: update number from 1 */
-typedef void (*td_update_fn)(void *p, const void *g, void *const *state, i64 n, const double *h, i64 t);
+/* A gradient: a; or, where b is set, fma(wb, b, wa a), which is written to mean on the way (a, b, or apart from both) */
+typedef struct td_gradient { const void *a, *b; double wa, wb; void *mean; } td_gradient;
+
+/* p: parameters, g: their gradient, state: the optimizer's vectors, h: its numbers, t: update number from 1 */
+typedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t);
 typedef struct td_updatedef { const char *name; td_update_fn fn; } td_updatedef;
 
 /* ------------------------------------------------------------------ the table

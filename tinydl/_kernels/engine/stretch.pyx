@@ -22,7 +22,7 @@ from tinydl._kernels.engine.program import aligned
 from tinydl._kernels.engine.program cimport Source, itemsize_of, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
 from tinydl._kernels.engine.update cimport FOLD, Update
-from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_OK
+from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_OK, td_gradient
 
 cdef extern from "sync.h" nogil:
     int64_t td_add(int64_t *x, int64_t d)
@@ -54,6 +54,8 @@ cdef enum:
     WAITING = 2
     IN_UPDATE = 3
     NEAR = 2 << 20      # bytes: what is written next is asked for, and folded in place, where a cache may hold it
+    PAGE = 1024         # elements, of float32
+    MANY_PAGES = 32
     GIVEN_UP = 100      # status of a batch that failed before this stretch began
     COLLECTING = 0
     UPDATING = 1
@@ -62,9 +64,9 @@ cdef enum:
 IN_BATCH = LIVE_IN_BATCH
 
 cdef struct Folded:
-    char *vector
+    td_gradient g       # of some slots: one vector, or the mean of two that is still to be taken
     int64_t samples
-    bint theirs         # in a slot that another worker filled
+    bint theirs         # g.a is in a slot that another worker filled
 
 
 cdef inline int64_t tree_half(int64_t n) noexcept nogil:
@@ -309,6 +311,8 @@ cdef class Stretch:
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
         cdef char *g = self.slot[w]
+        cdef td_gradient gradient
+        gradient.a, gradient.b = g, NULL
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
@@ -318,7 +322,7 @@ cdef class Stretch:
                 return
             live[STATE] = IN_UPDATE
             if self.status[b] == TD_OK:
-                self.update.part(g, 0, self.update.n, td_add(&self.t, 1) + 1)
+                self.update.part(&gradient, 0, self.update.n, td_add(&self.t, 1) + 1)
                 self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
             elif self.status[b] != TD_CANCELLED and td_add(&self.failed, 1) >= self.max_failed:
                 self.fatal = True
@@ -457,44 +461,51 @@ cdef class Stretch:
             td_set(&self.stop, 1)
 
     cdef void slice(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
-        """The parameters lo..hi-1 are worker w's to update."""
-        cdef int64_t n = self.update.n
-        cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + 15) // 16 * 16
+        """The parameters lo..hi-1 are worker w's to update: whole lines, of many parameters whole pages, behind which no
+        processor reads ahead into what another worker writes."""
+        cdef int64_t n = self.update.n, even = PAGE if n > MANY_PAGES * self.n_workers * PAGE else 16
+        cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + even - 1) // even * even
         lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
 
     cdef void fold_and_update(self, int w, char *scratch) noexcept nogil:
-        """This worker's slice of the parameters: fold the slots, update."""
-        cdef int64_t n = self.update.n, lo, hi, at, piece, count, t = self.t + 1
-        cdef const char *g
+        """This worker's slice of the parameters: fold the slots, update. The tree's root is folded by the update's rule."""
+        cdef int64_t n = self.update.n, k = self.end - self.begin, lo, hi, at, piece, count, t = self.t + 1
+        cdef Folded f
         self.slice(w, &lo, &hi)
-        piece = FOLD if self.end - self.begin > 1 else hi - lo      # one slot: nothing to fold, one long pass
+        piece = hi - lo         # one slot, or two: nothing to fold before the update, one long pass
+        if k > 2 or (k == 2 and self.uncached()):
+            piece = FOLD
         at = lo
         while at < hi:
             count = min(piece, hi - at)
-            g = self.fold(w, 0, self.end - self.begin, at, count, scratch).vector
-            self.update.part(g, at, count, t)
+            f = self.halves(w, 0, k, at, count, scratch)
+            self.update.part(&f.g, at, count, t)
             at += count
         if w == 0:
             at = 0
             while at < self.update.n_statistics:    # a statistic is folded like a gradient
                 count = min(FOLD, self.update.n_statistics - at)
-                g = self.fold(w, 0, self.end - self.begin, n + at, count, scratch).vector
-                self.update.running(g, at, count)
+                f = self.fold(w, 0, k, n + at, count, scratch)
+                self.update.running(<const char *>f.g.a, at, count)
                 at += count
 
-    cdef Folded fold(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
-        """Elements at..at+count-1 of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots. It is written
-        into another worker's slot, whose lines that worker then finds in one place when it writes them again; vectors
-        that no cache holds are left as they are."""
-        cdef Folded left, right, out
+    cdef bint uncached(self) noexcept nogil:
+        """Whether slots' vectors are longer than a cache may hold."""
+        return self.update.n * self.update.k.itemsize > 2 * NEAR
+
+    cdef Folded halves(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
+        """Elements at..at+count-1 of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots, its root not
+        taken yet. A mean is written into another worker's slot, whose lines that worker then finds in one place when it
+        writes them again; vectors that no cache holds are left as they are."""
+        cdef Folded left, right
         cdef int64_t mid, size = self.update.k.itemsize
         if hi - lo == 1:
-            out.samples = self.bound[self.begin + lo + 1] - self.bound[self.begin + lo]
+            left.g.a, left.g.b, left.g.wa, left.g.wb, left.g.mean = self.slot[lo] + at * size, NULL, 1, 0, NULL
+            left.samples = self.bound[self.begin + lo + 1] - self.bound[self.begin + lo]
             if self.status[self.begin + lo] != TD_OK:
-                out.samples = 0
-            out.vector = self.slot[lo] + at * size
-            out.theirs = lo % self.n_workers != w
-            return out
+                left.samples = 0
+            left.theirs = lo % self.n_workers != w
+            return left
         mid = lo + tree_half(hi - lo)
         left = self.fold(w, lo, mid, at, count, scratch)
         right = self.fold(w, mid, hi, at, count, scratch + FOLD * size)
@@ -502,12 +513,20 @@ cdef class Stretch:
             return left
         if left.samples == 0:
             return right
-        out.samples = left.samples + right.samples
-        out.theirs = left.theirs or right.theirs
-        out.vector = left.vector if left.theirs else right.vector
-        if self.update.n * size > 2 * NEAR:
-            out.vector = scratch
-        self.update.k.weighted_mean(left.vector, right.vector, out.vector, count,
-                                    <double>left.samples / <double>out.samples,
-                                    <double>right.samples / <double>out.samples)
-        return out
+        left.g.b = right.g.a
+        left.g.wa = <double>left.samples / <double>(left.samples + right.samples)
+        left.g.wb = <double>right.samples / <double>(left.samples + right.samples)
+        left.g.mean = <void *>(left.g.a if left.theirs else right.g.a)
+        if self.uncached():
+            left.g.mean = scratch
+        left.samples += right.samples
+        left.theirs = left.theirs or right.theirs
+        return left
+
+    cdef Folded fold(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
+        """The same, taken."""
+        cdef Folded f = self.halves(w, lo, hi, at, count, scratch)
+        if f.g.b != NULL:
+            self.update.k.weighted_mean(f.g.a, f.g.b, f.g.mean, count, f.g.wa, f.g.wb)
+            f.g.a, f.g.b = f.g.mean, NULL
+        return f

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from tinydl._kernels.td cimport td_kernels, td_update_fn
+from tinydl._kernels.td cimport td_gradient, td_kernels, td_update_fn
 
 cdef enum:
     FOLD = 1024     # elements folded and updated at a time: three such pieces of float64 stay in a 32 KiB L1 meanwhile
@@ -17,5 +17,5 @@ cdef class Update:
     cdef double numbers[16]
     cdef char *vectors[4]
 
-    cdef void part(self, const char *g, int64_t at, int64_t count, int64_t t) noexcept nogil
+    cdef void part(self, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil
     cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil

@@ -6,7 +6,7 @@ from libc.string cimport strcmp
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport pointer
-from tinydl._kernels.td cimport td_kernels, td_update_fn
+from tinydl._kernels.td cimport td_gradient, td_kernels, td_update_fn
 
 
 cdef class Update:
@@ -39,7 +39,7 @@ cdef class Update:
         for j, value in enumerate(numbers):
             self.numbers[j] = value
 
-    cdef void part(self, const char *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
+    cdef void part(self, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
         """Update parameters at..at+count-1 by g, their gradient."""
         cdef void *state[4]
         cdef int j
@@ -61,10 +61,11 @@ cdef class Update:
 
     def apply(self, vector, int64_t t):
         """Update number t (from 1) by a slot-shaped vector: the Python driver's way."""
-        cdef const char *g = <const char *>pointer(vector)
+        cdef td_gradient g
         if vector.size != self.n + self.n_statistics or vector.dtype != self.params.dtype:
             raise ValueError(f"a vector of {vector.size} {vector.dtype} for {self.n} gradients and "
                              f"{self.n_statistics} statistics of {self.params.dtype}")
+        g.a, g.b = pointer(vector), NULL
         with nogil:
-            self.part(g, 0, self.n, t)
-            self.running(g + self.n * self.k.itemsize, 0, self.n_statistics)
+            self.part(&g, 0, self.n, t)
+            self.running(<const char *>g.a + self.n * self.k.itemsize, 0, self.n_statistics)

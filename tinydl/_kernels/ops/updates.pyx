@@ -2,17 +2,18 @@
 from libc.string cimport strcmp
 
 from tinydl._kernels.ops.door cimport OPTIONAL, READ, WRITE, Door
-from tinydl._kernels.td cimport i64, td_update_fn
+from tinydl._kernels.td cimport i64, td_gradient, td_update_fn
 
 
 cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, int needed, const double *h, i64 t):
     """The first `needed` vectors of the state may not be None."""
     cdef Door d = Door(kernel, names)
     cdef void *pp = d.take(p, WRITE)
-    cdef const void *pg = d.take(g, READ)
+    cdef td_gradient gradient
     cdef void *ps[3]
     cdef td_update_fn fn = NULL
     cdef int i, k
+    gradient.a, gradient.b = d.take(g, READ), NULL
     for k in range(len(state)):
         ps[k] = d.take(state[k], WRITE if k < needed else WRITE | OPTIONAL)
     for i in range(1, d.count):
@@ -26,7 +27,7 @@ cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, int n
             fn = d.run.updates[i].fn
         i += 1
     with nogil:
-        fn(pp, pg, ps, d.size(0), h, t)
+        fn(pp, &gradient, ps, d.size(0), h, t)
     return p
 
 
