@@ -197,7 +197,7 @@ static void NAME(matmul)(const td_matmul *whole) {
     const int pack_a = !t->rows && t->n > 4 * NR && ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY));
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
-    const int far_c = t->m * t->n * (i64)sizeof(T) > TD_FAR_C;      /* the next tile's place in c is asked for */
+    const int far_c = t->m * t->n * (i64)sizeof(T) >= TD_FAR_C;      /* the next tile's place in c is asked for */
     const int stream = t->suspect && !t->accumulate && !grad && t->activation == TD_IDENTITY && t->k <= TD_ONE_PASS &&
                        t->m * t->n * (i64)sizeof(T) >= TD_STREAM && t->n % NR == 0 && (uintptr_t)c % 64 == 0;
     V watch = NAME(vset1)(0);
