@@ -5,6 +5,10 @@
 #define GIVEN const int two, T *restrict p, const T *ga, const T *gb, const T wa, const T wb, T *mean, \
               void *const *state, i64 n, const double *h, i64 t
 #define G(i) (two ? (mean[i] = FMA(wb, gb[i], wa * ga[i])) : ga[i])
+#define EACH(i) \
+    for (i64 at = 0, end = END(0); at < n; at = end, end = END(at), NAME(ask)(two, mean, at, n)) \
+        _Pragma("GCC ivdep") for (i64 i = at; i < end; i++)
+#define END(at) (two && n - (at) > ASKED ? (at) + ASKED : n)
 #define INLINE static inline __attribute__((always_inline))
 #define RULE(rule) \
     INLINE void NAME(rule##_of)(GIVEN); \
@@ -14,24 +18,34 @@
     } \
     INLINE void NAME(rule##_of)(GIVEN)
 
+/* A mean is mostly written over what another worker wrote: its lines are asked for to be written, a few at a time, some way
+ * ahead, instead of being asked for twice (between two CCXs of a Zen 5 a step of W3 in two shards took 6 percent less). */
+enum { NAME(ASKED) = 64, NAME(AHEAD) = 256 };
+#define ASKED NAME(ASKED)
+INLINE void NAME(ask)(const int two, const T *mean, i64 at, i64 n) {
+    if (!two) return;
+    at += NAME(AHEAD);
+    for (i64 i = at; i < TD_MIN(at + ASKED, n); i += 64 / (i64)sizeof(T)) __builtin_prefetch(mean + i, 1, 3);
+}
+
 /* h = {lr, momentum, nesterov, weight_decay}, state = {momentum buffer b, zeros at first; unused without momentum}
  * g += weight_decay p;  b := momentum b + g;  p -= lr (nesterov ? g + momentum b : b) */
 RULE(sgd) {
     const T lr = (T)h[0], momentum = (T)h[1], decay = (T)h[3];
     (void)t;
     if (momentum == 0) {
-        TD_EACH(i, n) p[i] = FMA(-lr, FMA(decay, p[i], G(i)), p[i]);
+        EACH(i) p[i] = FMA(-lr, FMA(decay, p[i], G(i)), p[i]);
         return;
     }
     T *restrict b = state[0];
     if (h[2] != 0)
-        TD_EACH(i, n) {
+        EACH(i) {
             const T d = FMA(decay, p[i], G(i));
             b[i] = FMA(momentum, b[i], d);
             p[i] = FMA(-lr, FMA(momentum, b[i], d), p[i]);
         }
     else
-        TD_EACH(i, n) {
+        EACH(i) {
             b[i] = FMA(momentum, b[i], FMA(decay, p[i], G(i)));
             p[i] = FMA(-lr, b[i], p[i]);
         }
@@ -45,7 +59,7 @@ INLINE void NAME(adam_step)(GIVEN, T decay, T keep) {
     const T rate = (T)(h[0] / (1 - pow(h[1], (double)t)));
     const T root = (T)(1 / sqrt(1 - pow(h[2], (double)t)));
     T *restrict m = state[0], *restrict v = state[1];
-    TD_EACH(i, n) {
+    EACH(i) {
         const T q = p[i] * keep, d = FMA(decay, q, G(i));
         m[i] = FMA(mix, d - m[i], m[i]);
         v[i] = FMA(beta2, v[i], rest * d * d);
@@ -67,7 +81,7 @@ RULE(rmsprop) {
     T *restrict v = state[0], *restrict b = state[1], *restrict m = state[2];
     (void)t;
 #define PASS(SPREAD, STEP) \
-    TD_EACH(i, n) { \
+    EACH(i) { \
         const T d = FMA(decay, p[i], G(i)); \
         v[i] = FMA(alpha, v[i], rest * d * d); \
         const T spread = (SPREAD), step = d / (NAME(root)(spread < 0 ? (T)0 : spread) + eps); \
@@ -85,6 +99,9 @@ RULE(rmsprop) {
 }
 #undef GIVEN
 #undef G
+#undef ASKED
+#undef EACH
+#undef END
 #undef INLINE
 #undef RULE
 
