@@ -85,10 +85,21 @@ def test_same_bits_for_any_number_of_threads(k):
 def test_both_drivers_move_parameters_by_the_same_mean_with_every_optimizer(sizes, rows):
     x, y = classification(44, sizes[0])
     for cls, options, _ in rows:
-        for k in (2, 3):            # the rule itself takes the tree's root; the last groups are a batch and a part of one
+        for k in (2, 3):            # the rule itself takes the tree's root; the last batch is half as large
             digests = {digest(run(kind(x, y, 8), mlp(*sizes), epochs=1, threads=2, k=k, optimizer=cls(**options))[0])
                        for kind in DRIVERS.values()}
             assert len(digests) == 1, (cls, options, k)
+
+
+@pytest.mark.parametrize("failed", [(0, 1), (2,), (0, 1, 2, 3), (0, 1, 4, 5), (1, 4, 5), (0, 1, 6, 7), (4, 5, 6, 7)], ids=str)
+def test_both_drivers_leave_the_same_failed_batches_out_of_long_vectors(failed):
+    x, y = classification(64, 1100)
+    for batch in failed:
+        x[8 * batch] = np.nan
+    for k in (6, 7, 8):
+        digests = {digest(run(kind(x, y, 8), mlp(1100, 1000, 3), epochs=1, threads=threads, k=k, optimizer=optim.SGD(0.1),
+                              shuffle=False)[0]) for kind in DRIVERS.values() for threads in (1, 2)}
+        assert len(digests) == 1, k
 
 
 def test_ten_recorded_losses():

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinydl._kernels.engine import Update, aligned
+from tinydl._kernels.engine import PAGE, Update, aligned
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +50,7 @@ class Optimizer:
         if not (same and self.t and fits and set(self.state) == {n for n in names if n}):
             self.t = 0
             self.state = {n: aligned(params.size, params.dtype) for n in names if n}
+        self.state = {k: _placed(v) for k, v in self.state.items()}
         statistics = np.zeros(0, params.dtype) if statistics is None else statistics
         self._update = Update(self.rule, params, [self.state[n] if n else None for n in names], statistics,
                               np.zeros(0) if momenta is None else momenta)
@@ -82,22 +83,20 @@ class Optimizer:
             if k in self.state:
                 self.state[k][...] = v
             else:
-                self.state[k] = _placed(v)
+                self.state[k] = v.copy()
         self.t = int(state["t"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_update": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.state = {k: _placed(v) for k, v in self.state.items()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
 
 
 def _placed(vector: Array) -> Array:
-    """A copy of a state vector where updates are fast."""
+    """A state vector where updates are fast: a copy where it was loaded, or copied, to another place."""
+    if vector.ctypes.data % PAGE == 0:
+        return vector
     out = aligned(vector.size, vector.dtype).reshape(vector.shape)
     out[...] = vector
     return out

@@ -38,8 +38,8 @@ static inline __attribute__((always_inline)) void NAME(tile)(
         V b0 = nv == 2 ? NAME(vload)(bias) : NAME(vset1)(0);
         V b1 = last == VL ? NAME(vload)(bias + (nv - 1) * VL) : NAME(vloadn)(bias + (nv - 1) * VL, last);
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
-            if (nv == 2) acc[i][0] = NAME(vadd)(acc[i][0], b0);
-            acc[i][nv - 1] = NAME(vadd)(acc[i][nv - 1], b1);
+            if (nv == 2) acc[i][0] = NAME(vplus)(acc[i][0], b0);
+            acc[i][nv - 1] = NAME(vplus)(acc[i][nv - 1], b1);
         }
     }
     const int apart = layout == NAME(is_at_rows) || layout == NAME(is_at_cols);
@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
             const T *r = i < 3 ? a0 : i < 6 ? a3 : i < 9 ? a6 : i < 12 ? a9 : a12;
             V av = NAME(vset1)(layout == NAME(is_at_rows) ? rows[i][lda + p] : r[(i % 3) * ar]);
-            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) acc[i][v] = NAME(vfma)(av, bv[v], acc[i][v]);
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) acc[i][v] = NAME(vmuladd)(av, bv[v], acc[i][v]);
         }
         b += br;
         if (!apart) { a0 += ac; a3 += ac; a6 += ac; a9 += ac; a12 += ac; }
@@ -75,10 +75,10 @@ static inline __attribute__((always_inline)) void NAME(tile)(
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++)
             _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) {
                 const int j = i * nv + v;
-                sum[j % 4] = j < 4 ? acc[i][v] : NAME(vadd)(sum[j % 4], acc[i][v]);
+                sum[j % 4] = j < 4 ? acc[i][v] : NAME(vplus)(sum[j % 4], acc[i][v]);
             }
-        for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vadd)(sum[0], sum[j]);
-        *e->watch = NAME(vfma)(sum[0], NAME(vset1)(0), *e->watch);
+        for (int j = 1; j < 4 && j < mr * nv; j++) sum[0] = NAME(vplus)(sum[0], sum[j]);
+        *e->watch = NAME(vmuladd)(sum[0], NAME(vset1)(0), *e->watch);
     }
     if (nv == 2 && e->end == NAME(STREAM)) {
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {

@@ -27,10 +27,10 @@ static inline void vstream_f64(double *p, V_f64 v) { _mm512_stream_pd(p, v); }
 #define td_streamed() _mm_sfence()
 static inline V_f32 vset1_f32(float x) { return _mm512_set1_ps(x); }
 static inline V_f64 vset1_f64(double x) { return _mm512_set1_pd(x); }
-static inline V_f32 vadd_f32(V_f32 a, V_f32 b) { return _mm512_add_ps(a, b); }
-static inline V_f64 vadd_f64(V_f64 a, V_f64 b) { return _mm512_add_pd(a, b); }
-static inline V_f32 vfma_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm512_fmadd_ps(a, b, c); }
-static inline V_f64 vfma_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm512_fmadd_pd(a, b, c); }
+static inline V_f32 vplus_f32(V_f32 a, V_f32 b) { return _mm512_add_ps(a, b); }
+static inline V_f64 vplus_f64(V_f64 a, V_f64 b) { return _mm512_add_pd(a, b); }
+static inline V_f32 vmuladd_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V_f64 vmuladd_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm512_fmadd_pd(a, b, c); }
 /* x > 0 ? x : 0, NaN stays */
 static inline V_f32 vrelu_f32(V_f32 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
 static inline V_f64 vrelu_f64(V_f64 x) { return _mm512_max_pd(_mm512_setzero_pd(), x); }
@@ -63,10 +63,10 @@ static inline void vstream_f64(double *p, V_f64 v) { _mm256_stream_pd(p, v); }
 #define td_streamed() _mm_sfence()
 static inline V_f32 vset1_f32(float x) { return _mm256_set1_ps(x); }
 static inline V_f64 vset1_f64(double x) { return _mm256_set1_pd(x); }
-static inline V_f32 vadd_f32(V_f32 a, V_f32 b) { return _mm256_add_ps(a, b); }
-static inline V_f64 vadd_f64(V_f64 a, V_f64 b) { return _mm256_add_pd(a, b); }
-static inline V_f32 vfma_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm256_fmadd_ps(a, b, c); }
-static inline V_f64 vfma_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm256_fmadd_pd(a, b, c); }
+static inline V_f32 vplus_f32(V_f32 a, V_f32 b) { return _mm256_add_ps(a, b); }
+static inline V_f64 vplus_f64(V_f64 a, V_f64 b) { return _mm256_add_pd(a, b); }
+static inline V_f32 vmuladd_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm256_fmadd_ps(a, b, c); }
+static inline V_f64 vmuladd_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm256_fmadd_pd(a, b, c); }
 static inline V_f32 vrelu_f32(V_f32 x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
 static inline V_f64 vrelu_f64(V_f64 x) { return _mm256_max_pd(_mm256_setzero_pd(), x); }
 static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ), d); }
@@ -102,8 +102,8 @@ typedef double V_f64;
     static inline void vstoren_##S(T *p, V_##S v, int n) { memcpy(p, &v, (size_t)n * sizeof(T)); } \
     static inline void vstream_##S(T *p, V_##S v) { vstore_##S(p, v); } \
     static inline V_##S vset1_##S(T x) { T t[VL_##S]; for (int i = 0; i < VL_##S; i++) t[i] = x; return vload_##S(t); } \
-    static inline V_##S vadd_##S(V_##S a, V_##S b) { return a + b; } \
-    static inline V_##S vfma_##S(V_##S a, V_##S b, V_##S c) { return TD_VFMA_##S(a, b, c); } \
+    static inline V_##S vplus_##S(V_##S a, V_##S b) { return a + b; } \
+    static inline V_##S vmuladd_##S(V_##S a, V_##S b, V_##S c) { return TD_VFMA_##S(a, b, c); } \
     static inline V_##S vrelu_##S(V_##S x) { \
         T t[VL_##S]; memcpy(t, &x, sizeof t); \
         for (int i = 0; i < VL_##S; i++) t[i] = t[i] < 0 ? 0 : t[i] + 0; \

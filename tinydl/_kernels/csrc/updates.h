@@ -7,7 +7,7 @@
 #define G(i) (two ? (mean[i] = FMA(wb, gb[i], wa * ga[i])) : ga[i])
 #define EACH(i) \
     for (i64 at = 0, end = END(0); at < n; at = end, end = END(at), NAME(ask)(two, mean, at, n)) \
-        _Pragma("GCC ivdep") for (i64 i = at; i < end; i++)
+        TD_IVDEP for (i64 i = at; i < end; i++)
 #define END(at) (two && n - (at) > ASKED ? (at) + ASKED : n)
 #define INLINE static inline __attribute__((always_inline))
 #define RULE(rule) \

@@ -7,6 +7,7 @@ Array = np.ndarray[Any, Any]
 
 DTYPES: dict[str, int]
 SPACES: dict[str, int]
+PAGE: int
 ALIGNING: int
 
 def aligned(n_items: int, dtype: Any) -> Array: ...

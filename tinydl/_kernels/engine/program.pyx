@@ -14,11 +14,11 @@ SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, 
 DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
           "uint32": 8, "bool": 9}
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
-ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself
+ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself (on huge pages: addresses only)
 
 
 def aligned(n_items, dtype):
-    """Zeros on pages of their own: vector loads never straddle two cache lines, and a processor that reads ahead in one array
+    """Zeros on pages of their own (4 KiB; a processor's are no larger for reading ahead): vector loads never straddle two cache lines, and a processor that reads ahead in one array
     does not take lines of another that a thread beside it writes (a step of W1 in two shards took 5 % less). Those of two
     huge pages and more lie on such, where the system has them: a TLB holds few small ones (a step of W4 took 4 % less)."""
     dtype = np.dtype(dtype)

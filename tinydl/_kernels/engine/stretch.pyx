@@ -54,7 +54,7 @@ cdef enum:
     WAITING = 2
     IN_UPDATE = 3
     NEAR = 2 << 20      # bytes: what is written next is asked for, and folded in place, where a cache may hold it
-    PAGE = 1024         # elements, of float32
+    PAGE_ITEMS = 1024   # of float32
     MANY_PAGES = 32
     GIVEN_UP = 100      # status of a batch that failed before this stretch began
     COLLECTING = 0
@@ -463,7 +463,7 @@ cdef class Stretch:
     cdef void slice(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
         """The parameters lo..hi-1 are worker w's to update: whole lines, of many parameters whole pages, behind which no
         processor reads ahead into what another worker writes."""
-        cdef int64_t n = self.update.n, even = PAGE if n > MANY_PAGES * self.n_workers * PAGE else 16
+        cdef int64_t n = self.update.n, even = PAGE_ITEMS if n > MANY_PAGES * self.n_workers * PAGE_ITEMS else 16
         cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + even - 1) // even * even
         lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
 
@@ -508,11 +508,11 @@ cdef class Stretch:
             return left
         mid = lo + tree_half(hi - lo)
         left = self.fold(w, lo, mid, at, count, scratch)
+        if left.samples == 0:       # its place in the scratch is free, and a caller expects the result there
+            return self.halves(w, mid, hi, at, count, scratch)
         right = self.fold(w, mid, hi, at, count, scratch + FOLD * size)
         if right.samples == 0:
             return left
-        if left.samples == 0:
-            return right
         left.g.b = right.g.a
         left.g.wa = <double>left.samples / <double>(left.samples + right.samples)
         left.g.wb = <double>right.samples / <double>(left.samples + right.samples)
