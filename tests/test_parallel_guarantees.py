@@ -11,7 +11,8 @@ import pytest
 from small import classification, mlp
 from test_optim import ROWS
 
-from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, parallel
+from tinydl import Model, Trainer, TrainingError, callbacks, data, losses, nn, optim, parallel
+from tinydl.parallel.strategies import Local
 
 
 class Batched(data.ArrayDataset):
@@ -100,6 +101,25 @@ def test_both_drivers_leave_the_same_failed_batches_out_of_long_vectors(failed):
         digests = {digest(run(kind(x, y, 8), mlp(1100, 1000, 3), epochs=1, threads=threads, k=k, optimizer=optim.SGD(0.1),
                               shuffle=False)[0]) for kind in DRIVERS.values() for threads in (1, 2)}
         assert len(digests) == 1, k
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "shard", "local"])
+def test_the_loss_of_an_epoch_has_the_same_bits_however_it_was_run(strategy):
+    x, y = classification(203)
+
+    class Often(callbacks.Callback):
+        every = 7                   # ends a native run
+
+    seen = set()
+    for kind in DRIVERS.values():
+        for threads in (1, 2, 3):
+            for called in ([], [Often()]) if strategy != "local" else ([], ):
+                fixed = {"group": {"batches_per_update": 2}, "shard": {"shards_per_batch": 2}}.get(strategy, {})
+                how = Local(3, n_models=2) if strategy == "local" else strategy
+                with Trainer(2, thread_count=threads, strategy=how, seed=7, callbacks=called, **fixed) as t:
+                    t.init(kind(x, y, 4), mlp(6, 9, 3, dtype="float64"), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+                    seen.add(tuple(t.train()["loss"]))
+    assert len(seen) == 1
 
 
 def test_ten_recorded_losses():

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from tinydl.parallel.errors import BatchFailure
 
 if TYPE_CHECKING:
@@ -48,6 +51,11 @@ class Job:
     def loss(self) -> float:
         """The mean over the samples that arrived."""
         return self.loss_sum / self.samples if self.samples else float("nan")
+
+    def add_losses(self, losses: npt.ArrayLike) -> None:
+        """Sums over the samples of pieces, in their order. They are added one by one, so the epoch's loss has the same bits
+        whichever driver runs it, and however often it is interrupted."""
+        self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
 
     def lap(self, wall: float, before: Lap | None = None) -> Lap:
         """What came since `before`, or until now."""

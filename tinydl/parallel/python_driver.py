@@ -151,7 +151,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         for r in results:
             crew.stats.count_worker(r.thread_id, 1)
         samples = sum(r.n_samples for r in arrived)
-        job.loss_sum += sum(r.loss * r.n_samples for r in arrived)
+        job.add_losses([r.loss * r.n_samples for r in arrived])
         job.samples += samples
         crew.stats.add_live(crew.live)
         crew.live[:, [BUSY, WAITED, UPDATED]] = 0

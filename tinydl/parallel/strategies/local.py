@@ -99,7 +99,7 @@ class Local(Strategy):
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
                                       order[bounds[lo + b]:bounds[lo + b + 1]].copy()) for b in np.flatnonzero(~arrived)]
-            results.append((int(own[arrived].sum()), float((stretch.losses[:done][arrived] * own[arrived]).sum()),
+            results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.optimizer.t, done))
         self._end_round(crew, job, team, n, most, results, failures)
@@ -182,14 +182,14 @@ class Local(Strategy):
         results = []
         for outcome in outcomes:
             good = [r for r in outcome if r.success]
-            results.append((sum(r.n_samples for r in good), sum(r.loss * r.n_samples for r in good), len(good),
+            results.append((sum(r.n_samples for r in good), [r.loss * r.n_samples for r in good], len(good),
                             sum(r.attempts > 1 for r in good), len(good), len(outcome)))
         self._end_round(crew, job, team, n, most, results, failures)
         return True
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
-                   results: list[tuple[int, float, int, int, int, int]], failures: list[BatchFailure]) -> None:
-        """Average and book. results: a row a member: samples, sum of losses, batches, those retried, updates, tries."""
+                   results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure]) -> None:
+        """Average and book. results: a row a member: samples, losses, batches, those retried, updates, tries."""
         if len(failures) > most:
             crew.stop_for(job, failures)
         samples = sum(r[0] for r in results)
@@ -205,7 +205,7 @@ class Local(Strategy):
                 shared[...] = vector[part]
             crew.optimizer.t += max(r[4] for r in results)
         job.samples += samples
-        job.loss_sum += sum(r[1] for r in results)
+        job.add_losses([loss for r in results for loss in r[1]])
         for j, result in enumerate(results):
             crew.stats.count_worker(j, result[5])
         crew.step += n

@@ -1,0 +1,44 @@
+"""Both drivers, with any number of threads, make the same of random runs: parameters and losses to the bit, and the books."""
+import numpy as np
+import pytest
+from small import classification
+
+from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
+from tinydl.parallel.strategies import Group, Shard
+
+OPTIMIZERS = [lambda: optim.SGD(0.05), lambda: optim.SGD(0.05, momentum=0.9), lambda: optim.Adam(0.01), lambda: optim.AdamW(0.01),
+              lambda: optim.RMSprop(0.001, momentum=0.5, centered=True)]
+
+
+class Batched(data.ArrayDataset):
+    """Trains through the Python driver: only an ArrayDataset itself goes native."""
+
+
+@pytest.mark.filterwarnings("ignore::tinydl.parallel.ParallelFallbackWarning")
+@pytest.mark.parametrize("seed", range(60))
+def test_random_runs(seed):
+    rng = np.random.default_rng(seed)
+    large = seed % 10 == 0              # vectors that no cache holds
+    inputs, width = (1100, 1000) if large else rng.integers(2, 200, 2).tolist()
+    batch, n_batches, k = rng.integers([2, 1, 1], [12, 14, 10]).tolist()
+    x, y = classification(batch * (n_batches - 1) + int(rng.integers(1, batch + 1)), inputs)
+    for i in np.flatnonzero(rng.random(n_batches) < rng.choice([0, 0.1, 0.4, 0.7])):
+        x[min(len(x) - 1, i * batch + rng.integers(batch))] = np.nan
+    normed, dropped, single = (rng.random(3) < 0.5).tolist()
+    optimizer, cut, policy = OPTIMIZERS[rng.integers(5)], (Group, Shard)[rng.integers(2)], ("skip", "retry")[rng.integers(2)]
+
+    def run(kind, threads):
+        layers = [nn.Linear(inputs, width), *[nn.BatchNorm1d(width)] * normed, nn.ReLU(), *[nn.Dropout(0.3)] * dropped]
+        model = Model(nn.Sequential(*layers, nn.Linear(width, 3)), seed=3, dtype="float32" if single else "float64")
+        with Trainer(2, enable_parallel=True, thread_count=threads, strategy=cut(k), seed=5, max_failed_fraction=1,
+                     on_batch_failure=policy) as t:
+            t.init(kind(x, y, batch), model, losses.SoftmaxCrossEntropy(), optimizer())
+            try:
+                t.train()
+            except TrainingError:
+                pass
+            s = t.stats()
+            return (model.params.tobytes() + model.statistics.tobytes(), tuple(t.history["loss"]),
+                    s.dispatched, s.done, s.retried, s.skipped, s.failed, s.samples, s.updates)
+    want = run(data.ArrayDataset, 1)
+    assert all(run(kind, n) == want for kind in (data.ArrayDataset, Batched) for n in ((1, 2) if large else (1, 2, 3, 5)))
