@@ -18,9 +18,10 @@ ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself (o
 
 
 def aligned(n_items, dtype):
-    """Zeros on pages of their own (4 KiB; a processor's are no larger for reading ahead): vector loads never straddle two cache lines, and a processor that reads ahead in one array
-    does not take lines of another that a thread beside it writes (a step of W1 in two shards took 5 % less). Those of two
-    huge pages and more lie on such, where the system has them: a TLB holds few small ones (a step of W4 took 4 % less)."""
+    """Zeros on 4 KiB of their own and more: vector loads never straddle two cache lines, and a processor that reads ahead in
+    one array, which it does to the end of such a page, does not take lines of another that a thread beside it writes (a
+    step of W1 in two shards took 5 % less). Those of two huge pages and more lie on such, where the system has them: a TLB
+    holds few small ones (a step of W4 took 4 % less)."""
     dtype = np.dtype(dtype)
     size = n_items * dtype.itemsize
     raw = _on_huge_pages(size) if size >= 2 * HUGE_PAGE else None
