@@ -34,6 +34,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+from small import Batched
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Shard, Strategy, auto
@@ -46,10 +47,6 @@ FEATURES, CLASSES, THREADS = 6, 3, 3
 EVERY = 10.0    # seconds between two lines
 HANG = 60.0     # seconds after which a round counts as hung: all stacks are printed and the program ends
 TIMEOUT = 0.3   # batch_timeout: many times what a batch takes, a nap and another thread's turn included
-
-
-class Batched(data.ArrayDataset):
-    """Trains through the Python driver: only an ArrayDataset itself goes native."""
 
 
 class Items(data.ItemDataset):

@@ -9,17 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-from small import classification
+from small import Batched, classification
 
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
-
-
-class Batched(data.ArrayDataset):
-    """The same batches, one by one: the Python driver."""
 
 
 @pytest.fixture(params=[data.ArrayDataset, Batched])

@@ -1,17 +1,13 @@
 """Both drivers, with any number of threads, make the same of random runs: parameters and losses to the bit, and the books."""
 import numpy as np
 import pytest
-from small import classification
+from small import Batched, classification
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
 from tinydl.parallel.strategies import Group, Shard
 
 OPTIMIZERS = [lambda: optim.SGD(0.05), lambda: optim.SGD(0.05, momentum=0.9), lambda: optim.Adam(0.01), lambda: optim.AdamW(0.01),
               lambda: optim.RMSprop(0.001, momentum=0.5, centered=True)]
-
-
-class Batched(data.ArrayDataset):
-    """Trains through the Python driver: only an ArrayDataset itself goes native."""
 
 
 @pytest.mark.filterwarnings("ignore::tinydl.parallel.ParallelFallbackWarning")

@@ -8,18 +8,11 @@ import threading
 
 import numpy as np
 import pytest
-from small import classification, mlp
+from small import DRIVERS, Batched, classification, mlp
 from test_optim import ROWS
 
 from tinydl import Model, Trainer, TrainingError, callbacks, data, losses, nn, optim, parallel
 from tinydl.parallel.strategies import Local
-
-
-class Batched(data.ArrayDataset):
-    """Trains through the Python driver: only an ArrayDataset itself goes native."""
-
-
-DRIVERS = {"native": data.ArrayDataset, "python": Batched}
 
 
 def run(dataset, model, *, epochs=2, threads=0, k=None, mode="train", optimizer=None, loss=None, seed=7, shuffle=True):

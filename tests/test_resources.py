@@ -16,7 +16,7 @@ import warnings
 
 import numpy as np
 import pytest
-from small import classification, mlp
+from small import Batched, classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels import _dispatch
@@ -29,10 +29,6 @@ LINUX = sys.platform == "linux"
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 NUMPY_DATA = np.lib.tracemalloc_domain
-
-
-class Batched(data.ArrayDataset):
-    """Trains through the Python driver: only an ArrayDataset itself goes native."""
 
 
 class Halve(nn.PythonLayer):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from small import classification
+from small import Batched, classification
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
@@ -196,10 +196,6 @@ def test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it(fun
         return [h.target for h in handled if h.start <= offset < h.end]
     jumps = [i for i in dis.get_instructions(code) if i.opname == "JUMP_BACKWARD"]
     assert not [i for i in jumps if handlers(i.offset) != handlers(i.argval)]
-
-
-class Batched(data.ArrayDataset):
-    """The same batches, one by one: the Python driver."""
 
 
 class Signals(nn.PythonLayer):

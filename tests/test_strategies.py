@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from small import busy, classification, mlp
+from small import Batched, busy, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
 from tinydl._kernels.engine import NonFiniteError
@@ -27,10 +27,6 @@ from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shar
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
-
-
-class Batched(data.ArrayDataset):
-    """The same batches, one by one: the Python driver."""
 
 
 DRIVERS = {"native": data.ArrayDataset, "python": Batched}

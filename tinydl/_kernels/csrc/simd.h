@@ -164,7 +164,8 @@ enum { TD_FAR_A = 4096, TD_FAR_B = 4096, TD_MANY = 1 << 30 };
 /* Bytes of c that the L2 cache does not hold between two steps: the places of its elements are asked for. And bytes of a
    gradient that no cache holds until the update: they are stored past the caches, whose lines are not read first. On a Zen 5
    asking for the places in smaller c cost 1 to 4 percent of a step of W1 and W2, not asking for those in larger ones 2 percent
-   of W4's, and 1 percent of one in two shards, whose c are half as large; streaming its gradients saved 0.4 percent with one thread, 2 to 4 with two. */
+   of W4's, and 1 percent of one in two shards, whose c are half as large; streaming its gradients saved 0.4 percent with one
+   thread, 2 to 4 with two. */
 enum { TD_FAR_C = 1 << 19, TD_STREAM = 8 << 20 };
 enum { TD_LONG = 1 << 28 };     /* multiply-adds, some milliseconds: longer products ask on their way whether to stop */
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16) * (i64)sizeof(T))

@@ -1,7 +1,8 @@
 /* updates.h: the optimizers' rules, one pass over flat vectors, as PyTorch's torch.optim writes them.
  * p: parameters, G(i): their gradient, state: the vectors named below, h: numbers rounded to T once, t = 1, 2, ...
  * Each is compiled twice: for a gradient that is there, and for one that is the mean of two vectors, taken on the way: what
- * its sums wait for from memory, the rule's divisions and roots do not (a step of W2 and W3 with two threads: 1 to 2 percent less). */
+ * its sums wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2
+ * percent less). */
 #define GIVEN const int two, T *restrict p, const T *ga, const T *gb, const T wa, const T wb, T *mean, \
               void *const *state, i64 n, const double *h, i64 t
 #define G(i) (two ? (mean[i] = FMA(wb, gb[i], wa * ga[i])) : ga[i])
