@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Builder", "Plan"]
 
 ALIGN = 64
+#: gradients that may be left to the update: bytes of one, and of all, from which on no cache holds them; rows of a batch, from
+#: which on they are little beside the product's own work; multiply-adds of all, for nothing interrupts an update
+LATE_BYTES, LATE_MODEL, LATE_ROWS, LATE_WORK = 1 << 20, 4 << 20, 400, 3e9
 
 
 @dataclass(eq=False)
@@ -163,12 +166,14 @@ class Builder:
             self._deliver(self.output)
         self._fuse()
         self._read_apart()
+        late = (0, 0)
         if self.training and self.n_params:
+            late = self._make_last(max_rows)
             self._check_gradients()
         bytes_needed, unshared = self._place(max_rows)
         program = Program(self.dtype == np.float32, [op.encode() for op in self.ops], bytes_needed, max_rows,
                           (self.n_params + self.n_statistics) if self.training else 0, self.in_items, self.target_items,
-                          self.hooks, self.hook_shapes)
+                          self.hooks, self.hook_shapes, late)
         return Plan(program, self.ops, bytes_needed, unshared, max_rows, n_emitted)
 
     def _deliver(self, y: Value) -> None:
@@ -231,6 +236,29 @@ class Builder:
                     continue
             kept.append(op)
         self.ops = [op for op in kept if op.name != "fused"]
+
+    def _make_last(self, max_rows: int) -> tuple[int, int]:
+        """Move the products that are large gradients behind everything else, by their parameters: the update may make them
+        piece by piece instead, and use up each piece while a cache holds it (engine/fold.pyx). First of them, and end."""
+        writes = [w.offset for op in self.ops for w in op.writes if w is not None and w.space == "grad"]
+        size, late, work = self.dtype.itemsize, [], 0.0
+
+        def may_wait(op: Op) -> bool:
+            m, n, k = op.dims[:3]
+            c = op.writes[0]
+            return (isinstance(m, int) and isinstance(n, int) and isinstance(k, Rows) and m * n * size >= LATE_BYTES
+                    and k.per_sample * max_rows <= LATE_ROWS and op.dims[3:9] == [1, m, n, 1, 0, 0]
+                    and c is not None and c.space == "grad" and writes.count(c.offset) == 1)
+        if self.n_params * size >= LATE_MODEL:
+            for op in [op for op in self.ops if op.name == "matmul" and may_wait(op)]:
+                work += op.multiply_adds(max_rows)
+                if work <= LATE_WORK:
+                    late.append(op)
+                    op.notes.append("(or by the update)")
+        self.ops = [op for op in self.ops if op not in late]
+        first = len(self.ops)
+        self.ops += sorted(late, key=lambda op: op.writes[0].offset if op.writes[0] else 0)
+        return first, len(self.ops)
 
     def _check_gradients(self) -> None:
         """Products watch what they write; what others write is looked at, and all of it where a product had a suspicion.

@@ -19,6 +19,11 @@ cdef extern from "td.h" nogil:
     ctypedef struct td_own:
         char *at
         i64 bytes
+    ctypedef struct td_piece:
+        void *panel
+        int packed
+        char *at[4]
+        i64 bytes, stride, rows, byte
     ctypedef struct td_matmul:
         i64 m, n, k
         const void *a
@@ -35,6 +40,7 @@ cdef extern from "td.h" nogil:
         void *scratch
         td_ahead *ahead
         const td_own *own
+        td_piece *piece
         int *suspect
         int (*stop)(void *) noexcept nogil
         void *owner
@@ -80,6 +86,8 @@ cdef extern from "td.h" nogil:
         double wa
         double wb
         void *mean
+        i64 rows
+        i64 stride
     ctypedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t) noexcept nogil
     ctypedef struct td_updatedef:
         const char *name

@@ -179,7 +179,7 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     optimizer_state = n_state * parameters
     copy = starts_of([model.params.size, model.statistics.size, *[model.params.size] * n_state])[-1] * itemsize + ALIGNING
     gradients = program.n_grads * itemsize + ALIGNING
-    workspace = program.work_bytes + scratch_bytes(itemsize == 4) + 2 * ALIGNING
+    workspace = program.work_bytes + scratch_bytes(program) + 2 * ALIGNING
     held = parameters + statistics + held_threads * workspace + held_slots * gradients
     held += held_copies * (copy + gradients + workspace)
     if optimizer.t:

@@ -181,20 +181,23 @@ static i64 NAME(narrow)(const td_matmul *t) {
 }
 
 static void NAME(matmul)(const td_matmul *whole) {
-    const i64 done = NAME(narrow)(whole);
-    td_matmul rest = *whole;
-    const td_matmul *t = &rest;
+    const i64 done = whole->piece ? 0 : NAME(narrow)(whole);
+    td_matmul rest;
+    const td_matmul *t = whole;
     if (done) {
+        rest = *whole;
+        t = &rest;
         rest.a = (const T *)whole->a + done;
         rest.c = (T *)whole->c + done * whole->c_row;
         rest.m -= done;
         if (!rest.m) return;
     }
     const T *a = t->a, *b = t->b, *bias = t->bias, *grad = t->grad;
-    T *c = t->c, *panel = t->scratch, *sliver = panel + TD_MC * TD_KC;
+    T *c = t->c, *panel = t->piece ? t->piece->panel : t->scratch, *sliver = (T *)t->scratch + TD_MC * TD_KC;
     const int fused = !grad ? t->activation == TD_IDENTITY || t->activation == TD_RELU : t->activation == TD_RELU;
     const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
-    const int pack_a = !t->rows && t->n > 4 * NR && ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY));
+    const int pack_a = t->piece || (!t->rows && t->n > 4 * NR &&
+                                    ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY)));
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
     const int far_c = t->m * t->n * (i64)sizeof(T) >= TD_FAR_C;      /* the next tile's place in c is asked for */
@@ -208,6 +211,8 @@ static void NAME(matmul)(const td_matmul *whole) {
     const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
     td_own own = t->own ? *t->own : (td_own){0, 0};
     const i64 own_step = all_tiles ? own.bytes / 64 / all_tiles * 64 + 64 : 0;      /* a tile */
+    td_piece *const piece = t->piece;
+    const i64 lines = piece && all_tiles ? piece->rows * (piece->bytes / 64 + 1) / all_tiles + 1 : 0;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const int final = p0 + kc >= t->k;
@@ -219,7 +224,7 @@ static void NAME(matmul)(const td_matmul *whole) {
         for (i64 i0 = 0, mc, left = blocks; left > 0; i0 += mc, left--) {
             mc = (t->m - i0 + left - 1) / left;
             const i64 tiles = (mc + TD_MR - 1) / TD_MR, low = mc / tiles, high = mc % tiles; /* `high` tiles of low + 1 rows */
-            if (pack_a)
+            if (pack_a && !(piece && piece->packed))
                 for (i64 q = 0, i = 0; q < tiles; q++) {
                     const int mr = (int)(low + (q < high));
                     NAME(pack_a)(a + (i0 + i) * t->a_row + p0 * t->a_col, t->a_row, t->a_col, kc, mr, panel + i * kc);
@@ -241,6 +246,7 @@ static void NAME(matmul)(const td_matmul *whole) {
                     const int mr = (int)(low + (q < high));
                     if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead, kc);
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
+                    if (piece) NAME(fetch_next)(piece, lines);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (far_c && !stream && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;

@@ -60,7 +60,7 @@ OP(gather_labels) {
    operation after it reads parameters); reals: alpha */
 OP(matmul) {
     const td_matmul t = {D(0), D(1), D(2), P(0), D(3), D(4), P(1), D(5), D(6), P(4), D(1), P(2), P(3), D(1),
-                         (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead, D(9) == 2 ? &ctx->own : 0,
+                         (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead, D(9) == 2 ? &ctx->own : 0, 0,
                          D(9) ? &ctx->suspect : 0,
                          (double)D(0) * (double)D(1) * (double)D(2) > TD_LONG ? ctx->stop : 0, ctx->owner,
                          op->ref[0].space == TD_IN ? ctx->rows : 0};

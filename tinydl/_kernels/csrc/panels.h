@@ -69,6 +69,16 @@ static inline void NAME(fetch_ahead)(td_ahead *h, i64 k) {
         if (h->byte >= h->row_bytes) { h->byte = 0; h->row++; }
     }
 }
+static __attribute__((noinline)) void NAME(fetch_next)(td_piece *h, i64 lines) {
+    for (; lines > 0 && h->rows > 0; lines--) {
+        for (int v = 0; v < 4 && h->at[v]; v++) __builtin_prefetch(h->at[v] + h->byte, 1, 2);
+        h->byte += 64;
+        if (h->byte < h->bytes) continue;
+        h->byte = 0;
+        h->rows--;
+        for (int v = 0; v < 4 && h->at[v]; v++) h->at[v] += h->stride;
+    }
+}
 static inline void NAME(fetch_own)(td_own *own, i64 step) {
     for (i64 i = 0; i < step && i < own->bytes; i += 64) __builtin_prefetch(own->at + i, 1, 2);
     own->at += step;

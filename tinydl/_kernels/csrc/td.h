@@ -55,6 +55,9 @@ typedef struct td_ahead {
    (8 GB/s between two CCXs of a Zen 5), and a processor drops most of many requests at once. So a product that computes
    meanwhile asks for them, a few a tile. */
 typedef struct td_own { char *at; i64 bytes; } td_own;
+/* A product of one of several pieces: op(a) packed, m k + 16 elements (at most 2^16; k <= 400), by this product or, with
+   `packed`, by one before it; and rows of up to four arrays that whoever uses c will update next: asked for on the way. */
+typedef struct td_piece { void *panel; int packed; char *at[4]; i64 bytes, stride, rows, byte; } td_piece;
 
 typedef struct td_matmul {
     i64 m, n, k;
@@ -69,6 +72,7 @@ typedef struct td_matmul {
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
     td_ahead *ahead;                /* or NULL */
     const td_own *own;              /* or NULL */
+    td_piece *piece;                /* or NULL */
     int *suspect;                   /* or NULL: set to 1 where c may hold what is not finite, never left 0 where it does */
     int (*stop)(void *);            /* or NULL: asked again and again; where it says so, c is left unfinished */
     void *owner;                    /* its argument */
@@ -117,8 +121,9 @@ typedef struct td_op {
 } td_op;
 typedef struct td_opdef { const char *name; td_op_fn fn; } td_opdef;
 
-/* A gradient: a; or, where b is set, fma(wb, b, wa a), which is written to mean on the way (a, b, or apart from both) */
-typedef struct td_gradient { const void *a, *b; double wa, wb; void *mean; } td_gradient;
+/* A gradient: a; or, where b is set, fma(wb, b, wa a), which is written to mean on the way (a, b, or apart from both).
+   It is `rows` times n elements: side by side here, each n `stride` after those before in parameters and state. */
+typedef struct td_gradient { const void *a, *b; double wa, wb; void *mean; i64 rows, stride; } td_gradient;
 
 /* p: parameters, g: their gradient, state: the optimizer's vectors, h: its numbers, t: update number from 1 */
 typedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t);

@@ -1,21 +1,24 @@
 /* updates.h: the optimizers' rules, one pass over flat vectors, as PyTorch's torch.optim writes them.
  * p: parameters, G(i): their gradient, state: the vectors named below, h: numbers rounded to T once, t = 1, 2, ...
- * Each is compiled twice: for a gradient that is there, and for one that is the mean of two vectors, taken on the way: what
- * its sums wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2
- * percent less). */
+ * Each is compiled for a gradient that is there, and for one that is the mean of two vectors, taken on the way: what its sums
+ * wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2 percent
+ * less); and each of these for one row, and for several. */
 #define GIVEN const int two, T *restrict p, const T *ga, const T *gb, const T wa, const T wb, T *mean, \
-              void *const *state, i64 n, const double *h, i64 t
-#define G(i) (two ? (mean[i] = FMA(wb, gb[i], wa * ga[i])) : ga[i])
+              const i64 rows, const i64 stride, void *const *state, i64 n, const double *h, i64 t
+#define G(i) (two ? (mean[i - skip] = FMA(wb, gb[i - skip], wa * ga[i - skip])) : ga[i - skip])
 #define EACH(i) \
-    for (i64 at = 0, end = END(0); at < n; at = end, end = END(at), NAME(ask)(two, mean, at, n)) \
-        TD_IVDEP for (i64 i = at; i < end; i++)
+    for (i64 row = 0, first = 0, skip = 0; row < rows; row++, first += stride, skip += stride - n) \
+    for (i64 at = 0, end = END(0); at < n; at = end, end = END(at), NAME(ask)(two && rows == 1, mean, at, n)) \
+        TD_IVDEP for (i64 i = first + at; i < first + end; i++)
 #define END(at) (two && n - (at) > ASKED ? (at) + ASKED : n)
 #define INLINE static inline __attribute__((always_inline))
 #define RULE(rule) \
     INLINE void NAME(rule##_of)(GIVEN); \
     static void NAME(rule)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t) { \
-        if (g->b) NAME(rule##_of)(1, p, g->a, g->b, (T)g->wa, (T)g->wb, g->mean, state, n, h, t); \
-        else NAME(rule##_of)(0, p, g->a, 0, 1, 0, 0, state, n, h, t); \
+        if (g->b && g->rows == 1) NAME(rule##_of)(1, p, g->a, g->b, (T)g->wa, (T)g->wb, g->mean, 1, 0, state, n, h, t); \
+        else if (g->b) NAME(rule##_of)(1, p, g->a, g->b, (T)g->wa, (T)g->wb, g->mean, g->rows, g->stride, state, n, h, t); \
+        else if (g->rows == 1) NAME(rule##_of)(0, p, g->a, 0, 1, 0, 0, 1, 0, state, n, h, t); \
+        else NAME(rule##_of)(0, p, g->a, 0, 1, 0, 0, g->rows, g->stride, state, n, h, t); \
     } \
     INLINE void NAME(rule##_of)(GIVEN)
 
@@ -69,10 +72,10 @@ INLINE void NAME(adam_step)(GIVEN, T decay, T keep) {
 }
 
 /* weight decay joins the gradient: g += weight_decay p */
-RULE(adam) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, state, n, h, t, (T)h[4], 1); }
+RULE(adam) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, (T)h[4], 1); }
 
 /* Loshchilov and Hutter (2019): weight decay shrinks the parameters first: p *= 1 - lr weight_decay */
-RULE(adamw) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, state, n, h, t, 0, (T)(1 - h[0] * h[4])); }
+RULE(adamw) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, 0, (T)(1 - h[0] * h[4])); }
 
 /* h = {lr, alpha, eps, weight_decay, momentum, centered}, state = {v, momentum buffer b or NULL, mean m or NULL}
  * g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: m += (1 - alpha) (g - m), v - m^2 stands for v below

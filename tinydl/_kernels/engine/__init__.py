@@ -3,6 +3,7 @@
     program.pyx     Source: rows that batches are gathered from; Program: a compiled plan, shared by all replicas
     replica.pyx     Replica: a program with its own workspace and a gradient vector lent for each run
     update.pyx      Update: an optimizer's rule bound to its parameters
+    fold.pyx        Fold: from the gradients of a group's slots to one update
     stretch.pyx     Stretch: groups of batches, by one thread or by several that meet at a barrier
 """
 from tinydl._kernels.engine.program import ALIGNING, DTYPES, PAGE, SPACES, Program, Source, aligned

@@ -33,6 +33,8 @@ cdef class Source:
 cdef class Program:
     cdef td_op *ops
     cdef readonly int n_ops
+    cdef readonly int late, late_end        # the late operations
+    cdef readonly int64_t late_k, late_a    # the most rows of their operands, and elements of the first
     cdef int n_hooks
     cdef readonly bint single
     cdef readonly list labels, hooks, hook_shapes

@@ -18,6 +18,8 @@ class Source:
 
 class Program:
     n_ops: int
+    late: int
+    late_end: int
     single: bool
     labels: list[str]
     hooks: list[Any]
@@ -26,4 +28,5 @@ class Program:
     max_rows: int
     n_grads: int
     def __init__(self, single: bool, ops: list[tuple[Any, ...]], work_bytes: int, max_rows: int, n_grads: int,
-                 in_items: int, target_items: int, hooks: Iterable[Any] = ..., hook_shapes: Iterable[Any] = ...) -> None: ...
+                 in_items: int, target_items: int, hooks: Iterable[Any] = ..., hook_shapes: Iterable[Any] = ...,
+                 late: tuple[int, int] = ...) -> None: ...

@@ -69,11 +69,12 @@ cdef class Program:
 
     ops: (kernel name, refs [(space, offset in bytes)], dims [(fixed, per sample)], reals, label) each.
     in_items, target_items: elements of one row of x, and of y (0: none). hooks: Python objects with
-    run(local, arrays); an op named "python" calls hook dims[0].
+    run(local, arrays); an op named "python" calls hook dims[0]. late: the first of the products that the update may make
+    instead (fold.pyx), and the one behind the last: by their parameters, disjoint, a' b with k growing with the rows.
     """
 
     def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  int64_t in_items, int64_t target_items, hooks=(), hook_shapes=()):
+                  int64_t in_items, int64_t target_items, hooks=(), hook_shapes=(), late=(0, 0)):
         cdef int i, j
         self.single = single
         self.k = table(single)
@@ -86,6 +87,7 @@ cdef class Program:
         self.hook_shapes = list(hook_shapes)
         self.n_hooks = len(self.hooks)
         self.n_ops = len(ops)
+        self.late, self.late_end = late
         self.labels = [op[4] for op in ops]
         self.ops = <td_op *>calloc(max(1, self.n_ops), sizeof(td_op))
         if self.ops == NULL:
@@ -108,6 +110,9 @@ cdef class Program:
                 self.ops[i].dim[j].per_sample = per_sample
             for j, real in enumerate(reals):
                 self.ops[i].real[j] = real
+        for i in range(self.late, self.late_end):
+            self.late_k = max(self.late_k, self.ops[i].dim[2].per_sample * max_rows)
+            self.late_a = max(self.late_a, self.ops[i].dim[0].fixed * self.ops[i].dim[2].per_sample * max_rows)
 
     def __dealloc__(self):
         free(self.ops)

@@ -16,6 +16,8 @@ cdef class Replica:
     cdef int cancel_flag
     cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
     cdef int64_t polled                 # when it did
+    cdef bint deferred                  # the run before left its late products to the update
+    cdef int64_t left                   # the slot of the group under way for which it did so, or -1
     cdef bint stopped                   # the run under way was told to end
     cdef object signal                  # what a signal's handler raised then
     cdef int64_t position               # operation under way
@@ -23,7 +25,9 @@ cdef class Replica:
     cdef int64_t n_events, max_events
     cdef object events_array
 
-    cdef int run_ops(self) noexcept nogil
+    cdef bint bounded(self) noexcept nogil
+    cdef void run_late(self) noexcept nogil
+    cdef int run_ops(self, bint may_defer=*) noexcept nogil
     cdef bint look_at_signals(self) noexcept nogil
     cdef int raise_signal(self) except -1
     cdef int call_hook(self, const td_op *op) noexcept

@@ -2,17 +2,17 @@
 import numpy as np
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
 
-from tinydl._kernels._dispatch cimport table
+from tinydl._kernels.engine.fold cimport room
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
-from tinydl._kernels.engine.update cimport FOLD
 from tinydl._kernels.td cimport (
-    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_GRAD, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_WORK, td_ctx, td_op, td_source,
+    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
+    TD_STATE, TD_WORK, td_ctx, td_kernels, td_op, td_source,
 )
 
 cdef extern from "sync.h" nogil:
@@ -48,9 +48,9 @@ cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
         return (<Replica>ctx.owner).call_hook(op)
 
 
-def scratch_bytes(bint single):
-    """What every replica needs beside its workspace: the matrix product's panels, and 32 pieces for folding slots."""
-    return table(single).matmul_scratch + 32 * FOLD * table(single).itemsize
+def scratch_bytes(Program program):
+    """What every replica needs beside its workspace: for the matrix product, and for folding slots."""
+    return program.k.matmul_scratch + room(program)
 
 
 cdef class Replica:
@@ -63,7 +63,7 @@ cdef class Replica:
         self.hooks = program.hooks if hooks is None else hooks
         self.saved = {}
         self.work = aligned(program.work_bytes, np.uint8)
-        self.scratch = aligned(scratch_bytes(program.k.itemsize == 4), np.uint8)
+        self.scratch = aligned(scratch_bytes(program), np.uint8)
         memset(&self.ctx, 0, sizeof(self.ctx))
         self.ctx.base[TD_PARAM] = <char *>pointer(params)
         self.ctx.base[TD_STATE] = <char *>pointer(state)
@@ -73,14 +73,45 @@ cdef class Replica:
         self.ctx.stop = should_stop
         self.ctx.hook = run_hook
 
-    cdef int run_ops(self) noexcept nogil:
-        """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed."""
+    cdef bint bounded(self) noexcept nogil:
+        """Whether what the late products would write is certainly finite: no element of a' b, nor of its sums on the way, is
+        greater than the norms of a and b, multiplied (Cauchy and Schwarz)."""
+        cdef const td_kernels *k = self.program.k
+        cdef double largest = 3e38 if k.itemsize == 4 else 1e308
+        cdef double a, b
+        cdef int64_t rows
+        cdef int i
+        cdef const td_op *op
+        for i in range(self.program.late, self.program.late_end):
+            op = &self.program.ops[i]
+            rows = op.dim[2].per_sample * self.ctx.n
+            if op.ref[0].space == TD_IN and self.ctx.rows != NULL:
+                return False        # they lie apart
+            a = k.squared_norm(self.ctx.base[op.ref[0].space] + op.ref[0].offset, rows * op.dim[0].fixed)
+            b = k.squared_norm(self.ctx.base[op.ref[1].space] + op.ref[1].offset, rows * op.dim[1].fixed)
+            if not sqrt(a) * sqrt(b) < largest / 2:
+                return False
+        return True
+
+    cdef void run_late(self) noexcept nogil:
+        """What the run before deferred."""
+        cdef int i
+        for i in range(self.program.late, self.program.late_end):
+            self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
+
+    cdef int run_ops(self, bint may_defer=False) noexcept nogil:
+        """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed. may_defer: the late
+        products, if their results can only be finite, are left to the update (`deferred`)."""
         cdef int i, status
         cdef int64_t start
-        self.stopped = False
+        self.stopped = self.deferred = False
         for i in range(self.program.n_ops):
             if should_stop(<void *>self):
                 return TD_CANCELLED
+            if may_defer and i == self.program.late < self.program.late_end:
+                self.deferred = not self.ctx.suspect and self.bounded()
+            if self.deferred and i < self.program.late_end:
+                continue
             self.position = i
             if self.events == NULL:
                 status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)

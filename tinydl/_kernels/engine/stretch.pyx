@@ -19,9 +19,10 @@ from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
 
-from tinydl._kernels.engine.program cimport Source, itemsize_of, outlive, pointer
+from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
+from tinydl._kernels.engine.program cimport Program, Source, itemsize_of, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
-from tinydl._kernels.engine.update cimport FOLD, Update
+from tinydl._kernels.engine.update cimport Update
 from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_OK, td_gradient
 
 cdef extern from "sync.h" nogil:
@@ -53,29 +54,12 @@ cdef enum:
     LIVE_IN_BATCH = 1
     WAITING = 2
     IN_UPDATE = 3
-    NEAR = 2 << 20      # bytes: what is written next is asked for, and folded in place, where a cache may hold it
-    PAGE_ITEMS = 1024   # of float32
-    MANY_PAGES = 32
     GIVEN_UP = 100      # status of a batch that failed before this stretch began
     COLLECTING = 0
     UPDATING = 1
     ABANDONED = 2
 
 IN_BATCH = LIVE_IN_BATCH
-
-cdef struct Folded:
-    td_gradient g       # of some slots: one vector, or the mean of two that is still to be taken
-    int64_t samples
-    bint theirs         # g.a is in a slot that another worker filled
-
-
-cdef inline int64_t tree_half(int64_t n) noexcept nogil:
-    """The left half of n slots in the tree: the greatest power of two below n."""
-    cdef int64_t half = 1
-    while 2 * half < n:
-        half *= 2
-    return half
-
 
 cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
     """The least and the greatest difference between neighbours of x[0..n]."""
@@ -123,13 +107,15 @@ cdef class Stretch:
     cdef const int64_t *bound
     cdef const int64_t *start           # of each group
     cdef void **replica
-    cdef char **slot
     cdef td_barrier meet, part_done
+    cdef Fold fold
+    cdef bint may_defer                 # every slot has a replica of its own, whose workspace lasts until the update
 
     def __cinit__(self, list replicas, list slots, Source x, Source y, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
                   int max_retries=0, int64_t max_failed=2**62, given_up=None):
         cdef int i
+        cdef Program program
         if not replicas or not slots or len(slots) > MAX_SLOTS:
             raise ValueError(f"{len(replicas)} replicas and {len(slots)} slots; both must be 1 to {MAX_SLOTS}")
         self.replicas, self.slots, self.x, self.y = replicas, slots, x, y
@@ -169,18 +155,17 @@ cdef class Stretch:
         self.t, self.first_step, self.seed, self.free = t, first_step, seed, free
         self.max_retries, self.max_failed = max_retries, max_failed
         self.replica = <void **>calloc(self.n_workers, sizeof(void *))
-        self.slot = <char **>calloc(self.k, sizeof(char *))
         self.claimed = <int64_t *>calloc(self.k * LINE, sizeof(int64_t))
-        if self.replica == NULL or self.slot == NULL or self.claimed == NULL:
+        if self.replica == NULL or self.claimed == NULL:
             raise MemoryError
         for i in range(self.k):
             self.claimed[i * LINE] = -1
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
-        for i in range(self.k):
-            if slots[i].size != update.n + update.n_statistics:
-                raise ValueError(f"slot {i} holds {slots[i].size} values; the model has {update.n + update.n_statistics}")
-            self.slot[i] = <char *>pointer(slots[i])
+        program = (<Replica>replicas[0]).program
+        self.fold = Fold(update, slots, self.n_workers, program)
+        self.may_defer = (program.late < program.late_end and not free and self.n_workers > 1
+                          and self.k <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
             raise ValueError(f"batches of {least} to {most} rows on a plan "
@@ -194,7 +179,6 @@ cdef class Stretch:
 
     def __dealloc__(self):
         free(self.replica)
-        free(self.slot)
         free(self.claimed)
 
     # ------------------------------------------------------------------ from any thread
@@ -280,6 +264,7 @@ cdef class Stretch:
         cdef int64_t now = td_clock()
         while not td_get(&self.stop):
             turn = td_barrier_turn(&self.meet)
+            replica.left = -1
             now = self.run_slots(w, replica, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.meet):
@@ -294,7 +279,7 @@ cdef class Stretch:
             turn = td_barrier_turn(&self.part_done)
             live[STATE] = IN_UPDATE
             if self.decision > 0:
-                self.fold_and_update(w, <char *>replica.ctx.scratch)
+                self.fold.run(w, self.t + 1, <char *>replica.ctx.scratch)
             now = self.spent(live, UPDATED, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
@@ -310,9 +295,9 @@ cdef class Stretch:
         """Batch after batch, each an update of all parameters, beside the other workers' (Recht et al. 2011)."""
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
-        cdef char *g = self.slot[w]
+        cdef char *g = self.fold.slot[w]
         cdef td_gradient gradient
-        gradient.a, gradient.b = g, NULL
+        gradient.a, gradient.b, gradient.rows, gradient.stride = g, NULL, 1, 0
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
@@ -345,11 +330,11 @@ cdef class Stretch:
         cdef int64_t s = w, k = self.end - self.begin
         while s < k:
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+                now = self.run_batch(w, r, self.begin + s, self.fold.slot[s], now)
             s += self.n_workers
         for s in range(k):
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.slot[s], now)
+                now = self.run_batch(w, r, self.begin + s, self.fold.slot[s], now)
         return now
 
     cdef bint claim(self, int64_t s) noexcept nogil:
@@ -362,6 +347,9 @@ cdef class Stretch:
         """Batch b, again where it fails and may be tried again; returns the time."""
         cdef int status
         cdef int64_t *live = self.live_at + w * N_LIVE
+        if self.may_defer:
+            self.settle(r)
+            self.fold.by[b - self.begin] = NULL
         if self.status[b] == GIVEN_UP:
             return now
         live[BATCH], live[SINCE] = b, now
@@ -381,13 +369,16 @@ cdef class Stretch:
             r.ctx.suspect = 0
             self.look_ahead(r, b + self.k)
             self.own_slice(w, r, b)
-            status = r.run_ops()
+            status = r.run_ops(self.may_defer and r.events == NULL)
             self.loss[b] = r.ctx.loss
             self.worker[b] = w
             self.attempt[b] += 1
             self.status[b] = status
             if status == TD_OK:
                 td_add(&self.samples, r.ctx.n)
+                if r.deferred:
+                    r.left = b - self.begin
+                    self.fold.by[r.left] = &r.ctx
             elif status != TD_CANCELLED:
                 outlive()
                 with gil:
@@ -400,6 +391,13 @@ cdef class Stretch:
                 if r.poll:
                     r.poll = td_clock() - now > POLL // 2       # shorter ones end soon enough by themselves
                 return self.spent(live, BUSY, now)
+
+    cdef void settle(self, Replica r) noexcept nogil:
+        """Run what r left of a slot of this group: its workspace is about to be used for another."""
+        if r.left >= 0:
+            r.run_late()
+            self.fold.by[r.left] = NULL
+            r.left = -1
 
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
         """Let the products of this batch fetch the rows of batch b."""
@@ -415,7 +413,7 @@ cdef class Stretch:
     cdef void own_slice(self, int w, Replica r, int64_t b) noexcept nogil:
         """Let the last product of the last batch before the update ask for the parameters that this worker will update."""
         cdef int64_t lo, hi, size = self.update.k.itemsize
-        self.slice(w, &lo, &hi)
+        self.fold.slice(w, self.update.n, &lo, &hi)
         r.ctx.own.at, r.ctx.own.bytes = self.update.params_at + lo * size, (hi - lo) * size
         if self.free or self.n_workers == 1 or b + self.n_workers < self.end or r.ctx.own.bytes > NEAR:
             r.ctx.own.bytes = 0
@@ -433,6 +431,7 @@ cdef class Stretch:
         cdef int64_t b, failed = 0
         self.decision = 0
         for b in range(self.begin, self.end):
+            self.fold.arrive(b - self.begin, self.bound[b + 1] - self.bound[b] if self.status[b] == TD_OK else 0)
             if self.status[b] == TD_CANCELLED:
                 self.decision = -1
                 return
@@ -445,6 +444,7 @@ cdef class Stretch:
             self.decision = -1
         else:
             self.failed += failed
+        self.fold.open(self.end - self.begin)
 
     cdef void advance(self, int64_t now) noexcept nogil:
         """The update was made, if there was one, at that time: open the next group."""
@@ -459,74 +459,3 @@ cdef class Stretch:
         self.open_group(self.group + 1)
         if td_get(&self.pause_wanted) or (self.deadline and self.last_end > self.deadline):
             td_set(&self.stop, 1)
-
-    cdef void slice(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
-        """The parameters lo..hi-1 are worker w's to update: whole lines, of many parameters whole pages, behind which no
-        processor reads ahead into what another worker writes."""
-        cdef int64_t n = self.update.n, even = PAGE_ITEMS if n > MANY_PAGES * self.n_workers * PAGE_ITEMS else 16
-        cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + even - 1) // even * even
-        lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
-
-    cdef void fold_and_update(self, int w, char *scratch) noexcept nogil:
-        """This worker's slice of the parameters: fold the slots, update. The tree's root is folded by the update's rule."""
-        cdef int64_t n = self.update.n, k = self.end - self.begin, lo, hi, at, piece, count, t = self.t + 1
-        cdef Folded f
-        self.slice(w, &lo, &hi)
-        piece = hi - lo         # one slot, or two: nothing to fold before the update, one long pass
-        if k > 2 or (k == 2 and self.uncached()):
-            piece = FOLD
-        at = lo
-        while at < hi:
-            count = min(piece, hi - at)
-            f = self.halves(w, 0, k, at, count, scratch)
-            self.update.part(&f.g, at, count, t)
-            at += count
-        if w == 0:
-            at = 0
-            while at < self.update.n_statistics:    # a statistic is folded like a gradient
-                count = min(FOLD, self.update.n_statistics - at)
-                f = self.fold(w, 0, k, n + at, count, scratch)
-                self.update.running(<const char *>f.g.a, at, count)
-                at += count
-
-    cdef bint uncached(self) noexcept nogil:
-        """Whether slots' vectors are longer than a cache may hold."""
-        return self.update.n * self.update.k.itemsize > 2 * NEAR
-
-    cdef Folded halves(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
-        """Elements at..at+count-1 of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots, its root not
-        taken yet. A mean is written into another worker's slot, whose lines that worker then finds in one place when it
-        writes them again; vectors that no cache holds are left as they are."""
-        cdef Folded left, right
-        cdef int64_t mid, size = self.update.k.itemsize
-        if hi - lo == 1:
-            left.g.a, left.g.b, left.g.wa, left.g.wb, left.g.mean = self.slot[lo] + at * size, NULL, 1, 0, NULL
-            left.samples = self.bound[self.begin + lo + 1] - self.bound[self.begin + lo]
-            if self.status[self.begin + lo] != TD_OK:
-                left.samples = 0
-            left.theirs = lo % self.n_workers != w
-            return left
-        mid = lo + tree_half(hi - lo)
-        left = self.fold(w, lo, mid, at, count, scratch)
-        if left.samples == 0:       # its place in the scratch is free, and a caller expects the result there
-            return self.halves(w, mid, hi, at, count, scratch)
-        right = self.fold(w, mid, hi, at, count, scratch + FOLD * size)
-        if right.samples == 0:
-            return left
-        left.g.b = right.g.a
-        left.g.wa = <double>left.samples / <double>(left.samples + right.samples)
-        left.g.wb = <double>right.samples / <double>(left.samples + right.samples)
-        left.g.mean = <void *>(left.g.a if left.theirs else right.g.a)
-        if self.uncached():
-            left.g.mean = scratch
-        left.samples += right.samples
-        left.theirs = left.theirs or right.theirs
-        return left
-
-    cdef Folded fold(self, int w, int64_t lo, int64_t hi, int64_t at, int64_t count, char *scratch) noexcept nogil:
-        """The same, taken."""
-        cdef Folded f = self.halves(w, lo, hi, at, count, scratch)
-        if f.g.b != NULL:
-            self.update.k.weighted_mean(f.g.a, f.g.b, f.g.mean, count, f.g.wa, f.g.wb)
-            f.g.a, f.g.b = f.g.mean, NULL
-        return f

@@ -65,7 +65,7 @@ cdef class Update:
         if vector.size != self.n + self.n_statistics or vector.dtype != self.params.dtype:
             raise ValueError(f"a vector of {vector.size} {vector.dtype} for {self.n} gradients and "
                              f"{self.n_statistics} statistics of {self.params.dtype}")
-        g.a, g.b = pointer(vector), NULL
+        g.a, g.b, g.rows, g.stride = pointer(vector), NULL, 1, 0
         with nogil:
             self.part(&g, 0, self.n, t)
             self.running(<const char *>g.a + self.n * self.k.itemsize, 0, self.n_statistics)

@@ -62,7 +62,7 @@ def matmul(a, b, out, *, bint trans_a=False, bint trans_b=False, bint accumulate
         raise ValueError(f"matmul: activation {activation!r} is none of {', '.join(map(repr, _ACTIVATIONS))}")
     t.activation = _ACTIVATIONS[activation]
     t.c_row, t.accumulate, t.alpha, t.grad, t.grad_row, t.ahead, t.suspect = t.n, accumulate, alpha, NULL, 0, NULL, NULL
-    t.stop, t.owner, t.rows, t.own = NULL, NULL, NULL, NULL
+    t.stop, t.owner, t.rows, t.own, t.piece = NULL, NULL, NULL, NULL, NULL
     with nogil:
         failed = posix_memalign(&t.scratch, 64, <size_t>d.run.matmul_scratch)
         if not failed:

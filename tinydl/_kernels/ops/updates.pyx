@@ -13,7 +13,7 @@ cdef _update(str kernel, const char *rule, p, g, tuple names, tuple state, int n
     cdef void *ps[3]
     cdef td_update_fn fn = NULL
     cdef int i, k
-    gradient.a, gradient.b = d.take(g, READ), NULL
+    gradient.a, gradient.b, gradient.rows, gradient.stride = d.take(g, READ), NULL, 1, 0
     for k in range(len(state)):
         ps[k] = d.take(state[k], WRITE if k < needed else WRITE | OPTIONAL)
     for i in range(1, d.count):

@@ -1,0 +1,126 @@
+"""Large gradients that are a matrix product are made by the update, piece by piece: the same bits as without, always."""
+import threading
+import time
+
+import numpy as np
+import pytest
+from small import DRIVERS, classification, mlp
+
+from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, plan
+from tinydl._kernels import engine
+from tinydl.parallel import Replica
+from tinydl.parallel.strategies import Group, Shard
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """As if no cache held any gradient."""
+    monkeypatch.setattr(plan, "LATE_MODEL", 0)
+    monkeypatch.setattr(plan, "LATE_BYTES", 0)
+
+
+def test_what_is_late():
+    def late(model, rows):
+        program = model.plan(max_rows=rows, loss=losses.SoftmaxCrossEntropy()).program
+        return program.late_end - program.late
+    large = mlp(600, 1000, 1000, 3)
+    assert late(large, 32) == 2, large.plan(max_rows=32, loss=losses.SoftmaxCrossEntropy()).describe()
+    assert "(or by the update)" in large.plan(max_rows=32, loss=losses.SoftmaxCrossEntropy()).describe()
+    assert late(large, 401) == 0        # more rows than are packed together
+    assert late(mlp(600, 1000, 3), 32) == 0     # a cache holds its gradients
+    twice = nn.Linear(1100, 1100)
+    assert late(Model(nn.Sequential(twice, nn.ReLU(), twice)), 32) == 0     # its gradient is a sum
+
+
+def train(kind, x, y, batch, model, threads, strategy, optimizer=None, **options):
+    """Parameters, losses and books of an epoch; the slots' gradient vectors after it."""
+    with Trainer(1, enable_parallel=True, thread_count=threads, strategy=strategy, seed=5, max_failed_fraction=1,
+                 **options) as t:
+        t.init(kind(x, y, batch), model, losses.SoftmaxCrossEntropy(), optimizer or optim.Adam(0.01))
+        try:
+            t.train(shuffle=False)
+        except TrainingError:
+            pass
+        s = t.stats()
+        return (model.params.tobytes(), tuple(t.history["loss"]), s.done, s.retried, s.skipped, s.updates), list(t._crew.slots)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("strategy", [Group(2), Shard(2), Shard(3), Group(4)], ids=str)
+def test_they_are_not_written_and_change_no_bit(strategy, dtype):
+    x, y = classification(5 * 37, 700)      # an odd last batch
+    want, slots = train(data.ArrayDataset, x, y, 37, mlp(700, 1003, 1000, 3, dtype=dtype), 1, strategy)
+    assert all(s[:700 * 1003].any() for s in slots)
+    got, slots = train(data.ArrayDataset, x, y, 37, mlp(700, 1003, 1000, 3, dtype=dtype), 4, strategy)
+    assert got == want
+    # a worker that came late may have had its slot taken, and what the other's batch left was made at once then
+    assert sum(not s[:700 * 1003].any() for s in slots) >= 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_runs(always, seed):
+    rng = np.random.default_rng(seed)
+    inputs, width, more = rng.integers(1, 300, 3).tolist()
+    batch, n_batches, k = rng.integers([2, 1, 1], [40, 12, 5]).tolist()
+    x, y = classification(batch * (n_batches - 1) + int(rng.integers(1, batch + 1)), max(3, inputs))
+    for i in np.flatnonzero(rng.random(n_batches) < rng.choice([0, 0.3])):
+        x[min(len(x) - 1, i * batch + rng.integers(batch))] = np.nan
+    strategy, dtype = (Group, Shard)[seed % 2](k), ("float32", "float64")[seed // 2 % 2]
+    rule = (optim.SGD, optim.Adam, optim.RMSprop, lambda lr: optim.SGD(lr, momentum=0.9))[rng.integers(4)]
+    results = [train(kind, x, y, batch, mlp(max(3, inputs), width, more, 3, dtype=dtype), threads, strategy, rule(0.01),
+                     on_batch_failure="retry")[0] for kind in DRIVERS.values() for threads in (1, 2, 3, 5)]
+    assert all(r == results[0] for r in results)
+
+
+def test_sequences(always):
+    """A sample of several rows: the products' inner dimension grows by more than one with it."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5, 30)).astype(np.float32), rng.integers(0, 3, 40)
+
+    def model():
+        return Model(nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Flatten(), nn.Linear(200, 3)), seed=1)
+    want, _ = train(data.ArrayDataset, x, y, 7, model(), 1, Group(2))
+    assert all(train(kind, x, y, 7, model(), n, Group(2))[0] == want for kind in DRIVERS.values() for n in (2, 3))
+
+
+def test_a_gradient_that_may_overflow_is_made_in_the_batch_and_looked_at(always):
+    """Batches in turn whose first dW, about 100 x, is infinite, finite where its bound is not, and small."""
+    rng = np.random.default_rng(0)
+    scale = np.repeat(np.tile([1e38, 3e36, 1], 6), 4)[:, None]
+    x, y = (rng.choice([-1, 1], (72, 20)) * scale).astype(np.float32), rng.integers(0, 3, 72)
+
+    def model():
+        m = Model(nn.Sequential(nn.Linear(20, 8, init="zeros"), nn.Linear(8, 3)), seed=0)
+        m.load_state_dict({**m.state_dict(), "1.weight": 100 * rng2.standard_normal((8, 3))})
+        return m
+    results = []
+    for kind in DRIVERS.values():
+        for threads in (1, 2, 3):
+            rng2 = np.random.default_rng(1)
+            results.append(train(kind, x, y, 4, model(), threads, Group(2), optim.SGD(1e-45))[0])
+    assert all(r == results[0] for r in results), [r[1:] for r in results]
+    assert 6 <= results[0][4] < 18 and results[0][2] >= 6
+
+
+def test_a_worker_that_takes_another_slot_first_makes_what_it_left():
+    """Its workspace is the only place where the first slot's operands are."""
+    x, y = classification(64, 700)
+    model, loss = mlp(700, 1000, 1000, 3), losses.SoftmaxCrossEntropy()
+    want, _ = train(data.ArrayDataset, x, y, 32, mlp(700, 1000, 1000, 3), 1, Group(2))
+    optimizer = optim.Adam(0.01)
+    optimizer.bind(model.params, model.statistics, model.momenta)
+    replicas = [Replica(model, loss, 32, plan=model.plan(max_rows=32, loss=loss))]
+    replicas.append(Replica(model, loss, 32, plan=replicas[0].plan))
+    slots = [r.gradient_vector() for r in replicas]
+    stretch = engine.Stretch([r.native for r in replicas], slots, engine.Source(x), engine.Source(y), None, np.array([0, 32, 64]),
+                             optimizer.native(), seed=5)
+    first = threading.Thread(target=stretch.work, args=(0,))
+    first.start()
+    while (stretch.statuses < 0).any():
+        time.sleep(0.001)
+    written = [bool(s[:700 * 1000].any()) for s in slots]
+    stretch.work(1)
+    first.join()
+    assert stretch.workers.tolist() == [0, 0]
+    assert written == [True, False]
+    assert model.params.tobytes() == want[0]

@@ -1,0 +1,52 @@
+cimport cython
+from libc.stdint cimport int64_t
+
+from tinydl._kernels.engine.program cimport Program
+from tinydl._kernels.engine.update cimport Update
+from tinydl._kernels.td cimport td_ctx, td_gradient, td_op
+
+cdef enum:
+    NEAR = 2 << 20          # bytes: what is written next is asked for, and folded in place, where a cache may hold it
+    DEFERRED_SLOTS = 4      # of groups of more, each worker would read more than the gradients are
+
+
+cdef struct Area:           # of parameters: `rows` rows of `row` of them, `stride` apart, the first from `at` on
+    int64_t at, rows, row, stride
+    const td_op *made_by    # the late product that writes their gradients, or NULL
+    int64_t r, c            # the row and column of it where they begin
+    int64_t first           # the first row that this worker makes
+    int64_t panel           # elements between its rows of a' of one slot and of the next
+    char *scratch           # this worker's, for making them
+
+cdef struct Folded:
+    td_gradient g           # of some slots: one vector, or the mean of two that is still to be taken
+    int64_t samples
+    bint theirs             # g.a is in a slot that another worker filled
+
+
+cdef int64_t room(Program program) noexcept
+
+
+@cython.final
+cdef class Fold:
+    cdef Update update
+    cdef Program program
+    cdef object slots
+    cdef int n_workers
+    cdef char **slot
+    # of the group under way
+    cdef int64_t k          # its slots
+    cdef int64_t *arrived   # samples of each; 0: it failed
+    cdef const td_ctx **by  # of the replica that left the slot's late products to the update, or NULL
+    cdef int64_t most       # the most samples of those slots; 0: there are none
+
+    cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil
+    cdef void open(self, int64_t k) noexcept nogil
+    cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil
+    cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil
+    cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil
+    cdef void product(self, int w, const td_op *op, int64_t t, char *scratch) noexcept nogil
+    cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil
+    cdef bint uncached(self) noexcept nogil
+    cdef Folded halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil
+    cdef Folded fold(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil
