@@ -17,8 +17,10 @@ class Simulated:
         left, wall, by = self.length, 0.0, dict.fromkeys(self.seconds, 0)
         while left:
             setting, most = self.strategy.setting(max(self.seconds), self.length)
-            n = left if most is None else min(left, most)
             update = self.seconds[setting.n_threads]
+            n = left if most is None else min(left, most)
+            if setting.brief:
+                n = min(n, max(1, round(0.05 / update)) if self.native else 1)
             took = n * update + self.start
             steady = (n - 1, (n - 1) * update) if self.native and n > 1 else (0, 0.0)
             self.strategy.ran(setting, Lap(n, 8 * n, took, *steady, took))
@@ -66,6 +68,19 @@ def test_auto_follows_a_machine_that_changes():
         for _ in range(10):
             machine.epoch()
         assert machine.epoch()[1][fastest] > 980
+
+
+@pytest.mark.parametrize("update, fast, length", [(2e-5, 0.6, 500), (3e-4, 0.6, 1000), (1e-3, 0.1, 20_000)])
+def test_auto_leaves_threads_that_have_become_slow(update, fast, length):
+    machine = Simulated({1: update, 2: fast * update}, length=length)
+    while not machine.strategy.tuning or machine.strategy._best.n_threads == 1:
+        machine.epoch()
+    machine.seconds = {1: update, 2: 3 * update}        # something else has a CPU: every meeting waits for it
+    _, by = machine.epoch()
+    assert by[2] * 3 * update < 1.2 * 0.2 * 3 / fast        # what was planned as 0.2 seconds
+    walls = [machine.epoch()[0] for _ in range(20)]
+    assert sum(w > 1.2 * length * update for w in walls) == 0
+    assert machine.strategy._best.n_threads == 1
 
 
 def test_auto_does_not_start_threads_for_runs_of_one_update():

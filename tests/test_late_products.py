@@ -17,6 +17,7 @@ def always(monkeypatch):
     """As if no cache held any gradient."""
     monkeypatch.setattr(plan, "LATE_MODEL", 0)
     monkeypatch.setattr(plan, "LATE_BYTES", 0)
+    monkeypatch.setattr(plan, "LATE_SIDE", 0)
 
 
 def test_what_is_late():
@@ -102,18 +103,20 @@ def test_a_gradient_that_may_overflow_is_made_in_the_batch_and_looked_at(always)
     assert 6 <= results[0][4] < 18 and results[0][2] >= 6
 
 
-def test_a_worker_that_takes_another_slot_first_makes_what_it_left():
-    """Its workspace is the only place where the first slot's operands are."""
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_worker_that_takes_another_slot_first_makes_what_it_left(given_up):
+    """Its workspace is the only place where the first slot's operands are. A slot that was given up does not need it."""
     x, y = classification(64, 700)
     model, loss = mlp(700, 1000, 1000, 3), losses.SoftmaxCrossEntropy()
-    want, _ = train(data.ArrayDataset, x, y, 32, mlp(700, 1000, 1000, 3), 1, Group(2))
+    alone = slice(0, 32 if given_up else 64)
+    want, _ = train(data.ArrayDataset, x[alone], y[alone], 32, mlp(700, 1000, 1000, 3), 1, Group(2))
     optimizer = optim.Adam(0.01)
     optimizer.bind(model.params, model.statistics, model.momenta)
     replicas = [Replica(model, loss, 32, plan=model.plan(max_rows=32, loss=loss))]
     replicas.append(Replica(model, loss, 32, plan=replicas[0].plan))
     slots = [r.gradient_vector() for r in replicas]
     stretch = engine.Stretch([r.native for r in replicas], slots, engine.Source(x), engine.Source(y), None, np.array([0, 32, 64]),
-                             optimizer.native(), seed=5)
+                             optimizer.native(), seed=5, given_up={1: TimeoutError()} if given_up else None)
     first = threading.Thread(target=stretch.work, args=(0,))
     first.start()
     while (stretch.statuses < 0).any():
@@ -121,6 +124,6 @@ def test_a_worker_that_takes_another_slot_first_makes_what_it_left():
     written = [bool(s[:700 * 1000].any()) for s in slots]
     stretch.work(1)
     first.join()
-    assert stretch.workers.tolist() == [0, 0]
-    assert written == [True, False]
+    assert stretch.workers.tolist() == [0, -1 if given_up else 0]
+    assert written == [not given_up, False]
     assert model.params.tobytes() == want[0]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl._kernels.engine import Program
+from tinydl._kernels.engine import MOST_LATE_ROWS, Program
 from tinydl.nn.values import FROM_OUTPUT, KINDS, Buffer, Rows, Value
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Builder", "Plan"]
 
 ALIGN = 64
-#: gradients that may be left to the update: bytes of one, and of all, from which on no cache holds them; rows of a batch, from
-#: which on they are little beside the product's own work; multiply-adds of all, for nothing interrupts an update
-LATE_BYTES, LATE_MODEL, LATE_ROWS, LATE_WORK = 1 << 20, 4 << 20, 400, 3e9
+#: gradients that may be left to the update: bytes of one, and of all, from which on no cache holds them; rows and columns, of
+#: which fewer would make poor pieces; multiply-adds of all in a batch, for nothing interrupts an update
+LATE_BYTES, LATE_MODEL, LATE_SIDE, LATE_WORK = 1 << 20, 4 << 20, 256, 3e9
 
 
 @dataclass(eq=False)
@@ -247,12 +247,13 @@ class Builder:
             m, n, k = op.dims[:3]
             c = op.writes[0]
             return (isinstance(m, int) and isinstance(n, int) and isinstance(k, Rows) and m * n * size >= LATE_BYTES
-                    and k.per_sample * max_rows <= LATE_ROWS and op.dims[3:9] == [1, m, n, 1, 0, 0]
+                    and min(m, n) >= LATE_SIDE and k.per_sample * max_rows <= MOST_LATE_ROWS
+                    and op.dims[3:9] == [1, m, n, 1, 0, 0] and op.reads[2:] == [None, None]
                     and c is not None and c.space == "grad" and writes.count(c.offset) == 1)
         if self.n_params * size >= LATE_MODEL:
             for op in [op for op in self.ops if op.name == "matmul" and may_wait(op)]:
-                work += op.multiply_adds(max_rows)
-                if work <= LATE_WORK:
+                if work + op.multiply_adds(max_rows) <= LATE_WORK:
+                    work += op.multiply_adds(max_rows)
                     late.append(op)
                     op.notes.append("(or by the update)")
         self.ops = [op for op in self.ops if op not in late]

@@ -411,10 +411,10 @@ class Trainer:
                 return False
         return True
 
-    def _tick(self, mode: str | None, job: Job, samples: int) -> bool:
+    def _tick(self, mode: str | None, setting: Setting, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
         self.monitor.progress(job.epoch, samples, job.loss)
-        return self._stopping or (self._changed and mode is None) or self._too_many_hung
+        return self._stopping or (self._changed and mode is None) or self._too_many_hung or setting.brief
 
     @property
     def _too_many_hung(self) -> bool:
@@ -456,7 +456,7 @@ class Trainer:
     def _run_updates(self, crew: Crew, job: Job, mode: str | None, batches: Iterator[Any] | None, order: Array | None,
                      bounds: Array | None) -> bool:
         """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
-        finished, tick = False, partial(self._tick, mode)
+        finished = False
         while not finished and not self._stopping:
             self._go_on_serially_if_many_hung(crew)
             before = job.lap(time.perf_counter())
@@ -467,7 +467,7 @@ class Trainer:
                 pool = self._pool_for(setting)
                 now = self._mode(mode)
                 recipe = (setting.strategy if now == "serial" else self.strategy).recipe(setting)
-            most = self._until_callback(job, most)
+            most, tick = self._until_callback(job, most), partial(self._tick, mode, setting)
             try:
                 setting.strategy.prepare(crew, setting)
             except MemoryError:

@@ -68,7 +68,7 @@ class Setting:
     """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
     batches: of an update; parts: that each is cut into; hence k gradient slots. copies: models that are trained beside
     the shared one, each with a slot of its own (strategy local). keep: threads whose replicas and slots stay for settings to
-    come, where it is more (strategy auto)."""
+    come, where it is more; brief: only until the trainer's next look (strategy auto)."""
 
     mode: str
     n_threads: int
@@ -77,6 +77,7 @@ class Setting:
     strategy: Strategy
     copies: int = 0
     keep: int = 0
+    brief: bool = False
 
     @property
     def k(self) -> int:

@@ -9,6 +9,7 @@ DTYPES: dict[str, int]
 SPACES: dict[str, int]
 PAGE: int
 ALIGNING: int
+MOST_LATE_ROWS: int
 
 def aligned(n_items: int, dtype: Any) -> Array: ...
 

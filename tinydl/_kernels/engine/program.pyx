@@ -14,6 +14,8 @@ SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, 
 DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
           "uint32": 8, "bool": 9}
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
+#: rows of the operands of late products, at most: so many are packed in one go
+MOST_LATE_ROWS = 400
 ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself (on huge pages: addresses only)
 
 
@@ -110,7 +112,12 @@ cdef class Program:
                 self.ops[i].dim[j].per_sample = per_sample
             for j, real in enumerate(reals):
                 self.ops[i].real[j] = real
+        if not 0 <= self.late <= self.late_end <= self.n_ops:
+            raise ValueError(f"late={late}: from and to, of {self.n_ops} operations")
         for i in range(self.late, self.late_end):
+            if self.ops[i].dim[2].fixed or self.ops[i].dim[2].per_sample * max_rows > MOST_LATE_ROWS:
+                raise ValueError(f"a late product's inner dimension is {self.ops[i].dim[2].per_sample} a sample; at most "
+                                 f"{MOST_LATE_ROWS} for {max_rows} samples")
             self.late_k = max(self.late_k, self.ops[i].dim[2].per_sample * max_rows)
             self.late_a = max(self.late_a, self.ops[i].dim[0].fixed * self.ops[i].dim[2].per_sample * max_rows)
 

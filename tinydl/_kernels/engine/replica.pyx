@@ -62,6 +62,7 @@ cdef class Replica:
         self.state = state
         self.hooks = program.hooks if hooks is None else hooks
         self.saved = {}
+        self.left = -1
         self.work = aligned(program.work_bytes, np.uint8)
         self.scratch = aligned(scratch_bytes(program), np.uint8)
         memset(&self.ctx, 0, sizeof(self.ctx))
@@ -94,9 +95,11 @@ cdef class Replica:
         return True
 
     cdef void run_late(self) noexcept nogil:
-        """What the run before deferred."""
+        """What the run before deferred; `stopped` where it was told to end."""
         cdef int i
         for i in range(self.program.late, self.program.late_end):
+            if should_stop(<void *>self):
+                return
             self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
 
     cdef int run_ops(self, bint may_defer=False) noexcept nogil:

@@ -109,7 +109,7 @@ cdef class Stretch:
     cdef void **replica
     cdef td_barrier meet, part_done
     cdef Fold fold
-    cdef bint may_defer                 # every slot has a replica of its own, whose workspace lasts until the update
+    cdef bint may_defer                 # a group has no more slots than there are replicas, whose workspaces last until the update
 
     def __cinit__(self, list replicas, list slots, Source x, Source y, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
@@ -165,7 +165,7 @@ cdef class Stretch:
         program = (<Replica>replicas[0]).program
         self.fold = Fold(update, slots, self.n_workers, program)
         self.may_defer = (program.late < program.late_end and not free and self.n_workers > 1
-                          and self.k <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
+                          and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
             raise ValueError(f"batches of {least} to {most} rows on a plan "
@@ -348,10 +348,11 @@ cdef class Stretch:
         cdef int status
         cdef int64_t *live = self.live_at + w * N_LIVE
         if self.may_defer:
-            self.settle(r)
             self.fold.by[b - self.begin] = NULL
         if self.status[b] == GIVEN_UP:
             return now
+        if r.left >= 0:
+            now = self.settle(r, live, now)
         live[BATCH], live[SINCE] = b, now
         live[STATE] = LIVE_IN_BATCH
         while True:
@@ -392,12 +393,15 @@ cdef class Stretch:
                     r.poll = td_clock() - now > POLL // 2       # shorter ones end soon enough by themselves
                 return self.spent(live, BUSY, now)
 
-    cdef void settle(self, Replica r) noexcept nogil:
-        """Run what r left of a slot of this group: its workspace is about to be used for another."""
-        if r.left >= 0:
-            r.run_late()
-            self.fold.by[r.left] = NULL
-            r.left = -1
+    cdef int64_t settle(self, Replica r, int64_t *live, int64_t now) noexcept nogil:
+        """Make what r left of a slot of this group: its workspace is about to be used for another. Returns the time."""
+        live[STATE] = IN_UPDATE
+        r.run_late()
+        if r.stopped:
+            self.status[self.begin + r.left] = TD_CANCELLED
+        self.fold.by[r.left] = NULL
+        r.left = -1
+        return self.spent(live, BUSY, now)
 
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
         """Let the products of this batch fetch the rows of batch b."""

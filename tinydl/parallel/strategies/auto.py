@@ -19,12 +19,13 @@ log = logging.getLogger("tinydl")
 
 #: the share that trials may lose: of all time trained, and of an epoch
 COST, COST_OF_EPOCH = 0.01, 0.02
-#: seconds of a trial, and updates at least: the first one starts the clock
-TRIAL, UPDATES = 0.001, 2
+#: seconds of a trial, at most, and the share of an epoch; updates at least: the first one starts the clock
+TRIAL, TRIAL_OF_EPOCH, UPDATES = 0.001, 0.05, 2
 #: seconds that starting a trial is thought to take, before there was one
 START = 0.0005
-#: seconds between two trials, at least and at most, where they cost nothing and where they cost much
-OFTEN, SELDOM = 0.05, 2.0
+#: seconds between two trials, at least and at most, where they cost nothing and where they cost much; and between two looks
+#: at whether several threads still are as fast as they were
+OFTEN, SELDOM, LOOK = 0.05, 2.0, 0.2
 #: trials before a way is judged, those that are remembered, and the gain for which it takes over
 ENOUGH, REMEMBERED, GAIN = 3, 5, 0.03
 #: the share of its usual throughput below which the best way makes the others worth trying again
@@ -62,8 +63,9 @@ class Auto(Strategy):
     machine that others use too.
 
     Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
-    times, a fiftieth of any epoch; in epochs of less than 50 ms, in most of which there is none, half a millisecond
-    and what starting takes. What is known to cost more is tried again when the throughput drops. With
+    times, a fiftieth of any epoch; in epochs of less than 50 ms, in most of which there is none (and none in the first
+    0.05 seconds of training), half a millisecond and what starting takes. What is known to cost more is tried again
+    when the throughput drops. With
     batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
@@ -107,22 +109,21 @@ class Auto(Strategy):
         c, updates = self._next(n_batches)
         self._running = c
         mode = "parallel" if c.n_threads > 1 else "serial" if isinstance(c.strategy, Serial) else "simplified"
-        return Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy, keep=n_threads), updates
+        first = not self._best.update_seconds and len(self.tuning) > 1
+        return Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy, keep=n_threads, brief=first), updates
 
     def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
         """The way to run now, and for how many updates. n_batches: of an epoch."""
         best, others = self._best, [c for c in self.tuning if c is not self._best]
-        if not others:
+        if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
-        if not best.update_seconds:
-            return best, UPDATES
         may_lose = COST * self._trained - self._lost
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
-        prices = {c.n_threads: self._price(c) for c in others}
+        prices = {c.n_threads: self._price(c, epoch) for c in others}
         payable = [c for c in others if self._is_payable(c, prices[c.n_threads], may_lose, epoch)]
         if payable and (self._running is best or may_lose > 0 or not min(prices.values())):
-            return min(payable, key=lambda c: c.trials), self._trial_updates()
-        wait = min(max((min(prices.values()) - may_lose) / COST, OFTEN), SELDOM)
+            return min(payable, key=lambda c: c.trials), self._trial_updates(epoch)
+        wait = min(max((min(prices.values()) - may_lose) / COST, OFTEN), LOOK if best.n_threads > 1 else SELDOM)
         return best, max(UPDATES, round(wait / best.update_seconds))
 
     def _is_payable(self, c: Candidate, price: float, may_lose: float, epoch: float | None) -> bool:
@@ -132,15 +133,19 @@ class Auto(Strategy):
         most = max(COST_OF_EPOCH * epoch, START + c.start + self._best.start) if epoch else price
         return len(c.shares) < ENOUGH or price <= most
 
-    def _trial_updates(self) -> int:
-        return max(UPDATES, round(TRIAL / self._best.update_seconds))
+    def _trial_updates(self, epoch: float | None) -> int:
+        seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
+        return max(UPDATES, round(seconds / self._best.update_seconds))
 
-    def _price(self, c: Candidate) -> float:
-        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is about to take over."""
+    def _price(self, c: Candidate, epoch: float | None) -> float:
+        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is about to take over, or was
+        faster when it ran last than the best, whose throughput fell, is now."""
         share = min(c.shares, default=1.0)
+        if not c.shares and c.update_seconds:
+            share = self._seconds(c) / self._seconds(self._best)
         if share < 1 - GAIN and len(c.shares) < ENOUGH:
             return 0.0
-        return c.start + max(0.0, share - 1) * self._trial_updates() * self._best.update_seconds + self._best.start
+        return c.start + max(0.0, share - 1) * self._trial_updates(epoch) * self._best.update_seconds + self._best.start
 
     # ------------------------------------------------------------------ what it brought
     def ran(self, setting: Setting, lap: Lap) -> None:
