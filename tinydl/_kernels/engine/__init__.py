@@ -11,5 +11,5 @@ from tinydl._kernels.engine.replica import CANCELLED, OK, PYTHON, CancelledError
 from tinydl._kernels.engine.stretch import IN_BATCH, Stretch
 from tinydl._kernels.engine.update import Update
 
-__all__ = ["ALIGNING", "CANCELLED", "DTYPES", "IN_BATCH", "MOST_LATE_ROWS", "OK", "PAGE", "PYTHON", "SPACES", "CancelledError", "NonFiniteError",
-           "Program", "Replica", "Source", "Stretch", "Update", "aligned", "scratch_bytes"]
+__all__ = ["ALIGNING", "CANCELLED", "DTYPES", "IN_BATCH", "MOST_LATE_ROWS", "OK", "PAGE", "PYTHON", "SPACES", "CancelledError",
+           "NonFiniteError", "Program", "Replica", "Source", "Stretch", "Update", "aligned", "scratch_bytes"]
