@@ -46,6 +46,7 @@ class Candidate:
     #: the time that its trials took, as a share of what the best way would have taken
     shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
     trials: int = field(default=0, repr=False)
+    setting: Setting | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
@@ -99,6 +100,7 @@ class Auto(Strategy):
         self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in counts]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
         self._trained = self._lost = 0.0        # seconds, and those of them that trials lost
+        self._look_at = 0.0                     # until then, in seconds trained, the best way runs
         self._updates = 1                       # of the best way's last run
 
     # ------------------------------------------------------------------ what to run
@@ -109,29 +111,36 @@ class Auto(Strategy):
         c, updates = self._next(n_batches)
         self._running = c
         mode = "parallel" if c.n_threads > 1 else "serial" if isinstance(c.strategy, Serial) else "simplified"
-        first = not self._best.update_seconds and len(self.tuning) > 1
-        return Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy, keep=n_threads, brief=first), updates
+        brief = not self._best.update_seconds and len(self.tuning) > 1
+        if c.setting is None or c.setting.brief != brief:
+            c.setting = Setting(mode, c.n_threads, *c.strategy.cut(c.n_threads), c.strategy, keep=n_threads, brief=brief)
+        return c.setting, updates
 
     def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
         """The way to run now, and for how many updates. n_batches: of an epoch."""
-        best, others = self._best, [c for c in self.tuning if c is not self._best]
+        best, wait = self._best, self._look_at - self._trained
+        if wait > 0:
+            return best, max(UPDATES, round(wait / best.update_seconds))
+        others = [c for c in self.tuning if c is not best]
         if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
         may_lose = COST * self._trained - self._lost
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
         prices = {c.n_threads: self._price(c, epoch) for c in others}
-        payable = [c for c in others if self._is_payable(c, prices[c.n_threads], may_lose, epoch)]
-        if payable and (self._running is best or may_lose > 0 or not min(prices.values())):
-            return min(payable, key=lambda c: c.trials), self._trial_updates(epoch)
-        wait = min(max((min(prices.values()) - may_lose) / COST, OFTEN), LOOK if best.n_threads > 1 else SELDOM)
+        allowed = [c for c in others if self._may_try(c, prices[c.n_threads], epoch)]
+        wait = SELDOM
+        if allowed:             # first what costs nothing, then what was tried least
+            c = min(allowed, key=lambda c: (prices[c.n_threads] > 0, c.trials))
+            if prices[c.n_threads] <= max(0.0, may_lose):
+                return c, self._trial_updates(epoch)
+            wait = max((prices[c.n_threads] - may_lose) / COST, OFTEN)
+        wait = min(wait, LOOK if best.n_threads > 1 else SELDOM)
+        self._look_at = self._trained + wait
         return best, max(UPDATES, round(wait / best.update_seconds))
 
-    def _is_payable(self, c: Candidate, price: float, may_lose: float, epoch: float | None) -> bool:
-        """Whether c may be tried for `price` seconds in an epoch of so many."""
-        if not price or price > may_lose:
-            return not price
-        most = max(COST_OF_EPOCH * epoch, START + c.start + self._best.start) if epoch else price
-        return len(c.shares) < ENOUGH or price <= most
+    def _may_try(self, c: Candidate, price: float, epoch: float | None) -> bool:
+        """Whether an epoch of so many seconds may ever hold a trial of c for `price` seconds."""
+        return len(c.shares) < ENOUGH or epoch is None or price <= max(COST_OF_EPOCH * epoch, START + c.start + self._best.start)
 
     def _trial_updates(self, epoch: float | None) -> int:
         seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
@@ -160,12 +169,14 @@ class Auto(Strategy):
         c.usual.append(c.update_seconds)
         if c is best:
             self._updates = lap.updates
-            if c.update_seconds > median(c.usual) / DROP:
+            if c.update_seconds > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
+                self._look_at = 0.0
                 for other in self.tuning:
                     other.shares.clear()
             return
         c.trials += 1
+        self._look_at = 0.0
         self._lost += max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
         c.shares.append(self._seconds(c) / self._seconds(best))
         if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
