@@ -1,5 +1,6 @@
 """What several test files use."""
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,10 @@ from tinydl.parallel.strategies import auto
 # programs that tests start import the tinydl under test, not the source folder that they may be started in
 os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PYTHONPATH"] = str(Path(tinydl.__file__).parents[1])
+
+# a shell's background jobs begin with Ctrl-C ignored, and so would the programs that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def still_alive(threads, seconds):
