@@ -9,6 +9,7 @@
 
 A Value is what flows between layers: a buffer and the shape of one sample in it. Buffers are placed by
 their lives: two that are never alive together share memory, and an operation that may work in place does.
+Large gradients of weights come last, where the update may make them instead (`_make_last`).
 All sizes are (fixed + per sample * rows), so one program serves every batch up to max_rows.
 
 Fusions: an activation whose gradient needs only its output moves into the matrix product before it;

@@ -2,7 +2,8 @@
 
 How a group travels (any number of workers >= 1):
  1. Each worker claims slots of the group, its own before the others', and runs the slot's batch on its replica;
-    the gradient lands in the slot's vector, loss and status in the batch's row of the results.
+    the gradient lands in the slot's vector, loss and status in the batch's row of the results. Large products
+    of which gradients are made may be left to step 3 (fold.pyx).
  2. They meet. The last to come decides: which slots arrived, whether there is an update.
  3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
     slice of the parameters.

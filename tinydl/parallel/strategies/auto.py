@@ -66,9 +66,8 @@ class Auto(Strategy):
     Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
     times, a fiftieth of any epoch; in epochs of less than 50 ms, in most of which there is none (and none in the first
     0.05 seconds of training), half a millisecond and what starting takes. What is known to cost more is tried again
-    when the throughput drops. With
-    batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
-    same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
+    when the throughput drops. With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
+    tried, and the result has the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
 
     name = "auto"
