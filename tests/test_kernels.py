@@ -2,6 +2,7 @@
 import hashlib
 import inspect
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -100,6 +101,29 @@ def test_matmul_takes_rows_that_lie_apart(dtype):
             got, want = (kernels.matmul(*pair, np.empty((m, n), dtype), trans_a=trans_a, trans_b=trans_b)
                          for pair in ((x, y), (x.copy(), y.copy())))
             assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.family == "updates"], ids=lambda c: c.id)
+@dtypes
+def test_numbers_too_small_to_be_normal_are_zeros_in_updates(case, dtype):
+    """Of a unit that is dead, gradients are zeros and momenta would stay the least number: 0.9 of it, rounded, is it."""
+    if platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"):
+        pytest.skip("no way known to this processor")
+    least = np.finfo(dtype).tiny
+
+    def call(small):
+        args = copied(case.arguments((100,), dtype))
+        for k, v in args.items():
+            if isinstance(v, np.ndarray):
+                v[::3], v[1::3] = small, 0 if k == "g" else least
+        before = copied(args)
+        got = case.call(kernels, args)
+        return {k: v for k, v in got.items() if not np.array_equal(v, before[k])}     # others had no part in it
+    got = call(least / 8)
+    for k, v in call(dtype(0)).items():
+        assert np.array_equal(got[k], v), k
+        assert not np.any((got[k] != 0) & (np.abs(got[k]) < least)), k
+    assert least / 8 > 0        # numbers are what they were
 
 
 def written(dtypes=DTYPES):

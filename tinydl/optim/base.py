@@ -15,7 +15,7 @@ class Optimizer:
 
     `bind` (the trainer calls it) gives it a model's parameters; the state begins at zero, and `t` counts the
     updates. A new optimizer is one file: `rule`, `names` of the state vectors, `numbers`; its formula is one
-    function in csrc/updates.h.
+    function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
     """
 
     #: the rule's name in csrc/updates.h

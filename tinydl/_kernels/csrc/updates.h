@@ -2,7 +2,10 @@
  * p: parameters, G(i): their gradient, state: the vectors named below, h: numbers rounded to T once, t = 1, 2, ...
  * Each is compiled for a gradient that is there, and for one that is the mean of two vectors, taken on the way: what its sums
  * wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2 percent
- * less); and each of these for one row, and for several. */
+ * less); and each of these for one row, and for several.
+ * Numbers too small to be normal count as zero. Where a unit is dead its gradients are zeros and its momenta shrink, but
+ * never to zero: 0.9 of the least number, rounded, is the least number. A Zen 5 divides and takes roots of them at a third of
+ * the speed: with many dead units an update by Adam took twice as long, and its workers, some of whom had more, waited. */
 #define GIVEN const int two, T *restrict p, const T *ga, const T *gb, const T wa, const T wb, T *mean, \
               const i64 rows, const i64 stride, void *const *state, i64 n, const double *h, i64 t
 #define G(i) (two ? (mean[i - skip] = FMA(wb, gb[i - skip], wa * ga[i - skip])) : ga[i - skip])
@@ -15,10 +18,12 @@
 #define RULE(rule) \
     INLINE void NAME(rule##_of)(GIVEN); \
     static void NAME(rule)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t) { \
+        const td_mode before = td_flush(); \
         if (g->b && g->rows == 1) NAME(rule##_of)(1, p, g->a, g->b, (T)g->wa, (T)g->wb, g->mean, 1, 0, state, n, h, t); \
         else if (g->b) NAME(rule##_of)(1, p, g->a, g->b, (T)g->wa, (T)g->wb, g->mean, g->rows, g->stride, state, n, h, t); \
         else if (g->rows == 1) NAME(rule##_of)(0, p, g->a, 0, 1, 0, 0, 1, 0, state, n, h, t); \
         else NAME(rule##_of)(0, p, g->a, 0, 1, 0, 0, g->rows, g->stride, state, n, h, t); \
+        td_unflush(before); \
     } \
     INLINE void NAME(rule##_of)(GIVEN)
 
