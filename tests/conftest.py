@@ -39,8 +39,8 @@ def no_threads_left():
 @pytest.fixture
 def eager_auto(monkeypatch):
     """Strategy auto tries one way after the other, whatever that costs: else it would train serially in short tests."""
-    monkeypatch.setattr(auto, "COST", 100.0)
-    monkeypatch.setattr(auto, "OFTEN", 0.0)
+    for name, value in {"COST": 100.0, "COST_OF_EPOCH": 100.0, "OFTEN": 0.0, "SHORT": 0.0}.items():
+        monkeypatch.setattr(auto, name, value)
     begin = auto.Auto._begin
 
     def knowing(self, n_threads):

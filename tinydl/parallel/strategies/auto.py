@@ -26,6 +26,8 @@ START = 0.0005
 #: seconds between two trials, at least and at most, where they cost nothing and where they cost much; and between two looks
 #: at whether several threads still are as fast as they were
 OFTEN, SELDOM, LOOK = 0.05, 2.0, 0.2
+#: seconds of an epoch that is not cut for a trial: it waits for the next one's beginning, which is one run less
+SHORT = 0.05
 #: trials before a way is judged, those that are remembered, and the gain for which it takes over
 ENOUGH, REMEMBERED, GAIN = 3, 5, 0.03
 #: the share of its usual throughput below which the best way makes the others worth trying again
@@ -46,6 +48,8 @@ class Candidate:
     #: the time that its trials took, as a share of what the best way would have taken
     shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
     trials: int = field(default=0, repr=False)
+    #: when the last one was, in seconds trained
+    tried: float = field(default=0.0, repr=False)
     setting: Setting | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -64,8 +68,8 @@ class Auto(Strategy):
     machine that others use too.
 
     Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
-    times, a fiftieth of any epoch; in epochs of less than 50 ms, in most of which there is none (and none in the first
-    0.05 seconds of training), half a millisecond and what starting takes. What is known to cost more is tried again
+    times, a fiftieth of any epoch; in epochs so short that a trial, about half a millisecond, would lose more, there is
+    one in 2 seconds. (In the first 0.05 seconds of training there is none.) What is known to cost much is tried again
     when the throughput drops. With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
     tried, and the result has the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
@@ -117,29 +121,31 @@ class Auto(Strategy):
 
     def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
         """The way to run now, and for how many updates. n_batches: of an epoch."""
-        best, wait = self._best, self._look_at - self._trained
-        if wait > 0:
-            return best, max(UPDATES, round(wait / best.update_seconds))
+        best = self._best
         others = [c for c in self.tuning if c is not best]
         if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
-        may_lose = COST * self._trained - self._lost
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
-        prices = {c.n_threads: self._price(c, epoch) for c in others}
-        allowed = [c for c in others if self._may_try(c, prices[c.n_threads], epoch)]
-        wait = SELDOM
-        if allowed:             # first what costs nothing, then what was tried least
-            c = min(allowed, key=lambda c: (prices[c.n_threads] > 0, c.trials))
-            if prices[c.n_threads] <= max(0.0, may_lose):
-                return c, self._trial_updates(epoch)
-            wait = max((prices[c.n_threads] - may_lose) / COST, OFTEN)
-        wait = min(wait, LOOK if best.n_threads > 1 else SELDOM)
-        self._look_at = self._trained + wait
-        return best, max(UPDATES, round(wait / best.update_seconds))
+        if self._look_at <= self._trained:
+            may_lose = COST * self._trained - self._lost
+            prices = {c.n_threads: self._price(c, epoch) for c in others}
+            allowed = [c for c in others if self._may_try(c, prices[c.n_threads], epoch)]
+            wait = SELDOM
+            if allowed:             # first what costs nothing, then what was tried least
+                c = min(allowed, key=lambda c: (prices[c.n_threads] > 0, c.trials))
+                if prices[c.n_threads] <= max(0.0, may_lose):
+                    return c, self._trial_updates(epoch)
+                wait = max((prices[c.n_threads] - may_lose) / COST, OFTEN)
+            self._look_at = self._trained + min(wait, LOOK if best.n_threads > 1 else SELDOM)
+        if epoch is not None and epoch < SHORT:
+            return best, None
+        return best, max(UPDATES, round((self._look_at - self._trained) / best.update_seconds))
 
     def _may_try(self, c: Candidate, price: float, epoch: float | None) -> bool:
-        """Whether an epoch of so many seconds may ever hold a trial of c for `price` seconds."""
-        return len(c.shares) < ENOUGH or epoch is None or price <= max(COST_OF_EPOCH * epoch, START + c.start + self._best.start)
+        """Whether an epoch of so many seconds may now hold a trial of c for `price` seconds."""
+        if len(c.shares) < ENOUGH or epoch is None or price <= COST_OF_EPOCH * epoch:
+            return True
+        return self._trained - c.tried >= SELDOM and price <= START + c.start + self._best.start
 
     def _trial_updates(self, epoch: float | None) -> int:
         seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
@@ -148,11 +154,10 @@ class Auto(Strategy):
     def _price(self, c: Candidate, epoch: float | None) -> float:
         """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is about to take over, or was
         faster when it ran last than the best, whose throughput fell, is now."""
-        share = min(c.shares, default=1.0)
-        if not c.shares and c.update_seconds:
-            share = self._seconds(c) / self._seconds(self._best)
-        if share < 1 - GAIN and len(c.shares) < ENOUGH:
+        last = c.shares[-1] if c.shares else self._seconds(c) / self._seconds(self._best) if c.update_seconds else 1.0
+        if last < 1 - GAIN:
             return 0.0
+        share = min(c.shares, default=last)
         return c.start + max(0.0, share - 1) * self._trial_updates(epoch) * self._best.update_seconds + self._best.start
 
     # ------------------------------------------------------------------ what it brought
@@ -175,6 +180,7 @@ class Auto(Strategy):
                     other.shares.clear()
             return
         c.trials += 1
+        c.tried = self._trained
         self._look_at = 0.0
         self._lost += max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
         c.shares.append(self._seconds(c) / self._seconds(best))
