@@ -11,6 +11,8 @@ from tinydl._kernels import engine
 from tinydl.parallel import Replica
 from tinydl.parallel.strategies import Group, Shard
 
+SETTLING = 3        # Stretch.live: in an update
+
 
 @pytest.fixture
 def always(monkeypatch):
@@ -29,6 +31,7 @@ def test_what_is_late():
     assert "(or by the update)" in large.plan(max_rows=32, loss=losses.SoftmaxCrossEntropy()).describe()
     assert late(large, 401) == 0        # more rows than are packed together
     assert late(mlp(600, 1000, 3), 32) == 0     # a cache holds its gradients
+    assert late(mlp(2000, 2000, 2000, 3), 400) == 1     # nothing interrupts an update
     twice = nn.Linear(1100, 1100)
     assert late(Model(nn.Sequential(twice, nn.ReLU(), twice)), 32) == 0     # its gradient is a sum
 
@@ -104,20 +107,25 @@ def test_a_gradient_that_may_overflow_is_made_in_the_batch_and_looked_at(always)
     assert 6 <= results[0][4] < 18 and results[0][2] >= 6
 
 
+def by_hand(model, x, y, rows, given_up=None):
+    """A stretch of one group of two batches, and the slots, for two workers."""
+    optimizer, loss = optim.Adam(0.01), losses.SoftmaxCrossEntropy()
+    optimizer.bind(model.params, model.statistics, model.momenta)
+    replicas = [Replica(model, loss, rows, plan=model.plan(max_rows=rows, loss=loss))]
+    replicas.append(Replica(model, loss, rows, plan=replicas[0].plan))
+    slots = [r.gradient_vector() for r in replicas]
+    return engine.Stretch([r.native for r in replicas], slots, engine.Source(x), engine.Source(y), None, np.arange(3) * rows,
+                          optimizer.native(), seed=5, given_up=given_up), slots
+
+
 @pytest.mark.parametrize("given_up", [False, True])
 def test_a_worker_that_takes_another_slot_first_makes_what_it_left(given_up):
     """Its workspace is the only place where the first slot's operands are. A slot that was given up does not need it."""
     x, y = classification(64, 700)
-    model, loss = mlp(700, 1000, 1000, 3), losses.SoftmaxCrossEntropy()
+    model = mlp(700, 1000, 1000, 3)
     alone = slice(0, 32 if given_up else 64)
     want, _ = train(data.ArrayDataset, x[alone], y[alone], 32, mlp(700, 1000, 1000, 3), 1, Group(2))
-    optimizer = optim.Adam(0.01)
-    optimizer.bind(model.params, model.statistics, model.momenta)
-    replicas = [Replica(model, loss, 32, plan=model.plan(max_rows=32, loss=loss))]
-    replicas.append(Replica(model, loss, 32, plan=replicas[0].plan))
-    slots = [r.gradient_vector() for r in replicas]
-    stretch = engine.Stretch([r.native for r in replicas], slots, engine.Source(x), engine.Source(y), None, np.array([0, 32, 64]),
-                             optimizer.native(), seed=5, given_up={1: TimeoutError()} if given_up else None)
+    stretch, slots = by_hand(model, x, y, 32, {1: TimeoutError()} if given_up else None)
     first = threading.Thread(target=stretch.work, args=(0,))
     first.start()
     while (stretch.statuses < 0).any() and first.is_alive():
@@ -128,3 +136,23 @@ def test_a_worker_that_takes_another_slot_first_makes_what_it_left(given_up):
     assert stretch.workers.tolist() == [0, -1 if given_up else 0]
     assert written == [not given_up, False]
     assert model.params.tobytes() == want[0]
+
+
+def test_an_end_within_what_a_worker_left_cancels_its_batch():
+    """It takes the second slot, first makes what it left of the first, some 10 ms, and is told to end meanwhile."""
+    x, y = classification(800, 1800)
+    model = mlp(1800, 1800, 3)
+    before = model.params.tobytes()
+    for _ in range(50):         # until it is met there
+        stretch, _ = by_hand(model, x, y, 400)
+        worker = threading.Thread(target=stretch.work, args=(0,))
+        worker.start()
+        while worker.is_alive() and stretch.live[0, 0] != SETTLING:
+            time.sleep(0.001)
+        stretch.cancel()
+        stretch.work(1)
+        worker.join()
+        assert engine.CANCELLED in stretch.statuses and stretch.updates == 0 and model.params.tobytes() == before
+        if stretch.statuses[0] == engine.CANCELLED:
+            return
+    pytest.fail("never met in 50 times")

@@ -35,7 +35,7 @@ def draw(runs: Runs, path: Path, note: str = "") -> Path:
     """Bars relative to tinydl's fastest mode: its modes, and the best mode of each rival, with samples/s on top."""
     by = medians(runs)
     threads = sorted({n for _, n in by})
-    fig = figure(figsize=(9, 3.4 * len(threads)), dpi=120, layout="constrained")
+    fig = figure(figsize=(10.5, 3.4 * len(threads)), dpi=120, layout="constrained")
     for ax, n in zip(fig.subplots(len(threads), 1, squeeze=False)[:, 0], threads, strict=True):
         here = {w: group for (w, m), group in by.items() if m == n}
         shown = {w: {**{f"tinydl {mode}": f"tinydl {mode}" for mode in split(group)[0]}, **best_modes(group)}
