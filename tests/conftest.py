@@ -39,7 +39,7 @@ def no_threads_left():
 @pytest.fixture
 def eager_auto(monkeypatch):
     """Strategy auto tries one way after the other, whatever that costs: else it would train serially in short tests."""
-    for name, value in {"COST": 100.0, "COST_OF_EPOCH": 100.0, "OFTEN": 0.0, "SHORT": 0.0}.items():
+    for name, value in {"COST": 100.0, "OFTEN": 0.0, "SHORT": 0.0}.items():
         monkeypatch.setattr(auto, name, value)
     begin = auto.Auto._begin
 

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinydl")
 
-#: the share that trials may lose: of all time trained, and of an epoch
-COST, COST_OF_EPOCH = 0.01, 0.02
+#: the share of the time trained that trials may lose; of that, what an epoch saves up at most is still there in the next one
+COST = 0.01
 #: seconds of a trial, at most, and the share of an epoch; updates at least: the first one starts the clock
 TRIAL, TRIAL_OF_EPOCH, UPDATES = 0.001, 0.05, 2
 #: seconds that starting a trial is thought to take, before there was one
 START = 0.0005
-#: seconds between two trials, at least and at most, where they cost nothing and where they cost much; and between two looks
-#: at whether several threads still are as fast as they were
+#: seconds between two looks at what may be tried, at least and at most; and at whether several threads are still as fast
 OFTEN, SELDOM, LOOK = 0.05, 2.0, 0.2
 #: seconds of an epoch that is not cut for a trial: it waits for the next one's beginning, which is one run less
 SHORT = 0.05
@@ -48,8 +47,6 @@ class Candidate:
     #: the time that its trials took, as a share of what the best way would have taken
     shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
     trials: int = field(default=0, repr=False)
-    #: when the last one was, in seconds trained
-    tried: float = field(default=0.0, repr=False)
     setting: Setting | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -67,10 +64,10 @@ class Auto(Strategy):
     count. A way that is faster in the median of its trials takes over, and the others are tried on, so it follows a
     machine that others use too.
 
-    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
-    times, a fiftieth of any epoch; in epochs so short that a trial, about half a millisecond, would lose more, there is
-    one in 2 seconds. (In the first 0.05 seconds of training there is none.) What is known to cost much is tried again
-    when the throughput drops. With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
+    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once it is known what they cost,
+    a fiftieth of any epoch; an epoch so short that a trial, about half a millisecond, is more than that holds one at most.
+    Once each way was tried three times there is one in 2 seconds, or when the throughput drops. (In the first 0.05 seconds
+    there is none.) With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
     tried, and the result has the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
 
@@ -102,7 +99,8 @@ class Auto(Strategy):
         fixed = self._fixed()
         self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in counts]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
-        self._trained = self._lost = 0.0        # seconds, and those of them that trials lost
+        self._trained = self._tried = 0.0       # seconds, and those of them at the last trial
+        self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs
         self._updates = 1                       # of the best way's last run
 
@@ -126,26 +124,28 @@ class Auto(Strategy):
         if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
+        if epoch is not None:
+            self._saved = min(self._saved, COST * epoch)
         if self._look_at <= self._trained:
-            may_lose = COST * self._trained - self._lost
             prices = {c.n_threads: self._price(c, epoch) for c in others}
-            allowed = [c for c in others if self._may_try(c, prices[c.n_threads], epoch)]
-            wait = SELDOM
-            if allowed:             # first what costs nothing, then what was tried least
-                c = min(allowed, key=lambda c: (prices[c.n_threads] > 0, c.trials))
-                if prices[c.n_threads] <= max(0.0, may_lose):
-                    return c, self._trial_updates(epoch)
-                wait = max((prices[c.n_threads] - may_lose) / COST, OFTEN)
-            self._look_at = self._trained + min(wait, LOOK if best.n_threads > 1 else SELDOM)
+            waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
+            if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
+                return min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials)), self._trial_updates(epoch)
+            most = LOOK if best.n_threads > 1 else SELDOM
+            self._look_at = self._trained + min(max(min(waits.values()), OFTEN), most)
         if epoch is not None and epoch < SHORT:
             return best, None
         return best, max(UPDATES, round((self._look_at - self._trained) / best.update_seconds))
 
-    def _may_try(self, c: Candidate, price: float, epoch: float | None) -> bool:
-        """Whether an epoch of so many seconds may now hold a trial of c for `price` seconds."""
-        if len(c.shares) < ENOUGH or epoch is None or price <= COST_OF_EPOCH * epoch:
-            return True
-        return self._trained - c.tried >= SELDOM and price <= START + c.start + self._best.start
+    def _wait(self, c: Candidate, price: float, epoch: float | None) -> float:
+        """Seconds until c may be tried for `price` seconds in epochs of so many."""
+        if price <= 0:          # a second opinion, not of the moment in which serial was slow
+            return 0.0 if self._best.n_threads > 1 or self._trained > self._tried else OFTEN
+        known, short = len(c.shares) >= ENOUGH, epoch is not None and price > COST * epoch
+        if known and short and price > START + c.start + self._best.start:
+            return SELDOM
+        due = self._tried - self._trained + (SELDOM if known else price / COST if short else 0.0)
+        return due if short else max(due, (price - self._saved) / COST)
 
     def _trial_updates(self, epoch: float | None) -> int:
         seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
@@ -166,6 +166,7 @@ class Auto(Strategy):
             return
         c, best = self._running, self._best
         self._trained += lap.wall
+        self._saved += COST * lap.wall
         timed = lap.steady_updates > 0          # else it was too short, or not native: starting is in its time
         c.update_seconds = lap.steady_seconds / lap.steady_updates if timed else lap.seconds / lap.updates
         c.samples_per_second = lap.samples / lap.updates / c.update_seconds
@@ -180,9 +181,8 @@ class Auto(Strategy):
                     other.shares.clear()
             return
         c.trials += 1
-        c.tried = self._trained
-        self._look_at = 0.0
-        self._lost += max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
+        self._tried, self._look_at = self._trained, 0.0
+        self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
         c.shares.append(self._seconds(c) / self._seconds(best))
         if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
             self._said = True
