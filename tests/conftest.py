@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from small import DRIVERS
 
 import tinydl
 from tinydl.parallel.strategies import auto
@@ -34,6 +35,12 @@ def no_threads_left():
     yield
     left = still_alive([t for t in threading.enumerate() if t.name.startswith("tinydl-") and t not in before], 5)
     assert not left, f"threads left: {left}"
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request):
+    """The dataset class whose batches go through the native driver, and the one through the Python driver."""
+    return DRIVERS[request.param]
 
 
 @pytest.fixture

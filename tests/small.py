@@ -1,11 +1,12 @@
 """Small models and data for tests, and a busy machine."""
+import hashlib
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 
-from tinydl import Model, data, nn
+from tinydl import Model, Trainer, data, losses, nn, optim
 
 
 class Batched(data.ArrayDataset):
@@ -27,6 +28,37 @@ def classification(n, features=6, classes=3, seed=0):
     y = rng.integers(0, classes, n)
     x = rng.standard_normal((n, features)) + 2 * np.eye(classes, features)[y]
     return x.astype(np.float32), y
+
+
+def small_set():
+    return data.ArrayDataset(*classification(64), 8)
+
+
+def train_to_digest(dataset, *, threads=2, k=None):
+    """Digest of a small model after an epoch; the pool is shut down."""
+    model = mlp(6, 5, 3)
+    with Trainer(1, enable_parallel=threads > 0, thread_count=threads, batches_per_update=k, seed=0) as t:
+        t.init(dataset, model, losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+        t.train()
+    return hashlib.sha256(model.params.tobytes()).hexdigest()
+
+
+def in_thread(call):
+    """What call() returns (or raises) in a thread of its own."""
+    out = []
+
+    def run():
+        try:
+            out.append((call(), None))
+        except BaseException as e:
+            out.append((None, e))
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    result, error = out[0]
+    if error is not None:
+        raise error
+    return result
 
 
 @contextmanager

@@ -9,18 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-from small import Batched, classification
+from small import classification
 
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
-
-
-@pytest.fixture(params=[data.ArrayDataset, Batched])
-def driver(request):
-    return request.param
 
 
 def digest(t):

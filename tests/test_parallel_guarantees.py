@@ -28,11 +28,6 @@ def digest(model):
     return hashlib.sha256(model.params.tobytes() + model.statistics.tobytes()).hexdigest()
 
 
-@pytest.fixture(params=DRIVERS)
-def driver(request):
-    return DRIVERS[request.param]
-
-
 # ------------------------------------------------------------------ mathematics
 def test_two_threads_of_4_equal_serial_of_8(driver):
     x, y = classification(64)

@@ -7,19 +7,19 @@ How a group of batches becomes one update:
     batch 1 --------------->  replica 1: forward, backward --> slot 1  > fixed tree --> one update of the
     ...                                                        ...    /  of means       shared parameters
 
-Guarantees, each with a test in tests/ (test_parallel_guarantees, test_strategies, test_checkpoint, test_signals or
-test_resources) that fails when it is broken:
+Guarantees, each with tests that fail when it is broken: in tests/test_parallel_guarantees.py, and in those named here.
  - Mathematics: an update equals, up to rounding, one serial update on the union of the group's samples, also
    for unequal batches and after failures; with one thread and one batch an update it equals serial training
-   bit for bit.
- - Reproducible: for fixed seed, data and batches_per_update, the same bits for any number of threads.
+   bit for bit (test_strategies).
+ - Reproducible: for fixed seed, data and batches_per_update, the same bits for any number of threads (test_strategies,
+   test_drivers, test_late_products), and after a resume (test_checkpoint).
  - Accounted: dispatched = done + retried + skipped + failed after every update, and each failure names its samples;
-   a group of which nothing arrived makes no update.
+   a group of which nothing arrived makes no update (test_failures).
  - Bounded: every wait has a deadline; `shutdown(timeout)` returns in time; a batch that hangs is given up after
-   `batch_timeout` and its worker replaced.
+   `batch_timeout` and its worker replaced (test_hung_workers, test_processes).
  - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
-   update; the next `train` goes on from there, to the same bits.
- - No surprise: where parallel training cannot run, one warning says why and what runs instead.
+   update; the next `train` goes on from there, to the same bits (test_signals).
+ - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
 average), crew (a whole epoch, natively), python_driver (the same from Python), strategies/ (how batches become updates),
