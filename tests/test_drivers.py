@@ -1,7 +1,7 @@
 """Both drivers, with any number of threads, make the same of random runs: parameters and losses to the bit, and the books."""
 import numpy as np
 import pytest
-from small import Batched, classification
+from small import DRIVERS, Batched, classification, mlp
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
 from tinydl.parallel.strategies import Group, Shard
@@ -38,3 +38,20 @@ def test_random_runs(seed):
                     s.dispatched, s.done, s.retried, s.skipped, s.failed, s.samples, s.updates)
     want = run(data.ArrayDataset, 1)
     assert all(run(kind, n) == want for kind in (data.ArrayDataset, Batched) for n in ((1, 2) if large else (1, 2, 3, 5)))
+
+
+@pytest.mark.parametrize("optimizer", range(len(OPTIMIZERS)))
+@pytest.mark.parametrize("strategy", [Group(1), Group(2), Group(3), Group(7), Shard(2)], ids=str)
+def test_numbers_too_small_to_be_normal(strategy, optimizer):
+    """They count as zero in updates (csrc/updates.h), whoever takes the mean of which gradients, and where."""
+    x, y = classification(320, 20)
+    x[:, :3] *= np.float32([1e-36, 1e-37, 1e-38])
+
+    def run(kind, threads):
+        model, o = mlp(20, 16, 3), OPTIMIZERS[optimizer]()
+        with Trainer(1, enable_parallel=True, thread_count=threads, strategy=strategy, seed=5) as t:
+            t.init(kind(x, y, 16), model, losses.SoftmaxCrossEntropy(), o)
+            t.train()
+        return [model.params.tobytes(), *(v.tobytes() for v in o.state.values())]
+    want = run(data.ArrayDataset, 1)
+    assert all(run(kind, n) == want for kind in DRIVERS.values() for n in (1, 2, 3))

@@ -123,7 +123,17 @@ def test_numbers_too_small_to_be_normal_are_zeros_in_updates(case, dtype):
     for k, v in call(dtype(0)).items():
         assert np.array_equal(got[k], v), k
         assert not np.any((got[k] != 0) & (np.abs(got[k]) < least)), k
+    p = np.full(40, least / 8)
+    assert np.all(kernels.sgd(p, np.full(40, 8 * least), lr=0.5) == -4 * least)     # in what is read, too
     assert least / 8 > 0        # numbers are what they were
+
+
+@pytest.mark.parametrize("kernel", ["adam", "rmsprop"])
+@pytest.mark.parametrize("eps", [1e-45, 1e-38, 1e-30])
+def test_an_eps_that_is_no_normal_number_keeps_a_division_by_zero_away(kernel, eps):
+    p, zeros = np.ones(40, np.float32), [np.zeros(40, np.float32) for _ in range(3)]
+    getattr(kernels, kernel)(p, *zeros[:3 if kernel == "adam" else 2], eps=eps, **({"step": 1} if kernel == "adam" else {}))
+    assert np.all(p == 1)
 
 
 def written(dtypes=DTYPES):

@@ -147,12 +147,14 @@ def test_an_end_within_what_a_worker_left_cancels_its_batch():
         stretch, _ = by_hand(model, x, y, 400)
         worker = threading.Thread(target=stretch.work, args=(0,))
         worker.start()
-        while worker.is_alive() and stretch.live[0, 0] != SETTLING:
+        while stretch.live[0, 0] != SETTLING and (stretch.statuses < 0).any():
             time.sleep(0.001)
         stretch.cancel()
         stretch.work(1)
         worker.join()
-        assert engine.CANCELLED in stretch.statuses and stretch.updates == 0 and model.params.tobytes() == before
+        if engine.CANCELLED in stretch.statuses:
+            assert stretch.updates == 0 and model.params.tobytes() == before
         if stretch.statuses[0] == engine.CANCELLED:
             return
+        before = model.params.tobytes()         # it came too late
     pytest.fail("never met in 50 times")

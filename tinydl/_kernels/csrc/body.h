@@ -1,4 +1,5 @@
 /* body.h: everything, twice: once for float32, once for float64. Included by isa_*.c. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include "td.h"

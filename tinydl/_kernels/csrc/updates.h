@@ -27,6 +27,12 @@
     } \
     INLINE void NAME(rule##_of)(GIVEN)
 
+/* eps, which keeps a division by zero away, does not become zero itself */
+INLINE T NAME(not_zero)(double eps) {
+    const T least = (T)(TD_SINGLE ? FLT_MIN : DBL_MIN);
+    return eps > 0 && (T)eps < least ? least : (T)eps;
+}
+
 /* A mean is mostly written over what another worker wrote: its lines are asked for to be written, a few at a time, some way
  * ahead, instead of being asked for twice (between two CCXs of a Zen 5 a step of W3 in two shards took 6 percent less). */
 enum { NAME(ASKED) = 64, NAME(AHEAD) = 256 };
@@ -64,7 +70,7 @@ RULE(sgd) {
  * m += (1 - beta1) (g - m);  v := beta2 v + (1 - beta2) g^2
  * p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps) */
 INLINE void NAME(adam_step)(GIVEN, T decay, T keep) {
-    const T mix = (T)(1 - h[1]), beta2 = (T)h[2], rest = (T)(1 - h[2]), eps = (T)h[3];
+    const T mix = (T)(1 - h[1]), beta2 = (T)h[2], rest = (T)(1 - h[2]), eps = NAME(not_zero)(h[3]);
     const T rate = (T)(h[0] / (1 - pow(h[1], (double)t)));
     const T root = (T)(1 / sqrt(1 - pow(h[2], (double)t)));
     T *restrict m = state[0], *restrict v = state[1];
@@ -86,7 +92,7 @@ RULE(adamw) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state,
  * g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: m += (1 - alpha) (g - m), v - m^2 stands for v below
  * b := momentum b + g / (sqrt(v) + eps);  p -= lr b */
 RULE(rmsprop) {
-    const T lr = (T)h[0], alpha = (T)h[1], rest = (T)(1 - h[1]), eps = (T)h[2], decay = (T)h[3], momentum = (T)h[4];
+    const T lr = (T)h[0], alpha = (T)h[1], rest = (T)(1 - h[1]), eps = NAME(not_zero)(h[2]), decay = (T)h[3], momentum = (T)h[4];
     T *restrict v = state[0], *restrict b = state[1], *restrict m = state[2];
     (void)t;
 #define PASS(SPREAD, STEP) \

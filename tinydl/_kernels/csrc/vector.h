@@ -110,7 +110,9 @@ static void NAME(scale)(void *x_, double a_, i64 n) {
 static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 n, double wa_, double wb_) {
     const T *a = a_, *b = b_, wa = (T)wa_, wb = (T)wb_;
     T *out = out_;
+    const td_mode before = td_flush();      /* as in updates.h, where the last mean is taken on the way */
     TD_EACH(i, n) out[i] = FMA(wb, b[i], wa * a[i]);
+    td_unflush(before);
 }
 
 static double NAME(squared_norm)(const void *x, i64 n) { return NAME(double_squares)(x, n); }

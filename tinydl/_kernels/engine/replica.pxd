@@ -13,7 +13,7 @@ cdef class Replica:
     cdef readonly object error          # the exception of the last run that ended with PYTHON
     cdef object work, scratch, saved
     cdef td_ctx ctx
-    cdef int cancel_flag
+    cdef int64_t cancel_flag
     cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
     cdef int64_t polled                 # when it did
     cdef bint deferred                  # the run before left its late products to the update

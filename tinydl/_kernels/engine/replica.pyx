@@ -17,6 +17,8 @@ from tinydl._kernels.td cimport (
 
 cdef extern from "sync.h" nogil:
     int64_t td_clock()
+    int64_t td_get(const int64_t *x)
+    void td_set(int64_t *x, int64_t v)
 
 OK = TD_OK
 CANCELLED = TD_CANCELLED
@@ -36,7 +38,7 @@ class CancelledError(Exception):
 
 cdef int should_stop(void *owner) noexcept nogil:
     """Whether a run is to end now: it was cancelled, or a signal's handler raised."""
-    if (<Replica>owner).cancel_flag or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
+    if td_get(&(<Replica>owner).cancel_flag) or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
                                         and not (<Replica>owner).look_at_signals()):
         (<Replica>owner).stopped = True
     return (<Replica>owner).stopped
@@ -178,7 +180,7 @@ cdef class Replica:
 
     def cancel(self, bint on=True):
         """Stop the run under way before its next operation (from any thread)."""
-        self.cancel_flag = on
+        td_set(&self.cancel_flag, on)
 
     def where(self):
         """The label of the operation under way, or last run."""
