@@ -12,6 +12,13 @@ class Simulated:
         self.seconds, self.start, self.length, self.native = seconds, start, length, native
         self.strategy = Auto()
 
+    def train(self, seconds):
+        """Epochs for about that long, and their wall time as a share of serial's."""
+        walls = []
+        while sum(walls) < seconds:
+            walls.append(self.epoch()[0])
+        return sum(walls) / len(walls) / (self.length * self.seconds[1] + self.start)
+
     def epoch(self):
         """The wall time of one, and the updates of it that ran on each number of threads."""
         left, wall, by = self.length, 0.0, dict.fromkeys(self.seconds, 0)
@@ -66,6 +73,36 @@ def test_auto_in_short_epochs_tries_in_few_of_them():
     machine.seconds = {1: 2e-5, 2: 1.2e-5}
     walls = [machine.epoch()[0] for _ in range(1000)]
     assert sum(walls) < 0.85 * 1000 * serial        # found again, although serial updates are as fast as before
+
+
+@pytest.mark.parametrize("update, length", [(2e-5, 500), (3e-4, 600), (1e-3, 200), (5e-3, 100), (1e-3, 5000)])
+def test_auto_finds_threads_that_have_become_fast(update, length):
+    """Something else had the second CPU at first; serial updates are as fast after as before."""
+    machine = Simulated({1: update, 2: 4 * update}, length=length)
+    assert machine.train(10) < 1.02
+    machine.seconds = {1: update, 2: 0.6 * update}
+    machine.train(12)
+    assert machine.train(5) < 0.7
+
+
+@pytest.mark.parametrize("update, length", [(2e-5, 500), (1e-3, 100), (1e-3, 200), (5e-3, 40)])
+def test_auto_leaves_threads_that_become_slow_step_by_step(update, length):
+    machine = Simulated({1: update, 2: 0.5 * update}, length=length)
+    for share in (0.5, 0.68, 0.92, 1.25):       # none of them a drop
+        machine.seconds = {1: update, 2: share * update}
+        machine.train(10)
+    assert machine.train(10) < 1.01
+
+
+@pytest.mark.parametrize("seconds", [{1: 5e-3, 2: 5.2e-3, 4: 0.02}, {1: 2e-3, 2: 2.1e-3, 4: 0.01, 8: 0.02}], ids=str)
+def test_auto_tries_every_way(seconds):
+    machine = Simulated(seconds, length=50)
+    assert machine.train(60) < 1.01
+    assert all(c.trials >= 3 for c in machine.strategy.tuning[1:]) and machine.strategy._said
+    most = max(seconds)
+    machine.seconds = {**seconds, most: 0.5 * seconds[1]}
+    machine.train(100)
+    assert machine.train(5) < 0.7
 
 
 def test_auto_follows_a_machine_that_changes():

@@ -47,6 +47,8 @@ class Candidate:
     #: the time that its trials took, as a share of what the best way would have taken
     shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED), repr=False)
     trials: int = field(default=0, repr=False)
+    #: when the last one was, in seconds trained
+    tried: float = field(default=0.0, repr=False)
     setting: Setting | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -64,10 +66,10 @@ class Auto(Strategy):
     count. A way that is faster in the median of its trials takes over, and the others are tried on, so it follows a
     machine that others use too.
 
-    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once it is known what they cost,
-    a fiftieth of any epoch; an epoch so short that a trial, about half a millisecond, is more than that holds one at most.
-    Once each way was tried three times there is one in 2 seconds, or when the throughput drops. (In the first 0.05 seconds
-    there is none.) With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
+    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
+    times, a fiftieth of any epoch; an epoch so short that a trial, about half a millisecond, is more than that holds one
+    at most. Then there is one of each way in 2 seconds, or when the throughput drops; of ways that are known to lose more,
+    when twice as much was trained. With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
     tried, and the result has the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
 
@@ -126,7 +128,7 @@ class Auto(Strategy):
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
         if epoch is not None:
             self._saved = min(self._saved, COST * epoch)
-        if self._look_at <= self._trained:
+        if self._look_at - self._trained < UPDATES * best.update_seconds:
             prices = {c.n_threads: self._price(c, epoch) for c in others}
             waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
@@ -139,21 +141,24 @@ class Auto(Strategy):
 
     def _wait(self, c: Candidate, price: float, epoch: float | None) -> float:
         """Seconds until c may be tried for `price` seconds in epochs of so many."""
-        if price <= 0:          # a second opinion, not of the moment in which serial was slow
-            return 0.0 if self._best.n_threads > 1 or self._trained > self._tried else OFTEN
         known, short = len(c.shares) >= ENOUGH, epoch is not None and price > COST * epoch
-        if known and short and price > START + c.start + self._best.start:
-            return SELDOM
-        due = self._tried - self._trained + (SELDOM if known else price / COST if short else 0.0)
-        return due if short else max(due, (price - self._saved) / COST)
+        best_ran = self._trained > self._tried
+        if price <= 0:          # a second opinion, not of the moment in which serial was slow
+            return 0.0 if self._best.n_threads > 1 or (best_ran and self._saved >= 0) else OFTEN
+        if not short:
+            return max((price - self._saved) / COST, c.tried + SELDOM - self._trained if known else 0.0)
+        apart = max(price * (len(self.tuning) - 1) / COST, SELDOM if known else 0.0)
+        if known and price > START + c.start + self._best.start:    # slow, not only slow to start
+            apart = max(apart, c.tried)
+        return c.tried + apart - self._trained if best_ran else OFTEN
 
     def _trial_updates(self, epoch: float | None) -> int:
         seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
         return max(UPDATES, round(seconds / self._best.update_seconds))
 
     def _price(self, c: Candidate, epoch: float | None) -> float:
-        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is about to take over, or was
-        faster when it ran last than the best, whose throughput fell, is now."""
+        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it was faster in its last one, or
+        when it ran last than the best, whose throughput fell, is now."""
         last = c.shares[-1] if c.shares else self._seconds(c) / self._seconds(self._best) if c.update_seconds else 1.0
         if last < 1 - GAIN:
             return 0.0
@@ -174,14 +179,16 @@ class Auto(Strategy):
         c.usual.append(c.update_seconds)
         if c is best:
             self._updates = lap.updates
-            if c.update_seconds > sorted(c.usual)[len(c.usual) // 2] / DROP:
+            seconds = c.update_seconds if c.n_threads > 1 else min(list(c.usual)[-2:])     # serial runs: of two
+            if seconds > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
                 self._look_at = 0.0
                 for other in self.tuning:
                     other.shares.clear()
             return
         c.trials += 1
-        self._tried, self._look_at = self._trained, 0.0
+        self._tried = c.tried = self._trained
+        self._look_at = 0.0
         self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
         c.shares.append(self._seconds(c) / self._seconds(best))
         if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
