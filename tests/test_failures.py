@@ -179,7 +179,7 @@ def test_retry_gives_the_bits_of_a_run_without_failures(driver, name):
 
 @pytest.mark.parametrize("name", STEADY)
 @pytest.mark.parametrize("policy", [{"on_batch_failure": "raise"}, {"max_failed_fraction": 0.0}])
-def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, policy):
+def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, policy, caplog):
     x, y = marked(96)
     make = TABLE[name][0]
     with Trainer(1, strategy=make(), enable_parallel=True, thread_count=2, seed=7, **policy) as t:
@@ -189,6 +189,11 @@ def test_raise_leaves_the_parameters_of_the_last_good_update(driver, name, polic
         assert type(e.value.__cause__) is RuntimeError and e.value.failures[0].batch_index == 9
         check_books(t)
         assert t.stats().failed == 1
+        (failure,) = t.history.failures
+        assert failure.exception is e.value.failures[0].exception
+        assert [r.exc_info[1] for r in caplog.records if r.exc_info] == [failure.exception]
+        if name != "hogwild":       # whose other updates cannot be taken back, so this batch is not run again
+            assert failure.fatal and not len(t.history.skipped_indices())
         # batch 9 fails: of groups of 3 the first three are good, of rounds of 6 the first one
         good = {"group": 9, "auto": 9, "local": 6}.get(name, 9)
         part = run(driver(x[:8 * good], y[:8 * good], 8), with_layer(Fails()), make(), epochs=1, optimizer=optim.SGD(0.1),

@@ -103,7 +103,7 @@ class Checkpoint(Callback):
 
 
 class LearningRate(Callback):
-    """Sets the optimizer's lr to schedule(epoch) as each epoch (from 1) begins.
+    """Sets the optimizer's lr to schedule(epoch) as each epoch (from 1) begins; not again where one goes on.
 
         >>> LearningRate(lambda epoch: 0.1 * 0.5 ** (epoch // 10)).schedule(10)
         0.05
@@ -113,4 +113,5 @@ class LearningRate(Callback):
         self.schedule = schedule
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        trainer.optimizer.lr = float(self.schedule(epoch))
+        if trainer._job is None or not trainer._job.batches_done:
+            trainer.optimizer.lr = float(self.schedule(epoch))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 1
-COUNTS = ("epoch", "batches_done", "samples", "loss_sum", "updates", "seconds")
+COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told")
 
 
 def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -92,7 +92,8 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
         trainer._job, trainer._recipe, trainer._resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
-            job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS})
+            job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
+            job.told = [*job.told, *[job.updates] * (len(trainer.callbacks) - len(job.told))]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
             job.hung = {(lo, hi): BatchTimeoutError(text) for lo, hi, text in meta["job"]["hung"]}
 
@@ -105,9 +106,10 @@ def _data(trainer: Trainer) -> dict[str, Any]:
 def _failure(f: BatchFailure) -> dict[str, Any]:
     return {"epoch": f.epoch, "batch_index": f.batch_index, "n_samples": f.n_samples, "thread_id": f.thread_id,
             "exception": f"{type(f.exception).__name__}: {f.exception}",
-            "indices": None if f.indices is None else f.indices.tolist()}
+            "indices": None if f.indices is None else f.indices.tolist(), "fatal": f.fatal}
 
 
 def _restored(f: dict[str, Any]) -> BatchFailure:
     indices = None if f["indices"] is None else np.array(f["indices"], np.int64)
-    return BatchFailure(f["epoch"], f["batch_index"], f["n_samples"], f["thread_id"], RuntimeError(f["exception"]), indices)
+    return BatchFailure(f["epoch"], f["batch_index"], f["n_samples"], f["thread_id"], RuntimeError(f["exception"]), indices,
+                        f.get("fatal", False))

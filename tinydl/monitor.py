@@ -85,7 +85,7 @@ class History:
     def skipped_indices(self) -> np.ndarray[Any, Any]:
         """The numbers of all samples that were left out, in the order in which they were (int64); `np.save` keeps them.
         A sample left out in two epochs is there twice."""
-        held = [f.indices for f in self.failures if f.indices is not None]
+        held = [f.indices for f in self.failures if f.indices is not None and not f.fatal]
         return np.concatenate(held) if held else np.empty(0, np.int64)
 
     def __repr__(self) -> str:

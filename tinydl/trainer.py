@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from tinydl.optim import Optimizer
 from tinydl.parallel import strategies
 from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.crew import Crew, GaveUpError
-from tinydl.parallel.errors import ParallelFallbackWarning, TrainingError
+from tinydl.parallel.errors import BatchFailure, ParallelFallbackWarning, TrainingError
 from tinydl.parallel.fork import renew_in_children
 from tinydl.parallel.job import FailurePolicy, Job, Setting
 from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
@@ -119,6 +120,7 @@ class Trainer:
         self._job: Job | None = None            # an epoch that was interrupted
         self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
         self._resumed = False                   # they were a checkpoint's
+        self._untold: list[tuple[Callback, EpochRecord]] = []       # epochs that have ended, and who is to hear of it
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
@@ -162,7 +164,7 @@ class Trainer:
         with self._lock:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
-            self._recipe, self._resumed = None, False
+            self._recipe, self._resumed, self._untold = None, False, []
             self._copyable = error is None
             self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
             self._ensure_pool()
@@ -271,7 +273,8 @@ class Trainer:
         """Run max_epochs epochs as configured and return the history; called again, it goes on from there.
 
         TrainingError where no batch of an epoch arrived. After KeyboardInterrupt, or a shutdown in mid-epoch, the
-        parameters are as of the last finished update, and the next call goes on with the batch after it.
+        parameters are as of the last finished update, and the next call goes on with the batch after it, in the order in
+        which that epoch began. shuffle: the batches' order is drawn anew for each epoch.
         """
         return self._train(None, shuffle)
 
@@ -397,6 +400,7 @@ class Trainer:
             try:
                 for callback in self.callbacks:
                     callback.on_train_start(self)
+                self._tell_of_epoch()
                 self.monitor.history.interrupted = not self._run_epochs(crew, mode, shuffle)
             finally:
                 self.monitor.end_training()
@@ -424,29 +428,32 @@ class Trainer:
     def _run_epoch(self, crew: Crew, mode: str | None, shuffle: bool) -> bool:
         """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
         train = self.data.train
-        job = self._job = self._job or Job(self.epoch + 1)
+        job = self._job = self._job or Job(self.epoch + 1, shuffle)
         self.monitor.start_epoch(job.epoch)
         for callback in self.callbacks:
             callback.on_epoch_start(self, job.epoch)
-        arrays = type(train) is ArrayDataset
+        arrays = crew.takes_arrays(train)
         order, bounds = None, None
         if arrays and isinstance(train, ArrayDataset):
-            order, bounds = train.order(self.seed, self.epoch, shuffle)
-        batches = None if arrays else iter(train.epoch(self.seed, self.epoch, shuffle))
+            order, bounds = train.order(self.seed, self.epoch, job.shuffle)
+        batches = None if arrays else iter(train.epoch(self.seed, self.epoch, job.shuffle))
         if batches is not None:
             for _ in range(job.batches_done):
                 next(batches, None)
         job.n_batches = train.n_batches
-        finished = False
+        finished, fatal = False, list[BatchFailure]()
         try:
             finished = self._run_updates(crew, job, mode, batches, order, bounds)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
                 raise
+        except TrainingError as e:
+            fatal = [replace(f, fatal=True) for f in e.failures[len(job.failures):]]
+            raise
         finally:
             if batches is not None and hasattr(batches, "close"):
                 batches.close()
-            self.monitor.history.failures.extend(job.failures[job.reported:])
+            self.monitor.history.failures.extend([*job.failures[job.reported:], *fatal])
             job.reported = len(job.failures)
         if not finished:
             return False
@@ -457,6 +464,7 @@ class Trainer:
                      bounds: Array | None) -> bool:
         """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
         finished = False
+        self._tell_of_updates(job)
         while not finished and not self._stopping:
             self._go_on_serially_if_many_hung(crew)
             before = job.lap(time.perf_counter())
@@ -489,10 +497,22 @@ class Trainer:
                     self._recipe = recipe
             if now == "parallel":       # else the strategy was not asked
                 self.strategy.ran(setting, job.lap(time.perf_counter(), before))
-            for callback in self.callbacks:
-                if callback.every and job.updates // callback.every > before.updates // callback.every:
-                    callback.on_update(self, job.updates)
+            self._tell_of_updates(job)
         return finished
+
+    def _tell_of_updates(self, job: Job) -> None:
+        """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
+        job.told.extend([0] * (len(self.callbacks) - len(job.told)))
+        for i, callback in enumerate(self.callbacks):
+            if callback.every and job.updates // callback.every > job.told[i] // callback.every:
+                job.told[i] = job.updates
+                callback.on_update(self, job.updates)
+
+    def _tell_of_epoch(self) -> None:
+        """Call on_epoch_end for the epoch that ended last, where it was not called yet."""
+        while self._untold:
+            callback, record = self._untold.pop(0)
+            callback.on_epoch_end(self, record)
 
     def _until_callback(self, job: Job, most: int | None) -> int | None:
         """Updates until a callback wants to be called, or `most`."""
@@ -524,10 +544,10 @@ class Trainer:
                         record.figures = figures
             finally:
                 self.monitor.history.records.append(record)
+                self._untold = [(callback, record) for callback in self.callbacks]
                 with held.open():
                     self.monitor.end_epoch(record)
-        for callback in self.callbacks:
-            callback.on_epoch_end(self, record)
+        self._tell_of_epoch()
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""

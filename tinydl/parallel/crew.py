@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.data import ArrayDataset, Dataset
 from tinydl.data.batch import cut_rows
 from tinydl.losses import Loss
 from tinydl.model import Model
@@ -78,6 +79,7 @@ class Crew:
         self.stats = ParallelStats()
         self.hung_workers = 0           # put aside so far for what batch_timeout found
         self.deaths = 0                 # workers that died since something was booked
+        self.running_since: float | None = None     # on the performance counter: seconds that are in no job's yet
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
@@ -105,6 +107,10 @@ class Crew:
 
     def new_replica(self, own_layers: bool = True) -> Replica:
         return Replica(self.model, self.loss, self.max_rows, plan=self.plan, own_layers=own_layers)
+
+    def takes_arrays(self, dataset: Dataset) -> bool:
+        """Whether the native driver can train on it: else its batches come one by one."""
+        return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
     def set_arrays(self, x: Array, y: Array) -> None:
         """The sources of the native driver."""
@@ -156,7 +162,7 @@ class Crew:
         opened to Ctrl-C while they run: when this returns or raises, no worker is in them that could make an update.
         False where a worker was put aside for its batch_timeout (see job.hung)."""
         self._running = stretches
-        started = time.perf_counter()
+        started = self.running_since = time.perf_counter()
         runs: list[Run] = []
         try:
             if pool is None:
@@ -190,7 +196,7 @@ class Crew:
             self._end(runs, pool)
             raise
         finally:
-            self._running = []
+            self._running, self.running_since = [], None
             job.seconds += time.perf_counter() - started
             for stretch in stretches:
                 self.stats.add_live(stretch.live)
@@ -374,6 +380,8 @@ class Crew:
             s.skipped -= len(failures)
         else:
             s.dispatched += len(failures)
+            for failure in failures:
+                log_failure("training ends for a batch", failure)
         s.failed += len(failures)
         every = job.failures if booked else [*job.failures, *failures]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
@@ -386,9 +394,8 @@ class Crew:
         """`batches` batches, in `dispatched` pieces, are behind the job."""
         self.deaths = 0
         for failure in failures:
-            e = failure.exception
             job.failures.append(failure)
-            log.warning("batch left out: %s", failure, exc_info=(type(e), e, e.__traceback__))
+            log_failure("batch left out", failure)
         job.batches_done += batches
         job.updates += updates
         s = self.stats
@@ -406,12 +413,21 @@ class Crew:
     def snapshot(self) -> ParallelStats:
         """The statistics with what runs now; from any thread."""
         out = self.stats.copy()
+        since = self.running_since
+        if since is not None:
+            out.seconds += time.perf_counter() - since
         for stretch in list(self._running):
             out.add_live(stretch.live)
             out.samples += stretch.samples_done
             out.under_way += int((stretch.statuses == engine.OK).sum())
         out.workers = self.workers()
         return out
+
+
+def log_failure(what: str, failure: BatchFailure) -> None:
+    """In the log, with its traceback."""
+    e = failure.exception
+    log.warning("%s: %s", what, failure, exc_info=(type(e), e, e.__traceback__))
 
 
 def _stretches(runs: list[Run]) -> list[engine.Stretch]:

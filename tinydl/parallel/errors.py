@@ -23,6 +23,7 @@ class BatchFailure:
     thread_id: int
     exception: BaseException
     indices: Array | None = field(default=None, compare=False)
+    fatal: bool = False                 # training ended for it: it was not left out, and is run again where training goes on
 
     def __str__(self) -> str:
         e = self.exception

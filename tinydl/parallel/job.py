@@ -35,6 +35,7 @@ class Job:
     """One epoch's way: how far it is, and what it brought."""
 
     epoch: int
+    shuffle: bool = True
     batches_done: int = 0
     samples: int = 0
     loss_sum: float = 0.0
@@ -45,6 +46,7 @@ class Job:
     n_batches: int | None = None        # of the epoch, where that is known
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
+    told: list[int] = field(default_factory=list)       # `updates` when each of the trainer's callbacks last was told of them
     hung: dict[Rows, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
 
     @property

@@ -85,7 +85,7 @@ def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | Non
         for replica in replicas:
             replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
         job = Job(0)
-        if type(train) is ArrayDataset:
+        if isinstance(train, ArrayDataset) and crew.takes_arrays(train):
             order, bounds = train.order(crew.seed, 0)
             crew.set_arrays(train.x, crew.loss.check_targets(train.y, crew.model.output_shape()))
             strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.optim import Optimizer
 from tinydl.parallel import python_driver
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import BatchFailure
@@ -52,6 +53,9 @@ class Local(Strategy):
         return [1, 1, *several]
 
     def prepare(self, crew: Crew, setting: Setting) -> None:
+        if type(crew.optimizer).step is not Optimizer.step:
+            raise ValueError(f"strategy local moves each copy by the rule {crew.optimizer.rule!r}, and "
+                             f"{type(crew.optimizer).__name__} has a step of its own: use another strategy")
         crew.note(setting)
         self._gather(crew, setting.copies)
 
