@@ -161,6 +161,9 @@ def test_training_in_the_calling_thread_without_the_strategys_say(name, how):
             t.configure_parallel_training(False)
         run()
         assert t.epoch == 3 and t.optimizer.t >= 3 and t.history["samples"] == [40] * 3
+        if how == "train":
+            with pytest.raises(TypeError, match="cannot be copied: there is only one"):
+                t.profile(1)
 
 
 def test_auto_measures_and_says_so_once(caplog):

@@ -584,6 +584,8 @@ class Trainer:
         """Time per operation over `steps` updates as configured (strategy local: of each copy), by the strategy's own run
         on a copy of all: the model and its training stay as they are.
 
+        TypeError where they cannot be copied.
+
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """
         self._need_init()
@@ -594,7 +596,11 @@ class Trainer:
                 setting, _ = self._setting(None)
                 pool = self._pool_for(setting) if setting.mode == "parallel" else None
             train = self.data.train
-            crew = Crew(copy.deepcopy(self.model), self.loss, copy.deepcopy(self.optimizer), train.batch_size, self.seed)
+            try:
+                model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
+            except Exception as e:
+                raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
+            crew = Crew(model, self.loss, optimizer, train.batch_size, self.seed)
             return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
