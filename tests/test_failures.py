@@ -11,7 +11,8 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.parallel import TrainingError
-from tinydl.parallel.strategies import Group
+from tinydl.parallel.job import FailurePolicy
+from tinydl.parallel.strategies import Group, Shard
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 
@@ -265,3 +266,40 @@ def test_more_failures_than_the_fraction_end_training(driver):
     assert len(e.value.failures) == 5 and t.optimizer.t == 18        # batch 37 is of the 19th group
     check_books(t)
     assert (t.stats().skipped, t.stats().failed) == (4, 1)
+
+
+@pytest.mark.parametrize("fraction", [i / 100 for i in range(1, 101)])
+def test_exactly_the_fraction_may_fail(fraction):
+    """0.29 * 100 is 28.999999999999996."""
+    policy = FailurePolicy(max_failed_fraction=fraction)
+    assert [policy.most_failures(n) for n in (100, 10**8)] == [round(100 * fraction), round(100 * fraction) * 10**6]
+
+
+def test_a_batch_of_fewer_rows_than_parts_is_as_many_pieces(driver):
+    """Of 64 batches of one row in 8 parts, there are 64 pieces, and 6 may fail: not 51."""
+    x, y = marked(64)
+    with Trainer(1, strategy=Shard(8), thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 1), with_layer(Fails(*(np.arange(0, 64, 2) / 64))), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match=r"7 of its batches failed .more than max_failed_fraction=0\.1"):
+            t.train(shuffle=False)
+    check_books(t)
+    assert (t.stats().skipped, t.stats().failed) == (6, 1)
+
+
+class Unnumbered(data.Dataset):
+    """8 batches of 8 rows, one of them empty, of which none says which it is."""
+
+    batch_size, input_shape, n_samples, n_batches = 8, (6,), 64, 8
+
+    def epoch(self, seed, epoch, shuffle=True):
+        x, y = classification(64)
+        for b in range(8):
+            yield data.Batch(x, y, np.arange(8 * b, 8 * b + 8 * (b != 1)))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_empty_batch_in_every_strategy(name):
+    t = run(Unnumbered(), mlp(6, 3), TABLE[name][0](), epochs=1)
+    (failure,) = t.history.failures
+    assert (failure.batch_index, failure.n_samples, len(failure.indices)) == (1, 0, 0)
+    assert t.stats().skipped == 1 and t.history["samples"] == [56]

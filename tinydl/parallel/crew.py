@@ -117,6 +117,7 @@ class Crew:
 
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""
+        parts = min(parts, self.max_rows)       # a batch has no more pieces than rows
         pieces = None if job.n_batches is None else job.n_batches * parts
         return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
 

@@ -122,4 +122,5 @@ class FailurePolicy:
         """Failures that an epoch of so many pieces may have. Where that is not known, of the `seen`, at least 100."""
         if self.on_failure == "raise" or self.max_failed_fraction == 0:
             return 0
-        return max(1, floor(self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)))
+        most = self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)
+        return max(1, floor(most + 1e-6))       # 0.29 * 100 is 28.999999999999996
