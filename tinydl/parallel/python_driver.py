@@ -142,7 +142,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         if not free:
             started = time.monotonic_ns()
             try:
-                crew.optimizer.step(whole.get_average_gradients(timeout=0))     # type: ignore[arg-type]
+                crew.optimizer.step(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
                 updates = 1
             except NothingArrivedError:
                 pass

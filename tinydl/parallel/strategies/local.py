@@ -200,7 +200,7 @@ class Local(Strategy):
                     mean.submit_gradients(member.all, result[0], j, copy=False)
                 else:
                     mean.submit_failure(j)
-            vector = np.asarray(mean.get_average_gradients(0))
+            vector = np.asarray(mean.get_average_gradients(0, in_place=True))
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
             crew.optimizer.t += max(r[4] for r in results)
