@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
 
-Rows = tuple[int, int]      # a batch or a part of one: from, to in the epoch's order
+#: a batch or a part of one: from, to in the epoch's order (native driver); number, part, of how many (Python driver)
+Piece = tuple[int, ...]
 
 
 class Lap(NamedTuple):
@@ -43,9 +44,10 @@ class Job:
     steady_updates: int = 0             # see Lap
     steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
+    broken: bool = False                # what gives the batches has raised, and gives no more
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
-    hung: dict[Rows, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
+    hung: dict[Piece, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
 
     @property
     def loss(self) -> float:
