@@ -642,6 +642,52 @@ assert next(epoch).n == 4
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("strategy", ["serial", "group", "local"])
+def test_training_forked_in_mid_epoch_raises_and_goes_on(strategy):
+    """In the child: the missing thread is no batch's failure, and the next `train` reads from where the epoch stood."""
+    code = """
+import os, sys, warnings
+import numpy as np
+warnings.simplefilter("ignore")
+from tinydl import Model, Trainer, losses, nn, optim
+from tinydl.callbacks import Callback
+from tinydl.data import StreamDataset
+from tinydl.parallel.strategies import Local
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((640, 6)).astype("f"), rng.integers(0, 3, 640)
+class Forks(Callback):
+    every, child = 6, None
+    def on_update(self, trainer, updates):
+        if self.child is None:
+            self.child = os.fork()
+def trainer(*callbacks):
+    t = Trainer(1, strategy=Local(3, 2) if sys.argv[1] == "local" else sys.argv[1], seed=0, callbacks=callbacks,
+                thread_count=0 if sys.argv[1] == "serial" else 2)
+    t.init(StreamDataset(lambda: zip(x, y), 8, n_batches=80), Model(nn.Linear(6, 3), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.Adam(0.01))
+    return t
+forks = Forks()
+with trainer() as whole, trainer(forks) as t:
+    whole.train()
+    try:
+        t.train()
+    except RuntimeError as e:
+        if forks.child:
+            raise
+        assert "gone" in str(e) and not t.history.failures and t.epoch == 0, e
+        t.train()
+    else:
+        assert forks.child, "the child has trained on"
+    assert t.history["samples"] == [640] and t.model.params.tobytes() == whole.model.params.tobytes()
+    if forks.child == 0:
+        os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(forks.child, 0)[1]) == 7
+"""
+    done = subprocess.run([sys.executable, "-c", code, strategy], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_process_ends_in_mid_epoch():
     code = """
 from tinydl.data import StreamDataset

@@ -11,7 +11,8 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.parallel import TrainingError
-from tinydl.parallel.strategies import Group
+from tinydl.parallel.job import FailurePolicy
+from tinydl.parallel.strategies import Group, Shard
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 
@@ -270,3 +271,162 @@ def test_more_failures_than_the_fraction_end_training(driver):
     assert len(e.value.failures) == 5 and t.optimizer.t == 18        # batch 37 is of the 19th group
     check_books(t)
     assert (t.stats().skipped, t.stats().failed) == (4, 1)
+
+
+@pytest.mark.parametrize("fraction", [i / 100 for i in range(1, 101)])
+def test_exactly_the_fraction_may_fail(fraction):
+    """0.29 * 100 is 28.999999999999996."""
+    policy = FailurePolicy(max_failed_fraction=fraction)
+    assert [policy.most_failures(n) for n in (100, 10**8)] == [round(100 * fraction), round(100 * fraction) * 10**6]
+
+
+def test_a_batch_of_fewer_rows_than_parts_is_as_many_pieces(driver):
+    """Of 64 batches of one row in 8 parts, there are 64 pieces, and 6 may fail: not 51."""
+    x, y = marked(64)
+    with Trainer(1, strategy=Shard(8), thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 1), with_layer(Fails(*(np.arange(0, 64, 2) / 64))), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match=r"7 of its batches failed .more than max_failed_fraction=0\.1"):
+            t.train(shuffle=False)
+    check_books(t)
+    assert (t.stats().skipped, t.stats().failed) == (6, 1)
+
+
+class Unnumbered(data.Dataset):
+    """8 batches of 8 rows, one of them empty, of which none says which it is."""
+
+    batch_size, input_shape, n_samples, n_batches = 8, (6,), 64, 8
+
+    def epoch(self, seed, epoch, shuffle=True):
+        x, y = classification(64)
+        for b in range(8):
+            yield data.Batch(x, y, np.arange(8 * b, 8 * b + 8 * (b != 1)))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_empty_batch_in_every_strategy(name):
+    t = run(Unnumbered(), mlp(6, 3), TABLE[name][0](), epochs=1)
+    (failure,) = t.history.failures
+    assert (failure.batch_index, failure.n_samples, len(failure.indices)) == (1, 0, 0)
+    assert t.stats().skipped == 1 and t.history["samples"] == [56]
+
+
+# ------------------------------------------------------------------ what gives the batches breaks
+class Breaks:
+    """Samples that carry marks 0 / 64, 1 / 64, ...; then OSError, each time."""
+
+    def __init__(self, *lengths):
+        self.lengths = list(lengths)        # of one epoch after the other; the last one stays
+
+    def __call__(self):
+        x, y = marked(128)
+        n = self.lengths.pop(0) if len(self.lengths) > 1 else self.lengths[0]
+        yield from zip(x[:n], y[:n], strict=True)
+        raise OSError("gone")
+
+
+def breaking(*lengths, n_batches=None):
+    """A stream of batches of 8 that breaks."""
+    return data.StreamDataset(Breaks(*lengths), 8, n_batches=n_batches, input_shape=(6,))
+
+
+def said(failures):
+    return [(f.batch_index, type(f.exception)) for f in failures]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_batches_that_a_broken_source_does_not_give_count_against_the_fraction(name):
+    """Where 2 of 20 may fail, 15 that are missing are too many. 2 of 7 are not, where 2 may fail, nor is the last of 6."""
+    with Trainer(2, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, max_failed_fraction=0.1) as t:
+        t.init(breaking(40, n_batches=20), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match=r"1 of its batches failed, and 14 more did not come (?s:.*)OSError: gone") as e:
+            t.train()
+        assert said(e.value.failures) == [(5, OSError)] and t.epoch == 0 and t.stats().samples == 40
+        check_books(t)
+        with pytest.raises(TrainingError, match="14 more did not come"):
+            t.train()
+        assert t.stats().samples == 40 and t.stats().failed == 2
+    check_books(t)
+    for n_batches, fraction in ((7, 0.3), (6, 0.1), (None, 0.1)):
+        t = run(breaking(40, n_batches=n_batches), mlp(6, 3), TABLE[name][0](), max_failed_fraction=fraction)
+        assert said(t.history.failures) == [(5, OSError)] * 2 and t.history["samples"] == [40] * 2
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("n_batches, policy", [(None, {"on_batch_failure": "raise"}), (6, {"max_failed_fraction": 0.0})])
+def test_a_broken_source_may_end_training(name, n_batches, policy):
+    """The batches before are trained on."""
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, **policy) as t:
+        t.init(breaking(40, n_batches=n_batches), deep(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError, match="1 of its batches failed") as e:
+            t.train()
+    assert type(e.value.__cause__) is OSError and t.stats().samples == 40 and t.stats().failed == 1
+    check_books(t)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_failures_of_the_last_group_before_a_source_breaks_have_their_numbers(name):
+    t = run(breaking(40), with_layer(Fails(25 / 64, 35 / 64)), TABLE[name][0](), epochs=1)
+    assert said(t.history.failures) == [(3, RuntimeError), (4, RuntimeError), (5, OSError)]
+    assert all(25 in f.indices for f in t.history.failures[:1]) and 35 in t.history.failures[1].indices
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_interrupt_in_the_last_group_before_a_source_breaks(name):
+    """The group is run again, and the break is one failure."""
+    layer = Fails(35 / 64, error=KeyboardInterrupt, times=1)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(breaking(40), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(KeyboardInterrupt):
+            t.train()
+        check_books(t)
+        t.train()
+    check_books(t)
+    if name in STEADY:
+        assert said(t.history.failures) == [(5, OSError)] and t.history["samples"] == [40]
+        assert digest(t.model) == digest(run(breaking(40), with_layer(Fails()), TABLE[name][0](), epochs=1,
+                                             optimizer=optim.SGD(0.1)).model)
+
+
+@pytest.mark.parametrize("name", ["group", "local"])
+@pytest.mark.parametrize("by", ["train", "checkpoint"])
+def test_training_goes_on_behind_a_source_that_broke(name, by, tmp_path):
+    """A callback ends training behind the last update of the epoch, when the break is booked: nothing more is read."""
+    class Ends(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            if trainer.stats().skipped:
+                trainer.save_checkpoint(tmp_path / "there")
+                raise RuntimeError("callback")
+
+    def trainer(*callbacks):
+        t = Trainer(1, strategy=TABLE[name][0](), thread_count=2, seed=7, callbacks=callbacks)
+        t.init(breaking(40), deep(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        return t
+    with trainer(Ends()) as first, trainer() as second:
+        with pytest.raises(RuntimeError, match="callback"):
+            first.train()
+        if by == "checkpoint":
+            second.load_checkpoint(tmp_path / "there")
+        t = first if by == "train" else second
+        updates = t.optimizer.t
+        t.train()
+    assert t.history["samples"] == [40] and [f.batch_index for f in t.history.failures] == [5]
+    assert t.epoch == 1 and t.optimizer.t == updates
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_a_source_that_breaks_sooner_when_training_goes_on_ends_the_epoch_there(name):
+    """As in the batch that would have come next."""
+    class Stops(Callback):
+        every = 1
+
+        def on_update(self, trainer, updates):
+            trainer.stop()
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, callbacks=[Stops()]) as t:
+        t.init(breaking(64, 3), deep(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        assert t.train().interrupted
+        done = t.stats().samples
+        assert not t.train().interrupted
+    assert t.history["samples"] == [done] and said(t.history.failures) == [(done // 8, OSError)]
+    check_books(t)

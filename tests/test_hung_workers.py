@@ -2,6 +2,7 @@
 import ctypes
 import faulthandler
 import queue
+import signal
 import threading
 import time
 from collections import Counter
@@ -104,6 +105,58 @@ def test_a_batch_that_hangs_in_its_last_layer_makes_no_update_when_it_comes_back
         thread.join(10)
     assert set(threading.enumerate()) <= before and (digest(t.model), t.optimizer.t) == after
     check_books(t)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_was_given_up_stays_so_where_its_group_is_interrupted(driver, name, monkeypatch, tmp_path):
+    """Ctrl-C comes as the worker is replaced, before anything is booked. A checkpoint knows it too."""
+    x, y = marked(64)
+    layer, replace = Hangs(13 / 64), WorkerPool.replace
+
+    def then_press(workers, worker):
+        replace(workers, worker)
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(WorkerPool, "replace", then_press)
+    before = set(threading.enumerate())
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7, batch_timeout=0.3) as t:
+        t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        with pytest.raises(KeyboardInterrupt):
+            t.train(shuffle=False)
+        check_books(t)
+        if name in STEADY:
+            t.save_checkpoint(tmp_path / "there")
+            t.load_checkpoint(tmp_path / "there")
+        t.train(shuffle=False)
+    check_books(t)
+    given_up = [f for f in t.history.failures if isinstance(f.exception, BatchTimeoutError)]
+    assert [f.batch_index for f in given_up] == [1] and 13 in given_up[0].indices
+    if name in STEADY:
+        assert given_up == t.history.failures and t.history["samples"] == [64 - given_up[0].n_samples]
+        failed = run(driver(x, y, 8), with_layer(Fails(13 / 64)), TABLE[name][0](), epochs=1, shuffle=False)
+        assert digest(failed.model) == digest(t.model)
+    layer.release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+
+
+class Unnumbered(data.Dataset):
+    """marked(64) in batches that do not say which they are."""
+
+    batch_size, input_shape, n_samples, n_batches = 8, (6,), 64, 8
+
+    def epoch(self, seed, epoch, shuffle=True):
+        x, y = marked(64)
+        for b in range(8):
+            yield data.Batch(x, y, np.arange(8 * b, 8 * b + 8))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_batch_without_a_number_that_hangs_is_the_one_left_out(name):
+    layer = Hangs(13 / 64)
+    t = run(Unnumbered(), with_layer(layer), TABLE[name][0](), epochs=1, batch_timeout=0.3)
+    layer.release.set()
+    left_out(t, BatchTimeoutError)
+    assert str(t.history.failures[0].exception).startswith("batch 1 took longer")
 
 
 def test_after_too_many_hung_workers_training_goes_on_serially(driver):

@@ -15,7 +15,7 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import Replica
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
-from tinydl.parallel.strategies import Local
+from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
 
 LINUX = sys.platform == "linux"
 NUMPY_DATA = np.lib.tracemalloc_domain
@@ -284,6 +284,26 @@ def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
     assert peak < KNOWN[kind] + 16
     assert at_end < KNOWN[kind] + 16
     assert left < 4
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.parametrize("strategy", [Group(5), Shard(5), Local(2, n_models=5), Hogwild()], ids=lambda s: s.name)
+def test_an_update_allocates_no_vector(kind, strategy):
+    """Once the replicas, slots and copies are there: not for the average either."""
+    x, y = classification(80, 20)
+    with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=0) as t:
+        t.init(kind(x, y, 8), mlp(20, 5000, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+        t.train()
+        gc.collect()
+        peaks = []
+        tracemalloc.start()
+        for _ in range(3):      # the least, as above
+            tracemalloc.reset_peak()
+            now = tracemalloc.get_traced_memory()[0]
+            t.train()
+            peaks.append(tracemalloc.get_traced_memory()[1] - now)
+        tracemalloc.stop()
+        assert min(peaks) < t.memory_report().gradients // 3
 
 
 def blocks():

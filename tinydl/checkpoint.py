@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 1
-COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told")
+COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken")
 
 
 def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -40,7 +40,7 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
     if job is not None:
         meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
-                       "reported": job.reported, "hung": [[*rows, str(e)] for rows, e in job.hung.items()]}
+                       "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in o.state.items()}
     write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
@@ -95,7 +95,7 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
             job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
             job.told = [*job.told, *[job.updates] * (len(trainer.callbacks) - len(job.told))]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
-            job.hung = {(lo, hi): BatchTimeoutError(text) for lo, hi, text in meta["job"]["hung"]}
+            job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}
 
 
 def _data(trainer: Trainer) -> dict[str, Any]:

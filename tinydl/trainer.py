@@ -23,7 +23,7 @@ from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
 from tinydl.monitor import EpochRecord, History, Monitor
 from tinydl.optim import Optimizer
-from tinydl.parallel import strategies
+from tinydl.parallel import python_driver, strategies
 from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.crew import Crew, GaveUpError
 from tinydl.parallel.errors import BatchFailure, ParallelFallbackWarning, TrainingError
@@ -436,14 +436,12 @@ class Trainer:
         order, bounds = None, None
         if arrays and isinstance(train, ArrayDataset):
             order, bounds = train.order(self.seed, self.epoch, job.shuffle)
-        batches = None if arrays else iter(train.epoch(self.seed, self.epoch, job.shuffle))
-        if batches is not None:
-            for _ in range(job.batches_done):
-                next(batches, None)
+        batches = None if arrays else iter(() if job.broken else train.epoch(self.seed, self.epoch, job.shuffle))
+        rest = None if batches is None else python_driver.behind(batches, job.batches_done)
         job.n_batches = train.n_batches
         finished, fatal = False, list[BatchFailure]()
         try:
-            finished = self._run_updates(crew, job, mode, batches, order, bounds)
+            finished = self._run_updates(crew, job, mode, rest, order, bounds)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
                 raise

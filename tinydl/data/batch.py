@@ -43,7 +43,7 @@ class Batch:
         return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
 
     def cut(self, parts: int) -> list[Batch]:
-        """The batch in `parts` nearly equal parts, none empty."""
+        """The batch in `parts` nearly equal parts, none empty unless the batch is."""
         return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts)]
 
     def arrays(self) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ class LazyBatch:
         return len(self.indices)
 
     def cut(self, parts: int) -> list[LazyBatch]:
-        """The batch in `parts` nearly equal parts, none empty; where it can only be fetched whole, once for all."""
+        """The batch in `parts` nearly equal parts, none empty unless it is; where it can only be fetched whole, once for all."""
         fetch = self.fetch if self.divisible else _Once(self)
         return [replace(self, fetch=fetch, indices=self.indices[lo:hi], first_id=self.first_id + lo)
                 for lo, hi in _pieces(self.n, parts)]
@@ -93,8 +93,8 @@ def cut_rows(bounds: Array, parts: int) -> tuple[Array, Array]:
 
 
 def _pieces(n: int, parts: int) -> Iterator[tuple[int, int]]:
-    """The same of one batch."""
-    return pairwise(cut_rows(np.array([0, n]), parts)[0].tolist())
+    """The same of one batch; an empty one is one piece."""
+    return pairwise(cut_rows(np.array([0, n]), min(parts, n) or 1)[0].tolist())
 
 
 class _Once:

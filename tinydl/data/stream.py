@@ -3,7 +3,8 @@
 Guarantees:
 1. The source is never more than prefetch + 2 batches ahead of what was trained on: `prefetch` wait, one is in the
    reader's hands and one in the trainer's (and the samples of a shuffle buffer).
-2. An exception in the source comes out of the epoch in its place, after the full batches before it, and ends it.
+2. An exception in the source comes out of the epoch in its place, after the full batches before it, and ends it. (In
+   training it is a failed batch, and what is missing of n_batches then counts against max_failed_fraction.)
    Samples that do not fit together fail their own batch only, when it is loaded.
 3. The reading thread ends when the epoch is over, closed or forgotten: at its next sample. Closing waits for that,
    GRACE seconds at most; a source that is stuck keeps its (daemonic) thread, and nobody else.
@@ -23,6 +24,11 @@ import numpy as np
 
 from tinydl.data.batch import Batch, Dataset, LazyBatch, whole
 from tinydl.data.checks import as_features, as_targets, check_shape, stack
+
+
+class ReaderGoneError(RuntimeError):
+    """A stream's reading thread is not there: the process was forked in mid-epoch."""
+
 
 #: seconds: what closing waits for the reader, and how often the reader is looked after
 GRACE = 0.2
@@ -181,7 +187,7 @@ def _get(ready: queue.SimpleQueue[Any], reader: threading.Thread, home: int) -> 
         except queue.Empty:
             if not alive:
                 break
-    raise RuntimeError("the stream's reading thread is gone; in a process forked in mid-epoch, begin a new epoch")
+    raise ReaderGoneError("the stream's reading thread is gone; in a process forked in mid-epoch, begin a new epoch")
 
 
 def _taken(ready: queue.SimpleQueue[Any], room: queue.SimpleQueue[None], reader: threading.Thread, home: int) -> Iterator[Any]:

@@ -104,16 +104,17 @@ class GradientAggregator:
         if self._names is not None and names != self._names:
             raise ValueError(f"slot {slot} has gradients {names}; an earlier slot had {self._names}")
 
-    def get_average_gradients(self, timeout: float | None = None) -> Gradients:
+    def get_average_gradients(self, timeout: float | None = None, *, in_place: bool = False) -> Gradients:
         """Wait for all slots; the weighted mean over those that arrived, flat or by name as submitted.
 
+        in_place: it is made in the slots' vectors, which are used up: nothing is allocated, and `reset` must follow.
         AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError where all slots failed.
         """
         expected = self.expected_submissions
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._slots) >= expected, timeout) and timeout is not None:
                 raise AggregationTimeoutError(sorted(set(range(expected)) - self._slots.keys()), expected, timeout)
-            folded = self._fold(0, expected)
+            folded = self._fold(0, expected, in_place)
             names, failures = self._names, self._failures
         if folded is None:
             cause = next((e for e in failures.values() if e is not None), None)
@@ -128,16 +129,16 @@ class GradientAggregator:
             at += size
         return out
 
-    def _fold(self, lo: int, hi: int) -> tuple[Array, int] | None:
+    def _fold(self, lo: int, hi: int, in_place: bool) -> tuple[Array, int] | None:
         """The weighted mean of slots lo..hi-1 and its samples: a fixed binary tree; None where none arrived."""
         if hi - lo == 1:
             return self._slots[lo]
         half = 1 << (hi - lo - 1).bit_length() - 1          # the greatest power of two below hi - lo
-        left, right = self._fold(lo, lo + half), self._fold(lo + half, hi)
+        left, right = self._fold(lo, lo + half, in_place), self._fold(lo + half, hi, in_place)
         if left is None or right is None:
             return right if left is None else left
         samples = left[1] + right[1]
-        out = np.empty_like(left[0])
+        out = left[0] if in_place else np.empty_like(left[0])
         K.weighted_mean(left[0], right[0], out, left[1] / samples, right[1] / samples)
         return out, samples
 

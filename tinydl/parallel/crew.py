@@ -123,6 +123,7 @@ class Crew:
 
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""
+        parts = min(parts, self.max_rows)       # a batch has no more pieces than rows
         pieces = None if job.n_batches is None else job.n_batches * parts
         return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
 
@@ -372,9 +373,9 @@ class Crew:
         live[STATE], live[SINCE] = 0, now
 
     # ------------------------------------------------------------------ books
-    def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False) -> None:
+    def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False, lost: int = 0) -> None:
         """End training for these failures; their group made no update. Raises TrainingError. booked: they are among the
-        job's already, and counted as skipped."""
+        job's already, and counted as skipped. lost: batches that did not come behind them."""
         s = self.stats
         if booked:
             s.skipped -= len(failures)
@@ -386,8 +387,22 @@ class Crew:
         every = job.failures if booked else [*job.failures, *failures]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
                f"more than max_failed_fraction={self.policy.max_failed_fraction:g} of the epoch's batches")
-        raise TrainingError(f"epoch {job.epoch}: {len(every)} of its batches failed ({why}); parameters are as of the last "
-                            "good update", every) from every[0].exception
+        missing = f", and {lost} more did not come" if lost else ""
+        raise TrainingError(f"epoch {job.epoch}: {len(every)} of its batches failed{missing} ({why}); parameters are as of the "
+                            "last good update", every) from every[0].exception
+
+    def book_end(self, job: Job, end: Exception, parts: int) -> None:
+        """There are no more batches. Where `end` is what their source raised: one has failed, and those of n_batches that
+        should have come behind it are lost, which counts against max_failed_fraction."""
+        if isinstance(end, StopIteration):
+            return
+        failure = BatchFailure(job.epoch, job.batches_done, 0, -1, end)
+        lost = 0 if job.n_batches is None else max(0, job.n_batches - job.batches_done - 1)
+        with uninterrupted():
+            if 1 + lost * min(parts, self.max_rows) > self.most_failures(job, parts):
+                self.stop_for(job, [failure], lost=lost)
+            self.book(job, 1, 1, 0, 0, 0, 0, [failure])
+            job.broken = True
 
     def book(self, job: Job, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
              failures: list[BatchFailure]) -> None:

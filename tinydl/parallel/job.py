@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
 
-Rows = tuple[int, int]      # a batch or a part of one: from, to in the epoch's order
+#: a batch or a part of one: from, to in the epoch's order (native driver); number, part, of how many (Python driver)
+Piece = tuple[int, ...]
 
 
 class Lap(NamedTuple):
@@ -44,10 +45,11 @@ class Job:
     steady_updates: int = 0             # see Lap
     steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
+    broken: bool = False                # what gives the batches has raised, and gives no more
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
     told: list[int] = field(default_factory=list)       # `updates` when each of the trainer's callbacks last was told of them
-    hung: dict[Rows, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
+    hung: dict[Piece, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
 
     @property
     def loss(self) -> float:
@@ -124,4 +126,5 @@ class FailurePolicy:
         """Failures that an epoch of so many pieces may have. Where that is not known, of the `seen`, at least 100."""
         if self.on_failure == "raise" or self.max_failed_fraction == 0:
             return 0
-        return max(1, floor(self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)))
+        most = self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)
+        return max(1, floor(most + 1e-6))       # 0.29 * 100 is 28.999999999999996

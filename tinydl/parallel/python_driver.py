@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.data.stream import ReaderGoneError
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.errors import BatchFailure, NothingArrivedError
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Tick = Callable[["Job", int], bool]
 
-__all__ = ["next_batches", "run", "wait_for"]
+__all__ = ["behind", "next_batches", "run", "wait_for"]
 
 log = logging.getLogger("tinydl")
 
@@ -46,7 +49,7 @@ def run(crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Set
     left = max_updates
     while left is None or left > 0:
         started = time.perf_counter()
-        group, ended = next_batches(crew, job, batches, size if left is None or not free else min(size, left))
+        group, end = next_batches(batches, size if left is None or not free else min(size, left))
         try:
             if group:
                 _run_group(crew, job, group, setting.parts, pool, free)
@@ -54,45 +57,58 @@ def run(crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Set
             job.seconds += time.perf_counter() - started
         if left is not None:
             left -= len(group) if free else 1
-        if ended:
+        if end is not None:
+            crew.book_end(job, end, setting.parts)
             return True
         if tick(job, job.samples):
             return False
     return False
 
 
-def next_batches(crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Batch | LazyBatch], bool]:
-    """The next n batches, fewer at the end; an iterator that raises is a failed batch, and its end."""
+def behind(batches: Iterator[Batch | LazyBatch], n: int) -> Iterator[Batch | LazyBatch]:
+    """Those behind the first n. What their source raises before comes out where the first of them is asked for."""
+    try:
+        deque(islice(batches, n), maxlen=0)
+    except Exception as e:
+        return map(_reraise, [e])
+    return batches
+
+
+def _reraise(error: Exception) -> Batch | LazyBatch:
+    raise error
+
+
+def next_batches(batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Batch | LazyBatch], Exception | None]:
+    """The next n batches; where there are fewer, the exception that says so: StopIteration, or what their source raised."""
     group: list[Batch | LazyBatch] = []
     while len(group) < n:
         try:
             group.append(next(batches))
-        except StopIteration:
-            return group, True
+        except ReaderGoneError:
+            raise
         except Exception as e:
-            failure = BatchFailure(job.epoch, job.batches_done + len(group), 0, -1, e)
-            if crew.most_failures(job, 1) < 1:
-                crew.stop_for(job, [failure])
-            crew.book(job, 1, 1, 0, 0, 0, 0, [failure])
-            return group, True
-    return group, False
+            return group, e
+    return group, None
 
 
 def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int, pool: WorkerPool | None, free: bool) -> None:
-    pieces = [(b, piece) for b, batch in enumerate(group) for piece in batch.cut(parts)]
+    cuts = [batch.cut(parts) for batch in group]
+    pieces = [(b, piece) for b, cut in enumerate(cuts) for piece in cut]
+    keys = [(job.batches_done + b, i, parts) for b, cut in enumerate(cuts) for i in range(len(cut))]        # in job.hung
     while len(crew.slots) < len(pieces):
         crew.slots.append(crew.replicas[0].gradient_vector())
     whole = GradientAggregator(len(pieces))
     aggregators = [GradientAggregator(1) for _ in pieces] if free else [whole] * len(pieces)
     updates = 0
     ended: dict[int, BatchProcessResult] = {}       # free: what became of each piece, under the step lock
+    given_up: dict[int, BatchProcessResult] = {}
     over = False                                    # free: from then on no update is made
 
     def process(slot: int, worker: int) -> BatchProcessResult:
         nonlocal updates
-        piece = pieces[slot][1]
-        log.debug("worker %d: epoch %d batch %d", worker, job.epoch, piece.index)
-        since = crew.enter_batch(worker, piece.index, crew.replicas[worker])
+        piece, number = pieces[slot][1], keys[slot][0]
+        log.debug("worker %d: epoch %d batch %d", worker, job.epoch, number)
+        since = crew.enter_batch(worker, number, crew.replicas[worker])
         try:
             with (held.open() if pool is None else nullcontext(),
                   BlasLimit() if pool is not None and crew.plan.program.hooks else nullcontext()):
@@ -109,31 +125,55 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             return result
         finally:
             crew.leave_batch(worker, since)
+
+    def failed(slot: int, worker: int, error: BaseException) -> BatchProcessResult:
+        return BatchProcessResult(worker, keys[slot][0], float("nan"), pieces[slot][1].n, False, error)
+
+    def give_up(slot: int, worker: int, error: BaseException) -> bool:
+        """For good; False where it came back after all."""
+        try:
+            aggregators[slot].submit_failure(0 if free else slot, error)
+        except ValueError:
+            return False
+        job.hung[keys[slot]] = error
+        given_up[slot] = failed(slot, worker, error)
+        return True
     with uninterrupted() as held:
         stopped: BaseException | None = None
         try:
+            for slot, key in enumerate(keys):
+                if key in job.hung:
+                    give_up(slot, -1, job.hung[key])
+            to_run = [slot for slot in range(len(pieces)) if slot not in given_up]
             if pool is None:
-                results = [process(slot, 0) for slot in range(len(pieces))]
+                came = {slot: process(slot, 0) for slot in to_run}
             else:
-                results = _in_pool(crew, pool, process, aggregators, [p for _, p in pieces], free, held)
-                # an update that was made counts, though its worker died then; what was given up stays so when it comes back
-                results = [ended[slot] if slot in ended and ended[slot].success else r for slot, r in enumerate(results)]
-            for r in results:
+                came = {}
+                for slot, task in _in_pool(crew, pool, process, give_up, to_run, held).items():
+                    if task.exception is not None:      # not the batch's fault, but it failed
+                        crew.count_death(task.exception)
+                        aggregators[slot].withdraw(0 if free else slot, task.exception)
+                        came[slot] = failed(slot, -1 if task.worker is None else task.worker, task.exception)
+                    else:
+                        came[slot] = task.result
+                # an update that was made counts, though its worker died then
+                came.update((slot, r) for slot, r in ended.items() if r.success)
+            for r in came.values():
                 if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
                     raise r.exception
+            results = [given_up[slot] if slot in given_up else came[slot] for slot in range(len(pieces))]
         except BaseException as e:
             if not free:
                 raise
             with crew.step_lock:
-                over, came = True, dict(ended)
+                over, came = True, {**ended, **given_up}
             stopped = e
             # the batches up to the last that came have made their updates, or are lost; those behind it run again
-            last = max((s for s, r in came.items()
-                        if not isinstance(r.exception, (engine.CancelledError, KeyboardInterrupt))), default=-1)
+            last = max((s for s, r in came.items() if s not in given_up
+                        and not isinstance(r.exception, (engine.CancelledError, KeyboardInterrupt))), default=-1)
             group = group[:pieces[last][0] + 1] if last >= 0 else []
             pieces = [p for p in pieces if p[0] < len(group)]
-            results = [came.get(s) or BatchProcessResult(-1, piece.index, float("nan"), piece.n, False,
-                       engine.CancelledError("stopped while it ran")) for s, (_, piece) in enumerate(pieces)]
+            results = [came.get(s) or failed(s, -1, engine.CancelledError("stopped while it ran")) for s in range(len(pieces))]
         failures = [BatchFailure(job.epoch, job.batches_done + b, r.n_samples, r.thread_id, r.exception, piece.indices)
                     for (b, piece), r in zip(pieces, results, strict=True) if r.exception is not None]
         fatal = len(failures) > crew.most_failures(job, parts)
@@ -142,7 +182,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         if not free:
             started = time.monotonic_ns()
             try:
-                crew.optimizer.step(whole.get_average_gradients(timeout=0))     # type: ignore[arg-type]
+                crew.optimizer.step(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
                 updates = 1
             except NothingArrivedError:
                 pass
@@ -165,26 +205,23 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
 
 
 def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
-             aggregators: list[GradientAggregator], pieces: list[Batch | LazyBatch], free: bool,
-             held: uninterrupted) -> list[BatchProcessResult]:
-    tasks = pool.submit_all(partial(process, slot) for slot in range(len(pieces)))
-    results: dict[int, BatchProcessResult] = {}
+             give_up: Callable[[int, int, BaseException], bool], to_run: list[int], held: uninterrupted) -> dict[int, Task]:
+    """Until the pieces to_run are done: their tasks, by slot, but for those that were given up."""
+    tasks = pool.submit_all(partial(process, slot) for slot in to_run)
+    left = dict(zip(to_run, tasks, strict=True))
     try:
-        while not wait_open(held, [t for slot, t in enumerate(tasks) if slot not in results]):
+        while not wait_open(held, list(left.values())):
             crew.check_deadline()
             pool.heal(tasks)
-            for slot, task in enumerate(tasks):
-                if crew.policy.timeout is None or slot in results or task.worker is None:
+            for slot, task in list(left.items()):
+                if crew.policy.timeout is None or task.worker is None:
                     continue
-                if crew.hung_batch(crew.live[task.worker], task) is not None:
-                    error = crew.timeout_error(pool, task, f"batch {pieces[slot].index}",
-                                                crew.replicas[task.worker].native.where())
-                    try:
-                        aggregators[slot].submit_failure(0 if free else slot, error)
-                    except ValueError:
-                        continue        # it came back after all
-                    results[slot] = BatchProcessResult(task.worker, pieces[slot].index, float("nan"), pieces[slot].n,
-                                                       False, error)
+                batch = crew.hung_batch(crew.live[task.worker], task)
+                if batch is None:
+                    continue
+                error = crew.timeout_error(pool, task, f"batch {batch}", crew.replicas[task.worker].native.where())
+                if give_up(slot, task.worker, error):
+                    del left[slot]
                     worker = task.put_aside()
                     if worker is not None:
                         crew.hung_workers += 1
@@ -196,16 +233,10 @@ def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchPr
     except BaseException:
         _end_tasks(crew, tasks, crew.replicas, pool)
         raise
-    for slot, task in enumerate(tasks):
+    for task in tasks:
         if isinstance(task.exception, KeyboardInterrupt):
             raise task.exception
-        if slot not in results and task.exception is not None:      # not the batch's fault, but it failed
-            crew.count_death(task.exception)
-            aggregators[slot].withdraw(0 if free else slot, task.exception)
-            results[slot] = BatchProcessResult(-1 if task.worker is None else task.worker, pieces[slot].index, float("nan"),
-                                               pieces[slot].n, False, task.exception)
-        results.setdefault(slot, task.result)
-    return [results[slot] for slot in range(len(pieces))]
+    return left
 
 
 def _end_tasks(crew: Crew, tasks: list[Task], replicas: list[Replica], pool: WorkerPool) -> None:

@@ -113,7 +113,7 @@ class Local(Strategy):
         crew.note(setting)
         k = setting.copies
         while max_updates is None or max_updates > 0:
-            group, ended = python_driver.next_batches(crew, job, batches, k * self.sync_every)
+            group, end = python_driver.next_batches(batches, k * self.sync_every)
             if group:
                 started = time.perf_counter()
                 with uninterrupted() as held:
@@ -121,7 +121,8 @@ class Local(Strategy):
                         pass
                 job.seconds += time.perf_counter() - started
             max_updates = None if max_updates is None else max_updates - self.sync_every
-            if ended:
+            if end is not None:
+                crew.book_end(job, end, 1)
                 return True
             if tick(job, job.samples):
                 return False
@@ -130,7 +131,7 @@ class Local(Strategy):
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
                           pool: WorkerPool | None, held: uninterrupted) -> bool:
         """One round; False where it is to be run again: a batch hung, and is left out then, or a worker died."""
-        n, t = len(group), crew.optimizer.t
+        n, t, first = len(group), crew.optimizer.t, job.batches_done
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
         team = self._gather(crew, k)
@@ -140,7 +141,7 @@ class Local(Strategy):
             member, updates = team[j], 0
             for b in range(cuts[j], cuts[j + 1]):
                 batch = group[b]
-                key = (-1 - batch.index, 0)
+                key = (first + b, 0, 1)
                 if key in job.hung:
                     outcomes[j].append(BatchProcessResult(j, batch.index, float("nan"), batch.n, False, job.hung[key]))
                     continue
@@ -168,8 +169,9 @@ class Local(Strategy):
                 tasks = pool.submit_all(partial(run, j) for j in range(k))
 
                 def give_up(task: Task, at: int) -> None:
-                    job.hung[-1 - group[at].index, 0] = crew.timeout_error(
-                        pool, task, f"batch {group[at].index}", team[tasks.index(task)].replica.native.where())
+                    number = first + at
+                    job.hung[number, 0, 1] = crew.timeout_error(pool, task, f"batch {number}",
+                                                                team[tasks.index(task)].replica.native.where())
                 if not python_driver.wait_for(crew, tasks, pool, [m.replica for m in team], give_up, held):
                     crew.team = []
                     return False
@@ -180,7 +182,7 @@ class Local(Strategy):
             for r in outcome:
                 if isinstance(r.exception, KeyboardInterrupt):
                     raise r.exception
-        failures = [BatchFailure(job.epoch, job.batches_done + lo + i, r.n_samples, j, r.exception, group[lo + i].indices)
+        failures = [BatchFailure(job.epoch, first + lo + i, r.n_samples, j, r.exception, group[lo + i].indices)
                     for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
                     if r.exception is not None]
         results = []
@@ -204,7 +206,7 @@ class Local(Strategy):
                     mean.submit_gradients(member.all, result[0], j, copy=False)
                 else:
                     mean.submit_failure(j)
-            vector = np.asarray(mean.get_average_gradients(0))
+            vector = np.asarray(mean.get_average_gradients(0, in_place=True))
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
             crew.optimizer.t += max(r[4] for r in results)
