@@ -112,6 +112,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
     with uninterrupted() as held:
         stopped: BaseException | None = None
         try:
+            crew.check_deadline()
             if pool is None:
                 results = [process(slot, 0) for slot in range(len(pieces))]
             else:
@@ -121,6 +122,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             for r in results:
                 if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
                     raise r.exception
+            crew.check_deadline()
         except BaseException as e:
             if not free:
                 raise
