@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from small import classification
+from small import classification, in_thread
 
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
@@ -295,6 +295,18 @@ def test_a_callback_may_configure_and_ask(driver):
     assert digest(t) == digest(whole) and t.history["samples"] == [101] * 3
     t.shutdown()
     whole.shutdown()
+
+
+def test_a_checkpoint_while_training_is_saved_by_the_training_thread_only(driver, tmp_path):
+    class Saves(Callback):
+        def on_epoch_end(self, trainer, record):
+            with pytest.raises(RuntimeError, match="save_checkpoint while this trainer is training"):
+                in_thread(lambda: trainer.save_checkpoint(tmp_path / "other"))
+            trainer.save_checkpoint(tmp_path / "own")
+    with trainer(driver, callbacks=[Saves()]) as t:
+        t.train()
+        in_thread(lambda: t.save_checkpoint(tmp_path / "after"))
+    assert {p.name for p in tmp_path.iterdir()} == {"own", "after"}
 
 
 def test_shutdown_from_a_callback_ends_training_and_it_can_go_on(driver):

@@ -10,10 +10,12 @@ import time
 import warnings
 
 import pytest
-from small import classification, in_thread, mlp, small_set, train_to_digest
+from small import DRIVERS, Batched, classification, in_thread, mlp, small_set, train_to_digest
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.callbacks import Callback
 from tinydl.parallel import blas, threads
+from tinydl.parallel.signals import HELD
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -96,6 +98,89 @@ def test_a_child_forked_while_its_parent_trains_trains_by_itself(threads):
             go_on.set()
             parent.join(20)
     assert t.epoch == 1
+
+
+class Interrupted(nn.PythonLayer):
+    """Waits in the process that it was made in until the test lets it go."""
+
+    def __init__(self):
+        self.entered, self.go_on, self.home = threading.Event(), threading.Event(), os.getpid()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def wait(self):
+        if os.getpid() == self.home:
+            self.entered.set()
+            assert self.go_on.wait(60)
+
+    def forward(self, x):
+        self.wait()
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+class WaitsInUpdates(optim.SGD):
+    def __init__(self, layer):
+        super().__init__(0.1)
+        self.layer = layer
+
+    def step(self, gradients):
+        self.layer.wait()
+        super().step(gradients)
+
+
+@needs_fork
+@pytest.mark.parametrize("strategy, kind, where", [
+    *((s, d, "layer") for s in ("serial", "group", "local") for d in DRIVERS.values()), ("hogwild", Batched, "update")])
+def test_a_child_forked_by_another_thread_trains_with_the_trainer_that_was_training(strategy, kind, where):
+    """The training thread, which has the trainer for itself, and holds Ctrl-C back, stayed behind; so did the workers, one
+    of them (in the update) with a lock."""
+    layer = Interrupted()
+    before = [signal.getsignal(n) for n in HELD]
+    codes, first = [], nn.Sequential(layer) if where == "layer" else nn.Sequential()
+    with Trainer(1, strategy=strategy, thread_count=2, seed=0) as t:
+        t.init(kind(*classification(64), 8), Model(nn.Sequential(first, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+               optim.SGD(0.1) if where == "layer" else WaitsInUpdates(layer))
+
+        def child():
+            assert [signal.getsignal(n) for n in HELD] == before
+            assert not t.train().interrupted and t.history["samples"] == [64]
+            t.init(t.data, t.model, t.loss, t.optimizer)
+            assert t.shutdown(5)
+
+        def fork():
+            try:
+                assert layer.entered.wait(20)
+                codes.append(forked(child, 20))
+            finally:
+                layer.go_on.set()
+        other = threading.Thread(target=fork)
+        other.start()
+        t.train()
+        other.join()
+        assert codes == [0] and t.history["samples"] == [64]
+
+
+@needs_fork
+def test_a_child_forked_by_the_training_thread_is_in_the_middle_of_training():
+    codes = []
+
+    class Forks(Callback):
+        def on_epoch_end(self, trainer, record):
+            handlers = [signal.getsignal(n) for n in HELD]
+
+            def child():
+                assert [signal.getsignal(n) for n in HELD] == handlers
+                with pytest.raises(RuntimeError, match="while this trainer is training"):
+                    trainer.train()
+            codes.append(forked(child, 20))
+    t = Trainer(1, callbacks=[Forks()], seed=0)
+    t.init(small_set(), mlp(6, 5, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
+    t.train()
+    assert codes == [0]
 
 
 @needs_fork
@@ -218,6 +303,25 @@ def test_a_process_that_trained_in_parallel_ends_by_itself(method):
     finally:
         child.kill()
         child.join()
+
+
+AT_EXIT = """
+import atexit
+atexit.register(lambda: print(t.shutdown(5)))      # before all that tinydl registers, so it is called after that
+from tinydl import Model, Trainer, data, losses, nn, optim
+import numpy as np
+for i in range(2):
+    t = Trainer(1, enable_parallel=True, thread_count=2, seed=0)
+    t.init(data.ArrayDataset(np.ones((8, 2)), np.ones((8, 1)), 4), Model(nn.Linear(2, 1)), losses.MeanSquaredError(),
+           optim.SGD(0.1))
+    t.train()
+"""
+
+
+def test_a_trainer_is_shut_down_as_its_process_ends():
+    """The one before it was forgotten."""
+    p = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "True\n", "")
 
 
 STUCK = """

@@ -183,7 +183,7 @@ def test_training_is_interrupted_by_the_second_signal_where_the_first_was_lost(m
 @pytest.mark.parametrize("function", [
     Trainer.init, Trainer._train, Trainer._run_epoch, Trainer._end_epoch, Trainer.load_checkpoint, Trainer.profile,
     BlasLimit.__enter__, BlasLimit.__exit__, GradientAggregator.submit_gradients, GradientAggregator.get_average_gradients,
-    StreamDataset.epoch, uninterrupted.__exit__, Opened.__exit__,
+    StreamDataset._epoch, uninterrupted.__exit__, Opened.__exit__,
 ], ids=lambda f: f.__qualname__)
 def test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it(function):
     """CPython 3.12 and later leave the jump back of a loop with a condition out of the `with` and `try` that it is in, and an

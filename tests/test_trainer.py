@@ -1,6 +1,7 @@
 """Trainer: configuration, state, life, and what a person sees."""
 import copy
 import errno
+import gc
 import io
 import json
 import logging
@@ -9,16 +10,21 @@ import pickle
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from conftest import still_alive
-from small import classification, mlp
+from small import classification, in_thread, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
+from tinydl import trainer as trainer_module
 from tinydl.callbacks import Callback
+from tinydl.parallel import pool as pool_module
 from tinydl.parallel import strategies
-from tinydl.parallel.pool import Task
+from tinydl.parallel.pool import Task, WorkerPool
+from tinydl.parallel.signals import uninterrupted
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):
@@ -359,30 +365,66 @@ def test_ctrl_c_leaves_the_last_finished_update_and_training_can_go_on(threads, 
         assert whole.model.params.tobytes() == t.model.params.tobytes()
 
 
+def test_the_history_says_that_ctrl_c_ended_training():
+    class Presses(Callback):
+        every = 3
+
+        def on_update(self, trainer, updates):
+            if trainer.optimizer.t == 3:
+                signal.raise_signal(signal.SIGINT)
+    t = trainer(callbacks=[Presses()])
+    with pytest.raises(KeyboardInterrupt):
+        t.train()
+    assert t.history.interrupted
+    assert not t.train().interrupted
+
+
+def test_all_callbacks_hear_that_training_ends():
+    told = []
+
+    class Ends(Monitor):
+        def end_training(self):
+            told.append("monitor")
+            raise ZeroDivisionError
+
+    class End(Callback):
+        def on_train_end(self, trainer):
+            told.append(self)
+            raise LookupError
+    ends = [End(), End()]
+    t = trainer(monitor=Ends(quiet=True), callbacks=ends)
+    with pytest.raises(ZeroDivisionError):
+        t.train()
+    assert told == ["monitor", *ends] and t.epoch == 2
+    told.clear()
+    with pytest.raises(KeyboardInterrupt), uninterrupted() as held:
+        signal.raise_signal(signal.SIGINT)
+        t._tell_that_it_ends(held)
+    assert told == ["monitor", *ends]
+
+
 def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
     class Presses:
-        """A lock that has just been taken, or is just about to be given back, when Ctrl-C comes."""
+        """The trainer's lock; Ctrl-C comes where the turn has just been taken, or is just about to be given back."""
 
-        def __init__(self, taking):
-            self.lock, self.taking = threading.Lock(), taking
-            self.locked = self.lock.locked
+        def __init__(self, t, taking):
+            self.t, self.lock, self.taking = t, t._lock, taking
 
-        def acquire(self, blocking=True):
-            got = self.lock.acquire(blocking)
-            self.press(self.taking)
-            return got
+        def __enter__(self):
+            self.lock.acquire()
+            self.press(self.taking is False and self.t.epoch == 1)
 
-        def release(self):
-            self.press(not self.taking)
+        def __exit__(self, *exception):
             self.lock.release()
+            self.press(self.taking is True and self.t._turn is not None)
 
         def press(self, now):
-            if now and self.taking is not None:
+            if now:
                 self.taking = None
                 signal.raise_signal(signal.SIGINT)
     for taking, epochs in ((True, 0), (False, 1)):
         t = trainer(epochs=1)
-        t._train_lock = Presses(taking)
+        t._lock = Presses(t, taking)
         with pytest.raises(KeyboardInterrupt) as held:      # its traceback holds all frames
             t.train()
         assert t.epoch == epochs
@@ -507,6 +549,191 @@ def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
     assert whole.model.params.tobytes() == t.model.params.tobytes() != before.tobytes()
 
 
+@contextmanager
+def training(t, train=None, **options):
+    """In a thread of its own, which is given; what it raises comes out at the end."""
+    errors = []
+
+    def run():
+        try:
+            (train or t.train)(**options)
+        except BaseException as e:
+            errors.append(e)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(60)
+    assert not thread.is_alive() and not errors, errors
+
+
+class Held(nn.PythonLayer):
+    """Calls `wait` in its forward pass."""
+
+    def __init__(self, wait):
+        self.wait, self.entered = wait, threading.Event()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.entered.set()
+        self.wait()
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "local", "hogwild"])
+def test_after_a_shutdown_by_another_thread_nothing_changes_the_parameters(driver, strategy):
+    """The update under way is made first: it waits until the shutdown is over, and gives that up after a while."""
+    class Slow(optim.SGD):
+        def step(self, gradients):      # called by the Python driver
+            wait()
+            super().step(gradients)
+    over = threading.Event()
+
+    def wait():
+        while not t._stopping:
+            time.sleep(0.001)
+        over.wait(0.2)
+    layer = Held(wait)
+    t = Trainer(1, strategy=strategies.Local(1, 2) if strategy == "local" else strategy, thread_count=2, seed=0)
+    t.init(driver(*classification(64), 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.SGD(0.1) if strategy == "local" else Slow(0.1))
+    before = t.model.params.tobytes()
+    with training(t):
+        assert layer.entered.wait(10)
+        assert t.shutdown(30)
+        after = t.model.params.tobytes()
+        over.set()
+    assert t.history.interrupted and t.model.params.tobytes() == after != before
+
+
+@pytest.mark.parametrize("strategy, threads", [(s, n) for s in ("serial", "group", "local", "hogwild") for n in (0, 2) if
+                                               s != "serial" or not n])
+def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads, monkeypatch):
+    """In the calling thread, or in workers that the calling thread does not look after. A batch takes 20 s at least; of two
+    that shut down, the one with less time decides."""
+    monkeypatch.setattr(trainer_module, "MARGIN", 15)
+    monkeypatch.setattr(pool_module, "TICK", 15)
+    go_on = threading.Event()
+    layers = [Held(lambda: go_on.wait(0.02)) for _ in range(1000)]
+    t = Trainer(1, strategy=strategy, enable_parallel=threads > 0, thread_count=threads, seed=0)
+    t.init(driver(*classification(64), 8), Model(nn.Sequential(*layers, nn.Linear(6, 3)), seed=0),
+           losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    before = t.model.params.tobytes()
+    train = t.train if threads else t.simplified_parallel_train
+    with training(t, train), ThreadPoolExecutor(1) as other:
+        assert layers[3].entered.wait(10)
+        first = other.submit(t.shutdown, 0.1)
+        while not t._stopping:
+            time.sleep(0.001)
+        start = time.monotonic()
+        assert t.shutdown(60) and first.result()
+        took = time.monotonic() - start
+        assert t._turn is None
+    assert took < 15 and t.history.interrupted and t.optimizer.t == 0 and t.model.params.tobytes() == before
+    assert not t.history.failures or strategy == "hogwild"      # there a batch under way counts as failed
+    go_on.set()
+    assert not train().interrupted and t.optimizer.t > 0
+    t.shutdown()
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "local", "hogwild"])
+def test_a_run_does_not_begin_when_a_shutdowns_time_is_over(driver, strategy, monkeypatch):
+    """The shutdown came when training was about to take its replicas, and found nothing to cancel."""
+    monkeypatch.setattr(trainer_module, "MARGIN", 0)
+    ran = []
+    t = Trainer(1, strategy=strategy, enable_parallel=False, seed=0)
+    t.init(driver(*classification(64), 8), Model(nn.Sequential(Held(lambda: ran.append(1)), nn.Linear(6, 3)), seed=0),
+           losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    prepare = type(t.strategy).prepare
+
+    def shut_down_first(self, crew, setting):
+        if not t._stopping:
+            assert in_thread(lambda: t.shutdown(0)) is False
+        prepare(self, crew, setting)
+    monkeypatch.setattr(type(t.strategy), "prepare", shut_down_first)
+    assert t.simplified_parallel_train().interrupted and not ran and not t.history.failures
+
+
+def test_shutdown_does_not_wait_for_a_callback_longer_than_it_may():
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Waits(Callback):
+        def on_epoch_start(self, trainer, epoch):
+            inside.set()
+            assert go_on.wait(60)
+    t = trainer(callbacks=[Waits()], enable_parallel=True, thread_count=2)
+    with training(t):
+        try:
+            assert inside.wait(10)
+            start = time.monotonic()
+            assert t.shutdown(0.1) is False
+            took = time.monotonic() - start
+        finally:
+            go_on.set()
+        assert t.shutdown(30) and t._turn is None
+    assert took < 5 and t.history.interrupted and t.optimizer.t == 0
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "local"])
+def test_shutdown_ends_training_while_the_source_is_stuck(strategy):
+    """In its third batch, and then in one that the next training passes over."""
+    x, y = classification(40)
+    stuck, release, at = threading.Event(), threading.Event(), []
+
+    def source():
+        for i in range(40):
+            if at and i == at[0]:
+                stuck.set()
+                assert release.wait(60)
+            yield x[i], y[i]
+    t = Trainer(1, strategy=strategies.Local(1, 2) if strategy == "local" else strategy, thread_count=2, seed=0)
+    t.init(data.StreamDataset(source, 8, input_shape=(6,)), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    updates = []
+    try:
+        for sample in (20, 4):
+            at[:] = [sample]
+            stuck.clear()
+            with training(t) as thread:
+                assert stuck.wait(10)
+                while t._job is None or t._job.batches_done < 2:
+                    time.sleep(0.001)
+                t.shutdown(0.1)
+                thread.join(30)
+                assert not thread.is_alive() and t.history.interrupted and not t.history.failures
+            updates.append(t.optimizer.t)
+    finally:
+        release.set()
+    assert updates == [2 if strategy == "serial" else 1] * 2
+    assert not t.train().interrupted and t.history["samples"] == [40]
+    t.shutdown()
+
+
+@pytest.mark.parametrize("strategy", ["group", "shard", "local", "hogwild"])
+def test_a_worker_may_shut_down_its_trainer(driver, strategy):
+    """Each in every layer: it does not wait for the training that waits for it."""
+    said = []
+    layer = Held(lambda: said.append(t.shutdown(60)))
+    t = Trainer(1, strategy=strategies.Local(1, 2) if strategy == "local" else strategy, thread_count=2, seed=0)
+    t.init(driver(*classification(64), 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
+           optim.SGD(0.1))
+    start = time.monotonic()
+    t.train()
+    assert time.monotonic() - start < 30 and set(said) == {False} and t.optimizer.t > 0 and not t.history.failures
+
+
+def test_a_shutdown_just_before_batches_are_given_out_leaves_no_new_pool(monkeypatch):
+    real = Trainer._go_on_serially_if_many_hung
+    monkeypatch.setattr(Trainer, "_go_on_serially_if_many_hung", lambda t, crew: (t.shutdown(), real(t, crew)))
+    t = trainer(enable_parallel=True, thread_count=2)
+    assert t.train().interrupted and workers() == 0 and t.optimizer.t == 0
+
+
 def test_leaked_threads_are_waited_for_together():
     clock, waited = [100.0], []
 
@@ -532,6 +759,43 @@ def test_many_rounds_leak_no_threads():
         t.init(t.data, t.model, t.loss, t.optimizer)
         assert t.shutdown(10)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("strategy", ["group", "local"])
+def test_a_trainer_that_is_forgotten_leaves_no_threads(driver, strategy):
+    t = Trainer(1, strategy=strategy, thread_count=2, seed=0)
+    t.init(driver(*classification(64), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    t.train()
+    threads = list(t._pool.threads)
+    del t
+    gc.collect()
+    assert not still_alive(threads, 10)
+
+
+def test_a_pool_that_cannot_start_all_its_threads_leaves_none(monkeypatch):
+    real, started = WorkerPool._start, []
+
+    def start(pool, worker):
+        if worker == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(real(pool, worker))
+        return started[-1]
+    monkeypatch.setattr(WorkerPool, "_start", start)
+    try:
+        WorkerPool(3)
+    except RuntimeError as e:
+        assert "can't start" in str(e)
+    gc.collect()
+    assert len(started) == 2 and not still_alive(started, 10)
+
+
+def test_a_copy_starts_threads_when_it_trains():
+    with trainer(enable_parallel=True, thread_count=2) as t:
+        copies = copy.deepcopy(t), pickle.loads(pickle.dumps(t))
+        assert workers() == 2 and not any(k.is_parallel_training_enabled() for k in copies)
+        with copies[0] as k:
+            k.train()
+            assert workers() == 4 and k.is_parallel_training_enabled()
 
 
 def test_copy_and_pickle_drop_the_pool():

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -48,6 +48,17 @@ __all__ = ["Trainer"]
 log = logging.getLogger("tinydl")
 
 MAX_THREADS = 1024
+
+#: seconds that a shutdown waits beyond its timeout for what it has cancelled
+MARGIN = 0.15
+
+
+class Turn:
+    """One call that has a trainer for itself (train, init, ...), its thread, and the pool that a shutdown took from it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.pool: WorkerPool | None = None
 
 
 class Trainer:
@@ -108,13 +119,13 @@ class Trainer:
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
         self.shutdown_timeout = shutdown_timeout
         self.epoch = 0                          # epochs finished
+        self._turn: Turn | None = None          # whose it is: one train at a time
+        self._crew: Crew | None = None
         self._renew_locks()
         renew_in_children(self)
-        self._train_lock = threading.Lock()     # one train at a time
         self._enabled, self._asked_threads = bool(enable_parallel), int(thread_count)
         self._changed = self._stopping = False
         self._pool: WorkerPool | None = None
-        self._crew: Crew | None = None
         self._fallback: str | None = None       # why parallel training cannot run
         self._copyable = True                   # whether the model is
         self._job: Job | None = None            # an epoch that was interrupted
@@ -127,8 +138,17 @@ class Trainer:
             log.setLevel(logging.DEBUG)
 
     def _renew_locks(self) -> None:
-        """For `parallel.fork`."""
-        self._lock = threading.RLock()          # configuration and pool
+        """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
+        self._lock = threading.RLock()          # configuration, pool, and turn
+        if self._turn is not None and not self._is_ours():
+            self._turn = None
+            if self._crew is not None:
+                self._crew.forget_workers()
+
+    def _is_ours(self) -> bool:
+        """Whether the calling thread is the one that has the trainer now."""
+        turn = self._turn       # it may end meanwhile
+        return turn is not None and turn.thread == threading.get_ident()
 
     # ------------------------------------------------------------------ what to train
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
@@ -138,6 +158,8 @@ class Trainer:
         """
         with uninterrupted() as held, self._exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
+            with self._lock:
+                self._ensure_pool()
         if self._enabled:
             self._warn_fallback()
 
@@ -167,7 +189,6 @@ class Trainer:
             self._recipe, self._resumed, self._untold = None, False, []
             self._copyable = error is None
             self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
-            self._ensure_pool()
 
     def _warn_fallback(self) -> None:
         if self._fallback is not None:
@@ -202,7 +223,7 @@ class Trainer:
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), int(thread_count)
             self._changed, self._fitting, self._fits = True, None, set()
-            if self._train_lock.locked():
+            if self._turn is not None:
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
         if enable:
@@ -219,20 +240,43 @@ class Trainer:
             return self._pool.n_threads if self._pool is not None and self.is_parallel_training_enabled() else 1
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """End the pool within `timeout` seconds (default: shutdown_timeout). True if all its threads ended.
+        """End training and the pool within `timeout` seconds (default: shutdown_timeout) and 0.2. True if training and all
+        threads of the pool ended.
 
-        While training runs, it ends cleanly after the update under way. May be called any number of times, and
-        `train` may be called afterwards: it starts a new pool.
+        Training ends cleanly after the update under way, or without it at the first operation after the timeout. What
+        cannot be stopped (a Python layer, a dataset, a callback, a validation) is not waited for: False, and training ends
+        when that comes back. In the training thread (from a callback, a signal's handler) the result is of the threads,
+        and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times,
+        and `train` may be called afterwards: it starts a new pool.
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         with self._lock, uninterrupted():
-            self._stopping, self._changed = self._train_lock.locked(), False
-            if self._crew is not None and self._stopping:
-                self._crew.give_up_at = time.monotonic() + timeout
+            turn, crew = self._turn, self._crew
+            self._stopping, self._changed = turn is not None, False
+            if crew is not None and turn is not None:
+                crew.give_up_at = deadline if crew.give_up_at is None else min(crew.give_up_at, deadline)
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.close()
-        return pool is None or pool.shutdown(timeout)
+                if turn is not None:
+                    turn.pool = pool
+        if turn is None or self._is_ours():
+            return pool is None or pool.shutdown(timeout)
+        if turn.pool is not None and threading.current_thread() in turn.pool.threads:
+            return False
+        if not self._wait_for(turn, deadline):
+            with self._lock:
+                if crew is not None and self._turn is turn:
+                    crew.cancel()
+        ended = self._wait_for(turn, deadline + MARGIN)
+        return (pool is None or pool.shutdown(deadline + MARGIN - time.monotonic())) and ended
+
+    def _wait_for(self, turn: Turn, deadline: float) -> bool:
+        """Until that turn is over, or the deadline. It sleeps: a Ctrl-C inside the wait for an Event may leave that locked."""
+        while self._turn is turn and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self._turn is not turn
 
     def stop(self) -> None:
         """End training after the update under way; from a callback or any thread. `train` goes on from there."""
@@ -241,7 +285,11 @@ class Trainer:
     def save_checkpoint(self, path: str | Path) -> None:
         """All that is needed to go on with the same bits, into one file (see `tinydl.checkpoint`): from a callback, or
         while nothing trains. OSError where it cannot be written; a file that was there before is then still whole."""
-        save_checkpoint(self, path)
+        if self._is_ours():
+            save_checkpoint(self, path)
+            return
+        with uninterrupted() as held, self._exclusive("save_checkpoint"), held.open():
+            save_checkpoint(self, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
@@ -379,34 +427,54 @@ class Trainer:
 
     @contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
-        """Hold the lock of training. To be used held against signals: one beside it would leave it taken for ever."""
-        if not self._train_lock.acquire(blocking=False):
-            raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
+        """Have the trainer for itself. To be used held against signals: one beside it would leave it taken for ever."""
+        with self._lock:
+            if self._turn is not None:
+                raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
+            self._turn, self._stopping = Turn(), False
+            if self._crew is not None:
+                self._crew.take_up()
         try:
             yield
         finally:
-            self._train_lock.release()
             with self._lock:
-                if self._changed and not self._train_lock.locked():     # it came too late, or was not for this training
+                self._turn = None
+                if self._changed:       # it came too late, or was not for this training
                     self._ensure_pool()
 
     def _train(self, mode: str | None, shuffle: bool) -> History:
         crew = self._need_init()
         limit = BlasLimit() if crew.plan.program.hooks and self._enabled and mode != "serial" else nullcontext()
-        with uninterrupted() as held, self._exclusive("train"), limit, held.open():
-            self._stopping, crew.give_up_at = False, None
+        with uninterrupted() as held, self._exclusive("train"), limit:
             self.monitor.history.interrupted = False
-            self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
+            with held.open():
+                self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
-                for callback in self.callbacks:
-                    callback.on_train_start(self)
-                self._tell_of_epoch()
-                self.monitor.history.interrupted = not self._run_epochs(crew, mode, shuffle)
+                with held.open():
+                    for callback in self.callbacks:
+                        callback.on_train_start(self)
+                    self._tell_of_epoch()
+                    self.monitor.history.interrupted = not self._run_epochs(crew, mode, shuffle)
+            except KeyboardInterrupt:
+                self.monitor.history.interrupted = True
+                raise
             finally:
-                self.monitor.end_training()
-                for callback in self.callbacks:
-                    callback.on_train_end(self)
+                self._tell_that_it_ends(held)
         return self.monitor.history
+
+    def _tell_that_it_ends(self, held: uninterrupted) -> None:
+        """All of them; the first error comes out when that is done."""
+        errors: list[BaseException] = []
+        left: list[Callable[[], None]] = [self.monitor.end_training]
+        left += [partial(callback.on_train_end, self) for callback in self.callbacks]
+        while left:
+            try:
+                with held.open():       # where a signal comes before anyone is told, this one is still left
+                    left.pop(0)()
+            except BaseException as e:
+                errors.append(e)
+        if errors:
+            raise errors[0]
 
     def _run_epochs(self, crew: Crew, mode: str | None, shuffle: bool) -> bool:
         """max_epochs epochs; False where they were stopped before."""
@@ -437,10 +505,13 @@ class Trainer:
         if arrays and isinstance(train, ArrayDataset):
             order, bounds = train.order(self.seed, self.epoch, job.shuffle)
         batches = None if arrays else iter(() if job.broken else train.epoch(self.seed, self.epoch, job.shuffle))
-        rest = None if batches is None else python_driver.behind(batches, job.batches_done)
         job.n_batches = train.n_batches
         finished, fatal = False, list[BatchFailure]()
         try:
+            rest = None
+            if batches is not None:
+                crew.reading = batches
+                rest = python_driver.behind(batches, job.batches_done)
             finished = self._run_updates(crew, job, mode, rest, order, bounds)
         except (GaveUpError, PoolClosedError):
             if not self._stopping:
@@ -449,6 +520,7 @@ class Trainer:
             fatal = [replace(f, fatal=True) for f in e.failures[len(job.failures):]]
             raise
         finally:
+            crew.reading = None
             if batches is not None and hasattr(batches, "close"):
                 batches.close()
             self.monitor.history.failures.extend([*job.failures[job.reported:], *fatal])
@@ -467,6 +539,8 @@ class Trainer:
             self._go_on_serially_if_many_hung(crew)
             before = job.lap(time.perf_counter())
             with self._lock:
+                if self._stopping:      # a shutdown has ended the pool
+                    break
                 if self._changed and mode is None:
                     self._ensure_pool()
                 setting, most = self._setting(mode)
@@ -610,19 +684,21 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no pool and no locks of this one; it makes its own when it trains."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_train_lock", "_pool", "_crew")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_turn", "_pool", "_crew")}
         return {**state, "_step": self._crew.step if self._crew is not None else 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         step = state.pop("_step")
-        self.__dict__.update(state, _train_lock=threading.Lock(), _pool=None, _crew=None)
+        self.__dict__.update(state, _turn=None, _pool=None, _crew=None)
         self._renew_locks()
         renew_in_children(self)
         if "data" in state:
             epoch, t, job, recipe, resumed = self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed
-            self.init(self.data, self.model, self.loss, self.optimizer)
+            self._init(self.data, self.model, self.loss, self.optimizer)
             self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed = epoch, t, job, recipe, resumed
             self._need_init().step = step
+            if self._enabled:
+                self._warn_fallback()
 
 
 def _strategy(strategy: str | strategies.Strategy | None, **counts: int | None) -> strategies.Strategy:

@@ -9,13 +9,14 @@ Guarantees:
 3. The reading thread ends when the epoch is over, closed or forgotten: at its next sample. Closing waits for that,
    GRACE seconds at most; a source that is stuck keeps its (daemonic) thread, and nobody else.
 4. A child process forked in mid-epoch has no reading thread; its epoch raises instead of waiting for one.
+5. Another thread may `cancel` an epoch: who waits for its next batch waits no more.
 """
 from __future__ import annotations
 
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -79,10 +80,13 @@ class StreamDataset(Dataset):
             self._input_shape = np.shape(first[0])[1 if self.chunks else 0:]
         return self._input_shape
 
-    def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
-        rng = np.random.default_rng([seed, epoch]) if shuffle and self.shuffle_buffer > 1 else None
+    def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Reading:
         # SimpleQueue: an interrupt inside Queue.get may leave its lock held for ever, as in all that Conditions are made of
         ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        return Reading(self._epoch(seed, epoch, shuffle, ready), ready)
+
+    def _epoch(self, seed: int, epoch: int, shuffle: bool, ready: queue.SimpleQueue[Any]) -> Generator[LazyBatch]:
+        rng = np.random.default_rng([seed, epoch]) if shuffle and self.shuffle_buffer > 1 else None
         room: queue.SimpleQueue[None] = queue.SimpleQueue()       # an item for each that may be put into `ready`
         for _ in range(self.prefetch):
             room.put(None)
@@ -132,6 +136,24 @@ class StreamDataset(Dataset):
                 held += len(x) - at
         if pieces:
             yield partial(_join, pieces, self._input_shape), held
+
+
+class Reading(Iterator[LazyBatch]):
+    """An epoch of a stream."""
+
+    def __init__(self, batches: Generator[LazyBatch], ready: queue.SimpleQueue[Any]) -> None:
+        self._batches, self._ready = batches, ready
+
+    def __next__(self) -> LazyBatch:
+        return next(self._batches)
+
+    def cancel(self, error: BaseException) -> None:
+        """Raise `error` behind the batches that were read; from any thread."""
+        self._ready.put(error)
+
+    def close(self) -> None:
+        """End the reading."""
+        self._batches.close()
 
 
 def _stack(rows: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:

@@ -15,8 +15,9 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
    test_drivers, test_late_products), and after a resume (test_checkpoint).
  - Accounted: dispatched = done + retried + skipped + failed after every update, and each failure names its samples;
    a group of which nothing arrived makes no update (test_failures).
- - Bounded: every wait has a deadline; `shutdown(timeout)` returns in time; a batch that hangs is given up after
-   `batch_timeout` and its worker replaced (test_hung_workers, test_processes).
+ - Bounded: every wait has a deadline; `shutdown(timeout)`, from any thread, returns in time and says whether all ended; a
+   batch that hangs is given up after `batch_timeout` and its worker replaced (test_hung_workers, test_processes,
+   test_trainer).
  - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
    update; the next `train` goes on from there, to the same bits (test_signals).
  - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).

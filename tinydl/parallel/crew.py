@@ -52,8 +52,8 @@ MAX_DEATHS = 10
 SPINS = 300_000
 
 
-class GaveUpError(Exception):
-    """A shutdown's time is over and a worker is still busy."""
+class GaveUpError(BaseException):
+    """A shutdown's time is over, and a batch is still under way or still read. It is never the batch's fault."""
 
 
 class Run(NamedTuple):
@@ -86,7 +86,31 @@ class Crew:
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
         self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
         self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
+        self.reading: Any = None        # the iterator that gives its batches
         self.team: list[Any] = []       # the local strategy's members
+
+    def take_up(self) -> None:
+        """Be free of what ended the last run."""
+        self.give_up_at = None
+        for replica in self._all_replicas():
+            replica.native.cancel(False)
+
+    def cancel(self) -> None:
+        """End what runs at its next operation, and the wait for a batch; from any thread, once `give_up_at` is over: whatever
+        comes back looks at that before it is booked, and what is about to begin before it does."""
+        for replica in self._all_replicas():
+            replica.native.cancel()
+        if hasattr(self.reading, "cancel"):
+            self.reading.cancel(GaveUpError("no batch came in time"))
+
+    def _all_replicas(self) -> list[Replica]:
+        return [*self.replicas, *(member.replica for member in self.team)]
+
+    def forget_workers(self) -> None:
+        """In a forked child where they are not: what they were in the middle of, and held."""
+        self.replicas, self.slots, self.team, self._running, self.reading = [], [], [], [], None
+        self.step_lock = threading.Lock()
+        self.make_room(0)
 
     def prepare(self, setting: Setting) -> None:
         """Exactly the replicas and slots that `setting` needs and those that it keeps."""
@@ -169,6 +193,7 @@ class Crew:
             if pool is None:
                 for stretch in stretches:
                     while not stretch.finished and not stretch.fatal:
+                        self.check_deadline()
                         with held.open():
                             stretch.work(0, TICK)
                         if stretch.interrupted:
@@ -203,6 +228,7 @@ class Crew:
                 self.stats.add_live(stretch.live)
         if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
+        self.check_deadline()
         return True
 
     @staticmethod
@@ -245,7 +271,7 @@ class Crew:
             pool.shutdown(0)
 
     def check_deadline(self) -> None:
-        if self.give_up_at is not None and time.monotonic() > self.give_up_at:
+        if self.give_up_at is not None and time.monotonic() >= self.give_up_at:
             raise GaveUpError("the workers did not come back in time")
 
     def hung_batch(self, live: Array, task: Task) -> int | None:

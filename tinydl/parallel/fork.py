@@ -1,4 +1,7 @@
-"""Locks in a forked child: one that another thread held at that moment has nobody there to release it."""
+"""Locks in a forked child: one that another thread held at that moment has nobody there to release it.
+
+What that thread was in the middle of stays so: a model that it was training may hold half an update.
+"""
 from __future__ import annotations
 
 import os

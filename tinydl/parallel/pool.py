@@ -9,6 +9,7 @@ Guarantees:
    and a worker's number belongs to one thread at a time.
  - `shutdown(timeout)` returns within the timeout whatever a task does; True if all threads ended. A thread
    that is stuck is abandoned: it is daemonic, holds nothing of the pool, and ends when its task does.
+ - A pool that nobody holds any more ends its threads as `close` does.
  - After a fork the child has no threads: `alive` is False there, and nothing waits.
 concurrent.futures cannot promise the time limit: its exit handler joins its threads for ever.
 """
@@ -19,6 +20,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -108,6 +110,8 @@ class WorkerPool:
         renew_in_children(self)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         with uninterrupted():       # a pool that is half made would never be shut down
+            self._forgotten = weakref.finalize(self, _end, self._tasks, n_threads, self._pid)
+            self._forgotten.atexit = False
             self.threads = [self._start(i) for i in range(n_threads)]
 
     def _renew_locks(self) -> None:
@@ -164,9 +168,8 @@ class WorkerPool:
         with self._lock, uninterrupted():
             if self._open:
                 self._open = False
-                if self._pid == os.getpid():
-                    for _ in self.threads:
-                        self._tasks.put(None)
+                self._forgotten.detach()
+                _end(self._tasks, self.n_threads, self._pid)
 
     def shutdown(self, timeout: float = 30.0) -> bool:
         """Serve what is queued, then end; wait at most `timeout` seconds. Whether all threads ended."""
@@ -187,6 +190,13 @@ def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
         if task is None or not task.run(worker):
             return
         del task
+
+
+def _end(tasks: queue.SimpleQueue[Task | None], n_threads: int, pid: int) -> None:
+    """Let so many workers end behind what is queued; only in the process that they are in."""
+    if pid == os.getpid():
+        for _ in range(n_threads):
+            tasks.put(None)
 
 
 def wait_all(tasks: Iterable[Task], timeout: float) -> bool:

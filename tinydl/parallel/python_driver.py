@@ -141,6 +141,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
     with uninterrupted() as held:
         stopped: BaseException | None = None
         try:
+            crew.check_deadline()
             for slot, key in enumerate(keys):
                 if key in job.hung:
                     give_up(slot, -1, job.hung[key])
@@ -162,6 +163,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
                 if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
                     raise r.exception
             results = [given_up[slot] if slot in given_up else came[slot] for slot in range(len(pieces))]
+            crew.check_deadline()
         except BaseException as e:
             if not free:
                 raise

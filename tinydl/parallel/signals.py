@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and the like at the wrong moment: held back while updates and their books must go together."""
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ class uninterrupted:
 
     While an exception of a handler is on its way out of a hole, all is held: it must not be interrupted where it passes.
     Where it never arrives, the hole is open again: what is raised in a `__del__` is lost, and a callback may catch it.
+
+    In a child that another thread than the main one has forked, there are no such blocks any more: the main thread is not
+    there to end them, and the handlers are those from before.
     """
 
     def __enter__(self) -> uninterrupted:
@@ -38,6 +42,7 @@ class uninterrupted:
         self._on_its_way: BaseException | None = None       # raised in the hole
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._raised: BaseException | None = None
+        self._thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
                 before = _signal.getsignal(number)
@@ -118,6 +123,18 @@ class Opened:
         self._held._in_hole = False     # a signal that comes before this line: see _handle
         self._held.holding = True
         self._held._on_its_way = None
+
+
+def _after_fork() -> None:
+    for number in HELD:
+        handler = _signal.getsignal(number)
+        while isinstance(block := getattr(handler, "__self__", None), uninterrupted) and block._thread != threading.get_ident():
+            handler = block._before[number]
+            _signal.signal(number, handler)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _is_handled(error: BaseException) -> bool:

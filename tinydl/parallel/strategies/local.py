@@ -161,6 +161,7 @@ class Local(Strategy):
             member.begin(crew, self.average_state)
         crew.make_room(1 if pool is None else pool.n_threads)
         try:
+            crew.check_deadline()
             if pool is None:
                 with held.open():
                     for j in range(k):
@@ -175,6 +176,7 @@ class Local(Strategy):
                 if not python_driver.wait_for(crew, tasks, pool, [m.replica for m in team], give_up, held):
                     crew.team = []
                     return False
+            crew.check_deadline()
         except BaseException:
             crew.team = []
             raise
