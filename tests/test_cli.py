@@ -432,6 +432,7 @@ def stop(folder, monkeypatch):
             m.setattr(Progress, "progress", progress)
             for module in (crew, pool):
                 m.setattr(module, "TICK", 1e-4)
+            m.setattr(crew, "SPINS", 0)         # waiting workers sleep, so others get their turn in mid-epoch
             assert main([*STOPPED, threads, "--out", "m", *more]) == code
         assert sent
     return call

@@ -15,7 +15,7 @@ from small import DRIVERS, Batched, classification, in_thread, mlp, small_set, t
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback
 from tinydl.parallel import blas, threads
-from tinydl.parallel.signals import HELD
+from tinydl.parallel.signals import HELD, uninterrupted
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -139,14 +139,13 @@ def test_a_child_forked_by_another_thread_trains_with_the_trainer_that_was_train
     """The training thread, which has the trainer for itself, and holds Ctrl-C back, stayed behind; so did the workers, one
     of them (in the update) with a lock."""
     layer = Interrupted()
-    before = [signal.getsignal(n) for n in HELD]
     codes, first = [], nn.Sequential(layer) if where == "layer" else nn.Sequential()
     with Trainer(1, strategy=strategy, thread_count=2, seed=0) as t:
         t.init(kind(*classification(64), 8), Model(nn.Sequential(first, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
                optim.SGD(0.1) if where == "layer" else WaitsInUpdates(layer))
 
         def child():
-            assert [signal.getsignal(n) for n in HELD] == before
+            assert not any(isinstance(getattr(signal.getsignal(n), "__self__", None), uninterrupted) for n in HELD)
             assert not t.train().interrupted and t.history["samples"] == [64]
             t.init(t.data, t.model, t.loss, t.optimizer)
             assert t.shutdown(5)
