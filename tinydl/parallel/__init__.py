@@ -19,7 +19,7 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
    batch that hangs is given up after `batch_timeout` and its worker replaced (test_hung_workers, test_processes,
    test_trainer).
  - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
-   update; the next `train` goes on from there, to the same bits (test_signals).
+   update; the next `train` goes on from there, to the same bits (test_signals, test_callbacks).
  - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
