@@ -4,8 +4,9 @@
  * wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2 percent
  * less); and each of these for one row, and for several.
  * Numbers too small to be normal count as zero. Where a unit is dead its gradients are zeros and its momenta shrink, but
- * never to zero: 0.9 of the least number, rounded, is the least number. A Zen 5 divides and takes roots of them at a third of
- * the speed: with many dead units an update by Adam took twice as long, and its workers, some of whom had more, waited. */
+ * never to zero: 0.9 of the least number, rounded, is the least number. A Zen 5 divides and takes roots of a vector with one
+ * of them at a third of the speed: where it was 0.6 percent of W3's momenta, one worker's half of an update by Adam took
+ * twice as long, and the other worker waited. */
 #define GIVEN const int two, T *restrict p, const T *ga, const T *gb, const T wa, const T wb, T *mean, \
               const i64 rows, const i64 stride, void *const *state, i64 n, const double *h, i64 t
 #define G(i) (two ? (mean[i - skip] = FMA(wb, gb[i - skip], wa * ga[i - skip])) : ga[i - skip])

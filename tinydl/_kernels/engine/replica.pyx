@@ -39,7 +39,7 @@ class CancelledError(Exception):
 cdef int should_stop(void *owner) noexcept nogil:
     """Whether a run is to end now: it was cancelled, or a signal's handler raised."""
     if td_get(&(<Replica>owner).cancel_flag) or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
-                                        and not (<Replica>owner).look_at_signals()):
+                                                 and not (<Replica>owner).look_at_signals()):
         (<Replica>owner).stopped = True
     return (<Replica>owner).stopped
 
