@@ -4,14 +4,25 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
-from small import in_thread
+from every_strategy import deep
+from small import classification, in_thread
 
+from tinydl import Trainer, losses, optim
 from tinydl._kernels import _dispatch
 from tinydl.parallel import affinity, blas
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+
+
+def begin_alone(n_workers):
+    """The calling thread as the first of so many workers."""
+    places = affinity.Places([threading.current_thread()])
+    places.begin_run(n_workers)
+    places.begin(0)
+    places.end_run()
 
 
 # ------------------------------------------------------------------ CPUs
@@ -22,7 +33,7 @@ def test_pin_and_unpin():
 
     def look(worker):
         seen = [affinity.pin(worker, n), os.sched_getaffinity(0)]
-        affinity.spread(0, n)
+        begin_alone(n)
         seen.append(os.sched_getaffinity(0))
         affinity.pin((worker + 1) % n, n)           # from where it was allowed, not from where it is
         seen.append(os.sched_getaffinity(0))
@@ -55,7 +66,7 @@ def test_where_nothing_can_be_pinned(caplog, monkeypatch):
     with caplog.at_level("INFO", "tinydl"):
         assert not affinity.pin(0, 2) and not affinity.pin(1, 2)
         affinity.unpin()
-        affinity.spread(0, 2)
+        begin_alone(2)
     assert len(caplog.records) == 1 and "not pinned" in caplog.text
 
 
@@ -67,22 +78,77 @@ def test_a_refused_cpu_leaves_the_thread_where_it_is(monkeypatch):
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     assert not affinity.pin(0, 1)
     affinity.unpin()
-    affinity.spread(0, len(everywhere))
+    begin_alone(len(everywhere))
     assert os.sched_getaffinity(0) == everywhere
 
 
+class Scheduler:
+    """Threads that are not: on which CPU each is, and where it may be."""
+
+    def __init__(self, monkeypatch, n_cpus, on):
+        self.on, self.may = list(on), [set(range(n_cpus)) for _ in on]
+        self.threads = [SimpleNamespace(native_id=i + 1) for i in range(len(on))]
+        self.me = 0                             # who asks
+        self.moves = []
+        monkeypatch.setattr(os, "sched_getaffinity", lambda tid: set(self.may[self.of(tid)]), raising=False)
+        monkeypatch.setattr(os, "sched_setaffinity", self.set, raising=False)
+        monkeypatch.setattr(affinity, "current_cpu", lambda: self.on[self.me])
+
+    def of(self, tid):
+        return tid - 1 if tid else self.me
+
+    def set(self, tid, cpus):
+        self.may[self.of(tid)] = set(cpus)
+        if self.on[self.of(tid)] not in cpus:
+            self.on[self.of(tid)] = max(cpus)
+            self.moves.append((self.me, self.of(tid)))
+
+    def run(self, places):
+        places.begin_run(len(self.on))
+        for worker in range(len(self.on)):
+            self.me = worker
+            places.begin(worker)
+        places.end_run()
+
+
+@pytest.mark.parametrize(("n_cpus", "on", "ends"), [
+    (2, [0, 1], [0, 1]), (2, [1, 0], [1, 0]), (2, [0, 0], [0, 1]), (2, [1, 1], [1, 0]), (1, [0, 0], [0, 0]),
+    (2, [1, 1, 1], [1, 1, 1]), (4, [3, 3, 3, 3], None), (8, [5] * 8, None), (8, [7, 7, 1], None)])
+def test_workers_begin_on_cpus_of_their_own(n_cpus, on, ends, monkeypatch):
+    s = Scheduler(monkeypatch, n_cpus, on)
+    s.run(affinity.Places(s.threads))
+    assert s.on == ends if ends is not None else len(set(s.on)) == len(on)
+    assert s.may == [set(range(n_cpus))] * len(on)
+
+
+def test_a_worker_is_moved_before_it_begins(monkeypatch):
+    """While it waits that is cheap. One that the scheduler puts on a taken CPU in the last moment moves itself."""
+    s = Scheduler(monkeypatch, 2, [1, 1])
+    s.run(affinity.Places(s.threads))
+    assert s.moves == [(0, 1)]
+    monkeypatch.setattr(affinity, "KEPT_OFF", 0)
+    s = Scheduler(monkeypatch, 2, [1, 1])
+    s.run(affinity.Places(s.threads))
+    assert s.moves == [(1, 1)] and s.on == [1, 0] and s.may == [{0, 1}] * 2
+
+
+def test_those_that_do_not_begin_are_allowed_everywhere_again(monkeypatch):
+    s = Scheduler(monkeypatch, 4, [2, 2, 2, 2])
+    places = affinity.Places(s.threads)
+    places.begin_run(4)
+    places.begin(0)
+    assert s.may[1:] == [{0, 1, 3}] * 3 and 2 not in s.on[1:]
+    places.end_run()
+    assert s.may == [{0, 1, 2, 3}] * 4
+
+
 @needs_affinity
-def test_spread_moves_the_thread_and_allows_it_everywhere_again(monkeypatch):
-    cpus = os.sched_getaffinity(0)
-    if len(cpus) < 2:
-        pytest.skip("needs 2 CPUs")
-    asked, real = [], os.sched_setaffinity
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: (asked.append(set(cpus)), real(pid, cpus)))
-    for here, moves in ((sorted(cpus)[0], [{sorted(cpus)[1]}, cpus]), (-1, [{sorted(cpus)[1]}, cpus]), (sorted(cpus)[1], [])):
-        asked.clear()
-        monkeypatch.setattr(affinity, "current_cpu", lambda here=here: here)
-        in_thread(lambda: affinity.spread(1, 2))
-        assert asked == moves
+def test_the_pools_threads_are_allowed_everywhere_after_training(driver):
+    everywhere = os.sched_getaffinity(0)
+    with Trainer(2, strategy="shard", thread_count=2, seed=0) as t:
+        t.init(driver(*classification(64), 8), deep(), losses.SoftmaxCrossEntropy(), optim.SGD())
+        t.train()
+        assert [os.sched_getaffinity(thread.native_id) for thread in t._pool.threads] == [everywhere] * 2
 
 
 @needs_affinity

@@ -336,7 +336,7 @@ def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, b
 def test_workers_that_die_again_and_again_end_training(driver, strategy, monkeypatch, ends_in_time):
     def fail(*args):
         raise ZeroDivisionError("whatever")
-    monkeypatch.setattr(crew, "spread", fail)
+    monkeypatch.setattr(crew.Places, "begin", fail)
     monkeypatch.setattr(crew.Crew, "enter_batch", fail)
     x, y = classification(64)
     with Trainer(1, strategy=strategy, thread_count=2, seed=7) as t:

@@ -1,4 +1,4 @@
-"""On which CPU a worker runs: spread once at the start, or pinned for good.
+"""On which CPU a worker runs: one of its own to begin on, or pinned for good.
 
 Linux alone can say it for a thread; elsewhere these functions do nothing, and the first `pin` logs that.
 """
@@ -10,7 +10,7 @@ import threading
 
 from tinydl._kernels._dispatch import current_cpu
 
-__all__ = ["pin", "spread", "unpin"]
+__all__ = ["Places", "pin", "unpin"]
 
 log = logging.getLogger("tinydl")
 
@@ -19,20 +19,69 @@ _said: set[str] = set()
 _say = threading.Lock()         # workers begin at the same moment, and one of them says it
 
 
-def spread(number: int, n_workers: int) -> None:
-    """Begin on a CPU of one's own: the scheduler may have woken two workers on the same one, and they would then
-    wait for each other there for long. The thread is put on its CPU and at once allowed everywhere again.
+#: threads that one which begins keeps off its CPU, at most
+KEPT_OFF = 4
 
-    A thread that is pinned stays where it is. Moving takes 80 microseconds, seeing that one is there already 2.
+
+class Places:
+    """The CPUs on which the threads of a pool begin a run: each on one of its own.
+
+    The scheduler likes to wake a thread where the one is that woke it, and there it would wait for a whole batch. So a
+    thread that begins keeps those that have not begun off its CPU: they are moved while they wait, for 2 microseconds each,
+    and allowed everywhere again as they begin. One that meets another all the same moves itself, for 50 to 80.
     """
-    if n_workers > 1 and hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        if n_workers <= len(cpus) and cpus[number] != current_cpu():
-            try:
-                os.sched_setaffinity(0, {cpus[number]})
-                os.sched_setaffinity(0, cpus)
-            except OSError as e:
-                log.debug("worker %d stays where it is: %s", number, e)
+
+    def __init__(self, threads: list[threading.Thread]) -> None:
+        self._threads = threads
+        self._allowed: dict[int, set[int]] = {}     # by worker: where it was, before it was kept off a CPU
+        self._taken: dict[int, int] = {}            # in this run, by worker: the CPU on which it began
+        self._n_workers = 0                         # of this run
+
+    def begin_run(self, n_workers: int) -> None:
+        """Of so many workers nobody has begun."""
+        self._n_workers, self._taken = n_workers, {}
+
+    def end_run(self) -> None:
+        """Allow those everywhere again that have not begun."""
+        for worker in list(self._allowed):
+            allowed, thread = self._allowed.pop(worker, None), self._threads[worker].native_id
+            if allowed is not None and thread is not None:
+                try:
+                    os.sched_setaffinity(thread, allowed)
+                except OSError as e:        # it has ended
+                    log.debug("worker %d: %s", worker, e)
+
+    def begin(self, worker: int) -> None:
+        """The calling thread, which is this worker's, begins."""
+        if self._n_workers < 2 or not hasattr(os, "sched_setaffinity"):
+            return
+        allowed = self._allowed.pop(worker, None)
+        try:
+            if allowed is None:
+                allowed = os.sched_getaffinity(0)
+            else:
+                os.sched_setaffinity(0, allowed)
+            if self._n_workers > len(allowed):
+                return
+            here, taken = current_cpu(), set(self._taken.values())
+            if here in taken and (free := allowed - taken):
+                here = min(free)
+                os.sched_setaffinity(0, {here})
+                os.sched_setaffinity(0, allowed)
+            self._taken[worker] = here
+            waiting = [i for i in range(len(self._threads)) if i not in self._taken]
+            for other in waiting[:KEPT_OFF]:
+                self._keep_off(here, other)
+        except OSError as e:
+            log.debug("worker %d stays where it is: %s", worker, e)
+
+    def _keep_off(self, cpu: int, worker: int) -> None:
+        thread = self._threads[worker].native_id
+        if thread is not None:
+            now = os.sched_getaffinity(thread)
+            if cpu in now and len(now) > 1:
+                self._allowed.setdefault(worker, now)
+                os.sched_setaffinity(thread, now - {cpu})
 
 
 def pin(worker: int, n_workers: int) -> bool:

@@ -28,7 +28,7 @@ from tinydl.data.batch import cut_rows
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
-from tinydl.parallel.affinity import pin, spread
+from tinydl.parallel.affinity import Places, pin
 from tinydl.parallel.blas import BlasLimit
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, TrainingError
 from tinydl.parallel.job import FailurePolicy, Job, Setting
@@ -201,10 +201,11 @@ class Crew:
                         if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
                             return True
                 return True
-            work = partial(_work, pinned=self.pin_threads, n_threads=pool.n_threads)
-            places = [(s, i) for s in stretches for i in range(s.n_workers)]
-            tasks = pool.submit_all(partial(work, *place) for place in places)
-            runs = [Run(*place, task) for place, task in zip(places, tasks, strict=True)]
+            work = partial(_work, pinned=self.pin_threads, places=pool.places)
+            workers = [(s, i) for s in stretches for i in range(s.n_workers)]
+            pool.places.begin_run(len(workers))
+            tasks = pool.submit_all(partial(work, *worker) for worker in workers)
+            runs = [Run(*worker, task) for worker, task in zip(workers, tasks, strict=True)]
             while not wait_open(held, [r.task for r in runs]) or self._died(runs):
                 for i in self._died(runs):      # the others of its stretch wait for it
                     self.count_death(runs[i].task.exception)
@@ -224,6 +225,8 @@ class Crew:
         finally:
             self._running, self.running_since = [], None
             job.seconds += time.perf_counter() - started
+            if pool is not None:
+                pool.places.end_run()
             for stretch in stretches:
                 self.stats.add_live(stretch.live)
         if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
@@ -475,9 +478,9 @@ def _stretches(runs: list[Run]) -> list[engine.Stretch]:
     return list({id(r.stretch): r.stretch for r in runs}.values())
 
 
-def _work(stretch: engine.Stretch, number: int, thread: int, *, pinned: bool, n_threads: int) -> None:
+def _work(stretch: engine.Stretch, number: int, thread: int, *, pinned: bool, places: Places) -> None:
     """Worker `number` of a stretch, on whichever of the pool's threads took the task."""
     if not (pinned and pin(number, stretch.n_workers)):
-        spread(thread, n_threads)
+        places.begin(thread)
     with BlasLimit() if stretch.replicas[number].hooks else nullcontext():
         stretch.work(number)

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinydl.parallel.affinity import Places
 from tinydl.parallel.errors import WorkerDiedError
 from tinydl.parallel.fork import renew_in_children
 from tinydl.parallel.signals import uninterrupted
@@ -113,6 +114,7 @@ class WorkerPool:
             self._forgotten = weakref.finalize(self, _end, self._tasks, n_threads, self._pid)
             self._forgotten.atexit = False
             self.threads = [self._start(i) for i in range(n_threads)]
+        self.places = Places(self.threads)
 
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
