@@ -159,69 +159,6 @@ def test_second_train_at_once_gets_an_error():
     assert len(t.history) == 1
 
 
-@pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])
-def test_reconfigured_in_mid_epoch_without_losing_a_batch(kind):
-    """Every epoch another number of threads, asked for from another thread; with k fixed the bits stay."""
-    x, y = classification(203)
-
-    def train(counts):
-        wanted = iter(counts)
-
-        class Change(Monitor):
-            def progress(self, epoch, samples, loss):
-                count = next(wanted, None)
-                if count is not None:
-                    worker = threading.Thread(target=t.configure_parallel_training, args=(count > 0, count))
-                    worker.start()
-                    worker.join()
-        t = Trainer(3, Change(quiet=True), enable_parallel=True, thread_count=2, batches_per_update=3, seed=0)
-        with t:
-            t.init(kind(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
-            t.train()
-            assert t.history["samples"] == [203] * 3
-            assert t.parallel_stats().dispatched == 3 * 51
-        return t.model.params.tobytes()
-    assert train([]) == train([3, 1, 5])
-
-
-@pytest.mark.parametrize("strategy", ["group", "shard"])
-def test_reconfigured_inside_a_native_run(strategy):
-    """A batch waits until the driver has looked at the clock, where another thread count is asked for."""
-    x, y = classification(203)
-    asked, layers = threading.Event(), []
-
-    class Waits(nn.PythonLayer):
-        def forward(self, x):
-            layers.append(self)
-            if len(layers) == 10:
-                assert asked.wait(60)
-            return x, None
-
-        def backward(self, dy, saved):
-            return dy
-
-    class Change(Monitor):
-        def progress(self, epoch, samples, loss):
-            if not asked.is_set():
-                t.configure_parallel_training(True, 3)
-                asked.set()
-
-    def train(monitor, threads):
-        t = Trainer(1, monitor, strategy=strategies.Group(2) if strategy == "group" else strategies.Shard(2),
-                    enable_parallel=True, thread_count=threads, seed=0)
-        t.init(data.ArrayDataset(x, y, 4), Model(nn.Sequential(Waits(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
-               optim.Adam(0.01))
-        return t
-    with train(Change(quiet=True), 2) as t:
-        t.train()
-        s = t.stats()
-        assert asked.is_set() and s.thread_count == 3 and t.history["samples"] == [203]
-        assert s.dispatched == s.done == sum(s.batches_by_worker.values()) == len(layers)
-    with train(None, 1) as whole:
-        whole.train()
-    assert whole.model.params.tobytes() == t.model.params.tobytes()
-
-
 def test_shutdown_while_training_ends_after_the_update_and_can_go_on():
     class Stop(Monitor):
         def progress(self, epoch, samples, loss):

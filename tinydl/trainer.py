@@ -217,13 +217,15 @@ class Trainer:
     def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
         """Switch parallel training on or off, with this many threads (0: the number recommended now).
 
-        While training runs, it takes effect at the next update; no batch is lost or repeated.
+        While training runs, it takes effect at the next update (strategy local: round); no batch is lost or repeated.
         """
         _check_threads(thread_count)
         with self._lock:
             self._enabled, self._asked_threads = bool(enable), int(thread_count)
             self._changed, self._fitting, self._fits = True, None, set()
             if self._turn is not None:
+                if self._crew is not None:
+                    self._crew.ask()
                 return          # the training thread changes its own pool, between two updates
             self._ensure_pool()
         if enable:
@@ -255,6 +257,7 @@ class Trainer:
             turn, crew = self._turn, self._crew
             self._stopping, self._changed = turn is not None, False
             if crew is not None and turn is not None:
+                crew.ask()
                 crew.give_up_at = deadline if crew.give_up_at is None else min(crew.give_up_at, deadline)
             pool, self._pool = self._pool, None
             if pool is not None:
@@ -279,8 +282,11 @@ class Trainer:
         return self._turn is not turn
 
     def stop(self) -> None:
-        """End training after the update under way; from a callback or any thread. `train` goes on from there."""
+        """End training after the update (strategy local: round) under way; from a callback or any thread. `train` goes on from
+        there."""
         self._stopping = True
+        if self._crew is not None:
+            self._crew.ask()
 
     def save_checkpoint(self, path: str | Path) -> None:
         """All that is needed to go on with the same bits, into one file (see `tinydl.checkpoint`): from a callback, or
@@ -409,7 +415,8 @@ class Trainer:
 
     def _pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
-        n = setting.n_threads
+        # the native driver has as many tasks as threads; the other one has a task a batch, for whichever threads there are
+        n = max(setting.n_threads, setting.keep) if self._need_init().takes_arrays(self.data.train) else setting.n_threads
         if setting.mode != "parallel":
             if self.failure_policy.timeout is None or self._fallback is not None:
                 return None
@@ -539,6 +546,7 @@ class Trainer:
             self._go_on_serially_if_many_hung(crew)
             before = job.lap(time.perf_counter())
             with self._lock:
+                crew.asked = False
                 if self._stopping:      # a shutdown has ended the pool
                     break
                 if self._changed and mode is None:

@@ -83,6 +83,8 @@ class Crew:
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self._sources: tuple[Any, Any] = (None, None)
         self._running: list[engine.Stretch] = []
+        self._whole = False             # and may not be paused
+        self.asked = False              # to come back after the update under way
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
         self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
         self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
@@ -94,6 +96,14 @@ class Crew:
         self.give_up_at = None
         for replica in self._all_replicas():
             replica.native.cancel(False)
+
+    def ask(self) -> None:
+        """Let what runs come back after the update under way (strategy local: its round); from any thread. The trainer takes
+        `asked` back before it looks at what is wanted."""
+        self.asked = True
+        for stretch in self._running:
+            if not self._whole:
+                stretch.pause()
 
     def cancel(self) -> None:
         """End what runs at its next operation, and the wait for a batch; from any thread, once `give_up_at` is over: whatever
@@ -186,7 +196,9 @@ class Crew:
         """Run stretches to their end, side by side. tick may end them early, unless they are to be `whole`. `held` is
         opened to Ctrl-C while they run: when this returns or raises, no worker is in them that could make an update.
         False where a worker was put aside for its batch_timeout (see job.hung)."""
-        self._running = stretches
+        self._whole, self._running = whole, stretches
+        if self.asked:          # before there was something to pause
+            self.ask()
         started = self.running_since = time.perf_counter()
         runs: list[Run] = []
         try:
@@ -198,7 +210,7 @@ class Crew:
                             stretch.work(0, TICK)
                         if stretch.interrupted:
                             raise KeyboardInterrupt
-                        if tick(job, job.samples + sum(s.samples_done for s in stretches)) and not whole:
+                        if (tick(job, job.samples + sum(s.samples_done for s in stretches)) or self.asked) and not whole:
                             return True
                 return True
             work = partial(_work, pinned=self.pin_threads, places=pool.places)

@@ -72,6 +72,7 @@ class Local(Strategy):
             n = min(len(bounds) - 1 - job.batches_done, setting.copies * self.sync_every)
             with uninterrupted() as held:
                 self._round(crew, job, order, bounds[job.batches_done:job.batches_done + n + 1], setting, pool, note, held)
+            note(job, job.samples)
             max_updates = None if max_updates is None else max_updates - self.sync_every
 
     def _round(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
