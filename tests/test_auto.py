@@ -1,4 +1,6 @@
 """Strategy auto's choice, on simulated machines. That it trains as others do is in test_strategies.py."""
+from types import SimpleNamespace
+
 import pytest
 
 from tinydl.parallel.job import Lap
@@ -6,10 +8,12 @@ from tinydl.parallel.strategies import Auto
 
 
 class Simulated:
-    """A machine on which an update takes seconds[n threads], starting a native run `start`; an epoch has `length` updates."""
+    """A machine on which an update takes seconds[n threads], starting a native run `start`, several threads `more`, and `cold`
+    where another number ran before; an epoch has `length` updates."""
 
-    def __init__(self, seconds, start=0.0003, length=1000, native=True):
-        self.seconds, self.start, self.length, self.native = seconds, start, length, native
+    def __init__(self, seconds, start=0.0003, length=1000, native=True, more=0.0, cold=0.0):
+        self.seconds, self.start, self.length, self.native, self.more, self.cold = seconds, start, length, native, more, cold
+        self.ran = 1
         self.strategy = Auto()
 
     def train(self, seconds):
@@ -28,7 +32,8 @@ class Simulated:
             n = left if most is None else min(left, most)
             if setting.brief:
                 n = min(n, max(1, round(0.05 / update)) if self.native else 1)
-            took = n * update + self.start
+            start = self.start + (setting.n_threads > 1) * (self.more + self.cold * (setting.n_threads != self.ran))
+            took, self.ran = n * update + start, setting.n_threads
             steady = (n - 1, (n - 1) * update) if self.native and n > 1 else (0, 0.0)
             self.strategy.ran(setting, Lap(n, 8 * n, took, *steady, took))
             left, wall, by[setting.n_threads] = left - n, wall + took, by[setting.n_threads] + n
@@ -103,6 +108,34 @@ def test_auto_tries_every_way(seconds):
     machine.seconds = {**seconds, most: 0.5 * seconds[1]}
     machine.train(100)
     assert machine.train(5) < 0.7
+
+
+@pytest.mark.parametrize("update, fast, length", [(1.2e-4, 0.55, 10), (8e-6, 0.8, 500), (3e-4, 0.5, 4), (5e-3, 0.8, 4)])
+def test_auto_finds_threads_that_are_slow_to_begin(update, fast, length):
+    """The first epoch with threads is as long as a serial one, or longer: those after it are not."""
+    machine = Simulated({1: update, 2: fast * update}, 1e-4, length, more=1e-4, cold=5e-4)
+    machine.train(3)
+    epoch = length * update + 1e-4
+    assert machine.train(5) < (length * fast * update + 2e-4 + 0.01 * epoch) / epoch
+
+
+@pytest.mark.parametrize("length", [2, 10, 100])
+@pytest.mark.parametrize("slower", [1.0, 1.3, 3.0])
+def test_auto_loses_next_to_nothing_where_threads_are_slow_to_begin(length, slower):
+    machine = Simulated({1: 1e-4, 2: slower * 1e-4}, 1e-4, length, more=2e-4, cold=1e-3)
+    assert machine.train(0.5) < 1.02
+    assert machine.train(5) < 1.01
+
+
+def test_runs_of_the_best_way_are_noted_now_and_then_only():
+    """Noting takes as long as several updates of a small model."""
+    machine = Simulated({1: 1e-5, 2: 2e-5}, 5e-5, 5)
+    machine.train(1)
+    candidate = machine.strategy.tuning[0]
+    noted = []
+    candidate.starts = SimpleNamespace(append=noted.append)
+    machine.train(0.5)
+    assert 30 < len(noted) <= 101
 
 
 def test_auto_follows_a_machine_that_changes():

@@ -72,6 +72,7 @@ class Crew:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         optimizer.bind(model.params, model.statistics, model.momenta)
+        usable_cpus()                   # the first question takes long: not in a run
         self.plan = model.plan(max_rows=max_rows, loss=loss)
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []

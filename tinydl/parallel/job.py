@@ -31,6 +31,9 @@ class Lap(NamedTuple):
     wall: float = 0.0
 
 
+NO_LAP = Lap(0, 0, 0.0)
+
+
 @dataclass
 class Job:
     """One epoch's way: how far it is, and what it brought."""
@@ -61,10 +64,10 @@ class Job:
         whichever driver runs it, and however often it is interrupted."""
         self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
 
-    def lap(self, wall: float, before: Lap | None = None) -> Lap:
+    def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
         """What came since `before`, or until now."""
-        now = Lap(self.updates, self.samples, self.seconds, self.steady_updates, self.steady_seconds, wall)
-        return now if before is None else Lap._make(a - b for a, b in zip(now, before, strict=True))
+        return Lap(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
+                   self.steady_updates - before.steady_updates, self.steady_seconds - before.steady_seconds, wall - before.wall)
 
 
 @dataclass(frozen=True)

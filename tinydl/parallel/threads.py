@@ -69,11 +69,15 @@ def affinity_cpus() -> int:
 _quota_read: tuple[float, float | None] = (-1.0, None)      # when, and what it said
 
 
+#: seconds for which that holds: it is a dozen small files, 0.4 ms, more than many an epoch
+_QUOTA_HOLDS = 30.0
+
+
 def _own_quota() -> float | None:
-    """This process's quota, read at most once a second: a dozen small files, 0.4 ms."""
+    """This process's quota."""
     global _quota_read
     read_at, quota = _quota_read
-    if read_at < 0 or time.monotonic() - read_at > 1:
+    if read_at < 0 or time.monotonic() - read_at > _QUOTA_HOLDS:
         quota = container_cpu_quota()
         _quota_read = time.monotonic(), quota
     return quota

@@ -27,6 +27,13 @@ START = 0.0005
 OFTEN, SELDOM, LOOK = 0.05, 2.0, 0.2
 #: seconds of an epoch that is not cut for a trial: it waits for the next one's beginning, which is one run less
 SHORT = 0.05
+#: seconds between two runs of the best way that are noted, at least: that takes some microseconds
+NOTED = 0.005
+#: the time of an update as a share of the best way's, before there was one
+UNKNOWN = 1.5
+#: the time of an epoch as a share of the best way's, below which a way is given another one at once: the first one found its
+#: caches and CPUs cold
+WARM_UP = 1.25
 #: trials before a way is judged, those that are remembered, and the gain for which it takes over
 ENOUGH, REMEMBERED, GAIN = 3, 5, 0.03
 #: the share of its usual throughput below which the best way makes the others worth trying again
@@ -69,8 +76,11 @@ class Auto(Strategy):
     Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
     times, a fiftieth of any epoch; an epoch so short that a trial, about half a millisecond, is more than that holds one
     at most. Then there is one of each way in 2 seconds, or when the throughput drops; of ways that are known to lose more,
-    when twice as much was trained. With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are
-    tried, and the result has the same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
+    when twice as much was trained. Where that is likely to lose less, a trial is a whole epoch, so that starting counts for as
+    much as it will; and where that was not much slower it has a second one, which counts: the first one found caches cold.
+
+    With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
+    same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
 
     name = "auto"
@@ -104,13 +114,20 @@ class Auto(Strategy):
         self._trained = self._tried = 0.0       # seconds, and those of them at the last trial
         self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs
+        self._whole = (0, 0.0)                  # batches of epochs that it runs whole, until then
+        self._note_at = 0.0                     # until then its runs are not noted
         self._updates = 1                       # of the best way's last run
+        self._way_back = 0.0                    # seconds that starting it takes after the trial; less than 0 where there is none
+        self._again = False                     # the last trial's way runs once more
 
     # ------------------------------------------------------------------ what to run
     def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
         from tinydl.parallel.job import Setting
         if n_threads != self._asked:
             self._begin(n_threads)
+        elif n_batches == self._whole[0] and self._trained < self._whole[1] and self._best.setting is not None:
+            self._running = self._best
+            return self._best.setting, None
         c, updates = self._next(n_batches)
         self._running = c
         mode = "parallel" if c.n_threads > 1 else "serial" if isinstance(c.strategy, Serial) else "simplified"
@@ -122,6 +139,8 @@ class Auto(Strategy):
     def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
         """The way to run now, and for how many updates. n_batches: of an epoch."""
         best = self._best
+        if self._again:
+            return self._running, None
         others = [c for c in self.tuning if c is not best]
         if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
@@ -132,10 +151,14 @@ class Auto(Strategy):
             prices = {c.n_threads: self._price(c, epoch) for c in others}
             waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
-                return min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials)), self._trial_updates(epoch)
+                c = min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials))
+                updates = self._trial_updates(c, epoch)
+                self._way_back = best.start if updates else -best.start
+                return c, updates
             most = LOOK if best.n_threads > 1 else SELDOM
             self._look_at = self._trained + min(max(min(waits.values()), OFTEN), most)
-        if epoch is not None and epoch < SHORT:
+        if n_batches is not None and epoch is not None and epoch < SHORT:
+            self._whole = n_batches, self._look_at - UPDATES * best.update_seconds
             return best, None
         return best, max(UPDATES, round((self._look_at - self._trained) / best.update_seconds))
 
@@ -152,18 +175,30 @@ class Auto(Strategy):
             apart = max(apart, c.tried)
         return c.tried + apart - self._trained if best_ran else OFTEN
 
-    def _trial_updates(self, epoch: float | None) -> int:
-        seconds = TRIAL if epoch is None else min(TRIAL, TRIAL_OF_EPOCH * epoch)
-        return max(UPDATES, round(seconds / self._best.update_seconds))
+    def _trial_updates(self, c: Candidate, epoch: float | None) -> int | None:
+        """Of a trial of c. None: all of a short epoch, where that is likely to lose less than starting the best way again."""
+        update = self._best.update_seconds
+        if epoch is None:
+            return max(UPDATES, round(TRIAL / update))
+        updates = max(UPDATES, round(min(TRIAL, TRIAL_OF_EPOCH * epoch) / update))
+        return None if epoch < SHORT and (self._pace(c) - 1) * (epoch - updates * update) < self._best.start else updates
+
+    def _pace(self, c: Candidate) -> float:
+        """The time of an update of c as a share of the best way's: as usual, or the last time, where that was more."""
+        return max(median(c.usual), c.update_seconds) / self._best.update_seconds if c.usual else UNKNOWN
 
     def _price(self, c: Candidate, epoch: float | None) -> float:
         """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it was faster in its last one, or
         when it ran last than the best, whose throughput fell, is now."""
-        last = c.shares[-1] if c.shares else self._seconds(c) / self._seconds(self._best) if c.update_seconds else 1.0
+        best, updates = self._best, self._trial_updates(c, epoch)
+        last = c.shares[-1] if c.shares else self._seconds(c) / self._seconds(best) if c.update_seconds else 1.0
         if last < 1 - GAIN:
             return 0.0
+        if updates is None:
+            assert epoch is not None
+            return max(best.start, c.start - best.start + (self._pace(c) - 1) * epoch)
         share = min(c.shares, default=last)
-        return c.start + max(0.0, share - 1) * self._trial_updates(epoch) * self._best.update_seconds + self._best.start
+        return c.start + max(0.0, share - 1) * updates * best.update_seconds + best.start
 
     # ------------------------------------------------------------------ what it brought
     def ran(self, setting: Setting, lap: Lap) -> None:
@@ -172,6 +207,9 @@ class Auto(Strategy):
         c, best = self._running, self._best
         self._trained += lap.wall
         self._saved += COST * lap.wall
+        if c is best and self._trained < self._note_at:
+            return
+        self._note_at = self._trained + NOTED
         timed = lap.steady_updates > 0          # else it was too short, or not native: starting is in its time
         c.update_seconds = lap.steady_seconds / lap.steady_updates if timed else lap.seconds / lap.updates
         c.samples_per_second = lap.samples / lap.updates / c.update_seconds
@@ -182,15 +220,21 @@ class Auto(Strategy):
             seconds = c.update_seconds if c.n_threads > 1 else min(list(c.usual)[-2:])     # serial runs: of two
             if seconds > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
-                self._look_at = 0.0
+                self._look_at, self._whole = 0.0, (0, 0.0)
                 for other in self.tuning:
                     other.shares.clear()
             return
         c.trials += 1
         self._tried = c.tried = self._trained
-        self._look_at = 0.0
-        self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + best.start)
-        c.shares.append(self._seconds(c) / self._seconds(best))
+        self._look_at, self._whole, self._note_at = 0.0, (0, 0.0), 0.0
+        self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + self._way_back)
+        share = self._seconds(c) / self._seconds(best)
+        if self._way_back < 0:          # as much as the best way's runs: no need to reckon what starting is of that
+            share = lap.wall / lap.updates / self._seconds(best)
+            self._again = not self._again and 1 - GAIN <= share < WARM_UP
+            if self._again:
+                return
+        c.shares.append(share)
         if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
             self._said = True
             first = min((median(o.shares), i) for i, o in enumerate(self.tuning) if o is not best)
