@@ -424,6 +424,7 @@ def test_shutdown_says_which_thread_was_in_which_batch_and_layer(kind, strategy,
         assert Stuck.entered.wait(10)
         seen.extend(w for w in t.stats().workers if w.layer == "1")
         assert not t.shutdown(timeout=0.1)
+        assert not t.shutdown(timeout=0)        # there is no pool any more, but that thread
     seen = []
     helper = threading.Thread(target=act)
     helper.start()
@@ -435,7 +436,7 @@ def test_shutdown_says_which_thread_was_in_which_batch_and_layer(kind, strategy,
     batch = 4 if strategy == "shard" and kind is data.ArrayDataset else 2       # the native driver counts parts
     assert any(f"thread {th.name} in a batch {batch}, layer 1" in message for th in threads), message
     assert batch in [w.batch for w in seen]
-    assert not still_alive(threads, 10)
+    assert t.shutdown(10) and not still_alive(threads, 0)
 
 
 @pytest.mark.parametrize("kind", [data.ArrayDataset, type("Batched", (data.ArrayDataset,), {})])

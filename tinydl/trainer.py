@@ -126,6 +126,7 @@ class Trainer:
         self._enabled, self._asked_threads = bool(enable_parallel), int(thread_count)
         self._changed = self._stopping = False
         self._pool: WorkerPool | None = None
+        self._closed: list[WorkerPool] = []     # by a shutdown, and some of their threads may still be in a task
         self._fallback: str | None = None       # why parallel training cannot run
         self._copyable = True                   # whether the model is
         self._job: Job | None = None            # an epoch that was interrupted
@@ -248,8 +249,8 @@ class Trainer:
         Training ends cleanly after the update under way, or without it at the first operation after the timeout. What
         cannot be stopped (a Python layer, a dataset, a callback, a validation) is not waited for: False, and training ends
         when that comes back. In the training thread (from a callback, a signal's handler) the result is of the threads,
-        and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times,
-        and `train` may be called afterwards: it starts a new pool.
+        and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times, again
+        too to wait for what was left; and `train` may be called afterwards: it starts a new pool.
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
@@ -262,10 +263,11 @@ class Trainer:
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.close()
+                self._closed.append(pool)
                 if turn is not None:
                     turn.pool = pool
         if turn is None or self._is_ours():
-            return pool is None or pool.shutdown(timeout)
+            return self._threads_end(deadline)
         if turn.pool is not None and threading.current_thread() in turn.pool.threads:
             return False
         if not self._wait_for(turn, deadline):
@@ -273,7 +275,15 @@ class Trainer:
                 if crew is not None and self._turn is turn:
                     crew.cancel()
         ended = self._wait_for(turn, deadline + MARGIN)
-        return (pool is None or pool.shutdown(deadline + MARGIN - time.monotonic())) and ended
+        return self._threads_end(deadline + MARGIN) and ended
+
+    def _threads_end(self, deadline: float) -> bool:
+        """Whether all threads end in time, also those that an earlier shutdown has left."""
+        for pool in list(self._closed):
+            if pool.shutdown(deadline - time.monotonic()):
+                with self._lock:
+                    self._closed = [p for p in self._closed if p is not pool]
+        return not self._closed
 
     def _wait_for(self, turn: Turn, deadline: float) -> bool:
         """Until that turn is over, or the deadline. It sleeps: a Ctrl-C inside the wait for an Event may leave that locked."""
@@ -692,12 +702,12 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no pool and no locks of this one; it makes its own when it trains."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_turn", "_pool", "_crew")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_turn", "_pool", "_closed", "_crew")}
         return {**state, "_step": self._crew.step if self._crew is not None else 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         step = state.pop("_step")
-        self.__dict__.update(state, _turn=None, _pool=None, _crew=None)
+        self.__dict__.update(state, _turn=None, _pool=None, _closed=[], _crew=None)
         self._renew_locks()
         renew_in_children(self)
         if "data" in state:
