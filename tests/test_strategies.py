@@ -1,5 +1,6 @@
 """Every strategy: its mathematics against serial training, and its bits. The table is every_strategy.py."""
 import logging
+import threading
 import warnings
 from contextlib import nullcontext
 
@@ -11,7 +12,7 @@ from small import DRIVERS, busy, classification, mlp
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import ParallelFallbackWarning
+from tinydl.parallel import ParallelFallbackWarning, crew
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
 from tinydl.parallel.strategies.base import STRATEGIES, group_starts
 
@@ -194,3 +195,29 @@ def test_door():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Trainer(1, strategy="auto")._enabled and not Trainer(1, strategy="serial")._enabled
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
+    """What ran is in the statistics as running, or as done: it is booked in one step."""
+    monkeypatch.setattr(crew, "TICK", 30.0)
+    book, asked = crew.Crew.book, []        # threads, what they saw, and what was booked when they asked
+
+    def slowly(self, *args):
+        def ask():
+            s = t.stats()
+            seen.extend([s.samples, s.done + s.under_way])
+        seen = []
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(0.02)       # as long as it takes, where nothing keeps it
+        book(self, *args)
+        asked.append((thread, seen, [self.stats.samples, self.stats.done]))
+    monkeypatch.setattr(crew.Crew, "book", slowly)
+    with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(data.ArrayDataset(*classification(32), 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        t.train()
+    for thread, seen, booked in asked:
+        thread.join(20)
+        assert np.all(np.array(seen) >= booked)
+    assert booked == [32, t.stats().done]

@@ -141,6 +141,8 @@ class Trainer:
     def _renew_locks(self) -> None:
         """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
         self._lock = threading.RLock()          # configuration, pool, and turn
+        if self._crew is not None:
+            self._crew.renew_locks()
         if self._turn is not None and not self._is_ours():
             self._turn = None
             if self._crew is not None:

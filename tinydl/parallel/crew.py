@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -88,9 +88,14 @@ class Crew:
         self.asked = False              # to come back after the update under way
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
         self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
-        self.step_lock = threading.Lock()                       # of that driver's free run: one update at a time
+        self.renew_locks()
         self.reading: Any = None        # the iterator that gives its batches
         self.team: list[Any] = []       # the local strategy's members
+
+    def renew_locks(self) -> None:
+        """For `parallel.fork`."""
+        self.step_lock = threading.Lock()       # of the Python driver's free run: one update at a time
+        self._books = threading.RLock()         # what runs and what is booked are not to be read in between
 
     def take_up(self) -> None:
         """Be free of what ended the last run."""
@@ -120,7 +125,6 @@ class Crew:
     def forget_workers(self) -> None:
         """In a forked child where they are not: what they were in the middle of, and held."""
         self.replicas, self.slots, self.team, self._running, self.reading = [], [], [], [], None
-        self.step_lock = threading.Lock()
         self.make_room(0)
 
     def prepare(self, setting: Setting) -> None:
@@ -171,7 +175,8 @@ class Crew:
             try:
                 self.drive(job, [stretch], pool, tick, held)
             finally:
-                fatal = self._collect(job, stretch, order, pieces, owner, setting)
+                with self.booking():
+                    fatal = self._collect(job, stretch, order, pieces, owner, setting)
         if fatal:
             self.stop_for(job, fatal, booked=free)
 
@@ -196,7 +201,7 @@ class Crew:
               whole: bool = False) -> bool:
         """Run stretches to their end, side by side. tick may end them early, unless they are to be `whole`. `held` is
         opened to Ctrl-C while they run: when this returns or raises, no worker is in them that could make an update.
-        False where a worker was put aside for its batch_timeout (see job.hung)."""
+        False where a worker was put aside for its batch_timeout (see job.hung). What they brought is to be booked."""
         self._whole, self._running = whole, stretches
         if self.asked:          # before there was something to pause
             self.ask()
@@ -236,12 +241,10 @@ class Crew:
             self._end(runs, pool)
             raise
         finally:
-            self._running, self.running_since = [], None
+            self.running_since = None
             job.seconds += time.perf_counter() - started
             if pool is not None:
                 pool.places.end_run()
-            for stretch in stretches:
-                self.stats.add_live(stretch.live)
         if any(s.interrupted for s in stretches) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in runs):
             raise KeyboardInterrupt
         self.check_deadline()
@@ -459,6 +462,15 @@ class Crew:
         s.dispatched, s.done, s.retried = s.dispatched + dispatched, s.done + arrived - retried, s.retried + retried
         s.skipped, s.samples, s.updates = s.skipped + dispatched - arrived, s.samples + samples, s.updates + updates
 
+    @contextmanager
+    def booking(self) -> Iterator[None]:
+        """What ran goes into the books: for whoever asks meanwhile it is here or there, and never neither or both."""
+        with self._books:
+            running, self._running = self._running, []
+            for stretch in running:
+                self.stats.add_live(stretch.live)
+            yield
+
     def workers(self) -> list[WorkerState]:
         """What each worker does now."""
         running = self._running
@@ -469,14 +481,19 @@ class Crew:
 
     def snapshot(self) -> ParallelStats:
         """The statistics with what runs now; from any thread."""
-        out = self.stats.copy()
+        held = self._books.acquire(timeout=TICK)        # booking writes logs: nobody waits for their disk
+        try:
+            out = self.stats.copy()
+            for stretch in list(self._running):
+                out.add_live(stretch.live)
+                out.samples += stretch.samples_done
+                out.under_way += int((stretch.statuses == engine.OK).sum())
+        finally:
+            if held:
+                self._books.release()
         since = self.running_since
         if since is not None:
             out.seconds += time.perf_counter() - since
-        for stretch in list(self._running):
-            out.add_live(stretch.live)
-            out.samples += stretch.samples_done
-            out.under_way += int((stretch.statuses == engine.OK).sum())
         out.workers = self.workers()
         return out
 

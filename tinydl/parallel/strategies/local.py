@@ -77,9 +77,8 @@ class Local(Strategy):
 
     def _round(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                tick: Tick, held: uninterrupted) -> None:
-        k, n = setting.copies, len(bounds) - 1
+        k, n, most = setting.copies, len(bounds) - 1, crew.most_failures(job, 1)
         cuts = [n * j // k for j in range(k + 1)]
-        most = crew.most_failures(job, 1)
         team, stretches = self._gather(crew, k), []
         for member, lo, hi in zip(team, cuts[:-1], cuts[1:], strict=True):
             given_up = {b - lo: job.hung[int(bounds[b]), int(bounds[b + 1])] for b in range(lo, hi)
@@ -91,11 +90,18 @@ class Local(Strategy):
         try:
             came = crew.drive(job, [s for s in stretches if s.n_batches], pool, tick, held, whole=True)
         except BaseException:
-            crew.team = []          # a worker may still hold one
+            with crew.booking():
+                crew.team = []      # a worker may still hold one
             raise
-        if not came:
-            crew.team = []
-            return                  # the round is run again without the batch that hung
+        with crew.booking():
+            if came:
+                self._book(crew, job, order, bounds, team, stretches, cuts, most)
+            else:                   # the round is run again without the batch that hung
+                crew.team = []
+
+    def _book(self, crew: Crew, job: Job, order: Array, bounds: Array, team: list[Member], stretches: list[engine.Stretch],
+              cuts: list[int], most: int) -> None:
+        """What a round's stretches brought; copy j ran batches cuts[j] to cuts[j + 1]."""
         sizes = np.diff(bounds)
         results, failures = [], []
         for j, (stretch, lo) in enumerate(zip(stretches, cuts, strict=False)):
@@ -107,7 +113,7 @@ class Local(Strategy):
             results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.optimizer.t, done))
-        self._end_round(crew, job, team, n, most, results, failures)
+        self._end_round(crew, job, team, len(sizes), most, results, failures)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
