@@ -88,26 +88,29 @@ class Scheduler:
     def __init__(self, monkeypatch, n_cpus, on):
         self.on, self.may = list(on), [set(range(n_cpus)) for _ in on]
         self.threads = [SimpleNamespace(native_id=i + 1) for i in range(len(on))]
-        self.me = 0                             # who asks
+        self.asks = threading.local()           # .me: who does
         self.moves = []
         monkeypatch.setattr(os, "sched_getaffinity", lambda tid: set(self.may[self.of(tid)]), raising=False)
         monkeypatch.setattr(os, "sched_setaffinity", self.set, raising=False)
-        monkeypatch.setattr(affinity, "current_cpu", lambda: self.on[self.me])
+        monkeypatch.setattr(affinity, "current_cpu", lambda: self.on[self.of(0)])
 
     def of(self, tid):
-        return tid - 1 if tid else self.me
+        return tid - 1 if tid else self.asks.me
 
     def set(self, tid, cpus):
         self.may[self.of(tid)] = set(cpus)
         if self.on[self.of(tid)] not in cpus:
             self.on[self.of(tid)] = max(cpus)
-            self.moves.append((self.me, self.of(tid)))
+            self.moves.append((self.asks.me, self.of(tid)))
+
+    def begin(self, places, worker):
+        self.asks.me = worker
+        places.begin(worker)
 
     def run(self, places):
         places.begin_run(len(self.on))
         for worker in range(len(self.on)):
-            self.me = worker
-            places.begin(worker)
+            self.begin(places, worker)
         places.end_run()
 
 
@@ -136,10 +139,53 @@ def test_those_that_do_not_begin_are_allowed_everywhere_again(monkeypatch):
     s = Scheduler(monkeypatch, 4, [2, 2, 2, 2])
     places = affinity.Places(s.threads)
     places.begin_run(4)
-    places.begin(0)
+    s.begin(places, 0)
     assert s.may[1:] == [{0, 1, 3}] * 3 and 2 not in s.on[1:]
     places.end_run()
     assert s.may == [{0, 1, 2, 3}] * 4
+    places.begin_run(2)         # of four threads
+    s.begin(places, 0)
+    s.begin(places, 1)
+    assert s.may == [{0, 1, 2, 3}] * 4      # and at once where nobody else will begin
+
+
+def test_a_worker_is_not_kept_off_after_it_has_begun(monkeypatch):
+    """It begins while another one is about to keep it off."""
+    s = Scheduler(monkeypatch, 2, [1, 1])
+    places, real, others = affinity.Places(s.threads), s.set, []
+
+    def in_between(tid, cpus):
+        if not others:
+            others.append(threading.Thread(target=s.begin, args=(places, 1)))
+            others[0].start()
+            others[0].join(0.05)
+        real(tid, cpus)
+    monkeypatch.setattr(os, "sched_setaffinity", in_between)
+    places.begin_run(2)
+    s.begin(places, 0)
+    others[0].join(20)
+    assert s.may == [{0, 1}] * 2 and sorted(s.on) == [0, 1]
+
+
+def test_where_somebody_else_allows_a_thread_it_stays_allowed(monkeypatch):
+    s = Scheduler(monkeypatch, 4, [2, 2, 2])
+    places = affinity.Places(s.threads)
+    places.begin_run(3)
+    s.begin(places, 0)
+    s.may[1] = {0}              # as taskset does
+    s.begin(places, 1)
+    places.end_run()
+    assert s.may == [{0, 1, 2, 3}, {0}, {0, 1, 2, 3}]
+
+
+def test_a_worker_that_begins_twice_stays_where_it_is(monkeypatch):
+    """It has two tasks of one run."""
+    s = Scheduler(monkeypatch, 8, [3, 5])
+    places = affinity.Places(s.threads)
+    places.begin_run(4)
+    for worker in (0, 1, 0, 1):
+        s.begin(places, worker)
+    assert s.on == [3, 5] and not s.moves
 
 
 @needs_affinity

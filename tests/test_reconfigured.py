@@ -156,6 +156,24 @@ def test_what_is_asked_for_before_a_run_begins_is_not_forgotten(monkeypatch):
         assert t.stats().updates == 1 and t.history.interrupted
 
 
+def test_what_was_asked_of_one_run_does_not_pause_the_next():
+    """The thread that asks is held up between saying so and pausing what runs."""
+    with Trainer(1, strategy="serial", seed=0) as t:
+        t.init(data.ArrayDataset(*classification(16), 8), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD())
+        of, taken, paused = t._crew, threading.Event(), []
+        back = threading.Thread(target=lambda: (of.take_back(), taken.set()))
+
+        class Run:
+            def pause(self):
+                back.start()
+                paused.append(taken.wait(0.05))
+        of._running = [Run()]
+        of.ask()
+        back.join(20)
+        of._running = []
+        assert paused == [False] and taken.is_set() and not of.asked
+
+
 @pytest.mark.parametrize("driver", [data.ArrayDataset])
 def test_what_is_not_for_this_training_does_not_hold_it_up(met, monkeypatch):
     """A serial run that was paused is not gone on with update by update."""

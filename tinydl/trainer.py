@@ -240,7 +240,7 @@ class Trainer:
             return self._enabled and self._fallback is None and self._pool is not None and self._pool.alive
 
     def get_parallel_thread_count(self) -> int:
-        """Threads that would really train now: the pool's, or 1."""
+        """Threads that would really train now: the pool's, or 1. Strategy "auto" may let fewer of them train (see `stats`)."""
         with self._lock:
             return self._pool.n_threads if self._pool is not None and self.is_parallel_training_enabled() else 1
 
@@ -558,7 +558,7 @@ class Trainer:
             self._go_on_serially_if_many_hung(crew)
             before = job.lap(time.perf_counter())
             with self._lock:
-                crew.asked = False
+                crew.take_back()
                 if self._stopping:      # a shutdown has ended the pool
                     break
                 if self._changed and mode is None:

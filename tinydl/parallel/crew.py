@@ -95,6 +95,7 @@ class Crew:
     def renew_locks(self) -> None:
         """For `parallel.fork`."""
         self.step_lock = threading.Lock()       # of the Python driver's free run: one update at a time
+        self._asking = threading.RLock()        # also in the handler of a signal
         self._books = threading.RLock()         # what runs and what is booked are not to be read in between
 
     def take_up(self) -> None:
@@ -105,11 +106,17 @@ class Crew:
 
     def ask(self) -> None:
         """Let what runs come back after the update under way (strategy local: its round); from any thread. The trainer takes
-        `asked` back before it looks at what is wanted."""
-        self.asked = True
-        for stretch in self._running:
-            if not self._whole:
-                stretch.pause()
+        it back before it looks at what is wanted."""
+        with self._asking:
+            self.asked = True
+            for stretch in self._running:
+                if not self._whole:
+                    stretch.pause()
+
+    def take_back(self) -> None:
+        """Nothing is asked for: the next run is not paused by what was asked of the last one."""
+        with self._asking:
+            self.asked = False
 
     def cancel(self) -> None:
         """End what runs at its next operation, and the wait for a batch; from any thread, once `give_up_at` is over: whatever
