@@ -110,10 +110,11 @@ def test_auto_tries_every_way(seconds):
     assert machine.train(5) < 0.7
 
 
-@pytest.mark.parametrize("update, fast, length", [(1.2e-4, 0.55, 10), (8e-6, 0.8, 500), (3e-4, 0.5, 4), (5e-3, 0.8, 4)])
-def test_auto_finds_threads_that_are_slow_to_begin(update, fast, length):
+@pytest.mark.parametrize("update, fast, length, cold", [
+    (1.2e-4, 0.55, 10, 5e-4), (8e-6, 0.8, 500, 5e-4), (3e-4, 0.5, 4, 5e-4), (5e-3, 0.8, 4, 5e-4), (5e-5, 0.3, 10, 2e-3)])
+def test_auto_finds_threads_that_are_slow_to_begin(update, fast, length, cold):
     """The first epoch with threads is as long as a serial one, or longer: those after it are not."""
-    machine = Simulated({1: update, 2: fast * update}, 1e-4, length, more=1e-4, cold=5e-4)
+    machine = Simulated({1: update, 2: fast * update}, 1e-4, length, more=1e-4, cold=cold)
     machine.train(3)
     epoch = length * update + 1e-4
     assert machine.train(5) < (length * fast * update + 2e-4 + 0.01 * epoch) / epoch
@@ -125,6 +126,29 @@ def test_auto_loses_next_to_nothing_where_threads_are_slow_to_begin(length, slow
     machine = Simulated({1: 1e-4, 2: slower * 1e-4}, 1e-4, length, more=2e-4, cold=1e-3)
     assert machine.train(0.5) < 1.02
     assert machine.train(5) < 1.01
+
+
+def test_auto_does_not_leave_threads_for_one_cold_start():
+    """Of epochs of three updates: what is left of one behind a trial of two is one update, and its start is not as usual."""
+    machine = Simulated({1: 2.5e-4, 2: 1e-3, 4: 1.3e-4}, 1e-4, 3, more=5e-5, cold=1e-3)
+    machine.train(3)
+    best = []
+    for _ in range(8000):
+        machine.epoch()
+        best.append(machine.strategy._best.n_threads)
+    assert set(best) == {4}
+
+
+def test_auto_begins_anew_with_another_model():
+    machine = Simulated({1: 1e-4, 2: 1.03e-4}, length=50)
+    machine.train(1)
+    while not machine.strategy._again:
+        machine.epoch()
+    assert machine.strategy.setting(2, 2000)[0].n_threads == 1      # not a whole epoch of any length
+    machine.strategy.forget()
+    assert not machine.strategy.tuning
+    setting, most = machine.strategy.setting(2, 2000)
+    assert setting.n_threads == 1 and setting.brief and most is None
 
 
 def test_runs_of_the_best_way_are_noted_now_and_then_only():

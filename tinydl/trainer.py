@@ -190,6 +190,7 @@ class Trainer:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._crew, self._job, self.epoch, self._fitting, self._fits = crew, None, 0, None, set()
             self._recipe, self._resumed, self._untold = None, False, []
+            self.strategy.forget()
             self._copyable = error is None
             self._fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
 

@@ -31,8 +31,8 @@ SHORT = 0.05
 NOTED = 0.005
 #: the time of an update as a share of the best way's, before there was one
 UNKNOWN = 1.5
-#: the time of an epoch as a share of the best way's, below which a way is given another one at once: the first one found its
-#: caches and CPUs cold
+#: the time of an epoch as a share of the best way's, below which a way is given another one at once, as one whose updates
+#: were faster is: the first one found its caches and CPUs cold
 WARM_UP = 1.25
 #: trials before a way is judged, those that are remembered, and the gain for which it takes over
 ENOUGH, REMEMBERED, GAIN = 3, 5, 0.03
@@ -94,6 +94,9 @@ class Auto(Strategy):
         self._asked = 0
         self._said = False
 
+    def forget(self) -> None:
+        self.tuning, self._asked, self._said = [], 0, False
+
     def _fixed(self) -> Strategy | None:
         if self.batches_per_update:
             return Group(self.batches_per_update)
@@ -117,8 +120,9 @@ class Auto(Strategy):
         self._whole = (0, 0.0)                  # batches of epochs that it runs whole, until then
         self._note_at = 0.0                     # until then its runs are not noted
         self._updates = 1                       # of the best way's last run
+        self._batches = 0                       # of the last trial's epoch
         self._way_back = 0.0                    # seconds that starting it takes after the trial; less than 0 where there is none
-        self._again = False                     # the last trial's way runs once more
+        self._again = 0                         # batches of the epoch that the last trial's way runs, too
 
     # ------------------------------------------------------------------ what to run
     def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
@@ -139,12 +143,13 @@ class Auto(Strategy):
     def _next(self, n_batches: int | None) -> tuple[Candidate, int | None]:
         """The way to run now, and for how many updates. n_batches: of an epoch."""
         best = self._best
-        if self._again:
-            return self._running, None
         others = [c for c in self.tuning if c is not best]
         if not others or not best.update_seconds:       # not known: then its run is a brief one, or an epoch's
             return best, None
         epoch = None if n_batches is None else n_batches / best.strategy.cut(best.n_threads)[0] * best.update_seconds
+        if self._again and self._again == n_batches:
+            return self._running, None
+        self._again = 0
         if epoch is not None:
             self._saved = min(self._saved, COST * epoch)
         if self._look_at - self._trained < UPDATES * best.update_seconds:
@@ -153,7 +158,7 @@ class Auto(Strategy):
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
                 c = min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials))
                 updates = self._trial_updates(c, epoch)
-                self._way_back = best.start if updates else -best.start
+                self._way_back, self._batches = best.start if updates else -best.start, n_batches or 0
                 return c, updates
             most = LOOK if best.n_threads > 1 else SELDOM
             self._look_at = self._trained + min(max(min(waits.values()), OFTEN), most)
@@ -205,9 +210,10 @@ class Auto(Strategy):
         if not lap.updates or not lap.samples:
             return
         c, best = self._running, self._best
+        rest = self._trained == self._tried and self._way_back > 0 and lap.wall < SHORT     # of an epoch behind a trial: cold
         self._trained += lap.wall
         self._saved += COST * lap.wall
-        if c is best and self._trained < self._note_at:
+        if c is best and (rest or self._trained < self._note_at):
             return
         self._note_at = self._trained + NOTED
         timed = lap.steady_updates > 0          # else it was too short, or not native: starting is in its time
@@ -230,9 +236,11 @@ class Auto(Strategy):
         self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + self._way_back)
         share = self._seconds(c) / self._seconds(best)
         if self._way_back < 0:          # as much as the best way's runs: no need to reckon what starting is of that
-            share = lap.wall / lap.updates / self._seconds(best)
-            self._again = not self._again and 1 - GAIN <= share < WARM_UP
-            if self._again:
+            share = lap.wall / lap.updates / (best.update_seconds + best.start / lap.updates)
+            faster = timed and c.update_seconds < (1 - GAIN) * best.update_seconds
+            again = not self._again and 1 - GAIN <= share and (share < WARM_UP or faster)
+            self._again = self._batches if again else 0
+            if again:
                 return
         c.shares.append(share)
         if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):

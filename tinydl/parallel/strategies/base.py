@@ -58,6 +58,9 @@ class Strategy(ABC):
         """Take the memory that running by `setting` needs; MemoryError where there is none."""
         crew.prepare(setting)
 
+    def forget(self) -> None:  # noqa: B027
+        """Another model or other data: what running brought so far says nothing of it."""
+
     def ran(self, setting: Setting, lap: Lap) -> None:  # noqa: B027
         """What running by a setting brought, for those who want to know."""
 
