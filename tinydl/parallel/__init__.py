@@ -18,6 +18,8 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
  - Bounded: every wait has a deadline; `shutdown(timeout)`, from any thread, returns in time and says whether all ended; a
    batch that hangs is given up after `batch_timeout` and its worker replaced (test_hung_workers, test_processes,
    test_trainer).
+ - Prompt: a stop, and another thread count from whichever thread, hold from the next update on, and no batch is lost or
+   repeated (test_reconfigured); statistics add up whenever they are asked for (test_strategies).
  - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
    update; the next `train` goes on from there, to the same bits (test_signals, test_callbacks).
  - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).
