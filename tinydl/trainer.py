@@ -252,8 +252,8 @@ class Trainer:
         Training ends cleanly after the update under way, or without it at the first operation after the timeout. What
         cannot be stopped (a Python layer, a dataset, a callback, a validation) is not waited for: False, and training ends
         when that comes back. In the training thread (from a callback, a signal's handler) the result is of the threads,
-        and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times, again
-        too to wait for what was left; and `train` may be called afterwards: it starts a new pool.
+        and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times, also
+        to wait for what was left, and `train` may be called afterwards: it starts a new pool.
         """
         timeout = self.shutdown_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout

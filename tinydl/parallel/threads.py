@@ -67,8 +67,6 @@ def affinity_cpus() -> int:
 
 
 _quota_read: tuple[float, float | None] = (-1.0, None)      # when, and what it said
-
-
 #: seconds for which that holds: it is a dozen small files, 0.4 ms, more than many an epoch
 _QUOTA_HOLDS = 30.0
 
