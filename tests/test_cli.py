@@ -20,7 +20,7 @@ from tinydl import Model, trainer
 from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.train import standardise
-from tinydl.parallel import crew, pool
+from tinydl.parallel import native_driver, pool
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
@@ -430,9 +430,9 @@ def stop(folder, monkeypatch):
         sent = []
         with monkeypatch.context() as m:
             m.setattr(Progress, "progress", progress)
-            for module in (crew, pool):
+            for module in (native_driver, pool):
                 m.setattr(module, "TICK", 1e-4)
-            m.setattr(crew, "SPINS", 0)         # waiting workers sleep, so others get their turn in mid-epoch
+            m.setattr(native_driver, "SPINS", 0)        # waiting workers sleep, so others get their turn in mid-epoch
             assert main([*STOPPED, threads, "--out", "m", *more]) == code
         assert sent
     return call

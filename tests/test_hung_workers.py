@@ -14,7 +14,16 @@ from every_strategy import STEADY, TABLE, At13, Fails, check_books, deep, digest
 from small import Batched, classification
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
-from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError, crew, pool, python_driver
+from tinydl.parallel import (
+    BatchTimeoutError,
+    ParallelFallbackWarning,
+    TrainingError,
+    WorkerDiedError,
+    crew,
+    native_driver,
+    pool,
+    python_driver,
+)
 from tinydl.parallel.pool import Task, WorkerPool, wait_all
 from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
 
@@ -336,7 +345,7 @@ def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, b
 def test_workers_that_die_again_and_again_end_training(driver, strategy, monkeypatch, ends_in_time):
     def fail(*args):
         raise ZeroDivisionError("whatever")
-    monkeypatch.setattr(crew.Places, "begin", fail)
+    monkeypatch.setattr(native_driver.Places, "begin", fail)
     monkeypatch.setattr(crew.Crew, "enter_batch", fail)
     x, y = classification(64)
     with Trainer(1, strategy=strategy, thread_count=2, seed=7) as t:
@@ -481,7 +490,7 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
         return then_wait
     monkeypatch.setattr(WorkerPool, "heal", before_the_look)
     monkeypatch.setattr(crew.Crew, "hung_batch", lambda *args: hung_batch(*args) if look[0] else None)
-    for module in (crew, python_driver):        # they wait for the other workers when the batches are given up
+    for module in (native_driver, python_driver):       # they wait for the other workers when the batches are given up
         monkeypatch.setattr(module, "wait_all", come_back(module.wait_all))
 
     def local(*layers, **options):

@@ -13,8 +13,9 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
 from tinydl.parallel import ParallelFallbackWarning, crew
+from tinydl.parallel.native_driver import group_starts
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
-from tinydl.parallel.strategies.base import STRATEGIES, group_starts
+from tinydl.parallel.strategies.base import STRATEGIES
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 

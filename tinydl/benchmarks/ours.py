@@ -14,6 +14,7 @@ from tinydl.losses import SoftmaxCrossEntropy
 from tinydl.model import Model
 from tinydl.nn import Layer, Linear, ReLU, Sequential
 from tinydl.optim import SGD, Adam, Optimizer
+from tinydl.parallel import native_driver
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.job import Job, Setting
 from tinydl.parallel.pool import WorkerPool
@@ -50,7 +51,7 @@ class Ours:
         n, batch = indices.shape
         before = self.crew.stats.samples
         job = Job(0)
-        self.crew.run_arrays(job, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool, lambda *_: False)
+        native_driver.run(self.crew, job, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool, lambda *_: False)
         assert self.crew.stats.samples - before == n * batch
         return job.loss
 

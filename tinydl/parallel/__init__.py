@@ -25,7 +25,8 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
  - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).
 
 Files: threads (how many), pool (the threads), replica (what one trains on), processor (one batch), aggregator (the
-average), crew (a whole epoch, natively), python_driver (the same from Python), strategies/ (how batches become updates),
+average), crew (what an epoch is made with, and its books), native_driver and python_driver (that run one), strategies/ (how
+batches become updates),
 job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), fork (at any
 moment), memory, affinity and blas (what the machine has), profile, stats, errors.
 """

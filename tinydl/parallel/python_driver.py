@@ -1,6 +1,6 @@
 """The Python driver: an epoch batch by batch, for all that wants Python in between.
 
-Streams, item datasets, custom optimizers. It takes the groups, slots and tree of the native driver (crew.py), so it gives
+Streams, item datasets, custom optimizers. It takes the groups, slots and tree of the native driver, so it gives
 the same bits: one task a piece of a batch (ParallelBatchProcessor), one GradientAggregator a group. A free run (hogwild)
 has an aggregator a piece, and the worker that ran it makes the update.
 """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tinydl.parallel import python_driver
+from tinydl.parallel import native_driver, python_driver
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
@@ -68,7 +68,7 @@ class Strategy(ABC):
                    tick: Tick, max_updates: int | None = None) -> None:
         """Batches job.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
         tick(job, samples so far) says stop, or max_updates updates were made."""
-        crew.run_arrays(job, order, bounds, setting, pool, tick, max_updates)
+        native_driver.run(crew, job, order, bounds, setting, pool, tick, max_updates)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
@@ -78,12 +78,6 @@ class Strategy(ABC):
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
         return f"{type(self).__name__}({own})"
-
-
-def group_starts(owner: Array, batches: int) -> Array:
-    """groups: group g is pieces groups[g]..groups[g + 1] - 1, which are those of `batches` batches; owner: the batch that
-    each piece is of (data.batch.cut_rows)."""
-    return np.searchsorted(owner, np.arange(0, (owner[-1] if len(owner) else -1) + 1 + batches, batches))
 
 
 def check_count(name: str, value: int | None, most: int = 1024) -> int | None:

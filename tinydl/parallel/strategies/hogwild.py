@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tinydl.parallel import python_driver
+from tinydl.parallel import native_driver, python_driver
 from tinydl.parallel.strategies.base import Array, Strategy, Tick
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Hogwild(Strategy):
 
     def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:
-        crew.run_arrays(job, order, bounds, setting, pool, tick, max_updates, free=True)
+        native_driver.run(crew, job, order, bounds, setting, pool, tick, max_updates, free=True)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinydl._kernels import engine
 from tinydl.optim import Optimizer
-from tinydl.parallel import python_driver
+from tinydl.parallel import native_driver, python_driver
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import BatchFailure
 from tinydl.parallel.memory import starts_of
@@ -88,7 +88,7 @@ class Local(Strategy):
                                             member.update, t=crew.optimizer.t, first_step=crew.step + lo, seed=crew.seed,
                                             max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
         try:
-            came = crew.drive(job, [s for s in stretches if s.n_batches], pool, tick, held, whole=True)
+            came = native_driver.drive(crew, job, [s for s in stretches if s.n_batches], pool, tick, held, whole=True)
         except BaseException:
             with crew.booking():
                 crew.team = []      # a worker may still hold one
