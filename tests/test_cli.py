@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import tinydl
-from tinydl import Model, trainer
+from tinydl import Model
 from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.train import standardise
-from tinydl.parallel import native_driver, pool
+from tinydl.parallel import native_driver, pool, runtime
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
@@ -468,7 +468,7 @@ def test_resume_gives_the_same_bits_whatever_number_of_threads_is_recommended_no
 def test_resume_where_there_was_no_memory_for_all_threads(stop, monkeypatch):
     """The updates of the checkpoint were of fewer batches than the threads asked for; those after it are too."""
     with monkeypatch.context() as m, pytest.warns(tinydl.parallel.ParallelFallbackWarning, match="goes on with 2"):
-        m.setattr(trainer, "fitting_threads", lambda report, counts=None: 2)
+        m.setattr(runtime, "fitting_threads", lambda report, counts=None: 2)
         assert main([*STOPPED, "3", "--out", "whole"]) == 0
         stop("3")
     assert main([*STOPPED, "3", "--out", "m", "--resume"]) == 0

@@ -46,7 +46,8 @@ def train(kind, x, y, batch, model, threads, strategy, optimizer=None, **options
         except TrainingError:
             pass
         s = t.stats()
-        return (model.params.tobytes(), tuple(t.history["loss"]), s.done, s.retried, s.skipped, s.updates), list(t._crew.slots)
+        slots = list(t._runtime.crew.slots)
+        return (model.params.tobytes(), tuple(t.history["loss"]), s.done, s.retried, s.skipped, s.updates), slots
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -59,7 +59,7 @@ def test_training_in_the_calling_thread_asks_for_memory_too(mode, monkeypatch):
             m.setattr(memory, "available_memory", lambda: 1000)
             with pytest.raises(MemoryError, match=f"with one thread and {slots}, and 1000 B are available"):
                 getattr(t, mode)()
-        assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records and not t._crew.replicas
+        assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records and not t._runtime.crew.replicas
         asked = []
         monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1))
         t.max_epochs = 3
@@ -84,7 +84,7 @@ def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(s
         with pytest.warns(ParallelFallbackWarning, match="no memory for 8 threads: training goes on with 2"):
             t.train()
         assert (t.memory_report().n_threads, t.memory_report().n_slots) == (2, 2)
-        assert max(len(t._crew.replicas), len(t._crew.slots), len(t._crew.team)) <= 2
+        assert max(len(t._runtime.crew.replicas), len(t._runtime.crew.slots), len(t._runtime.crew.team)) <= 2
         if strategy in ("group", "shard", "local"):
             assert t.model.params.tobytes() == two.model.params.tobytes()
 

@@ -160,7 +160,7 @@ def test_what_was_asked_of_one_run_does_not_pause_the_next():
     """The thread that asks is held up between saying so and pausing what runs."""
     with Trainer(1, strategy="serial", seed=0) as t:
         t.init(data.ArrayDataset(*classification(16), 8), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD())
-        of, taken, paused = t._crew, threading.Event(), []
+        of, taken, paused = t._runtime.crew, threading.Event(), []
         back = threading.Thread(target=lambda: (of.take_back(), taken.set()))
 
         class Run:
@@ -193,6 +193,6 @@ def test_auto_tries_numbers_of_threads_with_the_threads_that_there_are(eager_aut
             counts.append(setting.n_threads)
     with Trainer(10, strategy=Notes(), thread_count=5, seed=0) as t:
         t.init(data.ArrayDataset(*classification(640), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
-        threads = list(t._pool.threads)
+        threads = list(t._runtime.pool.threads)
         t.train()
-        assert set(counts) == {1, 2, 4, 5} and t._pool.threads == threads and t.get_parallel_thread_count() == 5
+        assert set(counts) == {1, 2, 4, 5} and t._runtime.pool.threads == threads and t.get_parallel_thread_count() == 5

@@ -19,11 +19,11 @@ from conftest import still_alive
 from small import classification, in_thread, mlp
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
-from tinydl import trainer as trainer_module
 from tinydl.callbacks import Callback
 from tinydl.parallel import pool as pool_module
-from tinydl.parallel import strategies
+from tinydl.parallel import runtime, strategies
 from tinydl.parallel.pool import Task, WorkerPool
+from tinydl.parallel.runtime import Runtime
 from tinydl.parallel.signals import uninterrupted
 
 
@@ -345,7 +345,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
         """The trainer's lock; Ctrl-C comes where the turn has just been taken, or is just about to be given back."""
 
         def __init__(self, t, taking):
-            self.t, self.lock, self.taking = t, t._lock, taking
+            self.t, self.lock, self.taking = t, t._runtime.lock, taking
 
         def __enter__(self):
             self.lock.acquire()
@@ -353,7 +353,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
 
         def __exit__(self, *exception):
             self.lock.release()
-            self.press(self.taking is True and self.t._turn is not None)
+            self.press(self.taking is True and self.t._runtime.turn is not None)
 
         def press(self, now):
             if now:
@@ -361,7 +361,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
                 signal.raise_signal(signal.SIGINT)
     for taking, epochs in ((True, 0), (False, 1)):
         t = trainer(epochs=1)
-        t._lock = Presses(t, taking)
+        t._runtime.lock = Presses(t, taking)
         with pytest.raises(KeyboardInterrupt) as held:      # its traceback holds all frames
             t.train()
         assert t.epoch == epochs
@@ -418,7 +418,7 @@ def test_shutdown_says_which_thread_was_in_which_batch_and_layer(kind, strategy,
     t.init(kind(x, y, 4), Model(nn.Sequential(nn.Linear(6, 6), Stuck(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
            optim.SGD(0.0))
     t.model.load_state_dict({"0.weight": np.eye(6), "0.bias": np.zeros(6)}, strict=False)
-    threads = list(t._pool.threads)
+    threads = list(t._runtime.pool.threads)
 
     def act():
         assert Stuck.entered.wait(10)
@@ -534,7 +534,7 @@ def test_after_a_shutdown_by_another_thread_nothing_changes_the_parameters(drive
     over = threading.Event()
 
     def wait():
-        while not t._stopping:
+        while not t._runtime.stopping:
             time.sleep(0.001)
         over.wait(0.2)
     layer = Held(wait)
@@ -555,7 +555,7 @@ def test_after_a_shutdown_by_another_thread_nothing_changes_the_parameters(drive
 def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads, monkeypatch):
     """In the calling thread, or in workers that the calling thread does not look after. A batch takes 20 s at least; of two
     that shut down, the one with less time decides."""
-    monkeypatch.setattr(trainer_module, "MARGIN", 15)
+    monkeypatch.setattr(runtime, "MARGIN", 15)
     monkeypatch.setattr(pool_module, "TICK", 15)
     go_on = threading.Event()
     layers = [Held(lambda: go_on.wait(0.02)) for _ in range(1000)]
@@ -567,12 +567,12 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
     with training(t, train), ThreadPoolExecutor(1) as other:
         assert layers[3].entered.wait(10)
         first = other.submit(t.shutdown, 0.1)
-        while not t._stopping:
+        while not t._runtime.stopping:
             time.sleep(0.001)
         start = time.monotonic()
         assert t.shutdown(60) and first.result()
         took = time.monotonic() - start
-        assert t._turn is None
+        assert t._runtime.turn is None
     assert took < 15 and t.history.interrupted and t.optimizer.t == 0 and t.model.params.tobytes() == before
     assert not t.history.failures or strategy == "hogwild"      # there a batch under way counts as failed
     go_on.set()
@@ -583,7 +583,7 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
 @pytest.mark.parametrize("strategy", ["serial", "group", "local", "hogwild"])
 def test_a_run_does_not_begin_when_a_shutdowns_time_is_over(driver, strategy, monkeypatch):
     """The shutdown came when training was about to take its replicas, and found nothing to cancel."""
-    monkeypatch.setattr(trainer_module, "MARGIN", 0)
+    monkeypatch.setattr(runtime, "MARGIN", 0)
     ran = []
     t = Trainer(1, strategy=strategy, enable_parallel=False, seed=0)
     t.init(driver(*classification(64), 8), Model(nn.Sequential(Held(lambda: ran.append(1)), nn.Linear(6, 3)), seed=0),
@@ -591,7 +591,7 @@ def test_a_run_does_not_begin_when_a_shutdowns_time_is_over(driver, strategy, mo
     prepare = type(t.strategy).prepare
 
     def shut_down_first(self, crew, setting):
-        if not t._stopping:
+        if not t._runtime.stopping:
             assert in_thread(lambda: t.shutdown(0)) is False
         prepare(self, crew, setting)
     monkeypatch.setattr(type(t.strategy), "prepare", shut_down_first)
@@ -614,7 +614,7 @@ def test_shutdown_does_not_wait_for_a_callback_longer_than_it_may():
             took = time.monotonic() - start
         finally:
             go_on.set()
-        assert t.shutdown(30) and t._turn is None
+        assert t.shutdown(30) and t._runtime.turn is None
     assert took < 5 and t.history.interrupted and t.optimizer.t == 0
 
 
@@ -666,8 +666,8 @@ def test_a_worker_may_shut_down_its_trainer(driver, strategy):
 
 
 def test_a_shutdown_just_before_batches_are_given_out_leaves_no_new_pool(monkeypatch):
-    real = Trainer._go_on_serially_if_many_hung
-    monkeypatch.setattr(Trainer, "_go_on_serially_if_many_hung", lambda t, crew: (t.shutdown(), real(t, crew)))
+    real = Runtime.go_on_serially_if_many_hung
+    monkeypatch.setattr(Runtime, "go_on_serially_if_many_hung", lambda runtime: (t.shutdown(), real(runtime)))
     t = trainer(enable_parallel=True, thread_count=2)
     assert t.train().interrupted and workers() == 0 and t.optimizer.t == 0
 
@@ -704,7 +704,7 @@ def test_a_trainer_that_is_forgotten_leaves_no_threads(driver, strategy):
     t = Trainer(1, strategy=strategy, thread_count=2, seed=0)
     t.init(driver(*classification(64), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
     t.train()
-    threads = list(t._pool.threads)
+    threads = list(t._runtime.pool.threads)
     del t
     gc.collect()
     assert not still_alive(threads, 10)

@@ -31,7 +31,7 @@ COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", 
 
 def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
     """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): for `read_settings`."""
-    crew, o, job = trainer._need_init(), trainer.optimizer, trainer._job
+    crew, o, job = trainer._runtime.need_crew(), trainer.optimizer, trainer._job
     meta: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
@@ -63,7 +63,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
 
 def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
     """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
-    crew, o = trainer._need_init(), trainer.optimizer
+    crew, o = trainer._runtime.need_crew(), trainer.optimizer
     meta, arrays = _read(path)
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")

@@ -10,6 +10,8 @@
 """
 from __future__ import annotations
 
+from inspect import signature
+
 from tinydl.parallel.strategies.auto import Auto, Candidate
 from tinydl.parallel.strategies.base import STRATEGIES, Strategy
 from tinydl.parallel.strategies.group import Group
@@ -21,10 +23,17 @@ from tinydl.parallel.strategies.shard import Shard
 __all__ = ["Auto", "Candidate", "Group", "Hogwild", "Local", "Serial", "Shard", "Strategy", "get"]
 
 
-def get(strategy: str | Strategy) -> Strategy:
-    """A strategy by its name with its defaults, or the one given; ValueError lists those that exist."""
+def get(strategy: str | Strategy, **counts: int | None) -> Strategy:
+    """A strategy by its name, with those counts that are not None, or the one given. ValueError lists those that exist,
+    or says which count this one does not use."""
+    given = {name: count for name, count in counts.items() if count is not None}
     if isinstance(strategy, Strategy):
+        if given:
+            raise ValueError(f"{', '.join(given)}: give it to {type(strategy).__name__}(...) instead")
         return strategy
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(f"strategy={strategy!r}: one of {', '.join(STRATEGIES)}, or a Strategy")
-    return STRATEGIES[strategy]()
+    kind = STRATEGIES[strategy]
+    if unused := sorted(given.keys() - signature(kind).parameters.keys()):
+        raise ValueError(f"{', '.join(unused)}: strategy {strategy!r} does not use it")
+    return kind(**given)

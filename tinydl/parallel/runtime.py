@@ -1,0 +1,341 @@
+"""Runtime: which threads a trainer trains with, whose turn it is, and how it ends.
+
+The threads asked for, those of them that there is memory for, their pool, and the crew that trains with them. Everything
+here may be called from any thread at any moment: from a callback, a layer, the handler of a signal.
+ 1. One call at a time has the trainer for itself (`exclusive`); a second one gets an error at once.
+ 2. That call's thread alone changes the pool while it has it, between two updates (`next_setting`). What others ask for
+    meanwhile is noted under the lock, and the crew is asked to come back after the update under way.
+ 3. A shutdown takes the pool away at once, so nothing more begins in it, and waits without the lock: for the call whose
+    turn it is, then for the threads. Those that do not end in time are remembered, and waited for by the next one.
+ 4. In a forked child there is nobody but the thread that forked: locks are made anew, and a turn that another thread had
+    is over.
+"""
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from tinydl.data import Dataset
+from tinydl.parallel.crew import Crew
+from tinydl.parallel.errors import ParallelFallbackWarning
+from tinydl.parallel.fork import renew_in_children
+from tinydl.parallel.job import FailurePolicy, Setting
+from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
+from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.strategies import Serial, Strategy
+from tinydl.parallel.threads import recommended_thread_count
+
+__all__ = ["Runtime"]
+
+log = logging.getLogger("tinydl")
+
+MAX_THREADS = 1024
+
+#: seconds that a shutdown waits beyond its timeout for what it has cancelled
+MARGIN = 0.15
+
+
+class Turn:
+    """One call that has a trainer for itself (train, init, ...), its thread, and the pool that a shutdown took from it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.pool: WorkerPool | None = None
+
+
+class Runtime:
+    """Of one trainer. enabled, thread_count: as `configure` takes them; shutdown_timeout: seconds."""
+
+    def __init__(self, strategy: Strategy, policy: FailurePolicy, enabled: bool, thread_count: int,
+                 shutdown_timeout: float) -> None:
+        _check_threads(thread_count)
+        if not 0 <= shutdown_timeout < float("inf"):
+            raise ValueError(f"shutdown_timeout={shutdown_timeout}: seconds, at least 0")
+        self.strategy, self.policy, self.shutdown_timeout = strategy, policy, shutdown_timeout
+        self.enabled, self.thread_count = bool(enabled), int(thread_count)
+        self.changed = self.stopping = False
+        self.turn: Turn | None = None           # whose it is
+        self.crew: Crew | None = None
+        self.train: Dataset | None = None
+        self.pool: WorkerPool | None = None
+        self.fallback: str | None = None        # why parallel training cannot run
+        self._copyable = True                   # whether the model is
+        self._closed: list[WorkerPool] = []     # by a shutdown, and some of their threads may still be in a task
+        self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
+        self._fits: set[str] = set()                    # modes in the calling thread that there is memory for
+        self._renew_locks()
+        renew_in_children(self)
+
+    def __reduce__(self) -> tuple[type[Runtime], tuple[Strategy, FailurePolicy, bool, int, float]]:
+        """A copy has no pool and no locks of this one; it makes its own."""
+        return Runtime, (self.strategy, self.policy, self.enabled, self.thread_count, self.shutdown_timeout)
+
+    def _renew_locks(self) -> None:
+        """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
+        self.lock = threading.RLock()           # configuration, pool, and turn
+        if self.crew is not None:
+            self.crew.renew_locks()
+        if self.turn is not None and not self.is_ours():
+            self.turn = None
+            if self.crew is not None:
+                self.crew.forget_workers()
+
+    def take(self, crew: Crew, train: Dataset, error: BaseException | None) -> None:
+        """Train this from now on; error: why the model cannot be replicated. Callers hold the lock."""
+        self.crew, self.train, self._fitting, self._fits = crew, train, None, set()
+        self.strategy.forget()
+        self._copyable = error is None
+        self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
+
+    def need_crew(self) -> Crew:
+        if self.crew is None:
+            raise RuntimeError("Trainer.init(dataset, model, loss, optimizer) comes first")
+        return self.crew
+
+    # ------------------------------------------------------------------ whose turn it is
+    @contextmanager
+    def exclusive(self, what: str) -> Iterator[None]:
+        """Have the trainer for oneself. To be used held against signals: one beside it would leave it taken for ever."""
+        with self.lock:
+            if self.turn is not None:
+                raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
+            self.turn, self.stopping = Turn(), False
+            if self.crew is not None:
+                self.crew.take_up()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.turn = None
+                if self.changed:        # it came too late, or was not for this training
+                    self.ensure_pool()
+
+    def is_ours(self) -> bool:
+        """Whether the calling thread is the one that has the trainer now."""
+        turn = self.turn        # it may end meanwhile
+        return turn is not None and turn.thread == threading.get_ident()
+
+    # ------------------------------------------------------------------ configuration
+    def configure(self, enable: bool, thread_count: int = 0) -> bool:
+        """As Trainer.configure_parallel_training says. False where the training thread is still to act on it."""
+        _check_threads(thread_count)
+        with self.lock:
+            self.enabled, self.thread_count = bool(enable), int(thread_count)
+            self.changed, self._fitting, self._fits = True, None, set()
+            if self.turn is not None:
+                if self.crew is not None:
+                    self.crew.ask()
+                return False
+            self.ensure_pool()
+        return True
+
+    def is_parallel(self) -> bool:
+        """Whether parallel training is configured, and its pool exists and is alive."""
+        with self.lock:
+            return self.enabled and self.fallback is None and self.pool is not None and self.pool.alive
+
+    def n_threads(self) -> int:
+        """Threads that would train now."""
+        with self.lock:
+            return self.pool.n_threads if self.pool is not None and self.is_parallel() else 1
+
+    def warn_fallback(self) -> None:
+        """Say so where parallel training cannot run; to be called by what the user calls."""
+        if self.fallback is not None:
+            instead = "training is serial" if self.mode(None) == "serial" else "the same updates run on one replica"
+            warnings.warn(f"parallel training cannot run: {self.fallback}; {instead} in the calling thread instead",
+                          ParallelFallbackWarning, stacklevel=3)
+
+    def ensure_pool(self) -> None:
+        """The pool that the configuration asks for, or none."""
+        with self.lock:
+            wanted = self._threads_wanted() if self.enabled and self.fallback is None and self.strategy.parallel else 0
+            if self.pool is None or not self.pool.alive or self.pool.n_threads != wanted:
+                self._new_pool(wanted)
+            self.changed = False
+
+    def _new_pool(self, n_threads: int) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(self.shutdown_timeout if self.pool.alive else 0)
+        with uninterrupted():
+            self.pool = WorkerPool(n_threads) if n_threads else None
+        log.debug("pool of %d threads", n_threads)
+
+    # ------------------------------------------------------------------ the end
+    def stop(self) -> None:
+        """As Trainer.stop says."""
+        self.stopping = True
+        if self.crew is not None:
+            self.crew.ask()
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """As Trainer.shutdown says."""
+        timeout = self.shutdown_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        with self.lock, uninterrupted():
+            turn, crew = self.turn, self.crew
+            self.stopping, self.changed = turn is not None, False
+            if crew is not None and turn is not None:
+                crew.ask()
+                crew.give_up_at = deadline if crew.give_up_at is None else min(crew.give_up_at, deadline)
+            pool, self.pool = self.pool, None
+            if pool is not None:
+                pool.close()
+                self._closed.append(pool)
+                if turn is not None:
+                    turn.pool = pool
+        if turn is None or self.is_ours():
+            return self._threads_end(deadline)
+        if turn.pool is not None and threading.current_thread() in turn.pool.threads:
+            return False
+        if not self._wait_for(turn, deadline):
+            with self.lock:
+                if crew is not None and self.turn is turn:
+                    crew.cancel()
+        ended = self._wait_for(turn, deadline + MARGIN)
+        return self._threads_end(deadline + MARGIN) and ended
+
+    def _threads_end(self, deadline: float) -> bool:
+        """Whether all threads end in time, also those that an earlier shutdown has left."""
+        for pool in list(self._closed):
+            if pool.shutdown(deadline - time.monotonic()):
+                with self.lock:
+                    self._closed = [p for p in self._closed if p is not pool]
+        return not self._closed
+
+    def _wait_for(self, turn: Turn, deadline: float) -> bool:
+        """Until that turn is over, or the deadline. It sleeps: a Ctrl-C inside the wait for an Event may leave that locked."""
+        while self.turn is turn and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.turn is not turn
+
+    # ------------------------------------------------------------------ what to run
+    def mode(self, asked: str | None) -> str:
+        """The mode that training as `asked` (None: as configured) has now."""
+        if asked == "serial" or (asked is None and not self.enabled) or not self.strategy.parallel:
+            return "serial"
+        if not self._copyable and self.strategy.copies(1):
+            return "serial"
+        return "simplified" if asked == "simplified" or self.fallback is not None else "parallel"
+
+    def next_setting(self, asked: str | None) -> tuple[str, Setting, int | None, WorkerPool | None] | None:
+        """For the training thread between two updates: mode, how to run now, for how many updates at most, and in which
+        pool. None where training is to stop."""
+        with self.lock:
+            self.need_crew().take_back()
+            if self.stopping:           # a shutdown has ended the pool
+                return None
+            if self.changed and asked is None:
+                self.ensure_pool()
+            setting, most = self.setting(asked)
+            return self.mode(asked), setting, most, self.pool_for(setting)
+
+    def wants_back(self, asked: str | None, setting: Setting) -> bool:
+        """Whether what runs by that setting should come back after the update under way."""
+        return self.stopping or (self.changed and asked is None) or self.too_many_hung or setting.brief
+
+    def setting(self, asked: str | None) -> tuple[Setting, int | None]:
+        """How to run now, and for how many updates at most. Callers hold the lock."""
+        mode = self.mode(asked)
+        if mode == "parallel":
+            assert self.train is not None
+            return self.strategy.setting(self._threads_that_fit(), self.train.n_batches)
+        setting = self._largest_setting(mode, self._threads_wanted())
+        if mode not in self._fits:
+            fitting_threads(self._memory_for(setting))
+            self._fits.add(mode)
+        return setting, None
+
+    def pool_for(self, setting: Setting) -> WorkerPool | None:
+        """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
+        assert self.train is not None
+        # the native driver has as many tasks as threads; the other one has a task a batch, for whichever threads there are
+        n = max(setting.n_threads, setting.keep) if self.need_crew().takes_arrays(self.train) else setting.n_threads
+        if setting.mode != "parallel":
+            if self.policy.timeout is None or self.fallback is not None:
+                return None
+            n = 1
+        if self.pool is None or not self.pool.alive or self.pool.n_threads != n:
+            self._new_pool(n)
+        return self.pool
+
+    @property
+    def too_many_hung(self) -> bool:
+        """Whether it is time to go on in the calling thread."""
+        return self.fallback is None and self.need_crew().hung_workers > self.policy.max_hung
+
+    def go_on_serially_if_many_hung(self) -> None:
+        if self.too_many_hung:
+            self.fallback = (f"{self.need_crew().hung_workers} workers were put aside for batches that took longer than "
+                             f"batch_timeout={self.policy.timeout:g} s")
+            self.warn_fallback()
+
+    # ------------------------------------------------------------------ threads that there is memory for
+    def memory_report(self) -> MemoryReport:
+        """As Trainer.memory_report says."""
+        with self.lock:
+            return self._memory_for(self._largest_setting(self.mode(None), self._threads_wanted()))
+
+    def lower(self, n: int) -> None:
+        """Go on with n of the threads wanted, and say so."""
+        with self.lock:
+            wanted, asked = self._threads_wanted(), self._threads_asked()
+            self._fitting = asked, n
+        before, after = (self._largest_setting("parallel", m) for m in (wanted, n))
+        changed = (f", and with updates of {after.k} instead of {before.k} batches or parts" if before.k != after.k else
+                   f", and with {after.copies} instead of {before.copies} copies" if before.copies != after.copies else "")
+        warnings.warn(f"there is no memory for {wanted} threads: training goes on with {n}{changed} "
+                      "(see Trainer.memory_report())", ParallelFallbackWarning, stacklevel=4)
+
+    def _threads_asked(self) -> int:
+        if self.thread_count:
+            return self.thread_count
+        if self.train is None:
+            return recommended_thread_count()
+        return recommended_thread_count(self.train.n_batches, self.train.n_samples)
+
+    def _threads_wanted(self) -> int:
+        """The threads asked for, or those of them that there is memory for, as far as that is known."""
+        asked = self._threads_asked()
+        return self._fitting[1] if self._fitting is not None and self._fitting[0] == asked else asked
+
+    def _threads_that_fit(self) -> int:
+        """The threads wanted, or fewer where there is no memory for them, with one warning; MemoryError with the
+        figures where there is none for one. It looks once for a number asked for. Callers hold the lock."""
+        asked = self._threads_asked()
+        if self._fitting is None or self._fitting[0] != asked:
+            def counts(n_threads: int) -> tuple[int, int]:
+                setting = self._largest_setting("parallel", n_threads)
+                return setting.n_slots, setting.copies
+            n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)), counts)
+            if n < asked:
+                self.lower(n)
+            self._fitting = asked, n
+        return self._fitting[1]
+
+    def _largest_setting(self, mode: str, n_threads: int) -> Setting:
+        """What training in `mode` with so many threads may need most of."""
+        if mode == "serial":
+            return Setting("serial", 1, 1, 1, Serial())
+        return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,
+                       self.strategy.copies(n_threads))
+
+    def _memory_for(self, setting: Setting) -> MemoryReport:
+        crew = self.need_crew()
+        held = {"held_copies": len(crew.team)} if setting.copies else {
+            "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
+        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies, **held)
+
+
+def _check_threads(thread_count: int) -> None:
+    if isinstance(thread_count, bool) or not isinstance(thread_count, (int, np.integer)):
+        raise TypeError(f"thread_count={thread_count!r}: a whole number, 0 for the recommended one")
+    if not 0 <= thread_count <= MAX_THREADS:
+        raise ValueError(f"thread_count={thread_count}: 0 (recommended) to {MAX_THREADS}")
