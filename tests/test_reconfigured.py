@@ -6,7 +6,7 @@ from every_strategy import TABLE
 from small import Batched, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim
-from tinydl.parallel import crew, pool, strategies
+from tinydl.parallel import native_driver, pool, strategies
 
 
 def test_reconfigured_in_mid_epoch_without_losing_a_batch(driver):
@@ -97,7 +97,7 @@ class Meets(nn.PythonLayer):
 def met(driver, monkeypatch, eager_auto):
     """A function: train with a strategy in another thread, do something while a batch is under way, let training end. Nobody
     looks at the clock meanwhile. The layer, the trainer, and whether training ended."""
-    for module in (crew, pool):
+    for module in (native_driver, pool):
         monkeypatch.setattr(module, "TICK", 60.0)
 
     def run(strategy, act):
@@ -141,7 +141,7 @@ def test_another_number_of_threads_takes_effect_after_the_update_under_way(name,
 
 def test_what_is_asked_for_before_a_run_begins_is_not_forgotten(monkeypatch):
     """Between the trainer's look and the workers' beginning."""
-    for module in (crew, pool):
+    for module in (native_driver, pool):
         monkeypatch.setattr(module, "TICK", 60.0)
     prepare = strategies.Group.prepare
 
