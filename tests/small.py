@@ -78,3 +78,16 @@ def busy(threads=2):
         stop.set()
         for t in load:
             t.join()
+
+
+def trainer(n=64, batch_size=8, epochs=2, **options):
+    """A Trainer with something to train."""
+    t = Trainer(epochs, seed=0, **options)
+    x, y = classification(n)
+    t.init(data.ArrayDataset(x, y, batch_size), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+    return t
+
+
+def workers():
+    """Threads of all pools."""
+    return sum(th.name.startswith("tinydl-worker") for th in threading.enumerate())

@@ -17,7 +17,7 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
    a group of which nothing arrived makes no update (test_failures).
  - Bounded: every wait has a deadline; `shutdown(timeout)`, from any thread, returns in time and says whether all ended; a
    batch that hangs is given up after `batch_timeout` and its worker replaced (test_hung_workers, test_processes,
-   test_trainer).
+   test_shutdown).
  - Prompt: a stop, and another thread count from whichever thread, hold from the next update on, and no batch is lost or
    repeated (test_reconfigured); statistics add up whenever they are asked for (test_strategies).
  - Interruptible: Ctrl-C at any moment ends `train` within half a second, with parameters and optimizer as of the last
