@@ -224,3 +224,36 @@ def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
         thread.join(20)
         assert np.all(np.array(seen) >= booked)
     assert booked == [32, t.stats().done]
+
+
+def test_statistics_do_not_wait_for_a_log_that_hangs(caplog):
+    """Failures are logged while they are booked, and the disk that takes them may be stuck."""
+    inside, go_on, seen = threading.Event(), threading.Event(), []
+
+    class Hangs(logging.Handler):
+        def emit(self, record):
+            inside.set()
+            assert go_on.wait(60)
+
+    def ask():
+        assert inside.wait(60)
+        seen.append(t.stats())
+        go_on.set()
+    log, handler = logging.getLogger("tinydl"), Hangs(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        x, y = classification(32)
+        x[9] = np.nan
+        with Trainer(1, strategy="group", thread_count=2, seed=7) as t:
+            t.init(data.ArrayDataset(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+            thread = threading.Thread(target=ask)
+            thread.start()
+            training = threading.Thread(target=t.train)
+            training.start()
+            thread.join(20)
+            answered = bool(seen)
+            go_on.set()
+            training.join(20)
+            assert answered and not training.is_alive() and t.stats().skipped == 1
+    finally:
+        log.removeHandler(handler)

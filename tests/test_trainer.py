@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -451,6 +452,20 @@ def test_usable_cpus(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYDL_NUM_THREADS", "many")
     with pytest.raises(ValueError, match="many"):
         parallel.usable_cpus(tmp_path)
+
+
+def test_the_quota_of_this_process_is_read_again_when_it_may_have_changed(monkeypatch):
+    read, now = [], [100.0]
+    monkeypatch.setattr(parallel.threads, "_quota_read", (-1.0, None))
+    monkeypatch.setattr(parallel.threads, "container_cpu_quota", lambda: (read.append(now[0]), 3.0 - len(read))[1])
+    monkeypatch.setattr(parallel.threads, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(parallel.threads, "affinity_cpus", lambda: 8)
+    monkeypatch.delenv("TINYDL_NUM_THREADS", raising=False)
+    assert parallel.usable_cpus() == 2
+    now[0] += 29
+    assert parallel.usable_cpus() == 2 and read == [100.0]
+    now[0] += 2
+    assert parallel.usable_cpus() == 1 and read == [100.0, 131.0]
 
 
 def test_stats_text():
