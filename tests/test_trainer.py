@@ -396,6 +396,16 @@ def test_copy_and_pickle_drop_the_pool():
     t.shutdown()
 
 
+def test_a_shallow_copy_shares_the_model_and_leaves_the_trainer_alone():
+    with trainer(enable_parallel=True, thread_count=2) as t:
+        t.train()
+        updates = t.stats().updates
+        k = copy.copy(t)
+        k.configure_parallel_training(False)
+        assert k.model is t.model and k.epoch == 2 and updates and t.stats().updates == updates
+        assert t.is_parallel_training_enabled() and not k.is_parallel_training_enabled()
+
+
 @pytest.mark.parametrize("make, error, message", [
     (lambda: Trainer(-1), ValueError, "max_epochs=-1"), (lambda: Trainer(1, thread_count=-1), ValueError, "thread_count=-1"),
     (lambda: Trainer(1, thread_count=10**6), ValueError, "1000000"), (lambda: Trainer(1, thread_count=1.5), TypeError, "1.5"),
@@ -419,6 +429,20 @@ def test_init_that_fails_changes_nothing():
         t.init(t.data, mlp(6, 2), t.loss, t.optimizer)
     assert (t.data, t.model) == old
     t.train()
+
+
+def test_init_that_ends_early_is_whole(monkeypatch):
+    """The strategy is the last to hear of what is trained, and is somebody's Python."""
+    def interrupted(self):
+        raise KeyboardInterrupt
+    t = trainer(enable_parallel=True, thread_count=2)
+    small = data.ArrayDataset(*classification(16), 8)
+    with monkeypatch.context() as m:
+        m.setattr(type(t.strategy), "forget", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            t.init(small, mlp(6, 3), t.loss, optim.SGD(0.1))
+    with t:
+        assert t.train()["samples"] == [16, 16] and t.data.train is small and t.optimizer.t == 2
 
 
 def test_recommended_thread_count(monkeypatch, tmp_path):

@@ -88,12 +88,12 @@ class Trainer:
                  pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
-        self.strategy = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
-                                       shards_per_batch=shards_per_batch)
-        self.failure_policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
+        chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
+                                shards_per_batch=shards_per_batch)
+        policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         if enable_parallel is None:
-            enable_parallel = strategy is not None and self.strategy.parallel
-        self._runtime = Runtime(self.strategy, self.failure_policy, enable_parallel, thread_count, shutdown_timeout)
+            enable_parallel = strategy is not None and chosen.parallel
+        self._runtime = Runtime(chosen, policy, enable_parallel, thread_count, shutdown_timeout)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be Callback objects; got {type(callback).__name__}")
@@ -145,10 +145,10 @@ class Trainer:
         if arrays is not None:
             crew.set_arrays(*arrays)
         error = replication_error(model, loss)
-        with self._runtime.lock:
-            self._runtime.take(crew, train, error)
+        with uninterrupted(), self._runtime.lock:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._job, self.epoch, self._recipe, self._resumed, self._untold = None, 0, None, False, []
+            self._runtime.take(crew, train, error)
 
     def _warn_other_updates(self, recipe: list[int] | None) -> None:
         """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
@@ -170,6 +170,21 @@ class Trainer:
         """
         if self._runtime.configure(enable, thread_count) and enable:
             self._runtime.warn_fallback()
+
+    @property
+    def strategy(self) -> strategies.Strategy:
+        """How batches become updates, as given."""
+        return self._runtime.strategy
+
+    @property
+    def failure_policy(self) -> FailurePolicy:
+        """What is done about batches that fail, as given."""
+        return self._runtime.policy
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that `shutdown` waits where it is not told."""
+        return self._runtime.shutdown_timeout
 
     def is_parallel_training_enabled(self) -> bool:
         """Whether parallel training is configured, and its pool exists and is alive."""
@@ -415,11 +430,6 @@ class Trainer:
         return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
 
     @property
-    def shutdown_timeout(self) -> float:
-        """Seconds that `shutdown` waits where it is not told."""
-        return self._runtime.shutdown_timeout
-
-    @property
     def history(self) -> History:
         """All epochs so far."""
         return self.monitor.history
@@ -477,7 +487,7 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         """A copy's runtime has no pool and no locks of this one."""
         crew = self._runtime.crew
-        return {**self.__dict__, "_step": 0 if crew is None else crew.step}
+        return {**self.__dict__, "_runtime": self._runtime.again(), "_step": 0 if crew is None else crew.step}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         step = state.pop("_step")

@@ -68,8 +68,8 @@ class Crew:
         self.running_since: float | None = None     # on the performance counter: seconds that are in no job's yet
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
         self.sources: tuple[Any, Any] = (None, None)    # x and y of the native driver
-        self.running: list[engine.Stretch] = []         # by it, now
-        self.whole = False              # and they may not be paused
+        self.running: list[engine.Stretch] = []         # what it runs now
+        self.whole = False              # that may not be paused
         self.asked = False              # to come back after the update under way
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
         self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last

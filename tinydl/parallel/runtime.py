@@ -1,7 +1,8 @@
 """Runtime: which threads a trainer trains with, whose turn it is, and how it ends.
 
-The threads asked for, those of them that there is memory for, their pool, and the crew that trains with them. Everything
-here may be called from any thread at any moment: from a callback, a layer, the handler of a signal.
+The threads asked for, those of them that there is memory for, their pool, and the crew that trains with them. `configure`,
+`stop`, `shutdown` and the questions may come from any thread at any moment: from a callback, a layer, the handler of a
+signal. What remains is for the thread that has the trainer.
  1. One call at a time has the trainer for itself (`exclusive`); a second one gets an error at once.
  2. That call's thread alone changes the pool while it has it, between two updates (`next_setting`). What others ask for
     meanwhile is noted under the lock, and the crew is asked to come back after the update under way.
@@ -63,7 +64,7 @@ class Runtime:
         self.changed = self.stopping = False
         self.turn: Turn | None = None           # whose it is
         self.crew: Crew | None = None
-        self.train: Dataset | None = None
+        self.dataset: Dataset | None = None
         self.pool: WorkerPool | None = None
         self.fallback: str | None = None        # why parallel training cannot run
         self._copyable = True                   # whether the model is
@@ -74,8 +75,12 @@ class Runtime:
         renew_in_children(self)
 
     def __reduce__(self) -> tuple[type[Runtime], tuple[Strategy, FailurePolicy, bool, int, float]]:
-        """A copy has no pool and no locks of this one; it makes its own."""
         return Runtime, (self.strategy, self.policy, self.enabled, self.thread_count, self.shutdown_timeout)
+
+    def again(self) -> Runtime:
+        """One that is configured alike. As every copy it has no pool and no locks of this one; it makes its own."""
+        kind, arguments = self.__reduce__()
+        return kind(*arguments)
 
     def _renew_locks(self) -> None:
         """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
@@ -87,12 +92,12 @@ class Runtime:
             if self.crew is not None:
                 self.crew.forget_workers()
 
-    def take(self, crew: Crew, train: Dataset, error: BaseException | None) -> None:
+    def take(self, crew: Crew, dataset: Dataset, error: BaseException | None) -> None:
         """Train this from now on; error: why the model cannot be replicated. Callers hold the lock."""
-        self.crew, self.train, self._fitting, self._fits = crew, train, None, set()
-        self.strategy.forget()
+        self.crew, self.dataset, self._fitting, self._fits = crew, dataset, None, set()
         self._copyable = error is None
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
+        self.strategy.forget()
 
     def need_crew(self) -> Crew:
         if self.crew is None:
@@ -147,7 +152,7 @@ class Runtime:
             return self.pool.n_threads if self.pool is not None and self.is_parallel() else 1
 
     def warn_fallback(self) -> None:
-        """Say so where parallel training cannot run; to be called by what the user calls."""
+        """Say so where parallel training cannot run."""
         if self.fallback is not None:
             instead = "training is serial" if self.mode(None) == "serial" else "the same updates run on one replica"
             warnings.warn(f"parallel training cannot run: {self.fallback}; {instead} in the calling thread instead",
@@ -245,8 +250,8 @@ class Runtime:
         """How to run now, and for how many updates at most. Callers hold the lock."""
         mode = self.mode(asked)
         if mode == "parallel":
-            assert self.train is not None
-            return self.strategy.setting(self._threads_that_fit(), self.train.n_batches)
+            assert self.dataset is not None
+            return self.strategy.setting(self._threads_that_fit(), self.dataset.n_batches)
         setting = self._largest_setting(mode, self._threads_wanted())
         if mode not in self._fits:
             fitting_threads(self._memory_for(setting))
@@ -255,9 +260,9 @@ class Runtime:
 
     def pool_for(self, setting: Setting) -> WorkerPool | None:
         """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
-        assert self.train is not None
+        assert self.dataset is not None
         # the native driver has as many tasks as threads; the other one has a task a batch, for whichever threads there are
-        n = max(setting.n_threads, setting.keep) if self.need_crew().takes_arrays(self.train) else setting.n_threads
+        n = max(setting.n_threads, setting.keep) if self.need_crew().takes_arrays(self.dataset) else setting.n_threads
         if setting.mode != "parallel":
             if self.policy.timeout is None or self.fallback is not None:
                 return None
@@ -297,9 +302,9 @@ class Runtime:
     def _threads_asked(self) -> int:
         if self.thread_count:
             return self.thread_count
-        if self.train is None:
+        if self.dataset is None:
             return recommended_thread_count()
-        return recommended_thread_count(self.train.n_batches, self.train.n_samples)
+        return recommended_thread_count(self.dataset.n_batches, self.dataset.n_samples)
 
     def _threads_wanted(self) -> int:
         """The threads asked for, or those of them that there is memory for, as far as that is known."""

@@ -24,7 +24,7 @@ STRATEGIES: dict[str, type[Strategy]] = {}
 class Strategy(ABC):
     """How an epoch's batches become updates. A new one is a file with a subclass, and a row in the tests' table.
 
-    Most say only how an update is cut (`cut`), and the crew does the rest; one that does not meet for every
+    Most say only how an update is cut (`cut`), and the drivers do the rest; one that does not meet for every
     update runs the epoch itself (`run_arrays`, `run_batches`).
     """
 
