@@ -74,10 +74,11 @@ class Auto(Strategy):
     machine that others use too.
 
     Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
-    times, a fiftieth of any epoch; an epoch so short that a trial, about half a millisecond, is more than that holds one
-    at most. Then there is one of each way in 2 seconds, or when the throughput drops; of ways that are known to lose more,
-    when twice as much was trained. Where that is likely to lose less, a trial is a whole epoch, so that starting counts for as
-    much as it will; and where that was not much slower it has a second one, which counts: the first one found caches cold.
+    times, a fiftieth of an epoch; one so short that a trial is more than that (half a millisecond, or several where other
+    things have the CPUs) holds one at most. Then there is one of each way in 2 seconds, or when the throughput drops; of
+    ways that are known to lose more, when twice as much was trained. Where that is likely to lose less, a trial is a
+    whole epoch, so that starting counts for as much as it will; and where that was not much slower it has a second one,
+    which counts: the first one found caches cold.
 
     With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
