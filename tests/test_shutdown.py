@@ -185,7 +185,7 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
     """In the calling thread, or in workers that the calling thread does not look after. A batch takes 20 s at least; of two
     that shut down, the one with less time decides."""
     monkeypatch.setattr(runtime, "MARGIN", 15)
-    monkeypatch.setattr(pool_module, "TICK", 15)
+    monkeypatch.setattr(pool_module, "TICK", 60)
     go_on = threading.Event()
     layers = [Held(lambda: go_on.wait(0.02)) for _ in range(1000)]
     t = Trainer(1, strategy=strategy, enable_parallel=threads > 0, thread_count=threads, seed=0)
