@@ -54,5 +54,8 @@ def eager_auto(monkeypatch):
 
     def knowing(self, n_threads):
         begin(self, n_threads)
-        self._best.update_seconds = 1e-3        # else it would look at the clock first, for longer than a test takes
+        best = self._best
+        best.update_seconds = 1e-3              # else it would look at the clock first, for longer than a test takes
+        best.usual.append(1e-3)
+        best.starts.append(1e-4)
     monkeypatch.setattr(auto.Auto, "_begin", knowing)

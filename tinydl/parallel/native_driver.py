@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Tick = Callable[["Job", int], bool]
 
-__all__ = ["drive", "group_starts", "run"]
+__all__ = ["drive", "group_starts", "run", "stretch_of"]
 
 log = logging.getLogger("tinydl")
 
@@ -52,7 +52,7 @@ def run(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, poo
         max_updates: int | None = None, *, free: bool = False) -> None:
     """As Strategy.run_arrays says. free: every piece an update of its own, without waiting."""
     with uninterrupted() as held:
-        stretch, pieces, owner = _stretch(crew, job, order, bounds, setting, max_updates, free)
+        stretch, pieces, owner = stretch_of(crew, job, order, bounds, setting, max_updates, free)
         try:
             drive(crew, job, [stretch], pool, tick, held)
         finally:
@@ -62,8 +62,8 @@ def run(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, poo
         crew.stop_for(job, fatal, booked=free)
 
 
-def _stretch(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None,
-             free: bool) -> tuple[engine.Stretch, Array, Array]:
+def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None = None,
+               free: bool = False) -> tuple[engine.Stretch, Array, Array]:
     """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
     crew.prepare(setting)
     last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
@@ -13,7 +14,10 @@ from tinydl.parallel.strategies.serial import Serial
 from tinydl.parallel.strategies.shard import Shard
 
 if TYPE_CHECKING:
+    from tinydl.parallel.crew import Crew
     from tinydl.parallel.job import Lap, Setting
+    from tinydl.parallel.pool import WorkerPool
+    from tinydl.parallel.probe import Probed
 
 log = logging.getLogger("tinydl")
 
@@ -30,7 +34,17 @@ SHORT = 0.05
 #: seconds between two runs of the best way that are noted, at least: that takes some microseconds
 NOTED = 0.005
 #: the time of an update as a share of the best way's, before there was one
-UNKNOWN = 1.5
+UNKNOWN = 2.0
+#: the share of the best way's time that a way must be expected to take where trying it may cost more than a hundredth
+PROMISE = 0.95
+#: what starting c takes in its first trials, as a multiple of what it took in a probe: caches and CPUs are colder
+COLD = 2.0
+#: seconds for a byte of new memory: the system gives it when it is first written to
+TOUCH = 1.5e-10
+#: a probe's update may be longer than the model's by this factor, to say anything of it
+LIKE = 1.3
+#: seconds trained from one probe to the next, at least; and as long as was trained before, unless the throughput fell
+AGAIN = 2.0
 #: the time of an epoch as a share of the best way's, below which a way is given another one at once, as one whose updates
 #: were faster is: the first one found its caches and CPUs cold
 WARM_UP = 1.25
@@ -60,12 +74,8 @@ class Candidate:
 
     def __str__(self) -> str:
         threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
-        return f"{self.strategy.name}, {threads}: {self.samples_per_second:,.0f} samples/s"
-
-    @property
-    def start(self) -> float:
-        """Seconds that it takes to start."""
-        return median(self.starts) if self.starts else START
+        brought = f"{self.samples_per_second:,.0f} samples/s" if self.samples_per_second else "not tried"
+        return f"{self.strategy.name}, {threads}: {brought}"
 
 
 class Auto(Strategy):
@@ -73,12 +83,13 @@ class Auto(Strategy):
     count. A way that is faster in the median of its trials takes over, and the others are tried on, so it follows a
     machine that others use too.
 
-    Trials are so short and so seldom that they lose a hundredth of the time trained, and, once each way was tried three
-    times, a fiftieth of an epoch; one so short that a trial is more than that (half a millisecond, or several where other
-    things have the CPUs) holds one at most. Then there is one of each way in 2 seconds, or when the throughput drops; of
-    ways that are known to lose more, when twice as much was trained. Where that is likely to lose less, a trial is a
-    whole epoch, so that starting counts for as much as it will; and where that was not much slower it has a second one,
-    which counts: the first one found caches cold.
+    No epoch is more than 2 percent longer than a serial one for it, while the machine stays as it is: trials are so short
+    and so seldom that they lose a hundredth of an epoch. In epochs so short that one would lose more (of less than 50 to
+    200 milliseconds) threads are tried only where a `probe` of the pool promises that already the first such epoch is
+    shorter than a serial one. It takes some milliseconds, in `Trainer.init` and then ever more seldom between two epochs.
+    A trial is a whole epoch there, so that starting counts for as much as it will; where that was not much slower it has
+    a second one, which counts: the first one found caches cold. A probe says nothing of layers in Python, and of data that
+    is not in arrays: in short epochs these are trained serially.
 
     With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
@@ -91,12 +102,15 @@ class Auto(Strategy):
         self.shards_per_batch = check_count("shards_per_batch", shards_per_batch)
         if batches_per_update and shards_per_batch:
             raise ValueError("batches_per_update and shards_per_batch: one of them")
-        self.tuning: list[Candidate] = []
-        self._asked = 0
-        self._said = False
+        self.forget()
 
     def forget(self) -> None:
-        self.tuning, self._asked, self._said = [], 0, False
+        self.tuning: list[Candidate] = []
+        self._asked, self._said = 0, False
+        self._machine: dict[int, list[Probed]] = {}     # by numbers of threads
+        self._trained = self._probed = 0.0              # seconds, and those of them at the last probe
+        self._probe_at, self._refused = AGAIN, False    # and at the next one; whether epochs are too short to try a way
+        self._new_bytes = 0                             # of a gradient vector, when it is new
 
     def _fixed(self) -> Strategy | None:
         if self.batches_per_update:
@@ -110,29 +124,41 @@ class Auto(Strategy):
         fixed = self._fixed()
         return (1, 1) if fixed is None else fixed.cut(n_threads)
 
+    def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:
+        self._new_bytes = crew.model.params.nbytes
+        if pool.n_threads in self._machine:
+            if not (self._refused and self._trained >= self._probe_at):
+                return
+            self._look_at, self._whole = 0.0, (0, 0.0)
+        from tinydl.parallel.probe import probe
+        update = LIKE * self.tuning[0].update_seconds if self.tuning else None
+        self._machine = probe(pool, _counts(pool.n_threads)[1:], update) or {pool.n_threads: []}
+        self._probed, self._probe_at = self._trained, self._trained + max(AGAIN, self._trained)
+
     def _begin(self, n_threads: int) -> None:
-        counts = sorted({1, n_threads, *(2**i for i in range(1, 11) if 2**i < n_threads)})
         fixed = self._fixed()
-        self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in counts]
+        self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in _counts(n_threads)]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
-        self._trained = self._tried = 0.0       # seconds, and those of them at the last trial
+        self._trained = self._tried = self._probed = 0.0    # seconds, those of them at the last trial, at the last probe
+        self._probe_at, self._refused = AGAIN, False
         self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs
         self._whole = (0, 0.0)                  # batches of epochs that it runs whole, until then
         self._note_at = 0.0                     # until then its runs are not noted
         self._updates = 1                       # of the best way's last run
+        self._recent = 0.0                      # seconds that its updates took of late; the better ones of two short runs
         self._batches = 0                       # of the last trial's epoch
         self._way_back = 0.0                    # seconds that starting it takes after the trial; less than 0 where there is none
         self._again = 0                         # batches of the epoch that the last trial's way runs, too
 
     # ------------------------------------------------------------------ what to run
     def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
-        from tinydl.parallel.job import Setting
         if n_threads != self._asked:
             self._begin(n_threads)
         elif n_batches == self._whole[0] and self._trained < self._whole[1] and self._best.setting is not None:
             self._running = self._best
             return self._best.setting, None
+        from tinydl.parallel.job import Setting
         c, updates = self._next(n_batches)
         self._running = c
         mode = "parallel" if c.n_threads > 1 else "serial" if isinstance(c.strategy, Serial) else "simplified"
@@ -156,10 +182,13 @@ class Auto(Strategy):
         if self._look_at - self._trained < UPDATES * best.update_seconds:
             prices = {c.n_threads: self._price(c, epoch) for c in others}
             waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
+            self._refused = math.inf in waits.values()
+            self._say(self._best, waits)
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
                 c = min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials))
                 updates = self._trial_updates(c, epoch)
-                self._way_back, self._batches = best.start if updates else -best.start, n_batches or 0
+                start = self._start(best)
+                self._way_back, self._batches = start if updates else -start, n_batches or 0
                 return c, updates
             most = LOOK if best.n_threads > 1 else SELDOM
             self._look_at = self._trained + min(max(min(waits.values()), OFTEN), most)
@@ -169,16 +198,18 @@ class Auto(Strategy):
         return best, max(UPDATES, round((self._look_at - self._trained) / best.update_seconds))
 
     def _wait(self, c: Candidate, price: float, epoch: float | None) -> float:
-        """Seconds until c may be tried for `price` seconds in epochs of so many."""
+        """Seconds until c may be tried for `price` seconds in epochs of so many; infinite where it may not."""
         known, short = len(c.shares) >= ENOUGH, epoch is not None and price > COST * epoch
         best_ran = self._trained > self._tried
+        if epoch is not None and epoch < SHORT and len(self._best.usual) < ENOUGH:      # the first ones are not as usual
+            return NOTED
         if price <= 0:          # a second opinion, not of the moment in which serial was slow
             return 0.0 if self._best.n_threads > 1 or (best_ran and self._saved >= 0) else OFTEN
         if not short:
             return max((price - self._saved) / COST, c.tried + SELDOM - self._trained if known else 0.0)
-        apart = max(price * (len(self.tuning) - 1) / COST, SELDOM if known else 0.0)
-        if known and price > START + c.start + self._best.start:    # slow, not only slow to start
-            apart = max(apart, c.tried)
+        if c is not self.tuning[0]:
+            return math.inf
+        apart = max(price / COST, SELDOM if known else 0.0)         # serial: no slower than serial
         return c.tried + apart - self._trained if best_ran else OFTEN
 
     def _trial_updates(self, c: Candidate, epoch: float | None) -> int | None:
@@ -187,24 +218,64 @@ class Auto(Strategy):
         if epoch is None:
             return max(UPDATES, round(TRIAL / update))
         updates = max(UPDATES, round(min(TRIAL, TRIAL_OF_EPOCH * epoch) / update))
-        return None if epoch < SHORT and (self._pace(c) - 1) * (epoch - updates * update) < self._best.start else updates
+        rest = (self._pace(c) - 1) * (epoch - updates * update)
+        return None if epoch < SHORT and rest < self._start(self._best) else updates
+
+    def _expected(self, c: Candidate) -> Probed | None:
+        """What the probe of a model like this one says of c, until it was tried."""
+        if c.trials and c.tried >= self._probed:
+            return None
+        batches, parts = c.strategy.cut(c.n_threads)
+        n = max((m for m in self._machine if m <= min(c.n_threads, batches * parts)), default=0)
+        like = [p for p in self._machine.get(n, ()) if p.update_seconds <= LIKE * self.tuning[0].update_seconds]
+        return like[-1] if like else None
+
+    def _usual(self) -> tuple[float, float]:
+        """Seconds of an update and of a start that several threads, to be tried, are measured by: serial's best of late, so
+        not of a moment in which something else had its CPU. Where several threads are the best way, as they are now."""
+        best = self._best
+        if best.n_threads > 1:
+            return self._recent, self._start(best)
+        return min(best.usual), min(best.starts)
+
+    def _start(self, c: Candidate) -> float:
+        """Seconds that c takes to start."""
+        expected = self._expected(c)
+        return median(c.starts) if c.starts else START if expected is None else expected.start
 
     def _pace(self, c: Candidate) -> float:
         """The time of an update of c as a share of the best way's: as usual, or the last time, where that was more."""
-        return max(median(c.usual), c.update_seconds) / self._best.update_seconds if c.usual else UNKNOWN
+        expected, update = self._expected(c), self._best.update_seconds
+        if expected is not None:
+            return expected.pace * self.tuning[0].update_seconds / update
+        return max(median(c.usual), c.update_seconds) / update if c.usual else UNKNOWN
+
+    def _likely(self, c: Candidate, epoch: float | None) -> float:
+        """The time that a trial of c is likely to take, as a share of the best way's."""
+        best = self._best
+        if self._expected(c) is not None and epoch is not None:
+            update, start = self._usual()
+            epoch *= update / best.update_seconds
+            batches, parts = c.strategy.cut(c.n_threads)
+            first = COLD * self._start(c) + (0 if c.trials else batches * parts * self._new_bytes * TOUCH)
+            return (first + self._pace(c) * epoch) / (start + epoch) / PROMISE * (1 - GAIN)
+        if c.shares:
+            return c.shares[-1]
+        if c.update_seconds and best.n_threads > 1:     # its throughput fell
+            return self._seconds(c) / self._seconds(best)
+        return 1.0
 
     def _price(self, c: Candidate, epoch: float | None) -> float:
-        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it was faster in its last one, or
-        when it ran last than the best, whose throughput fell, is now."""
+        """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is likely to be faster."""
         best, updates = self._best, self._trial_updates(c, epoch)
-        last = c.shares[-1] if c.shares else self._seconds(c) / self._seconds(best) if c.update_seconds else 1.0
-        if last < 1 - GAIN:
+        if self._likely(c, epoch) < 1 - GAIN:
             return 0.0
+        start, back = self._start(c), self._start(best)
         if updates is None:
             assert epoch is not None
-            return max(best.start, c.start - best.start + (self._pace(c) - 1) * epoch)
-        share = min(c.shares, default=last)
-        return c.start + max(0.0, share - 1) * updates * best.update_seconds + best.start
+            return max(back, start - back + (self._pace(c) - 1) * epoch)
+        share = min(c.shares) if c.shares else self._pace(c)
+        return start + max(0.0, share - 1) * updates * best.update_seconds + back
 
     # ------------------------------------------------------------------ what it brought
     def ran(self, setting: Setting, lap: Lap) -> None:
@@ -224,10 +295,14 @@ class Auto(Strategy):
         c.usual.append(c.update_seconds)
         if c is best:
             self._updates = lap.updates
-            seconds = c.update_seconds if c.n_threads > 1 else min(list(c.usual)[-2:])     # serial runs: of two
-            if seconds > sorted(c.usual)[len(c.usual) // 2] / DROP:
+            self._recent = min(list(c.usual)[-2:]) if lap.wall < SHORT or c.n_threads == 1 else c.update_seconds
+            if self._recent > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
                 self._look_at, self._whole = 0.0, (0, 0.0)
+                self._probe_at = min(self._probe_at, self._probed + AGAIN)
+                for figures in (c.usual, c.starts) if c.n_threads == 1 else ():     # those of before are no measure now
+                    while len(figures) > 2:
+                        figures.popleft()
                 for other in self.tuning:
                     other.shares.clear()
             return
@@ -237,26 +312,40 @@ class Auto(Strategy):
         self._saved -= max(0.0, lap.wall - lap.updates * best.update_seconds + self._way_back)
         share = self._seconds(c) / self._seconds(best)
         if self._way_back < 0:          # as much as the best way's runs: no need to reckon what starting is of that
-            share = lap.wall / lap.updates / (best.update_seconds + best.start / lap.updates)
-            faster = timed and c.update_seconds < (1 - GAIN) * best.update_seconds
-            again = not self._again and 1 - GAIN <= share and (share < WARM_UP or faster)
-            self._again = self._batches if again else 0
-            if again:
+            usual, start = self._usual()
+            share = lap.wall / (lap.updates * usual + start)
+            cold = not self._again and share >= 1 - GAIN
+            faster = timed and c.update_seconds < (1 - GAIN) * usual
+            stay = share < WARM_UP or faster if cold else share < 1 - GAIN and len(c.shares) + 1 < ENOUGH
+            self._again = self._batches if stay else 0
+            if cold and stay:
                 return
         c.shares.append(share)
-        if not self._said and all(len(o.shares) >= ENOUGH for o in self.tuning if o is not best):
-            self._said = True
-            first = min((median(o.shares), i) for i, o in enumerate(self.tuning) if o is not best)
-            chosen = self.tuning[first[1]] if first[0] < 1 - GAIN else best
-            log.info("strategy auto: %s (measured: %s)", chosen, "; ".join(map(str, self.tuning)))
+        if min(c.shares) < 1 - GAIN <= share:       # it has won before
+            self._probe_at = min(self._probe_at, self._trained + AGAIN)
+        first = min((median(o.shares), i) for i, o in enumerate(self.tuning) if o is not best and o.shares)
+        self._say(self.tuning[first[1]] if first[0] < 1 - GAIN else best)
         if len(c.shares) >= ENOUGH and median(c.shares) < 1 - GAIN:
             log.debug("strategy auto: from %s to %s", best, c)
             before = median(c.shares)
             for other in self.tuning:
                 other.shares.clear()
             best.shares.append(1 / before)
-            self._best = c
+            self._best, self._recent = c, c.update_seconds
+            self._probe_at = min(self._probe_at, self._trained + AGAIN)
 
     def _seconds(self, c: Candidate) -> float:
         """Seconds that an update takes in a run as long as the best way's last one."""
-        return c.update_seconds + c.start / self._updates
+        return c.update_seconds + self._start(c) / self._updates
+
+    def _say(self, chosen: Candidate, waits: dict[int, float] | None = None) -> None:
+        """At INFO, once, when all others were tried often enough, or are not to be tried: then their waits are infinite."""
+        if not self._said and all(len(c.shares) >= ENOUGH or (waits or {}).get(c.n_threads) == math.inf
+                                  for c in self.tuning if c is not self._best):
+            self._said = True
+            log.info("strategy auto: %s (measured: %s)", chosen, "; ".join(map(str, self.tuning)))
+
+
+def _counts(n_threads: int) -> list[int]:
+    """Numbers of threads to try, where there are so many."""
+    return sorted({1, n_threads, *(2**i for i in range(1, 11) if 2**i < n_threads)})
