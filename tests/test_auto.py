@@ -116,10 +116,68 @@ def test_a_moment_in_which_something_else_has_the_cpus_does_not_end_training_by_
     machine = Simulated({1: 2e-5, 2: 1.2e-5}, length=500)
     while not (machine.strategy.tuning and machine.strategy.tuning[1].trials):
         machine.epoch()
-    for i in range(300):
+    serially = 0
+    for i in range(500):
         machine.seconds = {1: 2e-5, 2: 6e-5 if i == slow else 1.2e-5}
-        machine.epoch()
+        serially += machine.epoch()[1][1] > 0
     assert machine.train(1) < 0.7
+    assert serially < 20 if slow > 2 else serially < 250        # 2 seconds to the next probe
+
+
+def test_threads_that_were_left_for_a_while_are_soon_found_again():
+    machine = Simulated({1: 2e-5, 2: 1.2e-5}, length=500)
+    assert machine.train(50) < 0.7
+    machine.seconds = {1: 2e-5, 2: 3e-5}
+    machine.train(5)
+    assert machine.train(3) == pytest.approx(1)
+    machine.seconds = {1: 2e-5, 2: 1.2e-5}
+    machine.train(10)
+    assert machine.train(5) < 0.7
+
+
+def test_threads_that_have_lost_their_trial_are_tried_again_after_a_probe():
+    machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)
+    machine.probed = lambda counts: {n: [probe.Probed(7e-6, 0.6, 3e-4)] for n in counts}
+    machine.train(1)
+    assert machine.strategy.tuning[1].trials == 2
+    machine.seconds = {1: 2e-5, 2: 1.2e-5}
+    machine.train(2)
+    assert machine.train(5) < 0.7
+
+
+def test_a_slow_moment_before_a_trial_of_serial_training_does_not_end_training_by_threads():
+    def serial_epochs(slow, n=600):
+        machine, found = Simulated({1: 2e-5, 2: 1.2e-5}, length=500), []
+        for i in range(n):
+            machine.seconds = {1: 2e-5, 2: 6e-5 if i == slow else 1.2e-5}
+            if machine.epoch()[1][1]:
+                found.append(i)
+        return found, machine.strategy._best.n_threads
+    found, best = serial_epochs(None)
+    trial = next(i for i in found if i > 100)
+    assert best == 2
+    for slow in range(trial - 3, trial + 1):
+        found, best = serial_epochs(slow, trial + 10)
+        assert best == 2 and trial - 3 <= found[-1]
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_threads_are_not_judged_by_a_slow_moment_of_serial_training(slow):
+    machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)
+    machine.probed = lambda counts: {n: [probe.Probed(7e-6, 0.6, 3e-4)] for n in counts}
+    for i in range(150):
+        machine.seconds = {1: 2.7e-5 if i % 2 == slow else 2e-5, 2: 2.2e-5}
+        machine.epoch()
+        assert machine.strategy._best.n_threads == 1
+    assert 0 < machine.strategy.tuning[1].trials <= 4
+
+
+def test_epochs_are_not_judged_by_the_first_ones():
+    """Which find caches cold, and memory and data new: they are longer, and threads would be worth it."""
+    machine = Simulated({1: 3e-5, 2: 2.4e-5}, length=300, more=2e-4)
+    machine.epoch()
+    machine.seconds = {1: 1e-5, 2: 0.8e-5}
+    assert all(machine.epoch()[0] == pytest.approx(300 * 1e-5 + machine.start) for _ in range(500))
 
 
 def test_auto_reckons_with_memory_that_is_new():

@@ -47,7 +47,7 @@ class Probed(NamedTuple):
 def probe(pool: WorkerPool, counts: Iterable[int], update_seconds: float | None = None) -> dict[int, list[Probed]]:
     """For each number of threads, by size of the update; where the model's is known, only the largest that is about as
     small. Nothing where the pool is closed, its threads do not come, or there is no memory."""
-    sizes = SIZES if update_seconds is None else ([s for s in SIZES if s[0] <= update_seconds] or SIZES)[-1:]
+    sizes = SIZES if update_seconds is None else (SIZES[0], *(s for s in SIZES[1:] if s[0] <= update_seconds))[-1:]
     found: dict[int, list[Probed]] = {n: [] for n in sorted(counts)}
     try:
         for _, rows, width, updates in sizes:

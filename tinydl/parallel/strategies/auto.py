@@ -43,7 +43,7 @@ COLD = 2.0
 TOUCH = 1.5e-10
 #: a probe's update may be longer than the model's by this factor, to say anything of it
 LIKE = 1.3
-#: seconds trained from one probe to the next, at least; and as long as was trained before, unless the throughput fell
+#: seconds trained from one probe to the next, at least; and as long as was trained since the last change that was seen
 AGAIN = 2.0
 #: the time of an epoch as a share of the best way's, below which a way is given another one at once, as one whose updates
 #: were faster is: the first one found its caches and CPUs cold
@@ -109,7 +109,8 @@ class Auto(Strategy):
         self._asked, self._said = 0, False
         self._machine: dict[int, list[Probed]] = {}     # by numbers of threads
         self._trained = self._probed = 0.0              # seconds, and those of them at the last probe
-        self._probe_at, self._refused = AGAIN, False    # and at the next one; whether epochs are too short to try a way
+        self._probe_at, self._changed = AGAIN, 0.0      # and at the next one, and at the last change that was seen
+        self._refused = False                           # whether epochs are too short to try a way
         self._new_bytes = 0                             # of a gradient vector, when it is new
 
     def _fixed(self) -> Strategy | None:
@@ -133,20 +134,19 @@ class Auto(Strategy):
         from tinydl.parallel.probe import probe
         update = LIKE * self.tuning[0].update_seconds if self.tuning else None
         self._machine = probe(pool, _counts(pool.n_threads)[1:], update) or {pool.n_threads: []}
-        self._probed, self._probe_at = self._trained, self._trained + max(AGAIN, self._trained)
+        self._probed, self._probe_at = self._trained, self._trained + max(AGAIN, self._trained - self._changed)
 
     def _begin(self, n_threads: int) -> None:
         fixed = self._fixed()
         self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in _counts(n_threads)]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
         self._trained = self._tried = self._probed = 0.0    # seconds, those of them at the last trial, at the last probe
-        self._probe_at, self._refused = AGAIN, False
+        self._probe_at, self._changed, self._refused = AGAIN, 0.0, False
         self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs
         self._whole = (0, 0.0)                  # batches of epochs that it runs whole, until then
         self._note_at = 0.0                     # until then its runs are not noted
         self._updates = 1                       # of the best way's last run
-        self._recent = 0.0                      # seconds that its updates took of late; the better ones of two short runs
         self._batches = 0                       # of the last trial's epoch
         self._way_back = 0.0                    # seconds that starting it takes after the trial; less than 0 where there is none
         self._again = 0                         # batches of the epoch that the last trial's way runs, too
@@ -204,7 +204,7 @@ class Auto(Strategy):
         if epoch is not None and epoch < SHORT and len(self._best.usual) < ENOUGH:      # the first ones are not as usual
             return NOTED
         if price <= 0:          # a second opinion, not of the moment in which serial was slow
-            return 0.0 if self._best.n_threads > 1 or (best_ran and self._saved >= 0) else OFTEN
+            return 0.0 if self._best.n_threads > 1 or best_ran else OFTEN
         if not short:
             return max((price - self._saved) / COST, c.tried + SELDOM - self._trained if known else 0.0)
         if c is not self.tuning[0]:
@@ -235,7 +235,7 @@ class Auto(Strategy):
         not of a moment in which something else had its CPU. Where several threads are the best way, as they are now."""
         best = self._best
         if best.n_threads > 1:
-            return self._recent, self._start(best)
+            return best.update_seconds, self._start(best)
         return min(best.usual), min(best.starts)
 
     def _start(self, c: Candidate) -> float:
@@ -259,11 +259,7 @@ class Auto(Strategy):
             batches, parts = c.strategy.cut(c.n_threads)
             first = COLD * self._start(c) + (0 if c.trials else batches * parts * self._new_bytes * TOUCH)
             return (first + self._pace(c) * epoch) / (start + epoch) / PROMISE * (1 - GAIN)
-        if c.shares:
-            return c.shares[-1]
-        if c.update_seconds and best.n_threads > 1:     # its throughput fell
-            return self._seconds(c) / self._seconds(best)
-        return 1.0
+        return c.shares[-1] if c.shares else 1.0
 
     def _price(self, c: Candidate, epoch: float | None) -> float:
         """Seconds that a trial of c is likely to lose, with going back to the best; 0 where it is likely to be faster."""
@@ -295,14 +291,11 @@ class Auto(Strategy):
         c.usual.append(c.update_seconds)
         if c is best:
             self._updates = lap.updates
-            self._recent = min(list(c.usual)[-2:]) if lap.wall < SHORT or c.n_threads == 1 else c.update_seconds
-            if self._recent > sorted(c.usual)[len(c.usual) // 2] / DROP:
+            recent = min(list(c.usual)[-2:]) if lap.wall < SHORT or c.n_threads == 1 else c.update_seconds
+            if recent > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
                 self._look_at, self._whole = 0.0, (0, 0.0)
-                self._probe_at = min(self._probe_at, self._probed + AGAIN)
-                for figures in (c.usual, c.starts) if c.n_threads == 1 else ():     # those of before are no measure now
-                    while len(figures) > 2:
-                        figures.popleft()
+                self._probe_at, self._changed = min(self._probe_at, self._trained + AGAIN), self._trained
                 for other in self.tuning:
                     other.shares.clear()
             return
@@ -321,8 +314,6 @@ class Auto(Strategy):
             if cold and stay:
                 return
         c.shares.append(share)
-        if min(c.shares) < 1 - GAIN <= share:       # it has won before
-            self._probe_at = min(self._probe_at, self._trained + AGAIN)
         first = min((median(o.shares), i) for i, o in enumerate(self.tuning) if o is not best and o.shares)
         self._say(self.tuning[first[1]] if first[0] < 1 - GAIN else best)
         if len(c.shares) >= ENOUGH and median(c.shares) < 1 - GAIN:
@@ -331,8 +322,7 @@ class Auto(Strategy):
             for other in self.tuning:
                 other.shares.clear()
             best.shares.append(1 / before)
-            self._best, self._recent = c, c.update_seconds
-            self._probe_at = min(self._probe_at, self._trained + AGAIN)
+            self._best = c
 
     def _seconds(self, c: Candidate) -> float:
         """Seconds that an update takes in a run as long as the best way's last one."""
