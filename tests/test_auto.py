@@ -91,6 +91,11 @@ def test_auto_finds_by_a_probe_that_threads_have_become_fast():
     assert machine.train(5) < 0.7 and machine.n_probes == 4
 
 
+def test_there_are_no_more_probes_where_threads_train():
+    machine = Simulated({1: 2e-5, 2: 1.5e-5, 4: 0.8e-5}, length=500)
+    assert machine.train(20) < 0.6 and machine.n_probes == 1
+
+
 def test_auto_asks_for_a_probe_where_serial_training_has_become_slow():
     machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)
     machine.train(9)

@@ -182,7 +182,7 @@ class Auto(Strategy):
         if self._look_at - self._trained < UPDATES * best.update_seconds:
             prices = {c.n_threads: self._price(c, epoch) for c in others}
             waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
-            self._refused = math.inf in waits.values()
+            self._refused = best.n_threads == 1 and math.inf in waits.values()
             self._say(self._best, waits)
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
                 c = min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials))
@@ -266,7 +266,7 @@ class Auto(Strategy):
         best, updates = self._best, self._trial_updates(c, epoch)
         if self._likely(c, epoch) < 1 - GAIN:
             return 0.0
-        start, back = self._start(c), self._start(best)
+        start, back = self._start(c) * (1 if c.trials else COLD), self._start(best)
         if updates is None:
             assert epoch is not None
             return max(back, start - back + (self._pace(c) - 1) * epoch)
