@@ -56,7 +56,7 @@ DROP = 0.7
 
 @dataclass
 class Candidate:
-    """A way to run, and the samples a second that it brought when it ran last."""
+    """A way to run, and the samples a second that it brought when it ran last; 0 where it was not tried."""
 
     strategy: Strategy
     n_threads: int
