@@ -9,7 +9,7 @@ from tinydl.parallel.strategies import Auto
 
 @pytest.fixture(autouse=True)
 def probes(monkeypatch):
-    monkeypatch.setattr(probe, "probe", lambda machine, counts, update_seconds: machine.probed(counts))
+    monkeypatch.setattr(probe, "probe", lambda machine, counts, *_, **__: machine.probed(counts))
 
 
 class Simulated:
@@ -18,7 +18,8 @@ class Simulated:
 
     def __init__(self, seconds, start=0.0003, length=1000, native=True, more=0.0, cold=0.0):
         self.seconds, self.start, self.length, self.native, self.more, self.cold = seconds, start, length, native, more, cold
-        self.ran, self.n_probes, self.model = 1, 0, Model(nn.Linear(1, 1))
+        self.ran, self.n_probes, self.alive, self.heal = 1, 0, True, lambda: None
+        self.model, self.pin_threads = Model(nn.Linear(1, 1)), False
         self.strategy = Auto()
 
     @property
@@ -74,7 +75,7 @@ def test_auto_takes_the_fastest(update, native):
 @pytest.mark.parametrize("update", [8e-6, 3e-4, 0.003, 0.2])
 @pytest.mark.parametrize("length", [1, 10, 100, 1000])
 def test_auto_is_in_no_epoch_much_slower_than_serial(length, update, native, slower):
-    machine = Simulated({1: update, 2: slower * update, 4: 2 * slower * update}, 3e-4 if native else 0.0, length, native,
+    machine = Simulated({1: update, 2: slower * update, 4: (1 + native) * slower * update}, native * 3e-4, length, native,
                         more=2e-4, cold=5e-4)
     serial = machine.length * update + machine.start
     walls = [machine.epoch()[0] for _ in range(20_000 // length if update < 0.2 else 30)]
@@ -191,6 +192,36 @@ def test_auto_reckons_with_memory_that_is_new():
     assert machine.train(2) == pytest.approx(1) and machine.strategy.tuning[1].trials == 0
     machine.length = 30
     assert machine.train(2) < 0.8
+
+
+@pytest.mark.parametrize("length", [60, 80, 150, 300])
+@pytest.mark.parametrize("update", [0.02, 0.5])
+def test_auto_finds_threads_without_a_probe_in_epochs_of_sixty_updates(update, length):
+    machine = Simulated({1: update, 2: 0.6 * update, 4: 0.3 * update}, 0.0, length, native=False)
+    walls = [machine.epoch()[0] for _ in range(60)]
+    assert walls[-1] < 0.35 * length * update and max(walls) < 1.02 * length * update
+
+
+def test_trials_that_cost_little_leave_something_for_others():
+    machine = Simulated({1: 0.4, 2: 0.56, 4: 0.1}, 0.0, 100, native=False)
+    walls = [machine.epoch()[0] for _ in range(40)]
+    assert walls[-1] < 0.3 * 100 * 0.4 and max(walls) < 1.02 * 100 * 0.4
+
+
+def test_a_probe_of_another_number_of_threads_says_nothing():
+    machine = Simulated({1: 1e-4, 2: 0.6e-4}, length=1200)
+    machine.strategy.before_epoch(machine, machine)
+    machine.seconds = {1: 1e-4, 2: 0.6e-4, 4: 1e-3}         # reconfigured in the midst of an epoch
+    machine.native = False                                  # so there is no other probe
+    assert machine.epoch()[0] < 1.02 * 1200 * 1e-4 + 2 * machine.start
+
+
+@pytest.mark.parametrize("k, promised", [(3, 0.88), (2, 0.66)])
+def test_threads_that_do_not_divide_the_parts_bring_less(k, promised):
+    machine = Simulated({1: 1e-4, 2: 0.66e-4}, length=10)
+    machine.strategy = Auto(shards_per_batch=k)
+    machine.epoch()
+    assert machine.strategy._pace(machine.strategy.tuning[1]) == pytest.approx(promised)
 
 
 def test_auto_does_not_believe_a_probe_of_larger_updates():

@@ -1,4 +1,6 @@
 """The probe of a pool, and when strategy auto asks for one."""
+import copy
+import ctypes
 import signal
 import threading
 import time
@@ -8,6 +10,8 @@ from every_strategy import digest, with_layer
 from small import Batched, classification, in_thread, mlp
 
 from tinydl import Trainer, data, losses, nn, optim
+from tinydl.callbacks import Callback
+from tinydl.parallel import native_driver
 from tinydl.parallel import probe as probing
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.pool import WorkerPool
@@ -35,9 +39,9 @@ def asked(monkeypatch):
     """The numbers of threads that were probed, probe by probe; quick ones."""
     asked = []
 
-    def quick(pool, counts, update_seconds):
+    def quick(pool, counts, *args, **options):
         asked.append(list(counts))
-        return probe(pool, asked[-1], update_seconds)
+        return probe(pool, asked[-1], *args, **options)
     monkeypatch.setattr(probing, "SIZES", ((1e-6, 8, 8, 4),))
     monkeypatch.setattr(probing, "probe", quick)
     return asked
@@ -174,5 +178,45 @@ def test_a_shutdown_in_a_probe(asked, monkeypatch):
         monkeypatch.setattr(probing, "_best_of_two", shut)
         history = in_thread(t.train)
         threads[0].join(20)
-        assert ended == [None, True] and history.interrupted
-        assert t.train()["samples"][-1] == 64
+        assert ended == [None, True] and history.interrupted and len(asked) == 2
+        assert t.train()["samples"][-1] == 64 and asked[2:] == [[2, 4]]       # that one said nothing
+
+
+def test_threads_that_a_callback_asks_for_are_probed_before_the_next_epoch(asked):
+    class AskForFour(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.configure_parallel_training(True, 4)
+    with Trainer(2, strategy="auto", thread_count=2, seed=0, callbacks=[AskForFour()]) as t:
+        t.init(data.ArrayDataset(*classification(64), 8), mlp(6, 8, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.train()
+        assert asked == [[2], [2, 4]]
+
+
+def test_a_copy_is_probed_before_its_first_epoch(asked):
+    with train("auto") as t, copy.deepcopy(t) as other:
+        assert len(asked) == 1
+        other.train()
+        assert len(asked) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_that_died_are_replaced_before_they_are_probed(asked, pool):
+    dead = pool.threads[0]
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(dead.ident), ctypes.py_object(SystemExit)) == 1
+    while dead.is_alive():
+        pool.submit(lambda _: None)
+    with train("serial") as t:
+        strategy = Auto()
+        strategy.before_epoch(t._runtime.crew, pool)
+    assert pool.alive and asked == [[2, 4]]
+    assert all(p.start < 0.05 for probed in strategy._machine.values() for p in probed)     # a look at the clock
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_probed_threads_are_pinned_where_training_ones_will_be(asked, pinned, monkeypatch):
+    pins = []
+    monkeypatch.setattr(native_driver, "pin", lambda number, n: pins.append(number) or True)
+    t = Trainer(1, strategy="auto", thread_count=2, seed=0, pin_threads=pinned)
+    with t:
+        t.init(data.ArrayDataset(*classification(64), 8), mlp(6, 8, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    assert len(asked) == 1 and set(pins) == ({0, 1} if pinned else set())

@@ -44,7 +44,8 @@ class Probed(NamedTuple):
     start: float
 
 
-def probe(pool: WorkerPool, counts: Iterable[int], update_seconds: float | None = None) -> dict[int, list[Probed]]:
+def probe(pool: WorkerPool, counts: Iterable[int], update_seconds: float | None = None, *,
+          pin_threads: bool = False) -> dict[int, list[Probed]]:
     """For each number of threads, by size of the update; where the model's is known, only the largest that is about as
     small. Nothing where the pool is closed, its threads do not come, or there is no memory."""
     sizes = SIZES if update_seconds is None else (SIZES[0], *(s for s in SIZES[1:] if s[0] <= update_seconds))[-1:]
@@ -52,7 +53,7 @@ def probe(pool: WorkerPool, counts: Iterable[int], update_seconds: float | None 
     try:
         for _, rows, width, updates in sizes:
             model = Model(Sequential(Linear(width, width), ReLU(), Linear(width, width)), seed=0)
-            crew = Crew(model, MeanSquaredError(), SGD(0.0), rows, seed=0)
+            crew = Crew(model, MeanSquaredError(), SGD(0.0), rows, seed=0, pin_threads=pin_threads)
             zeros = np.zeros((rows, width), np.float32)
             crew.set_arrays(zeros, zeros)
             crew.give_up_at = time.monotonic() + PATIENCE

@@ -235,8 +235,14 @@ class Runtime:
     def before_epoch(self, asked: str | None) -> None:
         """Let the strategy look at its threads. Only for the thread whose turn it is, and without the lock: that takes some
         milliseconds."""
+        if not self._all_native or self.mode(asked) != "parallel":
+            return
+        if self.changed or self.pool is None:
+            with self.lock:
+                if not self.stopping:
+                    self.ensure_pool()
         pool = self.pool
-        if self._all_native and pool is not None and self.mode(asked) == "parallel":
+        if pool is not None:
             self.strategy.before_epoch(self.need_crew(), pool)
 
     def next_setting(self, asked: str | None) -> tuple[str, Setting, int | None, WorkerPool | None] | None:

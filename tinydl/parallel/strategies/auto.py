@@ -34,7 +34,7 @@ SHORT = 0.05
 #: seconds between two runs of the best way that are noted, at least: that takes some microseconds
 NOTED = 0.005
 #: the time of an update as a share of the best way's, before there was one
-UNKNOWN = 2.0
+UNKNOWN = 1.5
 #: the share of the best way's time that a way must be expected to take where trying it may cost more than a hundredth
 PROMISE = 0.95
 #: what starting c takes in its first trials, as a multiple of what it took in a probe: caches and CPUs are colder
@@ -89,7 +89,8 @@ class Auto(Strategy):
     shorter than a serial one. It takes some milliseconds, in `Trainer.init` and then ever more seldom between two epochs.
     A trial is a whole epoch there, so that starting counts for as much as it will; where that was not much slower it has
     a second one, which counts: the first one found caches cold. A probe says nothing of layers in Python, and of data that
-    is not in arrays: in short epochs these are trained serially.
+    is not in arrays: there threads are tried in epochs of 200 milliseconds and more, and of 60 updates (with layers in
+    Python 110).
 
     With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
@@ -108,10 +109,13 @@ class Auto(Strategy):
         self.tuning: list[Candidate] = []
         self._asked, self._said = 0, False
         self._machine: dict[int, list[Probed]] = {}     # by numbers of threads
-        self._trained = self._probed = 0.0              # seconds, and those of them at the last probe
+        self._new_bytes = 0                             # of a gradient vector, when it is new
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        self._trained = self._tried = self._probed = 0.0    # seconds, those of them at the last trial, at the last probe
         self._probe_at, self._changed = AGAIN, 0.0      # and at the next one, and at the last change that was seen
         self._refused = False                           # whether epochs are too short to try a way
-        self._new_bytes = 0                             # of a gradient vector, when it is new
 
     def _fixed(self) -> Strategy | None:
         if self.batches_per_update:
@@ -126,27 +130,29 @@ class Auto(Strategy):
         return (1, 1) if fixed is None else fixed.cut(n_threads)
 
     def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:
-        self._new_bytes = crew.model.params.nbytes
-        if pool.n_threads in self._machine:
-            if not (self._refused and self._trained >= self._probe_at):
-                return
-            self._look_at, self._whole = 0.0, (0, 0.0)
+        counts = _counts(pool.n_threads)[1:]
+        if not counts or (pool.n_threads in self._machine and not (self._refused and self._trained >= self._probe_at)):
+            return
         from tinydl.parallel.probe import probe
+        pool.heal()
         update = LIKE * self.tuning[0].update_seconds if self.tuning else None
-        self._machine = probe(pool, _counts(pool.n_threads)[1:], update) or {pool.n_threads: []}
+        found = probe(pool, counts, update, pin_threads=crew.pin_threads) if pool.alive else {}
+        if not pool.alive:      # closed, or a parent's
+            return
+        self._machine, self._new_bytes = found or {pool.n_threads: []}, crew.model.params.nbytes
         self._probed, self._probe_at = self._trained, self._trained + max(AGAIN, self._trained - self._changed)
+        self._look_at, self._whole = 0.0, (0, 0.0)
 
     def _begin(self, n_threads: int) -> None:
         fixed = self._fixed()
         self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in _counts(n_threads)]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
-        self._trained = self._tried = self._probed = 0.0    # seconds, those of them at the last trial, at the last probe
-        self._probe_at, self._changed, self._refused = AGAIN, 0.0, False
+        self._start_clock()
         self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs
         self._whole = (0, 0.0)                  # batches of epochs that it runs whole, until then
         self._note_at = 0.0                     # until then its runs are not noted
-        self._updates = 1                       # of the best way's last run
+        self._updates, self._timed = 1, True    # of the best way's last run, and whether its start was told from them
         self._batches = 0                       # of the last trial's epoch
         self._way_back = 0.0                    # seconds that starting it takes after the trial; less than 0 where there is none
         self._again = 0                         # batches of the epoch that the last trial's way runs, too
@@ -184,6 +190,10 @@ class Auto(Strategy):
             waits = {c.n_threads: self._wait(c, prices[c.n_threads], epoch) for c in others}
             self._refused = best.n_threads == 1 and math.inf in waits.values()
             self._say(self._best, waits)
+            least = min((c.trials for c in others if waits[c.n_threads] < math.inf), default=0)
+            for c in others:
+                if prices[c.n_threads] > 0 and c.trials >= max(ENOUGH, 2 * least):     # dearer ones have to save up, too
+                    waits[c.n_threads] = math.inf
             if ready := [c for c in others if waits[c.n_threads] <= 0]:     # what costs nothing, then what was tried least
                 c = min(ready, key=lambda c: (prices[c.n_threads] > 0, c.trials))
                 updates = self._trial_updates(c, epoch)
@@ -217,18 +227,19 @@ class Auto(Strategy):
         update = self._best.update_seconds
         if epoch is None:
             return max(UPDATES, round(TRIAL / update))
-        updates = max(UPDATES, round(min(TRIAL, TRIAL_OF_EPOCH * epoch) / update))
+        updates = max(UPDATES if self._timed else 1, round(min(TRIAL, TRIAL_OF_EPOCH * epoch) / update))
         rest = (self._pace(c) - 1) * (epoch - updates * update)
-        return None if epoch < SHORT and rest < self._start(self._best) else updates
+        return None if epoch < SHORT and rest < COLD * self._start(self._best) else updates
 
     def _expected(self, c: Candidate) -> Probed | None:
         """What the probe of a model like this one says of c, until it was tried."""
-        if c.trials and c.tried >= self._probed:
+        if (c.trials and c.tried >= self._probed) or self._asked not in self._machine:
             return None
         batches, parts = c.strategy.cut(c.n_threads)
-        n = max((m for m in self._machine if m <= min(c.n_threads, batches * parts)), default=0)
+        k = batches * parts
+        n = max((m for m in self._machine if m <= min(c.n_threads, k)), default=0)
         like = [p for p in self._machine.get(n, ()) if p.update_seconds <= LIKE * self.tuning[0].update_seconds]
-        return like[-1] if like else None
+        return like[-1]._replace(pace=like[-1].pace * -(-k // n) * n / k) if like else None     # of 3 parts, 2 threads run 2
 
     def _usual(self) -> tuple[float, float]:
         """Seconds of an update and of a start that several threads, to be tried, are measured by: serial's best of late, so
@@ -243,6 +254,13 @@ class Auto(Strategy):
         expected = self._expected(c)
         return median(c.starts) if c.starts else START if expected is None else expected.start
 
+    def _next_start(self, c: Candidate) -> float:
+        """The same of its next trial, if that is the first: caches and CPUs are cold, and gradient vectors new."""
+        if c.trials:
+            return self._start(c)
+        batches, parts = c.strategy.cut(c.n_threads)
+        return COLD * self._start(c) + batches * parts * self._new_bytes * TOUCH
+
     def _pace(self, c: Candidate) -> float:
         """The time of an update of c as a share of the best way's: as usual, or the last time, where that was more."""
         expected, update = self._expected(c), self._best.update_seconds
@@ -256,9 +274,7 @@ class Auto(Strategy):
         if self._expected(c) is not None and epoch is not None:
             update, start = self._usual()
             epoch *= update / best.update_seconds
-            batches, parts = c.strategy.cut(c.n_threads)
-            first = COLD * self._start(c) + (0 if c.trials else batches * parts * self._new_bytes * TOUCH)
-            return (first + self._pace(c) * epoch) / (start + epoch) / PROMISE * (1 - GAIN)
+            return (self._next_start(c) + self._pace(c) * epoch) / (start + epoch) / PROMISE * (1 - GAIN)
         return c.shares[-1] if c.shares else 1.0
 
     def _price(self, c: Candidate, epoch: float | None) -> float:
@@ -266,7 +282,7 @@ class Auto(Strategy):
         best, updates = self._best, self._trial_updates(c, epoch)
         if self._likely(c, epoch) < 1 - GAIN:
             return 0.0
-        start, back = self._start(c) * (1 if c.trials else COLD), self._start(best)
+        start, back = self._next_start(c), self._start(best)
         if updates is None:
             assert epoch is not None
             return max(back, start - back + (self._pace(c) - 1) * epoch)
@@ -290,7 +306,7 @@ class Auto(Strategy):
         c.starts.append(max(0.0, lap.wall - lap.updates * c.update_seconds))
         c.usual.append(c.update_seconds)
         if c is best:
-            self._updates = lap.updates
+            self._updates, self._timed = lap.updates, timed
             recent = min(list(c.usual)[-2:]) if lap.wall < SHORT or c.n_threads == 1 else c.update_seconds
             if recent > sorted(c.usual)[len(c.usual) // 2] / DROP:
                 log.debug("strategy auto: throughput fell to %s", c)
@@ -322,7 +338,7 @@ class Auto(Strategy):
             for other in self.tuning:
                 other.shares.clear()
             best.shares.append(1 / before)
-            self._best = c
+            self._best, self._refused = c, False
 
     def _seconds(self, c: Candidate) -> float:
         """Seconds that an update takes in a run as long as the best way's last one."""
