@@ -194,6 +194,16 @@ def test_auto_reckons_with_memory_that_is_new():
     assert machine.train(2) < 0.8
 
 
+@pytest.mark.parametrize("two", [0.67, 0.88])
+def test_auto_goes_on_looking_for_more_threads(two):
+    """The first trial of 4 seems to bring little: they are slow to begin."""
+    machine = Simulated({1: 3e-3, 2: two * 3e-3, 4: 0.46 * 3e-3}, 2e-4, 30, more=2e-4, cold=3e-4)
+    machine.strategy.before_epoch(machine, machine)
+    machine.strategy._machine = {2: machine.strategy._machine[2], 4: []}
+    walls = [machine.epoch()[0] for _ in range(200)]
+    assert walls[-1] < 0.5 * 30 * 3e-3 and max(walls) < 1.02 * 30 * 3e-3
+
+
 @pytest.mark.parametrize("length", [60, 80, 150, 300])
 @pytest.mark.parametrize("update", [0.02, 0.5])
 def test_auto_finds_threads_without_a_probe_in_epochs_of_sixty_updates(update, length):

@@ -217,9 +217,11 @@ class Auto(Strategy):
             return 0.0 if self._best.n_threads > 1 or best_ran else OFTEN
         if not short:
             return max((price - self._saved) / COST, c.tried + SELDOM - self._trained if known else 0.0)
-        if c is not self.tuning[0]:
+        assert epoch is not None
+        serial = self.tuning[0]
+        if c is not serial and price > epoch * (serial.update_seconds / self._best.update_seconds - 1):
             return math.inf
-        apart = max(price / COST, SELDOM if known else 0.0)         # serial: no slower than serial
+        apart = max(price / COST, SELDOM if known else 0.0)         # such an epoch is still no longer than a serial one
         return c.tried + apart - self._trained if best_ran else OFTEN
 
     def _trial_updates(self, c: Candidate, epoch: float | None) -> int | None:
@@ -233,11 +235,10 @@ class Auto(Strategy):
 
     def _expected(self, c: Candidate) -> Probed | None:
         """What the probe of a model like this one says of c, until it was tried."""
-        if (c.trials and c.tried >= self._probed) or self._asked not in self._machine:
-            return None
         batches, parts = c.strategy.cut(c.n_threads)
-        k = batches * parts
-        n = max((m for m in self._machine if m <= min(c.n_threads, k)), default=0)
+        k, n = batches * parts, c.n_threads
+        if (c.trials and c.tried >= self._probed) or self._asked not in self._machine or n > k:    # some would only wait
+            return None
         like = [p for p in self._machine.get(n, ()) if p.update_seconds <= LIKE * self.tuning[0].update_seconds]
         return like[-1]._replace(pace=like[-1].pace * -(-k // n) * n / k) if like else None     # of 3 parts, 2 threads run 2
 
