@@ -130,16 +130,16 @@ class Auto(Strategy):
         return (1, 1) if fixed is None else fixed.cut(n_threads)
 
     def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:
-        counts = _counts(pool.n_threads)[1:]
-        if not counts or (pool.n_threads in self._machine and not (self._refused and self._trained >= self._probe_at)):
+        n = pool.n_threads
+        if n == 1 or (n in self._machine and not (self._refused and self._trained >= self._probe_at)):
             return
         from tinydl.parallel.probe import probe
         pool.heal()
         update = LIKE * self.tuning[0].update_seconds if self.tuning else None
-        found = probe(pool, counts, update, pin_threads=crew.pin_threads) if pool.alive else {}
+        found = probe(pool, _counts(n)[1:], update, pin_threads=crew.pin_threads) if pool.alive else {}
         if not pool.alive:      # closed, or a parent's
             return
-        self._machine, self._new_bytes = found or {pool.n_threads: []}, crew.model.params.nbytes
+        self._machine, self._new_bytes = found or {n: []}, crew.model.params.nbytes
         self._probed, self._probe_at = self._trained, self._trained + max(AGAIN, self._trained - self._changed)
         self._look_at, self._whole = 0.0, (0, 0.0)
 
