@@ -135,7 +135,7 @@ class WorkerPool:
         """Replace threads that died. Of these tasks, those that they ran end with WorkerDiedError, and those that nobody
         runs are submitted again: one may have left the queue with the thread that died, and a second time does no harm."""
         dead = [worker for worker, thread in enumerate(self.threads) if not thread.is_alive()]
-        if not dead or not self._open:
+        if not dead or not self._open or self._pid != os.getpid():
             return
         for worker in dead:
             log.warning("thread %s died and is replaced", self.threads[worker].name)

@@ -8,7 +8,7 @@ signal. What remains is for the thread that has the trainer.
     meanwhile is noted under the lock, and the crew is asked to come back after the update under way.
  3. A shutdown takes the pool away at once, so nothing more begins in it, and waits without the lock: for the call whose
     turn it is, then for the threads. Those that do not end in time are remembered, and waited for by the next one.
- 4. In a forked child there is nobody but the thread that forked: locks are made anew, and a turn that another thread had
+ 4. In a forked child there is nobody but the thread that forked: locks and pool are made anew, and a turn that another had
     is over.
 """
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Runtime:
     def _renew_locks(self) -> None:
         """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
         self.lock = threading.RLock()           # configuration, pool, and turn
+        self.pool = None                        # its threads are not here
         if self.crew is not None:
             self.crew.renew_locks()
         if self.turn is not None and not self.is_ours():
