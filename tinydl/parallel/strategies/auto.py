@@ -44,7 +44,7 @@ TOUCH = 1.5e-10
 #: a probe's update may be longer than the model's by this factor, to say anything of it
 LIKE = 1.3
 #: seconds trained from one probe to the next, at least; and as long as was trained since the last change that was seen
-AGAIN = 2.0
+AGAIN = 1.0
 #: the time of an epoch as a share of the best way's, below which a way is given another one at once, as one whose updates
 #: were faster is: the first one found its caches and CPUs cold
 WARM_UP = 1.25
