@@ -209,7 +209,9 @@ class Auto(Strategy):
 
     def _wait(self, c: Candidate, price: float, epoch: float | None) -> float:
         """Seconds until c may be tried for `price` seconds in epochs of so many; infinite where it may not."""
-        known, short = len(c.shares) >= ENOUGH, epoch is not None and price > COST * epoch
+        losing = self._expected(c) is not None and self._pace(c) >= 1      # threads that share a CPU may wait for milliseconds
+        short = epoch is not None and price > (COST / 4 if losing else COST) * epoch
+        known = len(c.shares) >= ENOUGH
         best_ran = self._trained > self._tried
         if epoch is not None and epoch < SHORT and len(self._best.usual) < ENOUGH:      # the first ones are not as usual
             return NOTED
