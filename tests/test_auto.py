@@ -83,6 +83,14 @@ def test_auto_is_in_no_epoch_much_slower_than_serial(length, update, native, slo
     assert sum(walls) < 1.011 * len(walls) * serial
 
 
+@pytest.mark.parametrize("length, tried", [(2000, False), (10_000, True)])
+def test_ways_that_a_probe_says_lose_are_tried_in_long_epochs_only(length, tried):
+    """On one CPU a trial of a millisecond may take seven."""
+    machine = Simulated({1: 1e-4, 2: 1.1e-4}, length=length)
+    machine.train(10)
+    assert (machine.strategy.tuning[1].trials > 0) == tried
+
+
 def test_auto_finds_by_a_probe_that_threads_have_become_fast():
     machine = Simulated({1: 2e-5, 2: 2.2e-5}, length=500)       # epochs of 10 ms, of which a trial loses 0.35
     assert machine.train(7) == pytest.approx(1) and machine.strategy.tuning[1].trials == 0

@@ -85,12 +85,12 @@ class Auto(Strategy):
 
     No epoch is more than 2 percent longer than a serial one for it, while the machine stays as it is: trials are so short
     and so seldom that they lose a hundredth of an epoch. In epochs so short that one would lose more (of less than 50 to
-    200 milliseconds) threads are tried only where a `probe` of the pool promises that already the first such epoch is
-    shorter than a serial one. It takes some milliseconds, in `Trainer.init` and then ever more seldom between two epochs.
-    A trial is a whole epoch there, so that starting counts for as much as it will; where that was not much slower it has
-    a second one, which counts: the first one found caches cold. A probe says nothing of layers in Python, and of data that
-    is not in arrays: there threads are tried in epochs of 200 milliseconds and more, and of 60 updates (with layers in
-    Python 110).
+    200 milliseconds, or of a second where a `probe` of the pool says that threads lose) threads are tried only where the
+    probe promises that already the first such epoch is shorter than a serial one. It takes some milliseconds, in
+    `Trainer.init` and then ever more seldom between two epochs. A trial is a whole epoch there, so that starting counts for
+    as much as it will; where that was not much slower it has a second one, which counts: the first one found caches cold. A
+    probe says nothing of layers in Python, and of data that is not in arrays: there threads are tried in epochs of 200
+    milliseconds and more, and of 60 updates (with layers in Python 110).
 
     With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
