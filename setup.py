@@ -7,6 +7,7 @@ Everything else is in pyproject.toml. Environment:
 import os
 import platform
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-CSRC = "tinydl/_kernels/csrc"
+sys.path.insert(0, str(Path("tinydl/_kernels").resolve()))
+import headers as schema_headers  # noqa: E402 - tinydl/_kernels/headers.py, which needs nothing that is built
+
+sys.path.pop(0)
+
+CSRC, GENERATED = "tinydl/_kernels/csrc", "build/generated"
 # No -ffast-math: contraction is written out with FMA(), so that every instruction set gives the same bits.
 CFLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0"]
 ISA_FLAGS = {
@@ -36,7 +42,7 @@ class BuildExt(build_ext):
                 if isa == "generic" or self.wanted(isa, flags):
                     ext.define_macros.append((f"TD_HAVE_{isa.upper()}", "1"))
                     ext.extra_objects += self.compiler.compile(
-                        [f"{CSRC}/isa_{isa}.c"], output_dir=self.build_temp, include_dirs=[CSRC],
+                        [f"{CSRC}/isa_{isa}.c"], output_dir=self.build_temp, include_dirs=[CSRC, GENERATED],
                         extra_postargs=CFLAGS + flags + EXTRA, depends=ext.depends)
         super().build_extension(ext)
 
@@ -55,11 +61,11 @@ class BuildExt(build_ext):
         return True
 
 
-headers = [str(p) for p in Path(CSRC).glob("*.[ch]")]
+headers = [*(str(p) for p in Path(CSRC).glob("*.[ch]")), *schema_headers.write(Path(GENERATED))]
 modules = [p.with_suffix("") for p in sorted(Path("tinydl/_kernels").rglob("*.pyx"))]
 extensions = [
     Extension(".".join(m.parts), [f"{m.as_posix()}.pyx", *([f"{CSRC}/cpu.c"] if m.name == "_dispatch" else [])],
-              include_dirs=[CSRC], depends=headers, extra_compile_args=[*CFLAGS, *EXTRA], extra_link_args=EXTRA)
+              include_dirs=[CSRC, GENERATED], depends=headers, extra_compile_args=[*CFLAGS, *EXTRA], extra_link_args=EXTRA)
     for m in modules
 ]
 setup(

@@ -1,4 +1,4 @@
-"""The table of kernels: for each, how to make its arguments, what it writes, and how far from exact it may be.
+"""The table of operations and update rules: for each, how to make its arguments, what it writes, and how far from exact it may be.
 
 A bound is built from eps and the number of roundings on the way: depth(n) for a sum of n on lanes, n for one in
 order. It takes (eps, arguments, exact results) and gives, for each thing written and for "return", an absolute error.
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinydl import _kernels as kernels
-from tinydl._kernels import reference
+from tinydl._kernels import reference, schema
+from tinydl._kernels.engine import Update
+from tinydl._kernels.schema import KINDS
 
 SIZES = (0, 1, 7, 8, 9, 63, 65, 1000)
 MATRICES = ((0, 5), (1, 1), (1, 7), (7, 8), (8, 9), (9, 63), (63, 65), (65, 10), (3, 1000), (1000, 3), (2, 2049))
@@ -48,14 +50,20 @@ class Case:
                 v.flags.writeable = False
         return args
 
+    def run(self, module: Any, args: Args) -> Any:
+        """`kernels.call`, or the reference's function, or, of a rule, an update."""
+        if module is reference:
+            return getattr(reference, self.kernel)(**args)
+        return update(self.kernel, **args) if self.kernel in schema.RULES else kernels.call(self.kernel, **args)
+
     def call(self, module: Any, args: Args) -> Args:
         """What the kernel wrote, and a number that it returned."""
-        returned = getattr(module, self.kernel)(**args)
+        returned = self.run(module, args)
         written = {k: args[k] for k in self.writes}
-        if not isinstance(returned, np.ndarray):
-            written["return"] = returned
-        else:
+        if isinstance(returned, np.ndarray):
             assert returned is args[self.writes[0]]
+        elif returned is not None:
+            written["return"] = returned
         return written
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> Args:
@@ -84,7 +92,17 @@ def is_float(v: Any) -> bool:
 
 
 def copied(args: Args) -> Args:
-    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in args.items()}
+    return {k: v.copy("K") if isinstance(v, np.ndarray) else v for k, v in args.items()}
+
+
+def update(rule: str, p: np.ndarray, g: np.ndarray, t: int, **state_and_numbers: Any) -> np.ndarray:
+    """One update of p by the rule, as the engine makes it."""
+    declared = schema.RULES[rule]
+    state = {k: v for k, v in state_and_numbers.items() if k in declared.vectors and v is not None}
+    bound = Update(rule, p, state, np.zeros(0, p.dtype), np.zeros(0))
+    bound.set({k: v for k, v in state_and_numbers.items() if k not in declared.vectors})
+    bound.apply(g, t)
+    return p
 
 
 def unset(shape: Any) -> np.ndarray:
@@ -112,19 +130,19 @@ def relative(ulps: float, *names: str):
     return lambda eps, a, want: {k: ulps * eps * np.abs(want[k]) for k in (names or ("out",))}
 
 
-def forward(kernel, bound=None, variant="", **numbers):
-    return Case(kernel, lambda rng, s: {**x_out(rng, s), **numbers}, ("out",), bound or relative(8), in_place=("x",),
-                by_row=True, family="activations", variant=variant)
+def forward(kind, bound=None, **numbers):
+    return Case("activation", lambda rng, s: {**x_out(rng, s), "kind": KINDS[kind], **numbers}, ("out",), bound or relative(8),
+                in_place=("x",), by_row=True, family="activations", variant="-".join([kind, *numbers]))
 
 
-def backward(kernel, saved, bound, variant="", **numbers):
+def backward(kind, bound, **numbers):
     def make(rng, shape):
         x = 3 * rng.standard_normal(shape)
-        if saved == "y":
-            getattr(reference, kernel.removesuffix("_backward"))(x, x, **numbers)
-        return {"dy": rng.standard_normal(shape), saved: x, "out": unset(shape), **numbers}
-    return Case(kernel, make, ("out",), bound, in_place=("dy", saved), by_row=True, family="activations",
-                variant=variant)
+        if kind in schema.FROM_OUTPUT:
+            reference.activation(x, x, KINDS[kind], **numbers)
+        return {"dy": rng.standard_normal(shape), "saved": x, "out": unset(shape), "kind": KINDS[kind], **numbers}
+    return Case("activation_backward", make, ("out",), bound, in_place=("dy", "saved"), by_row=True, family="activations",
+                variant="-".join([kind, *numbers]))
 
 
 def by_x(ulps, scale):
@@ -132,21 +150,22 @@ def by_x(ulps, scale):
 
 
 ACTIVATIONS = [
+    forward("identity", relative(0)),
     forward("relu", relative(0)),
-    forward("leaky_relu", relative(2)),
-    forward("elu"), forward("elu", variant="alpha", alpha=1.7),
+    forward("leaky_relu", relative(2), alpha=0.01),
+    forward("elu", alpha=1.7),
     forward("sigmoid"), forward("tanh"), forward("silu"),
     forward("gelu", by_x(4, lambda a: np.abs(a["x"]))),
-    forward("gelu", by_x(4, lambda a: np.abs(a["x"])), variant="tanh", approximate="tanh"),
-    backward("relu_backward", "y", relative(0)),
-    backward("leaky_relu_backward", "y", relative(2)),
-    backward("elu_backward", "y", by_x(4, lambda a: np.abs(a["dy"]))),
-    backward("sigmoid_backward", "y", relative(4)),
-    backward("tanh_backward", "y", by_x(2, lambda a: np.abs(a["dy"]))),
-    backward("silu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["x"])))),
-    backward("gelu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]))),
-    backward("gelu_backward", "x", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["x"]))), "tanh",
-             approximate="tanh"),
+    forward("gelu_tanh", by_x(4, lambda a: np.abs(a["x"]))),
+    backward("identity", relative(0)),
+    backward("relu", relative(0)),
+    backward("leaky_relu", relative(2), alpha=0.01),
+    backward("elu", by_x(4, lambda a: np.abs(a["dy"]) * 1.7), alpha=1.7),
+    backward("sigmoid", relative(4)),
+    backward("tanh", by_x(2, lambda a: np.abs(a["dy"]))),
+    backward("silu", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("gelu", by_x(8, lambda a: np.abs(a["dy"]))),
+    backward("gelu_tanh", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
 ]
 
 
@@ -237,22 +256,23 @@ def to_columns(rng, shape):
 
 VECTOR = [
     Case("add", normal("a", "b", "out"), ("out",), relative(1), in_place=("a", "b"), family="vector"),
-    Case("accumulate", normal("out", "x"), ("out",), relative(1), family="vector"),
-    Case("divide", normal("x", d=3.7), ("x",), relative(2, "x"), family="vector"),
-    Case("scale", normal("x", a=-0.37), ("x",), relative(2, "x"), family="vector"),
+    Case("copy", normal("x", "out"), ("out",), relative(0), family="vector"),
     Case("weighted_mean", normal("a", "b", "out", wa=0.3, wb=0.7), ("out",), lambda eps, a, want: {
         "out": 3 * eps * (np.abs(0.3 * a["a"]) + np.abs(0.7 * a["b"]))}, in_place=("a", "b"), family="vector"),
     Case("squared_norm", normal("x"), (), lambda eps, a, want: {        # added in double whatever the dtype
         "return": np.finfo(np.float64).eps * (a["x"].size / 32 + 40) * want["return"]}, family="vector"),
-    Case("all_finite", normal("x"), (), lambda eps, a, want: {"return": 0}, family="vector"),
+    Case("check_finite", normal("x"), (), lambda eps, a, want: {}, family="vector"),
     Case("column_sum", to_columns, ("out",), column_sum_bound, MATRICES, family="vector"),
-    Case("column_sum", lambda rng, s: {**to_columns(rng, s), "accumulate": True}, ("out",), column_sum_bound, MATRICES,
+    Case("column_sum", lambda rng, s: {**to_columns(rng, s), "accumulate": 1}, ("out",), column_sum_bound, MATRICES,
          family="vector", variant="accumulate"),
-    Case("gather_rows", lambda rng, s: {"source": rng.standard_normal((50, s[1])), "index": rng.integers(0, 50, s[0]),
-                                        "out": unset(s)},
+    Case("gather_rows", lambda rng, s: {"out": unset(s), "source": 1, "index": rng.integers(0, 50, s[0]), "sources": [
+        np.zeros((50, s[1])), rng.standard_normal((50, s[1])).astype(np.float32)]},
+         ("out",), relative(0), MATRICES, by_row=True, family="gather"),
+    Case("gather_integers", lambda rng, s: {"out": np.full(s, -1), "source": 0, "low": 0, "high": 200, "sources": [
+        rng.integers(0, 200, (50, s[1])).astype(np.uint8)], "index": rng.integers(0, 50, s[0])},
          ("out",), relative(0), MATRICES, by_row=True, family="gather"),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.3, "seed": 7, "step": 2**40, "layer": 3,
-                                    "ids": rng.integers(0, 2**62, s[0])},
+                                    "index": rng.integers(0, 2**62, s[0])},
          ("out",), relative(2), MATRICES, ("x",), True, "dropout"),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
          ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
@@ -285,7 +305,7 @@ def norm_bound(axis):
     return bound
 
 
-def norm_backward(axis, gamma, grads, accumulate=False):
+def norm_backward(axis, gamma, grads, accumulate=0):
     def make(rng, shape):
         a = norm(axis, gamma, False)(rng, shape)
         (reference.layer_norm if axis else reference.batch_norm)(**a)
@@ -331,7 +351,7 @@ NORM = [
     Case("layer_norm", norm(1, False, False), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm", "plain"),
     Case("layer_norm_backward", norm_backward(1, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(1),
          MATRICES, ("dy",), family="norm"),
-    Case("layer_norm_backward", norm_backward(1, True, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(1),
+    Case("layer_norm_backward", norm_backward(1, True, True, 1), ("out", "dgamma", "dbeta"), norm_backward_bound(1),
          MATRICES, ("dy",), family="norm", variant="accumulate"),
     Case("layer_norm_backward", norm_backward(1, False, False), ("out",), norm_backward_bound(1), MATRICES, ("dy",),
          True, "norm", "plain"),
@@ -343,7 +363,7 @@ NORM = [
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
     Case("batch_norm_backward", norm_backward(0, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm"),
-    Case("batch_norm_backward", norm_backward(0, True, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
+    Case("batch_norm_backward", norm_backward(0, True, True, 1), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm", variant="accumulate"),
     Case("batch_norm_backward", norm_backward(0, False, False), ("out",), norm_backward_bound(0), NOT_EMPTY, ("dy",),
          family="norm", variant="plain"),
@@ -358,39 +378,40 @@ def sgd_bound(eps, a, want):
 
 
 def adam_state(rng, shape, **numbers):
-    return {"p": rng.standard_normal(shape), "g": rng.standard_normal(shape), "m": rng.standard_normal(shape) / 3,
-            "v": rng.random(shape) + 0.01, "lr": 0.01, "step": 3, **numbers}
+    return {"p": rng.standard_normal(shape), "g": rng.standard_normal(shape), "exp_avg": rng.standard_normal(shape) / 3,
+            "exp_avg_sq": rng.random(shape) + 0.01, "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01,
+            "t": 3, **numbers}
 
 
 def adam_bound(eps, a, want):
-    d = np.abs(a["g"]) + a.get("weight_decay", 0.01) * np.abs(a["p"])
-    m = np.abs(a["m"]) + d
-    update = a["lr"] / (1 - 0.9 ** a["step"]) * m / np.sqrt(want["v"] / (1 - 0.999 ** a["step"]))
-    return {"p": eps * (3 * np.abs(a["p"]) + 16 * update), "m": 4 * eps * m, "v": 8 * eps * (want["v"] + 0.001 * d * d)}
+    d = np.abs(a["g"]) + a["weight_decay"] * np.abs(a["p"])
+    m, v = np.abs(a["exp_avg"]) + d, want["exp_avg_sq"]
+    step = a["lr"] / (1 - 0.9 ** a["t"]) * m / np.sqrt(v / (1 - 0.999 ** a["t"]))
+    return {"p": eps * (3 * np.abs(a["p"]) + 16 * step), "exp_avg": 4 * eps * m, "exp_avg_sq": 8 * eps * (v + 0.001 * d * d)}
 
 
 def rms_state(rng, shape, **numbers):
     return {"p": rng.standard_normal(shape), "g": rng.standard_normal(shape), "square_avg": rng.random(shape) + 1,
             "momentum_buffer": rng.standard_normal(shape), "grad_avg": rng.standard_normal(shape) / 8,
-            "lr": 0.01, "alpha": 0.9, "weight_decay": 0.1, **numbers}
+            "lr": 0.01, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1, "momentum": 0.0, "centered": 0.0, "t": 1, **numbers}
 
 
 def rms_bound(eps, a, want):
     d = np.abs(a["g"]) + 0.1 * np.abs(a["p"])
     step = d / np.sqrt(want["square_avg"] - want["grad_avg"] ** 2)
-    b = step + a.get("momentum", 0) * np.abs(a["momentum_buffer"])
+    b = step + a["momentum"] * np.abs(a["momentum_buffer"])
     return {"p": eps * (2 * np.abs(a["p"]) + 0.01 * 32 * b), "square_avg": 16 * eps * want["square_avg"],
             "momentum_buffer": 32 * eps * b, "grad_avg": 4 * eps * (np.abs(a["grad_avg"]) + d)}
 
 
 def sgd(variant, **numbers):
-    numbers = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0} | numbers
+    numbers = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "nesterov": 0.0, "t": 1} | numbers
     return Case("sgd", normal("p", "g", "momentum_buffer", **numbers), ("p", "momentum_buffer"), sgd_bound,
                 family="updates", variant=variant)
 
 
 def adam(kernel, variant="", **numbers):
-    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "m", "v"), adam_bound, family="updates",
+    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "exp_avg", "exp_avg_sq"), adam_bound, family="updates",
                 variant=variant)
 
 
@@ -401,28 +422,28 @@ def rms(variant, **numbers):
 
 UPDATES = [
     sgd(""), sgd("decay", weight_decay=0.1), sgd("momentum", momentum=0.9, weight_decay=0.1),
-    sgd("nesterov", momentum=0.9, nesterov=True),
-    adam("adam"), adam("adam", "first", step=1, weight_decay=0.1), adam("adamw"), adam("adamw", "late", step=1000),
-    rms(""), rms("momentum", momentum=0.9), rms("centered", centered=True),
-    rms("both", momentum=0.9, centered=True),
+    sgd("nesterov", momentum=0.9, nesterov=1.0),
+    adam("adam", weight_decay=0.0), adam("adam", "first", t=1, weight_decay=0.1), adam("adamw"), adam("adamw", "late", t=1000),
+    rms(""), rms("momentum", momentum=0.9), rms("centered", centered=1.0),
+    rms("both", momentum=0.9, centered=1.0),
 ]
 
 
 # matrix product -----------------------------------------------------------------------------------------------------
 
-def product(trans_a, trans_b, accumulate=False, bias=False, **more):
+def product(trans_a=False, trans_b=False, bias=False, saved=False, **more):
+    """a and b: with their rows side by side, or transposed, their columns."""
     def make(rng, mkn):
         m, k, n = mkn
-        return {"a": rng.standard_normal((k, m) if trans_a else (m, k)),
-                "b": rng.standard_normal((n, k) if trans_b else (k, n)), "out": rng.standard_normal((m, n)),
-                "trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate,
-                "bias": rng.standard_normal(n) if bias else None, **more}
+        return {"a": rng.standard_normal((k, m)).T if trans_a else rng.standard_normal((m, k)),
+                "b": rng.standard_normal((n, k)).T if trans_b else rng.standard_normal((k, n)), "out": rng.standard_normal((m, n)),
+                "bias": rng.standard_normal(n) if bias else None, "saved": rng.standard_normal((m, n)) if saved else None, **more}
     return make
 
 
 def product_bound(eps, a, want):
-    left, right = (np.abs(a[k].T if a[f"trans_{k}"] else a[k]) for k in "ab")
-    size = left @ right + (0 if a["bias"] is None else np.abs(a["bias"])) + (np.abs(a["out"]) if a["accumulate"] else 0)
+    left, right = np.abs(a["a"]), np.abs(a["b"])
+    size = left @ right + (0 if a["bias"] is None else np.abs(a["bias"])) + (np.abs(a["out"]) if a.get("accumulate") else 0)
     slope = 1.2 if a.get("activation") else 1       # GELU and SiLU rise a little faster than x
     after = 8 * np.abs(want["out"]) + (4 * size if slope > 1 else 0)
     return {"out": eps * ((left.shape[1] / 2 + 2) * slope * size + after)}
@@ -432,13 +453,14 @@ MATMUL = [
     Case("matmul", product(ta, tb, **more), ("out",), product_bound, PRODUCTS, family="matmul",
          variant=f"{'NT'[ta]}{'NT'[tb]}-{name}")
     for ta in (False, True) for tb in (False, True)
-    for name, more in {"": {}, "accumulate": {"accumulate": True}, "relu": {"bias": True, "activation": "relu"},
-                       "all": {"accumulate": True, "bias": True, "activation": "silu"}}.items()
+    for name, more in {"": {}, "accumulate": {"accumulate": 1}, "relu": {"bias": True, "activation": KINDS["relu"]},
+                       "all": {"accumulate": 1, "bias": True, "activation": KINDS["silu"]},
+                       "relu_backward": {"saved": True, "activation": KINDS["relu"]},
+                       "silu_backward": {"saved": True, "activation": KINDS["silu"]}}.items()
 ] + [
-    Case("matmul", product(False, False, bias=True, activation=name), ("out",), product_bound, PRODUCTS,
+    Case("matmul", product(bias=True, activation=KINDS[name], alpha=alpha), ("out",), product_bound, PRODUCTS,
          family="matmul", variant=name)
-    for name in ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh")
+    for name, alpha in (("leaky_relu", 0.01), ("elu", 1.0), ("sigmoid", 0), ("tanh", 0), ("gelu", 0), ("gelu_tanh", 0))
 ]
 
 CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + NORM + UPDATES + MATMUL
-EXPORTED = set(kernels.__all__) - {"isa", "isa_available", "isa_built"}

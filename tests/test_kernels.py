@@ -9,21 +9,35 @@ import sys
 
 import numpy as np
 import pytest
-from kernel_cases import CASES, EXPORTED, copied
+from kernel_cases import CASES, copied, update
 
 from tinydl import _kernels as kernels
-from tinydl._kernels import reference
+from tinydl._kernels import call, engine, reference, schema
+from tinydl._kernels.schema import KINDS
 
 DTYPES = (np.float32, np.float64)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 
 
-def test_every_kernel_has_a_row_and_a_reference_with_its_signature():
-    assert {c.kernel for c in CASES} == EXPORTED
-    for name in EXPORTED:
-        ours, theirs = (inspect.signature(getattr(m, name)).parameters.values() for m in (kernels, reference))
-        assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs], name
+def test_every_operation_and_rule_has_a_row_and_a_reference_with_its_arguments():
+    elsewhere = {"gather", "python"}        # they run in plans: test_model, test_python_layer
+    assert {c.kernel for c in CASES} == (schema.OPERATIONS.keys() | schema.RULES.keys()) - elsewhere
+    for name, declared in schema.OPERATIONS.items():
+        if name == "python":
+            continue
+        wanted = {**dict.fromkeys(declared.operands), **dict.fromkeys(declared.sizes), **dict.fromkeys(declared.real_numbers)}
+        named = {s for o in declared.operands.values() for s in o.shape or ()} | {
+            f"{o.name}_{axis}" for o in declared.operands.values() if o.strided for axis in ("row", "col")}
+        planned = {"gather": {"addresses", "columns"}, "matmul": {"watched"}}.get(name, set())
+        theirs = inspect.signature(getattr(reference, name)).parameters
+        about_batches = {"sources", "index", "seed", "step", "first_id"}
+        assert set(theirs) - about_batches == set(wanted) - named - planned, name
+        for o in declared.operands.values():
+            if o.name in theirs:
+                assert (theirs[o.name].default is None) == o.optional, (name, o.name)
+    for name, rule in schema.RULES.items():
+        assert list(inspect.signature(getattr(reference, name)).parameters) == ["p", "g", "t", *rule.vectors, *rule.reals], name
 
 
 @cases
@@ -39,10 +53,10 @@ def test_none_for_an_array_is_what_the_reference_takes_or_an_error(case):
     for name in [k for k, v in case.arguments(shape, np.float64).items() if isinstance(v, np.ndarray)]:
         args = {**case.arguments(shape, np.float64), name: None}
         try:
-            getattr(kernels, case.kernel)(**args)
-        except (TypeError, ValueError):
+            case.run(kernels, args)
+        except (AttributeError, TypeError, ValueError):
             continue
-        getattr(reference, case.kernel)(**{**case.arguments(shape, np.float64), name: None})
+        case.run(reference, {**case.arguments(shape, np.float64), name: None})
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.in_place], ids=lambda c: c.id)
@@ -79,11 +93,10 @@ def test_bits_of_a_row_do_not_depend_on_the_others(case, dtype):
 def test_bits_of_a_row_of_a_product_do_not_depend_on_the_others(dtype, trans_a, trans_b, k, n):
     rng = np.random.default_rng(k)
     a, b = rng.standard_normal((361, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-    b, bias = (b.T if trans_b else b).copy(), rng.standard_normal(n).astype(dtype)
+    b, bias = b.copy("F" if trans_b else "C"), rng.standard_normal(n).astype(dtype)
 
     def product(rows):
-        part = (a[rows].T if trans_a else a[rows]).copy()
-        return kernels.matmul(part, b, np.empty((len(a[rows]), n), dtype), trans_a=trans_a, trans_b=trans_b, bias=bias)
+        return call("matmul", a=a[rows].copy("F" if trans_a else "C"), b=b, out=np.empty((len(a[rows]), n), dtype), bias=bias)
     whole = product(slice(None))
     for rows in (slice(0, 1), slice(1, 8), slice(5, 33), slice(100, 361), slice(360, 361)):
         assert np.array_equal(product(rows), whole[rows]), rows
@@ -97,9 +110,8 @@ def test_matmul_takes_rows_that_lie_apart(dtype):
                  (store[:35, :35], store[35:, 55:])):
         m, k, n = *a.shape, b.shape[1]
         for trans_a, trans_b in ((False, False), (True, False), (False, True), (True, True)):
-            x, y = store[:k, :m] if trans_a else a, store[:n, :k] if trans_b else b
-            got, want = (kernels.matmul(*pair, np.empty((m, n), dtype), trans_a=trans_a, trans_b=trans_b)
-                         for pair in ((x, y), (x.copy(), y.copy())))
+            x, y = store[:k, :m].T if trans_a else a, store[:n, :k].T if trans_b else b
+            got, want = (call("matmul", a=pair[0], b=pair[1], out=np.empty((m, n), dtype)) for pair in ((x, y), (x.copy(), y.copy())))
             assert np.array_equal(got, want)
 
 
@@ -124,15 +136,18 @@ def test_numbers_too_small_to_be_normal_are_zeros_in_updates(case, dtype):
         assert np.array_equal(got[k], v), k
         assert not np.any((got[k] != 0) & (np.abs(got[k]) < least)), k
     p = np.full(40, least / 8)
-    assert np.all(kernels.sgd(p, np.full(40, 8 * least), lr=0.5) == -4 * least)     # in what is read, too
+    sgd = {"lr": 0.5, "momentum": 0.0, "nesterov": 0.0, "weight_decay": 0.0}
+    assert np.all(update("sgd", p, np.full(40, 8 * least), 1, **sgd) == -4 * least)     # in what is read, too
     assert least / 8 > 0        # numbers are what they were
 
 
 @pytest.mark.parametrize("kernel", ["adam", "rmsprop"])
 @pytest.mark.parametrize("eps", [1e-45, 1e-38, 1e-30])
 def test_an_eps_that_is_no_normal_number_keeps_a_division_by_zero_away(kernel, eps):
-    p, zeros = np.ones(40, np.float32), [np.zeros(40, np.float32) for _ in range(3)]
-    getattr(kernels, kernel)(p, *zeros[:3 if kernel == "adam" else 2], eps=eps, **({"step": 1} if kernel == "adam" else {}))
+    p, rule = np.ones(40, np.float32), schema.RULES[kernel]
+    numbers = {**dict.fromkeys(rule.reals, 0.0), "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "alpha": 0.99, "eps": eps}
+    update(kernel, p, np.zeros(40, np.float32), 1, **{name: np.zeros(40, np.float32) for name in rule.vectors},
+           **{name: numbers[name] for name in rule.reals})
     assert np.all(p == 1)
 
 
@@ -181,10 +196,11 @@ def test_special_values(dtype):
     out = np.empty_like(x)
     with np.errstate(invalid="ignore", over="ignore"):
         for name in ("relu", "leaky_relu", "elu", "sigmoid", "tanh"):
-            want = getattr(reference, name)(x.astype(np.float64), np.empty(x.size))
-            np.testing.assert_allclose(getattr(kernels, name)(x, out), want.astype(dtype), rtol=1e-6, err_msg=name)
+            want = reference.activation(x.astype(np.float64), np.empty(x.size), KINDS[name], 0.5)
+            got = call("activation", x=x, out=out, kind=KINDS[name], alpha=0.5)
+            np.testing.assert_allclose(got, want.astype(dtype), rtol=1e-6, err_msg=name)
     for name in ("gelu", "silu"):
-        assert np.isnan(getattr(kernels, name)(x, out)[0])
+        assert np.isnan(call("activation", x=x, out=out, kind=KINDS[name])[0])
         np.testing.assert_allclose(out[3:8], [0, 0, 1e4, 0, x[7] / 2], rtol=1e-6, err_msg=name)
 
 
@@ -194,10 +210,10 @@ def test_softmax_far_from_zero(dtype):
     x = [[1e4, 0, -1e4], [-1e4, -1e4, -1e4], [inf, 0, 0], [-inf, -inf, -inf], [0, nan, 0], [-inf, 0, 0]]
     want = [[1, 0, 0], [third, third, third], [nan, nan, nan], [nan, nan, nan], [nan, nan, nan], [0, 0.5, 0.5]]
     x = np.array(x, dtype)
-    np.testing.assert_allclose(kernels.softmax(x, np.empty_like(x)), want, rtol=1e-6)
+    np.testing.assert_allclose(call("softmax", x=x, out=np.empty_like(x)), want, rtol=1e-6)
     wide = np.full((2, 3000), -np.inf, dtype)
     wide[0, 1234], wide[1, 0] = 5, np.nan
-    p = kernels.softmax(wide, np.empty_like(wide))
+    p = call("softmax", x=wide, out=np.empty_like(wide))
     assert p[0, 1234] == 1 and p[0].sum() == 1 and np.isnan(p[1]).all()
 
 
@@ -205,51 +221,60 @@ def test_softmax_far_from_zero(dtype):
 def test_losses_far_from_zero_and_without_a_gradient(dtype):
     x, t = np.array([1e4, -1e4, 0, 90], dtype), np.array([1, 0, 0.5, 0], dtype)
     grad = np.empty_like(x)
-    assert kernels.sigmoid_cross_entropy(x, t, grad) == pytest.approx((np.log(2) + 90) / 4)
+    assert call("sigmoid_cross_entropy", x=x, targets=t, grad=grad) == pytest.approx((np.log(2) + 90) / 4)
     np.testing.assert_allclose(grad, [0, 0, 0, 0.25], atol=1e-7)
     rng = np.random.default_rng(1)
     for C in (3, 10, 1500):
         logits, labels = rng.standard_normal((300, C)).astype(dtype), rng.integers(0, C, 300)
-        with_gradient = kernels.softmax_cross_entropy(logits, labels, np.empty_like(logits))
-        assert with_gradient == kernels.softmax_cross_entropy(logits, labels)
+        with_gradient = call("softmax_cross_entropy", logits=logits, labels=labels, grad=np.empty_like(logits))
+        assert with_gradient == call("softmax_cross_entropy", logits=logits, labels=labels)
     for name in ("sigmoid_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"):
-        f = getattr(kernels, name)
-        assert f(x, t) == f(x, t, grad)
+        assert call(name, x=x, targets=t) == call(name, x=x, targets=t, grad=grad)
 
 
 @dtypes
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
-def test_all_finite_finds_one_bad_number_anywhere(dtype, value):
+def test_check_finite_finds_one_bad_number_anywhere(dtype, value):
     for n in (1, 8, 65, 1000, 3000):
         for i in {0, n // 2, n - 1}:
             x = np.full(n, np.finfo(dtype).max, dtype)
-            assert kernels.all_finite(x) is True
+            call("check_finite", x=x)
             x[i] = value
-            assert kernels.all_finite(x) is False
+            with pytest.raises(FloatingPointError, match="not finite"):
+                call("check_finite", x=x)
 
 
 @dtypes
-@pytest.mark.parametrize("source", ("f4", "f8", "u1", "i1", "u2", "i2", "i4", "i8", "u4", "?"))
+@pytest.mark.parametrize("source", schema.DTYPES)
 def test_gather_from_any_dtype(dtype, source, tmp_path):
+    def gather(values):
+        return call("gather_rows", sources=[values], index=index, out=np.empty((33, columns), dtype), source=0)
     rng = np.random.default_rng(2)
     for columns in (0, 1, 7, 65, 800):
-        values = rng.integers(0, 2 if source == "?" else 120, (40, columns)).astype(source)
+        values = rng.integers(0, 2 if source == "bool" else 120, (40, columns)).astype(source)
         index = rng.integers(0, 40, 33)
-        out = kernels.gather_rows(values, index, np.empty((33, columns), dtype))
+        out = gather(values)
         assert np.array_equal(out, values[index].astype(dtype))
+        if not source.startswith("float"):
+            integers = call("gather_integers", sources=[values], index=index, out=np.empty((33, columns), np.int64), source=0,
+                            low=0, high=120)
+            assert np.array_equal(integers, values[index])
     stored = np.memmap(tmp_path / "x", source, "w+", shape=values.shape)
     stored[:] = values
     stored.flush()
     stored = np.memmap(tmp_path / "x", source, "r", shape=values.shape)
-    assert np.array_equal(kernels.gather_rows(stored, index, np.empty((33, columns), dtype)), out)
+    assert np.array_equal(gather(stored), out)
 
 
 @dtypes
 def test_dropout_keeps_the_share_and_the_mean(dtype):
     x = np.ones((2000, 50), dtype)
     out = np.empty_like(x)
+
+    def dropout(rate, seed, step, layer=0, out=out):
+        return call("dropout", x=x, out=out, rate=rate, seed=seed, step=step, layer=layer)
     for rate in (0.0, 0.1, 0.5, 0.9):
-        kernels.dropout(x, out, rate, 1, 2)
+        dropout(rate, 1, 2)
         kept = out != 0
         sigma = np.sqrt(rate * (1 - rate) / x.size)
         assert abs(kept.mean() - (1 - rate)) <= 4.5 * sigma
@@ -258,19 +283,19 @@ def test_dropout_keeps_the_share_and_the_mean(dtype):
             assert np.abs(kept.mean(0) - (1 - rate)).max() < 5 * np.sqrt(rate * (1 - rate) / 2000)
             both = (kept[:, 1:] & kept[:, :-1]).mean(), (kept[1:] & kept[:-1]).mean()
             assert np.abs(np.array(both) - (1 - rate) ** 2).max() < 10 * sigma
-    assert not kernels.dropout(x, out, 1.0, 1, 2).any()
-    masks = [kernels.dropout(x, np.empty_like(x), 0.5, *key).tobytes() for key in ((1, 2), (2, 1), (1, 3), (1, 2, 1))]
+    assert not dropout(1.0, 1, 2).any()
+    masks = [dropout(0.5, *key, out=np.empty_like(x)).tobytes() for key in ((1, 2), (2, 1), (1, 3), (1, 2, 1))]
     assert len(set(masks)) == 4
 
 
 def test_an_unbiased_variance_of_one_row_is_zero():
     x = np.array([[3.0, 4.0]])
     var = np.full(2, np.nan)
-    kernels.batch_norm(x, None, None, np.empty_like(x), np.empty(2), np.empty(2), None, var)
+    call("batch_norm", x=x, out=np.empty_like(x), mean=np.empty(2), rstd=np.empty(2), batch_var=var)
     assert var.tolist() == [0, 0]
 
 
-# the doors ----------------------------------------------------------------------------------------------------------
+# the door -----------------------------------------------------------------------------------------------------------
 
 def f4(*shape):
     return np.zeros(shape, np.float32)
@@ -281,73 +306,77 @@ def read_only(a):
     return a
 
 
+def i8(*values):
+    return np.array(values, np.int64)
+
+
 line = f4(20)
-DOORS = [
-    (lambda: kernels.relu([1.0], f4(1)), TypeError, "relu: x is a list; needs an array of float32 or float64"),
-    (lambda: kernels.relu(np.zeros(3, np.float16), f4(3)), TypeError, "relu: x is float16; needs an array of float32"),
-    (lambda: kernels.relu(np.zeros(3, ">f4"), f4(3)), TypeError, "relu: x is >f4"),
-    (lambda: kernels.relu(None, f4(1)), TypeError, "relu: x is a NoneType"),
-    (lambda: kernels.tanh(f4(3), np.zeros(3)), TypeError, "tanh: x is float32 but out is float64"),
-    (lambda: kernels.tanh(f4(3, 4), f4(4, 3)), ValueError,
-     "x and out must have the same shape; got x (3, 4), out (4, 3)"),
-    (lambda: kernels.tanh(f4(12), f4(3, 4)), ValueError, "got x (12,), out (3, 4)"),
-    (lambda: kernels.tanh(f4(4, 4)[:, ::2], f4(4, 2)), ValueError,
-     "x is not C-contiguous: shape (4, 2), strides (16, 8)"),
-    (lambda: kernels.tanh(f4(3, 4).T, f4(4, 3)), ValueError, "x is not C-contiguous: shape (4, 3), strides (4, 16)"),
-    (lambda: kernels.tanh(f4(3), read_only(f4(3))), ValueError, "tanh: out is read-only"),
-    (lambda: kernels.tanh(np.frombuffer(bytes(13), np.float32, 3, 1), f4(3)), ValueError, "x is not aligned"),
-    (lambda: kernels.tanh(line[:10], line[5:15]), ValueError, "tanh: out overlaps x in memory: bytes 0x"),
-    (lambda: kernels.softmax(f4(3), f4(3)), ValueError, "softmax: x must have 2 dimensions; got x (3,)"),
-    (lambda: kernels.matmul(f4(256, 256), f4(10, 256), f4(256, 256)), ValueError,
-     "matmul: a (256, 256) @ b (10, 256) -> out (256, 256) do not fit"),
-    (lambda: kernels.matmul(f4(2, 3), f4(2, 4), f4(3, 5), trans_a=True), ValueError,
-     "matmul: a (2, 3).T @ b (2, 4) -> out (3, 5) do not fit"),
-    (lambda: kernels.matmul(f4(2, 3), f4(3, 4), f4(2, 4), bias=f4(5)), ValueError,
-     "bias must have shape (4,), one for each column of out"),
-    (lambda: kernels.matmul(f4(2, 6)[:, ::2], f4(3, 4), f4(2, 4)), ValueError, "strides (24, 8) bytes"),
-    (lambda: kernels.matmul(f4(2, 3)[::-1], f4(3, 4), f4(2, 4)), ValueError, "strides (-12, 4) bytes"),
-    (lambda: kernels.matmul(np.broadcast_to(f4(3), (2, 3)), f4(3, 4), f4(2, 4)),
-     ValueError, "strides (0, 4) bytes"),
-    (lambda: kernels.matmul(line[:4].reshape(2, 2), f4(2, 2), line[:4].reshape(2, 2)), ValueError, "out overlaps a"),
-    (lambda: kernels.matmul(f4(2, 2), f4(2, 2), f4(2, 2), activation="swish"), ValueError,
-     "activation 'swish' is none of None, 'relu'"),
-    (lambda: kernels.gelu(f4(2), f4(2), "erf"), ValueError, "approximate = 'erf' must be 'none' or 'tanh'"),
-    (lambda: kernels.leaky_relu(f4(2), f4(2), -0.5), ValueError, "negative_slope = -0.5 must be a finite number >= 0"),
-    (lambda: kernels.elu(f4(2), f4(2), np.nan), ValueError, "alpha = nan"),
-    (lambda: kernels.softmax_cross_entropy(f4(3, 4), np.array([0, 3, 4])), ValueError, "labels[2] = 4 is outside 0..3"),
-    (lambda: kernels.softmax_cross_entropy(f4(3, 4), np.array([0, -1, 4])), ValueError,
-     "labels[1] = -1 is outside 0..3"),
-    (lambda: kernels.softmax_cross_entropy(f4(3, 4), np.zeros(3, np.int32)), TypeError,
+DOOR = [
+    ("relu", {"x": f4(1)}, ValueError, "no operation is called 'relu'; there are gather, "),
+    ("softmax", {"x": [1.0], "out": f4(1, 1)}, TypeError, "softmax: x is a list; needs an array of float32 or float64"),
+    ("softmax", {"x": np.zeros((1, 3), np.float16), "out": f4(1, 3)}, TypeError, "x is float16; needs an array of float32"),
+    ("softmax", {"x": np.zeros((1, 3), ">f4"), "out": f4(1, 3)}, TypeError, "softmax: x is >f4"),
+    ("softmax", {"out": f4(1, 3)}, TypeError, "softmax: x is missing"),
+    ("softmax", {"x": f4(1, 3), "out": f4(1, 3), "axis": 1}, TypeError, "axis is none of its arguments"),
+    ("softmax", {"x": f4(1, 3), "out": np.zeros((1, 3))}, TypeError, "softmax: x is float32 but out is float64"),
+    ("softmax", {"x": f4(3), "out": f4(3)}, ValueError, "softmax: x must have 2 dimensions, [R, C]; got x (3,), out (3,)"),
+    ("softmax", {"x": f4(3, 4), "out": f4(3, 5)}, ValueError, "C of out is 5, and 4 before"),
+    ("add", {"a": f4(3, 4), "b": f4(4, 3), "out": f4(4, 3)}, ValueError, "add: b must have the shape (3, 4); got a (3, 4), b (4, 3)"),
+    ("add", {"a": f4(12), "b": f4(12), "out": f4(3, 4)}, ValueError, "out must have the shape (12,)"),
+    ("copy", {"x": f4(4, 4)[:, ::2], "out": f4(4, 2)}, ValueError, "x is not C-contiguous: shape (4, 2), strides (16, 8)"),
+    ("copy", {"x": f4(3), "out": read_only(f4(3))}, ValueError, "copy: out is read-only"),
+    ("copy", {"x": np.frombuffer(bytes(13), np.float32, 3, 1), "out": f4(3)}, ValueError, "x is not aligned"),
+    ("copy", {"x": line[:10], "out": line[5:15]}, ValueError, "copy: out overlaps x in memory: bytes 0x"),
+    ("copy", {"x": line[:10], "out": line[:10]}, ValueError, "copy: out overlaps x"),
+    ("matmul", {"a": f4(256, 256), "b": f4(10, 256), "out": f4(256, 256)}, ValueError, "k of b is 10, and 256 before"),
+    ("matmul", {"a": f4(2, 3), "b": f4(3, 4), "out": f4(2, 4), "bias": f4(5)}, ValueError, "n of bias is 5, and 4 before"),
+    ("matmul", {"a": f4(2, 6)[:, ::2], "b": f4(3, 4), "out": f4(2, 4)}, ValueError, "strides (24, 8) bytes"),
+    ("matmul", {"a": f4(2, 3)[::-1], "b": f4(3, 4), "out": f4(2, 4)}, ValueError, "strides (-12, 4) bytes"),
+    ("matmul", {"a": np.broadcast_to(f4(3), (2, 3)), "b": f4(3, 4), "out": f4(2, 4)}, ValueError, "strides (0, 4) bytes"),
+    ("matmul", {"a": line[:4].reshape(2, 2), "b": f4(2, 2), "out": line[:4].reshape(2, 2)}, ValueError, "out overlaps a"),
+    ("activation", {"x": f4(2), "out": f4(2)}, TypeError, "kind is missing"),
+    ("softmax_cross_entropy", {"logits": f4(3, 4), "labels": i8(0, 3, 4)}, ValueError, "the value 4 is outside its range"),
+    ("softmax_cross_entropy", {"logits": f4(3, 4), "labels": i8(0, -1, 4)}, ValueError, "the value -1 is outside its range"),
+    ("softmax_cross_entropy", {"logits": f4(3, 4), "labels": np.zeros(3, np.int32)}, TypeError,
      "labels is int32; needs an array of int64"),
-    (lambda: kernels.softmax_cross_entropy(f4(3, 4), np.zeros(2, np.int64)), ValueError, "labels must have shape (3,)"),
-    (lambda: kernels.softmax_cross_entropy(f4(0, 4), np.zeros(0, np.int64)), ValueError,
-     "the mean of no rows is undefined"),
-    (lambda: kernels.mean_squared_error(f4(3, 0), f4(3, 0)), ValueError,
-     "the mean of nothing is undefined; got x (3, 0)"),
-    (lambda: kernels.mean_squared_error(f4(3, 1), f4(3)), ValueError, "got x (3, 1), targets (3,)"),
-    (lambda: kernels.huber(f4(3), f4(3), delta=0.0), ValueError, "huber: delta = 0.0 must be"),
-    (lambda: kernels.divide(f4(3), 0), ZeroDivisionError, "divide: d = 0"),
-    (lambda: kernels.gather_rows(f4(3, 2), np.array([0, 2, 3]), f4(3, 2)), IndexError,
-     "gather_rows: index[2] = 3 is outside the 3 rows of source"),
-    (lambda: kernels.gather_rows(f4(3, 2), np.array([-1]), f4(1, 2)), IndexError, "index[0] = -1"),
-    (lambda: kernels.gather_rows(f4(3, 2), np.array([1]), f4(1, 3)), ValueError, "same number of columns"),
-    (lambda: kernels.gather_rows(np.zeros((3, 2), np.complex64), np.array([1]), f4(1, 2)), TypeError,
-     "source is complex64; needs an array of any real dtype"),
-    (lambda: kernels.batch_norm(f4(0, 3), None, None, f4(0, 3), f4(3), f4(3)), ValueError, "the mean of no rows"),
-    (lambda: kernels.layer_norm(f4(2, 3), f4(2), None, f4(2, 3), f4(2), f4(2)), ValueError,
-     "gamma must have shape (3,)"),
-    (lambda: kernels.layer_norm(f4(2, 3), None, None, f4(2, 3), line[:2], line[1:3]), ValueError, "mean overlaps rstd"),
-    (lambda: kernels.dropout(f4(2, 3), f4(2, 3), 1.5, 0, 0), ValueError, "dropout: rate = 1.5 is outside 0..1"),
-    (lambda: kernels.dropout(f4(2, 3), f4(2, 3), np.nan, 0, 0), ValueError, "rate = nan"),
-    (lambda: kernels.sgd(f4(3), f4(3), lr=0.1, momentum=0.9), ValueError, "momentum = 0.9 needs a momentum_buffer"),
-    (lambda: kernels.sgd(line[:3], line[:3], lr=0.1), ValueError, "p overlaps g"),
-    (lambda: kernels.adam(f4(3), f4(3), f4(3), f4(4), step=1), ValueError, "p and v must have the same shape"),
-    (lambda: kernels.adam(f4(3), f4(3), f4(3), f4(3), step=0), ValueError, "adam: step = 0 must be 1 or more"),
-    (lambda: kernels.rmsprop(f4(3), f4(3), f4(3), centered=True), ValueError, "centered = True needs a grad_avg"),
+    ("softmax_cross_entropy", {"logits": f4(3, 4), "labels": i8(0, 0)}, ValueError, "R of labels is 2, and 3 before"),
+    ("softmax_cross_entropy", {"logits": f4(0, 4), "labels": i8()}, ValueError, "the mean of no rows is undefined"),
+    ("mean_squared_error", {"x": f4(3, 0), "targets": f4(3, 0)}, ValueError, "the mean of no elements is undefined; got x (3, 0)"),
+    ("mean_squared_error", {"x": f4(3, 1), "targets": f4(3)}, ValueError, "got x (3, 1), targets (3,)"),
+    ("weighted_mean", {"a": f4(3), "b": f4(3), "out": f4(3), "wa": 1}, TypeError, "wb is missing"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(0, 2, 3), "out": f4(3, 2), "source": 0}, IndexError,
+     "gather_rows: row 3 is outside the source"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(-1), "out": f4(1, 2), "source": 0}, IndexError, "row -1"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(1, 3), "source": 0}, ValueError, "rows of 3 from a source"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(1, 2), "source": 1}, ValueError, "source 1 of 1"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(2, 2), "source": 0}, ValueError, "an index of 1 for 2 rows"),
+    ("gather_rows", {"sources": [np.zeros((3, 2), np.complex64)], "index": i8(1), "out": f4(1, 2), "source": 0}, ValueError,
+     "a source is a C-contiguous array of float32"),
+    ("gather_integers", {"sources": [f4(3, 2)], "index": i8(1), "out": np.zeros((1, 2), np.int64), "source": 0, "low": 0, "high": 9},
+     TypeError, "source 0 is float32; needs integers"),
+    ("gather_integers", {"sources": [i8(3, 9)], "out": np.zeros((2, 1), np.int64), "source": 0, "low": 0, "high": 9},
+     ValueError, "the value 9 is outside its range"),
+    ("batch_norm", {"x": f4(0, 3), "out": f4(0, 3), "mean": f4(3), "rstd": f4(3)}, ValueError, "the mean of no rows"),
+    ("layer_norm", {"x": f4(2, 3), "gamma": f4(2), "out": f4(2, 3), "mean": f4(2), "rstd": f4(2)}, ValueError,
+     "C of gamma is 2, and 3 before"),
+    ("layer_norm", {"x": f4(2, 3), "out": f4(2, 3), "mean": line[:2], "rstd": line[1:3]}, ValueError, "mean overlaps rstd"),
 ]
 
 
-@pytest.mark.parametrize("call, error, message", DOORS, ids=[message[:50] for _, _, message in DOORS])
-def test_a_door_says_what_is_wrong(call, error, message):
+@pytest.mark.parametrize("name, arguments, error, message", DOOR, ids=[f"{name}: {message[:50]}" for name, _, _, message in DOOR])
+def test_the_door_says_what_is_wrong(name, arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        call()
+        call(name, **arguments)
+
+
+@pytest.mark.parametrize("state, numbers, message", [
+    ({}, {}, "adam has the state 'exp_avg exp_avg_sq'; got []"),
+    ({"exp_avg": f4(3), "exp_avg_sq": f4(4)}, {}, "adam: exp_avg_sq is float32 of shape (4,); the parameters are float32 of shape (3,)"),
+    ({"exp_avg": f4(3), "exp_avg_sq": np.zeros(3)}, {}, "exp_avg_sq is float64 of shape (3,)"),
+    ({"exp_avg": f4(3), "exp_avg_sq": f4(3)}, {"lr": 1.0}, "adam has the numbers lr, beta1, beta2, eps, weight_decay; got lr"),
+])
+def test_a_rule_says_what_it_needs(state, numbers, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        update("adam", f4(3), f4(3), 1, **state, **numbers)
+    with pytest.raises(ValueError, match="no update rule is called 'adagrad9'"):
+        engine.Update("adagrad9", f4(3), {}, f4(0), np.zeros(0))

@@ -62,9 +62,8 @@ def both_inside(ours, theirs):
 @pytest.mark.usefixtures("nobody_takes_the_gil")
 @pytest.mark.parametrize("case", ONE_PER_KERNEL, ids=lambda c: c.kernel)
 def test_two_threads_are_inside_at_once(case):
-    kernel = getattr(kernels, case.kernel)
     mine, other = (case.arguments(LARGE[len(case.shapes[-1])], np.float32, seed) for seed in (1, 2))
-    assert both_inside(lambda: kernel(**mine), lambda: kernel(**other))
+    assert both_inside(lambda: case.run(kernels, mine), lambda: case.run(kernels, other))
 
 
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this interpreter has no GIL")
@@ -83,7 +82,7 @@ def test_threads_on_one_input_give_the_bits_of_one_thread():
 
     def work(out):
         for _ in range(20):
-            kernels.matmul(**{**args, "out": out})
+            kernels.call("matmul", **{**args, "out": out})
 
     threads = [threading.Thread(target=work, args=(out,)) for out in outs]
     for t in threads:
@@ -97,7 +96,7 @@ def test_threads_on_one_input_give_the_bits_of_one_thread():
 def test_importing_every_module_leaves_the_gil_off():
     """A module that did not declare that it needs no GIL would bring it back, with a warning."""
     program = ("import sys, tinydl\n"
-               "import tinydl._kernels.ops, tinydl._kernels.engine, tinydl._kernels._dispatch, tinydl.cli\n"
+               "import tinydl._kernels.door, tinydl._kernels.engine, tinydl._kernels._dispatch, tinydl.cli\n"
                "print(sys._is_gil_enabled())")
     env = {k: v for k, v in os.environ.items() if k != "PYTHON_GIL"}
     out = subprocess.run([sys.executable, "-W", "error", "-c", program], env=env, capture_output=True, text=True, timeout=60)

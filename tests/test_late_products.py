@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from small import DRIVERS, classification, mlp
 
-from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, plan
+from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
 from tinydl._kernels import engine
 from tinydl.parallel import Replica
 from tinydl.parallel.strategies import Group, Shard
+from tinydl.plan import gradients
 
 SETTLING = 3        # Stretch.live: in an update
 
@@ -17,15 +18,15 @@ SETTLING = 3        # Stretch.live: in an update
 @pytest.fixture
 def always(monkeypatch):
     """As if no cache held any gradient."""
-    monkeypatch.setattr(plan, "LATE_MODEL", 0)
-    monkeypatch.setattr(plan, "LATE_BYTES", 0)
-    monkeypatch.setattr(plan, "LATE_SIDE", 0)
+    monkeypatch.setattr(gradients, "LATE_MODEL", 0)
+    monkeypatch.setattr(gradients, "LATE_BYTES", 0)
+    monkeypatch.setattr(gradients, "LATE_SIDE", 0)
 
 
 def test_what_is_late():
     def late(model, rows):
         program = model.plan(max_rows=rows, loss=losses.SoftmaxCrossEntropy()).program
-        return program.late_end - program.late
+        return program.n_late
     large = mlp(600, 1000, 1000, 3)
     assert late(large, 32) == 2, large.plan(max_rows=32, loss=losses.SoftmaxCrossEntropy()).describe()
     assert "(or by the update)" in large.plan(max_rows=32, loss=losses.SoftmaxCrossEntropy()).describe()
@@ -115,7 +116,7 @@ def by_hand(model, x, y, rows, given_up=None):
     replicas = [Replica(model, loss, rows, plan=model.plan(max_rows=rows, loss=loss))]
     replicas.append(Replica(model, loss, rows, plan=replicas[0].plan))
     slots = [r.gradient_vector() for r in replicas]
-    return engine.Stretch([r.native for r in replicas], slots, engine.Source(x), engine.Source(y), None, np.arange(3) * rows,
+    return engine.Stretch([r.native for r in replicas], slots, [engine.Source(x), engine.Source(y)], None, np.arange(3) * rows,
                           optimizer.native(), seed=5, given_up=given_up), slots
 
 

@@ -136,7 +136,7 @@ def test_dropout_mask_comes_from_seed_step_and_sample():
 
     def gradient(index, **keys):
         vector = m.params * 0
-        engine.Replica(plan.program, m.params, m.statistics).run(engine.Source(x), engine.Source(t),
+        engine.Replica(plan.program, m.params, m.statistics).run([engine.Source(x), engine.Source(t)],
                                                                np.array(index), len(index), vector, **keys)
         return vector
     same = gradient([3], seed=1, step=2)

@@ -215,12 +215,12 @@ def test_a_batch_has_the_same_bits_wherever_its_rows_lie(inputs, outputs):
     for n in (1, 3, 5, 6, 13, 14, 15, 29, 64, 90):
         index = rng.permutation(90)[:n]
         apart, together = np.full(m.params.size, np.nan, np.float32), np.full(m.params.size, np.nan, np.float32)
-        losses = (replica.run(engine.Source(x), engine.Source(y), index, n, apart),
-                  replica.run(engine.Source(x[index]), engine.Source(y[index]), None, n, together))
+        losses = (replica.run([engine.Source(x), engine.Source(y)], index, n, apart),
+                  replica.run([engine.Source(x[index]), engine.Source(y[index])], None, n, together))
         assert losses[0] == losses[1] and np.array_equal(apart, together), n
         assert np.isfinite(apart).all()
     with pytest.raises(IndexError, match="sample 90 is outside"):
-        replica.run(engine.Source(x), engine.Source(y), np.append(np.arange(79), 90), 80, apart)
+        replica.run([engine.Source(x), engine.Source(y)], np.append(np.arange(79), 90), 80, apart)
 
 
 def test_every_block_of_a_long_batch_has_rows_enough_for_its_tiles():
@@ -232,7 +232,7 @@ def test_every_block_of_a_long_batch_has_rows_enough_for_its_tiles():
     plan = m.plan((784,), max_rows=n)
     replica, index = engine.Replica(plan.program, m.params, m.statistics), np.arange(n) % 100
     out = np.full((n, 64), np.nan, np.float32)
-    replica.run(engine.Source(x), None, index, n, out=out)
+    replica.run([engine.Source(x)], index, n, out=out)
     assert np.array_equal(out, m.predict(x)[index])
 
 
@@ -250,7 +250,7 @@ def past_the_caches():
         for n in (1, 5, 30):
             memory[...] = np.nan
             for slot in (past, through):
-                replica.run(engine.Source(x), engine.Source(y), None, n, slot)
+                replica.run([engine.Source(x), engine.Source(y)], None, n, slot)
             assert past.ctypes.data % 64 == 0 != through.ctypes.data % 64 and np.array_equal(past, through)
             dy = 2 / (n * outputs) * (m.predict(x[:n]) - y[:n]).astype(float)
             error = np.abs(past[:2048 * outputs].reshape(2048, outputs) - x[:n].T.astype(float) @ dy)
@@ -258,7 +258,7 @@ def past_the_caches():
         m.params[77 * outputs:78 * outputs] = 0
         x[3, 77], y[3, 5] = np.finfo(dtype).max, 1e6        # the loss is finite, a gradient is not
         with pytest.raises(engine.NonFiniteError, match="gradient"):
-            replica.run(engine.Source(x), engine.Source(y), None, 30, past)
+            replica.run([engine.Source(x), engine.Source(y)], None, 30, past)
 
 
 def test_gradients_stored_past_the_caches_on_every_instruction_set():

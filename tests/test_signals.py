@@ -311,6 +311,6 @@ def test_a_long_product_ends_on_its_way(rows, inputs, outputs, by_signal):
     sender = threading.Thread(target=send)
     sender.start()
     with handler(stop, signal.SIGINT), pytest.raises(Stop if by_signal else engine.CancelledError):
-        replica.run(engine.Source(x), None, None, rows, out=out)
+        replica.run([engine.Source(x)], None, rows, out=out)
     sender.join(10)
     assert np.isnan(out[-1, -1])

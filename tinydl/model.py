@@ -15,7 +15,7 @@ import numpy as np
 
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.nn.layer import Layer, Parameter, Statistic
-from tinydl.plan import Builder, Plan
+from tinydl.plan import Builder, Plan, compile_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +134,7 @@ class Model:
             dy = loss.emit(b, y)
             if training:
                 backward(dy)
-        return b.compile(max(1, int(max_rows)))
+        return compile_plan(b, max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
     def forward(self, x: Any) -> Array:
@@ -166,7 +166,7 @@ class Model:
         try:
             for at in range(0, len(x), rows):
                 part = np.ascontiguousarray(x[at:at + rows])
-                replica.run(Source(part), None, None, len(part), out=out[at:at + rows])
+                replica.run([Source(part)], None, len(part), out=out[at:at + rows])
         finally:
             self._give_back(shape, rows, replica)
         self._shape = self._shape or shape

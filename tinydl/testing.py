@@ -10,8 +10,7 @@ from tinydl._kernels import engine
 from tinydl.losses import Loss, PythonLoss
 from tinydl.model import Model
 from tinydl.nn import Layer
-from tinydl.nn.values import Buffer, Rows
-from tinydl.plan import Builder
+from tinydl.plan import Buffer, Builder, Rows, compile_plan
 
 Array = np.ndarray[Any, Any]
 
@@ -54,13 +53,13 @@ def check_gradients(layer: Layer, x: Any, *, loss: Loss | None = None, targets: 
     y, backward = model.layer.emit(b, source)
     dx = backward(loss.emit(b, y))
     assert dx is not None
-    b.emit("copy", [dx], [Buffer(dx.size, True, "out", 0, 8, "dx")], [Rows(dx.size)])
-    replica = engine.Replica(b.compile(len(x)).program, model.params, model.statistics)
+    b.emit("copy", x=b.whole(dx), out=Buffer(dx.size, True, "out", 0, b.dtype, "dx"), n=Rows(dx.size))
+    replica = engine.Replica(compile_plan(b, len(x)).program, model.params, model.statistics)
     vector = engine.aligned(model.params.size + model.statistics.size, np.float64)
     out = np.empty_like(x)
 
     def value() -> float:
-        return float(replica.run(engine.Source(x), engine.Source(targets), None, len(x), vector, out=out, seed=seed))
+        return float(replica.run([engine.Source(x), engine.Source(targets)], None, len(x), vector, out=out, seed=seed))
 
     value()
     analytic = {"x": (x, out.copy())}

@@ -1,4 +1,4 @@
-"""The kernels in plain NumPy: the same names, signatures and results, for any float dtype, unchecked and slow.
+"""The operations in plain NumPy: the schema's names and arguments, for any float dtype, unchecked and slow.
 
 The oracle of the tests: called with float64 copies of a kernel's inputs, it gives what the kernel must give.
 """
@@ -6,10 +6,13 @@ The oracle of the tests: called with float64 copies of a kernel's inputs, it giv
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tinydl._kernels.schema import ACTIVATIONS
 
 Floats = npt.NDArray[np.floating[Any]]
 Int64 = npt.NDArray[np.int64]
@@ -24,95 +27,58 @@ def _write(out: Floats, value: Any) -> Floats:
 
 # matrix product
 
-def matmul(a: Floats, b: Floats, out: Floats, *, trans_a: bool = False, trans_b: bool = False,
-           accumulate: bool = False, bias: Floats | None = None, activation: str | None = None,
-           alpha: float = 0.01) -> Floats:
-    y = (a.T if trans_a else a) @ (b.T if trans_b else b)
+def matmul(a: Floats, b: Floats, out: Floats, bias: Floats | None = None, saved: Floats | None = None, accumulate: int = 0,
+           activation: int = 0, alpha: float = 0.0) -> Floats:
+    y = a @ b
     if bias is not None:
         y = y + bias
     if accumulate:
         y = y + out
-    if activation in ("leaky_relu", "elu"):
-        globals()[activation](y, y, alpha)
-    elif activation == "gelu_tanh":
-        gelu(y, y, "tanh")
-    elif activation is not None:
-        globals()[activation](y, y)
-    return _write(out, y)
+    if saved is not None:
+        return globals()["activation_backward"](y, saved, out, activation, alpha)   # type: ignore[no-any-return]
+    return globals()["activation"](y, out, activation, alpha)                       # type: ignore[no-any-return]
 
 
-# activations
-
-def relu(x: Floats, out: Floats) -> Floats:
-    return _write(out, np.where(x < 0, 0, x))
-
-
-def relu_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
-    return _write(out, np.where(y > 0, dy, 0))
-
-
-def leaky_relu(x: Floats, out: Floats, negative_slope: float = 0.01) -> Floats:
-    return _write(out, np.where(x < 0, negative_slope * x, x))
-
-
-def leaky_relu_backward(dy: Floats, y: Floats, out: Floats, negative_slope: float = 0.01) -> Floats:
-    return _write(out, np.where(y > 0, dy, negative_slope * dy))
-
-
-def elu(x: Floats, out: Floats, alpha: float = 1.0) -> Floats:
-    return _write(out, np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x))
-
-
-def elu_backward(dy: Floats, y: Floats, out: Floats, alpha: float = 1.0) -> Floats:
-    return _write(out, np.where(y > 0, dy, dy * (y + alpha)))
-
+# activations: f(x, alpha), and its slope by what is saved (the output up to tanh, else the input)
 
 def _sigmoid(x: Floats) -> Floats:
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x < 0, e, 1) / (1 + e))
 
 
-def sigmoid(x: Floats, out: Floats) -> Floats:
-    return _write(out, _sigmoid(x))
-
-
-def sigmoid_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
-    return _write(out, dy * y * (1 - y))
-
-
-def tanh(x: Floats, out: Floats) -> Floats:
-    return _write(out, np.tanh(x))
-
-
-def tanh_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
-    return _write(out, dy * (1 - y * y))
-
-
-def _gelu(x: Floats, approximate: str) -> tuple[Floats, Floats]:
+def _gelu(x: Floats, approximate: bool) -> tuple[Floats, Floats]:
     """Phi(x) and its slope"""
-    if approximate == "tanh":
+    if approximate:
         c = math.sqrt(2 / math.pi)
         t = np.tanh(c * (x + 0.044715 * x**3))
         return 0.5 * (1 + t), 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
     return 0.5 * (1 + _erf(x / math.sqrt(2)).astype(x.dtype)), np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
-def gelu(x: Floats, out: Floats, approximate: str = "none") -> Floats:
-    return _write(out, x * _gelu(x, approximate)[0])
-
-
-def gelu_backward(dy: Floats, x: Floats, out: Floats, approximate: str = "none") -> Floats:
+def _gelu_slope(x: Floats, approximate: bool) -> Floats:
     phi, slope = _gelu(x, approximate)
-    return _write(out, dy * (phi + x * slope))
+    return phi + x * slope
 
 
-def silu(x: Floats, out: Floats) -> Floats:
-    return _write(out, x * _sigmoid(x))
+_FUNCTIONS: dict[str, tuple[Callable[[Floats, float], Any], Callable[[Floats, float], Any]]] = {
+    "identity": (lambda x, a: x, lambda y, a: np.ones_like(y)),
+    "relu": (lambda x, a: np.where(x < 0, 0, x), lambda y, a: np.where(y > 0, 1, 0)),
+    "leaky_relu": (lambda x, a: np.where(x < 0, a * x, x), lambda y, a: np.where(y > 0, 1, a)),
+    "elu": (lambda x, a: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), lambda y, a: np.where(y > 0, 1, y + a)),
+    "sigmoid": (lambda x, a: _sigmoid(x), lambda y, a: y * (1 - y)),
+    "tanh": (lambda x, a: np.tanh(x), lambda y, a: 1 - y * y),
+    "gelu": (lambda x, a: x * _gelu(x, False)[0], lambda x, a: _gelu_slope(x, False)),
+    "gelu_tanh": (lambda x, a: x * _gelu(x, True)[0], lambda x, a: _gelu_slope(x, True)),
+    "silu": (lambda x, a: x * _sigmoid(x), lambda x, a: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
+}
 
 
-def silu_backward(dy: Floats, x: Floats, out: Floats) -> Floats:
-    s = _sigmoid(x)
-    return _write(out, dy * s * (1 + x * (1 - s)))
+def activation(x: Floats, out: Floats, kind: int, alpha: float = 0.0) -> Floats:
+    return _write(out, _FUNCTIONS[ACTIVATIONS[kind]][0](x, alpha))
+
+
+def activation_backward(dy: Floats, saved: Floats, out: Floats, kind: int, alpha: float = 0.0) -> Floats:
+    return _write(out, dy * _FUNCTIONS[ACTIVATIONS[kind]][1](saved, alpha))
 
 
 # softmax
@@ -174,18 +140,8 @@ def add(a: Floats, b: Floats, out: Floats) -> Floats:
     return _write(out, a + b)
 
 
-def accumulate(out: Floats, x: Floats) -> Floats:
-    return _write(out, out + x)
-
-
-def divide(x: Floats, d: float) -> Floats:
-    if d == 0:
-        raise ZeroDivisionError("divide: d = 0")
-    return _write(x, x / d)
-
-
-def scale(x: Floats, a: float) -> Floats:
-    return _write(x, a * x)
+def copy(x: Floats, out: Floats) -> Floats:
+    return _write(out, x)
 
 
 def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:
@@ -196,16 +152,33 @@ def squared_norm(x: Floats) -> float:
     return float(np.square(x, dtype=np.float64).sum())
 
 
-def all_finite(x: Floats) -> bool:
-    return bool(np.isfinite(x).all())
+def check_finite(x: Floats, suspected: int = 0) -> None:
+    if not np.isfinite(x).all():
+        raise FloatingPointError("check_finite: x has what is not finite")
 
 
-def column_sum(x: Floats, out: Floats, accumulate: bool = False) -> Floats:
+def column_sum(x: Floats, out: Floats, accumulate: int = 0) -> Floats:
     return _write(out, x.sum(0) + (out if accumulate else 0))
 
 
-def gather_rows(source: npt.NDArray[Any], index: Int64, out: Floats) -> Floats:
-    return _write(out, source[index])
+# rows of sources
+
+def gather_rows(out: Floats, source: int, sources: Sequence[npt.NDArray[Any]], index: Int64 | None = None) -> Floats:
+    rows = slice(len(out)) if index is None else index
+    return _write(out, sources[source][rows].reshape(out.shape))
+
+
+def gather(out: Floats, source: int, sources: Sequence[npt.NDArray[Any]], index: Int64 | None = None) -> Floats:
+    return gather_rows(out, source, sources, index)
+
+
+def gather_integers(out: Int64, source: int, low: int, high: int, sources: Sequence[npt.NDArray[Any]],
+                    index: Int64 | None = None) -> Int64:
+    rows = sources[source][slice(len(out)) if index is None else index].reshape(out.shape)
+    if np.any((rows < low) | (rows >= high)):
+        raise ValueError("gather_integers: a value is outside its range")
+    out[...] = rows
+    return out
 
 
 # norms
@@ -214,7 +187,7 @@ def _affine(h: Floats, gamma: Floats | None, beta: Floats | None, out: Floats) -
     return _write(out, h * (1 if gamma is None else gamma) + (0 if beta is None else beta))
 
 
-def layer_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats, mean: Floats, rstd: Floats,
+def layer_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
                eps: float = 1e-5) -> Floats:
     mean[...] = x.mean(1)
     rstd[...] = 1 / np.sqrt(x.var(1) + eps)
@@ -222,7 +195,7 @@ def layer_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats
 
 
 def _norm_backward(axis: int, dy: Floats, h: Floats, gamma: Floats | None, rstd: Floats, out: Floats,
-                   dgamma: Floats | None, dbeta: Floats | None, accumulate: bool) -> Floats:
+                   dgamma: Floats | None, dbeta: Floats | None, accumulate: int) -> Floats:
     if dgamma is not None:
         dgamma[...] = (dy * h).sum(0) + (dgamma if accumulate else 0)
     if dbeta is not None:
@@ -231,14 +204,14 @@ def _norm_backward(axis: int, dy: Floats, h: Floats, gamma: Floats | None, rstd:
     return _write(out, rstd * (g - g.mean(axis, keepdims=True) - h * (g * h).mean(axis, keepdims=True)))
 
 
-def layer_norm_backward(dy: Floats, x: Floats, gamma: Floats | None, mean: Floats, rstd: Floats, out: Floats,
+def layer_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        accumulate: bool = False) -> Floats:
+                        accumulate: int = 0) -> Floats:
     h = (x - mean[:, None]) * rstd[:, None]
     return _norm_backward(1, dy, h, gamma, rstd[:, None], out, dgamma, dbeta, accumulate)
 
 
-def batch_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats, mean: Floats, rstd: Floats,
+def batch_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
                batch_mean: Floats | None = None, batch_var: Floats | None = None, eps: float = 1e-5) -> Floats:
     mean[...] = x.mean(0)
     rstd[...] = 1 / np.sqrt(x.var(0) + eps)
@@ -249,14 +222,14 @@ def batch_norm(x: Floats, gamma: Floats | None, beta: Floats | None, out: Floats
     return _affine((x - mean) * rstd, gamma, beta, out)
 
 
-def batch_norm_inference(x: Floats, gamma: Floats | None, beta: Floats | None, running_mean: Floats,
-                         running_var: Floats, out: Floats, eps: float = 1e-5) -> Floats:
+def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, out: Floats, gamma: Floats | None = None,
+                         beta: Floats | None = None, eps: float = 1e-5) -> Floats:
     return _affine((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out)
 
 
-def batch_norm_backward(dy: Floats, x: Floats, gamma: Floats | None, mean: Floats, rstd: Floats, out: Floats,
+def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        accumulate: bool = False) -> Floats:
+                        accumulate: int = 0) -> Floats:
     return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, accumulate)
 
 
@@ -278,22 +251,21 @@ def _hash(key: npt.NDArray[np.uint64], columns: int) -> npt.NDArray[np.uint32]:
     return np.asarray(h ^ (h >> np.uint32(16)))
 
 
-def dropout(x: Floats, out: Floats, rate: float, seed: int, step: int, layer: int = 0, ids: Int64 | None = None,
+def dropout(x: Floats, out: Floats, rate: float, layer: int = 0, seed: int = 0, step: int = 0, index: Int64 | None = None,
             first_id: int = 0) -> Floats:
     if rate == 1:
         return _write(out, 0)
-    if ids is None:
-        ids = first_id + np.arange(len(x), dtype=np.int64)
+    ids = first_id + np.arange(len(x), dtype=np.int64) if index is None else index
     key = _splitmix(np.array([seed], np.uint64))
     for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
         key = _splitmix(key + word)
     return _write(out, np.where(_hash(key, x.shape[1]) >= np.uint32(rate * 2**32), x / (1 - rate), 0))
 
 
-# optimizers
+# optimizers: one update of p by g, with the rule's state and numbers (schema.RULES); t: number of the update, from 1
 
-def sgd(p: Floats, g: Floats, momentum_buffer: Floats | None = None, *, lr: float, momentum: float = 0.0,
-        nesterov: bool = False, weight_decay: float = 0.0) -> Floats:
+def sgd(p: Floats, g: Floats, t: int, momentum_buffer: Floats | None = None, *, lr: float, momentum: float, nesterov: float,
+        weight_decay: float) -> Floats:
     d = g + weight_decay * p
     if momentum and momentum_buffer is not None:
         momentum_buffer[...] = momentum * momentum_buffer + d
@@ -301,23 +273,23 @@ def sgd(p: Floats, g: Floats, momentum_buffer: Floats | None = None, *, lr: floa
     return _write(p, p - lr * d)
 
 
-def adam(p: Floats, g: Floats, m: Floats, v: Floats, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999,
-         eps: float = 1e-8, weight_decay: float = 0.0, step: int) -> Floats:
+def adam(p: Floats, g: Floats, t: int, exp_avg: Floats, exp_avg_sq: Floats, *, lr: float, beta1: float, beta2: float, eps: float,
+         weight_decay: float) -> Floats:
     d = g + weight_decay * p
-    m[...] = beta1 * m + (1 - beta1) * d
-    v[...] = beta2 * v + (1 - beta2) * d * d
-    return _write(p, p - lr * (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + eps))
+    exp_avg[...] = beta1 * exp_avg + (1 - beta1) * d
+    exp_avg_sq[...] = beta2 * exp_avg_sq + (1 - beta2) * d * d
+    return _write(p, p - lr * (exp_avg / (1 - beta1**t)) / (np.sqrt(exp_avg_sq / (1 - beta2**t)) + eps))
 
 
-def adamw(p: Floats, g: Floats, m: Floats, v: Floats, *, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999,
-          eps: float = 1e-8, weight_decay: float = 0.01, step: int) -> Floats:
+def adamw(p: Floats, g: Floats, t: int, exp_avg: Floats, exp_avg_sq: Floats, *, lr: float, beta1: float, beta2: float, eps: float,
+          weight_decay: float) -> Floats:
     p[...] = p * (1 - lr * weight_decay)
-    return adam(p, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+    return adam(p, g, t, exp_avg, exp_avg_sq, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=0)
 
 
-def rmsprop(p: Floats, g: Floats, square_avg: Floats, momentum_buffer: Floats | None = None,
-            grad_avg: Floats | None = None, *, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8,
-            weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False) -> Floats:
+def rmsprop(p: Floats, g: Floats, t: int, square_avg: Floats, momentum_buffer: Floats | None = None,
+            grad_avg: Floats | None = None, *, lr: float, alpha: float, eps: float, weight_decay: float, momentum: float,
+            centered: float) -> Floats:
     d = g + weight_decay * p
     square_avg[...] = alpha * square_avg + (1 - alpha) * d * d
     spread = square_avg

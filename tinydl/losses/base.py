@@ -1,14 +1,11 @@
 """Loss: what a plan emits after the model; PythonLoss: one that a user writes with NumPy."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tinydl.nn.values import Value
-
-if TYPE_CHECKING:
-    from tinydl.plan import Builder
+from tinydl.plan import Builder, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -49,14 +46,8 @@ class Loss:
     def emit_targets(self, b: Builder, y: Value) -> Value:
         """Emit the gathering of this batch's targets."""
         if self.labels:
-            t = Value(b.buffer(1, itemsize=8, name="labels"), (), False)
-            b.target_items = 1
-            b.emit("gather_labels", [], [t], [y.shape[0]], label="loss")
-        else:
-            t = Value(b.buffer(y.size, name="targets"), y.shape, False)
-            b.target_items = y.size
-            b.emit("gather_targets", [], [t], label="loss")
-        return t
+            return b.gather((), "labels", (0, y.shape[0]), label="loss")
+        return b.gather(y.shape, "targets", label="loss")
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -88,7 +79,7 @@ class PythonLoss(Loss):
         t = self.emit_targets(b, y)
         dy = b.value(y.shape) if b.training else None
         with b.scope("loss"):
-            b.python(_Run(self), [y, t], [dy], [y.shape, t.shape, y.shape])
+            b.python(_Run(self), [b.whole(y), t], [dy])
         return dy
 
 

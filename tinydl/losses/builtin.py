@@ -1,41 +1,36 @@
 """The losses with kernels of their own. R samples, C outputs: outputs (R, C)."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinydl import _kernels as K
 from tinydl.losses.base import Array, Loss
-from tinydl.nn.values import Rows
-
-if TYPE_CHECKING:
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.plan import Builder, Rows, Value
 
 
 class _Kernel(Loss):
-    """A loss that is one kernel, named like it."""
+    """A loss that is one operation, named like it; its constructor's arguments are the operation's numbers."""
 
     kernel: ClassVar[str]
-
-    def _reals(self) -> list[float]:
-        return []
 
     def emit(self, b: Builder, y: Value) -> Value | None:
         t = self.emit_targets(b, y)
         dy = b.value(y.shape) if b.training else None
-        dims: list[int | Rows] = [Rows(), y.size] if self.labels else [Rows(y.size)]
-        b.emit(self.kernel, [y, t], [dy], dims, self._reals(), label="loss")
+        if self.labels:
+            b.emit(self.kernel, logits=b.whole(y), labels=t, grad=dy, R=Rows(), C=y.size, label="loss", **self.config())
+        else:
+            b.emit(self.kernel, x=b.whole(y), targets=t, grad=dy, n=Rows(y.size), label="loss", **self.config())
         return dy
 
     def __call__(self, outputs: Array, targets: Array) -> float:
         y = np.ascontiguousarray(outputs)
         y = y if y.dtype in (np.float32, np.float64) else y.astype(np.float64)
         t = self.check_targets(np.asarray(targets), y.shape[1:])
-        if not self.labels:
-            t = np.ascontiguousarray(t.reshape(y.shape), y.dtype)
-        return float(getattr(K, self.kernel)(y, t, **self.config()))
+        if self.labels:
+            return float(K.call(self.kernel, logits=y, labels=t, **self.config()))
+        return float(K.call(self.kernel, x=y, targets=np.ascontiguousarray(t.reshape(y.shape), y.dtype), **self.config()))
 
 
 class SoftmaxCrossEntropy(_Kernel):
@@ -72,9 +67,6 @@ class Huber(_Kernel):
         if not 0 < delta < float("inf"):
             raise ValueError(f"Huber(delta={delta}): above 0")
         self.delta = float(delta)
-
-    def _reals(self) -> list[float]:
-        return [self.delta]
 
     def config(self) -> dict[str, Any]:
         return {"delta": self.delta}

@@ -1,15 +1,11 @@
 """Activations: ReLU, LeakyReLU, ELU, Sigmoid, Tanh, GELU, SiLU (elementwise), Softmax, LogSoftmax (last axis)."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from tinydl.nn.layer import Layer, register
-from tinydl.nn.values import FROM_OUTPUT, KINDS, Rows
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl._kernels.schema import FROM_OUTPUT, KINDS
+from tinydl.nn.layer import Backward, Layer, register
+from tinydl.plan import Builder, Rows, Value
 
 
 class Elementwise(Layer):
@@ -24,15 +20,14 @@ class Elementwise(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         kind = self._kind()
         y = b.value(x.shape, needs_grad=x.needs_grad)
-        from_output = kind in FROM_OUTPUT
-        dims: list[int | Rows] = [Rows(x.size), KINDS[kind]]
-        b.emit("activation", [x], [y], dims, [self.alpha], in_place=(0, 0) if from_output or not b.training else None)
+        b.emit("activation", x=x, out=y, n=Rows(x.size), kind=KINDS[kind], alpha=self.alpha)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit("activation_backward", [dy, y if from_output else x], [dx], dims, [self.alpha], in_place=(0, 0))
+            b.emit("activation_backward", dy=dy, saved=y if kind in FROM_OUTPUT else x, out=dx, n=Rows(x.size), kind=KINDS[kind],
+                   alpha=self.alpha)
             return dx
         return y, backward
 
@@ -125,14 +120,15 @@ class LastAxis(Layer):
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad)
-        dims: list[int | Rows] = [Rows(x.size // x.shape[-1]), x.shape[-1]]
-        b.emit(self.kernel, [x], [y], dims, in_place=(0, 0))
+        C = x.shape[-1]
+        R = Rows(x.size // C)
+        b.emit(self.kernel, x=x, out=y, R=R, C=C)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit(self.kernel + "_backward", [dy, y], [dx], dims, in_place=(0, 0))
+            b.emit(self.kernel + "_backward", dy=dy, y=y, out=dx, R=R, C=C)
             return dx
         return y, backward
 

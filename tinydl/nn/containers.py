@@ -2,15 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tinydl.nn.layer import Layer, register
-from tinydl.nn.values import Rows
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, register
+from tinydl.plan import Builder, Rows, Value
 
 
 @register
@@ -116,7 +111,7 @@ class Residual(Layer):
         with b.scope("layer"):
             inside, back = self.layer.emit(b, x)
         y = b.value(x.shape, needs_grad=x.needs_grad or inside.needs_grad)
-        b.emit("add", [inside, x], [y], [Rows(x.size)], in_place=(0, 0))
+        b.emit("add", a=inside, b=x, out=y, n=Rows(x.size))
 
         def backward(dy: Value | None) -> Value | None:
             with b.scope("layer"):
@@ -124,6 +119,6 @@ class Residual(Layer):
             if not x.needs_grad or dy is None or through is None:
                 return dy if x.needs_grad else None
             dx = b.value(x.shape)
-            b.emit("add", [through, dy], [dx], [Rows(x.size)], in_place=(0, 0))
+            b.emit("add", a=through, b=dy, out=dx, n=Rows(x.size))
             return dx
         return y, backward

@@ -5,14 +5,10 @@ order it comes in, and never stored; the backward operation computes it again.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tinydl.nn.layer import Layer, register
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, register
+from tinydl.plan import Builder, Rows, Value
 
 
 @register
@@ -30,14 +26,14 @@ class Dropout(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         if not b.training or self.p == 0:
             return x, lambda dy: dy
-        dims = [x.size, b.random_key()]
+        layer = b.random_key()
         y = b.value(x.shape, needs_grad=x.needs_grad)
-        b.emit("dropout", [x], [y], dims, [self.p], in_place=(0, 0))
+        b.emit("dropout", x=x, out=y, B=Rows(), C=x.size, layer=layer, rate=self.p)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit("dropout", [dy], [dx], dims, [self.p], in_place=(0, 0))
+            b.emit("dropout", x=dy, out=dx, B=Rows(), C=x.size, layer=layer, rate=self.p)
             return dx
         return y, backward

@@ -2,14 +2,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
-from tinydl.nn.layer import Layer, register
-from tinydl.nn.values import Value
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, register
+from tinydl.plan import Builder, Value
 
 
 @register

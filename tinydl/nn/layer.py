@@ -7,20 +7,13 @@ plan that it emits into (`b.training`). Adding a layer is one file: subclass Lay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import prod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
+from tinydl.plan import Builder, Parameter, Statistic, Value
 
-if TYPE_CHECKING:
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+Backward = Callable[[Value | None], Value | None]
 
-    Backward = Callable[[Value | None], Value | None]
-
-__all__ = ["Layer", "Parameter", "Statistic", "register"]
-
-Initializer = Any
+__all__ = ["Backward", "Layer", "Parameter", "Statistic", "register"]
 
 #: layer classes by name, for Model.load
 REGISTRY: dict[str, type[Layer]] = {}
@@ -33,35 +26,6 @@ def register(cls: L) -> L:
     """Class decorator: Model.load can rebuild this layer from its name and config."""
     REGISTRY[cls.__name__] = cls
     return cls
-
-
-class Parameter:
-    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena."""
-
-    def __init__(self, shape: tuple[int, ...], init: Initializer, fans: tuple[int, int] | None = None) -> None:
-        self.shape, self.init, self.fans = tuple(int(s) for s in shape), init, fans
-        self.name, self.offset = "", -1
-        self.owner: Callable[[], object] | None = None      # a weak reference to the model that it is in
-        self.data: np.ndarray[Any, Any] | None = None
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy belongs to no model, and has no values until it does."""
-        return {**self.__dict__, "owner": None, "data": None, "offset": -1}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name or '?'}, {self.shape})"
-
-
-class Statistic(Parameter):
-    """A running array that batches, not gradients, move: running += momentum * (batch - running)."""
-
-    def __init__(self, shape: tuple[int, ...], init: Initializer, momentum: float) -> None:
-        super().__init__(shape, init)
-        self.momentum = momentum
 
 
 class Layer:

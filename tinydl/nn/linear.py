@@ -6,16 +6,11 @@ layer has, reads both operands along their rows.
 from __future__ import annotations
 
 # B batch, I in_features, O out_features: x (B, I), W (I, O), b (O), y (B, O)
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinydl.nn import initializers
-from tinydl.nn.layer import Layer, Parameter, register
-from tinydl.nn.values import Rows
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, Parameter, register
+from tinydl.plan import Builder, Rows, Value
 
 
 @register
@@ -58,22 +53,21 @@ class Linear(Layer):
         return rows * self.in_features * self.out_features
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        in_, out = self.in_features, self.out_features
-        rows = Rows(x.size // in_)
         y = b.value(self.output_shape(x.shape))
-        bias = b.param(self.bias) if self.bias else None
-        b.matmul(rows, out, in_, x.buffer, b.param(self.weight), y.buffer, bias=bias)
+        xs, w = b.matrix(x), b.matrix(b.param(self.weight))
+        b.matmul(xs, w, y, bias=b.param(self.bias) if self.bias else None)
 
         def backward(dy: Value | None) -> Value | None:
             assert dy is not None
+            dys = b.matrix(dy)
             dw, more = b.grad(self.weight)
-            b.matmul(in_, out, rows, x.buffer, dy.buffer, dw, trans_a=True, accumulate=more)
+            b.matmul(xs.T, dys, dw, accumulate=more)
             if self.bias:
                 db, more = b.grad(self.bias)
-                b.emit("column_sum", [dy], [db], [rows, out, more])
+                b.emit("column_sum", x=b.whole(dy), out=db, R=Rows(dy.size // self.out_features), C=self.out_features, accumulate=more)
             if not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.matmul(rows, in_, out, dy.buffer, b.param(self.weight), dx.buffer, trans_b=True)
+            b.matmul(dys, w.T, dx)
             return dx
         return y, backward

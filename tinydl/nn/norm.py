@@ -3,16 +3,11 @@ from __future__ import annotations
 
 # B batch, C normalised elements (LayerNorm) or features (BatchNorm1d)
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinydl.nn import initializers
-from tinydl.nn.layer import Layer, Parameter, Statistic, register
-from tinydl.nn.values import Rows
-
-if TYPE_CHECKING:
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, Parameter, Statistic, register
+from tinydl.plan import Buffer, Builder, Rows, Value
 
 
 @register
@@ -41,9 +36,9 @@ class LayerNorm(Layer):
         per_sample = x.size // size
         y = b.value(self.output_shape(x.shape))
         mean, rstd = b.buffer(per_sample), b.buffer(per_sample)
-        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
-        b.emit("layer_norm", [x, gamma, beta], [y, mean, rstd], [Rows(per_sample), size], [self.eps])
-        return y, _backward(b, "layer_norm_backward", self, x, mean, rstd, [Rows(per_sample), size])
+        gamma, beta = (_flat(b, p) for p in (self.weight, self.bias))
+        b.emit("layer_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, R=Rows(per_sample), C=size, eps=self.eps)
+        return y, _backward(b, "layer_norm_backward", self, x, mean, rstd, size)
 
 
 @register
@@ -81,26 +76,32 @@ class BatchNorm1d(Layer):
         c = self.num_features
         rows = Rows(x.size // c)
         y = b.value(self.output_shape(x.shape))
-        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
+        gamma, beta = (_flat(b, p) for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
         if not b.training:
             stats = [b.statistic(s, batch=False) for s in running]
-            b.emit("batch_norm_inference", [x, gamma, beta, *stats], [y], [rows, c], [self.eps])
+            b.emit("batch_norm_inference", x=x, gamma=gamma, beta=beta, running_mean=stats[0], running_var=stats[1], out=y, R=rows,
+                   C=c, eps=self.eps)
             return y, lambda dy: dy
         mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
         stats = [b.statistic(s, batch=True) for s in running]
-        b.emit("batch_norm", [x, gamma, beta], [y, mean, rstd, *stats], [rows, c], [self.eps])
-        return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, [rows, c])
+        b.emit("batch_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, batch_mean=stats[0], batch_var=stats[1],
+               R=rows, C=c, eps=self.eps)
+        return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, c)
 
 
-def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Any, rstd: Any,
-              dims: list[int | Rows]) -> Backward:
+def _flat(b: Builder, p: Parameter | None) -> Buffer | None:
+    """A parameter as a vector."""
+    return None if p is None else b.param(p).buffer
+
+
+def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer, size: int) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
-        gamma, dgamma, dbeta, more = None, None, None, 0
+        dgamma, dbeta, more = None, None, 0
         if layer.weight is not None and layer.bias is not None:
-            gamma = b.param(layer.weight)
             (dgamma, more), (dbeta, _) = b.grad(layer.weight), b.grad(layer.bias)
-        b.emit(kernel, [dy, x, gamma, mean, rstd], [dx, dgamma, dbeta], [*dims, more])
+        b.emit(kernel, dy=dy, x=x, gamma=_flat(b, layer.weight), mean=mean, rstd=rstd, out=dx,
+               dgamma=dgamma and dgamma.buffer, dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, accumulate=more)
         return dx if x.needs_grad else None
     return backward

@@ -2,18 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinydl.nn.initializers import get
-from tinydl.nn.layer import Layer, Parameter
-
-if TYPE_CHECKING:
-    from tinydl.nn.initializers import Initializer
-    from tinydl.nn.layer import Backward
-    from tinydl.nn.values import Value
-    from tinydl.plan import Builder
+from tinydl.nn.layer import Backward, Layer, Parameter
+from tinydl.plan import Builder, Value
+from tinydl.plan.values import Initializer
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +56,7 @@ class PythonLayer(Layer):
         own = list(self.parameters())
         y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or bool(own))
         key = f"{b.path}#{len(b.hooks)}"
-        b.python(_Forward(self, key, b.training), [x], [y], [x.shape, y.shape])
+        b.python(_Forward(self, key, b.training), [b.whole(x)], [y])
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not y.needs_grad:
@@ -69,7 +65,7 @@ class PythonLayer(Layer):
             grads = [b.grad(p) for _, p in own]
             hook = _Backward(self, key, [(name, more) for (name, _), (_, more) in zip(own, grads, strict=True)])
             # x is read again so that `saved` may hold a view of it
-            b.python(hook, [dy, x], [dx, *(g for g, _ in grads)], [y.shape, x.shape, x.shape, *(p.shape for _, p in own)])
+            b.python(hook, [b.whole(dy), b.whole(x)], [dx, *(g for g, _ in grads)])
             return dx
         return y, backward
 

@@ -23,11 +23,8 @@ class Adam(Optimizer):
             raise ValueError(f"{type(self).__name__}(betas={betas}): two numbers, each at least 0 and below 1")
         self.lr, self.betas, self.eps, self.weight_decay = lr, (float(betas[0]), float(betas[1])), eps, weight_decay
 
-    def names(self) -> list[str | None]:
-        return ["exp_avg", "exp_avg_sq"]
-
-    def numbers(self) -> list[float]:
-        return [self.lr, *self.betas, self.eps, self.weight_decay]
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "beta1": self.betas[0], "beta2": self.betas[1], "eps": self.eps, "weight_decay": self.weight_decay}
 
     def config(self) -> dict[str, Any]:
         return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinydl._kernels.engine import PAGE, Update, aligned
+from tinydl._kernels.schema import RULES
 
 Array = np.ndarray[Any, Any]
 
@@ -14,8 +15,8 @@ class Optimizer:
     """Moves parameters by gradients. `lr` and the other numbers may be changed between updates.
 
     `bind` (the trainer calls it) gives it a model's parameters; the state begins at zero, and `t` counts the
-    updates. A new optimizer is one file: `rule`, `names` of the state vectors, `numbers`; its formula is one
-    function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
+    updates. A new optimizer is one file: `rule` and `numbers`; its formula and state vectors are an entry of
+    _kernels/schema.py and one function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
     """
 
     #: the rule's name in csrc/updates.h
@@ -27,12 +28,13 @@ class Optimizer:
         self.state: dict[str, Array] = {}
         self._update: Any = None
 
-    def names(self) -> list[str | None]:
-        """The state vectors' names in the rule's order; None where this configuration does without one."""
-        return []
+    def names(self) -> list[str]:
+        """Those of the rule's state vectors that this configuration has."""
+        numbers = self.numbers()
+        return [name for name, unless in RULES[self.rule].vectors.items() if not unless or numbers[unless]]
 
-    def numbers(self) -> list[float]:
-        """The rule's numbers in its order."""
+    def numbers(self) -> dict[str, float]:
+        """The rule's numbers by name."""
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
@@ -47,12 +49,12 @@ class Optimizer:
         names = self.names()
         same = self._update is None or self._update.params is params
         fits = all(v.shape == params.shape and v.dtype == params.dtype for v in self.state.values())
-        if not (same and self.t and fits and set(self.state) == {n for n in names if n}):
+        if not (same and self.t and fits and set(self.state) == set(names)):
             self.t = 0
-            self.state = {n: aligned(params.size, params.dtype) for n in names if n}
+            self.state = {n: aligned(params.size, params.dtype) for n in names}
         self.state = {k: _placed(v) for k, v in self.state.items()}
         statistics = np.zeros(0, params.dtype) if statistics is None else statistics
-        self._update = Update(self.rule, params, [self.state[n] if n else None for n in names], statistics,
+        self._update = Update(self.rule, params, self.state, statistics,
                               np.zeros(0) if momenta is None else momenta)
 
     def native(self) -> Any:
@@ -74,8 +76,8 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; ValueError where names or sizes differ, and then nothing changes."""
         given = {k: np.asarray(v) for k, v in state.items() if k != "t"}
-        if "t" not in state or set(given) != {n for n in self.names() if n}:
-            raise ValueError(f"{type(self).__name__} has state {sorted(n for n in self.names() if n)} and t; got {sorted(state)}")
+        if "t" not in state or set(given) != set(self.names()):
+            raise ValueError(f"{type(self).__name__} has state {sorted(self.names())} and t; got {sorted(state)}")
         for k, v in given.items():
             if k in self.state and v.shape != self.state[k].shape:
                 raise ValueError(f"state {k!r} has shape {v.shape}; the parameters need {self.state[k].shape}")

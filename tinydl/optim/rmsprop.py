@@ -20,11 +20,9 @@ class RMSprop(Optimizer):
         self.lr, self.alpha, self.eps, self.weight_decay = lr, alpha, eps, weight_decay
         self.momentum, self.centered = momentum, centered
 
-    def names(self) -> list[str | None]:
-        return ["square_avg", "momentum_buffer" if self.momentum else None, "grad_avg" if self.centered else None]
-
-    def numbers(self) -> list[float]:
-        return [self.lr, self.alpha, self.eps, self.weight_decay, self.momentum, float(self.centered)]
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "alpha": self.alpha, "eps": self.eps, "weight_decay": self.weight_decay, "momentum": self.momentum,
+                "centered": float(self.centered)}
 
     def config(self) -> dict[str, Any]:
         return {"lr": self.lr, "alpha": self.alpha, "eps": self.eps, "weight_decay": self.weight_decay,

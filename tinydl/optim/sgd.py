@@ -18,11 +18,8 @@ class SGD(Optimizer):
             raise ValueError("SGD(nesterov=True) needs a momentum above 0")
         self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
 
-    def names(self) -> list[str | None]:
-        return ["momentum_buffer" if self.momentum else None]
-
-    def numbers(self) -> list[float]:
-        return [self.lr, self.momentum, float(self.nesterov), self.weight_decay, 0.0]
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": float(self.nesterov), "weight_decay": self.weight_decay}
 
     def config(self) -> dict[str, Any]:
         return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}

@@ -139,7 +139,7 @@ class GradientAggregator:
             return right if left is None else left
         samples = left[1] + right[1]
         out = left[0] if in_place else np.empty_like(left[0])
-        K.weighted_mean(left[0], right[0], out, left[1] / samples, right[1] / samples)
+        K.call("weighted_mean", a=left[0], b=right[0], out=out, wa=left[1] / samples, wb=right[1] / samples)
         return out, samples
 
     def reset(self) -> None:

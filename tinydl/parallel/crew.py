@@ -67,7 +67,7 @@ class Crew:
         self.deaths = 0                 # workers that died since something was booked
         self.running_since: float | None = None     # on the performance counter: seconds that are in no job's yet
         self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
-        self.sources: tuple[Any, Any] = (None, None)    # x and y of the native driver
+        self.sources: list[engine.Source] = []      # x and y of the native driver
         self.running: list[engine.Stretch] = []         # what it runs now
         self.whole = False              # that may not be paused
         self.asked = False              # to come back after the update under way
@@ -145,7 +145,7 @@ class Crew:
 
     def set_arrays(self, x: Array, y: Array) -> None:
         """What the native driver trains on."""
-        self.sources = engine.Source(x), engine.Source(y)
+        self.sources = [engine.Source(x), engine.Source(y)]
 
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""

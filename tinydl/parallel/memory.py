@@ -175,7 +175,7 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     program, itemsize = plan.program, model.dtype.itemsize
     parameters = model.params.nbytes + ALIGNING
     statistics = model.statistics.nbytes + ALIGNING + model.momenta.nbytes
-    n_state = sum(1 for name in optimizer.names() if name)
+    n_state = len(optimizer.names())
     optimizer_state = n_state * parameters
     copy = starts_of([model.params.size, model.statistics.size, *[model.params.size] * n_state])[-1] * itemsize + ALIGNING
     gradients = program.n_grads * itemsize + ALIGNING

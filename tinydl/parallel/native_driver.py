@@ -71,7 +71,7 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     n_threads = setting.n_threads if setting.mode == "parallel" else 1
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
-    stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], *crew.sources,
+    stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], crew.sources,
                              order, pieces, crew.optimizer.native(), t=crew.optimizer.t,
                              groups=None if free else group_starts(owner, setting.batches),
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,

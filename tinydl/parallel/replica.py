@@ -56,7 +56,7 @@ class Replica:
         Raises what went wrong: a Python layer's exception, NonFiniteError, a bad label or index.
         """
         y = self.loss.check_targets(batch.y, self.model.output_shape(batch.x.shape[1:])) if batch.indices is None else batch.y
-        return float(self.native.run(self._source(batch.x), self._source(y), batch.indices, batch.n, gradients,
+        return float(self.native.run([self._source(batch.x), self._source(y)], batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 
     def gradient_vector(self) -> Array:

@@ -94,3 +94,10 @@ static void NAME(activation_backward)(int kind, double alpha, const void *dy, co
     default: if (dy != dx) memcpy(dx, dy, (size_t)n * sizeof(T));
     }
 }
+
+KERNEL(activation) { (void)ctx; NAME(activation)((int)o->kind, o->alpha, o->x, o->out, o->n); return TD_OK; }
+KERNEL(activation_backward) {
+    (void)ctx;
+    NAME(activation_backward)((int)o->kind, o->alpha, o->dy, o->saved, o->out, o->n);
+    return TD_OK;
+}

@@ -1,13 +1,20 @@
-/* all.h: the kernels of one dtype. T, FMA, NAME and TD_SINGLE are set by body.h. */
+/* all.h: the kernels of one dtype. T, FMA, NAME and TD_SINGLE are set by body.h.
+ *
+ * A kernel that plans call is KERNEL(name) { ... }: it finds its arguments, named as in schema.py, in the struct o points to,
+ * and returns a td_status. */
+#include "schema_arguments.h"
+#define KERNEL(name) static int NAME(name##_op)(const NAME(name##_args) *const o, td_ctx *const ctx)
 #include "vmath.h"
 #include "vector.h"
 #include "activations.h"
 #include "softmax.h"
 #include "losses.h"
 #include "norm.h"
-#include "gather.h"
 #include "dropout.h"
 #include "updates.h"
 #include "panels.h"
 #include "matmul.h"
-#include "ops.h"
+#include "gather.h"
+KERNEL(python) { return ctx->hook(o->hook, ctx); }
+#include "schema_table.h"
+#undef KERNEL

@@ -21,23 +21,24 @@ static inline uint32_t td_hash(uint32_t column, uint32_t k0, uint32_t k1) {
 }
 #endif
 
-static void NAME(dropout)(const void *x_, void *y_, i64 R, i64 C, double rate, u64 seed, u64 step, u64 layer,
-                          const i64 *ids, i64 first_id) {
-    const u64 stream = td_splitmix(td_splitmix(td_splitmix(seed) + step) + layer);
-    const uint32_t below = rate < 1 ? (uint32_t)(rate * 4294967296.0) : 0;
-    const T gain = rate < 1 ? (T)(1 / (1 - rate)) : 0;
-    if (rate >= 1) {
-        memset(y_, 0, (size_t)(R * C) * sizeof(T));
-        return;
+KERNEL(dropout) {
+    const i64 B = o->B, C = o->C;
+    const u64 stream = td_splitmix(td_splitmix(td_splitmix(ctx->seed) + ctx->step) + (u64)o->layer);
+    const uint32_t below = o->rate < 1 ? (uint32_t)(o->rate * 4294967296.0) : 0;
+    const T gain = o->rate < 1 ? (T)(1 / (1 - o->rate)) : 0;
+    if (o->rate >= 1) {
+        memset(o->out, 0, (size_t)(B * C) * sizeof(T));
+        return TD_OK;
     }
-    for (i64 r = 0; r < R; r++) {
-        const u64 key = td_splitmix(stream + (u64)(ids ? ids[r] : first_id + r));
+    for (i64 r = 0; r < B; r++) {
+        const u64 key = td_splitmix(stream + (u64)(ctx->index ? ctx->index[r] : ctx->first_id + r));
         const uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-        const T *x = (const T *)x_ + r * C;
-        T *y = (T *)y_ + r * C;
+        const T *x = o->x + r * C;
+        T *y = o->out + r * C;
         TD_EACH(c, C) {
             const T kept = x[c] * gain;
             y[c] = td_hash((uint32_t)c, k0, k1) >= below ? kept : (T)0;
         }
     }
+    return TD_OK;
 }

@@ -1,38 +1,48 @@
-/* gather.h: out[r] := row index[r] of a source of any dtype, as T. */
+/* gather.h: row index[r] of a source of any dtype, as T or as int64. index NULL: rows 0, 1, ... */
 
-#define ROW_FROM(name, S) \
-    static inline void NAME(name)(const void *from, T *restrict to, i64 n) { \
+#define ROW_FROM(dtype, S) \
+    static inline void NAME(from_##dtype)(const void *from, T *restrict to, i64 n) { \
         const S *restrict x = from; \
         for (i64 i = 0; i < n; i++) to[i] = (T)x[i]; \
     }
-ROW_FROM(from_f32, float) ROW_FROM(from_f64, double)
-ROW_FROM(from_u8, uint8_t) ROW_FROM(from_i8, int8_t) ROW_FROM(from_u16, uint16_t) ROW_FROM(from_i16, int16_t)
-ROW_FROM(from_i32, int32_t) ROW_FROM(from_i64, int64_t) ROW_FROM(from_u32, uint32_t)
+TD_DTYPES(ROW_FROM)
 #undef ROW_FROM
 
-static void NAME(convert)(int dtype, const void *from, T *to, i64 n) {
+static void (*const NAME(converters)[])(const void *, T *restrict, i64) = {
+#define CONVERTER(dtype, S) NAME(from_##dtype),
+    TD_DTYPES(CONVERTER)
+#undef CONVERTER
+};
+
+#ifndef TD_GATHER
+#define TD_GATHER
+static const uint8_t td_sizes[] = {
+#define SIZE(dtype, S) sizeof(S),
+    TD_DTYPES(SIZE)
+#undef SIZE
+};
+
+/* element i of an array of an integer dtype */
+static inline i64 td_integer(int dtype, const void *x, i64 i) {
     switch (dtype) {
-    case TD_F32: NAME(from_f32)(from, to, n); break;
-    case TD_F64: NAME(from_f64)(from, to, n); break;
-    case TD_BOOL: case TD_U8: NAME(from_u8)(from, to, n); break;
-    case TD_I8: NAME(from_i8)(from, to, n); break;
-    case TD_U16: NAME(from_u16)(from, to, n); break;
-    case TD_I16: NAME(from_i16)(from, to, n); break;
-    case TD_I32: NAME(from_i32)(from, to, n); break;
-    case TD_I64: NAME(from_i64)(from, to, n); break;
-    case TD_U32: NAME(from_u32)(from, to, n); break;
+    case TD_BOOL: case TD_UINT8: return ((const uint8_t *)x)[i];
+    case TD_INT8: return ((const int8_t *)x)[i];
+    case TD_UINT16: return ((const uint16_t *)x)[i];
+    case TD_INT16: return ((const int16_t *)x)[i];
+    case TD_INT32: return ((const int32_t *)x)[i];
+    case TD_UINT32: return ((const uint32_t *)x)[i];
+    default: return ((const i64 *)x)[i];
     }
 }
+#endif
 
-/* index NULL: rows 0, 1, ...; stops at the first index outside the source and returns its position, else -1 */
-static i64 NAME(gather_rows)(const td_source *source, const i64 *index, void *out_, i64 R) {
-    static const uint8_t sizes[] = {4, 8, 1, 1, 2, 2, 4, 8, 4, 1};
+/* stops at the first index outside the source and returns its position, else -1 */
+static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R) {
     enum { AHEAD = 2, LINES = 4 };      /* the hardware follows a row once it has begun; these lines begin it */
     const int dtype = (int)source->dtype;
-    const i64 C = source->row_items, bytes = C * sizes[dtype];
+    const i64 C = source->row_items, bytes = C * td_sizes[dtype];
     const i64 fetch = bytes < 128 ? 0 : TD_MIN(bytes, LINES * 64);
     const char *data = source->data;
-    T *out = out_;
     for (i64 r = 0; r < R; r++, out += C) {
         const i64 row = index ? index[r] : r;
         if (row < 0 || row >= source->rows) return r;
@@ -41,8 +51,52 @@ static i64 NAME(gather_rows)(const td_source *source, const i64 *index, void *ou
             if (next >= 0 && next < source->rows)
                 for (i64 b = 0; b < fetch; b += 64) __builtin_prefetch(data + next * bytes + b);
         }
-        if (dtype == (TD_SINGLE ? TD_F32 : TD_F64)) memcpy(out, data + row * bytes, (size_t)bytes);
-        else NAME(convert)(dtype, data + row * bytes, out, C);
+        if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, data + row * bytes, (size_t)bytes);
+        else NAME(converters)[dtype](data + row * bytes, out, C);
     }
     return -1;
+}
+
+static int NAME(arrived)(td_ctx *ctx, i64 bad) {
+    if (bad < 0) return TD_OK;
+    ctx->detail = ctx->index ? ctx->index[bad] : bad;
+    return TD_BAD_INDEX;
+}
+
+KERNEL(gather) {
+    const td_source *x = &ctx->source[o->source];
+    const int as_is = x->dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64);
+    const i64 bytes = x->row_items * (i64)sizeof(T);
+    i64 bad = -1;
+    ctx->rows = 0;
+    if (as_is && !ctx->index) {
+        ctx->base[TD_IN] = (char *)x->data;
+    } else if (as_is && o->addresses && NAME(apart)(o->B, o->columns, bytes)) {
+        for (i64 r = 0; r < o->B && bad < 0; r++) {
+            if (ctx->index[r] < 0 || ctx->index[r] >= x->rows) bad = r;
+            else o->addresses[r] = (const char *)x->data + ctx->index[r] * bytes;
+        }
+        ctx->rows = o->addresses;
+        ctx->base[TD_IN] = 0;
+    } else {
+        ctx->base[TD_IN] = (char *)o->out;
+        bad = NAME(rows_of)(x, ctx->index, o->out, o->B);
+    }
+    return NAME(arrived)(ctx, bad);
+}
+
+KERNEL(gather_rows) { return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B)); }
+
+KERNEL(gather_integers) {
+    const td_source *x = &ctx->source[o->source];
+    for (i64 r = 0; r < o->B; r++) {
+        const i64 row = ctx->index ? ctx->index[r] : r;
+        if (row < 0 || row >= x->rows) return NAME(arrived)(ctx, r);
+        for (i64 i = 0; i < o->I; i++) {
+            const i64 value = td_integer((int)x->dtype, x->data, row * o->I + i);
+            if (value < o->low || value >= o->high) { ctx->detail = value; return TD_BAD_VALUE; }
+            o->out[r * o->I + i] = value;
+        }
+    }
+    return TD_OK;
 }

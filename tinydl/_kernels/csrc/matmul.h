@@ -284,6 +284,18 @@ static void NAME(matmul)(const td_matmul *whole) {
         *t->suspect |= sum != 0;        /* NaN is not equal to anything */
     }
 }
+
+KERNEL(matmul) {
+    const td_matmul t = {
+        .m = o->m, .n = o->n, .k = o->k, .a = o->a, .a_row = o->a_row, .a_col = o->a_col, .b = o->b, .b_row = o->b_row,
+        .b_col = o->b_col, .c = o->out, .c_row = o->n, .bias = o->bias, .grad = o->saved, .grad_row = o->n,
+        .accumulate = (int)o->accumulate, .activation = (int)o->activation, .alpha = o->alpha, .scratch = ctx->scratch,
+        .ahead = &ctx->ahead, .own = o->watched == 2 ? &ctx->own : 0, .suspect = o->watched ? &ctx->suspect : 0,
+        .stop = (double)o->m * (double)o->n * (double)o->k > TD_LONG ? ctx->stop : 0, .owner = ctx->owner,
+        .rows = o->a ? 0 : ctx->rows};      /* no a: the batch's rows, and they lie apart */
+    NAME(matmul)(&t);
+    return TD_OK;
+}
 #undef V
 #undef VL
 #undef NR

@@ -11,31 +11,33 @@ static inline void NAME(affine_row)(const T *x, const T m, const T s, const T *g
     else TD_EACH(c, C) y[c] = (x[c] - m) * s;
 }
 
-static void NAME(layer_norm)(const void *x_, const void *gamma, const void *beta, void *y_, void *mean_, void *rstd_,
-                             i64 R, i64 C, double eps) {
-    T *mean = mean_, *rstd = rstd_;
-    for (i64 r = 0; r < R; r++) {
-        const T *x = (const T *)x_ + r * C;
+KERNEL(layer_norm) {
+    const i64 C = o->C;
+    (void)ctx;
+    for (i64 r = 0; r < o->R; r++) {
+        const T *x = o->x + r * C;
         const T m = NAME(sum)(x, C) / (T)C;
-        const T s = NAME(rstd)(NAME(sum_deviations)(x, x, m, 0, C) / (T)C, eps);
-        NAME(affine_row)(x, m, s, gamma, beta, (T *)y_ + r * C, C);
-        mean[r] = m;
-        rstd[r] = s;
+        const T s = NAME(rstd)(NAME(sum_deviations)(x, x, m, 0, C) / (T)C, o->eps);
+        NAME(affine_row)(x, m, s, o->gamma, o->beta, o->out + r * C, C);
+        o->mean[r] = m;
+        o->rstd[r] = s;
     }
+    return TD_OK;
 }
 
 /* h := (x - mean) rstd, g := dy gamma, dx := rstd (g - mean(g) - h mean(g h)); dgamma, dbeta := sums of dy h, dy */
-static void NAME(layer_norm_backward)(const void *dy_, const void *x_, const void *gamma_, const void *mean,
-                                      const void *rstd, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
-                                      int accumulate) {
-    const T *gamma = gamma_;
-    T *restrict dgamma = dgamma_, *restrict dbeta = dbeta_;
+KERNEL(layer_norm_backward) {
+    const i64 R = o->R, C = o->C;
+    const int accumulate = (int)o->accumulate;
+    const T *gamma = o->gamma;
+    T *restrict dgamma = o->dgamma, *restrict dbeta = o->dbeta;
+    (void)ctx;
     if (dgamma && !accumulate) memset(dgamma, 0, (size_t)C * sizeof(T));
     if (dbeta && !accumulate) memset(dbeta, 0, (size_t)C * sizeof(T));
     for (i64 r = 0; r < R; r++) {
-        const T *x = (const T *)x_ + r * C, *dy = (const T *)dy_ + r * C;
-        const T m = ((const T *)mean)[r], s = ((const T *)rstd)[r];
-        T *dx = (T *)dx_ + r * C, sum_g = 0, sum_gh = 0;
+        const T *x = o->x + r * C, *dy = o->dy + r * C;
+        const T m = o->mean[r], s = o->rstd[r];
+        T *dx = o->out + r * C, sum_g = 0, sum_gh = 0;
         if (dgamma) TD_EACH(c, C) dgamma[c] = FMA(dy[c], (x[c] - m) * s, dgamma[c]);
         if (dbeta) TD_EACH(c, C) dbeta[c] += dy[c];
         if (!gamma) {
@@ -55,6 +57,7 @@ static void NAME(layer_norm_backward)(const void *dy_, const void *x_, const voi
         sum_gh /= (T)C;
         TD_EACH(c, C) dx[c] = s * FMA(-((x[c] - m) * s), sum_gh, FMA(dy[c], gamma[c], -sum_g));
     }
+    return TD_OK;
 }
 
 /* y := (x - m) s gamma + beta for one row with a number m[c], s[c] for each column (batch norm) */
@@ -65,10 +68,11 @@ static inline void NAME(affine_columns)(const T *x, const T *m, const T *s, cons
     else TD_EACH(c, C) y[c] = (x[c] - m[c]) * s[c];
 }
 
-static void NAME(batch_norm)(const void *x_, const void *gamma, const void *beta, void *y_, void *mean_, void *rstd_,
-                             void *batch_mean, void *batch_var_, i64 R, i64 C, double eps) {
-    const T *x = x_;
-    T *restrict mean = mean_, *restrict rstd = rstd_, *restrict batch_var = batch_var_;
+KERNEL(batch_norm) {
+    const i64 R = o->R, C = o->C;
+    const T *x = o->x;
+    T *restrict mean = o->mean, *restrict rstd = o->rstd, *restrict batch_var = o->batch_var;
+    (void)ctx;
     NAME(column_sum)(x, mean, R, C, 0);
     for (i64 c = 0; c < C; c++) mean[c] /= (T)R, rstd[c] = 0;
     for (i64 r = 0; r < R; r++)
@@ -76,38 +80,42 @@ static void NAME(batch_norm)(const void *x_, const void *gamma, const void *beta
             const T d = x[r * C + c] - mean[c];
             rstd[c] = FMA(d, d, rstd[c]);
         }
-    if (batch_mean) memcpy(batch_mean, mean, (size_t)C * sizeof(T));
+    if (o->batch_mean) memcpy(o->batch_mean, mean, (size_t)C * sizeof(T));
     if (batch_var)      /* one row has no spread: 0 */
         for (i64 c = 0; c < C; c++) batch_var[c] = rstd[c] / (T)(R > 1 ? R - 1 : 1);
-    for (i64 c = 0; c < C; c++) rstd[c] = NAME(rstd)(rstd[c] / (T)R, eps);
-    for (i64 r = 0; r < R; r++) NAME(affine_columns)(x + r * C, mean, rstd, gamma, beta, (T *)y_ + r * C, C);
+    for (i64 c = 0; c < C; c++) rstd[c] = NAME(rstd)(rstd[c] / (T)R, o->eps);
+    for (i64 r = 0; r < R; r++) NAME(affine_columns)(x + r * C, mean, rstd, o->gamma, o->beta, o->out + r * C, C);
+    return TD_OK;
 }
 
-static void NAME(batch_norm_inference)(const void *x_, const void *gamma_, const void *beta_, const void *mean_,
-                                       const void *var_, void *y_, i64 R, i64 C, double eps) {
-    const T *gamma = gamma_, *beta = beta_, *mean = mean_, *var = var_;
+KERNEL(batch_norm_inference) {
+    const i64 C = o->C;
+    const T *gamma = o->gamma, *beta = o->beta, *mean = o->running_mean, *var = o->running_var;
+    (void)ctx;
     for (i64 c = 0; c < C; c += TD_BLOCK) {
         T rstd[TD_BLOCK];
         const i64 n = TD_MIN(TD_BLOCK, C - c);
-        for (i64 i = 0; i < n; i++) rstd[i] = NAME(rstd)(var[c + i], eps);
-        for (i64 r = 0; r < R; r++)
-            NAME(affine_columns)((const T *)x_ + r * C + c, mean + c, rstd, gamma ? gamma + c : 0, beta ? beta + c : 0,
-                                 (T *)y_ + r * C + c, n);
+        for (i64 i = 0; i < n; i++) rstd[i] = NAME(rstd)(var[c + i], o->eps);
+        for (i64 r = 0; r < o->R; r++)
+            NAME(affine_columns)(o->x + r * C + c, mean + c, rstd, gamma ? gamma + c : 0, beta ? beta + c : 0,
+                                 o->out + r * C + c, n);
     }
+    return TD_OK;
 }
 
 /* h := (x - mean) rstd, dx := gamma rstd (dy - mean(dy) - h mean(dy h)); dgamma, dbeta := sums of dy h, dy */
-static void NAME(batch_norm_backward)(const void *dy_, const void *x_, const void *gamma, const void *mean_,
-                                      const void *rstd_, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
-                                      int accumulate) {
+KERNEL(batch_norm_backward) {
     enum { WIDE = 128 };
+    const i64 R = o->R, C = o->C;
+    const int accumulate = (int)o->accumulate;
+    (void)ctx;
     for (i64 c0 = 0; c0 < C; c0 += WIDE) {
-        const T *m = (const T *)mean_ + c0, *s = (const T *)rstd_ + c0;
-        T *restrict dgamma = dgamma_ ? (T *)dgamma_ + c0 : 0, *restrict dbeta = dbeta_ ? (T *)dbeta_ + c0 : 0;
+        const T *m = o->mean + c0, *s = o->rstd + c0;
+        T *restrict dgamma = o->dgamma ? o->dgamma + c0 : 0, *restrict dbeta = o->dbeta ? o->dbeta + c0 : 0;
         T sum[WIDE] = {0}, sum_h[WIDE] = {0}, gain[WIDE];
         const i64 n = TD_MIN(WIDE, C - c0);
         for (i64 r = 0; r < R; r++) {
-            const T *x = (const T *)x_ + r * C + c0, *dy = (const T *)dy_ + r * C + c0;
+            const T *x = o->x + r * C + c0, *dy = o->dy + r * C + c0;
             for (i64 c = 0; c < n; c++) {
                 sum[c] += dy[c];
                 sum_h[c] = FMA(dy[c], (x[c] - m[c]) * s[c], sum_h[c]);
@@ -116,14 +124,15 @@ static void NAME(batch_norm_backward)(const void *dy_, const void *x_, const voi
         if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = accumulate ? dgamma[c] + sum_h[c] : sum_h[c];
         if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = accumulate ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {
-            gain[c] = gamma ? s[c] * ((const T *)gamma)[c0 + c] : s[c];
+            gain[c] = o->gamma ? s[c] * o->gamma[c0 + c] : s[c];
             sum[c] /= (T)R;
             sum_h[c] /= (T)R;
         }
         for (i64 r = 0; r < R; r++) {
-            const T *x = (const T *)x_ + r * C + c0, *dy = (const T *)dy_ + r * C + c0;
-            T *dx = (T *)dx_ + r * C + c0;
+            const T *x = o->x + r * C + c0, *dy = o->dy + r * C + c0;
+            T *dx = o->out + r * C + c0;
             TD_EACH(c, n) dx[c] = gain[c] * FMA(-((x[c] - m[c]) * s[c]), sum_h[c], dy[c] - sum[c]);
         }
     }
+    return TD_OK;
 }

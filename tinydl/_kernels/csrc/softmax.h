@@ -47,10 +47,12 @@ static void NAME(exp_rows)(const T *x, T *e, T *max, T *sum, i64 rows, i64 C) {
     for (i64 r = 0; r < rows; r++) sum[r] = NAME(sum)(e + r * C, C);
 }
 
-static void NAME(softmax)(const void *x_, void *y_, i64 R, i64 C) {
-    const T *x = x_;
-    T *y = y_, max[TD_BLOCK], sum[TD_BLOCK];
-    if (C == 0) return;
+KERNEL(softmax) {
+    const i64 R = o->R, C = o->C;
+    (void)ctx;
+    const T *x = o->x;
+    T *y = o->out, max[TD_BLOCK], sum[TD_BLOCK];
+    if (C == 0) return TD_OK;
     const i64 step = NAME(rows_in_block)(C);
     for (i64 r0 = 0; r0 < R; r0 += step) {
         const i64 rows = TD_MIN(step, R - r0);
@@ -61,23 +63,29 @@ static void NAME(softmax)(const void *x_, void *y_, i64 R, i64 C) {
             for (i64 c = 0; c < C; c++) yr[c] *= inverse;
         }
     }
+    return TD_OK;
 }
 
 /* dx := y (dy - sum(dy y)) */
-static void NAME(softmax_backward)(const void *dy_, const void *y_, void *dx_, i64 R, i64 C) {
+KERNEL(softmax_backward) {
+    const i64 R = o->R, C = o->C;
+    (void)ctx;
     for (i64 r = 0; r < R; r++) {
-        const T *dy = (const T *)dy_ + r * C, *y = (const T *)y_ + r * C;
-        T *dx = (T *)dx_ + r * C;
+        const T *dy = o->dy + r * C, *y = o->y + r * C;
+        T *dx = o->out + r * C;
         const T s = NAME(sum_products)(dy, y, 0, 0, C);
         TD_EACH(c, C) dx[c] = y[c] * (dy[c] - s);
     }
+    return TD_OK;
 }
 
 /* y := x - max - log(sum(exp(x - max))) */
-static void NAME(log_softmax)(const void *x_, void *y_, i64 R, i64 C) {
-    const T *x = x_;
-    T *y = y_, max[TD_BLOCK], sum[TD_BLOCK];
-    if (C == 0) return;
+KERNEL(log_softmax) {
+    const i64 R = o->R, C = o->C;
+    (void)ctx;
+    const T *x = o->x;
+    T *y = o->out, max[TD_BLOCK], sum[TD_BLOCK];
+    if (C == 0) return TD_OK;
     const i64 step = NAME(rows_in_block)(C);
     for (i64 r0 = 0; r0 < R; r0 += step) {
         const i64 rows = TD_MIN(step, R - r0);
@@ -89,14 +97,18 @@ static void NAME(log_softmax)(const void *x_, void *y_, i64 R, i64 C) {
             TD_EACH(c, C) yr[c] = (xr[c] - m) - s;
         }
     }
+    return TD_OK;
 }
 
 /* dx := dy - exp(y) sum(dy) */
-static void NAME(log_softmax_backward)(const void *dy_, const void *y_, void *dx_, i64 R, i64 C) {
+KERNEL(log_softmax_backward) {
+    const i64 R = o->R, C = o->C;
+    (void)ctx;
     for (i64 r = 0; r < R; r++) {
-        const T *dy = (const T *)dy_ + r * C, *y = (const T *)y_ + r * C;
-        T *dx = (T *)dx_ + r * C;
+        const T *dy = o->dy + r * C, *y = o->y + r * C;
+        T *dx = o->out + r * C;
         const T s = NAME(sum)(dy, C);
         TD_EACH(c, C) dx[c] = FMA(-NAME(vm_exp)(y[c]), s, dy[c]);
     }
+    return TD_OK;
 }

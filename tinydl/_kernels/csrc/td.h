@@ -12,6 +12,7 @@
 #define TD_H
 #include <stddef.h>
 #include <stdint.h>
+#include "schema_types.h"
 
 typedef int64_t i64;
 typedef uint64_t u64;
@@ -21,18 +22,11 @@ enum td_status {
     TD_OK = 0,
     TD_CANCELLED,       /* told to end between two operations, or in a long one */
     TD_PYTHON,          /* a Python layer raised; the exception waits in the run's owner */
-    TD_BAD_TARGET,      /* a class label outside 0..classes-1; ctx->detail holds the value */
+    TD_BAD_VALUE,       /* an integer (a class label) outside its range; ctx->detail holds it */
     TD_BAD_INDEX,       /* a row index outside the source; ctx->detail holds the value */
-    TD_BAD_LOSS,        /* the loss is not finite */
+    TD_BAD_NUMBER,      /* the loss is not finite */
     TD_BAD_GRADIENT     /* a gradient is not finite */
 };
-
-enum td_activation {
-    TD_IDENTITY = 0, TD_RELU, TD_LEAKY_RELU, TD_ELU, TD_SIGMOID, TD_TANH,   /* gradient from the output y */
-    TD_GELU, TD_GELU_TANH, TD_SILU                                          /* gradient from the input x */
-};
-
-enum td_dtype { TD_F32 = 0, TD_F64, TD_U8, TD_I8, TD_U16, TD_I16, TD_I32, TD_I64, TD_U32, TD_BOOL };
 
 /* ------------------------------------------------------------------ matmul
  * c := act(op(a) op(b) + bias)        accumulate = 0
@@ -83,28 +77,31 @@ typedef struct td_matmul {
 
 /* ------------------------------------------------------------------ plans */
 /* TD_GRAD: one vector per slot: the gradients of all parameters, then the batch statistics of all layers
-   that keep running ones. TD_STATE: those running statistics. TD_IN, TD_OUT: the batch's rows and results. */
-enum td_space { TD_NONE = 0, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_SPACES };
+   that keep running ones. TD_STATE: those running statistics. TD_IN, TD_OUT: the batch's rows and results.
+   TD_ADDRESS: an address in memory (kernels.call). */
+enum td_space { TD_NONE = 0, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_ADDRESS, TD_SPACES };
 
 typedef struct td_ref { i64 space; i64 offset; } td_ref;        /* offset in bytes */
 typedef struct td_dim { i64 fixed, per_sample; } td_dim;        /* fixed + per_sample * n */
+/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype */
 typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; } td_source;
+enum { TD_MAX_SOURCES = 16 };
 
 struct td_op;
 
 typedef struct td_ctx {
     char *base[TD_SPACES];
     i64 n;                      /* samples in this batch */
-    const i64 *index;           /* row of each sample in x and y; NULL: rows 0..n-1 */
+    const i64 *index;           /* row of each sample in the sources; NULL: rows 0..n-1 */
     i64 first_id;               /* sample number of row 0 where index is NULL */
-    td_source x, y;
+    td_source source[TD_MAX_SOURCES];
     u64 seed, step;             /* keys of the random masks */
-    double loss;                /* mean over the batch's samples (and outputs) */
+    double number;              /* the loss: the mean over the batch's samples (and outputs) */
     i64 detail;                 /* the offending value of a status */
     void *scratch;
     void *owner;                /* the Python side's business */
     int (*stop)(void *owner);   /* for long operations: whether to end now, whatever the result */
-    int (*hook)(const struct td_op *op, struct td_ctx *ctx);    /* runs a Python layer's part */
+    int (*hook)(i64 hook, struct td_ctx *ctx);      /* runs a Python layer's part */
     const void *const *rows;    /* where each of the batch's rows of x lies, while TD_IN is not one array; else NULL */
     td_ahead ahead;
     td_own own;
@@ -112,78 +109,42 @@ typedef struct td_ctx {
 } td_ctx;
 
 typedef int (*td_op_fn)(const struct td_op *op, td_ctx *ctx);
-enum { TD_MAX_REFS = 10, TD_MAX_DIMS = 10, TD_MAX_REALS = 4 };
+/* An operation of a plan: operands, sizes and reals in the schema's order; schema_table.h makes structs of them. */
 typedef struct td_op {
     td_op_fn fn;
     td_ref ref[TD_MAX_REFS];
-    td_dim dim[TD_MAX_DIMS];
+    td_dim dim[TD_MAX_SIZES];
     double real[TD_MAX_REALS];
 } td_op;
 typedef struct td_opdef { const char *name; td_op_fn fn; } td_opdef;
+
+static inline void *td_at(const td_op *op, const td_ctx *ctx, int i) {
+    const td_ref r = op->ref[i];
+    return r.space == TD_NONE ? 0 : (void *)((uintptr_t)ctx->base[r.space] + (uintptr_t)r.offset);
+}
+static inline i64 td_size(const td_op *op, const td_ctx *ctx, int i) { return op->dim[i].fixed + op->dim[i].per_sample * ctx->n; }
 
 /* A gradient: a; or, where b is set, fma(wb, b, wa a), which is written to mean on the way (a, b, or apart from both).
    It is `rows` times n elements: side by side here, each n `stride` after those before in parameters and state. */
 typedef struct td_gradient { const void *a, *b; double wa, wb; void *mean; i64 rows, stride; } td_gradient;
 
-/* p: parameters, g: their gradient, state: the optimizer's vectors, h: its numbers, t: update number from 1 */
+/* p: parameters, g: their gradient, state: the optimizer's vectors, h: its numbers (both in the schema's order),
+   t: update number from 1 */
 typedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t);
 typedef struct td_updatedef { const char *name; td_update_fn fn; } td_updatedef;
 
 /* ------------------------------------------------------------------ the table
- * All arrays are C-contiguous and of the table's dtype T unless said otherwise; labels and indices
- * are int64. R rows, C columns, n elements. x and y (or dy and dx) may be the same array. */
+ * One for each instruction set and dtype T: what plans and updates are made of, and the few kernels that the engine calls
+ * itself, n elements each. */
 typedef struct td_kernels {
-    const char *isa;            /* "avx512", "avx2", "generic" */
+    const char *isa;                /* "avx512", "avx2", "generic" */
     i64 itemsize;
-    i64 matmul_scratch;         /* bytes */
+    i64 matmul_scratch;             /* bytes */
     void (*matmul)(const td_matmul *);
-
-    void (*activation)(int kind, double alpha, const void *x, void *y, i64 n);
-    /* dx := dy * act'(saved); saved: see enum td_activation */
-    void (*activation_backward)(int kind, double alpha, const void *dy, const void *saved, void *dx, i64 n);
-    void (*softmax)(const void *x, void *y, i64 R, i64 C);
-    void (*softmax_backward)(const void *dy, const void *y, void *dx, i64 R, i64 C);
-    void (*log_softmax)(const void *x, void *y, i64 R, i64 C);
-    void (*log_softmax_backward)(const void *dy, const void *y, void *dx, i64 R, i64 C);
-
-    /* each returns the mean loss; dx (may be NULL) := its gradient by x. R, C > 0. */
-    double (*softmax_cross_entropy)(const void *x, const i64 *labels, void *dx, i64 R, i64 C);
-    double (*sigmoid_cross_entropy)(const void *x, const void *t, void *dx, i64 n);
-    double (*mean_squared_error)(const void *x, const void *t, void *dx, i64 n);
-    double (*mean_absolute_error)(const void *x, const void *t, void *dx, i64 n);
-    double (*huber)(const void *x, const void *t, void *dx, i64 n, double delta);
-
-    void (*add)(const void *a, const void *b, void *out, i64 n);            /* out := a + b */
-    void (*accumulate)(void *y, const void *x, i64 n);                      /* y += x */
-    void (*divide)(void *x, double d, i64 n);                               /* x := x / d */
-    void (*scale)(void *x, double a, i64 n);                                /* x := a x */
     void (*weighted_mean)(const void *a, const void *b, void *out, i64 n, double wa, double wb); /* out := fma(wb, b, wa a) */
     double (*squared_norm)(const void *x, i64 n);
-    int (*all_finite)(const void *x, i64 n);                                /* 1 or 0 */
-    void (*column_sum)(const void *x, void *y, i64 R, i64 C, int accumulate); /* y := (y +) sum over rows */
-
-    /* out[r] := T(source row index[r]); returns the first bad index's position, or -1 */
-    i64 (*gather_rows)(const td_source *source, const i64 *index, void *out, i64 R);
-
-    /* normalised over C: y := (x - mean) rstd gamma + beta; gamma, beta may be NULL; mean, rstd: R each */
-    void (*layer_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd, i64 R, i64 C, double eps);
-    void (*layer_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
-                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
-    /* normalised over R; mean, rstd: C each, saved for backward; batch_mean, batch_var (unbiased): C each, may be NULL */
-    void (*batch_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd,
-                       void *batch_mean, void *batch_var, i64 R, i64 C, double eps);
-    void (*batch_norm_inference)(const void *x, const void *gamma, const void *beta, const void *running_mean,
-                                 const void *running_var, void *y, i64 R, i64 C, double eps);
-    void (*batch_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
-                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
-
-    /* y[r, c] := x[r, c] / (1 - rate) or 0, by a hash of (seed, step, layer, id of the sample, c);
-       ids: R sample numbers, or NULL for first_id, first_id + 1, ... Forward and backward are the same. */
-    void (*dropout)(const void *x, void *y, i64 R, i64 C, double rate, u64 seed, u64 step, u64 layer,
-                    const i64 *ids, i64 first_id);
-
-    const td_opdef *ops;            /* what plans are made of; ends with a NULL name */
-    const td_updatedef *updates;    /* update rules of the optimizers; ends with a NULL name */
+    const td_opdef *ops;            /* end with a NULL name */
+    const td_updatedef *updates;
 } td_kernels;
 
 /* one per compiled instruction set: [0] float32, [1] float64 */

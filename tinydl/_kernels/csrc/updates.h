@@ -1,5 +1,6 @@
 /* updates.h: the optimizers' rules, one pass over flat vectors, as PyTorch's torch.optim writes them.
- * p: parameters, G(i): their gradient, state: the vectors named below, h: numbers rounded to T once, t = 1, 2, ...
+ * p: parameters, G(i): their gradient, state and h: the vectors and numbers that schema.py names, h rounded to T once,
+ * t = 1, 2, ... Their formulas are in schema.py.
  * Each is compiled for a gradient that is there, and for one that is the mean of two vectors, taken on the way: what its sums
  * wait for from memory, the rule's divisions and roots do not (with two threads a step of W2 and W3 took 1 to 2 percent
  * less); and each of these for one row, and for several.
@@ -44,17 +45,16 @@ INLINE void NAME(ask)(const int two, const T *mean, i64 at, i64 n) {
     for (i64 i = at; i < TD_MIN(at + ASKED, n); i += 64 / (i64)sizeof(T)) __builtin_prefetch(mean + i, 1, 3);
 }
 
-/* h = {lr, momentum, nesterov, weight_decay}, state = {momentum buffer b, zeros at first; unused without momentum}
- * g += weight_decay p;  b := momentum b + g;  p -= lr (nesterov ? g + momentum b : b) */
 RULE(sgd) {
-    const T lr = (T)h[0], momentum = (T)h[1], decay = (T)h[3];
+    const NAME(sgd_numbers) *const o = (const void *)h;
+    const T lr = (T)o->lr, momentum = (T)o->momentum, decay = (T)o->weight_decay;
     (void)t;
     if (momentum == 0) {
         EACH(i) p[i] = FMA(-lr, FMA(decay, p[i], G(i)), p[i]);
         return;
     }
-    T *restrict b = state[0];
-    if (h[2] != 0)
+    T *restrict b = NAME(sgd_state_of)(state).momentum_buffer;
+    if (o->nesterov != 0)
         EACH(i) {
             const T d = FMA(decay, p[i], G(i));
             b[i] = FMA(momentum, b[i], d);
@@ -67,14 +67,14 @@ RULE(sgd) {
         }
 }
 
-/* Kingma and Ba (2015), eps after the corrected root. h = {lr, beta1, beta2, eps, weight_decay}, state = {m, v}
- * m += (1 - beta1) (g - m);  v := beta2 v + (1 - beta2) g^2
- * p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps) */
+/* Kingma and Ba (2015), eps after the corrected root; h: the numbers of adam, and of adamw */
 INLINE void NAME(adam_step)(GIVEN, T decay, T keep) {
-    const T mix = (T)(1 - h[1]), beta2 = (T)h[2], rest = (T)(1 - h[2]), eps = NAME(not_zero)(h[3]);
-    const T rate = (T)(h[0] / (1 - pow(h[1], (double)t)));
-    const T root = (T)(1 / sqrt(1 - pow(h[2], (double)t)));
-    T *restrict m = state[0], *restrict v = state[1];
+    const NAME(adam_numbers) *const o = (const void *)h;
+    const NAME(adam_state) s = NAME(adam_state_of)(state);
+    const T mix = (T)(1 - o->beta1), beta2 = (T)o->beta2, rest = (T)(1 - o->beta2), eps = NAME(not_zero)(o->eps);
+    const T rate = (T)(o->lr / (1 - pow(o->beta1, (double)t)));
+    const T root = (T)(1 / sqrt(1 - pow(o->beta2, (double)t)));
+    T *restrict m = s.exp_avg, *restrict v = s.exp_avg_sq;
     EACH(i) {
         const T q = p[i] * keep, d = FMA(decay, q, G(i));
         m[i] = FMA(mix, d - m[i], m[i]);
@@ -83,18 +83,23 @@ INLINE void NAME(adam_step)(GIVEN, T decay, T keep) {
     }
 }
 
-/* weight decay joins the gradient: g += weight_decay p */
-RULE(adam) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, (T)h[4], 1); }
+RULE(adam) {
+    const NAME(adam_numbers) *const o = (const void *)h;
+    NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, (T)o->weight_decay, 1);
+}
 
-/* Loshchilov and Hutter (2019): weight decay shrinks the parameters first: p *= 1 - lr weight_decay */
-RULE(adamw) { NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, 0, (T)(1 - h[0] * h[4])); }
+/* Loshchilov and Hutter (2019) */
+RULE(adamw) {
+    const NAME(adamw_numbers) *const o = (const void *)h;
+    NAME(adam_step)(two, p, ga, gb, wa, wb, mean, rows, stride, state, n, h, t, 0, (T)(1 - o->lr * o->weight_decay));
+}
 
-/* h = {lr, alpha, eps, weight_decay, momentum, centered}, state = {v, momentum buffer b or NULL, mean m or NULL}
- * g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: m += (1 - alpha) (g - m), v - m^2 stands for v below
- * b := momentum b + g / (sqrt(v) + eps);  p -= lr b */
 RULE(rmsprop) {
-    const T lr = (T)h[0], alpha = (T)h[1], rest = (T)(1 - h[1]), eps = NAME(not_zero)(h[2]), decay = (T)h[3], momentum = (T)h[4];
-    T *restrict v = state[0], *restrict b = state[1], *restrict m = state[2];
+    const NAME(rmsprop_numbers) *const o = (const void *)h;
+    const NAME(rmsprop_state) s = NAME(rmsprop_state_of)(state);
+    const T lr = (T)o->lr, alpha = (T)o->alpha, rest = (T)(1 - o->alpha), eps = NAME(not_zero)(o->eps);
+    const T decay = (T)o->weight_decay, momentum = (T)o->momentum;
+    T *restrict v = s.square_avg, *restrict b = s.momentum_buffer, *restrict m = s.grad_avg;
     (void)t;
 #define PASS(SPREAD, STEP) \
     EACH(i) { \
@@ -105,8 +110,8 @@ RULE(rmsprop) {
     }
 #define CENTERED (m[i] = FMA(rest, d - m[i], m[i]), FMA(-m[i], m[i], v[i]))
 #define HEAVY (b[i] = FMA(momentum, b[i], step))
-    if (h[5] != 0 && momentum != 0) PASS(CENTERED, HEAVY)
-    else if (h[5] != 0) PASS(CENTERED, step)
+    if (o->centered != 0 && momentum != 0) PASS(CENTERED, HEAVY)
+    else if (o->centered != 0) PASS(CENTERED, step)
     else if (momentum != 0) PASS(v[i], HEAVY)
     else PASS(v[i], step)
 #undef PASS
@@ -120,7 +125,3 @@ RULE(rmsprop) {
 #undef END
 #undef INLINE
 #undef RULE
-
-static const td_updatedef NAME(updates)[] = {
-    {"sgd", NAME(sgd)}, {"adam", NAME(adam)}, {"adamw", NAME(adamw)}, {"rmsprop", NAME(rmsprop)}, {0, 0},
-};

@@ -83,29 +83,15 @@ SUM_IN_DOUBLE(double_sum, a)
 SUM_IN_DOUBLE(double_squares, a * a)
 #undef SUM_IN_DOUBLE
 
-static void NAME(add)(const void *a_, const void *b_, void *out_, i64 n) {
-    const T *a = a_, *b = b_;
-    T *out = out_;
-    TD_EACH(i, n) out[i] = a[i] + b[i];
+KERNEL(add) {
+    const T *a = o->a, *b = o->b;
+    T *out = o->out;
+    (void)ctx;
+    TD_EACH(i, o->n) out[i] = a[i] + b[i];
+    return TD_OK;
 }
 
-static void NAME(accumulate)(void *y_, const void *x_, i64 n) {
-    T *y = y_;
-    const T *x = x_;
-    TD_EACH(i, n) y[i] += x[i];
-}
-
-static void NAME(divide)(void *x_, double d_, i64 n) {
-    T *x = x_;
-    const T d = (T)d_;
-    TD_EACH(i, n) x[i] /= d;
-}
-
-static void NAME(scale)(void *x_, double a_, i64 n) {
-    T *x = x_;
-    const T a = (T)a_;
-    TD_EACH(i, n) x[i] *= a;
-}
+KERNEL(copy) { (void)ctx; memmove(o->out, o->x, (size_t)o->n * sizeof(T)); return TD_OK; }
 
 static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 n, double wa_, double wb_) {
     const T *a = a_, *b = b_, wa = (T)wa_, wb = (T)wb_;
@@ -114,8 +100,10 @@ static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 
     TD_EACH(i, n) out[i] = FMA(wb, b[i], wa * a[i]);
     td_unflush(before);
 }
+KERNEL(weighted_mean) { (void)ctx; NAME(weighted_mean)(o->a, o->b, o->out, o->n, o->wa, o->wb); return TD_OK; }
 
 static double NAME(squared_norm)(const void *x, i64 n) { return NAME(double_squares)(x, n); }
+KERNEL(squared_norm) { ctx->number = NAME(squared_norm)(o->x, o->n); return TD_OK; }
 
 static int NAME(all_finite)(const void *x_, i64 n) {
     const T *x = x_;
@@ -127,6 +115,7 @@ static int NAME(all_finite)(const void *x_, i64 n) {
     }
     return 1;
 }
+KERNEL(check_finite) { return (o->suspected && !ctx->suspect) || NAME(all_finite)(o->x, o->n) ? TD_OK : TD_BAD_GRADIENT; }
 
 /* w <= VL columns from x on, row after row: lanes that reach past the row's end add up neighbours and are dropped */
 static inline void NAME(sum_columns)(const T *x, T *y, i64 rows, i64 C, i64 w, i64 readable, int accumulate) {
@@ -155,5 +144,6 @@ static void NAME(column_sum)(const void *x_, void *y_, i64 R, i64 C, int accumul
     }
     for (; c < C; c += VL) NAME(sum_columns)(x + c, y + c, R, C, TD_MIN(VL, C - c), R * C - c, accumulate);
 }
+KERNEL(column_sum) { (void)ctx; NAME(column_sum)(o->x, o->out, o->R, o->C, (int)o->accumulate); return TD_OK; }
 #undef V
 #undef VL

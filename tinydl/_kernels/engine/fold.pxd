@@ -1,9 +1,9 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from tinydl._kernels.engine.program cimport Program
+from tinydl._kernels.engine.program cimport LateProduct, Program
 from tinydl._kernels.engine.update cimport Update
-from tinydl._kernels.td cimport td_ctx, td_gradient, td_op
+from tinydl._kernels.td cimport td_ctx, td_gradient
 
 cdef enum:
     NEAR = 2 << 20          # bytes: what is written next is asked for, and folded in place, where a cache may hold it
@@ -12,7 +12,7 @@ cdef enum:
 
 cdef struct Area:           # of parameters: `rows` rows of `row` of them, `stride` apart, the first from `at` on
     int64_t at, rows, row, stride
-    const td_op *made_by    # the late product that writes their gradients, or NULL
+    const LateProduct *made_by    # the late product that writes their gradients, or NULL
     int64_t r, c            # the row and column of it where they begin
     int64_t first           # the first row that this worker makes
     int64_t panel           # elements between its rows of a' of one slot and of the next
@@ -45,7 +45,7 @@ cdef class Fold:
     cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil
     cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil
-    cdef void product(self, int w, const td_op *op, int64_t t, char *scratch) noexcept nogil
+    cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil
     cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil
     cdef bint uncached(self) noexcept nogil
     cdef Folded halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil

@@ -12,9 +12,10 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from tinydl._kernels.engine.program cimport Program, pointer
+from tinydl._kernels.engine.program cimport LateProduct, Program, pointer
+from tinydl._kernels.engine.program cimport at as place
 from tinydl._kernels.engine.update cimport FOLD, Update
-from tinydl._kernels.td cimport td_ctx, td_matmul, td_op, td_piece
+from tinydl._kernels.td cimport td_ctx, td_matmul, td_piece
 
 cdef enum:
     PAGE_ITEMS = 1024   # of float32
@@ -39,7 +40,7 @@ cdef inline int64_t tree_half(int64_t n) noexcept nogil:
 cdef int64_t room(Program program) noexcept:
     """Bytes of scratch memory, behind matmul's, for folding slots: pieces of plain vectors, or all that late products need."""
     cdef int64_t items = 32 * FOLD
-    if program.late < program.late_end:
+    if program.n_late:
         items = max(items, panel_at(program, DEFERRED_SLOTS, program.late_k + 16) + program.late_a)
     return items * program.k.itemsize
 
@@ -99,18 +100,17 @@ cdef class Fold:
 
     cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil:
         """Worker w's part of update number t. scratch: as long as a replica's."""
-        cdef int64_t at = 0, begin
+        cdef int64_t at = 0
         cdef int j
-        cdef const td_op *op
+        cdef const LateProduct *p
         cdef Area area
         cdef Folded f
         if self.most:
-            for j in range(self.program.late, self.program.late_end):
-                op = &self.program.ops[j]
-                begin = op.ref[4].offset // self.update.k.itemsize
-                self.plain(w, at, begin, t, scratch)
-                self.product(w, op, t, scratch)
-                at = begin + op.dim[0].fixed * op.dim[1].fixed
+            for j in range(self.program.n_late):
+                p = &self.program.late_product[j]
+                self.plain(w, at, p.c, t, scratch)
+                self.product(w, p, t, scratch)
+                at = p.c + p.m * p.n
         self.plain(w, at, self.update.n, t, scratch)
         if w == 0:
             memset(&area, 0, sizeof(area))
@@ -139,21 +139,21 @@ cdef class Fold:
             self.update.part(&f.g, area.at, area.row, t)
             area.at += area.row
 
-    cdef void product(self, int w, const td_op *op, int64_t t, char *scratch) noexcept nogil:
+    cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil:
         """Worker w's rows of what a late product writes. Columns of b are brought together once for all rows, rows of a'
         once for all columns."""
-        cdef int64_t m = op.dim[0].fixed, n = op.dim[1].fixed, share = (m + self.n_workers - 1) // self.n_workers
+        cdef int64_t m = p.m, n = p.n, share = (m + self.n_workers - 1) // self.n_workers
         cdef int64_t lo = min(m, w * share), hi = min(m, lo + share), left
-        cdef int64_t inner = op.dim[2].per_sample * self.most, height = min(HEIGHT, PANEL // inner)
+        cdef int64_t inner = p.k_per_sample * self.most, height = min(HEIGHT, PANEL // inner)
         cdef int64_t blocks = max(n // WIDTH, (n + WIDEST - 1) // WIDEST), width = ((n + blocks - 1) // blocks + 15) // 16 * 16
         cdef Area area
         cdef Folded f
-        area.made_by, area.stride, area.first, area.panel, area.scratch, area.c = op, n, lo, share * inner + 16, scratch, 0
+        area.made_by, area.stride, area.first, area.panel, area.scratch, area.c = p, n, lo, share * inner + 16, scratch, 0
         while area.c < n:
             area.row, area.r, left = min(width, n - area.c), lo, (hi - lo + height - 1) // height
             while left:
                 area.rows = (hi - area.r + left - 1) // left
-                area.at = op.ref[4].offset // self.update.k.itemsize + area.r * n + area.c
+                area.at = p.c + area.r * n + area.c
                 f = self.halves(w, 0, self.k, &area, scratch + self.update.k.matmul_scratch)
                 f.g.rows, f.g.stride = area.rows, n
                 self.update.part(&f.g, area.at, area.row, t)
@@ -165,7 +165,7 @@ cdef class Fold:
         """Slot s's gradient of the area, its rows side by side: made now, or as it is in the slot."""
         cdef int64_t row, size = self.update.k.itemsize
         cdef int j
-        cdef const td_op *op = area.made_by
+        cdef const LateProduct *late = area.made_by
         cdef const td_ctx *by = self.by[s]
         cdef char *made
         cdef char *block
@@ -177,14 +177,14 @@ cdef class Fold:
                 memcpy(to + row * area.row * size, self.slot[s] + (area.at + row * area.stride) * size, area.row * size)
             return
         memset(&p, 0, sizeof(p))
-        p.m, p.n, p.k = area.rows, area.row, op.dim[2].per_sample * by.n
+        p.m, p.n, p.k = area.rows, area.row, late.k_per_sample * by.n
         made = area.scratch + self.update.k.matmul_scratch
         block = made + block_at(self.program, s) * size
         if area.r == area.first:
-            b = by.base[op.ref[1].space] + op.ref[1].offset + area.c * size
+            b = place(by, &late.b) + area.c * size
             for row in range(p.k):
-                memcpy(block + row * BLOCK_ROW * size, b + row * op.dim[1].fixed * size, area.row * size)
-        p.a, p.a_row, p.a_col = by.base[op.ref[0].space] + op.ref[0].offset + area.r * size, 1, op.dim[0].fixed
+                memcpy(block + row * BLOCK_ROW * size, b + row * late.n * size, area.row * size)
+        p.a, p.a_row, p.a_col = place(by, &late.a) + area.r * size, 1, late.m
         p.b, p.b_row, p.b_col, p.c, p.c_row, p.scratch = block, BLOCK_ROW, 1, to, area.row, area.scratch
         memset(&piece, 0, sizeof(piece))
         piece.panel = made + (panel_at(self.program, s, area.panel) + (area.r - area.first) * p.k) * size

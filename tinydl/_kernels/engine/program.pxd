@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from tinydl._kernels.td cimport TD_F32, TD_F64, TD_I16, TD_I32, TD_I64, TD_U16, TD_U32, td_kernels, td_op, td_source
+from tinydl._kernels.td cimport td_ctx, td_kernels, td_op, td_op_fn, td_ref, td_source
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized()
@@ -20,25 +20,34 @@ cdef inline void *pointer(array) except? NULL:
     return <void *><size_t>array.__array_interface__["data"][0]
 
 
-cdef inline int64_t itemsize_of(int64_t dtype) noexcept nogil:
-    return 4 if dtype in (TD_F32, TD_I32, TD_U32) else 8 if dtype in (TD_F64, TD_I64) else \
-        2 if dtype in (TD_I16, TD_U16) else 1
+cdef td_op_fn operation(const td_kernels *k, str name) except NULL
 
 
 cdef class Source:
     cdef readonly object array
+    cdef readonly int64_t itemsize
     cdef td_source s
+
+
+cdef struct LateProduct:    # a (k, m) transposed times b (k, n), k = k_per_sample for each sample, is the gradient at c
+    int64_t m, n, k_per_sample
+    td_ref a, b
+    int64_t c               # elements
 
 
 cdef class Program:
     cdef td_op *ops
     cdef readonly int n_ops
-    cdef readonly int late, late_end        # the late operations
+    cdef LateProduct *late_product
+    cdef readonly int late, n_late          # the operations that are late products
     cdef readonly int64_t late_k, late_a    # the most rows of their operands, and elements of the first
-    cdef int n_hooks
     cdef readonly bint single
-    cdef readonly list labels, hooks, hook_shapes
-    cdef readonly int64_t work_bytes, max_rows, n_grads, in_items, target_items
+    cdef readonly list labels, hooks, hook_places, source_items
+    cdef readonly int64_t work_bytes, max_rows, n_grads
     cdef const td_kernels *k
 
-    cdef int check(self, Source x, Source y) except -1
+    cdef int check(self, list sources) except -1
+
+
+cdef inline char *at(const td_ctx *ctx, const td_ref *r) noexcept nogil:
+    return ctx.base[r.space] + r.offset

@@ -20,14 +20,15 @@ class Source:
 class Program:
     n_ops: int
     late: int
-    late_end: int
+    n_late: int
     single: bool
     labels: list[str]
     hooks: list[Any]
-    hook_shapes: list[Any]
+    hook_places: list[Any]
+    source_items: list[int]
     work_bytes: int
     max_rows: int
     n_grads: int
     def __init__(self, single: bool, ops: list[tuple[Any, ...]], work_bytes: int, max_rows: int, n_grads: int,
-                 in_items: int, target_items: int, hooks: Iterable[Any] = ..., hook_shapes: Iterable[Any] = ...,
-                 late: tuple[int, int] = ...) -> None: ...
+                 source_items: Iterable[int], hooks: Iterable[Any] = ..., hook_places: Iterable[Any] = ...,
+                 late: tuple[int, Iterable[tuple[Any, ...]]] = ...) -> None: ...

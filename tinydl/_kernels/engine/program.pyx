@@ -5,14 +5,15 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strcmp
 
+from tinydl._kernels import schema
+
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.td cimport (
-    TD_GRAD, TD_IN, TD_MAX_DIMS, TD_MAX_REALS, TD_MAX_REFS, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_op,
+    TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
 )
 
 SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT}
-DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
-          "uint32": 8, "bool": 9}
+DTYPES = {name: number for number, name in enumerate(schema.DTYPES)}
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 #: rows of the operands of late products, at most: so many are packed in one go
 MOST_LATE_ROWS = 400
@@ -64,70 +65,87 @@ cdef class Source:
         self.s.rows = array.shape[0]
         self.s.row_items = array.size // max(1, array.shape[0])
         self.s.dtype = DTYPES[array.dtype.name]
+        self.itemsize = array.itemsize
+
+
+cdef td_op_fn operation(const td_kernels *k, str name) except NULL:
+    """The table's function of that name."""
+    cdef int j = 0
+    key = name.encode()
+    while k.ops[j].name != NULL and strcmp(k.ops[j].name, key) != 0:
+        j += 1
+    if k.ops[j].name == NULL:
+        raise ValueError(f"no operation is called {name!r}")
+    return k.ops[j].fn
 
 
 cdef class Program:
     """A plan ready to run.
 
-    ops: (kernel name, refs [(space, offset in bytes)], dims [(fixed, per sample)], reals, label) each.
-    in_items, target_items: elements of one row of x, and of y (0: none). hooks: Python objects with
-    run(local, arrays); an op named "python" calls hook dims[0]. late: the first of the products that the update may make
-    instead (fold.pyx), and the one behind the last: by their parameters, disjoint, a' b with k growing with the rows.
+    ops: (name, refs [(space, offset in bytes)], sizes [(fixed, per sample)], reals, label) each, in the schema's order.
+    source_items: elements of one row of each source. hooks: Python objects with run(local, arrays); "python" runs one.
+    hook_places: for each hook, of each array (space, offset in bytes, shape, dtype, writable), -1 in a shape being the
+    batch's rows, or None. late: the first of the products that the update may make instead (fold.pyx), and for each
+    (m, n, k per sample, a, b, c): a and b (space, offset), c the offset in the gradients; by their parameters, disjoint.
     """
 
     def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  int64_t in_items, int64_t target_items, hooks=(), hook_shapes=(), late=(0, 0)):
+                  source_items, hooks=(), hook_places=(), late=(0, ())):
         cdef int i, j
+        cdef LateProduct *product
         self.single = single
         self.k = table(single)
         self.work_bytes = work_bytes
         self.max_rows = max_rows
         self.n_grads = n_grads
-        self.in_items = in_items
-        self.target_items = target_items
+        self.source_items = list(source_items)
         self.hooks = list(hooks)
-        self.hook_shapes = list(hook_shapes)
-        self.n_hooks = len(self.hooks)
+        self.hook_places = list(hook_places)
         self.n_ops = len(ops)
-        self.late, self.late_end = late
+        self.late, products = late
+        self.n_late = len(products)
         self.labels = [op[4] for op in ops]
+        if len(self.source_items) > TD_MAX_SOURCES:
+            raise ValueError(f"{len(self.source_items)} inputs and targets; at most {TD_MAX_SOURCES}")
         self.ops = <td_op *>calloc(max(1, self.n_ops), sizeof(td_op))
-        if self.ops == NULL:
+        self.late_product = <LateProduct *>calloc(max(1, self.n_late), sizeof(LateProduct))
+        if self.ops == NULL or self.late_product == NULL:
             raise MemoryError
-        for i, (name, refs, dims, reals, _) in enumerate(ops):
-            if len(refs) > TD_MAX_REFS or len(dims) > TD_MAX_DIMS or len(reals) > TD_MAX_REALS:
-                raise ValueError(f"operation {name}: {len(refs)} refs, {len(dims)} dims, {len(reals)} reals is too many")
-            j = 0
-            key = name.encode()
-            while self.k.ops[j].name != NULL and strcmp(self.k.ops[j].name, key) != 0:
-                j += 1
-            if self.k.ops[j].name == NULL:
-                raise ValueError(f"no operation is called {name!r}")
-            self.ops[i].fn = self.k.ops[j].fn
+        for i, (name, refs, sizes, reals, _) in enumerate(ops):
+            declared = schema.OPERATIONS[name]
+            if (len(refs), len(sizes), len(reals)) != (len(declared.operands), len(declared.sizes), len(declared.real_numbers)):
+                raise ValueError(f"{declared}: got {len(refs)} operands, {len(sizes)} sizes, {len(reals)} reals")
+            self.ops[i].fn = operation(self.k, name)
             for j, (space, offset) in enumerate(refs):
                 self.ops[i].ref[j].space = SPACES[space]
                 self.ops[i].ref[j].offset = offset
-            for j, (fixed, per_sample) in enumerate(dims):
+            for j, (fixed, per_sample) in enumerate(sizes):
                 self.ops[i].dim[j].fixed = fixed
                 self.ops[i].dim[j].per_sample = per_sample
             for j, real in enumerate(reals):
                 self.ops[i].real[j] = real
-        if not 0 <= self.late <= self.late_end <= self.n_ops:
-            raise ValueError(f"late={late}: from and to, of {self.n_ops} operations")
-        for i in range(self.late, self.late_end):
-            if self.ops[i].dim[2].fixed or self.ops[i].dim[2].per_sample * max_rows > MOST_LATE_ROWS:
-                raise ValueError(f"a late product's inner dimension is {self.ops[i].dim[2].per_sample} a sample; at most "
-                                 f"{MOST_LATE_ROWS} for {max_rows} samples")
-            self.late_k = max(self.late_k, self.ops[i].dim[2].per_sample * max_rows)
-            self.late_a = max(self.late_a, self.ops[i].dim[0].fixed * self.ops[i].dim[2].per_sample * max_rows)
+        if not 0 <= self.late <= self.late + self.n_late <= self.n_ops:
+            raise ValueError(f"late products {self.late} to {self.late + self.n_late} of {self.n_ops} operations")
+        for i, (m, n, k, a, b, c) in enumerate(products):
+            if k * max_rows > MOST_LATE_ROWS:
+                raise ValueError(f"a late product's inner dimension is {k} a sample; at most {MOST_LATE_ROWS} for {max_rows} samples")
+            product = &self.late_product[i]
+            product.m, product.n, product.k_per_sample, product.c = m, n, k, c
+            product.a.space, product.a.offset = SPACES[a[0]], a[1]
+            product.b.space, product.b.offset = SPACES[b[0]], b[1]
+            self.late_k = max(self.late_k, product.k_per_sample * max_rows)
+            self.late_a = max(self.late_a, product.m * product.k_per_sample * max_rows)
 
     def __dealloc__(self):
         free(self.ops)
+        free(self.late_product)
 
-    cdef int check(self, Source x, Source y) except -1:
-        """ValueError where rows of x or y are not as long as the plan's buffers."""
-        if x.s.row_items != self.in_items:
-            raise ValueError(f"a sample of x has {x.s.row_items} values; the plan is for {self.in_items}")
-        if self.target_items and (y is None or y.s.row_items != self.target_items):
-            raise ValueError(f"a sample of y has {0 if y is None else y.s.row_items} values; the plan is for {self.target_items}")
+    cdef int check(self, list sources) except -1:
+        """ValueError where there are others than the plan is for, or rows of other lengths."""
+        cdef int i
+        if len(sources) < len(self.source_items):
+            raise ValueError(f"{len(sources)} sources; the plan is for {len(self.source_items)}")
+        for i, items in enumerate(self.source_items):
+            if (<Source?>sources[i]).s.row_items != items:
+                raise ValueError(f"a sample of source {i} has {(<Source>sources[i]).s.row_items} values; the plan is for {items}")
         return 0

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
-from tinydl._kernels.engine.program cimport Program, Source
-from tinydl._kernels.td cimport td_ctx, td_op
+from tinydl._kernels.engine.program cimport Program
+from tinydl._kernels.td cimport td_ctx
 
 cdef enum:
     POLL = 50_000_000       # nanoseconds between two looks at signals, within a batch that takes so long
@@ -16,6 +16,7 @@ cdef class Replica:
     cdef int64_t cancel_flag
     cdef bint poll                      # look at signals between operations: no Python runs until the batch is over
     cdef int64_t polled                 # when it did
+    cdef bint has_hooks                 # Python runs inside a batch
     cdef bint deferred                  # the run before left its late products to the update
     cdef int64_t left                   # the slot of the group under way for which it did so, or -1
     cdef bint stopped                   # the run under way was told to end
@@ -30,5 +31,5 @@ cdef class Replica:
     cdef int run_ops(self, bint may_defer=*) noexcept nogil
     cdef bint look_at_signals(self) noexcept nogil
     cdef int raise_signal(self) except -1
-    cdef int call_hook(self, const td_op *op) noexcept
-    cdef int set_batch(self, Source x, Source y, const int64_t *index, int64_t n, int64_t first_id) except -1
+    cdef int call_hook(self, int64_t hook) noexcept
+    cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1

@@ -9,10 +9,10 @@ from libc.string cimport memset
 from tinydl._kernels.engine.program import aligned
 
 from tinydl._kernels.engine.fold cimport room
-from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
+from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
 from tinydl._kernels.td cimport (
-    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_WORK, td_ctx, td_kernels, td_op, td_source,
+    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
+    TD_STATE, TD_WORK, td_ctx, td_kernels,
 )
 
 cdef extern from "sync.h" nogil:
@@ -23,9 +23,6 @@ cdef extern from "sync.h" nogil:
 OK = TD_OK
 CANCELLED = TD_CANCELLED
 PYTHON = TD_PYTHON
-
-cdef td_source NO_SOURCE
-memset(&NO_SOURCE, 0, sizeof(NO_SOURCE))
 
 
 class NonFiniteError(ArithmeticError):
@@ -44,10 +41,10 @@ cdef int should_stop(void *owner) noexcept nogil:
     return (<Replica>owner).stopped
 
 
-cdef int run_hook(const td_op *op, td_ctx *ctx) noexcept nogil:
+cdef int run_hook(int64_t hook, td_ctx *ctx) noexcept nogil:
     outlive()
     with gil:
-        return (<Replica>ctx.owner).call_hook(op)
+        return (<Replica>ctx.owner).call_hook(hook)
 
 
 def scratch_bytes(Program program):
@@ -64,6 +61,7 @@ cdef class Replica:
         self.state = state
         self.hooks = program.hooks if hooks is None else hooks
         self.saved = {}
+        self.has_hooks = len(program.hooks) > 0
         self.left = -1
         self.work = aligned(program.work_bytes, np.uint8)
         self.scratch = aligned(scratch_bytes(program), np.uint8)
@@ -84,14 +82,14 @@ cdef class Replica:
         cdef double a, b
         cdef int64_t rows
         cdef int i
-        cdef const td_op *op
-        for i in range(self.program.late, self.program.late_end):
-            op = &self.program.ops[i]
-            rows = op.dim[2].per_sample * self.ctx.n
-            if op.ref[0].space == TD_IN and self.ctx.rows != NULL:
+        cdef const LateProduct *p
+        for i in range(self.program.n_late):
+            p = &self.program.late_product[i]
+            rows = p.k_per_sample * self.ctx.n
+            if p.a.space == TD_IN and self.ctx.rows != NULL:
                 return False        # they lie apart
-            a = k.squared_norm(self.ctx.base[op.ref[0].space] + op.ref[0].offset, rows * op.dim[0].fixed)
-            b = k.squared_norm(self.ctx.base[op.ref[1].space] + op.ref[1].offset, rows * op.dim[1].fixed)
+            a = k.squared_norm(at(&self.ctx, &p.a), rows * p.m)
+            b = k.squared_norm(at(&self.ctx, &p.b), rows * p.n)
             if not sqrt(a) * sqrt(b) < largest / 2:
                 return False
         return True
@@ -99,7 +97,7 @@ cdef class Replica:
     cdef void run_late(self) noexcept nogil:
         """What the run before deferred; `stopped` where it was told to end."""
         cdef int i
-        for i in range(self.program.late, self.program.late_end):
+        for i in range(self.program.late, self.program.late + self.program.n_late):
             if should_stop(<void *>self):
                 return
             self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
@@ -107,15 +105,15 @@ cdef class Replica:
     cdef int run_ops(self, bint may_defer=False) noexcept nogil:
         """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed. may_defer: the late
         products, if their results can only be finite, are left to the update (`deferred`)."""
-        cdef int i, status
+        cdef int i, status, late_end = self.program.late + self.program.n_late
         cdef int64_t start
         self.stopped = self.deferred = False
         for i in range(self.program.n_ops):
             if should_stop(<void *>self):
                 return TD_CANCELLED
-            if may_defer and i == self.program.late < self.program.late_end:
+            if may_defer and i == self.program.late < late_end:
                 self.deferred = not self.ctx.suspect and self.bounded()
-            if self.deferred and i < self.program.late_end:
+            if self.deferred and i < late_end:
                 continue
             self.position = i
             if self.events == NULL:
@@ -153,26 +151,26 @@ cdef class Replica:
             raise error
         return 0
 
-    cdef int call_hook(self, const td_op *op) noexcept:
-        cdef int j
+    cdef int call_hook(self, int64_t hook) noexcept:
         cdef int64_t n = self.ctx.n
+        cdef int space
         try:
-            hook = op.dim[0].fixed
             arrays = []
-            for j, (shape, dtype, writable) in enumerate(self.program.hook_shapes[hook]):
-                if op.ref[j].space == 0:
+            for place in self.program.hook_places[hook]:
+                if place is None:
                     arrays.append(None)
                     continue
+                space, offset, shape, dtype, writable = place
                 shape = tuple([n * -s if s < 0 else s for s in shape])
-                array = np.ndarray(shape, dtype, Span(<size_t>self.ctx.base[op.ref[j].space] + op.ref[j].offset,
+                array = np.ndarray(shape, dtype, Span(<size_t>self.ctx.base[space] + <size_t>offset,
                                                       int(np.prod(shape)) * np.dtype(dtype).itemsize, self))
                 array.flags.writeable = writable
                 arrays.append(array)
-            loss = self.hooks[hook].run(self.saved, arrays)
-            if loss is not None:
-                self.ctx.loss = loss
-                if not loss - loss == 0:
-                    return TD_BAD_LOSS
+            number = self.hooks[hook].run(self.saved, arrays)
+            if number is not None:
+                self.ctx.number = number
+                if not number - number == 0:
+                    return TD_BAD_NUMBER
             return TD_OK
         except BaseException as e:
             self.error = e
@@ -203,36 +201,38 @@ cdef class Replica:
             return error
         if status == TD_CANCELLED:
             return CancelledError(f"stopped before {where}")
-        if status == TD_BAD_LOSS:
-            return NonFiniteError(f"the loss is {self.ctx.loss} ({where})")
+        if status == TD_BAD_NUMBER:
+            return NonFiniteError(f"the loss is {self.ctx.number} ({where})")
         if status == TD_BAD_GRADIENT:
             return NonFiniteError("a gradient is not finite")
-        if status == TD_BAD_TARGET:
-            return ValueError(f"class label {self.ctx.detail} is outside the model's classes ({where})")
+        if status == TD_BAD_VALUE:
+            what = "class label" if where.startswith("loss") else "value"
+            return ValueError(f"{what} {self.ctx.detail} is outside the model's range ({where})")
         if status == TD_BAD_INDEX:
             return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
         return RuntimeError(f"operation {where} ended with status {status}")
 
-    cdef int set_batch(self, Source x, Source y, const int64_t *index, int64_t n, int64_t first_id) except -1:
-        self.ctx.x = x.s
-        self.ctx.y = y.s if y is not None else NO_SOURCE
+    cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1:
+        cdef int i
+        for i in range(len(sources)):
+            self.ctx.source[i] = (<Source>sources[i]).s
         self.ctx.index = index
         self.ctx.n = n
         self.ctx.first_id = first_id
         return 0
 
-    def run(self, Source x not None, Source y, index, int64_t n, grads=None, out=None, *, int64_t first_id=0,
+    def run(self, list sources not None, index, int64_t n, grads=None, out=None, *, int64_t first_id=0,
             uint64_t seed=0, uint64_t step=0):
-        """One batch: rows `index` (int64, or None: the first n) of x and y; returns the loss, or raises."""
+        """One batch: rows `index` (int64, or None: the first n) of the sources; returns the loss, or raises."""
         cdef int status
-        self.program.check(x, y)
+        self.program.check(sources)
         if n > self.program.max_rows:
             raise ValueError(f"a batch of {n} rows on a plan for {self.program.max_rows}")
         if grads is not None and grads.size < self.program.n_grads:
             raise ValueError(f"a gradient vector of {grads.size} for a plan of {self.program.n_grads}")
-        if index is None and n > x.s.rows:
-            raise ValueError(f"{n} rows of a source of {x.s.rows}")
-        self.set_batch(x, y, <const int64_t *>pointer(index) if index is not None else NULL, n, first_id)
+        if index is None and any([n > (<Source>s).s.rows for s in sources]):
+            raise ValueError(f"{n} rows of a source of {min([(<Source>s).s.rows for s in sources])}")
+        self.set_batch(sources, <const int64_t *>pointer(index) if index is not None else NULL, n, first_id)
         self.ctx.base[TD_GRAD] = <char *>pointer(grads) if grads is not None else NULL
         self.ctx.base[TD_OUT] = <char *>pointer(out) if out is not None else NULL
         self.ctx.seed = seed
@@ -248,7 +248,7 @@ cdef class Replica:
         self.raise_signal()
         if status != TD_OK:
             raise self.failure(status)
-        return self.ctx.loss
+        return self.ctx.number
 
 
 cdef class Span:

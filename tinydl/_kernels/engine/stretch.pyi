@@ -29,7 +29,7 @@ class Stretch:
     order: Array | None
     free: bool
     fatal: bool
-    def __init__(self, replicas: list[Replica], slots: list[Array], x: Source, y: Source, order: Array | None,
+    def __init__(self, replicas: list[Replica], slots: list[Array], sources: list[Source], order: Array | None,
                  bounds: Array, update: Update, *, groups: Array | None = None, t: int = 0, first_step: int = 0,
                  seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
                  given_up: dict[int, BaseException] | None = None) -> None: ...

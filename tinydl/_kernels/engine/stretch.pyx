@@ -21,10 +21,10 @@ from libc.string cimport memset
 from tinydl._kernels.engine.program import aligned
 
 from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
-from tinydl._kernels.engine.program cimport Program, Source, itemsize_of, outlive, pointer
+from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
 from tinydl._kernels.engine.update cimport Update
-from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_OK, td_gradient
+from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_gradient, td_source
 
 cdef extern from "sync.h" nogil:
     int64_t td_add(int64_t *x, int64_t d)
@@ -87,7 +87,10 @@ cdef class Stretch:
     cdef readonly dict errors           # batch -> exception
     cdef readonly int n_workers
     cdef readonly int64_t n_batches, n_groups, k
-    cdef Source x, y
+    cdef readonly list sources
+    cdef td_source source[TD_MAX_SOURCES]
+    cdef int64_t item_size[TD_MAX_SOURCES]
+    cdef int n_sources
     cdef Update update
     cdef int64_t *claimed               # by slot, a cache line each: the last group in which a worker took it
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
@@ -112,14 +115,14 @@ cdef class Stretch:
     cdef Fold fold
     cdef bint may_defer                 # a group has no more slots than there are replicas, whose workspaces last until the update
 
-    def __cinit__(self, list replicas, list slots, Source x, Source y, order, bounds, Update update, *,
+    def __cinit__(self, list replicas, list slots, list sources, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
                   int max_retries=0, int64_t max_failed=2**62, given_up=None):
         cdef int i
         cdef Program program
         if not replicas or not slots or len(slots) > MAX_SLOTS:
             raise ValueError(f"{len(replicas)} replicas and {len(slots)} slots; both must be 1 to {MAX_SLOTS}")
-        self.replicas, self.slots, self.x, self.y = replicas, slots, x, y
+        self.replicas, self.slots, self.sources, self.n_sources = replicas, slots, sources, len(sources)
         self.order = None if order is None else np.ascontiguousarray(order, np.int64)
         self.bounds = np.ascontiguousarray(bounds, np.int64)
         self.update = update
@@ -165,13 +168,15 @@ cdef class Stretch:
             self.replica[i] = <void *><Replica?>replicas[i]
         program = (<Replica>replicas[0]).program
         self.fold = Fold(update, slots, self.n_workers, program)
-        self.may_defer = (program.late < program.late_end and not free and self.n_workers > 1
+        self.may_defer = (program.n_late > 0 and not free and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
             raise ValueError(f"batches of {least} to {most} rows on a plan "
                              f"for 1 to {replicas[0].program.max_rows}")
-        (<Replica>replicas[0]).program.check(x, y)
+        program.check(sources)
+        for i in range(self.n_sources):
+            self.source[i], self.item_size[i] = (<Source>sources[i]).s, (<Source>sources[i]).itemsize
         for replica in replicas:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
@@ -346,7 +351,7 @@ cdef class Stretch:
 
     cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
         """Batch b, again where it fails and may be tried again; returns the time."""
-        cdef int status
+        cdef int status, i
         cdef int64_t *live = self.live_at + w * N_LIVE
         if self.may_defer:
             self.fold.by[b - self.begin] = NULL
@@ -357,12 +362,12 @@ cdef class Stretch:
         live[BATCH], live[SINCE] = b, now
         live[STATE] = LIVE_IN_BATCH
         while True:
-            r.ctx.x = self.x.s
-            r.ctx.y = self.y.s
+            for i in range(self.n_sources):
+                r.ctx.source[i] = self.source[i]
+                if self.index == NULL:
+                    r.ctx.source[i].data = (<const char *>self.source[i].data
+                                            + self.bound[b] * self.source[i].row_items * self.item_size[i])
             r.ctx.index = self.index + self.bound[b] if self.index != NULL else NULL
-            if self.index == NULL:
-                r.ctx.x.data = <const char *>r.ctx.x.data + self.bound[b] * r.ctx.x.row_items * itemsize_of(r.ctx.x.dtype)
-                r.ctx.y.data = <const char *>r.ctx.y.data + self.bound[b] * r.ctx.y.row_items * itemsize_of(r.ctx.y.dtype)
             r.ctx.n = self.bound[b + 1] - self.bound[b]
             r.ctx.first_id = self.bound[b]
             r.ctx.seed = self.seed
@@ -372,7 +377,7 @@ cdef class Stretch:
             self.look_ahead(r, b + self.k)
             self.own_slice(w, r, b)
             status = r.run_ops(self.may_defer and r.events == NULL)
-            self.loss[b] = r.ctx.loss
+            self.loss[b] = r.ctx.number
             self.worker[b] = w
             self.attempt[b] += 1
             self.status[b] = status
@@ -385,7 +390,7 @@ cdef class Stretch:
                 outlive()
                 with gil:
                     self.note(b, r.failure(status))
-            if r.program.n_hooks:
+            if r.has_hooks:
                 outlive()
                 with gil:
                     r.saved.clear()
@@ -409,9 +414,9 @@ cdef class Stretch:
         memset(&r.ctx.ahead, 0, sizeof(r.ctx.ahead))
         if self.index == NULL or b >= self.n_batches:
             return
-        r.ctx.ahead.data = <const char *>self.x.s.data
-        r.ctx.ahead.row_bytes = self.x.s.row_items * itemsize_of(self.x.s.dtype)
-        r.ctx.ahead.rows = self.x.s.rows
+        r.ctx.ahead.data = <const char *>self.source[0].data
+        r.ctx.ahead.row_bytes = self.source[0].row_items * self.item_size[0]
+        r.ctx.ahead.rows = self.source[0].rows
         r.ctx.ahead.index = self.index + self.bound[b]
         r.ctx.ahead.n = self.bound[b + 1] - self.bound[b]
 

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,9 @@ Array = np.ndarray[Any, Any]
 class Update:
     params: Array
     statistics: Array
-    state: list[Array | None]
+    state: dict[str, Array]
     n: int
     n_statistics: int
-    def __init__(self, rule: str, params: Array, state: list[Array | None], statistics: Array, momenta: Array) -> None: ...
-    def set(self, numbers: Sequence[float]) -> None: ...
+    def __init__(self, rule: str, params: Array, state: dict[str, Array], statistics: Array, momenta: Array) -> None: ...
+    def set(self, numbers: dict[str, float]) -> None: ...
     def apply(self, vector: Array, t: int) -> None: ...

@@ -6,7 +6,8 @@ from libc.string cimport strcmp
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport pointer
-from tinydl._kernels.td cimport td_gradient, td_kernels, td_update_fn
+from tinydl._kernels import schema
+from tinydl._kernels.td cimport TD_MAX_STATE, td_gradient, td_kernels, td_update_fn
 
 
 cdef class Update:
@@ -16,8 +17,11 @@ cdef class Update:
     running := running + momentum * (batch - running), one momentum for each.
     """
 
-    def __cinit__(self, str rule, params, list state, statistics, momenta):
+    def __cinit__(self, str rule, params, dict state, statistics, momenta):
         cdef int j = 0
+        if rule not in schema.RULES:
+            raise ValueError(f"no update rule is called {rule!r}; there are {', '.join(schema.RULES)}")
+        self.rule = schema.RULES[rule]
         self.k = table(params.dtype == np.float32)
         self.params, self.state, self.statistics = params, state, statistics
         self.momenta = np.ascontiguousarray(momenta, np.float64)
@@ -27,24 +31,36 @@ cdef class Update:
         key = rule.encode()
         while self.k.updates[j].name != NULL and strcmp(self.k.updates[j].name, key) != 0:
             j += 1
-        if self.k.updates[j].name == NULL:
-            raise ValueError(f"no update rule is called {rule!r}")
         self.fn = self.k.updates[j].fn
-        for j in range(4):
-            self.vectors[j] = <char *>pointer(state[j]) if j < len(state) and state[j] is not None else NULL
+        unknown = set(state) - set(self.rule.vectors)
+        missing = {name for name, unless in self.rule.vectors.items() if not unless} - set(state)
+        if unknown or missing:
+            raise ValueError(f"{rule} has the state {self.rule.state!r}; got {sorted(state)}")
+        for j, name in enumerate(self.rule.vectors):
+            vector = state.get(name)
+            if vector is not None and (vector.shape != params.shape or vector.dtype != params.dtype
+                                       or not vector.flags.c_contiguous or not vector.flags.writeable):
+                raise ValueError(f"{rule}: {name} is {vector.dtype} of shape {vector.shape}; the parameters are {params.dtype} "
+                                 f"of shape {params.shape}")
+            self.vectors[j] = <char *>pointer(vector) if vector is not None else NULL
 
-    def set(self, numbers):
-        """The rule's numbers (learning rate and so on), in its order."""
+    def set(self, dict numbers):
+        """The rule's numbers (learning rate and so on) by name."""
         cdef int j
-        for j, value in enumerate(numbers):
-            self.numbers[j] = value
+        if numbers.keys() != self.rule.reals.keys():
+            raise ValueError(f"{self.rule.name} has the numbers {', '.join(self.rule.reals)}; got {', '.join(numbers)}")
+        for name, unless in self.rule.vectors.items():
+            if unless and numbers[unless] and self.state.get(name) is None:
+                raise ValueError(f"{self.rule.name}: {unless} = {numbers[unless]} needs a {name}, and was 0 when training began")
+        for j, name in enumerate(self.rule.reals):
+            self.numbers[j] = numbers[name]
 
     cdef void part(self, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
         """Update parameters at..at+count-1 by g, their gradient."""
-        cdef void *state[4]
+        cdef void *state[TD_MAX_STATE]
         cdef int j
         cdef int64_t offset = at * self.k.itemsize
-        for j in range(4):
+        for j in range(TD_MAX_STATE):
             state[j] = self.vectors[j] + offset if self.vectors[j] != NULL else NULL
         self.fn(self.params_at + offset, g, state, count, self.numbers, t)
 

@@ -84,7 +84,7 @@ class Local(Strategy):
             given_up = {b - lo: job.hung[int(bounds[b]), int(bounds[b + 1])] for b in range(lo, hi)
                         if (int(bounds[b]), int(bounds[b + 1])) in job.hung} if job.hung else None
             member.begin(crew, self.average_state)
-            stretches.append(engine.Stretch([member.replica.native], [member.slot], *crew.sources, order, bounds[lo:hi + 1],
+            stretches.append(engine.Stretch([member.replica.native], [member.slot], crew.sources, order, bounds[lo:hi + 1],
                                             member.update, t=crew.optimizer.t, first_step=crew.step + lo, seed=crew.seed,
                                             max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
         try:
@@ -244,9 +244,8 @@ class Member:
         self.all = engine.aligned(starts[-1], crew.model.dtype)
         self.spans = [slice(at, at + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
         params, statistics, *state = (self.all[s] for s in self.spans)
-        held = iter(state)
         self.state = state
-        self.update = engine.Update(crew.optimizer.rule, params, [next(held) if n else None for n in crew.optimizer.names()],
+        self.update = engine.Update(crew.optimizer.rule, params, dict(zip(crew.optimizer.names(), state, strict=True)),
                                     statistics, crew.model.momenta)
         self.replica = Replica(crew.model, crew.loss, crew.max_rows, plan=crew.plan, params=params, statistics=statistics)
         self.slot = self.replica.gradient_vector()
@@ -264,4 +263,4 @@ class Member:
 def shared_vectors(crew: Crew) -> list[Array]:
     """Parameters, statistics, and the optimizer's state."""
     o = crew.optimizer
-    return [crew.model.params, crew.model.statistics, *(o.state[n] for n in o.names() if n)]
+    return [crew.model.params, crew.model.statistics, *(o.state[n] for n in o.names())]

@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+def call(name: str, *, sources: Sequence[Array] = ..., index: Array | None = ..., first_id: int = ..., seed: int = ...,
+         step: int = ..., **arguments: Array | float | None) -> Any: ...

@@ -1,0 +1,191 @@
+"""Everything that plans are made of, declared once: operations, activations, dtypes, and the optimizers' rules.
+
+From an operation's declaration come its C struct and its row of the table (headers.py writes them when the package is
+built), the checks of `Builder.emit` (tinydl/plan.py) and those of `kernels.call` (door.pyx). Nobody counts positions.
+
+    Operation("layer_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[R] rstd[R]", reals="eps=1e-5",
+              in_place="out:x", does="out := (x - mean) rstd gamma + beta, ...")
+
+What is left of the arrow is read, what is right of it is written. An operand is
+
+    name            of the plan's dtype, float32 or float64
+    name:i64        of this dtype (one of DTYPES, or `any`)
+    name[R,C]       of this shape, C-contiguous; each letter or word is a size
+    name~[m,k]      a matrix at any strides, which are the sizes name_row and name_col (in elements)
+    name?           which may be None (NULL in C)
+
+Sizes are whole numbers, fixed or so much a sample; `settings` are further ones that no shape tells, `reals` are doubles;
+each may have a default. in_place="out:x out:y": `out` may be the very memory of x, or of y; otherwise what is written
+overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C.
+
+Letters: B samples, R rows, C columns, n elements. `:=` overwrites, `+=` adds.
+
+This file imports nothing, since it is read before anything is built.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: name, C type
+DTYPES = {"float32": "float", "float64": "double", "uint8": "uint8_t", "int8": "int8_t", "uint16": "uint16_t",
+          "int16": "int16_t", "int32": "int32_t", "int64": "int64_t", "uint32": "uint32_t", "bool": "uint8_t"}
+
+#: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
+#: input) come first, up to FROM_OUTPUT
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
+KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
+FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One array of an operation. dtype None: the plan's; "any": whatever it is."""
+
+    name: str
+    shape: tuple[str, ...] | None
+    dtype: str | None
+    optional: bool
+    strided: bool
+    written: bool
+
+
+def _operand(text: str, written: bool) -> Operand:
+    optional = text.endswith("?")
+    head, bracket, sizes = text.removesuffix("?").partition("[")
+    shape = tuple(sizes.removesuffix("]").split(",")) if bracket else None
+    strided = head.endswith("~")
+    name, _, dtype = head.removesuffix("~").partition(":")
+    short = {"": None, "i64": "int64", "i32": "int32", "u8": "uint8"}
+    return Operand(name, shape, short.get(dtype, dtype), optional, strided, written)
+
+
+def _numbers(text: str, kind: type) -> dict[str, float | None]:
+    """"a b=1" -> {"a": None, "b": 1}"""
+    pairs = [word.partition("=") for word in text.split()]
+    return {name: kind(default) if sign else None for name, sign, default in pairs}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """See the module's docstring."""
+
+    name: str
+    signature: str
+    settings: str = ""
+    reals: str = ""
+    in_place: str = ""
+    at_least_one: str = ""
+    number: bool = False
+    does: str = ""
+    operands: dict[str, Operand] = field(init=False)
+    sizes: dict[str, float | None] = field(init=False)      # with their defaults, those of shapes first
+    real_numbers: dict[str, float | None] = field(init=False)
+    pairs: list[tuple[str, str]] = field(init=False)        # of in_place: (written, read)
+    outputs: frozenset[str] = field(init=False)             # the operands that are written
+
+    def __post_init__(self) -> None:
+        reads, _, writes = self.signature.partition("->")
+        operands = [_operand(t, False) for t in reads.split()] + [_operand(t, True) for t in writes.split()]
+        sizes: dict[str, float | None] = {size: None for o in operands for size in o.shape or ()}
+        for o in operands:
+            if o.strided:
+                sizes |= {f"{o.name}_row": None, f"{o.name}_col": None}
+        set_ = object.__setattr__
+        set_(self, "operands", {o.name: o for o in operands})
+        set_(self, "sizes", sizes | _numbers(self.settings, int))
+        set_(self, "real_numbers", _numbers(self.reals, float))
+        set_(self, "pairs", [tuple(pair.split(":")) for pair in self.in_place.split()])
+        set_(self, "outputs", frozenset(o.name for o in operands if o.written))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.signature}" + (f"; {self.settings} {self.reals}".rstrip() if self.settings or self.reals else "")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An optimizer's update rule: its numbers and its state vectors ("v?momentum": v may be None where momentum is 0)."""
+
+    name: str
+    state: str
+    numbers: str
+    does: str = ""
+    vectors: dict[str, str] = field(init=False)             # by name, the number without which it may be None, or ""
+    reals: dict[str, float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", {t.partition("?")[0]: t.partition("?")[2] for t in self.state.split()})
+        object.__setattr__(self, "reals", _numbers(self.numbers, float))
+
+
+_LIST = [
+    # what a batch begins with: rows of the sources by the batch's index
+    Operation("gather", "-> out[B,I] addresses:address[B]?", "source columns=0",
+              does="the batch's rows of a source become the space IN: where they lie, if they lie together, else copied to out; "
+                   "with `addresses`, products with so many columns may read them where they lie"),
+    Operation("gather_rows", "-> out[B,I]", "source", does="out := rows of a source of any dtype, converted"),
+    Operation("gather_integers", "-> out:i64[B,I]", "source low high", does="out := rows of an integer source; fails where one "
+              "is not in low..high-1"),
+
+    Operation("matmul", "a~[m,k] b~[k,n] bias[n]? saved[m,n]? -> out[m,n]", "accumulate=0 activation=0 watched=0", "alpha=0",
+              does="out := act(a b + bias), or act(a b + bias + out) with `accumulate`; with `saved`, out := (a b + bias) "
+                   "act'(saved). watched: 1, suspicious of results that are not finite; 2, and no operation after it reads "
+                   "parameters"),
+    Operation("activation", "x[n] -> out[n]", "kind", "alpha=0", in_place="out:x", does="out := act(x)"),
+    Operation("activation_backward", "dy[n] saved[n] -> out[n]", "kind", "alpha=0", in_place="out:dy out:saved",
+              does="out := dy act'(saved), saved being the output of kinds up to FROM_OUTPUT, the input of others"),
+    Operation("softmax", "x[R,C] -> out[R,C]", in_place="out:x", does="out := exp(x) / sum(exp(x)) over each row"),
+    Operation("softmax_backward", "dy[R,C] y[R,C] -> out[R,C]", in_place="out:dy", does="out := y (dy - sum(dy y))"),
+    Operation("log_softmax", "x[R,C] -> out[R,C]", in_place="out:x", does="out := x - log(sum(exp(x))) over each row"),
+    Operation("log_softmax_backward", "dy[R,C] y[R,C] -> out[R,C]", in_place="out:dy", does="out := dy - exp(y) sum(dy)"),
+
+    # losses: the mean, and its gradient where wanted
+    Operation("softmax_cross_entropy", "logits[R,C] labels:i64[R] -> grad[R,C]?", in_place="grad:logits", at_least_one="R C",
+              number=True, does="mean over R of log(sum(exp(x))) - x[label]; grad := (softmax(x) - onehot(label)) / R; labels in 0..C-1"),
+    Operation("sigmoid_cross_entropy", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of max(x, 0) - x t + log(1 + exp(-|x|)); grad := (sigmoid(x) - t) / n"),
+    Operation("mean_squared_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of (x - t)^2; grad := 2 (x - t) / n"),
+    Operation("mean_absolute_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of |x - t|; grad := sign(x - t) / n"),
+    Operation("huber", "x[n] targets[n] -> grad[n]?", reals="delta=1", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; grad := clip(d, -delta, delta) / n"),
+
+    # flat vectors
+    Operation("add", "a[n] b[n] -> out[n]", in_place="out:a out:b", does="out := a + b"),
+    Operation("copy", "x[n] -> out[n]", does="out := x"),
+    Operation("weighted_mean", "a[n] b[n] -> out[n]", reals="wa wb", in_place="out:a out:b", does="out := wa a + wb b"),
+    Operation("column_sum", "x[R,C] -> out[C]", "accumulate=0", does="out := (out +) sum of the rows of x"),
+    Operation("squared_norm", "x[n] ->", number=True, does="sum of x^2, in double"),
+    Operation("check_finite", "x[n] ->", "suspected=0", does="fails where x has what is not finite; suspected: looks only "
+              "where a watched product left a suspicion"),
+
+    Operation("layer_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[R] rstd[R]", reals="eps=1e-5", in_place="out:x",
+              does="out := (x - mean) rstd gamma + beta, rstd = 1 / sqrt(var + eps), over each row"),
+    Operation("layer_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[R] rstd[R] -> out[R,C] dgamma[C]? dbeta[C]?",
+              "accumulate=0", in_place="out:dy",
+              does="out := gradient of layer_norm by x; dgamma := sum(dy h), dbeta := sum(dy) over rows, h = (x - mean) rstd, "
+                   "or += with `accumulate`"),
+    Operation("batch_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[C] rstd[C] batch_mean[C]? batch_var[C]?",
+              reals="eps=1e-5", in_place="out:x", at_least_one="R",
+              does="out := (x - mean) rstd gamma + beta over each column; batch_var: the unbiased variance, 0 of a single row"),
+    Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] -> out[R,C]",
+              reals="eps=1e-5", in_place="out:x", does="out := (x - running_mean) / sqrt(running_var + eps) gamma + beta"),
+    Operation("batch_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[C] rstd[C] -> out[R,C] dgamma[C]? dbeta[C]?",
+              "accumulate=0", in_place="out:dy", at_least_one="R", does="the gradients of batch_norm, as layer_norm_backward's"),
+    Operation("dropout", "x[B,C] -> out[B,C]", "layer=0", "rate", in_place="out:x",
+              does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column)"),
+    Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
+]
+OPERATIONS = {o.name: o for o in _LIST}
+
+RULES = {r.name: r for r in [
+    Rule("sgd", "momentum_buffer?momentum", "lr momentum nesterov weight_decay",
+         "g += weight_decay p;  b := momentum b + g;  p -= lr (nesterov ? g + momentum b : b)"),
+    Rule("adam", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay",
+         "g += weight_decay p;  m += (1 - beta1) (g - m);  v := beta2 v + (1 - beta2) g^2;  "
+         "p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)"),
+    Rule("adamw", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay", "p *= 1 - lr weight_decay;  then as adam without decay"),
+    Rule("rmsprop", "square_avg momentum_buffer?momentum grad_avg?centered", "lr alpha eps weight_decay momentum centered",
+         "g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: a += (1 - alpha) (g - a), v - a^2 stands for v;  "
+         "b := momentum b + g / (sqrt(v) + eps);  p -= lr b"),
+]}

@@ -1,0 +1,193 @@
+"""Builder: what layers and losses emit their operations into."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinydl._kernels.schema import OPERATIONS
+from tinydl.plan.operation import Op
+from tinydl.plan.values import INT64, Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
+
+
+class Builder:
+    """Collects the operations of one plan; see the module's docstring."""
+
+    def __init__(self, dtype: np.dtype[Any], *, training: bool, n_params: int, n_statistics: int) -> None:
+        self.dtype, self.training = np.dtype(dtype), training
+        self.n_params, self.n_statistics = n_params, n_statistics
+        self.ops: list[Op] = []
+        self.hooks: list[Any] = []
+        self.hook_shapes: list[list[tuple[int, ...] | None]] = []      # of their arrays; -1: the batch's rows
+        self.output: Value | None = None
+        self.source_items: list[int] = []     # elements of a sample of each source: the inputs, then what a loss reads
+        self._written: set[int] = set()       # parameters that already have a gradient in this plan
+        self._scope: list[str] = []
+        self._n_random = 0
+
+    # ------------------------------------------------------------------ what layers call
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Operations emitted inside are labelled with `name`."""
+        self._scope.append(name)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
+    @property
+    def path(self) -> str:
+        return ".".join(self._scope)
+
+    def buffer(self, items: int, *, per_row: bool = True, dtype: np.dtype[Any] | None = None, name: str = "") -> Buffer:
+        return Buffer(items, per_row, "work", 0, dtype or self.dtype, name or self.path)
+
+    def value(self, shape: tuple[int, ...], *, needs_grad: bool = True, dtype: np.dtype[Any] | None = None) -> Value:
+        """A new value of the batch's samples; its memory is found at the end."""
+        return Value(self.buffer(prod(shape), dtype=dtype), shape, needs_grad)
+
+    def input(self, shape: tuple[int, ...], *, name: str = "x", limits: tuple[int, int] | None = None) -> Value:
+        """The batch's rows of the next source. limits: an input of integers, low <= value < high (others fail the batch)."""
+        source, size = len(self.source_items), prod(shape)
+        if limits is not None or source:
+            return self.gather(shape, name, limits)
+        self.source_items.append(size)
+        rows = Buffer(size, True, "in", 0, self.dtype, name)
+        self.emit("gather", out=self.buffer(size, name=name), source=source, B=Rows(), I=size, label="input")
+        return Value(rows, shape, needs_grad=False)
+
+    def gather(self, shape: tuple[int, ...], name: str, limits: tuple[int, int] | None = None, label: str = "input") -> Value:
+        """The batch's rows of the next source in memory of their own: as numbers of the plan's dtype, or as integers."""
+        source, size = len(self.source_items), prod(shape)
+        self.source_items.append(size)
+        value = Value(self.buffer(size, name=name, dtype=None if limits is None else INT64), shape, needs_grad=False)
+        if limits is None:
+            self.emit("gather_rows", out=value, source=source, B=Rows(), I=size, label=label)
+        else:
+            self.emit("gather_integers", out=value, source=source, low=limits[0], high=limits[1], B=Rows(), I=size, label=label)
+        return value
+
+    def param(self, p: Parameter) -> Value:
+        """A parameter, as a value that is the same for all samples."""
+        buffer = Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype, p.name)
+        return Value(buffer, p.shape)
+
+    def grad(self, p: Parameter) -> tuple[Value, int]:
+        """Where p's gradient goes, and whether to add to it (1: a parameter used twice) or overwrite it (0)."""
+        accumulate = int(p.offset in self._written)
+        self._written.add(p.offset)
+        return Value(Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype, p.name), p.shape), accumulate
+
+    def statistic(self, s: Statistic, *, batch: bool) -> Value:
+        """A running statistic, or the place in the slot's vector for this batch's."""
+        at = (self.n_params + s.offset if batch else s.offset) * self.dtype.itemsize
+        return Value(Buffer(s.size, False, "grad" if batch else "state", at, self.dtype, s.name), s.shape)
+
+    def random_key(self) -> int:
+        """A number of its own for each random layer."""
+        self._n_random += 1
+        return self._n_random - 1
+
+    def emit(self, name: str, *, label: str | None = None, **arguments: Value | Matrix | Buffer | Size | float | None) -> None:
+        """Append one operation of _kernels/schema.py; arguments: its operands, sizes, settings and reals by name.
+
+        Sizes of strided operands come from the matrices given. TypeError: an argument that is unknown or missing.
+        ValueError: an operand that is not as large as its sizes say, or of another dtype.
+        """
+        declared = OPERATIONS[name]
+        op = Op(declared, {}, {}, {}, self.path if label is None else label, declared.outputs)
+        given = 0
+        for operand in declared.operands.values():
+            value: Any = arguments.get(operand.name)
+            given += operand.name in arguments
+            if value is None:
+                if not operand.optional:
+                    raise TypeError(f"{declared}: {operand.name} is missing")
+                op.places[operand.name] = None
+                continue
+            offset = 0
+            if operand.strided:
+                matrix = value if isinstance(value, Matrix) else value.matrix()
+                assert operand.shape is not None
+                for size, n in zip(operand.shape, (matrix.n_rows, matrix.n_cols), strict=True):
+                    if op.sizes.setdefault(size, n) != n:
+                        raise ValueError(f"{declared}: {size} of {operand.name} is {n}, and {op.sizes[size]} before")
+                op.sizes[operand.name + "_row"], op.sizes[operand.name + "_col"] = matrix.row_step, matrix.col_step
+                buffer, offset = matrix.buffer, matrix.offset
+            elif isinstance(value, Value):
+                if not value.is_whole:
+                    raise ValueError(f"{declared}: {operand.name} must be all of its buffer, in C order; give b.whole(value)")
+                buffer = value.buffer
+            else:
+                buffer = value
+            op.places[operand.name] = buffer, offset
+        for size, default in declared.sizes.items():
+            value = arguments.get(size, op.sizes.get(size, default))
+            given += size in arguments
+            if value is None:
+                raise TypeError(f"{declared}: {size} is missing")
+            op.sizes[size] = value
+        for real, default in declared.real_numbers.items():
+            value = arguments.get(real, default)
+            given += real in arguments
+            if value is None:
+                raise TypeError(f"{declared}: {real} is missing")
+            op.reals[real] = float(value)
+        if given != len(arguments):
+            unknown = arguments.keys() - {*declared.operands, *declared.sizes, *declared.real_numbers}
+            raise TypeError(f"{declared}: {', '.join(sorted(unknown))} is none of its arguments")
+        self._check_sizes(op)
+        self.ops.append(op)
+
+    def _check_sizes(self, op: Op) -> None:
+        for operand in op.declared.operands.values():
+            place = op.places[operand.name]
+            if place is None or operand.shape is None:
+                continue
+            buffer, (items, per_row) = place[0], (1, False)
+            for letter in operand.shape:
+                size = op.sizes[letter]
+                items, per_row = (items * size.per_sample, True) if isinstance(size, Rows) else (items * size, per_row)
+            fits = items <= buffer.items if operand.strided else items == buffer.items
+            if not fits or per_row != buffer.per_row:
+                a_sample = {True: " a sample", False: ""}
+                raise ValueError(f"{op.declared}: {operand.name} has {buffer.items} elements{a_sample[buffer.per_row]}; its sizes say "
+                                 f"{items}{a_sample[per_row]}")
+            wanted = self.dtype if operand.dtype is None else None if operand.dtype in ("any", "address") else np.dtype(operand.dtype)
+            if wanted is not None and buffer.dtype != wanted:
+                raise ValueError(f"{op.declared}: {operand.name} is {buffer.dtype}; it must be {wanted}")
+
+    def whole(self, x: Value) -> Value:
+        """x in all of a buffer, in C order: itself where it is, else copied."""
+        if x.is_whole:
+            return x
+        raise NotImplementedError
+
+    def matrix(self, x: Value) -> Matrix:
+        """The last axis of x as columns, all others (and the samples) as rows; copied where they do not lie evenly."""
+        matrix = x.matrix() if 1 in (x.strides or (1,)) else None
+        if matrix is None or 1 not in (matrix.row_step, matrix.col_step):
+            matrix = self.whole(x).matrix()
+        assert matrix is not None
+        return matrix
+
+    def matmul(self, a: Matrix, b: Matrix, out: Value, *, bias: Value | None = None, accumulate: int = 0) -> None:
+        """out (m, n) := (out +) a (m, k) @ b (k, n) + bias. Of m and k at most one grows with the rows."""
+        self.emit("matmul", a=a, b=b, out=out, bias=bias, accumulate=accumulate)
+
+    def python(self, hook: Any, reads: Sequence[Value | None], writes: Sequence[Value | None]) -> None:
+        """A Python object's run(local, arrays): an array for each read (read-only), then each write, in their shapes. A run may
+        return the loss."""
+        values = [*reads, *writes]
+        outputs = frozenset(map(str, range(len(reads), len(values))))
+        op = Op(OPERATIONS["python"], {}, {"hook": len(self.hooks)}, {}, self.path, outputs)
+        for i, value in enumerate(values):
+            if value is not None and not value.is_whole:
+                raise ValueError("a Python layer's values must be all of their buffers; give b.whole(value)")
+            op.places[str(i)] = None if value is None else (value.buffer, 0)
+        self.ops.append(op)
+        self.hooks.append(hook)
+        self.hook_shapes.append([None if v is None else (-1, *v.shape) if v.buffer.per_row else v.shape for v in values])

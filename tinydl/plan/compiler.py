@@ -1,0 +1,103 @@
+"""From what a builder has collected to a Plan: fuse, place, encode."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinydl._kernels.engine import SPACES, Program
+from tinydl.plan.builder import Builder
+from tinydl.plan.fusion import fuse, read_apart
+from tinydl.plan.gradients import check_gradients, late_product, make_last
+from tinydl.plan.operation import Op, Place, ref
+from tinydl.plan.placing import place_buffers
+from tinydl.plan.values import Buffer, Rows, Value
+
+Array = np.ndarray[Any, Any]
+
+
+def compile_plan(b: Builder, max_rows: int) -> Plan:
+    """The plan for batches of up to max_rows rows. The builder is used up."""
+    n_emitted = len(b.ops)
+    if b.output is not None:
+        _deliver(b, b.output)
+    b.ops = fuse(b.ops, b.training)
+    if b.source_items:
+        read_apart(b.ops, b.source_items[0])
+    late: list[Op] = []
+    itemsize = b.dtype.itemsize
+    if b.training and b.n_params:
+        b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
+        check_gradients(b)
+    bytes_needed, unshared = place_buffers(b.ops, max_rows)
+    first = b.ops.index(late[0]) if late else 0
+    program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
+                      (b.n_params + b.n_statistics) if b.training else 0, b.source_items,
+                      b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
+    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted)
+
+
+def _hook_places(b: Builder) -> list[list[Any]]:
+    """For each hook, what the engine makes its arrays of."""
+    places: list[list[Any]] = [[] for _ in b.hooks]
+    for op in b.ops:
+        if op.name != "python":
+            continue
+        hook = op.sizes["hook"]
+        for (name, place), shape in zip(op.places.items(), b.hook_shapes[hook], strict=True):
+            if place is None:
+                places[hook].append(None)
+            else:
+                space, offset = ref(place)
+                places[hook].append((SPACES[space], offset, shape, place[0].dtype, name in op.outputs))
+    return places
+
+
+def _deliver(b: Builder, y: Value) -> None:
+    """The last operation that writes y writes the caller's array instead; a y that nobody wrote, or that is only a part of
+    its buffer, is copied."""
+    out = Buffer(y.size, True, "out", 0, b.dtype, "output")
+    if y.buffer.space != "work" or not y.is_whole:
+        b.emit("copy", x=b.whole(y), out=out, n=Rows(y.size), label="output")
+        return
+    for op in b.ops:
+        for name, place in op.places.items():
+            if place is not None and place[0] is y.buffer:
+                op.places[name] = out, place[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A compiled plan: `program` runs it (tinydl._kernels.engine.Replica); `describe()` explains it."""
+
+    program: Program
+    ops: list[Op]
+    work_bytes: int
+    unshared_bytes: int
+    max_rows: int
+    n_emitted: int
+
+    def describe(self) -> str:
+        """Operations in order, their shapes, bytes and fusions; then the memory."""
+        def text(name: str, place: Place | None) -> str:
+            if place is None:
+                return f"{name} -"
+            b, element = place
+            where = f"@{b.offset}" if b.space == "work" else f":{b.name}" if b.space in ("param", "grad", "state") else ""
+            part = f"+{element}" if element else ""
+            return f"{name} {b.space}{where}{part}[{'B,' if b.per_row else ''}{b.items}]"
+        rows = [("#", "layer", "operation", "reads", "writes", "bytes")]
+        for i, op in enumerate(self.ops):
+            moved = sum(b.bytes(self.max_rows) for b in (*op.reads, *op.writes))
+            reads, writes = ("  ".join(text(n, p) for n, p in op.places.items() if (n in op.outputs) == written)
+                             for written in (False, True))
+            rows.append((str(i), op.label or "-", " ".join([op.name, *op.notes]), reads, writes, f"{moved:,}"))
+        widths = [max(len(r[c]) for r in rows) for c in range(6)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        fused = self.n_emitted - sum(op.name not in ("check_finite", "copy") for op in self.ops)
+        flops = 2 * sum(op.multiply_adds(self.max_rows) for op in self.ops)
+        lines.append(f"{len(self.ops)} operations for up to B = {self.max_rows} rows, {fused} fused away; "
+                     f"{flops / 1e6:.4g} MFLOP in matrix products; workspace {self.work_bytes:,} bytes "
+                     f"({self.unshared_bytes:,} if nothing shared memory)")
+        return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""Fusions: an activation whose gradient needs only its output moves into the matrix product before it, its derivative into the
+product that makes the gradient; and products read the batch's rows where they lie."""
+from __future__ import annotations
+
+from tinydl._kernels.schema import ACTIVATIONS, FROM_OUTPUT
+from tinydl.plan.operation import Op
+from tinydl.plan.placing import uses_of
+from tinydl.plan.values import INT64, Buffer, Rows, Size
+
+
+def fuse(ops: list[Op], training: bool) -> list[Op]:
+    """Move an activation (or its derivative) into the matrix product just before it, where nobody else looks."""
+    uses = uses_of(ops)
+    kept: list[Op] = []
+    last = -1       # where in ops the last of `kept` was, or what was fused into it
+    for i, op in enumerate(ops):
+        before = kept[-1] if kept and last == i - 1 else None
+        x = op.buffer("x" if op.name == "activation" else "dy") if op.name.startswith("activation") else None
+        if (before is not None and before.name == "matmul" and x is not None and before.buffer("out") is x
+                and x.space == "work" and uses[x] == [i - 1, i] and before.sizes["activation"] == 0):
+            kind = op.sizes["kind"]
+            if op.name == "activation" and (ACTIVATIONS[kind] in FROM_OUTPUT or not training):
+                before.notes.append(f"+ {ACTIVATIONS[kind]}")
+            elif op.name == "activation_backward":
+                before.places["saved"] = op.places["saved"]
+                before.notes.append(f"* {ACTIVATIONS[kind]}'")
+            else:
+                kept.append(op)
+                last = i
+                continue
+            before.places["out"], before.sizes["activation"], before.reals["alpha"] = op.places["out"], kind, op.reals["alpha"]
+            continue
+        kept.append(op)
+        last = i
+    return kept
+
+
+def read_apart(ops: list[Op], items: int) -> None:
+    """Where products with the same number of columns alone read the batch's rows, a sample being one row of theirs,
+    `gather` may note where the rows lie instead of copying them together. items: elements of a sample of x."""
+    columns: set[Size | None] = set()
+    for op in ops:
+        reading = [name for name, place in op.places.items() if place is not None and place[0].space == "in"]
+        if reading:
+            whole_rows = reading == ["a"] and op.name == "matmul" and {op.sizes["m"], op.sizes["k"]} == {Rows(1), items} \
+                and op.places["a"] is not None and op.places["a"][1] == 0
+            columns.add(op.sizes["n"] if whole_rows else None)
+    n = columns.pop() if len(columns) == 1 and items > 1 else None
+    for op in ops:
+        if op.name == "gather" and n is not None:
+            op.places["addresses"] = Buffer(1, True, "work", 0, INT64, "addresses"), 0
+            op.sizes["columns"] = n

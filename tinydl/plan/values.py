@@ -1,0 +1,138 @@
+"""What flows between layers while a plan is built: sizes, buffers, values, matrices (values seen as such), and parameters."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
+
+Initializer = Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A size that grows with the batch: `per_sample` for each of its samples."""
+
+    per_sample: int = 1
+
+
+Size = int | Rows
+
+
+@dataclass(eq=False)
+class Buffer:
+    """`items` elements for each sample of the batch (or in all, where not per_row) somewhere in `space`."""
+
+    items: int
+    per_row: bool = True
+    space: str = "work"
+    offset: int = 0                 # bytes
+    dtype: np.dtype[Any] = FLOAT32
+    name: str = ""
+
+    def bytes(self, rows: int) -> int:
+        return self.items * self.dtype.itemsize * (rows if self.per_row else 1)
+
+
+@dataclass(eq=False)
+class Matrix:
+    """Two axes of a buffer: n_rows by n_cols, elements row_step and col_step apart, from element `offset` on."""
+
+    buffer: Buffer
+    n_rows: Size
+    n_cols: Size
+    row_step: int
+    col_step: int
+    offset: int = 0
+
+    @property
+    def T(self) -> Matrix:
+        """The same, transposed: nothing moves."""
+        return Matrix(self.buffer, self.n_cols, self.n_rows, self.col_step, self.row_step, self.offset)
+
+
+@dataclass(eq=False)
+class Value:
+    """One sample's array of this shape for each sample of the batch (of a buffer that is not per_row: one array), and where
+    it lies: from element `offset` of a sample's part of the buffer on, elements `strides` apart (left out: C order).
+
+    needs_grad: whether anything before it has parameters. Slices, transposes and reshapes are values of the same buffer.
+    """
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    needs_grad: bool = True
+    offset: int = 0
+    strides: tuple[int, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.shape):
+            self.strides = c_strides(self.shape)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its buffer, in C order."""
+        return not self.offset and self.size == self.buffer.items and all(
+            n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
+
+    def matrix(self) -> Matrix | None:
+        """The last axis as columns, all others (and the samples) as rows; None where those do not lie evenly."""
+        shape, steps = self.shape or (1,), self.strides or (1,)
+        step: int | None = None
+        rows = 1
+        outer = [*zip(shape[:-1], steps[:-1], strict=True)]
+        if self.buffer.per_row:
+            outer.insert(0, (2, self.buffer.items))         # as if of two samples: there is a next one
+        for n, s in reversed(outer):
+            if n == 1:
+                continue
+            if step is None:
+                step = s
+            elif s != step * rows:
+                return None
+            rows *= n
+        if self.buffer.per_row:
+            return Matrix(self.buffer, Rows(rows // 2), shape[-1], step or shape[-1], steps[-1], self.offset)
+        return Matrix(self.buffer, rows, shape[-1], step or shape[-1], steps[-1], self.offset)
+
+
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis, in C order."""
+    return tuple(prod(shape[i + 1:]) for i in range(len(shape)))
+
+
+class Parameter:
+    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena."""
+
+    def __init__(self, shape: tuple[int, ...], init: Initializer, fans: tuple[int, int] | None = None) -> None:
+        self.shape, self.init, self.fans = tuple(int(s) for s in shape), init, fans
+        self.name, self.offset = "", -1
+        self.owner: Callable[[], object] | None = None      # a weak reference to the model that it is in
+        self.data: np.ndarray[Any, Any] | None = None
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to no model, and has no values until it does."""
+        return {**self.__dict__, "owner": None, "data": None, "offset": -1}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name or '?'}, {self.shape})"
+
+
+class Statistic(Parameter):
+    """A running array that batches, not gradients, move: running += momentum * (batch - running)."""
+
+    def __init__(self, shape: tuple[int, ...], init: Initializer, momentum: float) -> None:
+        super().__init__(shape, init)
+        self.momentum = momentum
