@@ -3,12 +3,17 @@ from tinydl.nn import initializers
 from tinydl.nn.activations import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.dropout import Dropout
-from tinydl.nn.flatten import Flatten
+from tinydl.nn.embedding import Embedding
+from tinydl.nn.graph import Graph, Input
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.linear import Linear
+from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.python_layer import PythonLayer
+from tinydl.nn.reduce import Max, Mean, Sum
+from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "BatchNorm1d", "Dropout", "Flatten", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax",
-           "Parameter", "PythonLayer", "ReLU", "Residual", "Sequential", "SiLU", "Sigmoid", "Softmax", "Statistic", "Tanh",
+__all__ = ["ELU", "GELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Identity", "Input",
+           "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Multiply", "Parameter", "Permute", "PythonLayer",
+           "ReLU", "Reshape", "Residual", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Statistic", "Sum", "Tanh",
            "initializers", "register"]

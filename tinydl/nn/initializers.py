@@ -42,6 +42,11 @@ def default_linear(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple
     return rng.uniform(-1, 1, shape) / sqrt(max(1, fans[0]))
 
 
+def normal(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
+    """normal with mean 0 and variance 1"""
+    return rng.standard_normal(shape)
+
+
 def zeros(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
     """0"""
     return np.zeros(shape)
@@ -53,7 +58,7 @@ def ones(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]
 
 
 INITIALIZERS: dict[str, Initializer] = {
-    f.__name__: f for f in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal, default_linear, zeros, ones)}
+    f.__name__: f for f in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal, default_linear, normal, zeros, ones)}
 
 
 def get(name: str) -> Initializer:

@@ -6,14 +6,14 @@ plan that it emits into (`b.training`). Adding a layer is one file: subclass Lay
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from tinydl.plan import Builder, Parameter, Statistic, Value
 
-Backward = Callable[[Value | None], Value | None]
+Backward = Callable[[Value | None], Any]
 
-__all__ = ["Backward", "Layer", "Parameter", "Statistic", "register"]
+__all__ = ["Backward", "Layer", "Parameter", "Statistic", "Symbol", "register"]
 
 #: layer classes by name, for Model.load
 REGISTRY: dict[str, type[Layer]] = {}
@@ -26,6 +26,20 @@ def register(cls: L) -> L:
     """Class decorator: Model.load can rebuild this layer from its name and config."""
     REGISTRY[cls.__name__] = cls
     return cls
+
+
+class Symbol:
+    """What a layer of a graph gives, or takes: the shape of one sample, its dtype, and where it comes from.
+
+    layer, inputs: what it is the output of; layer None: an input of the model.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: str = "float32", layer: Layer | None = None,
+                 inputs: tuple[Symbol, ...] = (), name: str | None = None) -> None:
+        self.shape, self.dtype, self.layer, self.inputs, self.name = shape, dtype, layer, inputs, name
+
+    def __repr__(self) -> str:
+        return f"<{self.name or (type(self.layer).__name__ if self.layer else 'Input')} {self.shape} {self.dtype}>"
 
 
 class Layer:
@@ -53,19 +67,38 @@ class Layer:
         """The constructor's arguments, JSON-ready."""
         return {}
 
+    #: how many values it takes; None: two or more, on a list
+    n_inputs: ClassVar[int | None] = 1
+
+    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
+        """Symbolic values in, a symbolic value out: how graphs are written (see `nn.Input`). A layer called twice shares its
+        parameters."""
+        given = [inputs] if isinstance(inputs, Symbol) else list(inputs) if isinstance(inputs, (list, tuple)) else []
+        if not given or not all(isinstance(s, Symbol) for s in given):
+            raise TypeError(f"{self!r} is called on symbolic values, those of nn.Input and of layers; got {type(inputs).__name__}. "
+                            "For arrays put it into a Model and call predict")
+        if self.n_inputs is not None and len(given) != self.n_inputs:
+            raise TypeError(f"{self!r} takes {self.n_inputs} input{'s' * (self.n_inputs != 1)}; got {len(given)}")
+        return Symbol(self.output_shape(*(s.shape for s in given)), "float32", self, tuple(given))
+
+    def input_dtype(self) -> str:
+        """"float32" for numbers, which are the model's dtype whatever it is; "int64" for integers."""
+        return "float32"
+
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample that this layer needs, where it knows."""
         return None
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one sample after this layer; ValueError where `shape` does not fit."""
-        return shape
+    def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one sample after this layer, from that of each input; ValueError where they do not fit."""
+        return shapes[0]
 
-    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+    def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         """Emit forward operations; return the output and a function that emits the backward ones.
 
-        That function takes the gradient of the output and returns the gradient of x, or None where
-        x.needs_grad is false (then it need not be computed).
+        That function takes the gradient of the output and returns the gradient of x (of several inputs, a tuple), or None
+        where x.needs_grad is false (then it need not be computed). Values may be parts of their buffers, or lie in another
+        order: `b.whole(x)` and `b.matrix(x)` are for operations that need more.
         """
         raise NotImplementedError(f"{type(self).__name__}.emit")
 

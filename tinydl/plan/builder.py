@@ -118,7 +118,9 @@ class Builder:
                 op.sizes[operand.name + "_row"], op.sizes[operand.name + "_col"] = matrix.row_step, matrix.col_step
                 buffer, offset = matrix.buffer, matrix.offset
             elif isinstance(value, Value):
-                if not value.is_whole:
+                if operand.shape is None:
+                    offset = value.offset
+                elif not value.is_whole:
                     raise ValueError(f"{declared}: {operand.name} must be all of its buffer, in C order; give b.whole(value)")
                 buffer = value.buffer
             else:
@@ -164,7 +166,36 @@ class Builder:
         """x in all of a buffer, in C order: itself where it is, else copied."""
         if x.is_whole:
             return x
-        raise NotImplementedError
+        y = Value(self.buffer(x.size, per_row=x.buffer.per_row, dtype=x.buffer.dtype), x.shape, x.needs_grad)
+        self.move(x, y)
+        return y
+
+    def reshape(self, x: Value, shape: tuple[int, ...]) -> Value:
+        """x with its elements, in C order, in another shape: the same memory where it is whole, else a copy."""
+        x = self.whole(x)
+        return Value(x.buffer, shape, x.needs_grad)
+
+    def move(self, x: Value, y: Value, accumulate: int = 0) -> None:
+        """y := x or y += x, element by element; either may be a part of its buffer, and strides of x may be 0."""
+        if x.shape != y.shape:
+            raise ValueError(f"move: {x.shape} to {y.shape}")
+        if x.is_whole and y.is_whole and not accumulate and x.buffer.dtype == self.dtype and x.buffer.per_row:
+            self.emit("copy", x=x, out=y, n=Rows(x.size))
+            return
+        axes = [(n, s, t) for n, s, t in zip(x.shape, x.strides, y.strides, strict=True) if n != 1]
+        for i in range(len(axes) - 1, 0, -1):           # neighbours that lie alike are one axis
+            (n, s, t), (m, p, q) = axes[i - 1], axes[i]
+            if s == m * p and t == m * q:
+                axes[i - 1:i + 1] = [(n * m, p, q)]
+        if len(axes) > 4:
+            raise ValueError(f"values of shape {x.shape}: more than 4 axes that do not lie evenly")
+        axes = [(1, 0, 0)] * (4 - len(axes)) + axes
+        counts, from_, to = zip(*axes, strict=True)
+        sizes: dict[str, Size] = {f"{name}{i}": v for name, values in (("n", counts), ("x", from_), ("y", to))
+                                  for i, v in enumerate(values, 1)}
+        B: Size = Rows() if y.buffer.per_row else 1
+        self.emit("arrange", x=x, out=y, B=B, xb=x.buffer.items if x.buffer.per_row else 0,
+                  yb=y.buffer.items if y.buffer.per_row else 0, itemsize=x.buffer.dtype.itemsize, accumulate=accumulate, **sizes)
 
     def matrix(self, x: Value) -> Matrix:
         """The last axis of x as columns, all others (and the samples) as rows; copied where they do not lie evenly."""

@@ -83,6 +83,18 @@ class Value:
         return not self.offset and self.size == self.buffer.items and all(
             n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
 
+    def part(self, axis: int, start: int, size: int, step: int = 1) -> Value:
+        """`size` places of one axis, from `start` on, `step` apart: the same memory."""
+        shape, strides = list(self.shape), list(self.strides)
+        offset = self.offset + start * strides[axis]
+        shape[axis], strides[axis] = size, strides[axis] * step
+        return Value(self.buffer, tuple(shape), self.needs_grad, offset, tuple(strides))
+
+    def permute(self, axes: tuple[int, ...]) -> Value:
+        """The axes in another order: the same memory."""
+        return Value(self.buffer, tuple(self.shape[a] for a in axes), self.needs_grad, self.offset,
+                     tuple(self.strides[a] for a in axes))
+
     def matrix(self) -> Matrix | None:
         """The last axis as columns, all others (and the samples) as rows; None where those do not lie evenly."""
         shape, steps = self.shape or (1,), self.strides or (1,)

@@ -91,6 +91,20 @@ KERNEL(add) {
     return TD_OK;
 }
 
+KERNEL(multiply) {
+    const T *a = o->a, *b = o->b;
+    T *out = o->out;
+    (void)ctx;
+    TD_EACH(i, o->n) out[i] = a[i] * b[i];
+    return TD_OK;
+}
+
+KERNEL(fill) {
+    (void)ctx;
+    for (i64 i = 0; i < o->n; i++) o->out[i] = (T)o->value;
+    return TD_OK;
+}
+
 KERNEL(copy) { (void)ctx; memmove(o->out, o->x, (size_t)o->n * sizeof(T)); return TD_OK; }
 
 static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 n, double wa_, double wb_) {

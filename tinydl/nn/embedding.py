@@ -1,0 +1,62 @@
+"""Embedding: rows of a table by integer index."""
+# N rows of the table, D their length
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl.nn import initializers
+from tinydl.nn.layer import Backward, Layer, Parameter, register
+from tinydl.plan import Builder, Rows, Value
+
+
+@register
+class Embedding(Layer):
+    """y = weight[x]: integers (...) -> (..., embedding_dim), PyTorch's nn.Embedding.
+
+    x: integers in 0..num_embeddings-1 (another one fails its batch, with the value in the message), so the model's input is
+    one of integers: nn.Input((), "int64"), or a model that begins with an Embedding. padding_idx: a row that begins at zero
+    and gets no gradient. Rows begin normally distributed (mean 0, deviation 1).
+
+        >>> import numpy as np
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Sequential(nn.Embedding(10, 3), nn.Flatten()), seed=0).predict(np.array([[1, 2], [2, 9]])).shape
+        (2, 6)
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        if num_embeddings < 1 or embedding_dim < 1:
+            raise ValueError(f"Embedding({num_embeddings}, {embedding_dim}): both must be at least 1")
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(f"Embedding(padding_idx={padding_idx}): a row of {num_embeddings}")
+        self.num_embeddings, self.embedding_dim = int(num_embeddings), int(embedding_dim)
+        self.padding_idx = None if padding_idx is None else int(padding_idx) % self.num_embeddings
+        self.weight = Parameter((self.num_embeddings, self.embedding_dim), self._begin)
+
+    def _begin(self, rng: Any, shape: tuple[int, ...], fans: tuple[int, int]) -> Any:
+        values = initializers.normal(rng, shape, fans)
+        if self.padding_idx is not None:
+            values[self.padding_idx] = 0
+        return values
+
+    def config(self) -> dict[str, Any]:
+        return {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim, "padding_idx": self.padding_idx}
+
+    def input_dtype(self) -> str:
+        return "int64"
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return *shape, self.embedding_dim
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        N, D = self.num_embeddings, self.embedding_dim
+        x = b.whole(x)
+        y = b.value(self.output_shape(x.shape))
+        b.emit("embedding", table=b.param(self.weight), index=x, out=y, n=Rows(x.size), N=N, D=D)
+
+        def backward(dy: Value | None) -> Value | None:
+            if dy is not None:
+                dw, more = b.grad(self.weight)
+                b.emit("embedding_backward", dy=b.whole(dy), index=x, dtable=dw, n=Rows(x.size), N=N, D=D,
+                       padding=-1 if self.padding_idx is None else self.padding_idx, accumulate=more)
+            return None
+        return y, backward
