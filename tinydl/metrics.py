@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.losses.base import same_shape
+
 if TYPE_CHECKING:
     from tinydl.data import Dataset
     from tinydl.losses import Loss
@@ -23,7 +25,7 @@ class Evaluator:
         raise NotImplementedError
 
     def update(self, outputs: Array, targets: Array) -> None:
-        """One batch: outputs (B, ...), targets (B, ...)."""
+        """One batch: outputs (B, ...); targets of the same shape, or class labels (B,) of outputs that score classes."""
         raise NotImplementedError
 
     def result(self) -> dict[str, float]:
@@ -49,11 +51,14 @@ class AccuracyEvaluator(Evaluator):
         self.right = self.n = 0
 
     def update(self, outputs: Array, targets: Array) -> None:
-        if outputs.ndim == 2 and outputs.shape[1] > 1:
-            classes = outputs.argmax(1)
-        else:
-            classes = (outputs.reshape(len(outputs)) > 0).astype(np.int64)
-        targets = targets.argmax(1) if targets.ndim == 2 and targets.shape[1] > 1 else targets.reshape(len(targets))
+        several = outputs.ndim == 2 and outputs.shape[1] > 1
+        if several and targets.shape == outputs.shape:
+            targets = targets.argmax(1)
+        if not (several or same_shape(outputs.shape, outputs.shape[:1])) or not same_shape(targets.shape, outputs.shape[:1]):
+            raise ValueError("AccuracyEvaluator needs scores (B, classes) or one score a sample, and labels (B,) or targets "
+                             f"shaped like the scores; got outputs {outputs.shape} and targets {targets.shape}")
+        classes = outputs.argmax(1) if several else outputs.reshape(len(outputs)) > 0
+        targets = targets.reshape(len(outputs))
         self.right += int(np.count_nonzero(classes == targets))
         self.n += len(outputs)
 
@@ -85,6 +90,8 @@ class RegressionEvaluator(Evaluator):
         self.squared = self.absolute = self.mean = self.deviation = np.zeros(1)
 
     def update(self, outputs: Array, targets: Array) -> None:
+        if not same_shape(targets.shape, outputs.shape):
+            raise ValueError(f"RegressionEvaluator needs targets shaped like the outputs, {outputs.shape}; got {targets.shape}")
         n = len(outputs)
         if not n:
             return
@@ -118,6 +125,8 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     for batch in dataset.epoch(0, 0, shuffle=False):
         x, y = batch.load().arrays()
         outputs = model.predict(x)
+        if same_shape(y.shape, outputs.shape):
+            y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
         if loss is not None:
             total += loss(outputs, y) * len(x)
         if evaluator is not None:

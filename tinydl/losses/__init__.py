@@ -1,5 +1,7 @@
 """Losses: means over samples and outputs, as PyTorch's default.
 
+Targets are shaped like the outputs, but for axes of size 1 at the end, or are integer class labels (B,).
+
 In a plan a loss is one operation with its gradient; called with arrays it returns the number:
 
     >>> import numpy as np

@@ -55,7 +55,12 @@ class Replica:
 
         Raises what went wrong: a Python layer's exception, NonFiniteError, a bad label or index.
         """
-        y = self.loss.check_targets(batch.y, self.model.output_shape(batch.x.shape[1:])) if batch.indices is None else batch.y
+        output = self.model.output_shape(batch.x.shape[1:])
+        if batch.indices is None:
+            y = self.loss.check_targets(batch.y, output)
+        else:
+            y = batch.y
+            self.loss.check_targets(y[batch.indices], output)
         return float(self.native.run(self._source(batch.x), self._source(y), batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 
