@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinydl.data import ArrayDataset, Batch, Dataset, ItemDataset, LazyBatch, StreamDataset
-from tinydl.data.split import round_table
 from tinydl.data.stream import _read
 
 few = settings(max_examples=40, deadline=None, database=None)
@@ -172,117 +171,6 @@ def test_a_large_y_is_looked_at_to_its_end():
 
 def test_a_nan_in_x_is_left_to_the_loss():
     assert np.isnan(ArrayDataset([[np.nan]], [0]).x).all()
-
-
-# ------------------------------------------------------------------ parts
-def test_subset_and_batch_size():
-    data = numbered(20)
-    part = data.subset([3, 1, 19, 3])
-    assert part.x is data.x and len(part) == part.n_samples == 4 and seen(part.epoch(0, 0, False)) == [3, 1, 19, 3]
-    again = part.subset(np.array([2, 0], np.uint8)).with_batch_size(1)
-    assert seen(again.epoch(0, 0, False)) == [19, 3] and again.n_batches == 2 and part.batch_size == 4
-    assert len(data) == 20 and data.rows is None
-    assert repr(part) == "ArrayDataset(4 samples, x float32 (2,), y float32 (), batch_size=4)"
-    for rows, words in (([20], "0 to 19; got 20 to 20"), ([-1, 3], "got -1 to 3"), ([], "at least one"), ([0.5], "float64"),
-                        (np.zeros(20, bool), "np.flatnonzero"), ([[1]], r"shape \(1, 1\)")):
-        with pytest.raises(ValueError, match=words):
-            data.subset(rows)
-
-
-@few
-@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=6), shares=st.tuples(*[st.integers(0, 10)] * 4),
-       seed=st.integers(0, 9))
-def test_split(counts, shares, seed):
-    train, validation, test, rest = shares
-    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    data = ArrayDataset(np.arange(len(y))[:, None], y)
-    fractions = [s / max(1, sum(shares)) for s in (train, validation, test)]
-    try:
-        parts = data.split(*fractions, seed=seed)
-    except ValueError as e:
-        assert "leaves" in str(e) and (train == 0 or min(f for f in fractions if f) * len(y) < 1), e
-        return
-    sizes = [0 if part is None else len(part) for part in parts]
-    assert [part is None for part in parts] == [f == 0 for f in fractions]
-    assert all(abs(s - f * len(y)) < 1 for s, f in zip(sizes, fractions, strict=True))
-    assert rest or sum(sizes) == len(y)
-    rows = np.concatenate([part.rows for part in parts if part])
-    assert len(set(rows.tolist())) == len(rows)                         # no sample twice
-    assert all(part.x is data.x and (np.diff(part.rows) > 0).all() for part in parts if part)
-    if min(counts) >= sum(s > 0 for s in sizes):                        # each class's share, rounded up or down
-        for part, size in zip(parts, sizes, strict=True):
-            got = np.bincount(y[part.rows] if part else [], minlength=len(counts)) * len(y)
-            assert (abs(got - np.array(counts) * size) < len(y)).all()
-    again = data.split(*fractions, seed=seed)
-    assert all(a is b is None or (a.rows == b.rows).all() for a, b in zip(parts, again, strict=True))
-
-
-@few
-@given(rows=st.lists(st.integers(0, 30), min_size=1, max_size=12), cuts=st.lists(st.floats(0, 1), min_size=0, max_size=4))
-def test_round_table(rows, cuts):
-    n = sum(rows)
-    if n:
-        columns = np.diff([0, *sorted(int(c * n) for c in cuts), n]).tolist()
-        table = np.array(round_table(rows, columns))
-        assert table.sum(1).tolist() == rows and table.sum(0).tolist() == columns
-        assert (abs(table * n - np.outer(rows, columns)) < n).all() and table.min() >= 0
-
-
-def test_round_table_rounds_to_the_nearest_where_it_can():
-    assert round_table([59, 71, 48], [142, 36]) == [[47, 12], [57, 14], [38, 10]]
-
-
-def test_split_by_numbers():
-    data = numbered(100)
-    train, validation, test = data.split(70, 0.2, 5)
-    assert (len(train), len(validation), len(test)) == (70, 20, 5)
-    assert data.split(1, 0, 0).train.n_samples == 1 and data.split(1.0, 0.0, 0.0).train.n_samples == 100
-    assert not (data.split(seed=0).train.rows == data.split(seed=1).train.rows).all()
-    inner = data.subset(np.arange(50, 100)).split(0.5, 0.0, 0.5)
-    assert sorted([*inner.train.rows, *inner.test.rows]) == list(range(50, 100))
-
-
-def test_split_keeps_the_last_batch_of_what_is_evaluated():
-    parts = numbered(40, 16, drop_last=True).split(0.5, 0.25, 0.25)
-    assert [p.n_samples for p in parts] == [16, 10, 10]
-
-
-def test_stratify():
-    y = np.repeat([0, 1, 2], [90, 9, 1])
-    data = ArrayDataset(np.zeros((100, 1)), y)
-    assert len(data.split(0.8, 0.0, 0.2).train) == 80           # auto: the class of one sample forbids it
-    with pytest.raises(ValueError, match="class 2 has 1 samples for 2 parts"):
-        data.split(0.8, 0.0, 0.2, stratify=True)
-    parts = data.subset(np.arange(99)).split(66, 0, 33, stratify=True)
-    assert np.bincount(y[parts.test.rows]).tolist() == [30, 3] and np.bincount(y[parts.train.rows]).tolist() == [60, 6]
-    loose = [np.bincount(y[data.split(0.5, 0.0, 0.5, seed=s, stratify=False).test.rows], minlength=3)[1] for s in range(9)]
-    assert len(set(loose)) > 1
-    with pytest.raises(ValueError, match="stratify=True needs class labels; y is float32"):
-        numbered(9).split(stratify=True)
-    with pytest.raises(ValueError, match="stratify='yes'"):
-        data.split(stratify="yes")
-
-
-@pytest.mark.parametrize("wanted, words", [
-    ((0.8, 0.2, 0.2), r"train=0.8, validation=0.2, test=0.2\) asks for 12 of 10 samples"),
-    ((8, 2, 2), "asks for 12 of 10 samples"), ((0.9, 0, 2), "asks for 11 of 10"),
-    ((1.5, 0, 0), "train must be 0.0 to 1.0, or 0 to 10 samples"),
-    ((11, 0, 0), "train must be"), ((0.5, -0.1, 0), "validation must be"), ((0.5, float("nan"), 0), "validation must be"),
-    ((0.0, 0.5, 0.5), "leaves train without any"), ((0.9, 0.05, 0.01), "leaves .* without any")])
-def test_split_refused(wanted, words):
-    with pytest.raises(ValueError, match=words):
-        numbered(10).split(*wanted)
-
-
-@pytest.mark.parametrize("value", [True, "0.8", None])
-def test_split_refuses_what_is_no_number(value):
-    with pytest.raises(TypeError, match=r"train must be a share \(float\) or a number of samples \(int\)"):
-        numbered(10).split(value)
-
-
-def test_pickle():
-    data = pickle.loads(pickle.dumps(numbered(10).split(seed=1)))
-    assert (data.train.rows == numbered(10).split(seed=1).train.rows).all() and len(seen(data.test.epoch(0, 0))) == 2
 
 
 # ------------------------------------------------------------------ items

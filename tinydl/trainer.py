@@ -134,12 +134,11 @@ class Trainer:
                 raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
         train = parts.train
         output = model.output_shape(train.input_shape)
-        arrays = None
-        if type(train) is ArrayDataset:
-            arrays = train.x, loss.check_targets(train.y, output)
-            for part in (parts.validation, parts.test):
-                if isinstance(part, ArrayDataset):
-                    loss.check_targets(part.y, output)
+        arrays = train.sources if type(train) is ArrayDataset else None
+        for part in (None if arrays is None else train, parts.validation, parts.test):
+            if isinstance(part, ArrayDataset):
+                for y in part.targets():
+                    loss.check_targets(y, output)
         model._shape = train.input_shape
         crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
                     self.pin_threads)
