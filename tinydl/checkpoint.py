@@ -105,7 +105,7 @@ def _data(trainer: Trainer) -> dict[str, Any]:
 
 def _failure(f: BatchFailure) -> dict[str, Any]:
     return {"epoch": f.epoch, "batch_index": f.batch_index, "n_samples": f.n_samples, "thread_id": f.thread_id,
-            "exception": f"{type(f.exception).__name__}: {f.exception}",
+            "exception": f.reason,
             "indices": None if f.indices is None else f.indices.tolist(), "fatal": f.fatal}
 
 

@@ -299,4 +299,4 @@ class Crew:
 def log_failure(what: str, failure: BatchFailure) -> None:
     """In the log, with its traceback."""
     e = failure.exception
-    log.warning("%s: %s", what, failure, exc_info=(type(e), e, e.__traceback__))
+    log.warning("%s: %s", what, failure, exc_info=(type(e), e, None))
