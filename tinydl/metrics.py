@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl.losses.base import same_shape
+from tinydl.serialization import plain
 
 if TYPE_CHECKING:
     from tinydl.data import Dataset
@@ -128,9 +129,9 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
         if same_shape(y.shape, outputs.shape):
             y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
         if loss is not None:
-            total += loss(outputs, y) * len(x)
+            total += float(loss(outputs, y)) * len(x)
         if evaluator is not None:
             evaluator.update(outputs, y)
         n += len(x)
     figures = {} if loss is None else {"loss": total / n if n else float("nan")}
-    return {**figures, **(evaluator.result() if evaluator is not None else {})}
+    return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.serialization import plain
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -95,8 +97,9 @@ class History:
 class Monitor:
     """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
-    log_file: a path, or None. quiet: print nothing. A log, or standard output, that cannot be written (disk full,
-    read-only) is given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
+    log_file: a path, or None; a figure that is NaN or infinite is null there. quiet: print nothing. A log, or standard
+    output, that cannot be written (disk full, read-only) is given up with one warning; training goes on. It never opens a
+    window: `plot(path)` writes a picture.
     """
 
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
@@ -127,9 +130,11 @@ class Monitor:
         if self.log_file is not None:
             import json
             try:
+                line = {**asdict(record), "samples_per_second": record.samples_per_second}
+                text = json.dumps(plain(line, null=True), allow_nan=False)
                 with open(self.log_file, "a", encoding="utf-8") as f:
-                    f.write(json.dumps({**asdict(record), "samples_per_second": record.samples_per_second}) + "\n")
-            except OSError as e:
+                    f.write(text + "\n")
+            except (OSError, TypeError) as e:       # TypeError: an evaluator's figure that JSON cannot hold
                 log.warning("cannot write %s (%s): training goes on without that log", self.log_file, e)
                 self.log_file = None
 

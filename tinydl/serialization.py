@@ -38,10 +38,30 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def plain(value: Any, *, null: bool = False) -> Any:
+    """`value` with NumPy's scalars and arrays as Python's numbers and lists, in dicts (their keys, too), lists and tuples.
+    null: with None for what JSON has no number for, NaN and infinity."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (float, np.floating)):         # np.longdouble is still NumPy's
+        return None if null and not np.isfinite(value) else float(value)
+    if isinstance(value, dict):
+        return {k.item() if isinstance(k, np.generic) else k: plain(v, null=null) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v, null=null) for v in value]
+    return value
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{value!r:.80} is of type {type(value).__name__}, which cannot be saved: numbers, text, None, lists and "
+                    "dicts (JSON), and NumPy's numbers and arrays can")
+
+
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as z:
-        z.writestr(zipfile.ZipInfo(header), json.dumps(meta, indent=1))      # no date: the same model, the same bytes
+        text = json.dumps(plain(meta), indent=1, default=_refuse)
+        z.writestr(zipfile.ZipInfo(header), text)       # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tinydl.nn import initializers
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.values import Rows
@@ -20,7 +22,7 @@ class LayerNorm(Layer):
     """mean and var over the last axes of each sample (Ba et al. 2016). normalized_shape: their sizes."""
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(np.ravel(normalized_shape).tolist())
         if not shape or min(shape) < 1:
             raise ValueError(f"LayerNorm({normalized_shape}): sizes must be at least 1")
         self.normalized_shape, self.eps = shape, float(eps)
