@@ -364,31 +364,30 @@ def started(two: Path, *more: str) -> subprocess.Popen:
     return p
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("before", [b"a finished model", None])
 @pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
-def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number, code, how):
-    with started(two, "--threads", threads) as p:
+def test_a_signal_saves_a_checkpoint_and_leaves_the_model(two, folder, before, number, code, how):
+    if before:
+        Path("m").write_bytes(before)
+    with started(two, "--threads", "2") as p:
         p.send_signal(number)
         _, err = p.communicate(timeout=10)
     assert p.returncode == code and err.count("\n") == 1 and err.startswith(f"tinydl: {how} after ")
-    assert err.endswith("the model so far is in m, and the same command with --resume goes on from m.checkpoint\n")
-    assert sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
-    assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
+    assert err.endswith("; the same command with --resume goes on from m.checkpoint; "
+                        f"m was not {'changed' if before else 'written'}\n")
+    assert sorted(f.name for f in folder.iterdir()) == [*(["m"] if before else []), "m.checkpoint", "two.csv"]
+    assert not before or Path("m").read_bytes() == before
 
 
 @pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
-@pytest.mark.parametrize(("folders", "rest"), [
-    (["m.checkpoint"], "the model so far is in m; m.checkpoint could not be saved: Is a directory"),
-    (["m"], "m could not be saved: Is a directory; the same command with --resume goes on from m.checkpoint"),
-    (["m", "m.checkpoint"], "m could not be saved: Is a directory; m.checkpoint could not be saved: Is a directory")])
-def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how, folders, rest):
-    with started(two, "--threads", "2") as p:
-        for name in folders:
-            (folder / name).mkdir()
+def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how):
+    with started(two, "--threads", "1") as p:
+        (folder / "m.checkpoint").mkdir()
         p.send_signal(number)
         _, err = p.communicate(timeout=10)
-    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.endswith(f" updates; {rest}\n")
-    assert err.count("\n") == 1 and sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
+    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.count("\n") == 1
+    assert err.endswith(" updates; m.checkpoint could not be saved: Is a directory; m was not written\n")
+    assert sorted(f.name for f in folder.iterdir()) == ["m.checkpoint", "two.csv"]
 
 
 @pytest.mark.parametrize(("raised", "code", "how"), [
@@ -445,7 +444,7 @@ def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, thread
     stop(threads, number, code)
     with zipfile.ZipFile("m.checkpoint") as z:
         assert json.loads(z.read("checkpoint.json"))["job"]["batches_done"] > 0
-    assert Path("m").read_bytes() != Path("whole").read_bytes()
+    assert not Path("m").exists()
     assert main([*STOPPED, threads, "--out", "m", "--resume"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
     assert sorted(f.name for f in folder.iterdir()) == ["d.npz", "m", "whole"]
@@ -517,6 +516,29 @@ def test_more_epochs_after_a_resume(stop, capsys):
     more = [*STOPPED, "1", "--epochs", "4"]
     assert main([*more, "--out", "m", "--resume"]) == 0 and main([*more, "--out", "whole"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
+def test_a_new_training_does_not_replace_the_checkpoint_of_another(stop, folder, capsys):
+    """Nor does it leave one that is older than its model, for --resume to replace that."""
+    stop("1")
+    said(capsys)
+    fails_in_one_line(folder, capsys, [*STOPPED, "1", "--out", "m", "--seed", "1"],
+                      "m.checkpoint is of a training that was stopped: --resume goes on from it; to begin anew, remove it")
+    assert main([*STOPPED, "1", "--out", "m", "--resume"]) == 0 and not Path("m.checkpoint").exists()
+    finished = Path("m").read_bytes()
+    stop("1")
+    assert Path("m").read_bytes() == finished
+    assert main([*STOPPED, "1", "--out", "m", "--resume"]) == 0 and Path("m").read_bytes() == finished
+
+
+def test_the_model_is_saved_where_out_links_to(two, folder, capsys):
+    (folder / "runs").mkdir()
+    (folder / "m").symlink_to("runs/1")
+    assert main(["train", "two.csv", "--target", "label", "--out", "m", *SMALL]) == 0
+    assert Path("m").is_symlink() and Model.load("runs/1").num_parameters
+    (folder / "dangling").symlink_to("no/1")
+    fails_in_one_line(folder / "runs", capsys, ["train", "two.csv", "--target", "label", "--out", "dangling", *SMALL],
+                      "--out dangling cannot be written: No such file")
 
 
 def test_the_data_are_not_overwritten_by_their_own_checkpoint(folder, capsys):

@@ -1,13 +1,16 @@
 """What files hold, and how they are replaced: model files, checkpoints and logs alike."""
+import errno
 import json
 import logging
+import os
+import stat
 
 import numpy as np
 import pytest
 from small import classification
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, data, losses, nn, optim
-from tinydl.callbacks import LearningRate
+from tinydl.callbacks import Checkpoint, LearningRate
 from tinydl.checkpoint import read_settings, save_checkpoint
 from tinydl.parallel.strategies import Local
 from tinydl.serialization import plain
@@ -121,3 +124,102 @@ def test_a_figure_that_no_log_can_hold_does_not_stop_training(tmp_path, caplog):
 def test_plain_leaves_what_is_python_as_it_is():
     value = {"a": [1, 2.5, None, True, "x", {"b": []}], 1: (1, 2)}
     assert plain(value) == {**value, 1: [1, 2]} and json.dumps(plain(value)) == json.dumps(value)
+
+
+# ------------------------------------------------------------------ how a file is replaced
+def model(seed=0):
+    return Model(nn.Linear(2, 1), seed=seed)
+
+
+def save_checkpoint_of_one_epoch(path):
+    with trainer() as t:
+        t.train()
+        t.save_checkpoint(path)
+
+
+SAVES = {"model": lambda path: model().save(path), "checkpoint": save_checkpoint_of_one_epoch}
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
+def test_a_save_through_a_link_keeps_it_and_replaces_its_target(save, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "m").write_bytes(b"before")
+    (tmp_path / "latest").symlink_to("run/m")
+    (tmp_path / "link").symlink_to(tmp_path / "latest")
+    (tmp_path / "dangling").symlink_to("new/n")
+    for link, target in [("link", "run/m"), ("dangling", "new/n")]:
+        save(tmp_path / link)
+        assert (tmp_path / link).is_symlink() and (tmp_path / "latest").is_symlink()
+        assert (tmp_path / target).read_bytes()[:2] == b"PK"
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "dangling", "latest", "link", "new", "new/n", "run", "run/m"]
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+@pytest.mark.parametrize("was", [0o600, 0o644, 0o666, 0o440, None])
+def test_the_permissions_of_a_file_that_is_replaced_stay(was, umask, tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    if was is not None:
+        path.write_bytes(b"")
+        path.chmod(was)
+    real, while_written = os.fsync, []
+
+    def look(fd):
+        while_written.append(stat.S_IMODE(os.fstat(fd).st_mode))
+        real(fd)
+    monkeypatch.setattr(os, "fsync", look)
+    model().save(path)
+    assert mode(path) == (0o666 & ~umask if was is None else was)
+    assert while_written[0] & ~mode(path) == 0          # what is secret is so from the beginning
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_refused_chmod_loses_nothing(there, tmp_path, monkeypatch):
+    if there:
+        model(1).save(tmp_path / "m")
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    model(2).save(tmp_path / "m")
+    assert np.array_equal(Model.load(tmp_path / "m").params, model(2).params) and os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
+def test_a_save_makes_the_folder_and_replaces_plain_files_only(save, tmp_path):
+    save(tmp_path / "a" / "b" / "m")
+    assert (tmp_path / "a" / "b" / "m").is_file()
+    os.mkfifo(tmp_path / "pipe")
+    for path, error in [(tmp_path, IsADirectoryError), (tmp_path / "pipe", OSError), (tmp_path / "a/b/m/n", OSError)]:
+        with pytest.raises(error) as e:
+            save(path)
+        assert e.value.filename is not None
+    assert (tmp_path / "pipe").is_fifo() and sorted(os.listdir(tmp_path)) == ["a", "pipe"]
+
+
+def test_the_folder_of_checkpoints_is_made_or_refused_as_training_begins(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    seen = []
+
+    class Look(Monitor):
+        def start_epoch(self, epoch):
+            seen.append((tmp_path / "a" / "b").is_dir())
+    for path in ("file/c", "."):
+        with trainer(monitor=Look(quiet=True), callbacks=[Checkpoint(tmp_path / path)]) as t:
+            with pytest.raises(OSError):
+                t.train()
+            assert t.epoch == 0 and not seen
+    with trainer(monitor=Look(quiet=True), callbacks=[Checkpoint(tmp_path / "a" / "b" / "c")]) as t:
+        t.train()
+    assert seen == [True] and (tmp_path / "a" / "b" / "c").is_file()

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tinydl.serialization import place_for
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -86,13 +88,17 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Saves a checkpoint (`Trainer.save_checkpoint`) to `path` every so many epochs. Where it cannot be written (disk
-    full, read-only) that is one warning; the file before stays whole, and training goes on."""
+    """Saves a checkpoint (`Trainer.save_checkpoint`) to `path` every so many epochs. Its folder is made as training begins,
+    with OSError where there can be none. Where a checkpoint cannot be written (disk full, read-only) that is one warning;
+    the file before stays whole, and training goes on."""
 
     def __init__(self, path: str | Path, epochs: int = 1) -> None:
         if epochs < 1:
             raise ValueError(f"epochs={epochs}: at least 1")
         self.path, self.epochs = path, epochs
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        place_for(self.path)
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
         if record.epoch % self.epochs == 0:

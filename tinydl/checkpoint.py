@@ -43,7 +43,7 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
                        "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in o.state.items()}
-    write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+    write_atomically(path, lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

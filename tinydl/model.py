@@ -213,7 +213,11 @@ class Model:
             own[n][...] = value
 
     def save(self, path: str | Path) -> None:
-        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`."""
+        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`.
+
+        A missing folder is made. Of a symbolic link the target is replaced, and a file that is replaced leaves its
+        permissions. OSError where it cannot be written; a file that was there before is then still whole.
+        """
         from tinydl.serialization import save_model
         save_model(self, path)
 

@@ -1,10 +1,11 @@
 """Model files: a zip with architecture.json and one .npy per array. No pickle, so opening one runs no code."""
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
-import tempfile
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,18 +21,37 @@ from tinydl.nn.layer import REGISTRY, Layer
 FORMAT, VERSION = "tinydl-model", 1
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call write(file) on a temporary neighbour of `path`, then put it in path's place: all of it or nothing."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=path.name + ".", suffix=".tmp")
+def place_for(path: str | Path) -> tuple[Path, int | None]:
+    """Where a file that is saved as `path` goes: behind symbolic links, in a folder that is made where it is missing; and
+    the permissions of the file that is there, None where there is none. OSError where there can be no such file."""
+    place = Path(os.path.realpath(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return place, None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):          # to replace a device by a file is nobody's wish
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return place, stat.S_IMODE(mode)
+
+
+def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call write(file) on a temporary neighbour of `path`, then put it in path's place: all of it or nothing. A missing
+    folder is made; a symbolic link stays and its target is replaced; a file that is replaced leaves its permissions."""
+    place, mode = place_for(path)
+    temporary = f"{place}.{os.urandom(4).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)      # less the umask
     try:
         with os.fdopen(fd, "wb") as f:
             write(f)
             f.flush()
             os.fsync(f.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        if mode is not None:
+            with suppress(OSError):             # not every file system has permissions
+                os.chmod(temporary, mode)
+        os.replace(temporary, place)
     except BaseException:
         with suppress(FileNotFoundError):       # it may be in its place already
             os.unlink(temporary)
@@ -112,7 +132,7 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
 def save_model(model: Model, path: str | Path) -> None:
     meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
             "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {})}
-    write_atomically(Path(path), lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
+    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
 def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Model:

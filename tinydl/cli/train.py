@@ -76,11 +76,11 @@ def plural(n: int, thing: str) -> str:
 
 
 def check_writable(path: Path, what: str) -> None:
-    """CommandError where a file at `path` cannot be made; nothing stays behind."""
+    """CommandError where a file at `path` (or where it links to) cannot be made; nothing stays behind."""
     if path.exists() and not path.is_file():
         raise CommandError(f"{what} {path} is {'a folder' if path.is_dir() else 'not a plain file'}")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
     except OSError as e:
         raise CommandError(f"{what} {path} cannot be written: {e.strerror}") from None
@@ -122,6 +122,9 @@ def run_train(options: argparse.Namespace) -> int:
         check_writable(place, "--out")
     if options.resume and not checkpoint.exists():
         raise CommandError(f"--resume: there is no {checkpoint}")
+    if not options.resume and checkpoint.exists():      # it would be lost when this training is stopped, or outlive its model
+        raise CommandError(f"{checkpoint} is of a training that was stopped: --resume goes on from it; to begin anew, remove it "
+                           "or say another --out")
     say = (lambda *_: None) if options.quiet else print
     target = options.target or "y"
 
@@ -190,11 +193,10 @@ def run_train(options: argparse.Namespace) -> int:
         if not optimizer.t:
             raise type(e)(f"{how} before the first update; no model was saved") from None
         settings["batches_per_update"] = batches or trainer.stats().batches_per_update     # fewer than threads without memory
-        unsaved = [_unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings)),
-                   _unsaved(out, lambda: model.save(out))]
+        unsaved = _unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings))
         raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
-                      + (unsaved[1] or f"the model so far is in {out}") + (", and " if not any(unsaved) else "; ")
-                      + (unsaved[0] or f"the same command with --resume goes on from {checkpoint}")) from None
+                      + (unsaved or f"the same command with --resume goes on from {checkpoint}")
+                      + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
     say(f"model: {out}")
     return 0
 
