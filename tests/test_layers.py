@@ -62,6 +62,8 @@ ROWS = {
     "SiLU": (nn.SiLU(), (4, 5), lambda x: x / (1 + np.exp(-x))),
     "Softmax": (nn.Softmax(), (4, 5), softmax),
     "LogSoftmax": (nn.LogSoftmax(), (4, 5), lambda x: np.log(softmax(x))),
+    "Identity": (nn.Identity(), (4, 5), lambda x: x),
+    "Identity, added": (nn.Sequential(nn.Linear(5, 5), nn.Residual(nn.Identity()), nn.Identity()), (4, 5), None),
     "Dropout": (nn.Dropout(0.4), (4, 5), lambda x: x),
     "Flatten": (nn.Flatten(), (4, 2, 3), lambda x: x.reshape(len(x), -1)),
     "LayerNorm": (nn.LayerNorm(5), (4, 5), lambda x: normalised(x, 1)),

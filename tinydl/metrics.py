@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
+from tinydl.data import Dataset
 from tinydl.losses.base import same_shape
 from tinydl.serialization import plain
 
 if TYPE_CHECKING:
-    from tinydl.data import Dataset
     from tinydl.losses import Loss
     from tinydl.model import Model
 
@@ -120,6 +121,8 @@ class RegressionEvaluator(Evaluator):
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
     """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order."""
+    if not isinstance(dataset, Dataset):
+        raise _hints.expected("dataset", Dataset, dataset)
     total, n = 0.0, 0
     if evaluator is not None:
         evaluator.start()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.nn.layer import Layer, Parameter, Statistic
 from tinydl.plan import Builder, Plan
@@ -43,9 +44,15 @@ class Model:
         67
     """
 
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
+
+    @_hints.arguments
     def __init__(self, layer: Layer, dtype: str = "float32", seed: int | None = None, name: str | None = None) -> None:
         if not isinstance(layer, Layer):
-            raise TypeError(f"Model takes a layer (several go into nn.Sequential); got {layer!r}")
+            raise _hints.expected("layer", Layer, layer)
+        if isinstance(dtype, Layer):
+            raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype={dtype!r}: float32 or float64")
         self.layer, self.name, self.dtype = layer, name or type(layer).__name__, np.dtype(dtype)
@@ -137,6 +144,10 @@ class Model:
         return b.compile(max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
+    def __call__(self, x: Any) -> Array:
+        """`predict(x)`."""
+        return self.predict(x)
+
     def forward(self, x: Any) -> Array:
         """The outputs for one batch: `predict` in one piece."""
         return self.predict(x, batch_size=max(1, len(x)))

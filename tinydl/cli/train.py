@@ -110,6 +110,7 @@ def _checked(mean: Array, factor: Array, names: list[str]) -> None:
 
 # ---------------------------------------------------------------------- tinydl train
 def run_train(options: argparse.Namespace) -> int:
+    """`tinydl train`; its exit code."""
     path = Path(options.file)
     out = Path(options.out) if options.out else Path(path.stem + ".tinydl")
     thread_count(options.threads)
@@ -269,6 +270,7 @@ def _figures(figures: dict[str, float], n: int, scale: float) -> str:
 
 # ---------------------------------------------------------------------- tinydl predict
 def run_predict(options: argparse.Namespace) -> int:
+    """`tinydl predict`; its exit code."""
     path, out = Path(options.file), Path(options.out) if options.out else None
     model = load(Path(options.model))
     if out is not None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole
 from tinydl.data.checks import PIECE, as_features, as_targets
 from tinydl.data.split import Split, deal, part_sizes
@@ -27,6 +28,7 @@ class ArrayDataset(Dataset):
         [4, 4, 2]
     """
 
+    @_hints.arguments
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
         self.drop_last = bool(drop_last)
         x, y = as_features(x), as_targets(y)
@@ -136,6 +138,7 @@ class ArrayDataset(Dataset):
         part._set_batch_size(self.batch_size)
         return part
 
+    @_hints.arguments
     def split(self, train: float | None = None, validation: float | None = None, test: float | None = None, *, seed: int = 0,
               stratify: bool | Literal["auto"] = "auto") -> Split[ArrayDataset]:
         """Random parts that share the arrays: floats are shares of all samples, integers numbers of samples.

@@ -8,8 +8,14 @@ In a plan a loss is one operation with its gradient; called with arrays it retur
     >>> float(MeanSquaredError()(np.zeros((2, 3)), np.ones((2, 3))))
     1.0
 """
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.losses.base import Loss, PythonLoss
 from tinydl.losses.builtin import Huber, MeanAbsoluteError, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 
 __all__ = ["Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError", "PythonLoss", "SigmoidCrossEntropy",
            "SoftmaxCrossEntropy"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tinydl import _hints
 from tinydl.nn.layer import Layer, register
 from tinydl.nn.values import FROM_OUTPUT, KINDS, Rows
 
@@ -50,6 +51,7 @@ class LeakyReLU(Elementwise):
 
     kind = "leaky_relu"
 
+    @_hints.arguments
     def __init__(self, negative_slope: float = 0.01) -> None:
         if not 0 <= negative_slope < float("inf"):
             raise ValueError(f"LeakyReLU(negative_slope={negative_slope}): at least 0")

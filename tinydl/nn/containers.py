@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tinydl import _hints
 from tinydl.nn.layer import Layer, register
 from tinydl.nn.values import Rows
 
@@ -23,9 +24,11 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer) -> None:
-        for layer in layers:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, (list, tuple)):
+                raise TypeError(f"Sequential takes layers, not a {type(layer).__name__} of them: nn.Sequential(*layers)")
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential takes layers, one after another; got {layer!r}")
+                raise _hints.expected(f"layer {i} of Sequential", Layer, layer)
         self.layers = layers
 
     def __getitem__(self, i: int) -> Layer:
@@ -90,7 +93,7 @@ class Residual(Layer):
 
     def __init__(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):
-            raise TypeError(f"Residual takes one layer; got {layer!r}")
+            raise _hints.expected("layer", Layer, layer)
         self.layer = layer
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.optim.base import Optimizer, check
 
 
@@ -15,6 +16,7 @@ class Adam(Optimizer):
 
     rule = "adam"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0) -> None:
         super().__init__()
@@ -38,6 +40,7 @@ class AdamW(Adam):
 
     rule = "adamw"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 1e-2) -> None:
         super().__init__(lr, betas, eps, weight_decay)

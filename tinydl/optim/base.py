@@ -1,10 +1,11 @@
 """Optimizer: a rule of csrc/updates.h, its numbers, and its state vectors (as long as the parameters)."""
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels.engine import PAGE, Update, aligned
 
 Array = np.ndarray[Any, Any]
@@ -21,6 +22,9 @@ class Optimizer:
     #: the rule's name in csrc/updates.h
     rule: ClassVar[str]
     lr: float
+
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
 
     def __init__(self) -> None:
         self.t = 0
@@ -103,7 +107,10 @@ def _placed(vector: Array) -> Array:
 
 
 def check(owner: object, **numbers: float) -> None:
-    """ValueError for a number that is negative or not finite."""
+    """TypeError for what is no number, ValueError for one that is negative or not finite."""
     for name, value in numbers.items():
+        if not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{type(owner).__name__}({name}={type(value).__name__}): must be a number "
+                            "(trainer.init gives the optimizer the model's parameters)")
         if not 0 <= value < float("inf"):
             raise ValueError(f"{type(owner).__name__}({name}={value}): must be at least 0 and finite")
