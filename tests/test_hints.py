@@ -11,6 +11,7 @@ import pytest
 
 import tinydl
 from tinydl import AccuracyEvaluator, History, Model, Monitor, Trainer, _hints, callbacks, data, datasets, losses, nn, optim
+from tinydl.monitor import EpochRecord
 
 X, Y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
 
@@ -48,8 +49,10 @@ GUESSES = [
     (lambda: data.DataLoader(X), AttributeError, "use data.ArrayDataset(x, y, batch_size)"),
     (lambda: optim.Adam(learning_rate=0.1), TypeError, "Adam has no argument 'learning_rate': it is called lr"),
     (lambda: optim.Adam(Model(net()).parameters()), AttributeError, "trainer.init gives them to the optimizer"),
-    (lambda: optim.Adam(Model(net())), TypeError, "Adam(lr=Model): must be a number"),
+    (lambda: optim.Adam(Model(net())), TypeError, "): must be a number (trainer.init gives"),
     (lambda: optim.SGD().zero_grad(), AttributeError, "SGD has no zero_grad: trainer.train() does"),
+    (lambda: optim.Adam(betas=0.9), ValueError, "two numbers, each at least 0 and below 1"),
+    (lambda: callbacks.LearningRate(0.1), TypeError, "LearningRate(0.1): a function from the epoch's number"),
     (lambda: callbacks.EarlyStopping(monitor="loss"), TypeError, "it is called figure"),
     (lambda: callbacks.EarlyStopping(restore_best_weights=True), TypeError, "it is called restore_best"),
     (lambda: trained(callbacks=[callbacks.EarlyStopping("val_loss")]), ValueError, "it is called 'validation_loss'"),
@@ -67,6 +70,7 @@ GUESSES = [
     (lambda: Trainer(10, callbacks.EarlyStopping()), TypeError, "got EarlyStopping; callbacks go into callbacks=[...]"),
     (lambda: Trainer(10, AccuracyEvaluator()), TypeError, "an evaluator goes into evaluator=..."),
     (lambda: Trainer(10, None, Monitor()), TypeError, "evaluator must be an Evaluator, such as AccuracyEvaluator()"),
+    (lambda: Trainer(10, "loss"), TypeError, "monitor must be a Monitor, such as Monitor(); got 'loss'"),
     (lambda: Trainer(10, callbacks=callbacks.EarlyStopping()), TypeError, "callbacks=[EarlyStopping(...)]"),
     (lambda: Trainer(10, callbacks=[callbacks.EarlyStopping]), TypeError, "callbacks[0] must be a Callback"),
     (lambda: Trainer(epochs=10), TypeError, "Trainer has no argument 'epochs': it is called max_epochs"),
@@ -102,6 +106,12 @@ def test_an_import_is_told_too(module, name, message):
     with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
         exec(f"from tinydl.{module} import Nothing")
     exec("from tinydl import cli, testing")         # modules that nobody imported are no such guess
+
+
+def test_an_epochs_line_says_which_figures_are_validations():
+    record = EpochRecord(3, 0.5, 0.25, 10, 5, validation_loss=0.75, figures={"accuracy": 0.9})
+    assert record.line() == "epoch 3  loss 0.5000  validation: loss 0.7500, accuracy 0.9000  0.25 s  40 samples/s"
+    assert EpochRecord(3, 0.5, 0.25, 10, 5).line() == "epoch 3  loss 0.5000  0.25 s  40 samples/s"
 
 
 def test_model_is_called_as_it_predicts():
@@ -142,7 +152,7 @@ def test_figures_and_arguments_are_of_ours():
 
 # ---------------------------------------------------------------------- what they leave alone
 def test_other_names_are_missing_as_ever():
-    for place in ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data"):
+    for place in ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets"):
         module = importlib.import_module(place)
         for name in ("__wrapped__", "_repr_html_", "Nothing"):
             assert not hasattr(module, name)

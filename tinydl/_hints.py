@@ -51,6 +51,7 @@ NAMES = {
     "CSVLogger": "use Monitor(log_file=path): a line of JSON an epoch",
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
     "train_test_split": _SPLIT, "random_split": _SPLIT,
+    "load_digits": "use datasets.digits(batch_size)",
     "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
     "tensor": "NumPy arrays are taken as they are", "testing": "import it: from tinydl import testing",
     "layers": "use nn", "optimizers": "use optim",
@@ -65,6 +66,7 @@ ATTRIBUTES = {
     "Trainer": {"fit": _TRAIN, "compile": _TRAIN, "predict": "use model.predict(x)", "score": "use trainer.evaluate()",
                 "test": "use trainer.evaluate()", "validate": "use trainer.evaluate(dataset)",
                 "save": "use model.save(path), or trainer.save_checkpoint(path) to go on training later",
+                "load": "use trainer.load_checkpoint(path)",
                 **dict.fromkeys(("data", "model", "loss", "optimizer"),
                                 "call trainer.init(dataset, model, loss, optimizer) first")},
     "Model": {"fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
@@ -124,11 +126,12 @@ def module(name: str) -> Callable[[str], Any]:
     return __getattr__
 
 
-def _elsewhere(asked: str) -> str | None:
-    """Where that name is, in whichever case."""
+def _elsewhere(asked: str, kind: type = object) -> str | None:
+    """Where that name is, in whichever case, if it is a `kind`."""
     for place in MODULES:
         for name in getattr(sys.modules.get(place), "__all__", ()):
-            if name.lower() == asked.lower():
+            found = getattr(sys.modules[place], name)
+            if name.lower() == asked.lower() and (kind is object or (isinstance(found, type) and issubclass(found, kind))):
                 return f"use {place}.{name}".replace(" tinydl.", " ")
     return None
 
@@ -138,8 +141,9 @@ def _imports(frame: FrameType) -> bool:
     return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
+#: the `__getattr__` of the classes in ATTRIBUTES
 def attribute(self: object, asked: str) -> Any:
-    """The `__getattr__` of a class in ATTRIBUTES."""
+    """The usual AttributeError, or one that says what to write here, for names of PyTorch, Keras and scikit-learn."""
     for cls in type(self).__mro__:
         if hint := ATTRIBUTES.get(cls.__name__, {}).get(asked):
             raise AttributeError(f"{type(self).__name__} has no {asked}: {hint}", name=asked)
@@ -172,7 +176,7 @@ def expected(name: str, kind: type, value: object) -> TypeError:
     """That the argument `name` is no `kind`."""
     bases = {cls.__name__ for cls in type(value).__mro__}
     got = (f"the class {value.__name__}: write {value.__name__}(...)" if isinstance(value, type) else
-           f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value)) else
+           f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value, kind)) else
            repr(value) if isinstance(value, (str, int, float)) else type(value).__name__)
     more = ("; callbacks go into callbacks=[...]" if "Callback" in bases else
             "; an evaluator goes into evaluator=..." if "Evaluator" in bases else "")

@@ -121,6 +121,8 @@ class LearningRate(Callback):
 
     @_hints.arguments
     def __init__(self, schedule: Callable[[int], float]) -> None:
+        if not callable(schedule):
+            raise TypeError(f"LearningRate({schedule!r}): a function from the epoch's number to the rate")
         self.schedule = schedule
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:

@@ -110,7 +110,7 @@ def check(owner: object, **numbers: float) -> None:
     """TypeError for what is no number, ValueError for one that is negative or not finite."""
     for name, value in numbers.items():
         if not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{type(owner).__name__}({name}={type(value).__name__}): must be a number "
+            raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "
                             "(trainer.init gives the optimizer the model's parameters)")
         if not 0 <= value < float("inf"):
             raise ValueError(f"{type(owner).__name__}({name}={value}): must be at least 0 and finite")
