@@ -86,6 +86,13 @@ def check_writable(path: Path, what: str) -> None:
         raise CommandError(f"{what} {path} cannot be written: {e.strerror}") from None
 
 
+def check_picture(path: Path, what: str) -> None:
+    """The same for a picture, whose format its name says."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+        raise CommandError(f"{what} {path}: the name must end in .png, .svg, .pdf or .jpg")
+    check_writable(path, what)
+
+
 # ---------------------------------------------------------------------- standardisation
 def standardisation(x: Array) -> tuple[Array, Array]:
     """Mean and factor of each column, so that (x - mean) factor has variance 1; the factor of a constant is 0."""
@@ -185,7 +192,8 @@ def run_train(options: argparse.Namespace) -> int:
             fit(trainer, rate)
         if len(test):
             figures = trainer.evaluate(everything.subset(test))
-            say("test: " + _figures(figures, len(test), scale))
+            guessed = float(np.mean(y[test] == np.bincount(y[train]).argmax())) if names else 0.0
+            say("test: " + _figures(figures, len(test), guessed, scale))
         model.save(out)
         if options.resume:
             checkpoint.unlink(missing_ok=True)
@@ -260,10 +268,12 @@ def _held_out(n: int, y: Array, fraction: float, seed: int) -> tuple[Array, Arra
     return parts.train.rows, parts.test.rows
 
 
-def _figures(figures: dict[str, float], n: int, scale: float) -> str:
+def _figures(figures: dict[str, float], n: int, guessed: float, scale: float) -> str:
+    """`guessed`: the accuracy of naming the commonest class whatever the features are."""
     if "accuracy" in figures:
         right = round(figures["accuracy"] * n)
-        return f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,})"
+        return (f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,}; "
+                f"commonest class: {100 * guessed:.1f} %)")
     return (f"r2 {figures['r2']:.4f}, rmse {figures['rmse'] * scale:.6g}, "
             f"mean absolute error {figures['mae'] * scale:.6g}")
 
