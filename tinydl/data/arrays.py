@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole
-from tinydl.data.checks import as_features, as_targets
+from tinydl.data.checks import as_features, as_targets, check_finite, is_mapped
 from tinydl.data.split import Split, deal, part_sizes
 
 
@@ -16,8 +16,9 @@ class ArrayDataset(Dataset):
     """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...).
 
     Arrays, memory maps, or what np.asarray takes. They are used where they are if C-contiguous and of float32,
-    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). A NaN in x is found
-    when a batch meets it, not here: looking would read a memory map whole. The last, smaller batch counts unless
+    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
+    refused, with their sample and column; a memory map's x, which may be larger than memory, is not read through for
+    that: a batch that meets one fails in training, and its message names it. The last, smaller batch counts unless
     drop_last.
 
         >>> import numpy as np
@@ -33,6 +34,8 @@ class ArrayDataset(Dataset):
             raise ValueError(f"x has {len(self.x)} samples and y has {len(self.y)}")
         if not len(self.x):
             raise ValueError(f"the dataset is empty: x has shape {self.x.shape}")
+        if not is_mapped(self.x):
+            check_finite(self.x, "x")
         #: the samples' rows in x and y, or None for all
         self.rows: Array | None = None
         self._set_batch_size(batch_size)

@@ -1,6 +1,8 @@
 """What data must be to become the sources of batches: checked and converted once, at the door."""
 from __future__ import annotations
 
+import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,11 @@ def as_features(x: Any, name: str = "x") -> Array:
     return np.array(a, dtype, order="C")
 
 
-def as_targets(y: Any, name: str = "y") -> Array:
-    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64."""
+def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = None) -> Array:
+    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64.
+
+    numbers: of the samples, for messages, where they are not 0, 1, 2, ...
+    """
     a = _array(y, name)
     if a.dtype.kind in "USO":
         raise ValueError(f"{name} must be integers (class labels) or floats; got {a.dtype} of shape {a.shape}: "
@@ -43,11 +48,12 @@ def as_targets(y: Any, name: str = "y") -> Array:
         raise ValueError(f"{name} is integers of shape {a.shape}; class labels are (samples,): {hint}")
     a = as_features(a.astype(np.int64) if a.dtype == np.uint64 else a, name)
     if a.dtype.kind == "f":
-        _check_finite(a, name)
+        check_finite(a, name, numbers)
         return a
     if a.min(initial=0) < 0:
         row = int(a.argmin())
-        raise ValueError(f"{name}[{row}] is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, give floats)")
+        raise ValueError(f"{_place(name, [row], numbers)} is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, "
+                         "give floats)")
     return a if a.dtype == np.int64 else a.astype(np.int64)
 
 
@@ -58,13 +64,31 @@ def _array(x: Any, name: str) -> Array:
     return x if type(x) is np.memmap else np.asarray(x)
 
 
-def _check_finite(a: Array, name: str) -> None:
+def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None) -> None:
+    """ValueError names the first value that is NaN or infinite. numbers: as for as_targets."""
+    if a.dtype.kind != "f":
+        return
     step = max(1, PIECE // max(1, a[:1].size))
     for start in range(0, len(a), step):
-        bad = np.argwhere(~np.isfinite(a[start:start + step]))
-        if len(bad):
-            at = (start + int(bad[0][0]), *map(int, bad[0][1:]))
-            raise ValueError(f"{name}[{', '.join(map(str, at))}] is {a[at]}; all must be finite")
+        finite = np.isfinite(a[start:start + step])
+        if not finite.all():
+            row, *rest = map(int, np.argwhere(~finite)[0])
+            at = [start + row, *rest]
+            raise ValueError(f"{_place(name, at, numbers)} is {a[tuple(at)]}; all must be finite: put a value in, or leave that "
+                             "sample out")
+
+
+def is_mapped(a: Array | None) -> bool:
+    """Whether a's values lie in a file that is mapped into memory."""
+    while a is not None and not isinstance(a, (np.memmap, mmap.mmap)):
+        a = getattr(a, "base", None)
+    return a is not None
+
+
+def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None) -> str:
+    """x[17, 3]; of a batch whose samples have these numbers, sample 17: x[3]."""
+    inner = ", ".join(map(str, at if numbers is None else at[1:]))
+    return ("" if numbers is None else f"sample {numbers[at[0]]}: ") + name + (f"[{inner}]" if inner else "")
 
 
 def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: tuple[int, ...] | None) -> tuple[Array, Array]:
@@ -72,7 +96,9 @@ def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: tuple[int, ..
     try:
         x = _stacked("x", xs, numbers)
         check_shape(x, shape)
-        return as_features(x), as_targets(_stacked("y", ys, numbers))
+        x = as_features(x)
+        check_finite(x, "x", numbers)
+        return x, as_targets(_stacked("y", ys, numbers), "y", numbers)
     except ValueError as e:
         e.add_note(f"in a batch of the samples {numbers}")
         raise

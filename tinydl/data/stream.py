@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinydl.data.batch import Batch, Dataset, LazyBatch, whole
-from tinydl.data.checks import as_features, as_targets, check_shape, stack
+from tinydl.data.checks import as_features, as_targets, check_finite, check_shape, stack
 
 
 class ReaderGoneError(RuntimeError):
@@ -168,7 +168,9 @@ def _join(pieces: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: L
     for x, _ in pieces:
         check_shape(x, pieces[0][0].shape[1:] if shape is None else shape)
     x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
-    return Batch(as_features(x), as_targets(y), None, batch.first_id, batch.index)
+    x = as_features(x)
+    check_finite(x, "x", batch.indices)
+    return Batch(x, as_targets(y, "y", batch.indices), None, batch.first_id, batch.index)
 
 
 def _same_length(x: Any, y: Any) -> tuple[Any, Any]:
