@@ -161,7 +161,7 @@ class Model:
         out = np.empty((len(x), *self.layer.output_shape(shape)), self.dtype)
         if not len(x):
             return out
-        rows = batch_size if len(x) >= batch_size else 1 << (len(x) - 1).bit_length()
+        rows = min(batch_size, 1 << (len(x) - 1).bit_length())
         replica = self._borrow(shape, rows)
         try:
             for at in range(0, len(x), rows):

@@ -141,7 +141,7 @@ class Trainer:
                 if isinstance(part, ArrayDataset):
                     loss.check_targets(part.y, output)
         model._shape = train.input_shape
-        crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
+        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy,
                     self.pin_threads)
         if arrays is not None:
             crew.set_arrays(*arrays)
@@ -476,7 +476,7 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            crew = Crew(model, self.loss, optimizer, train.batch_size, self.seed)
+            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed)
             return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life

@@ -19,7 +19,7 @@ class ArrayDataset(Dataset):
     float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
     refused, with their sample and column; a memory map's x, which may be larger than memory, is not read through for
     that: a batch that meets one fails in training, and its message names it. The last, smaller batch counts unless
-    drop_last.
+    drop_last; a batch_size beyond the samples makes one batch of all.
 
         >>> import numpy as np
         >>> data = ArrayDataset(np.zeros((10, 3)), np.arange(10) % 2, batch_size=4)

@@ -132,6 +132,12 @@ class Dataset(ABC):
         """Batches of an epoch; None where that is not known."""
         return None
 
+    @property
+    def largest_batch(self) -> int:
+        """Samples of the largest batch: batch_size, or n_samples where there are fewer. What a plan has room for."""
+        n = self.n_samples
+        return self.batch_size if n is None else max(1, min(self.batch_size, n))
+
     @abstractmethod
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         """The batches of one epoch, in an order that depends on (seed, epoch, shuffle) alone."""
