@@ -726,6 +726,26 @@ threading.Thread(target=lambda: next(epoch), daemon=True).start()
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("options", [{}, {"input_shape": (2,)}, {"chunks": True}])
+def test_a_source_that_gives_one_iterator_again_and_again_is_refused_before_it_is_read(options):
+    once = samples(10)()
+    for source in (lambda: once, once.__iter__):
+        with pytest.raises(ValueError, match=r"source\(\) gave the same generator twice"):
+            StreamDataset(source, 4, **options)
+    assert len(list(once)) == 10
+    rows = list(samples(10)())
+    again = StreamDataset(lambda: rows, 4)                              # a list can be read again
+    assert seen(again.epoch(0, 0)) == seen(again.epoch(0, 1)) == list(range(10))
+
+
+def test_a_source_whose_iterators_share_one_that_is_used_up():
+    rows = samples(10)()
+    data = StreamDataset(lambda: map(tuple, rows), 4)
+    assert seen(data.epoch(0, 0)) == list(range(10))
+    with pytest.raises(ValueError, match=r"gave samples before, and none now. source\(\) must begin anew"):
+        next(data.epoch(0, 1))
+
+
 @pytest.mark.parametrize("options, words", [
     ({"prefetch": 0}, "prefetch=0: a whole number, at least 1"), ({"prefetch": 1.5}, "prefetch=1.5"),
     ({"input_shape": (3, 0)}, "input_shape=0: a whole number, at least 1"),
@@ -738,6 +758,8 @@ def test_stream_options_refused(options, words):
 def test_a_stream_needs_a_callable_and_a_sample():
     with pytest.raises(TypeError, match="source must be callable, giving a fresh iterator each time; got list"):
         StreamDataset([], 4)
+    with pytest.raises(TypeError, match="got generator: give the generator function itself, not what it returns"):
+        StreamDataset(samples(3)(), 4)
     with pytest.raises(TypeError, match="input_shape=3: a tuple"):
         StreamDataset(list, 4, input_shape=3)
     with pytest.raises(ValueError, match="the stream is empty"):

@@ -36,7 +36,8 @@ GRACE = 0.2
 
 
 class StreamDataset(Dataset):
-    """source() gives a fresh iterator of samples (x, y), each time the same or not; it may be endless.
+    """source() gives a fresh iterator of samples (x, y), each time the same or not; it may be endless. (Here it is called
+    twice, and nothing read, to see that it does.)
 
     chunks: the iterator gives (x, y) arrays of rows instead, of any lengths, cut anew into batches. n_batches: end
     each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
@@ -53,7 +54,8 @@ class StreamDataset(Dataset):
     def __init__(self, source: Callable[[], Iterable[Any]], batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
                  shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None) -> None:
         if not callable(source):
-            raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}")
+            raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}: give the "
+                            "generator function itself, not what it returns, or for a list of samples, lambda: samples")
         if not isinstance(input_shape, (tuple, list, type(None))):
             raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
         self.source, self.chunks = source, bool(chunks)
@@ -61,6 +63,11 @@ class StreamDataset(Dataset):
         self.batch_size, self.prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 1)
         self.shuffle_buffer = whole("shuffle_buffer", shuffle_buffer, 0)
         self._n_batches = None if n_batches is None else whole("n_batches", n_batches, 1)
+        self._gave = False              # anything, ever
+        first = source()
+        if isinstance(first, Iterator) and source() is first:
+            raise ValueError(f"source() gave the same {type(first).__name__} twice, which can be read only once; each epoch "
+                             "needs a fresh one: make it in source(), as a generator function does")
 
     @property
     def n_batches(self) -> int | None:
@@ -77,6 +84,7 @@ class StreamDataset(Dataset):
             first = next(iter(self.source()), None)
             if first is None:
                 raise ValueError("the stream is empty: its source gave nothing")
+            self._gave = True
             self._input_shape = np.shape(first[0])[1 if self.chunks else 0:]
         return self._input_shape
 
@@ -114,8 +122,12 @@ class StreamDataset(Dataset):
             batches = self._collect(samples if rng is None else _shuffled(samples, self.shuffle_buffer, rng))
         at = 0
         for index, (fetch, n) in enumerate(islice(batches, self._n_batches)):
+            self._gave = True
             yield LazyBatch(fetch, np.arange(at, at + n), at, index)
             at += n
+        if not at and self._gave and not closed.is_set():
+            raise ValueError("the stream is empty: its source gave samples before, and none now. source() must begin anew each "
+                             "time, also with what its iterator reads from")
 
     def _collect(self, samples: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         while rows := list(islice(samples, self.batch_size)):
