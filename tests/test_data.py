@@ -144,7 +144,8 @@ def test_a_memory_map_is_never_materialised(tmp_path):
     (np.ma.zeros((2, 2)), [0, 1], "x is a masked array"),
     ([0.0, 1.0], np.ma.array([0, 1], mask=[0, 1]), "y is a masked array"),
     ([0.0, 1.0], ["cat", "dog"], r"y must be integers .* got <U3 of shape \(2,\): np.unique"),
-    ([0.0, 1.0], [[0], [1]], r"y is integers of shape \(2, 1\); class labels are \(samples,\): use y.ravel\(\)"),
+    ([0.0, 1.0], [[0], [1]], r"y is integers of shape \(2, 1\); class labels are \(samples,\): use np.ravel\(y\), or for numbers "
+     r"to predict np.asarray\(y, 'float32'\)"),
     ([0.0, 1.0], [[0, 1], [1, 0]], r"y is integers of shape \(2, 2\).*argmax.*one-hot"),
     ([0.0, 1.0, 2.0], [1, -1, -7], r"y\[2\] is -7; class labels are 0, 1, 2"),
     ([0.0, 1.0], [0.5, np.nan], r"y\[1\] is nan; all must be finite"),
@@ -352,7 +353,7 @@ def test_an_item_that_raises_is_named(error):
 @pytest.mark.parametrize("item, words", [
     (lambda i: ([0.0] * (1 + (i == 2)), 0), r"sample 2: x has shape \(2,\), and sample 0's is \(1,\)"),
     (lambda i: ([0.0], [0.0] * (1 + (i == 3))), r"sample 3: y has shape \(2,\), and sample 0's is \(1,\)"),
-    (lambda i: ([0.0], 2 - i), "sample 3: y is -1; class labels"), (lambda i: ([0.0], [i]), "use y.ravel"),
+    (lambda i: ([0.0], 2 - i), "sample 3: y is -1; class labels"), (lambda i: ([0.0], [i]), r"use np.ravel\(y\)"),
     (lambda i: ([0.0, np.nan if i == 2 else 1], 0), r"sample 2: x\[1\] is nan; all must be finite"),
     (lambda i: (np.inf if i == 2 else 1.0, 0), "sample 2: x is inf"),
     (lambda i: ([0.0], [1.0, np.inf if i == 1 else 1.0]), r"sample 1: y\[1\] is inf"),

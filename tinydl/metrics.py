@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.data.frames import check_columns
+
 if TYPE_CHECKING:
     from tinydl.data import Dataset
     from tinydl.losses import Loss
@@ -94,6 +96,7 @@ class RegressionEvaluator(Evaluator):
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
     """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order."""
+    check_columns(dataset.feature_names, model.feature_names, "the dataset")
     total, n = 0.0, 0
     if evaluator is not None:
         evaluator.start()

@@ -21,6 +21,7 @@ import numpy as np
 from tinydl.callbacks import Callback
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.data import ArrayDataset, Dataset, Split
+from tinydl.data.frames import check_columns
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
@@ -134,13 +135,16 @@ class Trainer:
                 raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
         train = parts.train
         output = model.output_shape(train.input_shape)
+        names = model.feature_names or train.feature_names
+        for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
+            check_columns(getattr(part, "feature_names", None), names, name)
         arrays = None
         if type(train) is ArrayDataset:
             arrays = train.x, loss.check_targets(train.y, output)
             for part in (parts.validation, parts.test):
                 if isinstance(part, ArrayDataset):
                     loss.check_targets(part.y, output)
-        model._shape = train.input_shape
+        model._shape, model.feature_names = train.input_shape, names and list(names)
         crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy,
                     self.pin_threads)
         if arrays is not None:

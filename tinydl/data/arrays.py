@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole
 from tinydl.data.checks import as_features, as_targets, check_finite, is_mapped
+from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
 
 
@@ -21,6 +22,10 @@ class ArrayDataset(Dataset):
     that: a batch that meets one fails in training, and its message names it. The last, smaller batch counts unless
     drop_last; a batch_size beyond the samples makes one batch of all.
 
+    Tables of pandas, polars and pyarrow are taken too, if all columns are numbers or bool (also nullable ones without
+    missing values); a column of dates, categories or text is refused by its name. The columns' names of x are kept in
+    `feature_names`, and go to the model with Trainer.init. Of y, a table with one column is that column.
+
         >>> import numpy as np
         >>> data = ArrayDataset(np.zeros((10, 3)), np.arange(10) % 2, batch_size=4)
         >>> [batch.n for batch in data.epoch(seed=0, epoch=0)]
@@ -29,13 +34,14 @@ class ArrayDataset(Dataset):
 
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
         self.drop_last = bool(drop_last)
+        self.feature_names = column_names(x, "x")
         self.x, self.y = as_features(x), as_targets(y)
         if len(self.x) != len(self.y):
             raise ValueError(f"x has {len(self.x)} samples and y has {len(self.y)}")
         if not len(self.x):
             raise ValueError(f"the dataset is empty: x has shape {self.x.shape}")
         if not is_mapped(self.x):
-            check_finite(self.x, "x")
+            check_finite(self.x, "x", columns=self.feature_names)
         #: the samples' rows in x and y, or None for all
         self.rows: Array | None = None
         self._set_batch_size(batch_size)

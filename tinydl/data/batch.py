@@ -116,6 +116,8 @@ class Dataset(ABC):
     """What a Trainer trains on: `batch_size`, the shape of one sample, and epochs of batches."""
 
     batch_size: int
+    #: the names of x's columns, in order, where it was made of a table that has them; a model then tells them apart by name
+    feature_names: list[str] | None = None
 
     @property
     @abstractmethod

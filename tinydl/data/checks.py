@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinydl.data.batch import Array
+from tinydl.data.frames import as_array, first_missing, refuse
 
 #: what the gather kernel reads; anything else is converted once
 SUPPORTED = ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "uint32", "bool")
@@ -20,9 +21,9 @@ def as_features(x: Any, name: str = "x") -> Array:
 
     Else a copy: float16 as float32, longdouble and uint64 as float64.
     """
-    a = _array(x, name)
+    a = as_array(x, name)
     if a.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}")
+        refuse(a, x, name)
     if a.ndim < 1:
         raise ValueError(f"{name} must have a first axis of samples; got the single number {a}")
     dtype = a.dtype.newbyteorder("=")
@@ -38,13 +39,19 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
 
     numbers: of the samples, for messages, where they are not 0, 1, 2, ...
     """
-    a = _array(y, name)
-    if a.dtype.kind in "USO":
+    a = as_array(y, name, squeeze=True)
+    if a.dtype.kind in "UST" or (a.dtype == object and a.ndim):
+        missing = first_missing(a)
+        if missing is not None:
+            raise ValueError(f"{_place(name, missing, numbers)} is missing: leave that sample out")
+        names = name if np.ndim(y) == 1 else f"np.ravel({name})"
         raise ValueError(f"{name} must be integers (class labels) or floats; got {a.dtype} of shape {a.shape}: "
-                         "np.unique(y, return_inverse=True)[1] turns names into labels")
-    if a.dtype.kind in "iub" and a.ndim != 1:
-        hint = "use y.ravel(), or for numbers to predict y.astype('float32')" if a.shape[1:] == (1,) else \
-            "use y.argmax(1) where it is one-hot, or for numbers to predict y.astype('float32')"
+                         f"np.unique({names}, return_inverse=True)[1] turns names into labels")
+    if a.dtype.kind not in "fiub":
+        refuse(a, y, name)
+    if a.dtype.kind in "iub" and a.ndim > 1:
+        hint = f"use np.ravel({name})" if a.shape[1:] == (1,) else f"use np.argmax(np.asarray({name}), 1) where it is one-hot"
+        hint += f", or for numbers to predict np.asarray({name}, 'float32')"
         raise ValueError(f"{name} is integers of shape {a.shape}; class labels are (samples,): {hint}")
     a = as_features(a.astype(np.int64) if a.dtype == np.uint64 else a, name)
     if a.dtype.kind == "f":
@@ -57,15 +64,8 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
     return a if a.dtype == np.int64 else a.astype(np.int64)
 
 
-def _array(x: Any, name: str) -> Array:
-    """x as an array; a memory map as it is."""
-    if isinstance(x, np.ndarray) and hasattr(x, "mask"):        # np.ma.MaskedArray takes 20 ms to name
-        raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value)) or leave the masked rows out")
-    return x if type(x) is np.memmap else np.asarray(x)
-
-
-def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None) -> None:
-    """ValueError names the first value that is NaN or infinite. numbers: as for as_targets."""
+def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None) -> None:
+    """ValueError names the first value that is NaN or infinite. numbers: as for as_targets; columns: names of those of a."""
     if a.dtype.kind != "f":
         return
     step = max(1, PIECE // max(1, a[:1].size))
@@ -74,8 +74,8 @@ def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = No
         if not finite.all():
             row, *rest = map(int, np.argwhere(~finite)[0])
             at = [start + row, *rest]
-            raise ValueError(f"{_place(name, at, numbers)} is {a[tuple(at)]}; all must be finite: put a value in, or leave that "
-                             "sample out")
+            raise ValueError(f"{_place(name, at, numbers, columns)} is {a[tuple(at)]}; all must be finite: put a value in, or "
+                             "leave that sample out")
 
 
 def is_mapped(a: Array | None) -> bool:
@@ -85,9 +85,10 @@ def is_mapped(a: Array | None) -> bool:
     return a is not None
 
 
-def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None) -> str:
-    """x[17, 3]; of a batch whose samples have these numbers, sample 17: x[3]."""
-    inner = ", ".join(map(str, at if numbers is None else at[1:]))
+def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None, columns: Sequence[str] | None = None) -> str:
+    """x[17, 3], or x[17, 'age'] in columns with names; of a batch whose samples have these numbers, sample 17: x[3]."""
+    inside = at[1:] if columns is None else [repr(columns[at[1]])]
+    inner = ", ".join(map(str, inside if numbers is not None else [at[0], *inside]))
     return ("" if numbers is None else f"sample {numbers[at[0]]}: ") + name + (f"[{inner}]" if inner else "")
 
 
