@@ -19,6 +19,7 @@ import tinydl
 from tinydl import Model
 from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
+from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
 from tinydl.parallel import native_driver, pool, runtime
 
@@ -178,6 +179,12 @@ def test_optimizers(two, capsys, optimizer):
     assert float(said(capsys)[0].split("accuracy ")[1].split()[0]) > 80
 
 
+def test_columns_of_true_and_false(folder):
+    """As pandas and R write them."""
+    rows = [["a", "b", "c", "y"], [0.5, "True", "FALSE", "p"], [1, "False", " true ", "q"]]
+    assert read_table(write(folder / "t.csv", rows), "y").x.tolist() == [[0.5, 1, 0], [1, 0, 1]]
+
+
 def test_constant_column_test_fraction_zero_and_bom(folder, capsys):
     text = "﻿a,k,y\r\n" + "".join(f"{i},0.1,{'ab'[i > 4]}\r\n\r\n" for i in range(10))
     Path("c.csv").write_text(text, encoding="utf-8", newline="")
@@ -277,6 +284,7 @@ TABLES = {
     "blank": ("\n\n", "bad.csv is empty"),
     "header only": ("a,y\n", "no rows"),
     "text": ("a,b,y\n1,2,p\n1,x,q\n", "bad.csv, line 3, column 'b': 'x' is not a number"),
+    "text beside True": ("a,b,y\nTrue,x,p\n", "bad.csv, line 2, column 'b': 'x' is not a number"),
     "empty cell": ("a,b,y\n1,,p\n1,2,q\n", "bad.csv, line 2, column 'b': the cell is empty"),
     "nan": ("a,y\n1,p\nNaN,q\n", "bad.csv, line 3, column 'a': NaN is not a finite number"),
     "inf": ("a,y\n1,p\n-inf,q\n", "bad.csv, line 3, column 'a': -inf is not a finite number"),
@@ -310,6 +318,8 @@ ARRAYS = {
     "no y": ({"x": np.zeros((4, 2))}, "no array 'y'; it has 'x'"),
     "no arrays": ({}, "no array 'x', 'y'; it has none"),
     "pickled": ({"x": np.array([[1, "a"]], object), "y": np.zeros(1)}, "x holds Python objects (pickled)"),
+    "pickled x": ({"x": np.array([[1, True]], object), "y": np.zeros(1)}, "np.savez(path, x=np.asarray(x, 'float64'), ...)"),
+    "pickled y": ({"x": np.zeros((1, 2)), "y": np.array(["a"], object)}, "y=np.asarray(y, 'int64'), or 'float64' or str, ...)"),
     "flat": ({"x": np.zeros(4), "y": np.zeros(4)}, "shape (rows, features)"),
     "text": ({"x": np.array([["a"]]), "y": np.zeros(1)}, "x must be numbers"),
     "lengths": ({"x": np.zeros((4, 2)), "y": np.zeros(3)}, "one value for each of the 4 rows"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.data import Dataset
+from tinydl.data.frames import check_columns
 from tinydl.losses.base import same_shape
 from tinydl.serialization import plain
 
@@ -123,6 +124,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order."""
     if not isinstance(dataset, Dataset):
         raise _hints.expected("dataset", Dataset, dataset)
+    check_columns(dataset.feature_names, model.feature_names, "the dataset")
     total, n = 0.0, 0
     if evaluator is not None:
         evaluator.start()

@@ -15,6 +15,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
+from tinydl.data.frames import as_array, refuse
 from tinydl.nn.layer import Layer, Parameter, Statistic
 from tinydl.plan import Builder, Plan
 
@@ -58,6 +59,8 @@ class Model:
         self.layer, self.name, self.dtype = layer, name or type(layer).__name__, np.dtype(dtype)
         #: anything JSON-ready that should travel with the model's file
         self.metadata: dict[str, Any] = {}
+        #: the names of x's columns, in order, where it was trained on a table: `predict` takes a table's columns by name then
+        self.feature_names: list[str] | None = None
         self._bind()
         rng = np.random.default_rng(seed)
         for p in self._parameters.values():
@@ -155,14 +158,17 @@ class Model:
     def predict(self, x: Any, batch_size: int = 256) -> Array:
         """Outputs (rows, *output_shape) for x (rows, *input_shape): any number of rows, `batch_size` at a time.
 
-        A row's result has the same bits whatever rows are beside it. Several threads may call it at once.
+        A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may be a
+        table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
+        name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
+        Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
-        x = np.asarray(x)
+        given, x = x, as_array(x, "x", self.feature_names)
         if x.dtype.name not in DTYPES or not x.dtype.isnative:
             if x.dtype.kind not in "fiub":
-                raise ValueError(f"x must be numbers; got {x.dtype}")
+                refuse(x, given, "x")
             x = x.astype(self.dtype)
         if x.ndim < 1:
             raise ValueError("x must have a first axis of samples; got a single number")
@@ -172,7 +178,7 @@ class Model:
         out = np.empty((len(x), *self.layer.output_shape(shape)), self.dtype)
         if not len(x):
             return out
-        rows = batch_size if len(x) >= batch_size else 1 << (len(x) - 1).bit_length()
+        rows = min(batch_size, 1 << (len(x) - 1).bit_length())
         replica = self._borrow(shape, rows)
         try:
             for at in range(0, len(x), rows):
@@ -243,11 +249,11 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer": self.layer, "dtype": self.dtype, "name": self.name, "metadata": self.metadata,
-                "values": self.state_dict(), "shape": self._shape}
+                "feature_names": self.feature_names, "values": self.state_dict(), "shape": self._shape}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer, self.dtype, self.name = state["layer"], state["dtype"], state["name"]
-        self.metadata = state["metadata"]
+        self.metadata, self.feature_names = state["metadata"], state["feature_names"]
         self._bind()
         self.load_state_dict(state["values"])
         self._shape = state["shape"]

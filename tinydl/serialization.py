@@ -131,7 +131,8 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
 
 def save_model(model: Model, path: str | Path) -> None:
     meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
-            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {})}
+            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {}),
+            "feature_names": None if model.feature_names is None else list(model.feature_names)}
     write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
@@ -147,7 +148,7 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
         model.load_state_dict(arrays)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
-    model.metadata = meta["metadata"]
+    model.metadata, model.feature_names = meta["metadata"], meta.get("feature_names")
     if model._shape is None and meta["input_shape"] is not None:
         model._shape = tuple(meta["input_shape"])
     return model

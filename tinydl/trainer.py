@@ -22,6 +22,7 @@ from tinydl import _hints
 from tinydl.callbacks import Callback
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.data import ArrayDataset, Dataset, Split
+from tinydl.data.frames import check_columns
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
@@ -147,13 +148,16 @@ class Trainer:
                 raise _hints.expected(name, kind, value)
         train = parts.train
         output = model.output_shape(train.input_shape)
+        names = model.feature_names or train.feature_names
+        for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
+            check_columns(getattr(part, "feature_names", None), names, name)
         arrays = train.sources if type(train) is ArrayDataset else None
         for part in (None if arrays is None else train, parts.validation, parts.test):
             if isinstance(part, ArrayDataset):
                 for y in part.targets():
                     loss.check_targets(y, output)
-        model._shape = train.input_shape
-        crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
+        model._shape, model.feature_names = train.input_shape, names and list(names)
+        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy,
                     self.pin_threads)
         if arrays is not None:
             crew.set_arrays(*arrays)
@@ -492,7 +496,7 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            crew = Crew(model, self.loss, optimizer, train.batch_size, self.seed)
+            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed)
             return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life

@@ -160,7 +160,7 @@ def run_train(options: argparse.Namespace) -> int:
         facts.update(target_mean=float(y_mean[0]), target_scale=scale)
         y = standardise(y, y_mean, y_factor)
     x = standardise(table.x, mean, factor)
-    everything = ArrayDataset(x, y, min(options.batch_size, len(train)))
+    everything = ArrayDataset(x, y, options.batch_size)
     data = everything.subset(train)
 
     model = mlp((x.shape[1], *options.hidden, len(names) if names else 1), options.seed)

@@ -10,7 +10,8 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole
-from tinydl.data.checks import PIECE, as_features, as_targets
+from tinydl.data.checks import PIECE, as_features, as_targets, check_finite, is_mapped
+from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
 
 
@@ -18,9 +19,14 @@ class ArrayDataset(Dataset):
     """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...).
 
     Arrays, memory maps, or what np.asarray takes. They are used where they are if C-contiguous and of float32,
-    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). A NaN in x is found
-    when a batch meets it, not here: looking would read a memory map whole. The last, smaller batch counts unless
-    drop_last.
+    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
+    refused, with their sample and column; a memory map's x, which may be larger than memory, is not read through for
+    that: a batch that meets one fails in training, and its message names it. The last, smaller batch counts unless
+    drop_last; a batch_size beyond the samples makes one batch of all.
+
+    Tables of pandas, polars and pyarrow are taken too, if all columns are numbers or bool (also nullable ones without
+    missing values); a column of dates, categories or text is refused by its name. The columns' names of x are kept in
+    `feature_names`, and go to the model with Trainer.init. Of y, a table with one column is that column.
 
         >>> import numpy as np
         >>> data = ArrayDataset(np.zeros((10, 3)), np.arange(10) % 2, batch_size=4)
@@ -31,11 +37,14 @@ class ArrayDataset(Dataset):
     @_hints.arguments
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
         self.drop_last = bool(drop_last)
+        self.feature_names = column_names(x, "x")
         x, y = as_features(x), as_targets(y)
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} samples and y has {len(y)}")
         if not len(x):
             raise ValueError(f"the dataset is empty: x has shape {x.shape}")
+        if not is_mapped(x):
+            check_finite(x, "x", columns=self.feature_names)
         #: x and y of all samples, which the parts of a dataset share
         self.sources: tuple[Array, Array] = x, y
         #: the rows of `sources` that are this dataset's samples, or None for all

@@ -116,6 +116,8 @@ class Dataset(ABC):
     """What a Trainer trains on: `batch_size`, the shape of one sample, and epochs of batches."""
 
     batch_size: int
+    #: the names of x's columns, in order, where it was made of a table that has them; a model then tells them apart by name
+    feature_names: list[str] | None = None
 
     @property
     @abstractmethod
@@ -131,6 +133,12 @@ class Dataset(ABC):
     def n_batches(self) -> int | None:
         """Batches of an epoch; None where that is not known."""
         return None
+
+    @property
+    def largest_batch(self) -> int:
+        """Samples of the largest batch: batch_size, or n_samples where there are fewer. What a plan has room for."""
+        n = self.n_samples
+        return self.batch_size if n is None else max(1, min(self.batch_size, n))
 
     @abstractmethod
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:

@@ -31,4 +31,5 @@ cdef class Replica:
     cdef bint look_at_signals(self) noexcept nogil
     cdef int raise_signal(self) except -1
     cdef int call_hook(self, const td_op *op) noexcept
+    cdef str not_finite(self, Source x)
     cdef int set_batch(self, Source x, Source y, const int64_t *index, int64_t n, int64_t first_id) except -1

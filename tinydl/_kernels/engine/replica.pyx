@@ -11,8 +11,8 @@ from tinydl._kernels.engine.program import aligned
 from tinydl._kernels.engine.fold cimport room
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.td cimport (
-    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_WORK, td_ctx, td_kernels, td_op, td_source,
+    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_LOSS, TD_BAD_TARGET, TD_CANCELLED, TD_F32, TD_F64, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM,
+    TD_PYTHON, TD_STATE, TD_WORK, td_ctx, td_kernels, td_op, td_source,
 )
 
 cdef extern from "sync.h" nogil:
@@ -195,8 +195,32 @@ cdef class Replica:
         self.events = <int64_t *>pointer(self.events_array) if max_events else NULL
         return before
 
-    def failure(self, int status):
-        """The exception that a status stands for."""
+    cdef str not_finite(self, Source x):
+        """": x[17, 3] is nan", of the first value of the batch that is not finite in the plan's dtype; "" where all are.
+
+        In C: Python could run a signal's handler here, where nobody would hear of what it raises."""
+        cdef int64_t i, j, row, items = x.s.row_items
+        cdef bint narrow = x.s.dtype == TD_F32
+        cdef double value
+        if not narrow and x.s.dtype != TD_F64:
+            return ""
+        for i in range(self.ctx.n):
+            row = self.ctx.index[i] if self.ctx.index != NULL else i
+            for j in range(items):
+                value = ((<const float *>self.ctx.x.data)[row * items + j] if narrow
+                         else (<const double *>self.ctx.x.data)[row * items + j])
+                if value - value == 0 and (not self.program.single or <float>value - <float>value == 0):
+                    continue
+                at = []
+                for size in reversed(x.array.shape[1:]):
+                    at.append(str(j % size))
+                    j //= size
+                at.append(str(row if self.ctx.index != NULL else self.ctx.first_id + i))
+                return f": x[{', '.join(reversed(at))}] is {value}{'' if value - value else ', too large for float32'}"
+        return ""
+
+    def failure(self, int status, Source x not None):
+        """The exception that a status stands for. x: where the batch is gathered from."""
         where = self.where()
         if status == TD_PYTHON:
             error, self.error = self.error, None
@@ -204,9 +228,9 @@ cdef class Replica:
         if status == TD_CANCELLED:
             return CancelledError(f"stopped before {where}")
         if status == TD_BAD_LOSS:
-            return NonFiniteError(f"the loss is {self.ctx.loss} ({where})")
+            return NonFiniteError(f"the loss is {self.ctx.loss} ({where}){self.not_finite(x)}")
         if status == TD_BAD_GRADIENT:
-            return NonFiniteError("a gradient is not finite")
+            return NonFiniteError(f"a gradient is not finite{self.not_finite(x)}")
         if status == TD_BAD_TARGET:
             return ValueError(f"class label {self.ctx.detail} is outside the model's classes ({where})")
         if status == TD_BAD_INDEX:
@@ -247,7 +271,7 @@ cdef class Replica:
         self.saved.clear()
         self.raise_signal()
         if status != TD_OK:
-            raise self.failure(status)
+            raise self.failure(status, x)
         return self.ctx.loss
 
 

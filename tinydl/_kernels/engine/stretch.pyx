@@ -385,7 +385,7 @@ cdef class Stretch:
             elif status != TD_CANCELLED:
                 outlive()
                 with gil:
-                    self.note(b, r.failure(status))
+                    self.note(b, r.failure(status, self.x))
             if r.program.n_hooks:
                 outlive()
                 with gil:
