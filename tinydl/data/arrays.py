@@ -174,6 +174,6 @@ class ArrayDataset(Dataset):
         if labels is not None and len(absent := np.setdiff1d(labels, labels[first])):
             warnings.warn(f"the train part of {len(first)} samples has none of class {', '.join(map(str, absent[:10]))}"
                           f"{', ...' * (len(absent) > 10)} ({len(absent)} of {len(np.unique(labels))} classes)",
-                          UserWarning, stacklevel=2)
+                          UserWarning, stacklevel=3)
         second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
         return Split(self._part(first, self.drop_last), second, third)

@@ -1,6 +1,7 @@
 """Optimizer: a rule of csrc/updates.h, its numbers, and its state vectors (as long as the parameters)."""
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -109,7 +110,7 @@ def _placed(vector: Array) -> Array:
 def check(owner: object, **numbers: float) -> None:
     """TypeError for what is no number, ValueError for one that is negative or not finite."""
     for name, value in numbers.items():
-        if not isinstance(value, (int, float, np.integer, np.floating)):
+        if not isinstance(value, (Real, np.ndarray)) or np.ndim(value):
             raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "
                             "(trainer.init gives the optimizer the model's parameters)")
         if not 0 <= value < float("inf"):
