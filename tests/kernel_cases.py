@@ -45,6 +45,8 @@ class Case:
         """Inputs are read-only."""
         made = self.make(np.random.default_rng([seed, *shape]), shape)
         args = {k: v.astype(dtype) if is_float(v) else v for k, v in made.items()}
+        if "itemsize" in args:
+            args["itemsize"] = np.dtype(dtype).itemsize
         for k, v in args.items():
             if isinstance(v, np.ndarray) and k not in self.writes:
                 v.flags.writeable = False
@@ -257,6 +259,8 @@ def to_columns(rng, shape):
 VECTOR = [
     Case("add", normal("a", "b", "out"), ("out",), relative(1), in_place=("a", "b"), family="vector"),
     Case("copy", normal("x", "out"), ("out",), relative(0), family="vector"),
+    Case("fill", normal("out", value=0.3), ("out",), relative(1), family="vector"),
+    Case("multiply", normal("a", "b", "out"), ("out",), relative(1), in_place=("a", "b"), family="vector"),
     Case("weighted_mean", normal("a", "b", "out", wa=0.3, wb=0.7), ("out",), lambda eps, a, want: {
         "out": 3 * eps * (np.abs(0.3 * a["a"]) + np.abs(0.7 * a["b"]))}, in_place=("a", "b"), family="vector"),
     Case("squared_norm", normal("x"), (), lambda eps, a, want: {        # added in double whatever the dtype
@@ -276,6 +280,45 @@ VECTOR = [
          ("out",), relative(2), MATRICES, ("x",), True, "dropout"),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
          ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
+]
+
+
+# more axes: the second of three is reduced; elements in another order; rows of a table -----------------------------
+
+CUBES = ((0, 3, 2), (1, 1, 1), (5, 7, 1), (1, 1100, 1), (4, 3, 5), (2, 9, 65), (3, 1500, 4), (70, 2, 3))
+
+
+def cube(make):
+    return lambda rng, s: make(rng, *s)
+
+
+def arranged(rng, a, b, c):
+    """The axes of x (a, 1, 1, b, c) in another order: out (a, 1, 1, c, b)."""
+    return {"x": rng.standard_normal((a, b, c)), "out": rng.standard_normal((a, c, b)), "B": a, "n1": 1, "n2": 1, "n3": b, "n4": c,
+            "xb": b * c, "x1": 0, "x2": 0, "x3": c, "x4": 1, "yb": b * c, "y1": 0, "y2": 0, "y3": 1, "y4": b}
+
+
+AXES = [
+    Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0}), ("out",), relative(0), CUBES, family="arrange"),
+    Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0, "accumulate": 1}), ("out",), relative(1), CUBES,
+         family="arrange", variant="accumulate"),
+    Case("reduce_sum", cube(lambda rng, a, b, c: {"x": rng.standard_normal((a, b, c)), "out": unset((a, c)), "scale": 0.37}), ("out",),
+         lambda eps, a, want: {"out": eps * (a["x"].shape[1] + 4) * np.abs(a["x"]).sum(1)}, CUBES, family="reduce"),
+    Case("spread", cube(lambda rng, a, b, c: {"dy": rng.standard_normal((a, c)), "out": unset((a, b, c)), "scale": 0.37}), ("out",),
+         relative(2), CUBES, family="reduce"),
+    Case("reduce_max", cube(lambda rng, a, b, c: {"x": rng.standard_normal((a, b, c)), "out": unset((a, c)),
+                                                  "place": np.full((a, c), -1)}), ("out", "place"),
+         relative(0, "out", "place"), CUBES, family="reduce"),
+    Case("reduce_max_backward", cube(lambda rng, a, b, c: {"dy": rng.standard_normal((a, c)), "out": unset((a, b, c)),
+                                                           "place": rng.integers(0, b, (a, c))}), ("out",), relative(0), CUBES,
+         family="reduce"),
+    Case("embedding", lambda rng, s: {"table": rng.standard_normal((20, s[1])), "rows": rng.integers(0, 20, s[0]), "out": unset(s)},
+         ("out",), relative(0), MATRICES, family="embedding"),
+    *(Case("embedding_backward", lambda rng, s, more=more: {"dy": rng.standard_normal(s), "rows": rng.integers(0, 20, s[0]),
+                                                            "dtable": rng.standard_normal((20, s[1])), **more},
+           ("dtable",), lambda eps, a, want: {"dtable": eps * (len(a["dy"]) + 1) * (
+               np.abs(a["dtable"]) + np.abs(a["dy"]).sum(0))}, MATRICES, family="embedding", variant=variant)
+      for variant, more in (("", {}), ("padding", {"padding": 3}), ("accumulate", {"accumulate": 1}))),
 ]
 
 
@@ -463,4 +506,4 @@ MATMUL = [
     for name, alpha in (("leaky_relu", 0.01), ("elu", 1.0), ("sigmoid", 0), ("tanh", 0), ("gelu", 0), ("gelu_tanh", 0))
 ]
 
-CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + NORM + UPDATES + MATMUL
+CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL

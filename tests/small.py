@@ -30,6 +30,13 @@ def classification(n, features=6, classes=3, seed=0):
     return x.astype(np.float32), y
 
 
+def spoilt(kind, x, y, batch_size, rows):
+    """A dataset whose samples `rows` became NaN when it had been made, and looked through."""
+    dataset = kind(x.copy(), y, batch_size)
+    dataset.x[rows] = np.nan
+    return dataset
+
+
 def small_set():
     return data.ArrayDataset(*classification(64), 8)
 

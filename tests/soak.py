@@ -145,8 +145,6 @@ class Round:
         y: Array = rng.integers(0, CLASSES, self.n)
         if self.regression:
             y = rng.standard_normal((self.n, CLASSES)).astype(np.float32)
-        if self.fault == "input":
-            x[bad] = np.nan
         if self.fault == "target":
             y[bad] = np.inf
         dataset: data.Dataset
@@ -154,6 +152,8 @@ class Round:
             dataset = Items(x, y, set(bad) - {0} if self.fault == "item" else set(), self.batch_size)
         else:
             dataset = (Batched if self.kind == "batched" else data.ArrayDataset)(x, y, self.batch_size)
+        if self.fault == "input":
+            x[bad] = np.nan             # which is looked for when a dataset is made
         layers: list[nn.Layer] = [nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.Tanh()]
         if self.dropout:
             layers.append(nn.Dropout(0.2))

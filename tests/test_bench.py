@@ -19,9 +19,9 @@ def test_numpy_and_tinydl_train_the_same(workload):
 
 
 @pytest.mark.parametrize("threads", [2, 9, 40])      # also more than divide a batch of 32, or than it has rows
-def test_strong_makes_the_same_updates_as_serial(threads):
+def test_shard_makes_the_same_updates_as_serial(threads):
     w = ALL["W1"]
-    a, b = ours.make(w, "serial", 1), ours.make(w, "strong", threads)
+    a, b = ours.make(w, "serial", 1), ours.make(w, "shard", threads)
     batches = Order(w).take(20)
     a.step(batches)
     b.step(batches)
@@ -38,7 +38,7 @@ def test_order_takes_every_sample_once_an_epoch():
 
 
 RUNS = [{"contender": c, "mode": m, "workload": w, "threads": n, "rate": r, "round": "0"} for c, m, w, n, r in [
-    ("tinydl", "serial", "W1", 1, 200.0), ("tinydl", "weak", "W1", 2, 300.0), ("tinydl", "strong", "W1", 2, 250.0),
+    ("tinydl", "serial", "W1", 1, 200.0), ("tinydl", "group", "W1", 2, 300.0), ("tinydl", "shard", "W1", 2, 250.0),
     ("torch", "eager", "W1", 1, 50.0), ("torch", "whole", "W1", 1, 100.0), ("torch", "eager", "W1", 2, 60.0)]]
 
 
@@ -66,7 +66,7 @@ def test_turns_without_a_cpu_a_thread_do_not_count():
         return [{**RUNS[1], "cpus": c, "rate": 100 * c, "round": str(i)} for i, c in enumerate(cpus)]
     counted = compare.count_turns(turns([2.0, 1.1, 1.9, 1.05, 1.95]))
     assert [r["counted"] for r in counted] == [True, False, True, False, True]
-    assert compare.medians(counted) == {("W1", 2): {"tinydl weak": 195}}
+    assert compare.medians(counted) == {("W1", 2): {"tinydl group": 195}}
     assert "shared a core in 2 of 5 turns; 2 were not" in compare.disturbed(counted)
     assert all(r["counted"] for r in compare.count_turns(turns([1.1, 2.0, 1.0, 2.0])))      # too few without them
     assert machine.cpus_at_once(1) == 1 and 0 < machine.cpus_at_once(2, 0.01)
@@ -74,8 +74,8 @@ def test_turns_without_a_cpu_a_thread_do_not_count():
 
 def test_tables_and_charts(tmp_path):
     assert "2.00 x" in compare.tables(RUNS) and "| torch, 1 thread | 2.00 |" in compare.ratios(RUNS)
-    assert "| torch, 2 threads, weak | 5.00 |" in compare.ratios(RUNS)
-    assert "| torch, 2 threads, strong | 4.17 |" in compare.ratios(RUNS)
+    assert "| torch, 2 threads, group | 5.00 |" in compare.ratios(RUNS)
+    assert "| torch, 2 threads, shard | 4.17 |" in compare.ratios(RUNS)
     assert "1.50" in compare.scaling(RUNS) and "75%" in compare.scaling(RUNS)
     assert not compare.disturbed(RUNS) and "1 of 1" in compare.disturbed([{**RUNS[0], "foreign_cpus": 0.5}])
     assert all(len(line) <= 80 for line in (compare.tables(RUNS) + compare.scaling(RUNS)).splitlines())
@@ -101,7 +101,13 @@ def test_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [(["--against", "x"], "'x'"), (["--workloads", "W9"], "'W9'"),
-                                                (["--threads", "0"], "'0'"), (["--threads", "256"], "usable")])
-def test_bad_input(arguments, message, capsys):
+                                                (["--threads", "0"], "'0'"), (["--threads", "256"], "usable"),
+                                                (["--out", "."], "--out . is a folder"), (["--plot", "a.x"], ".png, .svg"),
+                                                (["--out", "file/r.json"], "file")])
+def test_bad_input(arguments, message, capsys, tmp_path, monkeypatch):
+    """All of it is said before anything is measured."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compare, "measure_all", None)
     assert main(["bench", *arguments]) == 2
     assert message in capsys.readouterr().err

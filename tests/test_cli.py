@@ -19,6 +19,7 @@ import tinydl
 from tinydl import Model
 from tinydl.cli import main, train
 from tinydl.cli.progress import Progress
+from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
 from tinydl.parallel import native_driver, pool, runtime
 
@@ -106,6 +107,8 @@ def test_classification(folder, capsys, name):
     assert err == "" and max(map(len, out.splitlines())) <= 80
     assert "3 classes of 'target'" in out and out.endswith(f"model: {name}.tinydl\n")
     assert float(out.split("accuracy ")[1].split()[0]) > 90
+    guessed = {"iris": 10 / 30, "wine": 14 / 36}[name]         # of the test part, which has a fifth of each class
+    assert f"; commonest class: {100 * guessed:.1f} %)\n" in out
     assert main(["predict", f"{name}.tinydl", str(path)]) == 0
     rows = list(csv.reader(io.StringIO(said(capsys)[0])))
     with open(path, newline="") as f:
@@ -176,6 +179,12 @@ def test_optimizers(two, capsys, optimizer):
     assert float(said(capsys)[0].split("accuracy ")[1].split()[0]) > 80
 
 
+def test_columns_of_true_and_false(folder):
+    """As pandas and R write them."""
+    rows = [["a", "b", "c", "y"], [0.5, "True", "FALSE", "p"], [1, "False", " true ", "q"]]
+    assert read_table(write(folder / "t.csv", rows), "y").x.tolist() == [[0.5, 1, 0], [1, 0, 1]]
+
+
 def test_constant_column_test_fraction_zero_and_bom(folder, capsys):
     text = "﻿a,k,y\r\n" + "".join(f"{i},0.1,{'ab'[i > 4]}\r\n\r\n" for i in range(10))
     Path("c.csv").write_text(text, encoding="utf-8", newline="")
@@ -216,7 +225,9 @@ def test_help(capsys, arguments):
 BAD = {
     "nothing": ([], "COMMAND"),
     "unknown command": (["fly"], "fly"),
-    "unknown option": (["info", "--x"], "--x"),
+    "unknown option": (["info", "--x"], "unrecognised arguments: --x (see tinydl info --help)"),
+    "option misspelt": (["train", "two.csv", "--batch_size=8"], "; did you mean --batch-size? (see tinydl train --help)"),
+    "argument too many": (["train", "two.csv", "label"], "unrecognised arguments: label (see tinydl train --help)"),
     "missing file": (["train", "no.csv", "--target", "label"], "no.csv: there is no such file"),
     "missing npz": (["train", "no.npz"], "no.npz: there is no such file"),
     "folder": (["train", ".", "--target", "label"], "is a folder"),
@@ -233,7 +244,7 @@ BAD = {
     "epochs": (["train", "two.csv", "--target", "label", "--epochs", "-1"], "--epochs"),
     "batch size": (["demo", "--batch-size", "0"], "--batch-size"),
     "learning rate": (["train", "two.csv", "--target", "label", "--learning-rate", "nan"], "--learning-rate"),
-    "diverging": (["train", "two.csv", "--target", "label", "--learning-rate", "1e30"], "learning rate"),
+    "diverging": (["train", "two.csv", "--target", "label", "--lr", "1e30"], "learning rate"),
     "test fraction": (["train", "two.csv", "--target", "label", "--test-fraction", "1"], "--test-fraction"),
     "all to test": (["train", "two.csv", "--target", "label", "--test-fraction", "0.999"], "too few"),
     "seed": (["demo", "--seed", "-1"], "--seed"),
@@ -273,6 +284,7 @@ TABLES = {
     "blank": ("\n\n", "bad.csv is empty"),
     "header only": ("a,y\n", "no rows"),
     "text": ("a,b,y\n1,2,p\n1,x,q\n", "bad.csv, line 3, column 'b': 'x' is not a number"),
+    "text beside True": ("a,b,y\nTrue,x,p\n", "bad.csv, line 2, column 'b': 'x' is not a number"),
     "empty cell": ("a,b,y\n1,,p\n1,2,q\n", "bad.csv, line 2, column 'b': the cell is empty"),
     "nan": ("a,y\n1,p\nNaN,q\n", "bad.csv, line 3, column 'a': NaN is not a finite number"),
     "inf": ("a,y\n1,p\n-inf,q\n", "bad.csv, line 3, column 'a': -inf is not a finite number"),
@@ -306,6 +318,8 @@ ARRAYS = {
     "no y": ({"x": np.zeros((4, 2))}, "no array 'y'; it has 'x'"),
     "no arrays": ({}, "no array 'x', 'y'; it has none"),
     "pickled": ({"x": np.array([[1, "a"]], object), "y": np.zeros(1)}, "x holds Python objects (pickled)"),
+    "pickled x": ({"x": np.array([[1, True]], object), "y": np.zeros(1)}, "np.savez(path, x=np.asarray(x, 'float64'), ...)"),
+    "pickled y": ({"x": np.zeros((1, 2)), "y": np.array(["a"], object)}, "y=np.asarray(y, 'int64'), or 'float64' or str, ...)"),
     "flat": ({"x": np.zeros(4), "y": np.zeros(4)}, "shape (rows, features)"),
     "text": ({"x": np.array([["a"]]), "y": np.zeros(1)}, "x must be numbers"),
     "lengths": ({"x": np.zeros((4, 2)), "y": np.zeros(3)}, "one value for each of the 4 rows"),
@@ -364,31 +378,30 @@ def started(two: Path, *more: str) -> subprocess.Popen:
     return p
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("before", [b"a finished model", None])
 @pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
-def test_a_signal_saves_the_model_and_a_checkpoint(two, folder, threads, number, code, how):
-    with started(two, "--threads", threads) as p:
+def test_a_signal_saves_a_checkpoint_and_leaves_the_model(two, folder, before, number, code, how):
+    if before:
+        Path("m").write_bytes(before)
+    with started(two, "--threads", "2") as p:
         p.send_signal(number)
         _, err = p.communicate(timeout=10)
     assert p.returncode == code and err.count("\n") == 1 and err.startswith(f"tinydl: {how} after ")
-    assert err.endswith("the model so far is in m, and the same command with --resume goes on from m.checkpoint\n")
-    assert sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
-    assert main(["predict", "m", str(two), "--out", "p.csv"]) == 0
+    assert err.endswith("; the same command with --resume goes on from m.checkpoint; "
+                        f"m was not {'changed' if before else 'written'}\n")
+    assert sorted(f.name for f in folder.iterdir()) == [*(["m"] if before else []), "m.checkpoint", "two.csv"]
+    assert not before or Path("m").read_bytes() == before
 
 
 @pytest.mark.parametrize(("number", "code", "how"), SIGNALS)
-@pytest.mark.parametrize(("folders", "rest"), [
-    (["m.checkpoint"], "the model so far is in m; m.checkpoint could not be saved: Is a directory"),
-    (["m"], "m could not be saved: Is a directory; the same command with --resume goes on from m.checkpoint"),
-    (["m", "m.checkpoint"], "m could not be saved: Is a directory; m.checkpoint could not be saved: Is a directory")])
-def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how, folders, rest):
-    with started(two, "--threads", "2") as p:
-        for name in folders:
-            (folder / name).mkdir()
+def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code, how):
+    with started(two, "--threads", "1") as p:
+        (folder / "m.checkpoint").mkdir()
         p.send_signal(number)
         _, err = p.communicate(timeout=10)
-    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.endswith(f" updates; {rest}\n")
-    assert err.count("\n") == 1 and sorted(f.name for f in folder.iterdir()) == ["m", "m.checkpoint", "two.csv"]
+    assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.count("\n") == 1
+    assert err.endswith(" updates; m.checkpoint could not be saved: Is a directory; m was not written\n")
+    assert sorted(f.name for f in folder.iterdir()) == ["m.checkpoint", "two.csv"]
 
 
 @pytest.mark.parametrize(("raised", "code", "how"), [
@@ -445,7 +458,7 @@ def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, thread
     stop(threads, number, code)
     with zipfile.ZipFile("m.checkpoint") as z:
         assert json.loads(z.read("checkpoint.json"))["job"]["batches_done"] > 0
-    assert Path("m").read_bytes() != Path("whole").read_bytes()
+    assert not Path("m").exists()
     assert main([*STOPPED, threads, "--out", "m", "--resume"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
     assert sorted(f.name for f in folder.iterdir()) == ["d.npz", "m", "whole"]
@@ -517,6 +530,29 @@ def test_more_epochs_after_a_resume(stop, capsys):
     more = [*STOPPED, "1", "--epochs", "4"]
     assert main([*more, "--out", "m", "--resume"]) == 0 and main([*more, "--out", "whole"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
+def test_a_new_training_does_not_replace_the_checkpoint_of_another(stop, folder, capsys):
+    """Nor does it leave one that is older than its model, for --resume to replace that."""
+    stop("1")
+    said(capsys)
+    fails_in_one_line(folder, capsys, [*STOPPED, "1", "--out", "m", "--seed", "1"],
+                      "m.checkpoint is of a training that was stopped: --resume goes on from it; to begin anew, remove it")
+    assert main([*STOPPED, "1", "--out", "m", "--resume"]) == 0 and not Path("m.checkpoint").exists()
+    finished = Path("m").read_bytes()
+    stop("1")
+    assert Path("m").read_bytes() == finished
+    assert main([*STOPPED, "1", "--out", "m", "--resume"]) == 0 and Path("m").read_bytes() == finished
+
+
+def test_the_model_is_saved_where_out_links_to(two, folder, capsys):
+    (folder / "runs").mkdir()
+    (folder / "m").symlink_to("runs/1")
+    assert main(["train", "two.csv", "--target", "label", "--out", "m", *SMALL]) == 0
+    assert Path("m").is_symlink() and Model.load("runs/1").num_parameters
+    (folder / "dangling").symlink_to("no/1")
+    fails_in_one_line(folder / "runs", capsys, ["train", "two.csv", "--target", "label", "--out", "dangling", *SMALL],
+                      "--out dangling cannot be written: No such file")
 
 
 def test_the_data_are_not_overwritten_by_their_own_checkpoint(folder, capsys):

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinydl.data import ArrayDataset, Batch, Dataset, ItemDataset, LazyBatch, StreamDataset
-from tinydl.data.split import round_table
 from tinydl.data.stream import _read
 
 few = settings(max_examples=40, deadline=None, database=None)
@@ -144,11 +143,15 @@ def test_a_memory_map_is_never_materialised(tmp_path):
     (np.ma.zeros((2, 2)), [0, 1], "x is a masked array"),
     ([0.0, 1.0], np.ma.array([0, 1], mask=[0, 1]), "y is a masked array"),
     ([0.0, 1.0], ["cat", "dog"], r"y must be integers .* got <U3 of shape \(2,\): np.unique"),
-    ([0.0, 1.0], [[0], [1]], r"y is integers of shape \(2, 1\); class labels are \(samples,\): use y.ravel\(\)"),
+    ([0.0, 1.0], [[0], [1]], r"y is integers of shape \(2, 1\); class labels are \(samples,\): use np.ravel\(y\), or for numbers "
+     r"to predict np.asarray\(y, 'float32'\)"),
     ([0.0, 1.0], [[0, 1], [1, 0]], r"y is integers of shape \(2, 2\).*argmax.*one-hot"),
     ([0.0, 1.0, 2.0], [1, -1, -7], r"y\[2\] is -7; class labels are 0, 1, 2"),
     ([0.0, 1.0], [0.5, np.nan], r"y\[1\] is nan; all must be finite"),
     ([0.0, 1.0], [[0, 1], [-np.inf, np.nan]], r"y\[1, 0\] is -inf; all must be finite"),
+    ([[0.0, 1.0], [2.0, np.nan]], [0, 1], r"x\[1, 1\] is nan; all must be finite: put a value in, or leave that sample out"),
+    (np.array([0.0, np.inf], np.float16), [0, 1], r"x\[1\] is inf"),
+    (np.full((2, 3, 4), [0, 0, 0, -np.inf]), [0, 1], r"x\[0, 0, 3\] is -inf"),
     ([0.0, 1.0], np.array([0, 1], "datetime64[s]"), "y must be numbers; got datetime64")])
 def test_refused(x, y, words):
     with pytest.raises(ValueError, match=words):
@@ -163,126 +166,21 @@ def test_batch_size_refused(batch_size):
             make()
 
 
-def test_a_large_y_is_looked_at_to_its_end():
-    y = np.zeros(3 << 20, np.float32)
-    y[-1] = np.inf
-    with pytest.raises(ValueError, match=rf"y\[{len(y) - 1}\] is inf"):
-        ArrayDataset(y, y)
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_large_arrays_are_looked_at_to_their_end(name):
+    arrays = {"x": np.zeros(3 << 20, np.float32), "y": np.zeros(3 << 20, np.float32)}
+    arrays[name][-1] = np.inf
+    with pytest.raises(ValueError, match=rf"{name}\[{(3 << 20) - 1}\] is inf"):
+        ArrayDataset(**arrays)
 
 
-def test_a_nan_in_x_is_left_to_the_loss():
-    assert np.isnan(ArrayDataset([[np.nan]], [0]).x).all()
-
-
-# ------------------------------------------------------------------ parts
-def test_subset_and_batch_size():
-    data = numbered(20)
-    part = data.subset([3, 1, 19, 3])
-    assert part.x is data.x and len(part) == part.n_samples == 4 and seen(part.epoch(0, 0, False)) == [3, 1, 19, 3]
-    again = part.subset(np.array([2, 0], np.uint8)).with_batch_size(1)
-    assert seen(again.epoch(0, 0, False)) == [19, 3] and again.n_batches == 2 and part.batch_size == 4
-    assert len(data) == 20 and data.rows is None
-    assert repr(part) == "ArrayDataset(4 samples, x float32 (2,), y float32 (), batch_size=4)"
-    for rows, words in (([20], "0 to 19; got 20 to 20"), ([-1, 3], "got -1 to 3"), ([], "at least one"), ([0.5], "float64"),
-                        (np.zeros(20, bool), "np.flatnonzero"), ([[1]], r"shape \(1, 1\)")):
-        with pytest.raises(ValueError, match=words):
-            data.subset(rows)
-
-
-@few
-@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=6), shares=st.tuples(*[st.integers(0, 10)] * 4),
-       seed=st.integers(0, 9))
-def test_split(counts, shares, seed):
-    train, validation, test, rest = shares
-    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    data = ArrayDataset(np.arange(len(y))[:, None], y)
-    fractions = [s / max(1, sum(shares)) for s in (train, validation, test)]
-    try:
-        parts = data.split(*fractions, seed=seed)
-    except ValueError as e:
-        assert "leaves" in str(e) and (train == 0 or min(f for f in fractions if f) * len(y) < 1), e
-        return
-    sizes = [0 if part is None else len(part) for part in parts]
-    assert [part is None for part in parts] == [f == 0 for f in fractions]
-    assert all(abs(s - f * len(y)) < 1 for s, f in zip(sizes, fractions, strict=True))
-    assert rest or sum(sizes) == len(y)
-    rows = np.concatenate([part.rows for part in parts if part])
-    assert len(set(rows.tolist())) == len(rows)                         # no sample twice
-    assert all(part.x is data.x and (np.diff(part.rows) > 0).all() for part in parts if part)
-    if min(counts) >= sum(s > 0 for s in sizes):                        # each class's share, rounded up or down
-        for part, size in zip(parts, sizes, strict=True):
-            got = np.bincount(y[part.rows] if part else [], minlength=len(counts)) * len(y)
-            assert (abs(got - np.array(counts) * size) < len(y)).all()
-    again = data.split(*fractions, seed=seed)
-    assert all(a is b is None or (a.rows == b.rows).all() for a, b in zip(parts, again, strict=True))
-
-
-@few
-@given(rows=st.lists(st.integers(0, 30), min_size=1, max_size=12), cuts=st.lists(st.floats(0, 1), min_size=0, max_size=4))
-def test_round_table(rows, cuts):
-    n = sum(rows)
-    if n:
-        columns = np.diff([0, *sorted(int(c * n) for c in cuts), n]).tolist()
-        table = np.array(round_table(rows, columns))
-        assert table.sum(1).tolist() == rows and table.sum(0).tolist() == columns
-        assert (abs(table * n - np.outer(rows, columns)) < n).all() and table.min() >= 0
-
-
-def test_round_table_rounds_to_the_nearest_where_it_can():
-    assert round_table([59, 71, 48], [142, 36]) == [[47, 12], [57, 14], [38, 10]]
-
-
-def test_split_by_numbers():
-    data = numbered(100)
-    train, validation, test = data.split(70, 0.2, 5)
-    assert (len(train), len(validation), len(test)) == (70, 20, 5)
-    assert data.split(1, 0, 0).train.n_samples == 1 and data.split(1.0, 0.0, 0.0).train.n_samples == 100
-    assert not (data.split(seed=0).train.rows == data.split(seed=1).train.rows).all()
-    inner = data.subset(np.arange(50, 100)).split(0.5, 0.0, 0.5)
-    assert sorted([*inner.train.rows, *inner.test.rows]) == list(range(50, 100))
-
-
-def test_split_keeps_the_last_batch_of_what_is_evaluated():
-    parts = numbered(40, 16, drop_last=True).split(0.5, 0.25, 0.25)
-    assert [p.n_samples for p in parts] == [16, 10, 10]
-
-
-def test_stratify():
-    y = np.repeat([0, 1, 2], [90, 9, 1])
-    data = ArrayDataset(np.zeros((100, 1)), y)
-    assert len(data.split(0.8, 0.0, 0.2).train) == 80           # auto: the class of one sample forbids it
-    with pytest.raises(ValueError, match="class 2 has 1 samples for 2 parts"):
-        data.split(0.8, 0.0, 0.2, stratify=True)
-    parts = data.subset(np.arange(99)).split(66, 0, 33, stratify=True)
-    assert np.bincount(y[parts.test.rows]).tolist() == [30, 3] and np.bincount(y[parts.train.rows]).tolist() == [60, 6]
-    loose = [np.bincount(y[data.split(0.5, 0.0, 0.5, seed=s, stratify=False).test.rows], minlength=3)[1] for s in range(9)]
-    assert len(set(loose)) > 1
-    with pytest.raises(ValueError, match="stratify=True needs class labels; y is float32"):
-        numbered(9).split(stratify=True)
-    with pytest.raises(ValueError, match="stratify='yes'"):
-        data.split(stratify="yes")
-
-
-@pytest.mark.parametrize("wanted, words", [
-    ((0.8, 0.2, 0.2), r"train=0.8, validation=0.2, test=0.2\) asks for 12 of 10 samples"),
-    ((8, 2, 2), "asks for 12 of 10 samples"), ((0.9, 0, 2), "asks for 11 of 10"),
-    ((1.5, 0, 0), "train must be 0.0 to 1.0, or 0 to 10 samples"),
-    ((11, 0, 0), "train must be"), ((0.5, -0.1, 0), "validation must be"), ((0.5, float("nan"), 0), "validation must be"),
-    ((0.0, 0.5, 0.5), "leaves train without any"), ((0.9, 0.05, 0.01), "leaves .* without any")])
-def test_split_refused(wanted, words):
-    with pytest.raises(ValueError, match=words):
-        numbered(10).split(*wanted)
-
-
-@pytest.mark.parametrize("value", [True, "0.8", None])
-def test_split_refuses_what_is_no_number(value):
-    with pytest.raises(TypeError, match=r"train must be a share \(float\) or a number of samples \(int\)"):
-        numbered(10).split(value)
-
-
-def test_pickle():
-    data = pickle.loads(pickle.dumps(numbered(10).split(seed=1)))
-    assert (data.train.rows == numbered(10).split(seed=1).train.rows).all() and len(seen(data.test.epoch(0, 0))) == 2
+def test_a_memory_map_is_not_looked_through_for_nan(tmp_path):
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(3, 2))
+    x[1] = np.nan
+    for mapped in (x, x[:2], np.asarray(x)):
+        assert np.shares_memory(ArrayDataset(mapped, np.zeros(len(mapped))).x, x)
+    with pytest.raises(ValueError, match=r"x\[1, 0\] is nan"):
+        ArrayDataset(x[:, ::-1], np.zeros(3))                   # a copy
 
 
 # ------------------------------------------------------------------ items
@@ -343,7 +241,10 @@ def test_an_item_that_raises_is_named(error):
 @pytest.mark.parametrize("item, words", [
     (lambda i: ([0.0] * (1 + (i == 2)), 0), r"sample 2: x has shape \(2,\), and sample 0's is \(1,\)"),
     (lambda i: ([0.0], [0.0] * (1 + (i == 3))), r"sample 3: y has shape \(2,\), and sample 0's is \(1,\)"),
-    (lambda i: ([0.0], 2 - i), r"y\[3\] is -1"), (lambda i: ([0.0], [i]), "use y.ravel"),
+    (lambda i: ([0.0], 2 - i), "sample 3: y is -1; class labels"), (lambda i: ([0.0], [i]), r"use np.ravel\(y\)"),
+    (lambda i: ([0.0, np.nan if i == 2 else 1], 0), r"sample 2: x\[1\] is nan; all must be finite"),
+    (lambda i: (np.inf if i == 2 else 1.0, 0), "sample 2: x is inf"),
+    (lambda i: ([0.0], [1.0, np.inf if i == 1 else 1.0]), r"sample 1: y\[1\] is inf"),
     (lambda i: (["a"], 0), "x must be numbers")])
 def test_items_that_do_not_fit(item, words):
     with pytest.raises(ValueError, match=words) as caught:
@@ -468,7 +369,8 @@ def test_a_source_that_does_not_begin(source, error, words):
 @pytest.mark.parametrize("bad, words", [
     (([1.0, 2.0, 3.0], 0.0), r"sample 5: x has shape \(3,\), and sample 4's is \(2,\)"),
     (7, r"sample 5 .* must be \(x, y\); got int"),
-    ((["a", "b"], 0.0), "x must be numbers"), (([0.0, 0.0], float("nan")), r"y\[1\] is nan")])
+    ((["a", "b"], 0.0), "x must be numbers"), (([0.0, 0.0], float("nan")), "sample 5: y is nan"),
+    (([0.0, np.inf], 0.0), r"sample 5: x\[1\] is inf")])
 def test_samples_that_do_not_fit_fail_their_batch_only(bad, words):
     data = StreamDataset(lambda: (bad if i == 5 else ([i, -i], float(i)) for i in range(12)), 4)
     first, second, third = data.epoch(0, 0)
@@ -520,6 +422,20 @@ def test_chunks_that_do_not_fit():
     for data in (StreamDataset(source, 4, chunks=True), StreamDataset(source, 4, chunks=True, shuffle_buffer=2)):
         with pytest.raises(ValueError, match=r"as many rows of x as of y; got shapes \(4, 2\) and \(3,\)"):
             list(data.epoch(0, 0))
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_chunk_with_a_nan_fails_the_batch_of_its_row(name):
+    def source():
+        for at in range(0, 15, 5):
+            i = np.arange(at, at + 5.0)
+            chunk = {"x": np.stack([i, -i], 1), "y": i.copy()}
+            chunk[name][i == 6] = np.nan
+            yield chunk["x"], chunk["y"]
+    first, second, *_ = StreamDataset(source, 4, chunks=True).epoch(0, 0)
+    with pytest.raises(ValueError, match=rf"sample 6: {name}(\[0\])? is nan"):
+        second.load()
+    assert first.load().n == 4
 
 
 def test_200_epochs_left_early():
@@ -699,6 +615,26 @@ threading.Thread(target=lambda: next(epoch), daemon=True).start()
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("options", [{}, {"input_shape": (2,)}, {"chunks": True}])
+def test_a_source_that_gives_one_iterator_again_and_again_is_refused_before_it_is_read(options):
+    once = samples(10)()
+    for source in (lambda: once, once.__iter__):
+        with pytest.raises(ValueError, match=r"source\(\) gave the same generator twice"):
+            StreamDataset(source, 4, **options)
+    assert len(list(once)) == 10
+    rows = list(samples(10)())
+    again = StreamDataset(lambda: rows, 4)                              # a list can be read again
+    assert seen(again.epoch(0, 0)) == seen(again.epoch(0, 1)) == list(range(10))
+
+
+def test_a_source_whose_iterators_share_one_that_is_used_up():
+    rows = samples(10)()
+    data = StreamDataset(lambda: map(tuple, rows), 4)
+    assert seen(data.epoch(0, 0)) == list(range(10))
+    with pytest.raises(ValueError, match=r"gave samples before, and none now. source\(\) must begin anew"):
+        next(data.epoch(0, 1))
+
+
 @pytest.mark.parametrize("options, words", [
     ({"prefetch": 0}, "prefetch=0: a whole number, at least 1"), ({"prefetch": 1.5}, "prefetch=1.5"),
     ({"input_shape": (3, 0)}, "input_shape=0: a whole number, at least 1"),
@@ -711,6 +647,8 @@ def test_stream_options_refused(options, words):
 def test_a_stream_needs_a_callable_and_a_sample():
     with pytest.raises(TypeError, match="source must be callable, giving a fresh iterator each time; got list"):
         StreamDataset([], 4)
+    with pytest.raises(TypeError, match="got generator: give the generator function itself, not what it returns"):
+        StreamDataset(samples(3)(), 4)
     with pytest.raises(TypeError, match="input_shape=3: a tuple"):
         StreamDataset(list, 4, input_shape=3)
     with pytest.raises(ValueError, match="the stream is empty"):

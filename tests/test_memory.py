@@ -129,6 +129,43 @@ def test_the_report_is_what_allocation_takes(traced, dtype, make, optimizer, n_t
     assert report.per_thread == report.gradients + report.workspace
 
 
+class Rows(data.ItemDataset):
+    def __init__(self, x, y, batch_size):
+        super().__init__(batch_size)
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+@pytest.mark.parametrize("kind", [data.ArrayDataset, Batched, Rows])
+def test_a_batch_size_beyond_the_data_takes_no_memory(traced, kind):
+    """A plan of 10^9 rows has some 10^12 bytes of workspace."""
+    x, y = classification(128, 20)
+    taken, reports, bits = [], [], []
+    for size in (128, 10**9):
+        with Trainer(2, strategy=Shard(3), thread_count=2, seed=0) as t:
+            before = numpy_bytes()
+            t.init(kind(x, y, size), mlp(20, 300, 3), losses.SoftmaxCrossEntropy(), optim.Adam())
+            t.train()
+            taken.append(numpy_bytes() - before)
+            reports.append(dataclasses.replace(t.memory_report(), available=None))
+            t.profile(1)
+        assert t.data.train.batch_size == size and t.history["updates"] == [1, 1]
+        bits.append(t.model.params.tobytes())
+    assert reports[0] == reports[1] and bits[0] == bits[1] and taken[1] < taken[0] + 10_000
+
+
+def test_predict_takes_no_memory_for_rows_beyond_its_batch_size():
+    m = mlp(20, 3000, 3)
+    most = 600 * m.plan((20,), 1).program.work_bytes
+    m.predict(np.zeros((550, 20), np.float32), batch_size=600)
+    assert sum(r.program.work_bytes for _, idle in m._plans.values() for r in idle) <= most
+
+
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam()], ids=["sgd", "adam"])
 @pytest.mark.parametrize("kind", [data.ArrayDataset, Batched])
 def test_the_report_of_a_local_training_is_what_its_copies_take(traced, kind, optimizer):

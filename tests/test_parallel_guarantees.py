@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from small import DRIVERS, Batched, classification, mlp
+from small import DRIVERS, Batched, classification, mlp, spoilt
 from test_optim import ROWS
 
 from tinydl import Model, Trainer, TrainingError, callbacks, data, losses, nn, optim, parallel
@@ -83,11 +83,10 @@ def test_both_drivers_move_parameters_by_the_same_mean_with_every_optimizer(size
 @pytest.mark.parametrize("failed", [(0, 1), (2,), (0, 1, 2, 3), (0, 1, 4, 5), (1, 4, 5), (0, 1, 6, 7), (4, 5, 6, 7)], ids=str)
 def test_both_drivers_leave_the_same_failed_batches_out_of_long_vectors(failed):
     x, y = classification(64, 1100)
-    for batch in failed:
-        x[8 * batch] = np.nan
+    bad = [8 * batch for batch in failed]
     for k in (6, 7, 8):
-        digests = {digest(run(kind(x, y, 8), mlp(1100, 1000, 3), epochs=1, threads=threads, k=k, optimizer=optim.SGD(0.1),
-                              shuffle=False)[0]) for kind in DRIVERS.values() for threads in (1, 2)}
+        digests = {digest(run(spoilt(kind, x, y, 8, bad), mlp(1100, 1000, 3), epochs=1, threads=threads, k=k,
+                              optimizer=optim.SGD(0.1), shuffle=False)[0]) for kind in DRIVERS.values() for threads in (1, 2)}
         assert len(digests) == 1, k
 
 
@@ -196,9 +195,9 @@ def test_a_failed_batch_is_left_out_and_accounted(driver, threads, error, caplog
     (failure,) = t.history.failures
     assert (failure.batch_index, failure.n_samples, type(failure.exception)) == (2, 4, error)
     assert failure.indices.tolist() == [8, 9, 10, 11]
-    assert failure.exception.__traceback__ is not None
+    assert "in forward" in failure.traceback
     record = next(r for r in caplog.records if "left out" in r.message)
-    assert "batch 2" in record.message and record.exc_info[1] is failure.exception
+    assert "batch 2" in record.message and record.exc_info[1] is failure.exception and "in forward" in caplog.text
     assert t.history["failed_batches"] == [1]
 
 
@@ -252,8 +251,7 @@ def test_nothing_half_made_is_added(driver, backward):
 @pytest.mark.parametrize("threads", [0, 2])
 def test_non_finite_loss_and_gradient(driver, threads):
     x, y = classification(32)
-    x[9] = np.nan
-    m, t = run(driver(x, y, 4), mlp(6, 9, 3), epochs=1, threads=threads, shuffle=False)
+    m, t = run(spoilt(driver, x, y, 4, [9]), mlp(6, 9, 3), epochs=1, threads=threads, shuffle=False)
     assert np.isfinite(m.params).all()
     (failure,) = t.history.failures
     assert failure.batch_index == 2 and "loss is nan" in str(failure.exception)

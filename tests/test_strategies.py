@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from every_strategy import STEADY, TABLE, deep, digest, run
-from small import DRIVERS, busy, classification, mlp
+from small import DRIVERS, busy, classification, mlp, spoilt
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.data import LazyBatch
@@ -243,9 +243,8 @@ def test_statistics_do_not_wait_for_a_log_that_hangs(caplog):
     log.addHandler(handler)
     try:
         x, y = classification(32)
-        x[9] = np.nan
         with Trainer(1, strategy="group", thread_count=2, seed=7) as t:
-            t.init(data.ArrayDataset(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+            t.init(spoilt(data.ArrayDataset, x, y, 8, [9]), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
             thread = threading.Thread(target=ask)
             thread.start()
             training = threading.Thread(target=t.train)

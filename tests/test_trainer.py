@@ -10,11 +10,10 @@ import signal
 import threading
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from small import classification, mlp, trainer, workers
 
-from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
+from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
 from tinydl.parallel import strategies
 from tinydl.parallel.pool import Task
@@ -65,24 +64,6 @@ def test_validation_each_epoch_and_best():
     assert t.monitor.best_accuracy == max(h["accuracy"])
     assert t.monitor.best_validation_loss == min(h["validation_loss"])
     assert set(t.evaluate()) == {"loss", "accuracy"}
-
-
-def test_regression_evaluator_over_batches():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((50, 3)).astype(np.float32)
-    y = x @ np.array([[1.0], [2], [3]], np.float32) + 10
-    m = Model(nn.Linear(3, 1), seed=0)
-    d = m.predict(x) - y
-    figures = RegressionEvaluator().evaluate(m, data.ArrayDataset(x, y, 7))
-    assert figures["mse"] == pytest.approx(np.mean(d**2), rel=1e-6)
-    assert figures["mae"] == pytest.approx(np.mean(abs(d)), rel=1e-6)
-    assert figures["r2"] == pytest.approx(1 - np.sum(d**2) / np.sum((y - y.mean()) ** 2), rel=1e-6)
-
-
-def test_argmax_of_all_negative_rows():
-    e = AccuracyEvaluator()
-    e.update(np.array([[-3.0, -1, -2], [-1, -2, -3]]), np.array([1, 2]))
-    assert e.result() == {"accuracy": 0.5}
 
 
 def test_monitor_prints_logs_and_plots(tmp_path, capsys):

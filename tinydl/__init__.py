@@ -8,11 +8,12 @@
         trainer.init(data, model, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-3))
         trainer.train()
         print(trainer.evaluate())
-
-Floors (a module imports only from lower ones): _kernels; plan; nn, losses, optim, data, datasets; model, metrics,
-monitor; parallel; callbacks, checkpoint, trainer; testing, cli.
 """
-from tinydl import callbacks, data, datasets, losses, nn, optim, parallel
+# Floors (a module imports only from lower ones): _kernels, _hints; nn, losses, data, datasets; optim, plan, model,
+# metrics, monitor; parallel; callbacks, checkpoint, trainer; testing, cli.
+from typing import TYPE_CHECKING
+
+from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel
 from tinydl._version import __version__
 from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
 from tinydl.model import Model
@@ -22,3 +23,6 @@ from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "Model", "Monitor", "RegressionEvaluator", "Trainer",
            "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "nn", "optim", "parallel"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

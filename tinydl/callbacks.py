@@ -10,6 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tinydl import _hints
+from tinydl.serialization import place_for
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,6 +55,7 @@ class EarlyStopping(Callback):
         5
     """
 
+    @_hints.arguments
     def __init__(self, figure: str = "validation_loss", patience: int = 5, min_delta: float = 0.0, *, highest: bool = False,
                  restore_best: bool = False) -> None:
         if patience < 1:
@@ -68,8 +72,9 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
         value = record.figures.get(self.figure, getattr(record, self.figure, None))
         if value is None:
-            raise ValueError(f"EarlyStopping: epoch {record.epoch} has no {self.figure!r}; there are "
-                             f"{', '.join(['loss', 'validation_loss', *record.figures])} (validation needs a part of the data)")
+            there = ["loss", *(["validation_loss"] if record.validation_loss is not None else []), *record.figures]
+            raise ValueError(f"EarlyStopping: epoch {record.epoch} has {_hints.figure(self.figure, there)}"
+                             + ("" if record.validation_loss is not None else " (validation needs a part of the data)"))
         better = self.best is None or (value > self.best + self.min_delta if self.highest else value < self.best - self.min_delta)
         if better:
             self.best, self.best_epoch = float(value), record.epoch
@@ -86,13 +91,18 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Saves a checkpoint (`Trainer.save_checkpoint`) to `path` every so many epochs. Where it cannot be written (disk
-    full, read-only) that is one warning; the file before stays whole, and training goes on."""
+    """Saves a checkpoint (`Trainer.save_checkpoint`) to `path` every so many epochs. Its folder is made as training begins,
+    with OSError where there can be none. Where a checkpoint cannot be written (disk full, read-only) that is one warning;
+    the file before stays whole, and training goes on."""
 
+    @_hints.arguments
     def __init__(self, path: str | Path, epochs: int = 1) -> None:
         if epochs < 1:
             raise ValueError(f"epochs={epochs}: at least 1")
         self.path, self.epochs = path, epochs
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        place_for(self.path)
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
         if record.epoch % self.epochs == 0:
@@ -109,9 +119,16 @@ class LearningRate(Callback):
         0.05
     """
 
+    @_hints.arguments
     def __init__(self, schedule: Callable[[int], float]) -> None:
+        if not callable(schedule):
+            raise TypeError(f"LearningRate({schedule!r}): a function from the epoch's number to the rate")
         self.schedule = schedule
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         if trainer._job is None or not trainer._job.batches_done:
             trainer.optimizer.lr = float(self.schedule(epoch))
+
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -43,7 +43,7 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
                        "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in o.state.items()}
-    write_atomically(Path(path), lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+    write_atomically(path, lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _data(trainer: Trainer) -> dict[str, Any]:
 
 def _failure(f: BatchFailure) -> dict[str, Any]:
     return {"epoch": f.epoch, "batch_index": f.batch_index, "n_samples": f.n_samples, "thread_id": f.thread_id,
-            "exception": f"{type(f.exception).__name__}: {f.exception}",
+            "exception": f.reason,
             "indices": None if f.indices is None else f.indices.tolist(), "fatal": f.fatal}
 
 

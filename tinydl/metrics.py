@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
+from tinydl.data import Dataset
+from tinydl.data.frames import check_columns
+from tinydl.losses.base import same_shape
+from tinydl.serialization import plain
+
 if TYPE_CHECKING:
-    from tinydl.data import Dataset
     from tinydl.losses import Loss
     from tinydl.model import Model
 
@@ -23,7 +28,7 @@ class Evaluator:
         raise NotImplementedError
 
     def update(self, outputs: Array, targets: Array) -> None:
-        """One batch: outputs (B, ...), targets (B, ...)."""
+        """One batch: outputs (B, ...); targets of the same shape, or class labels (B,) of outputs that score classes."""
         raise NotImplementedError
 
     def result(self) -> dict[str, float]:
@@ -49,11 +54,14 @@ class AccuracyEvaluator(Evaluator):
         self.right = self.n = 0
 
     def update(self, outputs: Array, targets: Array) -> None:
-        if outputs.ndim == 2 and outputs.shape[1] > 1:
-            classes = outputs.argmax(1)
-        else:
-            classes = (outputs.reshape(len(outputs)) > 0).astype(np.int64)
-        targets = targets.argmax(1) if targets.ndim == 2 and targets.shape[1] > 1 else targets.reshape(len(targets))
+        several = outputs.ndim == 2 and outputs.shape[1] > 1
+        if several and targets.shape == outputs.shape:
+            targets = targets.argmax(1)
+        if not (several or same_shape(outputs.shape, outputs.shape[:1])) or not same_shape(targets.shape, outputs.shape[:1]):
+            raise ValueError("AccuracyEvaluator needs scores (B, classes) or one score a sample, and labels (B,) or targets "
+                             f"shaped like the scores; got outputs {outputs.shape} and targets {targets.shape}")
+        classes = outputs.argmax(1) if several else outputs.reshape(len(outputs)) > 0
+        targets = targets.reshape(len(outputs))
         self.right += int(np.count_nonzero(classes == targets))
         self.n += len(outputs)
 
@@ -62,48 +70,73 @@ class AccuracyEvaluator(Evaluator):
 
 
 class RegressionEvaluator(Evaluator):
-    """`mse`, `rmse`, `mae`, and `r2` (1 - squared errors / squared deviations; NaN where targets are all equal)."""
+    """`mse`, `rmse` and `mae` over all numbers, and `r2`: the mean over a sample's outputs, as scikit-learn's r2_score.
+
+    r2 of one output is 1 - squared errors / squared deviations of its targets from their mean; where its targets are all
+    equal, 1 if every prediction is right, else 0. Of fewer than two samples r2 is NaN.
+
+        >>> import numpy as np
+        >>> e = RegressionEvaluator()
+        >>> e.update(np.array([[1.0, 20], [1, 20]]), np.array([[0.0, 10], [2, 30]]))       # predicts each output's mean
+        >>> e.result()["r2"]
+        0.0
+    """
 
     def __init__(self) -> None:
         self.start()
 
     def start(self) -> None:
         self.n = 0
-        self.squared = self.absolute = self.mean = self.deviation = 0.0
+        # Each array holds a number for every output. `mean` and `deviation` are of targets less the first sample's: so
+        # equal targets have a deviation of exactly 0, which their rounded mean would not give.
+        self.first: Array = np.zeros(0)
+        self.squared = self.absolute = self.mean = self.deviation = np.zeros(1)
 
     def update(self, outputs: Array, targets: Array) -> None:
-        t = targets.reshape(outputs.shape).astype(np.float64)
-        d = outputs.astype(np.float64) - t
-        self.squared += float(np.sum(d * d))
-        self.absolute += float(np.sum(np.abs(d)))
+        if not same_shape(targets.shape, outputs.shape):
+            raise ValueError(f"RegressionEvaluator needs targets shaped like the outputs, {outputs.shape}; got {targets.shape}")
+        n = len(outputs)
+        if not n:
+            return
+        y, t = (np.ascontiguousarray(a.reshape(n, -1).T, np.float64) for a in (outputs, targets.reshape(outputs.shape)))
+        self.squared = self.squared + ((y - t) ** 2).sum(1)
+        self.absolute = self.absolute + np.abs(y - t).sum(1)
+        if not self.n:
+            self.first = t[:, :1].copy()
+        t = t - self.first
         # Chan et al. 1979: means and squared deviations of two parts into those of the whole
-        n, mean = t.size, float(t.mean()) if t.size else 0.0
-        if n:
-            delta, total = mean - self.mean, self.n + n
-            self.deviation += float(np.sum((t - mean) ** 2)) + delta * delta * self.n * n / total
-            self.mean += delta * n / total
-            self.n = total
+        mean = t.mean(1)
+        delta, total = mean - self.mean, self.n + n
+        self.deviation = self.deviation + ((t - mean[:, None]) ** 2).sum(1) + delta * delta * (self.n * n / total)
+        self.mean = self.mean + delta * n / total
+        self.n = total
 
     def result(self) -> dict[str, float]:
         if not self.n:
             return {"mse": float("nan"), "rmse": float("nan"), "mae": float("nan"), "r2": float("nan")}
-        mse = self.squared / self.n
-        r2 = 1 - self.squared / self.deviation if self.deviation > 0 else float("nan")
-        return {"mse": mse, "rmse": mse ** 0.5, "mae": self.absolute / self.n, "r2": r2}
+        mse, mae = (float(a.mean()) / self.n for a in (self.squared, self.absolute))
+        varied = (self.deviation > 0) | np.isnan(self.squared)
+        r2 = np.where(varied, 1 - self.squared / np.where(self.deviation > 0, self.deviation, 1), self.squared == 0)
+        return {"mse": mse, "rmse": mse ** 0.5, "mae": mae, "r2": float(r2.mean()) if self.n > 1 else float("nan")}
 
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
     """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order."""
+    if not isinstance(dataset, Dataset):
+        raise _hints.expected("dataset", Dataset, dataset)
+    check_columns(dataset.feature_names, model.feature_names, "the dataset")
     total, n = 0.0, 0
     if evaluator is not None:
         evaluator.start()
     for batch in dataset.epoch(0, 0, shuffle=False):
         x, y = batch.load().arrays()
         outputs = model.predict(x)
+        if same_shape(y.shape, outputs.shape):
+            y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
         if loss is not None:
-            total += loss(outputs, y) * len(x)
+            total += float(loss(outputs, y)) * len(x)
         if evaluator is not None:
             evaluator.update(outputs, y)
         n += len(x)
     figures = {} if loss is None else {"loss": total / n if n else float("nan")}
-    return {**figures, **(evaluator.result() if evaluator is not None else {})}
+    return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}

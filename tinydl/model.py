@@ -8,13 +8,17 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
-from tinydl.nn.layer import Layer, Parameter, Statistic
+from tinydl.data.frames import as_array, in_order, refuse
+from tinydl.nn.graph import Graph, inputs_of
+from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]      # one for each input
 
 __all__ = ["Model"]
 
@@ -31,8 +36,9 @@ __all__ = ["Model"]
 class Model:
     """A network ready to train or predict.
 
-    layer: the network, often an `nn.Sequential`. dtype: "float32" or "float64". seed: of the initial values
-    (None: fresh ones each time). name: for people.
+    layer: the network, often an `nn.Sequential`; or inputs and outputs: a graph between symbolic values (see `nn.Input`), of
+    one or several each. dtype: "float32" or "float64". seed: of the initial values (None: fresh ones each time). name:
+    for people.
 
         >>> import numpy as np
         >>> from tinydl import nn
@@ -41,16 +47,36 @@ class Model:
         (5, 3)
         >>> model.num_parameters
         67
+
+    Two inputs, numbers and a category:
+
+        >>> numbers, store = nn.Input((4,), name="numbers"), nn.Input((), "int64", name="store")
+        >>> y = nn.Linear(6, 1)(nn.Concat()([numbers, nn.Embedding(10, 2)(store)]))
+        >>> Model(inputs=[numbers, store], outputs=y).predict({"numbers": np.ones((3, 4)), "store": np.array([0, 9, 4])}).shape
+        (3, 1)
     """
 
-    def __init__(self, layer: Layer, dtype: str = "float32", seed: int | None = None, name: str | None = None) -> None:
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
+
+    @_hints.arguments
+    def __init__(self, layer: Layer | None = None, dtype: str = "float32", seed: int | None = None, name: str | None = None, *,
+                 inputs: Symbol | Sequence[Symbol] | None = None, outputs: Symbol | Sequence[Symbol] | None = None) -> None:
+        if isinstance(dtype, Layer):
+            raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
+        if inputs is not None or outputs is not None:
+            if layer is not None or inputs is None or outputs is None:
+                raise TypeError("Model takes a layer, or inputs and outputs of a graph")
+            layer = Graph.of(inputs, outputs)
         if not isinstance(layer, Layer):
-            raise TypeError(f"Model takes a layer (several go into nn.Sequential); got {layer!r}")
+            raise _hints.expected("layer", Layer, layer)
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype={dtype!r}: float32 or float64")
         self.layer, self.name, self.dtype = layer, name or type(layer).__name__, np.dtype(dtype)
         #: anything JSON-ready that should travel with the model's file
         self.metadata: dict[str, Any] = {}
+        #: the names of x's columns, in order, where it was trained on a table: `predict` takes a table's columns by name then
+        self.feature_names: list[str] | None = None
         self._bind()
         rng = np.random.default_rng(seed)
         for p in self._parameters.values():
@@ -83,8 +109,9 @@ class Model:
         self.params = self._arena(parameters)
         self.statistics = self._arena(statistics)
         self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in statistics.values()] or [np.zeros(0)])
-        self._shape = self.layer.input_shape()
-        self._plans: dict[tuple[Shape, int], tuple[Plan, list[Replica]]] = {}
+        self.inputs = inputs_of(self.layer)
+        self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
+        self._plans: dict[tuple[Shapes, int], tuple[Plan, list[Replica]]] = {}
         self._lock = threading.Lock()
 
     def _arena(self, parameters: Mapping[str, Parameter]) -> Array:
@@ -103,33 +130,50 @@ class Model:
         return int(self.params.size)
 
     @property
-    def input_shape(self) -> Shape | None:
-        """The shape of one sample: as the layers say, or as last used; None where neither is known."""
+    def input_shape(self) -> Any:
+        """The shape of one sample: as the layers say, or as last used; None where neither is known. Of several inputs, a tuple
+        of their shapes."""
         return self._shape
 
-    def output_shape(self, input_shape: Shape | None = None) -> Shape:
-        """The shape of one output; ValueError where the layers do not fit `input_shape`."""
-        return self.layer.output_shape(self._need_shape(input_shape))
+    @property
+    def input_names(self) -> list[str]:
+        """Of the inputs, in order; ["x"] where there is one that nobody named."""
+        return [name for name, _, _ in self.inputs]
 
-    def _need_shape(self, shape: Shape | None) -> Shape:
+    def output_shape(self, input_shape: Any = None) -> Any:
+        """The shape of one output (of several, a tuple of shapes); ValueError where the layers do not fit `input_shape`."""
+        return self.layer.output_shape(*self._need_shapes(input_shape))
+
+    def _need_shapes(self, shape: Any) -> Shapes:
+        """Of each input."""
+        if isinstance(shape, Mapping):
+            shape = tuple(in_order(shape, self.input_names))
         shape = self._shape if shape is None else tuple(shape)
         if shape is None:
             raise ValueError("the model's input shape is not known before it has seen data: pass input_shape")
-        return shape
+        shapes = tuple(map(tuple, shape)) if shape and not isinstance(shape[0], (int, np.integer)) else (shape,)
+        if len(shapes) != len(self.inputs):
+            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of shape "
+                             f"{', '.join(map(str, shapes))}")
+        return shapes
 
-    def plan(self, input_shape: Shape | None = None, max_rows: int = 256, *, loss: Loss | None = None,
+    def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
              training: bool | None = None) -> Plan:
         """Compile a plan for batches of up to max_rows samples.
 
         Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss.
         """
-        shape = self._need_shape(input_shape)
-        self.layer.output_shape(shape)
+        shapes = self._need_shapes(input_shape)
+        self.layer.output_shape(*shapes)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
-        y, backward = self.layer.emit(b, b.input(shape))
+        xs = [b.input(shape, name=name, integer=integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
+        y, backward = self.layer.emit(b, *xs)
+        ys = list(y) if isinstance(y, tuple) else [y]
+        if any(y.buffer.dtype != self.dtype for y in ys):
+            raise ValueError(f"an output of {self.name} is integers; outputs are numbers that layers compute")
         if loss is None:
-            b.output = y
+            b.outputs = ys
         else:
             dy = loss.emit(b, y)
             if training:
@@ -137,42 +181,79 @@ class Model:
         return compile_plan(b, max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
-    def forward(self, x: Any) -> Array:
-        """The outputs for one batch: `predict` in one piece."""
-        return self.predict(x, batch_size=max(1, len(x)))
+    def __call__(self, x: Any) -> Array:
+        """`predict(x)`."""
+        return self.predict(x)
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
+    def forward(self, x: Any) -> Any:
+        """The outputs for one batch: `predict` in one piece."""
+        return self.predict(x, batch_size=max(1, len(x) if len(self.inputs) == 1 else len(self._arrays(x)[0])))
+
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
         """Outputs (rows, *output_shape) for x (rows, *input_shape): any number of rows, `batch_size` at a time.
 
-        A row's result has the same bits whatever rows are beside it. Several threads may call it at once.
+        Of a model with several inputs x is a dict by their names, or a tuple in their order; of several outputs the result
+        is a tuple. A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may
+        be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
+        name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
+        Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
-        x = np.asarray(x)
-        if x.dtype.name not in DTYPES or not x.dtype.isnative:
-            if x.dtype.kind not in "fiub":
-                raise ValueError(f"x must be numbers; got {x.dtype}")
-            x = x.astype(self.dtype)
-        if x.ndim < 1:
-            raise ValueError("x must have a first axis of samples; got a single number")
-        shape = x.shape[1:]
-        if self._shape is not None and shape != self._shape and self.layer.input_shape() is not None and x.ndim == 1:
-            raise ValueError(f"x has shape {x.shape}; the model takes (rows, {', '.join(map(str, self._shape))})")
-        out = np.empty((len(x), *self.layer.output_shape(shape)), self.dtype)
-        if not len(x):
+        xs = self._arrays(x)
+        n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
+        outputs = self.layer.output_shape(*shapes)
+        several = bool(outputs) and isinstance(outputs[0], tuple)
+        sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
+        out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
+        if n:
+            rows = min(batch_size, 1 << (n - 1).bit_length())
+            replica = self._borrow(shapes, rows)
+            try:
+                for at in range(0, n, rows):
+                    parts = [Source(np.ascontiguousarray(a[at:at + rows])) for a in xs]
+                    replica.run(parts, None, min(rows, n - at), out=out[at:at + rows])
+            finally:
+                self._give_back(shapes, rows, replica)
+            self._shape = self._shape or (shapes if len(shapes) > 1 else shapes[0])
+        if not several:
             return out
-        rows = batch_size if len(x) >= batch_size else 1 << (len(x) - 1).bit_length()
-        replica = self._borrow(shape, rows)
-        try:
-            for at in range(0, len(x), rows):
-                part = np.ascontiguousarray(x[at:at + rows])
-                replica.run([Source(part)], None, len(part), out=out[at:at + rows])
-        finally:
-            self._give_back(shape, rows, replica)
-        self._shape = self._shape or shape
-        return out
+        ends = np.cumsum(sizes)[:-1]
+        return tuple(np.ascontiguousarray(part).reshape(n, *s) for part, s in zip(np.split(out, ends, 1), outputs, strict=True))
 
-    def _borrow(self, shape: Shape, rows: int) -> Replica:
+    def _arrays(self, x: Any) -> list[Array]:
+        """x as an array for each input, checked."""
+        if len(self.inputs) == 1 and not (isinstance(x, Mapping) and self.inputs[0][0] in x):
+            given = [x]
+        else:
+            given = in_order(x, self.input_names)
+        xs = []
+        for (name, shape, integer), one in zip(self.inputs, given, strict=True):
+            a = as_array(one, name, self.feature_names)
+            if a.dtype.name not in DTYPES or not a.dtype.isnative or integer and a.dtype.kind not in "iub":
+                if a.dtype.kind not in ("iub" if integer else "fiub"):
+                    if integer and a.dtype.kind == "f":
+                        raise ValueError(f"input {name} takes integers; got {a.dtype}")
+                    refuse(a, one, name)
+                a = a.astype(np.int64 if integer else self.dtype)
+            if a.ndim < 1:
+                raise ValueError(f"{name} must have a first axis of samples; got a single number")
+            if shape is not None and a.shape[1:] != shape and a.ndim == 1:
+                raise ValueError(f"{name} has shape {a.shape}; the model takes (rows, {', '.join(map(str, shape))})")
+            if xs and len(a) != len(xs[0]):
+                raise ValueError(f"input {name} has {len(a)} rows, and {self.input_names[0]} has {len(xs[0])}")
+            xs.append(a)
+        return xs
+
+    def sources(self, x: Any) -> list[Array]:
+        """The array of each input, in order, of a dataset's x; ValueError says which is missing, or has no integers."""
+        xs = [x] if len(self.inputs) == 1 and isinstance(x, np.ndarray) else in_order(x, self.input_names)
+        for (name, _, integer), a in zip(self.inputs, xs, strict=True):
+            if integer and a.dtype.kind not in "iub":
+                raise ValueError(f"input {name} takes integers; the dataset has {a.dtype}")
+        return xs
+
+    def _borrow(self, shape: Shapes, rows: int) -> Replica:
         with self._lock:
             if (shape, rows) not in self._plans:
                 if len(self._plans) >= 8:
@@ -183,7 +264,7 @@ class Model:
                 return idle.pop()
         return Replica(plan.program, self.params, self.statistics)
 
-    def _give_back(self, shape: Shape, rows: int, replica: Replica) -> None:
+    def _give_back(self, shape: Shapes, rows: int, replica: Replica) -> None:
         with self._lock:
             plan, idle = self._plans.get((shape, rows), (None, []))
             if plan is not None and plan.program is replica.program and len(idle) < 4:
@@ -213,7 +294,11 @@ class Model:
             own[n][...] = value
 
     def save(self, path: str | Path) -> None:
-        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`."""
+        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`.
+
+        A missing folder is made. Of a symbolic link the target is replaced, and a file that is replaced leaves its
+        permissions. OSError where it cannot be written; a file that was there before is then still whole.
+        """
         from tinydl.serialization import save_model
         save_model(self, path)
 
@@ -228,11 +313,11 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer": self.layer, "dtype": self.dtype, "name": self.name, "metadata": self.metadata,
-                "values": self.state_dict(), "shape": self._shape}
+                "feature_names": self.feature_names, "values": self.state_dict(), "shape": self._shape}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer, self.dtype, self.name = state["layer"], state["dtype"], state["name"]
-        self.metadata = state["metadata"]
+        self.metadata, self.feature_names = state["metadata"], state["feature_names"]
         self._bind()
         self.load_state_dict(state["values"])
         self._shape = state["shape"]
@@ -244,31 +329,41 @@ class Model:
         return new
 
     # ------------------------------------------------------------------ for people
-    def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass."""
-        shape = self._need_shape(input_shape)
+    def summary(self, input_shape: Any = None) -> str:
+        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also what
+        each layer reads."""
+        shapes = self._need_shapes(input_shape)
         rows = [("layer", "type", "output", "parameters", "multiply-adds")]
         seen: set[int] = set()
 
-        def visit(path: str, layer: Layer, shape: Shape) -> Shape:
+        def visit(path: str, layer: Layer, shapes: Shapes, note: str = "") -> Any:
+            out = layer.output_shape(*shapes)
             children = list(layer.children())
-            out = layer.output_shape(shape)
-            if not children:
+            if isinstance(layer, Graph):
+                names = [*self.input_names, *(str(number) for number, _ in layer.calls)] if layer is self.layer else []
+                every = layer.shapes(*shapes)
+                for number, values in layer.calls:
+                    reads = ", ".join(names[v] for v in values) if names else ""
+                    visit(f"{path}.{number}" if path else str(number), layer.layers[number], tuple(every[v] for v in values),
+                          f"({reads})" if reads else "")
+            elif not children:
                 own = 0 if id(layer) in seen else sum(p.size for _, p in layer.parameters())
                 seen.add(id(layer))
-                rows.append((path or "-", type(layer).__name__, str(out), f"{own:,}", f"{layer.flops(shape):,}"))
-                return out
-            for name, child in children:
-                shape = visit(f"{path}.{name}" if path else name, child, shape)
+                rows.append((path or "-", type(layer).__name__ + note, str(out), f"{own:,}", f"{layer.flops(*shapes):,}"))
+            else:
+                shape: Any = shapes[0]
+                for name, child in children:
+                    shape = visit(f"{path}.{name}" if path else name, child, (shape,))
             return out
-        out = visit("", self.layer, shape)
+        out = visit("", self.layer, shapes)
+        shown = shapes[0] if len(shapes) == 1 else ", ".join(f"{n} {s}" for n, s in zip(self.input_names, shapes, strict=True))
         widths = [max(len(r[i]) for r in rows) for i in range(5)]
         lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))).rstrip()
                  for r in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join([f"{self.name}: {shape} -> {out}, {self.dtype}", *lines,
+        return "\n".join([f"{self.name}: {shown} -> {out}, {self.dtype}", *lines,
                           f"{self.num_parameters:,} parameters ({self.params.nbytes:,} bytes), "
-                          f"{self.layer.flops(shape):,} multiply-adds a sample"])
+                          f"{self.layer.flops(*shapes):,} multiply-adds a sample"])
 
     def __repr__(self) -> str:
         return f"Model({self.layer!r}, dtype='{self.dtype}', name={self.name!r})"

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
+from tinydl.serialization import plain
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,9 +44,9 @@ class EpochRecord:
     def line(self, width: int = 0) -> str:
         """One line for people."""
         parts = [f"epoch {self.epoch:>{width}}", f"loss {self.loss:.4f}"]
-        if self.validation_loss is not None:
-            parts.append(f"validation loss {self.validation_loss:.4f}")
-        parts += [f"{name} {value:.4f}" for name, value in self.figures.items()]
+        figures = {**({} if self.validation_loss is None else {"loss": self.validation_loss}), **self.figures}
+        if figures:
+            parts.append("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
         if self.failed_batches:
             parts.append(f"{self.failed_batches} failed batches")
         parts += [f"{self.seconds:.2f} s", f"{self.samples_per_second:,.0f} samples/s"]
@@ -57,6 +60,9 @@ class History:
     `records` are the epochs, `failures` the batches that failed.
     """
 
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
+
     def __init__(self) -> None:
         self.records: list[EpochRecord] = []
         self.failures: list[Any] = []
@@ -69,10 +75,11 @@ class History:
         return iter(self.records)
 
     def __getitem__(self, name: str) -> list[Any]:
+        """A value an epoch; KeyError names those that there are."""
         if any(name in r.figures for r in self.records):
             return [r.figures.get(name) for r in self.records]
         if self.records and not hasattr(self.records[0], name):
-            raise KeyError(f"{name!r}: there are {', '.join([*asdict(self.records[0]), *self.records[-1].figures])}")
+            raise KeyError(_hints.figure(name, [*asdict(self.records[0]), *self.records[-1].figures]))
         return [getattr(r, name) for r in self.records]
 
     def best(self, name: str, highest: bool = False) -> EpochRecord | None:
@@ -95,8 +102,9 @@ class History:
 class Monitor:
     """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
-    log_file: a path, or None. quiet: print nothing. A log, or standard output, that cannot be written (disk full,
-    read-only) is given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
+    log_file: a path, or None; a figure that is NaN or infinite is null there. quiet: print nothing. A log, or standard
+    output, that cannot be written (disk full, read-only) is given up with one warning; training goes on. It never opens a
+    window: `plot(path)` writes a picture.
     """
 
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
@@ -127,9 +135,11 @@ class Monitor:
         if self.log_file is not None:
             import json
             try:
+                line = {**asdict(record), "samples_per_second": record.samples_per_second}
+                text = json.dumps(plain(line, null=True), allow_nan=False)
                 with open(self.log_file, "a", encoding="utf-8") as f:
-                    f.write(json.dumps({**asdict(record), "samples_per_second": record.samples_per_second}) + "\n")
-            except OSError as e:
+                    f.write(text + "\n")
+            except (OSError, TypeError) as e:       # TypeError: an evaluator's figure that JSON cannot hold
                 log.warning("cannot write %s (%s): training goes on without that log", self.log_file, e)
                 self.log_file = None
 
@@ -144,6 +154,7 @@ class Monitor:
 
     @property
     def best_validation_loss(self) -> float | None:
+        """The lowest validation loss of an epoch."""
         best = self.history.best("validation_loss") if self.history.records else None
         return None if best is None else best.validation_loss
 

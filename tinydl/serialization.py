@@ -1,10 +1,11 @@
 """Model files: a zip with architecture.json and one .npy per array. No pickle, so opening one runs no code."""
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
-import tempfile
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,28 +21,67 @@ from tinydl.nn.layer import REGISTRY, Layer
 FORMAT, VERSION = "tinydl-model", 1
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call write(file) on a temporary neighbour of `path`, then put it in path's place: all of it or nothing."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=path.name + ".", suffix=".tmp")
+def place_for(path: str | Path) -> tuple[Path, int | None]:
+    """Where a file that is saved as `path` goes: behind symbolic links, in a folder that is made where it is missing; and
+    the permissions of the file that is there, None where there is none. OSError where there can be no such file."""
+    place = Path(os.path.realpath(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return place, None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):          # to replace a device by a file is nobody's wish
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return place, stat.S_IMODE(mode)
+
+
+def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call write(file) on a temporary neighbour of `path`, then put it in path's place: all of it or nothing. A missing
+    folder is made; a symbolic link stays and its target is replaced; a file that is replaced leaves its permissions."""
+    place, mode = place_for(path)
+    temporary = f"{place}.{os.urandom(4).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)      # less the umask
     try:
         with os.fdopen(fd, "wb") as f:
             write(f)
             f.flush()
             os.fsync(f.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        if mode is not None:
+            with suppress(OSError):             # not every file system has permissions
+                os.chmod(temporary, mode)
+        os.replace(temporary, place)
     except BaseException:
         with suppress(FileNotFoundError):       # it may be in its place already
             os.unlink(temporary)
         raise
 
 
+def plain(value: Any, *, null: bool = False) -> Any:
+    """`value` with NumPy's scalars and arrays as Python's numbers and lists, in dicts (their keys, too), lists and tuples.
+    null: with None for what JSON has no number for, NaN and infinity."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (float, np.floating)):         # np.longdouble is still NumPy's
+        return None if null and not np.isfinite(value) else float(value)
+    if isinstance(value, dict):
+        return {k.item() if isinstance(k, np.generic) else k: plain(v, null=null) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v, null=null) for v in value]
+    return value
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{value!r:.80} is of type {type(value).__name__}, which cannot be saved: numbers, text, None, lists and "
+                    "dicts (JSON), and NumPy's numbers and arrays can")
+
+
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as z:
-        z.writestr(zipfile.ZipInfo(header), json.dumps(meta, indent=1))      # no date: the same model, the same bytes
+        text = json.dumps(plain(meta), indent=1, default=_refuse)
+        z.writestr(zipfile.ZipInfo(header), text)       # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
@@ -91,8 +131,9 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
 
 def save_model(model: Model, path: str | Path) -> None:
     meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
-            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {})}
-    write_atomically(Path(path), lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
+            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {}),
+            "feature_names": None if model.feature_names is None else list(model.feature_names)}
+    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
 def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Model:
@@ -107,7 +148,7 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
         model.load_state_dict(arrays)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
-    model.metadata = meta["metadata"]
+    model.metadata, model.feature_names = meta["metadata"], meta.get("feature_names")
     if model._shape is None and meta["input_shape"] is not None:
         model._shape = tuple(meta["input_shape"])
     return model

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.callbacks import Callback
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.data import ArrayDataset, Dataset, Split
+from tinydl.data.frames import check_columns
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
@@ -80,23 +82,35 @@ class Trainer:
         True
     """
 
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
+
+    @_hints.arguments
     def __init__(self, max_epochs: int, monitor: Monitor | None = None, evaluator: Evaluator | None = None,
                  enable_parallel: bool | None = None, thread_count: int = 0, *, seed: int | None = None,
                  strategy: str | strategies.Strategy | None = None, batches_per_update: int | None = None,
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
                  pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
+        if not isinstance(max_epochs, (int, np.integer)):
+            raise TypeError(f"max_epochs must be a whole number; got {type(max_epochs).__name__} "
+                            "(trainer.init takes dataset, model, loss and optimizer)")
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
+        for name, value, kind in (("monitor", monitor, Monitor), ("evaluator", evaluator, Evaluator)):
+            if value is not None and not isinstance(value, kind):
+                raise _hints.expected(name, kind, value)
+        if isinstance(callbacks, Callback):
+            raise TypeError(f"callbacks must be a list: callbacks=[{type(callbacks).__name__}(...)]")
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         if enable_parallel is None:
             enable_parallel = strategy is not None and chosen.parallel
         self._runtime = Runtime(chosen, policy, enable_parallel, thread_count, shutdown_timeout)
-        for callback in callbacks:
+        for i, callback in enumerate(callbacks):
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be Callback objects; got {type(callback).__name__}")
+                raise _hints.expected(f"callbacks[{i}]", Callback, callback)
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
         self.callbacks, self.pin_threads = list(callbacks), pin_threads
@@ -131,17 +145,22 @@ class Trainer:
         for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
                                   (optimizer, Optimizer, "optimizer")):
             if not isinstance(value, kind):
-                raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
+                raise _hints.expected(name, kind, value)
         train = parts.train
         output = model.output_shape(train.input_shape)
-        arrays = None
-        if type(train) is ArrayDataset:
-            arrays = train.x, loss.check_targets(train.y, output)
-            for part in (parts.validation, parts.test):
-                if isinstance(part, ArrayDataset):
-                    loss.check_targets(part.y, output)
-        model._shape = train.input_shape
-        crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
+        names = model.feature_names or train.feature_names
+        for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
+            check_columns(getattr(part, "feature_names", None), names, name)
+        arrays = (train.inputs, train.sources[-1]) if type(train) is ArrayDataset else None
+        for part in (None if arrays is None else train, parts.validation, parts.test):
+            if isinstance(part, ArrayDataset):
+                model.sources(part.inputs)
+                for y in part.targets():
+                    loss.check_targets(y, output)
+        if len(model.inputs) == 1:
+            model._shape = model._need_shapes(train.input_shape)[0]
+        model.feature_names = names and list(names)
+        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy,
                     self.pin_threads)
         if arrays is not None:
             crew.set_arrays(*arrays)
@@ -234,6 +253,7 @@ class Trainer:
             load_checkpoint(self, path)
 
     # ------------------------------------------------------------------ training
+    @_hints.arguments
     def train(self, shuffle: bool = True) -> History:
         """Run max_epochs epochs as configured and return the history; called again, it goes on from there.
 
@@ -262,6 +282,8 @@ class Trainer:
         return self._train("simplified", shuffle)
 
     def _train(self, asked: str | None, shuffle: bool) -> History:
+        if not isinstance(shuffle, (bool, np.bool_)):
+            raise TypeError(f"shuffle={shuffle!r}: True or False (init takes the data, Trainer(...) the number of epochs)")
         crew = self._runtime.need_crew()
         limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
@@ -428,8 +450,9 @@ class Trainer:
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""
         self._runtime.need_crew()
-        chosen = dataset or self.data.test or self.data.validation or self.data.train
-        return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
+        if dataset is None:
+            dataset = self.data.test or self.data.validation or self.data.train
+        return evaluate(self.model, dataset, loss=self.loss, evaluator=self.evaluator)
 
     @property
     def history(self) -> History:
@@ -476,14 +499,16 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            crew = Crew(model, self.loss, optimizer, train.batch_size, self.seed)
+            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed)
             return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:
+        """`with Trainer(...) as trainer` shuts it down at the end."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Call `shutdown`."""
         self.shutdown()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -109,11 +109,11 @@ def _checked(declared, arrays):
                 continue
             raise TypeError(f"{declared.name}: {name} is missing; {declared}")
         wanted = operand.dtype or "float32 or float64"
-        if not isinstance(a, np.ndarray) or (operand.dtype and operand.dtype != a.dtype.name) or (
+        if not isinstance(a, np.ndarray) or (operand.dtype not in (None, "any", a.dtype.name)) or (
                 not operand.dtype and a.dtype.name not in ("float32", "float64")) or not a.dtype.isnative:
             raise TypeError(f"{declared.name}: {name} is {a.dtype if isinstance(a, np.ndarray) else f'a {type(a).__name__}'}; "
                             f"needs an array of {wanted}")
-        if not operand.dtype:
+        if operand.dtype in (None, "any"):
             if dtype is not None and a.dtype != dtype:
                 raise TypeError(f"{declared.name}: {first} is {dtype} but {name} is {a.dtype}")
             dtype, first = a.dtype, first or name

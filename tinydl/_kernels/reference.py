@@ -144,6 +144,53 @@ def copy(x: Floats, out: Floats) -> Floats:
     return _write(out, x)
 
 
+def fill(out: Floats, value: float = 0.0) -> Floats:
+    return _write(out, value)
+
+
+def multiply(a: Floats, b: Floats, out: Floats) -> Floats:
+    return _write(out, a * b)
+
+
+def arrange(x: npt.NDArray[Any], out: npt.NDArray[Any], B: int, n1: int, n2: int, n3: int, n4: int, xb: int, x1: int, x2: int,
+            x3: int, x4: int, yb: int, y1: int, y2: int, y3: int, y4: int, itemsize: int, accumulate: int = 0) -> npt.NDArray[Any]:
+    def seen(a: npt.NDArray[Any], *steps: int) -> npt.NDArray[Any]:
+        return np.lib.stride_tricks.as_strided(a.reshape(-1), (B, n1, n2, n3, n4), [s * a.itemsize for s in steps])
+    from_, to = seen(x, xb, x1, x2, x3, x4), seen(out, yb, y1, y2, y3, y4)
+    to[...] = to + from_ if accumulate else from_
+    return out
+
+
+# over the middle axis, and rows of a table
+
+def reduce_sum(x: Floats, out: Floats, scale: float = 1.0) -> Floats:
+    return _write(out, scale * x.sum(1))
+
+
+def spread(dy: Floats, out: Floats, scale: float = 1.0) -> Floats:
+    return _write(out, scale * dy[:, None])
+
+
+def reduce_max(x: Floats, out: Floats, place: Int64) -> Floats:
+    place[...] = x.argmax(1)
+    return _write(out, x.max(1))
+
+
+def reduce_max_backward(dy: Floats, place: Int64, out: Floats) -> Floats:
+    return _write(out, np.where(np.arange(out.shape[1])[:, None] == place[:, None], dy[:, None], 0))
+
+
+def embedding(table: Floats, rows: Int64, out: Floats) -> Floats:
+    return _write(out, table[rows])
+
+
+def embedding_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -1, accumulate: int = 0) -> Floats:
+    if not accumulate:
+        dtable[...] = 0
+    np.add.at(dtable, rows[rows != padding], dy[rows != padding])
+    return dtable
+
+
 def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:
     return _write(out, wa * a + wb * b)
 

@@ -7,7 +7,7 @@ from tinydl.benchmarks.compare import PACKAGES, Runs, best_modes, count, medians
 from tinydl.benchmarks.workloads import ALL
 from tinydl.plotting import figure
 
-COLOURS = {"tinydl serial": "#d1495b", "tinydl strong": "#d1495b", "tinydl weak": "#8c1c2f", "jax": "#2e86ab",
+COLOURS = {"tinydl serial": "#d1495b", "tinydl shard": "#d1495b", "tinydl group": "#8c1c2f", "jax": "#2e86ab",
            "torch": "#8d99ae", "numpy": "#edae49", "sklearn": "#66a182"}
 
 
@@ -19,7 +19,7 @@ def draw_scaling(runs: Runs, path: Path) -> Path:
     for ax, w in zip(fig.subplots(1, len(workloads), squeeze=False)[0], workloads, strict=True):
         counts = sorted(n for v, n in by if v == w)
         ax.plot(counts, counts, color="#bbbbbb", linestyle="--", label="ideal")
-        for mode, colour in (("weak", "#2e86ab"), ("strong", "#d1495b")):
+        for mode, colour in (("group", "#2e86ab"), ("shard", "#d1495b")):
             line = [(n, times(runs, w, (f"tinydl {mode}", n), ("tinydl serial", 1)))
                     for n in counts if f"tinydl {mode}" in by[w, n]]
             ax.plot(*zip((1, 1.0), *line, strict=True), marker="o", color=colour, label=mode)

@@ -27,9 +27,9 @@ from tinydl.benchmarks.workloads import ALL
 #: what each contender needs, and its modes
 PACKAGES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}
 MODES = {"tinydl": ("serial",), "numpy": ("",), "torch": ("eager", "compile", "whole"), "jax": ("scan", "step"), "sklearn": ("",)}
-PARALLEL_MODES = {"tinydl": ("strong", "weak")}
-MEANING = ("strong: each batch cut into a part a thread, the same updates as serial;\n"
-           "weak: a whole batch a thread, their mean one update")
+PARALLEL_MODES = {"tinydl": ("shard", "group")}
+MEANING = ("shard: each batch cut into a part a thread, the same updates as serial;\n"
+           "group: a batch a thread, their mean one update")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 Runs = list[dict[str, Any]]

@@ -1,7 +1,7 @@
 """tinydl: what Trainer runs for an epoch in arrays, fed with the workload's order.
 
-Modes: "serial"; "strong": each batch cut into one part a thread, the same updates as serial; "weak": one whole batch a
-thread and update.
+Modes, by the strategies' names: "serial"; "shard": each batch cut into a part a thread, the same updates as serial;
+"group": a batch a thread, their mean one update.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.strategies import Group, Serial, Shard
 
 MODES = ("serial",)
-PARALLEL_MODES = ("strong", "weak")
+PARALLEL_MODES = ("shard", "group")
 
 
 def build(w: Workload) -> tuple[Model, Optimizer]:
@@ -45,7 +45,7 @@ class Ours:
         self.pool = WorkerPool(threads) if threads > 1 else None
         self.setting = Setting("serial", 1, 1, 1, Serial())
         if threads > 1:
-            self.setting, _ = (Shard(min(threads, w.batch)) if mode == "strong" else Group(threads)).setting(threads)
+            self.setting, _ = (Shard(min(threads, w.batch)) if mode == "shard" else Group(threads)).setting(threads)
 
     def step(self, indices: Array) -> float:
         n, batch = indices.shape

@@ -23,7 +23,7 @@ def main(name: str, mode: str, workload: str, threads: str) -> None:
     w = ALL[workload]
     contender = importlib.import_module(f"tinydl.benchmarks.{MODULES[name]}").make(w, mode, int(threads))
     order = Order(w)
-    unit = {"scan": w.scan, "weak": int(threads)}.get(mode, 1)      # batches that one call needs at least
+    unit = {"scan": w.scan, "group": int(threads)}.get(mode, 1)      # batches that one call needs at least
     for line in sys.stdin:
         result: dict[str, Any]
         if line.strip() == "losses":

@@ -29,8 +29,7 @@ EPOCHS = 30
 
 def _arrays(parts: Split[ArrayDataset]) -> tuple[Array, Array, Array, Array]:
     assert parts.test is not None
-    (x, y), (tx, ty) = ((p.x[p.rows], p.y[p.rows]) for p in (parts.train, parts.test))
-    return x, y, tx, ty
+    return parts.train.x, parts.train.y, parts.test.x, parts.test.y
 
 
 def fit_tinydl(parts: Split[ArrayDataset], seed: int) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tinydl._version import __version__
@@ -28,7 +29,15 @@ MAX_THREADS, MAX_WIDTH = 256, 65_536
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """Says in one line what is wrong, and whose --help to read."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Nothing is left over for the command before: it would point to its own help."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            close = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1, cutoff=0.7)
+            self.error(f"unrecognised arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
@@ -61,7 +70,7 @@ def parser() -> Parser:
                        help="share of the rows held out for the test (default: 0.2)")
     _training_options(train, epochs=60, batch_size=32, hidden="64,64")
     train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
-    train.add_argument("--learning-rate", type=_positive, metavar="LR",
+    train.add_argument("--learning-rate", "--lr", type=_positive, metavar="LR",
                        help="default: 0.001; sgd (with momentum 0.9) 0.01")
     train.add_argument("--out", metavar="MODEL", help="where to save the model (default: FILE's name with .tinydl, in "
                                                       "the current folder)")
@@ -106,7 +115,8 @@ def _training_options(p: argparse.ArgumentParser, *, epochs: int, batch_size: in
     p.add_argument("--hidden", type=_sizes, default=_sizes(hidden), metavar="N,N",
                    help=f"sizes of the hidden layers (default: {hidden})")
     p.add_argument("--threads", type=_threads, default=0, metavar="N",
-                   help="0: as many as recommended (default). N batches make one update, so the result depends on N")
+                   help="0: as many as recommended (default). N batches make one update (strategy group), so the result "
+                        "depends on N")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
 
 

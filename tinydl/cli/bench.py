@@ -10,7 +10,9 @@ from typing import Any
 from tinydl.benchmarks import compare, machine
 from tinydl.benchmarks.workloads import ALL
 from tinydl.cli.errors import CommandError
+from tinydl.cli.train import check_picture, check_writable
 from tinydl.parallel import usable_cpus
+from tinydl.serialization import write_atomically
 
 
 def say(text: str) -> None:
@@ -28,8 +30,10 @@ def run(args: argparse.Namespace) -> int:
     workloads = [w for w in chosen if w in ALL]
     if args.plot and compare.missing(["matplotlib"]):
         raise CommandError("--plot needs matplotlib: pip install 'tinydl-parallel[plot]'")
-    for file in filter(None, (args.out, args.plot)):        # before minutes of work, not after
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    for place, check, option in ((args.out, check_writable, "--out"), (args.plot, check_picture, "--plot")):
+        if place:       # before minutes of work, not after
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+            check(Path(place), option)
 
     about = machine.describe()
     print(machine.line(about), flush=True)
@@ -53,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         if warning := compare.disturbed(runs):
             print(warning)
     if args.out:
-        Path(args.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=1) + "\n"
+        write_atomically(Path(args.out), lambda f: f.write(text.encode()))
         print(f"raw figures: {args.out}")
     if args.plot and runs:
         from tinydl.benchmarks import charts

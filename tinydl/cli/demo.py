@@ -9,7 +9,7 @@ from pathlib import Path
 from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
 from tinydl.cli.errors import CommandError
 from tinydl.cli.progress import Progress, table
-from tinydl.cli.train import check_writable, fit, mlp, plural, thread_count
+from tinydl.cli.train import check_picture, fit, mlp, plural, thread_count
 from tinydl.data import ArrayDataset, Split
 from tinydl.parallel import usable_cpus
 
@@ -82,7 +82,7 @@ def _explanation(asked: int, threads: int, speed_up: float) -> str:
         return ("One thread, as asked for." if asked else "One thread: there is one usable CPU (see `tinydl info`)."
                 if usable_cpus() == 1 else "One thread: for more there are too few batches.")
     text = (f"Both start from the same weights. In parallel, {threads} threads take a batch each, and\n"
-            f"their {threads} batches make one update: fewer updates, with sqrt({threads}) times the rate.")
+            f"their {threads} batches make one update (strategy group): fewer updates, with\nsqrt({threads}) times the rate.")
     if speed_up < 1:
         text += ("\nParallel was slower this time: other programs keep the CPUs busy, or there are\n"
                  "more threads than CPUs, or too little work a batch (try --batch-size 128).")
@@ -99,10 +99,8 @@ def _picture(options: argparse.Namespace) -> tuple[Path | None, str]:
         if options.plot:
             raise CommandError(note[0].lower() + note[1:])
         return None, note
-    if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
-        raise CommandError(f"--plot {path}: the name must end in .png, .svg, .pdf or .jpg")
     try:
-        check_writable(path, "--plot")
+        check_picture(path, "--plot")
     except CommandError as e:
         if options.plot:
             raise

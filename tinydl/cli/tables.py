@@ -18,6 +18,8 @@ from tinydl.cli.errors import CommandError
 
 Array = np.ndarray[Any, Any]
 
+TRUTH = {"true": 1.0, "false": 0.0}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -68,7 +70,10 @@ def _read_csv(path: Path, target: str | None, features: Sequence[str] | None) ->
             if len(row) != len(header):
                 raise CommandError(f"{path}, line {reader.line_num}: {len(row)} cells; the header has {len(header)}")
             try:
-                numbers = [float(row[i]) for i in at]
+                try:
+                    numbers = [float(row[i]) for i in at]
+                except ValueError:
+                    numbers = [_float(row[i]) for i in at]
                 bad = not math.isfinite(sum(numbers)) and not all(map(math.isfinite, numbers))
             except ValueError:
                 bad = True
@@ -113,13 +118,19 @@ def _complaint(row: list[str], at: list[int], header: list[str]) -> str:
     for i in at:
         cell = row[i].strip()
         try:
-            number = float(cell)
+            number = _float(cell)
         except ValueError:
             what = f"{_short(cell)} is not a number" if cell else "the cell is empty"
             return f"column {header[i]!r}: {what}"
         if not math.isfinite(number):
             return f"column {header[i]!r}: {cell} is not a finite number"
     raise AssertionError
+
+
+def _float(cell: str) -> float:
+    """The number in a cell; True and False, as pandas writes a column of bool, are 1 and 0."""
+    cell = cell.strip().lower()
+    return float(TRUTH.get(cell, cell))
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -171,7 +182,9 @@ def _array(path: Path, z: zipfile.ZipFile, name: str, key: str) -> Array:
             return np.asarray(np.lib.format.read_array(f, allow_pickle=False))
         except ValueError as e:
             if "pickle" in str(e).lower():
-                raise CommandError(f"{path}: {key} holds Python objects (pickled), not numbers or text") from None
+                remedy = "x=np.asarray(x, 'float64')" if key == "x" else "y=np.asarray(y, 'int64'), or 'float64' or str"
+                raise CommandError(f"{path}: {key} holds Python objects (pickled), as of a table with columns of several types; "
+                                   f"save numbers or text: np.savez(path, {remedy}, ...)") from None
             raise
 
 

@@ -76,14 +76,21 @@ def plural(n: int, thing: str) -> str:
 
 
 def check_writable(path: Path, what: str) -> None:
-    """CommandError where a file at `path` cannot be made; nothing stays behind."""
+    """CommandError where a file at `path` (or where it links to) cannot be made; nothing stays behind."""
     if path.exists() and not path.is_file():
         raise CommandError(f"{what} {path} is {'a folder' if path.is_dir() else 'not a plain file'}")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
     except OSError as e:
         raise CommandError(f"{what} {path} cannot be written: {e.strerror}") from None
+
+
+def check_picture(path: Path, what: str) -> None:
+    """The same for a picture, whose format its name says."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+        raise CommandError(f"{what} {path}: the name must end in .png, .svg, .pdf or .jpg")
+    check_writable(path, what)
 
 
 # ---------------------------------------------------------------------- standardisation
@@ -110,6 +117,7 @@ def _checked(mean: Array, factor: Array, names: list[str]) -> None:
 
 # ---------------------------------------------------------------------- tinydl train
 def run_train(options: argparse.Namespace) -> int:
+    """`tinydl train`; its exit code."""
     path = Path(options.file)
     out = Path(options.out) if options.out else Path(path.stem + ".tinydl")
     thread_count(options.threads)
@@ -122,6 +130,9 @@ def run_train(options: argparse.Namespace) -> int:
         check_writable(place, "--out")
     if options.resume and not checkpoint.exists():
         raise CommandError(f"--resume: there is no {checkpoint}")
+    if not options.resume and checkpoint.exists():      # it would be lost when this training is stopped, or outlive its model
+        raise CommandError(f"{checkpoint} is of a training that was stopped: --resume goes on from it; to begin anew, remove it "
+                           "or say another --out")
     say = (lambda *_: None) if options.quiet else print
     target = options.target or "y"
 
@@ -149,7 +160,7 @@ def run_train(options: argparse.Namespace) -> int:
         facts.update(target_mean=float(y_mean[0]), target_scale=scale)
         y = standardise(y, y_mean, y_factor)
     x = standardise(table.x, mean, factor)
-    everything = ArrayDataset(x, y, min(options.batch_size, len(train)))
+    everything = ArrayDataset(x, y, options.batch_size)
     data = everything.subset(train)
 
     model = mlp((x.shape[1], *options.hidden, len(names) if names else 1), options.seed)
@@ -181,7 +192,8 @@ def run_train(options: argparse.Namespace) -> int:
             fit(trainer, rate)
         if len(test):
             figures = trainer.evaluate(everything.subset(test))
-            say("test: " + _figures(figures, len(test), scale))
+            guessed = float(np.mean(y[test] == np.bincount(y[train]).argmax())) if names else 0.0
+            say("test: " + _figures(figures, len(test), guessed, scale))
         model.save(out)
         if options.resume:
             checkpoint.unlink(missing_ok=True)
@@ -190,11 +202,10 @@ def run_train(options: argparse.Namespace) -> int:
         if not optimizer.t:
             raise type(e)(f"{how} before the first update; no model was saved") from None
         settings["batches_per_update"] = batches or trainer.stats().batches_per_update     # fewer than threads without memory
-        unsaved = [_unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings)),
-                   _unsaved(out, lambda: model.save(out))]
+        unsaved = _unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings))
         raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
-                      + (unsaved[1] or f"the model so far is in {out}") + (", and " if not any(unsaved) else "; ")
-                      + (unsaved[0] or f"the same command with --resume goes on from {checkpoint}")) from None
+                      + (unsaved or f"the same command with --resume goes on from {checkpoint}")
+                      + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
     say(f"model: {out}")
     return 0
 
@@ -257,16 +268,19 @@ def _held_out(n: int, y: Array, fraction: float, seed: int) -> tuple[Array, Arra
     return parts.train.rows, parts.test.rows
 
 
-def _figures(figures: dict[str, float], n: int, scale: float) -> str:
+def _figures(figures: dict[str, float], n: int, guessed: float, scale: float) -> str:
+    """`guessed`: the accuracy of naming the commonest class whatever the features are."""
     if "accuracy" in figures:
         right = round(figures["accuracy"] * n)
-        return f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,})"
+        return (f"loss {figures['loss']:.4f}, accuracy {100 * figures['accuracy']:.1f} % ({right:,} of {n:,}; "
+                f"commonest class: {100 * guessed:.1f} %)")
     return (f"r2 {figures['r2']:.4f}, rmse {figures['rmse'] * scale:.6g}, "
             f"mean absolute error {figures['mae'] * scale:.6g}")
 
 
 # ---------------------------------------------------------------------- tinydl predict
 def run_predict(options: argparse.Namespace) -> int:
+    """`tinydl predict`; its exit code."""
     path, out = Path(options.file), Path(options.out) if options.out else None
     model = load(Path(options.model))
     if out is not None:

@@ -6,6 +6,9 @@
 
 An epoch is an iterator of Batch or LazyBatch; `load()` of either gives a Batch. Orders come from (seed, epoch) alone.
 """
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.data.arrays import ArrayDataset
 from tinydl.data.batch import Batch, Dataset, LazyBatch
 from tinydl.data.items import ItemDataset
@@ -13,3 +16,6 @@ from tinydl.data.split import Split
 from tinydl.data.stream import StreamDataset
 
 __all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "Split", "StreamDataset"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole
-from tinydl.data.checks import as_features, as_targets
+from tinydl import _hints
+from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, each_input, epoch_order, whole
+from tinydl.data.checks import PIECE, as_features, as_targets, check_finite, is_mapped
+from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
 
 
@@ -16,9 +19,17 @@ class ArrayDataset(Dataset):
     """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...).
 
     Arrays, memory maps, or what np.asarray takes. They are used where they are if C-contiguous and of float32,
-    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). A NaN in x is found
-    when a batch meets it, not here: looking would read a memory map whole. The last, smaller batch counts unless
-    drop_last.
+    float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
+    refused, with their sample and column; a memory map's x, which may be larger than memory, is not read through for
+    that: a batch that meets one fails in training, and its message names it. The last, smaller batch counts unless
+    drop_last; a batch_size beyond the samples makes one batch of all.
+
+    Several inputs are a dict by the names of the model's (nn.Input), or a tuple of arrays in their order; a batch takes the
+    same rows of each. Integer arrays are for inputs of integers, as categories.
+
+    Tables of pandas, polars and pyarrow are taken too, if all columns are numbers or bool (also nullable ones without
+    missing values); a column of dates, categories or text is refused by its name. The columns' names of x are kept in
+    `feature_names`, and go to the model with Trainer.init. Of y, a table with one column is that column.
 
         >>> import numpy as np
         >>> data = ArrayDataset(np.zeros((10, 3)), np.arange(10) % 2, batch_size=4)
@@ -26,14 +37,29 @@ class ArrayDataset(Dataset):
         [4, 4, 2]
     """
 
+    @_hints.arguments
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
         self.drop_last = bool(drop_last)
-        self.x, self.y = as_features(x), as_targets(y)
-        if len(self.x) != len(self.y):
-            raise ValueError(f"x has {len(self.x)} samples and y has {len(self.y)}")
-        if not len(self.x):
-            raise ValueError(f"the dataset is empty: x has shape {self.x.shape}")
-        #: the samples' rows in x and y, or None for all
+        several = isinstance(x, dict) or isinstance(x, tuple) and len(x) > 0 and all(hasattr(a, "shape") for a in x)
+        given = {"x": x} if not several else dict(x) if isinstance(x, dict) else {f"x[{i}]": a for i, a in enumerate(x)}
+        if not given:
+            raise ValueError("x is a dict of no inputs")
+        self.feature_names = column_names(x, "x") if not several else None
+        arrays, y = [], as_targets(y)
+        for name, one in given.items():
+            a = as_features(one, name)
+            if len(a) != len(y):
+                raise ValueError(f"{name} has {len(a)} samples and y has {len(y)}")
+            if not len(a):
+                raise ValueError(f"the dataset is empty: {name} has shape {a.shape}")
+            if not is_mapped(a):
+                check_finite(a, name, columns=self.feature_names)
+            arrays.append(a)
+        #: the names of several inputs; None of one, () of a tuple, whose order they go by
+        self.input_names: tuple[str, ...] | None = None if not several else tuple(given) if isinstance(x, dict) else ()
+        #: x (each of several inputs) and y of all samples, which the parts of a dataset share
+        self.sources: tuple[Array, ...] = *arrays, y
+        #: the rows of `sources` that are this dataset's samples, or None for all
         self.rows: Array | None = None
         self._set_batch_size(batch_size)
 
@@ -43,11 +69,48 @@ class ArrayDataset(Dataset):
             raise ValueError(f"drop_last with batch_size={batch_size} leaves no batch of {len(self)} samples")
 
     def __len__(self) -> int:
-        return len(self.x) if self.rows is None else len(self.rows)
+        return len(self.sources[0]) if self.rows is None else len(self.rows)
 
     def __repr__(self) -> str:
-        return (f"{type(self).__name__}({len(self)} samples, x {self.x.dtype} {self.input_shape}, y {self.y.dtype} "
-                f"{self.y.shape[1:]}, batch_size={self.batch_size})")
+        *xs, y = self.sources
+        inputs = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(self.input_names or ["x"] * len(xs), xs, strict=True))
+        return f"{type(self).__name__}({len(self)} samples, {inputs}, y {y.dtype} {y.shape[1:]}, batch_size={self.batch_size})"
+
+    @property
+    def x(self) -> Any:
+        """x of these samples (len, *features): of all, the array itself; of a part, a read-only copy, made anew each time. Of
+        several inputs, a dict or tuple as it was given.
+
+        Where the copy would not fit in memory, take it piece by piece: `sources[0][rows[:1000]]`.
+        """
+        return each_input(self.inputs, self._own)
+
+    @property
+    def inputs(self) -> Any:
+        """x of all samples in `sources`: an array, or of several inputs a dict or tuple as it was given."""
+        *xs, _ = self.sources
+        if self.input_names is None:
+            return xs[0]
+        return dict(zip(self.input_names, xs, strict=True)) if self.input_names else tuple(xs)
+
+    @property
+    def y(self) -> Array:
+        """y of these samples, as `x`."""
+        return self._own(self.sources[-1])
+
+    def _own(self, source: Array) -> Array:
+        if self.rows is None:
+            return source
+        own = source[self.rows]
+        own.flags.writeable = False     # what is written into a copy would be lost
+        return own
+
+    def targets(self) -> Iterator[Array]:
+        """y of these samples in pieces of a million numbers or so: for who looks at all of them, where y is a memory map."""
+        y = self.sources[-1]
+        step = max(1, PIECE // max(1, y[:1].size))
+        for at in range(0, len(self), step):
+            yield y[at:at + step] if self.rows is None else y[self.rows[at:at + step]]
 
     @property
     def n_samples(self) -> int:
@@ -58,15 +121,19 @@ class ArrayDataset(Dataset):
         return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return tuple(self.x.shape[1:])
+    def input_shape(self) -> Any:
+        return each_input(self.inputs, lambda a: tuple(a.shape[1:]))
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """What a model for y gives per sample: (classes,) for labels, y's own shape for numbers, (1,) for one."""
-        if self.y.dtype.kind == "i":
-            return (int(self.y.max()) + 1,)
-        return tuple(self.y.shape[1:]) or (1,)
+        """What a model for y gives per sample: (classes,) for labels, y's own shape for numbers, (1,) for one.
+
+        Classes are those of `sources`: a part's model needs an output also for a class that the part has no sample of.
+        """
+        y = self.sources[-1]
+        if y.dtype.kind == "i":
+            return (int(y.max()) + 1,)
+        return tuple(y.shape[1:]) or (1,)
 
     def order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
         """The whole epoch at once, int64: rows of x and y, and bounds (batch b is rows[bounds[b]:bounds[b + 1]])."""
@@ -76,7 +143,7 @@ class ArrayDataset(Dataset):
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = self.order(seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
-            yield Batch(self.x, self.y, order[bounds[b]:bounds[b + 1]], 0, b)
+            yield Batch(self.inputs, self.sources[-1], order[bounds[b]:bounds[b + 1]], 0, b)
 
     def with_batch_size(self, batch_size: int) -> ArrayDataset:
         """The same samples in batches of another size."""
@@ -101,40 +168,33 @@ class ArrayDataset(Dataset):
         part._set_batch_size(self.batch_size)
         return part
 
-    def split(self, train: float = 0.8, validation: float = 0.0, test: float = 0.2, *, seed: int = 0,
+    @_hints.arguments
+    def split(self, train: float | None = None, validation: float | None = None, test: float | None = None, *, seed: int = 0,
               stratify: bool | Literal["auto"] = "auto") -> Split[ArrayDataset]:
         """Random parts that share the arrays: floats are shares of all samples, integers numbers of samples.
 
-        A part of 0 is None. stratify: every part gets its share of each class, rounded up or down; "auto": where y
-        is labels and each class has a sample for every part. The same seed gives the same parts. drop_last holds
-        for train alone: every sample of the others is evaluated.
+        Where train is left out it takes the rest, else test where that is; validation left out is none. `split()` is 0.8
+        to train, 0.2 to test. A part of 0 is None. stratify: every part gets its share of each class, rounded up or down,
+        and train gets a sample of every class if it has room for all; "auto": where y is labels. A class that train
+        has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train alone: every
+        sample of the others is evaluated.
 
-            >>> parts = ArrayDataset([[0.0]] * 10, [0, 1] * 5).split(0.6, 0.2, 0.2)
-            >>> len(parts.train), sorted(parts.test.y[parts.test.rows].tolist())
+            >>> parts = ArrayDataset([[0.0]] * 10, [0, 1] * 5).split(train=0.6, validation=0.2)
+            >>> len(parts.train), sorted(parts.test.y.tolist())
             (6, [0, 1])
         """
         sizes = part_sizes(len(self), train=train, validation=validation, test=test)
-        labels = self._labels_to_stratify(stratify, sum(size > 0 for size in sizes))
-        first, *rest = deal(labels, sizes, np.random.default_rng(seed))
-        second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
-        return Split(self._part(first, self.drop_last), second, third)
-
-    def _labels_to_stratify(self, stratify: bool | str, parts: int) -> Array:
-        """A label for each sample; all the same where there is nothing to stratify by."""
-        alike = np.zeros(len(self), np.int64)
         if stratify not in (True, False, "auto"):
             raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
-        if not stratify:
-            return alike
-        if self.y.dtype.kind != "i":
-            if stratify == "auto":
-                return alike
-            raise ValueError(f"stratify=True needs class labels; y is {self.y.dtype} of shape {self.y.shape}")
-        labels = self.y if self.rows is None else self.y[self.rows]
-        classes, counts = np.unique(labels, return_counts=True)
-        if counts.min() < parts:
-            if stratify == "auto":
-                return alike
-            few = counts.argmin()
-            raise ValueError(f"stratify=True: class {classes[few]} has {counts[few]} samples for {parts} parts")
-        return labels
+        y = self.sources[-1]
+        labels = self.y if y.dtype.kind == "i" else None
+        if labels is None and stratify and stratify != "auto":
+            raise ValueError(f"stratify=True needs class labels; y is {y.dtype} of shape {y.shape}")
+        same = np.zeros(len(self), np.int64)
+        first, *rest = deal(labels if labels is not None and stratify else same, sizes, np.random.default_rng(seed))
+        if labels is not None and len(absent := np.setdiff1d(labels, labels[first])):
+            warnings.warn(f"the train part of {len(first)} samples has none of class {', '.join(map(str, absent[:10]))}"
+                          f"{', ...' * (len(absent) > 10)} ({len(absent)} of {len(np.unique(labels))} classes)",
+                          UserWarning, stacklevel=3)
+        second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
+        return Split(self._part(first, self.drop_last), second, third)

@@ -17,11 +17,12 @@ Array = np.ndarray[Any, Any]
 class Batch:
     """Rows `indices` of the sources x and y; indices None: all rows, in order.
 
-    x: (rows, *features), C-contiguous, real. y: (rows,) int64 labels or (rows, *outputs) numbers. indices: int64
-    (n,). first_id: the sample number of row 0 where indices is None. index: the batch's number in its epoch.
+    x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
+    (rows, *outputs) numbers. indices: int64 (n,). first_id: the sample number of row 0 where indices is None. index: the
+    batch's number in its epoch.
     """
 
-    x: Array
+    x: Any
     y: Array
     indices: Array | None
     first_id: int = 0
@@ -30,7 +31,7 @@ class Batch:
     @property
     def n(self) -> int:
         """Samples."""
-        return len(self.x) if self.indices is None else len(self.indices)
+        return len(self.y) if self.indices is None else len(self.indices)
 
     def load(self) -> Batch:
         """The batch with its data at hand: itself."""
@@ -39,16 +40,17 @@ class Batch:
     def part(self, lo: int, hi: int) -> Batch:
         """Its samples lo..hi - 1."""
         if self.indices is None:
-            return replace(self, x=self.x[lo:hi], y=self.y[lo:hi], first_id=self.first_id + lo)
+            return replace(self, x=each_input(self.x, lambda a: a[lo:hi]), y=self.y[lo:hi], first_id=self.first_id + lo)
         return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
 
     def cut(self, parts: int) -> list[Batch]:
         """The batch in `parts` nearly equal parts, none empty unless the batch is."""
         return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts)]
 
-    def arrays(self) -> tuple[Array, Array]:
+    def arrays(self) -> tuple[Any, Array]:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
-        return (self.x, self.y) if self.indices is None else (self.x[self.indices], self.y[self.indices])
+        rows = self.indices
+        return (self.x, self.y) if rows is None else (each_input(self.x, lambda a: a[rows]), self.y[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +78,13 @@ class LazyBatch:
     def load(self) -> Batch:
         """The batch with its data at hand; what a sample raises comes out, with the sample's number as a note."""
         return self.fetch(self)
+
+
+def each_input(x: Any, f: Callable[[Array], Any]) -> Any:
+    """f of x, or of each of several inputs, in what holds them."""
+    if isinstance(x, dict):
+        return {name: f(a) for name, a in x.items()}
+    return tuple(map(f, x)) if isinstance(x, tuple) else f(x)
 
 
 def cut_rows(bounds: Array, parts: int) -> tuple[Array, Array]:
@@ -116,11 +125,13 @@ class Dataset(ABC):
     """What a Trainer trains on: `batch_size`, the shape of one sample, and epochs of batches."""
 
     batch_size: int
+    #: the names of x's columns, in order, where it was made of a table that has them; a model then tells them apart by name
+    feature_names: list[str] | None = None
 
     @property
     @abstractmethod
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample of x."""
+    def input_shape(self) -> Any:
+        """The shape of one sample of x; of several inputs, a dict by their names or a tuple of their shapes."""
 
     @property
     def n_samples(self) -> int | None:
@@ -131,6 +142,12 @@ class Dataset(ABC):
     def n_batches(self) -> int | None:
         """Batches of an epoch; None where that is not known."""
         return None
+
+    @property
+    def largest_batch(self) -> int:
+        """Samples of the largest batch: batch_size, or n_samples where there are fewer. What a plan has room for."""
+        n = self.n_samples
+        return self.batch_size if n is None else max(1, min(self.batch_size, n))
 
     @abstractmethod
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:

@@ -1,11 +1,14 @@
 """What data must be to become the sources of batches: checked and converted once, at the door."""
 from __future__ import annotations
 
+import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinydl.data.batch import Array
+from tinydl.data.frames import as_array, first_missing, refuse
 
 #: what the gather kernel reads; anything else is converted once
 SUPPORTED = ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "uint32", "bool")
@@ -18,9 +21,9 @@ def as_features(x: Any, name: str = "x") -> Array:
 
     Else a copy: float16 as float32, longdouble and uint64 as float64.
     """
-    a = _array(x, name)
+    a = as_array(x, name)
     if a.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}")
+        refuse(a, x, name)
     if a.ndim < 1:
         raise ValueError(f"{name} must have a first axis of samples; got the single number {a}")
     dtype = a.dtype.newbyteorder("=")
@@ -31,51 +34,86 @@ def as_features(x: Any, name: str = "x") -> Array:
     return np.array(a, dtype, order="C")
 
 
-def as_targets(y: Any, name: str = "y") -> Array:
-    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64."""
-    a = _array(y, name)
-    if a.dtype.kind in "USO":
+def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = None) -> Array:
+    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64.
+
+    numbers: of the samples, for messages, where they are not 0, 1, 2, ...
+    """
+    a = as_array(y, name, squeeze=True)
+    if a.dtype.kind in "UST" or (a.dtype == object and a.ndim):
+        missing = first_missing(a)
+        if missing is not None:
+            raise ValueError(f"{_place(name, missing, numbers)} is missing: leave that sample out")
+        names = name if np.ndim(y) == 1 else f"np.ravel({name})"
         raise ValueError(f"{name} must be integers (class labels) or floats; got {a.dtype} of shape {a.shape}: "
-                         "np.unique(y, return_inverse=True)[1] turns names into labels")
-    if a.dtype.kind in "iub" and a.ndim != 1:
-        hint = "use y.ravel(), or for numbers to predict y.astype('float32')" if a.shape[1:] == (1,) else \
-            "use y.argmax(1) where it is one-hot, or for numbers to predict y.astype('float32')"
+                         f"np.unique({names}, return_inverse=True)[1] turns names into labels")
+    if a.dtype.kind not in "fiub":
+        refuse(a, y, name)
+    if a.dtype.kind in "iub" and a.ndim > 1:
+        hint = f"use np.ravel({name})" if a.shape[1:] == (1,) else f"use np.argmax(np.asarray({name}), 1) where it is one-hot"
+        hint += f", or for numbers to predict np.asarray({name}, 'float32')"
         raise ValueError(f"{name} is integers of shape {a.shape}; class labels are (samples,): {hint}")
     a = as_features(a.astype(np.int64) if a.dtype == np.uint64 else a, name)
     if a.dtype.kind == "f":
-        _check_finite(a, name)
+        check_finite(a, name, numbers)
         return a
     if a.min(initial=0) < 0:
         row = int(a.argmin())
-        raise ValueError(f"{name}[{row}] is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, give floats)")
+        raise ValueError(f"{_place(name, [row], numbers)} is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, "
+                         "give floats)")
     return a if a.dtype == np.int64 else a.astype(np.int64)
 
 
-def _array(x: Any, name: str) -> Array:
-    """x as an array; a memory map as it is."""
-    if isinstance(x, np.ndarray) and hasattr(x, "mask"):        # np.ma.MaskedArray takes 20 ms to name
-        raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value)) or leave the masked rows out")
-    return x if type(x) is np.memmap else np.asarray(x)
-
-
-def _check_finite(a: Array, name: str) -> None:
+def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None) -> None:
+    """ValueError names the first value that is NaN or infinite. numbers: as for as_targets; columns: names of those of a."""
+    if a.dtype.kind != "f":
+        return
     step = max(1, PIECE // max(1, a[:1].size))
     for start in range(0, len(a), step):
-        bad = np.argwhere(~np.isfinite(a[start:start + step]))
-        if len(bad):
-            at = (start + int(bad[0][0]), *map(int, bad[0][1:]))
-            raise ValueError(f"{name}[{', '.join(map(str, at))}] is {a[at]}; all must be finite")
+        finite = np.isfinite(a[start:start + step])
+        if not finite.all():
+            row, *rest = map(int, np.argwhere(~finite)[0])
+            at = [start + row, *rest]
+            raise ValueError(f"{_place(name, at, numbers, columns)} is {a[tuple(at)]}; all must be finite: put a value in, or "
+                             "leave that sample out")
 
 
-def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: tuple[int, ...] | None) -> tuple[Array, Array]:
-    """Samples as x (n, *shape) and y (n, ...); ValueError says which sample does not fit the others, or `shape`."""
+def is_mapped(a: Array | None) -> bool:
+    """Whether a's values lie in a file that is mapped into memory."""
+    while a is not None and not isinstance(a, (np.memmap, mmap.mmap)):
+        a = getattr(a, "base", None)
+    return a is not None
+
+
+def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None, columns: Sequence[str] | None = None) -> str:
+    """x[17, 3], or x[17, 'age'] in columns with names; of a batch whose samples have these numbers, sample 17: x[3]."""
+    inside = at[1:] if columns is None else [repr(columns[at[1]])]
+    inner = ", ".join(map(str, inside if numbers is not None else [at[0], *inside]))
+    return ("" if numbers is None else f"sample {numbers[at[0]]}: ") + name + (f"[{inner}]" if inner else "")
+
+
+def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: Any) -> tuple[Any, Array]:
+    """Samples as x (n, *shape), where they are dicts one for each input, and y (n, ...); ValueError says which sample does not fit the others, or `shape`."""
     try:
-        x = _stacked("x", xs, numbers)
-        check_shape(x, shape)
-        return as_features(x), as_targets(_stacked("y", ys, numbers))
+        y = as_targets(_stacked("y", ys, numbers), "y", numbers)
+        if not isinstance(xs[0], dict):
+            return _features("x", xs, numbers, shape), y
+        for number, x in zip(numbers, xs, strict=True):
+            if not isinstance(x, dict) or x.keys() != xs[0].keys():
+                raise ValueError(f"sample {number}: x must have the inputs {', '.join(xs[0])}")
+        shapes = shape if isinstance(shape, dict) else dict.fromkeys(xs[0])
+        return {name: _features(name, [x[name] for x in xs], numbers, shapes[name]) for name in xs[0]}, y
     except ValueError as e:
         e.add_note(f"in a batch of the samples {numbers}")
         raise
+
+
+def _features(name: str, values: list[Any], numbers: list[int], shape: tuple[int, ...] | None) -> Array:
+    x = _stacked(name, values, numbers)
+    check_shape(x, shape)
+    x = as_features(x, name)
+    check_finite(x, name, numbers)
+    return x
 
 
 def check_shape(x: Array, shape: tuple[int, ...] | None) -> None:

@@ -14,7 +14,7 @@ from tinydl.data.checks import stack
 class ItemDataset(Dataset):
     """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once.
 
-    x: of one shape throughout, sample 0's. y: an integer label, or a float or floats. Items are made in the worker
+    x: of one shape throughout, sample 0's; for a model of several inputs a dict by their names. y: an integer label, or a float or floats. Items are made in the worker
     that trains on their batch. One that raises, or is of another shape, fails its batch alone; the exception carries
     a note with the sample's number.
 
@@ -25,7 +25,7 @@ class ItemDataset(Dataset):
         7
     """
 
-    _input_shape: tuple[int, ...] | None = None
+    _input_shape: Any = None
 
     def __init__(self, batch_size: int = 32, drop_last: bool = False) -> None:
         self.batch_size, self.drop_last = whole("batch_size", batch_size, 1), bool(drop_last)
@@ -47,12 +47,13 @@ class ItemDataset(Dataset):
         return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
+    def input_shape(self) -> Any:
         """The shape of sample 0's x, looked up once."""
         if self._input_shape is None:
             if not len(self):
                 raise ValueError(f"the dataset is empty: {type(self).__name__} has 0 samples")
-            self._input_shape = np.shape(self[0][0])
+            x = self[0][0]
+            self._input_shape = {name: np.shape(a) for name, a in x.items()} if isinstance(x, dict) else np.shape(x)
         return self._input_shape
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:

@@ -1,7 +1,8 @@
 """Splitting: how many samples each part gets, and which; three parts, and what is left over."""
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from itertools import pairwise, permutations
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,61 +19,93 @@ class Split(NamedTuple, Generic[D]):
     test: D | None
 
 
-def part_sizes(n: int, **wanted: float) -> list[int]:
-    """Samples of each part: floats are shares of n (by largest remainder), integers are numbers of samples."""
-    said = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
-    exact = []
+def part_sizes(n: int, **wanted: float | None) -> list[int]:
+    """Samples of train, validation and test: floats are shares of n (by largest remainder), integers numbers of samples.
+
+    Where train is None it takes the rest, else test where that is None; what else is None takes nothing. All None is
+    train=0.8.
+    """
+    if all(value is None for value in wanted.values()):
+        wanted["train"] = 0.8
+    said = ", ".join(f"{name}={value!r}" for name, value in wanted.items() if value is not None)
+    exact = dict.fromkeys(wanted, 0.0)
     for name, value in wanted.items():
+        if value is None:
+            continue
         counted = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not counted and not isinstance(value, (float, np.floating)):
             raise TypeError(f"split({said}): {name} must be a share (float) or a number of samples (int)")
         if not 0 <= value <= (n if counted else 1):
             raise ValueError(f"split({said}) of {n} samples: {name} must be 0.0 to 1.0, or 0 to {n} samples")
-        exact.append(float(value) if counted else float(value) * n)
-    if sum(exact) > n * (1 + 1e-9):
-        raise ValueError(f"split({said}) asks for {sum(exact):.10g} of {n} samples")
-    sizes = [int(e) for e in exact]
-    for p in sorted(range(len(sizes)), key=lambda p: sizes[p] - exact[p])[:round(sum(exact)) - sum(sizes)]:
-        sizes[p] += 1
-    for (name, value), size in zip(wanted.items(), sizes, strict=True):
-        if size == 0 and (value > 0 or name == "train"):
+        exact[name] = float(value) if counted else float(value) * n
+    total = sum(exact.values())
+    if total > n * (1 + 1e-9):
+        raise ValueError(f"split({said}) asks for {total:.10g} of {n} samples")
+    for name in ("train", "test"):
+        if wanted[name] is None:
+            exact[name] = max(0.0, n - total)
+            break
+    sizes = {name: int(e) for name, e in exact.items()}
+    up = sorted(sizes, key=lambda name: sizes[name] - exact[name])
+    for name in up[:round(sum(exact.values())) - sum(sizes.values())]:
+        sizes[name] += 1
+    for name, size in sizes.items():
+        if size == 0 and (wanted[name] or name == "train"):
             raise ValueError(f"split({said}) of {n} samples leaves {name} without any")
-    return sizes
+    return list(sizes.values())
 
 
 def deal(y: Array, sizes: list[int], rng: np.random.Generator) -> list[Array]:
-    """Rows of y for each part, ascending: random, with each class's share in each part rounded up or down."""
+    """Rows of y for each part, train first, ascending: random, with each class's share in each part rounded up or down.
+
+    Where train has room for all classes, one with less than a whole sample there gives it one before the rest is dealt.
+    """
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
-    counts = round_table(np.unique(y, return_counts=True)[1].tolist(), [len(y) - sum(sizes), *reversed(sizes)])
-    part = np.repeat(np.tile(np.arange(len(sizes) + 1), len(counts)), np.ravel(counts))     # 0: of none; then backwards
-    return [np.sort(order[part == p]) for p in range(len(sizes), 0, -1)]
+    ends = np.append(np.flatnonzero(np.diff(y[order])) + 1, len(y))         # of each class
+    counts = np.diff(ends, prepend=0)
+    columns = np.array([len(y) - sum(sizes), *reversed(sizes)])         # what is in no part; test, validation, train
+    table = np.zeros((len(counts), len(columns)), np.int64)
+    if len(counts) <= sizes[0]:
+        table[_rare(counts, sizes[0]), -1] = 1
+    toss = rng.permutation(len(counts))         # which of equal classes are rounded up
+    table[toss] += round_table((counts - table[:, -1])[toss], columns - table.sum(0))
+    part = np.empty(len(y), np.int8)
+    part[order] = np.repeat(np.tile(np.arange(len(columns)), len(counts)), table.ravel())
+    return [np.flatnonzero(part == p) for p in range(len(sizes), 0, -1)]
 
 
-def round_table(rows: list[int], columns: list[int]) -> list[list[int]]:
+def _rare(counts: Array, train: int) -> Array:
+    """The classes of which one sample goes to train first: the k smallest, k being the least number with which every
+    other class is due at least one whole sample of what is left of train."""
+    k, smallest = np.arange(len(counts)), np.argsort(counts, kind="stable")
+    enough = counts[smallest] * (train - k) >= counts.sum() - k
+    return smallest[:enough.argmax() if enough.any() else len(counts)]
+
+
+def round_table(rows: Array, columns: Array) -> Array:
     """Whole numbers with row sums `rows` and column sums `columns`: rows[r] columns[c] / n rounded up or down.
 
-    Cells that are not whole lie on cycles (a row or column that has one has two). Moving the same amount from every
-    second cell of a cycle to the others, the shorter way, keeps all sums and makes a cell whole: Cox 1987, "A
-    constructive procedure for unbiased controlled rounding", which tosses a coin for the way.
+    Each row by itself first, its largest remainders up. That may give one column too many and another too few. Then rows
+    that have rounded up in the one and down in the other change it, those with the least to lose first; or they do so by
+    way of a third column. There is always such a way, since a table like this exists (Bacharach 1966).
     """
-    n, width = sum(rows), len(columns)
-    cells = {(r, -1 - c): a * b for r, a in enumerate(rows) for c, b in enumerate(columns)}       # in n-ths
-    near: dict[int, dict[int, Any]] = {node: {} for cell in cells for node in cell}               # rows 0.., columns -1..
-    for (r, c), value in cells.items():
-        if value % n:
-            near[r][c] = near[c][r] = True
-    for first in range(len(rows)):
-        while near[first]:
-            walk = [first, next(iter(near[first]))]
-            while (node := next(m for m in near[walk[-1]] if m != walk[-2])) not in walk:
-                walk.append(node)
-            cycle = walk[walk.index(node):]
-            edges = [(max(pair), min(pair)) for pair in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
-            step, up = min((min(*(n - cells[e] % n for e in a), *(cells[e] % n for e in b)), a)
-                           for a, b in ((edges[::2], edges[1::2]), (edges[1::2], edges[::2])))
-            for e in edges:
-                cells[e] += step if e in up else -step
-                if cells[e] % n == 0:
-                    del near[e[0]][e[1]], near[e[1]][e[0]]
-    return [[cells[r, -1 - c] // n for c in range(width)] for r in range(len(rows))]
+    n = max(1, int(rows.sum()))
+    down, rest = np.divmod(np.outer(rows, columns), n)          # of the exact numbers; what is left of them, in n-ths
+    rank = np.argsort(np.argsort(-rest, 1, kind="stable"), 1)
+    up = rank < rest.sum(1, keepdims=True) // n
+    excess = up.sum(0) - rest.sum(0) // n
+    ways = [way for length in range(2, len(columns) + 1) for way in permutations(range(len(columns)), length)]
+    while excess.any():
+        possible = ([(a, b, np.flatnonzero(up[:, a] & ~up[:, b] & (rest[:, b] > 0))) for a, b in pairwise(way)]
+                    for way in ways if excess[way[0]] > 0 > excess[way[-1]])
+        steps = next(steps for steps in possible if all(len(able) for _, _, able in steps))
+        first, last = steps[0][0], steps[-1][1]
+        n_moves = min(excess[first], -excess[last], *(len(able) for _, _, able in steps))
+        for a, b, able in steps:
+            able = able[np.argsort(rest[able, a] - rest[able, b], kind="stable")[:n_moves]]
+            up[able, a], up[able, b] = False, True
+        excess[first] -= n_moves
+        excess[last] += n_moves
+    table: Array = down + up
+    return table

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import Batch, Dataset, LazyBatch, whole
-from tinydl.data.checks import as_features, as_targets, check_shape, stack
+from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, whole
+from tinydl.data.checks import as_features, as_targets, check_finite, check_shape, stack
+from tinydl.data.frames import as_array, column_names
 
 
 class ReaderGoneError(RuntimeError):
@@ -36,13 +37,15 @@ GRACE = 0.2
 
 
 class StreamDataset(Dataset):
-    """source() gives a fresh iterator of samples (x, y), each time the same or not; it may be endless.
+    """source() gives a fresh iterator of samples (x, y), x of several inputs being a dict by their names, each time the same or not; it may be endless. (Here it is called
+    twice, and nothing read, to see that it does.)
 
-    chunks: the iterator gives (x, y) arrays of rows instead, of any lengths, cut anew into batches. n_batches: end
-    each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
+    chunks: the iterator gives (x, y) arrays or tables of rows instead, of any lengths, cut anew into batches. n_batches:
+    end each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
     within a buffer of this many samples, drawn from (seed, epoch); without one, a stream keeps its order whatever
-    `shuffle` says. input_shape: of one sample; not given, one sample of a fresh iterator is read to see when someone
-    asks, as a Trainer does. A batch of another shape fails when it is loaded.
+    `shuffle` says. input_shape: of one sample; not given, one sample (or chunk) of a fresh iterator is read to see when
+    someone asks, as a Trainer does; where it is a table whose columns have names, all chunks' columns go by these from
+    then on. A batch of another shape fails when it is loaded.
     Samples are numbered from 0 in each epoch, as they come out. The last, smaller batch counts.
 
         >>> data = StreamDataset(lambda: (([i, -i], [2.0 * i]) for i in range(10)), batch_size=4)
@@ -53,14 +56,20 @@ class StreamDataset(Dataset):
     def __init__(self, source: Callable[[], Iterable[Any]], batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
                  shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None) -> None:
         if not callable(source):
-            raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}")
+            raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}: give the "
+                            "generator function itself, not what it returns, or for a list of samples, lambda: samples")
         if not isinstance(input_shape, (tuple, list, type(None))):
             raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
         self.source, self.chunks = source, bool(chunks)
-        self._input_shape = None if input_shape is None else tuple(whole("input_shape", axis, 1) for axis in input_shape)
+        self._input_shape: Any = None if input_shape is None else tuple(whole("input_shape", axis, 1) for axis in input_shape)
         self.batch_size, self.prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 1)
         self.shuffle_buffer = whole("shuffle_buffer", shuffle_buffer, 0)
         self._n_batches = None if n_batches is None else whole("n_batches", n_batches, 1)
+        self._gave = False              # anything, ever
+        first = source()
+        if isinstance(first, Iterator) and source() is first:
+            raise ValueError(f"source() gave the same {type(first).__name__} twice, which can be read only once; each epoch "
+                             "needs a fresh one: make it in source(), as a generator function does")
 
     @property
     def n_batches(self) -> int | None:
@@ -72,12 +81,16 @@ class StreamDataset(Dataset):
         return None if self._n_batches is None else self._n_batches * self.batch_size
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
+    def input_shape(self) -> Any:
         if self._input_shape is None:
             first = next(iter(self.source()), None)
             if first is None:
                 raise ValueError("the stream is empty: its source gave nothing")
-            self._input_shape = np.shape(first[0])[1 if self.chunks else 0:]
+            self._gave = True
+            x = first[0]
+            self._input_shape = ({name: np.shape(a) for name, a in x.items()} if isinstance(x, dict) and not self.chunks
+                                 else np.shape(x)[1 if self.chunks else 0:])
+            self.feature_names = column_names(first[0], "x") if self.chunks else None
         return self._input_shape
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Reading:
@@ -110,22 +123,33 @@ class StreamDataset(Dataset):
         if rng is None and self.chunks:
             batches: Iterator[tuple[Callable[..., Batch], int]] = self._cut(items)
         else:
-            samples = chain.from_iterable(_rows(x, y) for x, y in items) if self.chunks else items
+            samples = chain.from_iterable(zip(*self._arrays(x, y), strict=True) for x, y in items) if self.chunks else items
             batches = self._collect(samples if rng is None else _shuffled(samples, self.shuffle_buffer, rng))
         at = 0
         for index, (fetch, n) in enumerate(islice(batches, self._n_batches)):
+            self._gave = True
             yield LazyBatch(fetch, np.arange(at, at + n), at, index)
             at += n
+        if not at and self._gave and not closed.is_set():
+            raise ValueError("the stream is empty: its source gave samples before, and none now. source() must begin anew each "
+                             "time, also with what its iterator reads from")
 
     def _collect(self, samples: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         while rows := list(islice(samples, self.batch_size)):
             yield partial(_stack, rows, self._input_shape), len(rows)
 
+    def _arrays(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """Of a chunk."""
+        x, y = as_array(x, "x", self.feature_names), as_array(y, "y", squeeze=True)
+        if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
+            raise ValueError(f"a chunk of the stream must be as many rows of x as of y; got shapes {x.shape} and {y.shape}")
+        return x, y
+
     def _cut(self, chunks: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         pieces: list[tuple[Any, Any]] = []
         held = 0
         for x, y in chunks:
-            x, y = _same_length(x, y)
+            x, y = self._arrays(x, y)
             at = 0
             while held + len(x) - at >= self.batch_size:
                 end = at + self.batch_size - held
@@ -156,7 +180,7 @@ class Reading(Iterator[LazyBatch]):
         self._batches.close()
 
 
-def _stack(rows: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:
+def _stack(rows: list[tuple[Any, Any]], shape: Any, batch: LazyBatch) -> Batch:
     numbers = batch.indices.tolist()
     for number, row in zip(numbers, rows, strict=True):
         if not isinstance(row, (tuple, list)) or len(row) != 2:
@@ -168,18 +192,9 @@ def _join(pieces: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: L
     for x, _ in pieces:
         check_shape(x, pieces[0][0].shape[1:] if shape is None else shape)
     x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
-    return Batch(as_features(x), as_targets(y), None, batch.first_id, batch.index)
-
-
-def _same_length(x: Any, y: Any) -> tuple[Any, Any]:
-    x, y = np.asarray(x), np.asarray(y)
-    if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
-        raise ValueError(f"a chunk of the stream must be as many rows of x as of y; got shapes {x.shape} and {y.shape}")
-    return x, y
-
-
-def _rows(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
-    return zip(*_same_length(x, y), strict=True)
+    x = as_features(x)
+    check_finite(x, "x", batch.indices)
+    return Batch(x, as_targets(y, "y", batch.indices), None, batch.first_id, batch.index)
 
 
 def _shuffled(samples: Iterator[Any], size: int, rng: np.random.Generator) -> Iterator[Any]:

@@ -1,13 +1,21 @@
 """Losses: means over samples and outputs, as PyTorch's default.
 
+Targets are shaped like the outputs, but for axes of size 1 at the end, or are integer class labels (B,).
+
 In a plan a loss is one operation with its gradient; called with arrays it returns the number:
 
     >>> import numpy as np
     >>> float(MeanSquaredError()(np.zeros((2, 3)), np.ones((2, 3))))
     1.0
 """
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.losses.base import Loss, PythonLoss
 from tinydl.losses.builtin import Huber, MeanAbsoluteError, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 
 __all__ = ["Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError", "PythonLoss", "SigmoidCrossEntropy",
            "SoftmaxCrossEntropy"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

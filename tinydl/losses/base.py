@@ -10,6 +10,12 @@ from tinydl.plan import Builder, Value
 Array = np.ndarray[Any, Any]
 
 
+def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two shapes are equal but for axes of size 1 at their ends."""
+    n = max(len(a), len(b))
+    return a + (1,) * (n - len(a)) == b + (1,) * (n - len(b))
+
+
 class Loss:
     """Emits its targets, its value and, in training, its gradient by the model's output."""
 
@@ -25,7 +31,7 @@ class Loss:
         raise NotImplementedError
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
-        """The dataset's y as this loss needs it for a model with that output; ValueError says what does not fit."""
+        """Targets (samples, ...) as this loss needs them for a model with that output; ValueError says what does not fit."""
         if self.labels:
             if targets.ndim != 1 or targets.dtype.kind not in "iub":
                 raise ValueError(f"{type(self).__name__} needs integer class labels of shape (samples,); "
@@ -37,11 +43,19 @@ class Loss:
                 raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[0]} outputs "
                                  f"allow 0 to {output_shape[0] - 1}")
             return np.ascontiguousarray(targets, np.int64)
-        size = targets[:1].size if len(targets) else 1
-        if targets.dtype.kind not in "fiub" or size != int(np.prod(output_shape)):
+        if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], output_shape):
             raise ValueError(f"{type(self).__name__} needs targets shaped like the output, (samples, "
                              f"{', '.join(map(str, output_shape))}); y is {targets.dtype} of shape {targets.shape}")
         return np.ascontiguousarray(targets)
+
+    def _pair(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
+        """Outputs, and targets of the shape and dtype that they have in training: labels (B,) int64, or as the outputs."""
+        y = np.ascontiguousarray(outputs)
+        y = y if y.dtype in (np.float32, np.float64) else y.astype(np.float64)
+        t = self.check_targets(np.asarray(targets), y.shape[1:])
+        if len(t) != len(y):
+            raise ValueError(f"{type(self).__name__}: {len(y)} outputs and {len(t)} targets")
+        return y, t if self.labels else t.reshape(y.shape).astype(y.dtype, copy=False)
 
     def emit_targets(self, b: Builder, y: Value) -> Value:
         """Emit the gathering of this batch's targets."""
@@ -60,8 +74,9 @@ class Loss:
 class PythonLoss(Loss):
     """A loss in NumPy: subclass it and write forward(outputs, targets) -> (mean loss, gradient by outputs).
 
-    Set `labels = True` in the class where targets are class labels. It takes the GIL while it runs; in parallel
-    training each replica has its own deep copy.
+    outputs: (B, ...) of the model's dtype. targets: the same shape and dtype, whatever the dataset has; or, with
+    `labels = True` in the class, class labels (B,) int64. So it is in training and in evaluation alike. It takes the GIL
+    while it runs; in parallel training each replica has its own deep copy.
 
         >>> class Quartic(PythonLoss):
         ...     def forward(self, outputs, targets):
@@ -73,7 +88,7 @@ class PythonLoss(Loss):
         raise NotImplementedError(f"{type(self).__name__}.forward(outputs, targets) -> (loss, gradient)")
 
     def __call__(self, outputs: Array, targets: Array) -> float:
-        return float(self.forward(np.asarray(outputs), np.asarray(targets))[0])
+        return float(self.forward(*self._pair(outputs, targets))[0])
 
     def emit(self, b: Builder, y: Value) -> Value | None:
         t = self.emit_targets(b, y)

@@ -3,8 +3,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tinydl import _kernels as K
 from tinydl.losses.base import Array, Loss
 from tinydl.plan import Builder, Rows, Value
@@ -25,12 +23,9 @@ class _Kernel(Loss):
         return dy
 
     def __call__(self, outputs: Array, targets: Array) -> float:
-        y = np.ascontiguousarray(outputs)
-        y = y if y.dtype in (np.float32, np.float64) else y.astype(np.float64)
-        t = self.check_targets(np.asarray(targets), y.shape[1:])
-        if self.labels:
-            return float(K.call(self.kernel, logits=y, labels=t, **self.config()))
-        return float(K.call(self.kernel, x=y, targets=np.ascontiguousarray(t.reshape(y.shape), y.dtype), **self.config()))
+        y, t = self._pair(outputs, targets)
+        names = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
+        return float(K.call(self.kernel, **names, **self.config()))
 
 
 class SoftmaxCrossEntropy(_Kernel):
@@ -44,6 +39,14 @@ class SigmoidCrossEntropy(_Kernel):
     """mean(max(x, 0) - x t + log(1 + exp(-|x|))): outputs x are scores, targets t are in 0..1, both (R, ...)."""
 
     kernel = "sigmoid_cross_entropy"
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        t = super().check_targets(targets, output_shape)
+        low, high = (t.min(), t.max()) if t.size else (0, 0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"SigmoidCrossEntropy needs targets from 0 to 1; y runs from {low} to {high}: of -1 and 1 make "
+                             "(y + 1) / 2, of 0 to 255 make y / 255")
+        return t
 
 
 class MeanSquaredError(_Kernel):

@@ -1,4 +1,7 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`; a layer in NumPy alone is a `PythonLayer`."""
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.activations import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from tinydl.nn.containers import Residual, Sequential
@@ -17,3 +20,6 @@ __all__ = ["ELU", "GELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Emb
            "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Multiply", "Parameter", "Permute", "PythonLayer",
            "ReLU", "Reshape", "Residual", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Statistic", "Sum", "Tanh",
            "initializers", "register"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

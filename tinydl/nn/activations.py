@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from tinydl import _hints
 from tinydl._kernels.schema import FROM_OUTPUT, KINDS
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value
@@ -45,6 +46,7 @@ class LeakyReLU(Elementwise):
 
     kind = "leaky_relu"
 
+    @_hints.arguments
     def __init__(self, negative_slope: float = 0.01) -> None:
         if not 0 <= negative_slope < float("inf"):
             raise ValueError(f"LeakyReLU(negative_slope={negative_slope}): at least 0")

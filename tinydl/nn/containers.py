@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value
 
@@ -18,9 +19,11 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer) -> None:
-        for layer in layers:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, (list, tuple)):
+                raise TypeError(f"Sequential takes layers, not a {type(layer).__name__} of them: nn.Sequential(*layers)")
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential takes layers, one after another; got {layer!r}")
+                raise _hints.expected(f"layer {i} of Sequential", Layer, layer)
         self.layers = layers
 
     def __getitem__(self, i: int) -> Layer:
@@ -37,6 +40,10 @@ class Sequential(Layer):
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def input_dtype(self) -> str:
+        first = next((layer for layer in self.layers if not layer.moves_only), None)
+        return "float32" if first is None else first.input_dtype()
 
     def input_shape(self) -> tuple[int, ...] | None:
         for layer in self.layers:
@@ -85,7 +92,7 @@ class Residual(Layer):
 
     def __init__(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):
-            raise TypeError(f"Residual takes one layer; got {layer!r}")
+            raise _hints.expected("layer", Layer, layer)
         self.layer = layer
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value
 
@@ -15,6 +16,7 @@ from tinydl.plan import Builder, Rows, Value
 class Dropout(Layer):
     """y = x / (1 - p) or 0 with probability p (Srivastava et al. 2014)."""
 
+    @_hints.arguments
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"Dropout(p={p}): at least 0 and below 1")

@@ -51,12 +51,12 @@ class Embedding(Layer):
         N, D = self.num_embeddings, self.embedding_dim
         x = b.whole(x)
         y = b.value(self.output_shape(x.shape))
-        b.emit("embedding", table=b.param(self.weight), index=x, out=y, n=Rows(x.size), N=N, D=D)
+        b.emit("embedding", table=b.param(self.weight), rows=x, out=y, n=Rows(x.size), N=N, D=D)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is not None:
                 dw, more = b.grad(self.weight)
-                b.emit("embedding_backward", dy=b.whole(dy), index=x, dtable=dw, n=Rows(x.size), N=N, D=D,
+                b.emit("embedding_backward", dy=b.whole(dy), rows=x, dtable=dw, n=Rows(x.size), N=N, D=D,
                        padding=-1 if self.padding_idx is None else self.padding_idx, accumulate=more)
             return None
         return y, backward

@@ -162,3 +162,10 @@ class Graph(Layer):
                         add(v, d)
             return tuple(grads[:len(xs)]) if len(xs) > 1 else grads[0]
         return outputs if len(outputs) > 1 else outputs[0], backward
+
+
+def inputs_of(layer: Layer) -> list[tuple[str, Shape | None, bool]]:
+    """Of a model's layer: name, shape of one sample where it is known, and whether it takes integers."""
+    if isinstance(layer, Graph):
+        return [(name, shape, dtype == "int64") for name, shape, dtype in layer.inputs]
+    return [("x", layer.input_shape(), layer.input_dtype() == "int64")]

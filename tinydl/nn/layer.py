@@ -67,6 +67,8 @@ class Layer:
         """The constructor's arguments, JSON-ready."""
         return {}
 
+    #: whether it does nothing to values but show them in another order: then it takes integers too
+    moves_only: ClassVar[bool] = False
     #: how many values it takes; None: two or more, on a list
     n_inputs: ClassVar[int | None] = 1
 
@@ -102,7 +104,7 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__}.emit")
 
-    def flops(self, shape: tuple[int, ...]) -> int:
+    def flops(self, *shapes: tuple[int, ...]) -> int:
         """Multiply-adds for one sample, forward."""
         return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 # B batch, I in_features, O out_features: x (B, I), W (I, O), b (O), y (B, O)
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.plan import Builder, Rows, Value
@@ -25,6 +26,7 @@ class Linear(Layer):
         (3, 2)
     """
 
+    @_hints.arguments
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, init: str = "default_linear") -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both must be at least 1")

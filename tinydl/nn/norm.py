@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, Statistic, register
 from tinydl.plan import Buffer, Builder, Rows, Value
@@ -14,8 +17,9 @@ from tinydl.plan import Buffer, Builder, Rows, Value
 class LayerNorm(Layer):
     """mean and var over the last axes of each sample (Ba et al. 2016). normalized_shape: their sizes."""
 
+    @_hints.arguments
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(np.ravel(normalized_shape).tolist())
         if not shape or min(shape) < 1:
             raise ValueError(f"LayerNorm({normalized_shape}): sizes must be at least 1")
         self.normalized_shape, self.eps = shape, float(eps)
@@ -51,6 +55,7 @@ class BatchNorm1d(Layer):
     any number of threads, and a failed batch leaves no trace in them.
     """
 
+    @_hints.arguments
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         if num_features < 1 or not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm1d({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")

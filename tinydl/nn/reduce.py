@@ -86,6 +86,6 @@ class Max(Reduction):
     """The greatest over axes of a sample; the first of equals takes the gradient, NaN is greater than anything."""
 
     def _reduce(self, b: Builder, x: Value, y: Value, sizes: dict[str, Any]) -> Any:
-        index = b.buffer(y.size, dtype=INT64)
-        b.emit("reduce_max", x=x, out=y, index=index, **sizes)
-        return lambda dy, dx: b.emit("reduce_max_backward", dy=dy, index=index, out=dx, **sizes)
+        place = b.buffer(y.size, dtype=INT64)
+        b.emit("reduce_max", x=x, out=y, place=place, **sizes)
+        return lambda dy, dx: b.emit("reduce_max_backward", dy=dy, place=place, out=dx, **sizes)

@@ -15,6 +15,8 @@ Shape = tuple[int, ...]
 class Identity(Layer):
     """y = x"""
 
+    moves_only = True
+
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         return x, lambda dy: dy
 
@@ -27,6 +29,8 @@ class Reshape(Layer):
         >>> Model(nn.Reshape((2, -1))).output_shape((6,))
         (2, 3)
     """
+
+    moves_only = True
 
     def __init__(self, shape: int | Shape) -> None:
         self.shape = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
@@ -67,6 +71,8 @@ class Permute(Layer):
         (3, 2)
     """
 
+    moves_only = True
+
     def __init__(self, axes: Shape) -> None:
         if sorted(axes) != list(range(len(axes))):
             raise ValueError(f"Permute({axes}): each axis of a sample once, from 0")
@@ -94,6 +100,8 @@ class Slice(Layer):
         >>> Model(nn.Slice(0, -2)).output_shape((7, 3))         # the last two of seven time steps
         (2, 3)
     """
+
+    moves_only = True
 
     def __init__(self, axis: int, start: int | None = None, stop: int | None = None, step: int = 1) -> None:
         if step < 1:

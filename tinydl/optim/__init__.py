@@ -3,9 +3,15 @@
     >>> Adam(lr=1e-3)
     Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
 """
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.optim.adam import Adam, AdamW
 from tinydl.optim.base import Optimizer
 from tinydl.optim.rmsprop import RMSprop
 from tinydl.optim.sgd import SGD
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tinydl import _hints
 from tinydl.optim.base import Optimizer, check
 
 
@@ -15,11 +18,12 @@ class Adam(Optimizer):
 
     rule = "adam"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0) -> None:
         super().__init__()
         check(self, lr=lr, eps=eps, weight_decay=weight_decay)
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        if np.shape(betas) != (2,) or not all(0 <= b < 1 for b in betas):
             raise ValueError(f"{type(self).__name__}(betas={betas}): two numbers, each at least 0 and below 1")
         self.lr, self.betas, self.eps, self.weight_decay = lr, (float(betas[0]), float(betas[1])), eps, weight_decay
 
@@ -35,6 +39,7 @@ class AdamW(Adam):
 
     rule = "adamw"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 1e-2) -> None:
         super().__init__(lr, betas, eps, weight_decay)

@@ -1,10 +1,12 @@
 """Optimizer: a rule of csrc/updates.h, its numbers, and its state vectors (as long as the parameters)."""
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels.engine import PAGE, Update, aligned
 from tinydl._kernels.schema import RULES
 
@@ -22,6 +24,9 @@ class Optimizer:
     #: the rule's name in csrc/updates.h
     rule: ClassVar[str]
     lr: float
+
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__ = _hints.attribute
 
     def __init__(self) -> None:
         self.t = 0
@@ -105,7 +110,10 @@ def _placed(vector: Array) -> Array:
 
 
 def check(owner: object, **numbers: float) -> None:
-    """ValueError for a number that is negative or not finite."""
+    """TypeError for what is no number, ValueError for one that is negative or not finite."""
     for name, value in numbers.items():
+        if not isinstance(value, (Real, np.ndarray)) or np.ndim(value):
+            raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "
+                            "(trainer.init gives the optimizer the model's parameters)")
         if not 0 <= value < float("inf"):
             raise ValueError(f"{type(owner).__name__}({name}={value}): must be at least 0 and finite")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.optim.base import Optimizer, check
 
 
@@ -11,6 +12,7 @@ class RMSprop(Optimizer):
 
     rule = "rmsprop"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
                  momentum: float = 0.0, centered: bool = False) -> None:
         super().__init__()

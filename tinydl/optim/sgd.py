@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.optim.base import Optimizer, check
 
 
@@ -11,6 +12,7 @@ class SGD(Optimizer):
 
     rule = "sgd"
 
+    @_hints.arguments
     def __init__(self, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         super().__init__()
         check(self, lr=lr, momentum=momentum, weight_decay=weight_decay)

@@ -14,7 +14,7 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
  - Reproducible: for fixed seed, data and batches_per_update, the same bits for any number of threads (test_strategies,
    test_drivers, test_late_products), and after a resume (test_checkpoint).
  - Accounted: dispatched = done + retried + skipped + failed after every update, and each failure names its samples;
-   a group of which nothing arrived makes no update (test_failures).
+   a group of which nothing arrived makes no update (test_failures); no failure keeps its data alive (test_kept_failures).
  - Bounded: every wait has a deadline; `shutdown(timeout)`, from any thread, returns in time and says whether all ended; a
    batch that hangs is given up after `batch_timeout` and its worker replaced (test_hung_workers, test_processes,
    test_shutdown).

@@ -143,9 +143,9 @@ class Crew:
         """Whether the native driver can train on it: else its batches come one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
-    def set_arrays(self, x: Array, y: Array) -> None:
-        """What the native driver trains on."""
-        self.sources = [engine.Source(x), engine.Source(y)]
+    def set_arrays(self, x: Any, y: Array) -> None:
+        """What the native driver trains on; x: of several inputs a dict by their names, or a tuple."""
+        self.sources = [engine.Source(a) for a in (*self.model.sources(x), y)]
 
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""
@@ -299,4 +299,4 @@ class Crew:
 def log_failure(what: str, failure: BatchFailure) -> None:
     """In the log, with its traceback."""
     e = failure.exception
-    log.warning("%s: %s", what, failure, exc_info=(type(e), e, e.__traceback__))
+    log.warning("%s: %s", what, failure, exc_info=(type(e), e, None))

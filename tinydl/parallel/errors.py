@@ -1,11 +1,14 @@
 """What goes wrong in training, by name."""
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from tinydl._kernels.frames import forget_frames
 
 Array = np.ndarray[Any, Any]
 
@@ -14,7 +17,8 @@ Array = np.ndarray[Any, Any]
 class BatchFailure:
     """One batch (or part of one) that did not arrive: which, where it ran, and why.
 
-    exception keeps its traceback; indices: the numbers of its samples, None where the dataset gives none.
+    It keeps none of the batch's data alive: exception has its traceback as text (a note, which `traceback` has, too), and
+    arrays that it carried are text. indices: the numbers of its samples, None where the dataset gives none.
     """
 
     epoch: int
@@ -25,10 +29,23 @@ class BatchFailure:
     indices: Array | None = field(default=None, compare=False)
     fatal: bool = False                 # training ended for it: it was not left out, and is run again where training goes on
 
+    def __post_init__(self) -> None:
+        forget_frames(self.exception)
+        if self.indices is not None:        # a view would keep the numbers of the whole epoch
+            object.__setattr__(self, "indices", np.array(self.indices))
+
+    @property
+    def traceback(self) -> str:
+        """The exception and its causes, each with its message and its traceback, as Python prints them."""
+        return "".join(traceback.format_exception(self.exception))
+
+    @property
+    def reason(self) -> str:
+        """The exception's type and message."""
+        return f"{type(self.exception).__name__}: {self.exception}"
+
     def __str__(self) -> str:
-        e = self.exception
-        return (f"epoch {self.epoch}, batch {self.batch_index} ({self.n_samples} samples, worker {self.thread_id}): "
-                f"{type(e).__name__}: {e}")
+        return f"epoch {self.epoch}, batch {self.batch_index} ({self.n_samples} samples, worker {self.thread_id}): {self.reason}"
 
 
 class TrainingError(RuntimeError):

@@ -219,7 +219,7 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
     def failure(i: int) -> BatchFailure:
         error = stretch.errors.get(i) or engine.CancelledError("stopped while it ran")
         return BatchFailure(job.epoch, first + int(owner[i]), int(sizes[i]), int(stretch.workers[i]), error,
-                            order[pieces[i]:pieces[i + 1]].copy())
+                            order[pieces[i]:pieces[i + 1]])
     failures = [] if every else [failure(int(i)) for i in np.flatnonzero(~arrived)]
     fatal = []
     if stretch.fatal and not stretch.free:

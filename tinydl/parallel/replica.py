@@ -45,7 +45,7 @@ class Replica:
         """The array as a source; the last few are remembered, since a dataset's batches share theirs."""
         held = self._sources.get(id(array))
         if held is None or held[0] is not array:
-            if len(self._sources) >= 4:
+            if len(self._sources) >= 16:
                 self._sources.clear()
             held = self._sources[id(array)] = (array, engine.Source(array))
         return held[1]
@@ -55,8 +55,14 @@ class Replica:
 
         Raises what went wrong: a Python layer's exception, NonFiniteError, a bad label or index.
         """
-        y = self.loss.check_targets(batch.y, self.model.output_shape(batch.x.shape[1:])) if batch.indices is None else batch.y
-        return float(self.native.run([self._source(batch.x), self._source(y)], batch.indices, batch.n, gradients,
+        xs = self.model.sources(batch.x)
+        output = self.model.output_shape(xs[0].shape[1:] if len(xs) == 1 else tuple(a.shape[1:] for a in xs))
+        if batch.indices is None:
+            y = self.loss.check_targets(batch.y, output)
+        else:
+            y = batch.y
+            self.loss.check_targets(y[batch.indices], output)
+        return float(self.native.run([self._source(a) for a in (*xs, y)], batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 
     def gradient_vector(self) -> Array:

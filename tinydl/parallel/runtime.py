@@ -59,7 +59,7 @@ class Runtime:
         _check_threads(thread_count)
         if not 0 <= shutdown_timeout < float("inf"):
             raise ValueError(f"shutdown_timeout={shutdown_timeout}: seconds, at least 0")
-        self.strategy, self.policy, self.shutdown_timeout = strategy, policy, shutdown_timeout
+        self.strategy, self.policy, self.shutdown_timeout = strategy, policy, float(shutdown_timeout)
         self.enabled, self.thread_count = bool(enabled), int(thread_count)
         self.changed = self.stopping = False
         self.turn: Turn | None = None           # whose it is
@@ -185,7 +185,7 @@ class Runtime:
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """As Trainer.shutdown says."""
-        timeout = self.shutdown_timeout if timeout is None else timeout
+        timeout = self.shutdown_timeout if timeout is None else float(timeout)      # NumPy's float32 has too few digits
         deadline = time.monotonic() + timeout
         with self.lock, uninterrupted():
             turn, crew = self.turn, self.crew

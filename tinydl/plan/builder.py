@@ -13,6 +13,9 @@ from tinydl.plan.operation import Op
 from tinydl.plan.values import INT64, Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
 
 
+INT64_RANGE = -2**63, 2**63 - 1
+
+
 class Builder:
     """Collects the operations of one plan; see the module's docstring."""
 
@@ -22,8 +25,9 @@ class Builder:
         self.ops: list[Op] = []
         self.hooks: list[Any] = []
         self.hook_shapes: list[list[tuple[int, ...] | None]] = []      # of their arrays; -1: the batch's rows
-        self.output: Value | None = None
-        self.source_items: list[int] = []     # elements of a sample of each source: the inputs, then what a loss reads
+        self.outputs: list[Value] = []
+        self.sources: list[tuple[str, int]] = []    # name, and elements of a sample: the inputs, then what a loss reads
+        self.n_inputs = 0
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
         self._n_random = 0
@@ -49,20 +53,20 @@ class Builder:
         """A new value of the batch's samples; its memory is found at the end."""
         return Value(self.buffer(prod(shape), dtype=dtype), shape, needs_grad)
 
-    def input(self, shape: tuple[int, ...], *, name: str = "x", limits: tuple[int, int] | None = None) -> Value:
-        """The batch's rows of the next source. limits: an input of integers, low <= value < high (others fail the batch)."""
-        source, size = len(self.source_items), prod(shape)
-        if limits is not None or source:
-            return self.gather(shape, name, limits)
-        self.source_items.append(size)
-        rows = Buffer(size, True, "in", 0, self.dtype, name)
-        self.emit("gather", out=self.buffer(size, name=name), source=source, B=Rows(), I=size, label="input")
-        return Value(rows, shape, needs_grad=False)
+    def input(self, shape: tuple[int, ...], *, name: str = "x", integer: bool = False) -> Value:
+        """The batch's rows of the model's next input: numbers of the plan's dtype, or integers (int64)."""
+        self.n_inputs += 1
+        if integer or self.sources:
+            return self.gather(shape, name, INT64_RANGE if integer else None, label="input")
+        self.sources.append((name, prod(shape)))
+        self.emit("gather", out=self.buffer(prod(shape), name=name), source=0, B=Rows(), I=prod(shape), label="input")
+        return Value(Buffer(prod(shape), True, "in", 0, self.dtype, name), shape, needs_grad=False)
 
-    def gather(self, shape: tuple[int, ...], name: str, limits: tuple[int, int] | None = None, label: str = "input") -> Value:
-        """The batch's rows of the next source in memory of their own: as numbers of the plan's dtype, or as integers."""
-        source, size = len(self.source_items), prod(shape)
-        self.source_items.append(size)
+    def gather(self, shape: tuple[int, ...], name: str, limits: tuple[int, int] | None = None, label: str = "loss") -> Value:
+        """The batch's rows of a further source, in memory of their own. limits: of integers, low <= value < high; another one
+        fails the batch. None: numbers of the plan's dtype."""
+        source, size = len(self.sources), prod(shape)
+        self.sources.append((name, size))
         value = Value(self.buffer(size, name=name, dtype=None if limits is None else INT64), shape, needs_grad=False)
         if limits is None:
             self.emit("gather_rows", out=value, source=source, B=Rows(), I=size, label=label)
@@ -94,6 +98,8 @@ class Builder:
     def emit(self, name: str, *, label: str | None = None, **arguments: Value | Matrix | Buffer | Size | float | None) -> None:
         """Append one operation of _kernels/schema.py; arguments: its operands, sizes, settings and reals by name.
 
+        A value that is read and is only a part of its buffer, or not in C order, is copied first, where the operand is not
+        strided.
         Sizes of strided operands come from the matrices given. TypeError: an argument that is unknown or missing.
         ValueError: an operand that is not as large as its sizes say, or of another dtype.
         """
@@ -121,7 +127,9 @@ class Builder:
                 if operand.shape is None:
                     offset = value.offset
                 elif not value.is_whole:
-                    raise ValueError(f"{declared}: {operand.name} must be all of its buffer, in C order; give b.whole(value)")
+                    if operand.written:
+                        raise ValueError(f"{declared}: {operand.name} must be all of its buffer, in C order")
+                    value = self.whole(value)
                 buffer = value.buffer
             else:
                 buffer = value
@@ -175,12 +183,12 @@ class Builder:
         x = self.whole(x)
         return Value(x.buffer, shape, x.needs_grad)
 
-    def move(self, x: Value, y: Value, accumulate: int = 0) -> None:
+    def move(self, x: Value, y: Value, accumulate: int = 0, label: str | None = None) -> None:
         """y := x or y += x, element by element; either may be a part of its buffer, and strides of x may be 0."""
         if x.shape != y.shape:
             raise ValueError(f"move: {x.shape} to {y.shape}")
         if x.is_whole and y.is_whole and not accumulate and x.buffer.dtype == self.dtype and x.buffer.per_row:
-            self.emit("copy", x=x, out=y, n=Rows(x.size))
+            self.emit("copy", x=x, out=y, n=Rows(x.size), label=label)
             return
         axes = [(n, s, t) for n, s, t in zip(x.shape, x.strides, y.strides, strict=True) if n != 1]
         for i in range(len(axes) - 1, 0, -1):           # neighbours that lie alike are one axis
@@ -195,7 +203,7 @@ class Builder:
                                   for i, v in enumerate(values, 1)}
         B: Size = Rows() if y.buffer.per_row else 1
         self.emit("arrange", x=x, out=y, B=B, xb=x.buffer.items if x.buffer.per_row else 0,
-                  yb=y.buffer.items if y.buffer.per_row else 0, itemsize=x.buffer.dtype.itemsize, accumulate=accumulate, **sizes)
+                  yb=y.buffer.items if y.buffer.per_row else 0, itemsize=x.buffer.dtype.itemsize, accumulate=accumulate, label=label, **sizes)
 
     def matrix(self, x: Value) -> Matrix:
         """The last axis of x as columns, all others (and the samples) as rows; copied where they do not lie evenly."""
@@ -217,7 +225,7 @@ class Builder:
         op = Op(OPERATIONS["python"], {}, {"hook": len(self.hooks)}, {}, self.path, outputs)
         for i, value in enumerate(values):
             if value is not None and not value.is_whole:
-                raise ValueError("a Python layer's values must be all of their buffers; give b.whole(value)")
+                value = self.whole(value)
             op.places[str(i)] = None if value is None else (value.buffer, 0)
         self.ops.append(op)
         self.hooks.append(hook)

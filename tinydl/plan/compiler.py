@@ -12,7 +12,7 @@ from tinydl.plan.fusion import fuse, read_apart
 from tinydl.plan.gradients import check_gradients, late_product, make_last
 from tinydl.plan.operation import Op, Place, ref
 from tinydl.plan.placing import place_buffers
-from tinydl.plan.values import Buffer, Rows, Value
+from tinydl.plan.values import Buffer, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -20,11 +20,11 @@ Array = np.ndarray[Any, Any]
 def compile_plan(b: Builder, max_rows: int) -> Plan:
     """The plan for batches of up to max_rows rows. The builder is used up."""
     n_emitted = len(b.ops)
-    if b.output is not None:
-        _deliver(b, b.output)
+    if b.outputs:
+        _deliver(b)
     b.ops = fuse(b.ops, b.training)
-    if b.source_items:
-        read_apart(b.ops, b.source_items[0])
+    if b.sources:
+        read_apart(b.ops, b.sources[0][1])
     late: list[Op] = []
     itemsize = b.dtype.itemsize
     if b.training and b.n_params:
@@ -33,7 +33,7 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     bytes_needed, unshared = place_buffers(b.ops, max_rows)
     first = b.ops.index(late[0]) if late else 0
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
-                      (b.n_params + b.n_statistics) if b.training else 0, b.source_items,
+                      (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
                       b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
     return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted)
 
@@ -45,26 +45,30 @@ def _hook_places(b: Builder) -> list[list[Any]]:
         if op.name != "python":
             continue
         hook = op.sizes["hook"]
-        for (name, place), shape in zip(op.places.items(), b.hook_shapes[hook], strict=True):
-            if place is None:
+        for (name, where), shape in zip(op.places.items(), b.hook_shapes[hook], strict=True):
+            if where is None:
                 places[hook].append(None)
             else:
-                space, offset = ref(place)
-                places[hook].append((SPACES[space], offset, shape, place[0].dtype, name in op.outputs))
+                space, offset = ref(where)
+                places[hook].append((SPACES[space], offset, shape, where[0].dtype, name in op.outputs))
     return places
 
 
-def _deliver(b: Builder, y: Value) -> None:
-    """The last operation that writes y writes the caller's array instead; a y that nobody wrote, or that is only a part of
-    its buffer, is copied."""
-    out = Buffer(y.size, True, "out", 0, b.dtype, "output")
-    if y.buffer.space != "work" or not y.is_whole:
-        b.emit("copy", x=b.whole(y), out=out, n=Rows(y.size), label="output")
+def _deliver(b: Builder) -> None:
+    """The outputs, one behind the other in a sample's part of the caller's array. Of one output the last operation that
+    writes it writes that array; several, or one that nobody wrote or that is only a part of its buffer, are copied."""
+    out = Buffer(sum(y.size for y in b.outputs), True, "out", 0, b.dtype, "output")
+    y = b.outputs[0]
+    if len(b.outputs) > 1 or y.buffer.space != "work" or not y.is_whole or y.buffer.dtype != b.dtype:
+        at = 0
+        for y in b.outputs:
+            b.move(y, Value(out, y.shape, False, at), label="output")
+            at += y.size
         return
     for op in b.ops:
-        for name, place in op.places.items():
-            if place is not None and place[0] is y.buffer:
-                op.places[name] = out, place[1]
+        for name, where in op.places.items():
+            if where is not None and where[0] is y.buffer:
+                op.places[name] = out, where[1]
 
 
 @dataclass(frozen=True, eq=False)

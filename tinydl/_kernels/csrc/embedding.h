@@ -1,10 +1,10 @@
-/* embedding.h: rows of a table by index, and the sums of their gradients, in the order of the batch. */
+/* embedding.h: rows of a table by number, and the sums of their gradients, in the order of the batch. */
 
 KERNEL(embedding) {
     const size_t bytes = (size_t)o->D * sizeof(T);
     for (i64 i = 0; i < o->n; i++) {
-        if (o->index[i] < 0 || o->index[i] >= o->N) { ctx->detail = o->index[i]; return TD_BAD_VALUE; }
-        memcpy(o->out + i * o->D, o->table + o->index[i] * o->D, bytes);
+        if (o->rows[i] < 0 || o->rows[i] >= o->N) { ctx->detail = o->rows[i]; return TD_BAD_VALUE; }
+        memcpy(o->out + i * o->D, o->table + o->rows[i] * o->D, bytes);
     }
     return TD_OK;
 }
@@ -14,9 +14,9 @@ KERNEL(embedding_backward) {
     (void)ctx;
     if (!o->accumulate) memset(o->dtable, 0, (size_t)(o->N * D) * sizeof(T));
     for (i64 i = 0; i < o->n; i++) {
-        if (o->index[i] == o->padding) continue;
+        if (o->rows[i] == o->padding) continue;
         const T *dy = o->dy + i * D;
-        T *row = o->dtable + o->index[i] * D;
+        T *row = o->dtable + o->rows[i] * D;
         TD_EACH(c, D) row[c] += dy[c];
     }
     return TD_OK;

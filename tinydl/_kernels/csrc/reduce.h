@@ -37,7 +37,7 @@ KERNEL(reduce_max) {
             for (i64 n = 1; n < N && x[at * I] == x[at * I]; n++)      /* a NaN stays */
                 if (!(x[n * I] <= x[at * I])) at = n;
             o->out[r * I + i] = x[at * I];
-            o->index[r * I + i] = at;
+            o->place[r * I + i] = at;
         }
     return TD_OK;
 }
@@ -47,6 +47,6 @@ KERNEL(reduce_max_backward) {
     (void)ctx;
     memset(o->out, 0, (size_t)(o->O * N * I) * sizeof(T));
     for (i64 r = 0; r < o->O; r++)
-        for (i64 i = 0; i < I; i++) o->out[(r * N + o->index[r * I + i]) * I + i] = o->dy[r * I + i];
+        for (i64 i = 0; i < I; i++) o->out[(r * N + o->place[r * I + i]) * I + i] = o->dy[r * I + i];
     return TD_OK;
 }

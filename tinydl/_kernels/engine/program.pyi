@@ -25,10 +25,12 @@ class Program:
     labels: list[str]
     hooks: list[Any]
     hook_places: list[Any]
+    names: list[str]
     source_items: list[int]
+    n_inputs: int
     work_bytes: int
     max_rows: int
     n_grads: int
     def __init__(self, single: bool, ops: list[tuple[Any, ...]], work_bytes: int, max_rows: int, n_grads: int,
-                 source_items: Iterable[int], hooks: Iterable[Any] = ..., hook_places: Iterable[Any] = ...,
+                 sources: Iterable[tuple[str, int]], n_inputs: int, hooks: Iterable[Any] = ..., hook_places: Iterable[Any] = ...,
                  late: tuple[int, Iterable[tuple[Any, ...]]] = ...) -> None: ...

@@ -83,14 +83,14 @@ cdef class Program:
     """A plan ready to run.
 
     ops: (name, refs [(space, offset in bytes)], sizes [(fixed, per sample)], reals, label) each, in the schema's order.
-    source_items: elements of one row of each source. hooks: Python objects with run(local, arrays); "python" runs one.
+    sources: (name, elements of one row) of each, the model's n_inputs first. hooks: Python objects with run(local, arrays); "python" runs one.
     hook_places: for each hook, of each array (space, offset in bytes, shape, dtype, writable), -1 in a shape being the
     batch's rows, or None. late: the first of the products that the update may make instead (fold.pyx), and for each
     (m, n, k per sample, a, b, c): a and b (space, offset), c the offset in the gradients; by their parameters, disjoint.
     """
 
     def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  source_items, hooks=(), hook_places=(), late=(0, ())):
+                  sources, int n_inputs, hooks=(), hook_places=(), late=(0, ())):
         cdef int i, j
         cdef LateProduct *product
         self.single = single
@@ -98,7 +98,8 @@ cdef class Program:
         self.work_bytes = work_bytes
         self.max_rows = max_rows
         self.n_grads = n_grads
-        self.source_items = list(source_items)
+        self.names, self.source_items = [name for name, _ in sources], [items for _, items in sources]
+        self.n_inputs = n_inputs
         self.hooks = list(hooks)
         self.hook_places = list(hook_places)
         self.n_ops = len(ops)
@@ -147,5 +148,5 @@ cdef class Program:
             raise ValueError(f"{len(sources)} sources; the plan is for {len(self.source_items)}")
         for i, items in enumerate(self.source_items):
             if (<Source?>sources[i]).s.row_items != items:
-                raise ValueError(f"a sample of source {i} has {(<Source>sources[i]).s.row_items} values; the plan is for {items}")
+                raise ValueError(f"a sample of {self.names[i]} has {(<Source>sources[i]).s.row_items} values; the plan is for {items}")
         return 0

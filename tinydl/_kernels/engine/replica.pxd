@@ -32,4 +32,5 @@ cdef class Replica:
     cdef bint look_at_signals(self) noexcept nogil
     cdef int raise_signal(self) except -1
     cdef int call_hook(self, int64_t hook) noexcept
+    cdef str not_finite(self, list sources)
     cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1

@@ -193,8 +193,36 @@ cdef class Replica:
         self.events = <int64_t *>pointer(self.events_array) if max_events else NULL
         return before
 
-    def failure(self, int status):
-        """The exception that a status stands for."""
+    cdef str not_finite(self, list sources):
+        """": x[17, 3] is nan", of the first value of the batch's inputs that is not finite in the plan's dtype; "" where all are.
+
+        In C: Python could run a signal's handler here, where nobody would hear of what it raises."""
+        cdef int64_t i, j, row, items
+        cdef int k
+        cdef bint narrow
+        cdef double value
+        for k in range(self.program.n_inputs):
+            narrow, items = sources[k].array.dtype == np.float32, self.ctx.source[k].row_items
+            if not narrow and sources[k].array.dtype != np.float64:
+                continue
+            for i in range(self.ctx.n):
+                row = self.ctx.index[i] if self.ctx.index != NULL else i
+                for j in range(items):
+                    value = ((<const float *>self.ctx.source[k].data)[row * items + j] if narrow
+                             else (<const double *>self.ctx.source[k].data)[row * items + j])
+                    if value - value == 0 and (not self.program.single or <float>value - <float>value == 0):
+                        continue
+                    at = []
+                    for size in reversed(sources[k].array.shape[1:]):
+                        at.append(str(j % size))
+                        j //= size
+                    at.append(str(row if self.ctx.index != NULL else self.ctx.first_id + i))
+                    return (f": {self.program.names[k]}[{', '.join(reversed(at))}] is {value}"
+                            f"{'' if value - value else ', too large for float32'}")
+        return ""
+
+    def failure(self, int status, list sources not None):
+        """The exception that a status stands for. sources: where the batch is gathered from."""
         where = self.where()
         if status == TD_PYTHON:
             error, self.error = self.error, None
@@ -202,12 +230,12 @@ cdef class Replica:
         if status == TD_CANCELLED:
             return CancelledError(f"stopped before {where}")
         if status == TD_BAD_NUMBER:
-            return NonFiniteError(f"the loss is {self.ctx.number} ({where})")
+            return NonFiniteError(f"the loss is {self.ctx.number} ({where}){self.not_finite(sources)}")
         if status == TD_BAD_GRADIENT:
-            return NonFiniteError("a gradient is not finite")
+            return NonFiniteError(f"a gradient is not finite{self.not_finite(sources)}")
         if status == TD_BAD_VALUE:
             what = "class label" if where.startswith("loss") else "value"
-            return ValueError(f"{what} {self.ctx.detail} is outside the model's range ({where})")
+            return ValueError(f"{what} {self.ctx.detail} is outside the model's {'classes' if what != 'value' else 'range'} ({where})")
         if status == TD_BAD_INDEX:
             return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
         return RuntimeError(f"operation {where} ended with status {status}")
@@ -247,7 +275,7 @@ cdef class Replica:
         self.saved.clear()
         self.raise_signal()
         if status != TD_OK:
-            raise self.failure(status)
+            raise self.failure(status, sources)
         return self.ctx.number
 
 

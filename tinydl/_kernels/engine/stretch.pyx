@@ -19,6 +19,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
+from tinydl._kernels.frames import forget_frames
 
 from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
@@ -389,7 +390,7 @@ cdef class Stretch:
             elif status != TD_CANCELLED:
                 outlive()
                 with gil:
-                    self.note(b, r.failure(status))
+                    self.note(b, r.failure(status, self.sources))
             if r.has_hooks:
                 outlive()
                 with gil:
@@ -429,12 +430,13 @@ cdef class Stretch:
             r.ctx.own.bytes = 0
 
     cdef void note(self, int64_t b, error) noexcept:
-        """Keep the exception of batch b; Ctrl-C is not the batch's fault, so its group is cancelled instead."""
+        """Keep the exception of batch b, not its data; Ctrl-C is not the batch's fault, so its group is cancelled instead."""
         if isinstance(error, KeyboardInterrupt):
             self.interrupted = True
             self.status[b] = TD_CANCELLED
         else:
             self.errors[b] = error
+            forget_frames(error)
 
     cdef void decide(self) noexcept nogil:
         """decision: how many slots arrived; 0 none, -1 the group makes no update and ends the stretch."""

@@ -109,7 +109,7 @@ class Local(Strategy):
             arrived = stretch.statuses[:done] == engine.OK
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
-                                      order[bounds[lo + b]:bounds[lo + b + 1]].copy()) for b in np.flatnonzero(~arrived)]
+                                      order[bounds[lo + b]:bounds[lo + b + 1]]) for b in np.flatnonzero(~arrived)]
             results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.optimizer.t, done))

@@ -1,0 +1,194 @@
+"""What newcomers type, and what they are told: a row each. The hints name things that are there, and nothing else changes."""
+import copy
+import importlib
+import inspect
+import pickle
+import pydoc
+import re
+
+import numpy as np
+import pytest
+
+import tinydl
+from tinydl import AccuracyEvaluator, History, Model, Monitor, Trainer, _hints, callbacks, data, datasets, losses, nn, optim
+from tinydl.monitor import EpochRecord
+
+X, Y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
+
+
+def net():
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def trained(**options):
+    t = Trainer(1, **options)
+    t.init(data.ArrayDataset(X, Y, 2).split(0.5, 0.5, 0), Model(net()), losses.SoftmaxCrossEntropy(), optim.Adam())
+    t.train()
+    return t
+
+
+def init(dataset=None, model=None, loss=None, optimizer=None):
+    Trainer(1).init(dataset or data.ArrayDataset(X, Y), model or Model(net()), loss or losses.SoftmaxCrossEntropy(),
+                    optimizer or optim.Adam())
+
+
+GUESSES = [
+    (lambda: losses.CrossEntropyLoss(), AttributeError, "use losses.SoftmaxCrossEntropy() on scores"),
+    (lambda: nn.CrossEntropyLoss(), AttributeError, "tinydl.nn has no CrossEntropyLoss: use losses.Softmax"),
+    (lambda: nn.MSELoss(), AttributeError, "use losses.MeanSquaredError()"),
+    (lambda: losses.L1Loss(), AttributeError, "use losses.MeanAbsoluteError()"),
+    (lambda: losses.BCEWithLogitsLoss(), AttributeError, "use losses.SigmoidCrossEntropy() on scores"),
+    (lambda: losses.HuberLoss(), AttributeError, "use losses.Huber(delta)"),
+    (lambda: nn.Dense(3), AttributeError, "use nn.Linear(in_features, out_features)"),
+    (lambda: nn.Conv2d(1, 2, 3), AttributeError, "as an nn.PythonLayer"),
+    (lambda: nn.relu(X), AttributeError, "use nn.ReLU"),
+    (lambda: nn.Adam(), AttributeError, "tinydl.nn has no Adam: use optim.Adam"),
+    (lambda: tinydl.EarlyStopping(), AttributeError, "tinydl has no EarlyStopping: use callbacks.EarlyStopping"),
+    (lambda: callbacks.ModelCheckpoint("m"), AttributeError, "use callbacks.Checkpoint(path)"),
+    (lambda: callbacks.ReduceLROnPlateau(), AttributeError, "on_epoch_end lowers trainer.optimizer.lr"),
+    (lambda: data.DataLoader(X), AttributeError, "use data.ArrayDataset(x, y, batch_size)"),
+    (lambda: optim.Adam(learning_rate=0.1), TypeError, "Adam has no argument 'learning_rate': it is called lr"),
+    (lambda: optim.Adam(Model(net()).parameters()), AttributeError, "trainer.init gives them to the optimizer"),
+    (lambda: optim.Adam(Model(net())), TypeError, "): must be a number (trainer.init gives"),
+    (lambda: optim.SGD().zero_grad(), AttributeError, "SGD has no zero_grad: trainer.train() does"),
+    (lambda: optim.Adam(betas=0.9), ValueError, "two numbers, each at least 0 and below 1"),
+    (lambda: callbacks.LearningRate(0.1), TypeError, "LearningRate(0.1): a function from the epoch's number"),
+    (lambda: callbacks.EarlyStopping(monitor="loss"), TypeError, "it is called figure"),
+    (lambda: callbacks.EarlyStopping(restore_best_weights=True), TypeError, "it is called restore_best"),
+    (lambda: trained(callbacks=[callbacks.EarlyStopping("val_loss")]), ValueError, "it is called 'validation_loss'"),
+    (lambda: trained(callbacks=[callbacks.EarlyStopping("accuracy")]), ValueError, "there are loss, validation_loss"),
+    (lambda: trained().history["val_loss"], KeyError, "no 'val_loss'; it is called 'validation_loss'"),
+    (lambda: trained(evaluator=AccuracyEvaluator()).history["acc"], KeyError, "it is called 'accuracy'"),
+    (lambda: trained().history.history, AttributeError, 'use history["loss"]'),
+    (lambda: Model(nn.Linear(4, 3), nn.ReLU()), TypeError, "Model(nn.Sequential(a, b, ...))"),
+    (lambda: Model([nn.Linear(4, 3), nn.ReLU()]), TypeError, "such as nn.Sequential("),
+    (lambda: nn.Sequential([nn.ReLU()]), TypeError, "Sequential takes layers, not a list of them: nn.Sequential(*layers)"),
+    (lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU), TypeError, "layer 1 of Sequential must be a Layer, such as"),
+    (lambda: nn.Sequential(nn.ReLU), TypeError, "got the class ReLU: write ReLU(...)"),
+    (lambda: nn.Residual("relu"), TypeError, "got 'relu': use nn.ReLU"),
+    (lambda: nn.Linear(4, 3, activation="relu"), TypeError, "an activation is the next layer"),
+    (lambda: Trainer(10, callbacks.EarlyStopping()), TypeError, "got EarlyStopping; callbacks go into callbacks=[...]"),
+    (lambda: Trainer(10, AccuracyEvaluator()), TypeError, "an evaluator goes into evaluator=..."),
+    (lambda: Trainer(10, None, Monitor()), TypeError, "evaluator must be an Evaluator, such as AccuracyEvaluator()"),
+    (lambda: Trainer(10, "loss"), TypeError, "monitor must be a Monitor, such as Monitor(); got 'loss'"),
+    (lambda: Trainer(10, callbacks=callbacks.EarlyStopping()), TypeError, "callbacks=[EarlyStopping(...)]"),
+    (lambda: Trainer(10, callbacks=[callbacks.EarlyStopping]), TypeError, "callbacks[0] must be a Callback"),
+    (lambda: Trainer(epochs=10), TypeError, "Trainer has no argument 'epochs': it is called max_epochs"),
+    (lambda: Trainer(Model(net())), TypeError, "max_epochs must be a whole number; got Model"),
+    (lambda: Trainer(1).fit(X, Y), AttributeError, "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"),
+    (lambda: Trainer(1).model, AttributeError, "call trainer.init(dataset, model, loss, optimizer) first"),
+    (lambda: trained().train(10), TypeError, "shuffle=10: True or False"),
+    (lambda: trained().train(epochs=10), TypeError, "Trainer.train has no argument 'epochs': Trainer(max_epochs)"),
+    (lambda: trained().evaluate((X, Y)), TypeError, "such as data.ArrayDataset(x, y, batch_size); got tuple"),
+    (lambda: trained().evaluate(X), TypeError, "got ndarray"),
+    (lambda: init(dataset=(X, Y)), TypeError, "such as data.ArrayDataset(x, y, batch_size)"),
+    (lambda: init(model=net()), TypeError, "model must be a Model, such as Model(nn.Sequential(...)); got Sequential"),
+    (lambda: init(loss=losses.Huber), TypeError, "got the class Huber: write Huber(...)"),
+    (lambda: init(optimizer="adam"), TypeError, "an Optimizer, such as optim.Adam(lr=1e-3); got 'adam': use optim.Adam"),
+    (lambda: Model(net()).eval(), AttributeError, "model.predict(x) always infers"),
+    (lambda: data.ArrayDataset(X, Y, shuffle=True), TypeError, "use trainer.train(shuffle=...)"),
+    (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
+]
+
+
+@pytest.mark.parametrize(("guess", "kind", "message"), GUESSES)
+def test_a_guess_is_told_what_to_type(guess, kind, message):
+    with pytest.raises(kind) as e:
+        guess()
+    assert message in str(e.value)
+
+
+@pytest.mark.parametrize(("module", "name", "message"), [
+    ("losses", "MSELoss", "MeanSquaredError"), ("nn", "Dense", "Linear"), ("callbacks", "ModelCheckpoint", "Checkpoint(path)")])
+def test_an_import_is_told_too(module, name, message):
+    with pytest.raises(ImportError, match=re.escape(message)):
+        exec(f"from tinydl.{module} import {name}")
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        exec(f"from tinydl.{module} import Nothing")
+    exec("from tinydl import cli, testing")         # modules that nobody imported are no such guess
+
+
+def test_an_epochs_line_says_which_figures_are_validations():
+    record = EpochRecord(3, 0.5, 0.25, 10, 5, validation_loss=0.75, figures={"accuracy": 0.9})
+    assert record.line() == "epoch 3  loss 0.5000  validation: loss 0.7500, accuracy 0.9000  0.25 s  40 samples/s"
+    assert EpochRecord(3, 0.5, 0.25, 10, 5).line() == "epoch 3  loss 0.5000  0.25 s  40 samples/s"
+
+
+def test_model_is_called_as_it_predicts():
+    model = Model(net(), seed=0)
+    assert np.array_equal(model(X), model.predict(X))
+
+
+# ---------------------------------------------------------------------- the hints themselves
+PLACES = {"nn": nn, "losses": losses, "optim": optim, "callbacks": callbacks, "data": data, "datasets": datasets,
+          "trainer": Trainer, "Model": Model, "model": Model}
+TEXTS = [*_hints.NAMES.values(), *(t for hints in _hints.ATTRIBUTES.values() for t in hints.values()),
+         *_hints.ARGUMENTS.values(), *_hints.EXAMPLES.values()]
+
+
+def test_hints_name_what_is_there():
+    named = {(place, name) for text in TEXTS for place, name in re.findall(r"\b(\w+)\.(\w+)", text) if place in PLACES}
+    assert len(named) > 20
+    set_by_init = {("trainer", "optimizer"), ("model", "layer")}
+    missing = [f"{place}.{name}" for place, name in named - set_by_init if not hasattr(PLACES[place], name)]
+    assert not missing
+
+
+def test_no_hint_for_what_is_there():
+    """A hint whose name has come into being is to be taken out."""
+    stale = [f"{place}.{name}" for place in _hints.MODULES for name in _hints.NAMES
+             if name in getattr(importlib.import_module(place), "__all__", ())]
+    stale += [f"{kind}.{name}" for kind, cls in {"Trainer": Trainer, "Model": Model, "History": History,
+              "Optimizer": optim.Optimizer}.items() for name in _hints.ATTRIBUTES[kind] if hasattr(cls, name)]
+    assert not stale
+
+
+def test_figures_and_arguments_are_of_ours():
+    taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
+                         nn.LeakyReLU, data.ArrayDataset.split) for p in inspect.signature(f).parameters}
+    assert set(_hints.RENAMED.values()) <= taken
+    assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}
+
+
+# ---------------------------------------------------------------------- what they leave alone
+def test_other_names_are_missing_as_ever():
+    for place in ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets"):
+        module = importlib.import_module(place)
+        for name in ("__wrapped__", "_repr_html_", "Nothing"):
+            assert not hasattr(module, name)
+        with pytest.raises(AttributeError, match=rf"^module '{place}' has no attribute 'Nothing'$") as e:
+            _ = module.Nothing
+        assert (e.value.name, e.value.obj) == ("Nothing", module)       # of these Python makes its proposals
+    assert not hasattr(nn, "Dense") and not hasattr(Trainer(1), "fit") and "fit" not in dir(Trainer(1))
+    with pytest.raises(AttributeError, match=r"^'Trainer' object has no attribute 'nothing'$"):
+        _ = Trainer(1).nothing
+
+
+def test_an_error_in_a_property_is_its_own():
+    class Mine(Trainer):
+        @property
+        def wrong(self):
+            return self.monitor.nothing
+    with pytest.raises(AttributeError, match="'Monitor' object has no attribute 'nothing'"):
+        _ = Mine(1).wrong
+
+
+def test_copies_and_signatures():
+    for thing in (optim.Adam(), History(), Model(net()), trained()):
+        assert type(copy.deepcopy(thing)) is type(pickle.loads(pickle.dumps(thing)))
+    assert str(inspect.signature(nn.Dropout)) == "(p: 'float' = 0.5) -> 'None'"
+    assert [*inspect.signature(Trainer).parameters][:3] == ["max_epochs", "monitor", "evaluator"]
+
+    class Mine(optim.Adam):
+        def __init__(self, learning_rate):
+            super().__init__(lr=learning_rate)
+    assert Mine(learning_rate=0.5).lr == 0.5
+
+
+@pytest.mark.parametrize("place", ["", ".nn", ".losses", ".optim", ".callbacks", ".parallel", ".testing", ".cli.train"])
+def test_help_shows_no_comments(place):
+    """pydoc takes the comment above a function for the docstring that it has not. (tinydl.data shows some of the standard
+    library's, above what it writes into dataclasses.)"""
+    page = pydoc.plain(pydoc.render_doc(importlib.import_module(f"tinydl{place}")))
+    assert not [line for line in page.splitlines() if re.match(r"[ |]*#", line)]
+    assert "Floors" not in page

@@ -1,0 +1,196 @@
+"""Every loss: its formula, its gradient by finite differences, and which targets it takes. One row a loss."""
+import numpy as np
+import pytest
+from small import DRIVERS
+
+from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, testing
+from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def away_from_kinks(shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    return x + 0.1 * np.sign(x)
+
+
+LOSSES = {
+    "SoftmaxCrossEntropy": (losses.SoftmaxCrossEntropy(), "labels",
+                            lambda x, t: -np.mean(np.log(softmax(x))[np.arange(len(t)), t])),
+    "SigmoidCrossEntropy": (losses.SigmoidCrossEntropy(), "unit", lambda x, t: np.mean(np.logaddexp(0, x) - x * t)),
+    "MeanSquaredError": (losses.MeanSquaredError(), "any", lambda x, t: np.mean((x - t) ** 2)),
+    "MeanAbsoluteError": (losses.MeanAbsoluteError(), "any", lambda x, t: np.mean(np.abs(x - t))),
+    "Huber": (losses.Huber(0.7), "any",
+              lambda x, t: np.mean(np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)))),
+}
+
+
+def targets(kind, shape):
+    rng = np.random.default_rng(5)
+    if kind == "labels":
+        return rng.integers(0, shape[1], shape[0])
+    return rng.random(shape) if kind == "unit" else rng.standard_normal(shape)
+
+
+def test_every_loss_has_a_row():
+    assert set(LOSSES) == set(losses.__all__) - {"Loss", "PythonLoss"}
+
+
+@pytest.mark.parametrize("row", LOSSES)
+def test_loss(row):
+    loss, kind, f = LOSSES[row]
+    x = np.random.default_rng(6).standard_normal((5, 4))
+    t = targets(kind, x.shape)
+    assert loss(x, t) == pytest.approx(f(x, t), rel=1e-13)
+    assert testing.check_gradients(nn.Linear(3, 4), away_from_kinks((5, 3)), loss=loss, targets=t) < 1e-6
+
+
+def test_python_loss():
+    class Quartic(losses.PythonLoss):
+        def forward(self, outputs, targets):
+            d = outputs - targets
+            return float(np.mean(d**4)), 4 * d**3 / d.size
+
+    assert testing.check_gradients(nn.Linear(3, 2), away_from_kinks((5, 3)), loss=Quartic(), targets=np.ones((5, 2))) < 1e-6
+
+
+class Records(losses.PythonLoss):
+    """Mean squared error, and the shapes and dtypes that came."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, outputs, targets):
+        self.seen.add((outputs.shape[1:], outputs.dtype.name, targets.shape[1:], targets.dtype.name))
+        d = outputs - targets
+        return float(np.mean(d * d)), 2 * d / d.size
+
+
+class SameShape(Evaluator):
+    def start(self):
+        pass
+
+    def update(self, outputs, targets):
+        assert targets.shape == outputs.shape == (len(outputs), 1)
+
+    def result(self):
+        return {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("y", [np.arange(6) % 2, np.linspace(0, 1, 6), np.linspace(0, 1, 6)[:, None],
+                               np.linspace(0, 1, 6)[:, None, None]],
+                         ids=lambda y: f"{y.dtype}{y.shape}")
+def test_a_python_loss_and_evaluators_see_targets_like_the_outputs(y, dtype):
+    """In training, in the validation of each epoch, in `evaluate`, from arrays and streams, and called."""
+    x, loss, model = np.linspace(-1, 1, 12).reshape(6, 2), Records(), Model(nn.Linear(2, 1), dtype, seed=0)
+    arrays, near = data.ArrayDataset(x, y, 4), {"rel": 1e-5}        # float32, and a learning rate that changes nothing
+    for source in (arrays, data.StreamDataset(lambda: zip(x, y, strict=True), 4)):
+        with Trainer(1, evaluator=SameShape(), seed=0) as t:
+            t.init(data.Split(source, arrays, source), model, loss, optim.SGD(1e-9))
+            trained, = t.train()["loss"]
+            assert t.history["validation_loss"] == pytest.approx([trained], **near)
+            assert t.evaluate()["loss"] == pytest.approx(trained, **near)
+        SameShape().evaluate(model, source)
+    assert loss(model.predict(x), y.tolist()) == pytest.approx(trained, **near)
+    assert losses.MeanSquaredError()(model.predict(x), y) == pytest.approx(trained, **near)
+    assert loss.seen == {((1,), dtype, (1,), dtype)}
+
+
+def test_a_python_loss_of_labels_sees_labels():
+    seen = set()
+
+    class Labels(losses.PythonLoss):
+        labels = True
+
+        def forward(self, outputs, targets):
+            seen.add((targets.shape[1:], targets.dtype.name))
+            return 0.0, np.zeros_like(outputs)
+    with Trainer(1, seed=0) as t:
+        t.init(data.ArrayDataset(np.ones((6, 2)), np.arange(6, dtype=np.uint8) % 3, 4), Model(nn.Linear(2, 3), seed=0),
+               Labels(), optim.SGD(0.1))
+        t.train()
+        t.evaluate()
+    assert Labels()(np.zeros((2, 3)), [0, 2]) == 0 and seen == {((), "int64")}
+    for wrong, words in (([0, 3], "class labels run from 0 to 3"), ([0.0, 1.0], "integer class labels"),
+                         ([0, 1, 2], "2 outputs and 3 targets")):
+        with pytest.raises(ValueError, match=words):
+            Labels()(np.zeros((2, 3)), wrong)
+
+
+@pytest.mark.parametrize("loss", [*(loss for loss, kind, _ in LOSSES.values() if kind != "labels"), Records()], ids=repr)
+def test_targets_have_the_shape_of_the_outputs(loss):
+    """Axes of size 1 at the end apart: as many numbers in another shape are refused, wherever they come in."""
+    x, y = np.full((4, 2, 3), 0.25), np.full((4, 2, 3), 0.5)
+    assert loss(x, y[..., None]) == loss(x[..., None], y) == loss(x, y)
+    turned = np.full((4, 3, 2), 0.5)
+    for wrong in (turned, y.reshape(4, 6), y[:1, 0, 0], 0.5, y[0, 0, 0]):
+        with pytest.raises(ValueError, match="needs targets shaped like the output"):
+            loss(x, wrong)
+    with pytest.raises(ValueError, match="4 outputs and 3 targets"):
+        loss(x, y[:3])
+    with pytest.raises(ValueError, match=r"targets shaped like the outputs, \(4, 2, 3\); got \(4, 3, 2\)"):
+        RegressionEvaluator().update(x, turned)
+    with Trainer(1, seed=0) as t, pytest.raises(ValueError, match=r"\(samples, 2, 3\); y is float64 of shape \(4, 3, 2\)"):
+        t.init(data.ArrayDataset(x, turned), Model(nn.Linear(3, 3), seed=0), loss, optim.SGD(0.1))
+
+
+def test_accuracy_says_what_does_not_fit():
+    e = AccuracyEvaluator()
+    e.update(np.eye(3), np.eye(3))
+    e.update(np.eye(3), np.arange(3.0)[:, None])
+    e.update(np.array([[1.0], [-1]]), np.array([[1.0], [0]]))
+    assert e.result() == {"accuracy": 1.0}
+    for outputs, y in ((np.eye(3), np.zeros((3, 2))), (np.eye(3), np.zeros(2, int)), (np.ones((3, 1)), np.zeros((3, 2))),
+                       (np.ones((3, 2, 2)), np.zeros(3, int))):
+        with pytest.raises(ValueError, match=r"AccuracyEvaluator needs scores .* got outputs \(3, "):
+            e.update(outputs, y)
+
+
+@pytest.mark.parametrize("y, words", [([0, 255, 255, 0], "runs from 0 to 255"), ([-1.0, 1, 1, 1], "runs from -1.0 to 1.0"),
+                                      ([0, 1, 2, 2], "runs from 0 to 2"), ([0.0, 1, 1, 1 + 1e-6], "runs from 0.0 to 1.000001")])
+def test_sigmoid_cross_entropy_takes_probabilities(y, words):
+    loss, x = losses.SigmoidCrossEntropy(), np.zeros((4, 2))
+    with pytest.raises(ValueError, match=f"needs targets from 0 to 1; y {words}"):
+        loss(np.zeros((4, 1)), y)
+    with Trainer(1, seed=0) as t, pytest.raises(ValueError, match=words):
+        t.init(data.ArrayDataset(x, y), Model(nn.Linear(2, 1), seed=0), loss, optim.SGD(0.1))
+    with pytest.raises(ValueError, match="runs from nan to nan"):
+        loss(np.zeros((2, 1)), [np.nan, 0])
+    assert loss(np.zeros((2, 1)), [True, False]) == pytest.approx(np.log(2))
+
+
+class Indexed(data.Dataset):
+    """Somebody's own: rows of arrays that nobody has looked at."""
+
+    input_shape, batch_size, n_batches = (2, 3), 4, 1
+
+    def __init__(self, x, y, batch_size):
+        self.arrays = x, y
+
+    def epoch(self, seed, epoch, shuffle=True):
+        yield data.Batch(*self.arrays, np.arange(4))
+
+
+def stream(x, y, batch_size):
+    return data.StreamDataset(lambda: zip(x, y, strict=True), batch_size)
+
+
+@pytest.mark.parametrize("kind", [stream, DRIVERS["python"], Indexed])
+@pytest.mark.parametrize("loss, y, words", [
+    (losses.SigmoidCrossEntropy(), np.full((4, 2, 3), 255.0), "y runs from 255.0 to 255.0"),
+    (losses.MeanSquaredError(), np.zeros((4, 3, 2)), r"y is float64 of shape \(4, 3, 2\)")])
+def test_a_batch_with_wrong_targets_fails(kind, loss, y, words):
+    with Trainer(1, seed=0) as t:
+        t.init(kind(np.zeros((4, 2, 3)), y, 4), Model(nn.Linear(3, 3), seed=0), loss, optim.SGD(0.1))
+        with pytest.raises(TrainingError) as e:
+            t.train()
+    assert isinstance(e.value.__cause__, ValueError)
+    with pytest.raises(ValueError, match=words):
+        raise e.value.__cause__

@@ -1,0 +1,60 @@
+"""Evaluators over batches, against scikit-learn's figures on the whole."""
+import numpy as np
+import pytest
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, data, nn
+
+
+def figures(y, outputs, batch=7):
+    e = RegressionEvaluator()
+    for at in range(0, len(y), batch):
+        e.update(outputs[at:at + batch], y[at:at + batch])
+    return e.result()
+
+
+def test_regression_evaluator_over_batches():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    y = x @ np.array([[1.0], [2], [3]], np.float32) + 10
+    m = Model(nn.Linear(3, 1), seed=0)
+    d = m.predict(x) - y
+    figures = RegressionEvaluator().evaluate(m, data.ArrayDataset(x, y, 7))
+    assert figures["mse"] == pytest.approx(np.mean(d**2), rel=1e-6)
+    assert figures["mae"] == pytest.approx(np.mean(abs(d)), rel=1e-6)
+    assert figures["r2"] == pytest.approx(1 - np.sum(d**2) / np.sum((y - y.mean()) ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_r2_of_several_outputs_is_their_mean(n):
+    """Predicting each column's mean is worth 0, however far apart the columns lie."""
+    rng = np.random.default_rng(1)
+    y = rng.standard_normal((n, 3)) * [1, 5, 0.1] + [0, 10, -10]
+    eps = n * 100**2 * np.finfo(float).eps      # a column's mean is 100 times its deviation, and enters squared
+    assert figures(y, np.broadcast_to(y.mean(0), y.shape))["r2"] == pytest.approx(0, abs=eps)
+    outputs = y + rng.standard_normal(y.shape) * [0.5, 1, 0.1]
+    got = figures(y, outputs)
+    assert got["r2"] == pytest.approx(r2_score(y, outputs), abs=eps)
+    assert got["mse"] == pytest.approx(mean_squared_error(y, outputs), rel=1e-12)
+    assert got["mae"] == pytest.approx(mean_absolute_error(y, outputs), rel=1e-12)
+    assert figures(y.reshape(n, 3, 1), outputs.reshape(n, 3, 1)) == got
+
+
+@pytest.mark.parametrize("constant", [-3.0, 0.0, 1e6, 0.1])
+def test_r2_where_targets_are_all_equal(constant):
+    """As scikit-learn: 1 where all are right, else 0; of fewer than two samples there is none."""
+    y = np.full((9, 2), constant)
+    y[:, 1] = np.arange(9)
+    for outputs, want in ((y, 1), (y + np.array([1e-9, 0]), 0.5), (y + np.array([0, 1]), 0.925), (y + 1, 0.425)):
+        assert figures(y, outputs, 4)["r2"] == pytest.approx(want, abs=1e-12)
+        if constant != 0.1:     # where the mean of nine 0.1 is not 0.1, scikit-learn 1.9 divides by its rounding error
+            assert r2_score(y, outputs) == pytest.approx(want, abs=1e-12)
+    assert np.isnan(figures(y[:1], y[:1])["r2"]) and figures(y[:1], y[:1])["mse"] == 0
+    assert all(np.isnan(v) for v in figures(y[:0], y[:0]).values())
+    assert np.isnan(figures(y, np.full(y.shape, np.nan))["r2"])
+
+
+def test_argmax_of_all_negative_rows():
+    e = AccuracyEvaluator()
+    e.update(np.array([[-3.0, -1, -2], [-1, -2, -3]]), np.array([1, 2]))
+    assert e.result() == {"accuracy": 0.5}

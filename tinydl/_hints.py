@@ -1,0 +1,184 @@
+"""Hints in errors: names that people bring from PyTorch, Keras and scikit-learn, and what to write here.
+
+Hints rather than second names: two names for one thing would stay for ever. Names that are nearly right are left to
+Python, whose traceback proposes the close one.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dis import opmap
+from functools import wraps
+from inspect import signature
+from types import FrameType
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SOFTMAX = "use losses.SoftmaxCrossEntropy() on scores, with no softmax at the end of the model"
+_SIGMOID = "use losses.SigmoidCrossEntropy() on scores, with no sigmoid at the end of the model"
+_LINEAR = "use nn.Linear(in_features, out_features)"
+_SCHEDULE = "use callbacks.LearningRate(lambda epoch: ...)"
+_ARRAYS = "use data.ArrayDataset(x, y, batch_size)"
+_SPLIT = "use dataset.split(train, validation, test)"
+_NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
+_NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW and RMSprop"
+_TRAIN = "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"
+_CPU = "tinydl computes on CPUs alone"
+
+#: asked for in any module of MODULES
+NAMES = {
+    "CrossEntropyLoss": _SOFTMAX, "NLLLoss": _SOFTMAX, "SparseCategoricalCrossentropy": _SOFTMAX,
+    "CategoricalCrossentropy": f"{_SOFTMAX}, and on class numbers: y.argmax(1)",
+    "BCEWithLogitsLoss": _SIGMOID, "BCELoss": _SIGMOID, "BinaryCrossentropy": _SIGMOID,
+    **dict.fromkeys(("MSELoss", "MSE"), "use losses.MeanSquaredError()"),
+    **dict.fromkeys(("L1Loss", "MAE"), "use losses.MeanAbsoluteError()"),
+    **dict.fromkeys(("HuberLoss", "SmoothL1Loss"), "use losses.Huber(delta)"),
+    "Dense": _LINEAR, "LazyLinear": _LINEAR, "Swish": "use nn.SiLU()", "init": "use nn.initializers",
+    **dict.fromkeys(("BatchNorm", "BatchNormalization"), "use nn.BatchNorm1d(num_features)"),
+    "LayerNormalization": "use nn.LayerNorm(normalized_shape)",
+    "Activation": "each is a layer of its own: nn.ReLU(), nn.Tanh(), nn.Sigmoid(), ...",
+    "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
+    "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
+    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d", "Embedding",
+                     "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention", "Softplus", "PReLU", "SELU", "Mish"),
+                    _NO_LAYER),
+    **dict.fromkeys(("Adagrad", "Adadelta", "Adamax", "NAdam", "Nadam", "LBFGS"), _NO_OPTIMIZER),
+    **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),
+    "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
+    "ReduceLROnPlateau": "write a callbacks.Callback whose on_epoch_end lowers trainer.optimizer.lr",
+    "CSVLogger": "use Monitor(log_file=path): a line of JSON an epoch",
+    "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
+    "train_test_split": _SPLIT, "random_split": _SPLIT,
+    "load_digits": "use datasets.digits(batch_size)",
+    "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
+    "tensor": "NumPy arrays are taken as they are", "testing": "import it: from tinydl import testing",
+    "layers": "use nn", "optimizers": "use optim",
+    "manual_seed": "use Model(layer, seed=0) and Trainer(epochs, seed=0)",
+    "set_num_threads": "use Trainer(epochs, enable_parallel=True, thread_count=2)",
+}
+MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
+           "tinydl.parallel")
+
+#: asked for of an object, by its class or a base of it
+ATTRIBUTES = {
+    "Trainer": {"fit": _TRAIN, "compile": _TRAIN, "predict": "use model.predict(x)", "score": "use trainer.evaluate()",
+                "test": "use trainer.evaluate()", "validate": "use trainer.evaluate(dataset)",
+                "save": "use model.save(path), or trainer.save_checkpoint(path) to go on training later",
+                "load": "use trainer.load_checkpoint(path)",
+                **dict.fromkeys(("data", "model", "loss", "optimizer"),
+                                "call trainer.init(dataset, model, loss, optimizer) first")},
+    "Model": {"fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
+              "train": f"{_TRAIN}; a model has no mode, and model.predict(x) always infers",
+              "eval": "a model has no mode; model.predict(x) always infers",
+              "parameters": "trainer.init gives them to the optimizer; model.state_dict() has copies by name",
+              "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
+              "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
+              "load_weights": "use Model.load(path)", "to": _CPU, "cuda": _CPU, "cpu": _CPU},
+    "History": {"history": 'use history["loss"], history["validation_loss"], ...'},
+    "Optimizer": {"zero_grad": "trainer.train() does forward, backward and update, batch by batch",
+                  "param_groups": "use optimizer.lr", "learning_rate": "use optimizer.lr"},
+}
+
+#: arguments: what they are called here, where the function has that one
+RENAMED = {
+    "learning_rate": "lr", "epsilon": "eps", "rho": "alpha", "monitor": "figure", "restore_best_weights": "restore_best",
+    "filepath": "path", **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
+    **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
+    "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
+    "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
+    "test_size": "test", "train_size": "train", "val": "validation",
+}
+#: and what to do instead, for any function
+ARGUMENTS = {
+    **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2"), "use betas=(0.9, 0.999)"),
+    **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
+    "params": "trainer.init gives the optimizer the model's parameters",
+    "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
+    "verbose": "use Trainer(epochs, Monitor()) for a line an epoch", "epochs": "Trainer(max_epochs) takes it",
+    "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
+    "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
+    "inplace": "a plan works in place by itself",
+}
+
+#: figures of an epoch
+FIGURES = {"val_loss": "validation_loss", "valid_loss": "validation_loss", "val_accuracy": "accuracy", "val_acc": "accuracy",
+           "acc": "accuracy", "train_loss": "loss", "training_loss": "loss"}
+
+#: one of each kind
+EXAMPLES = {"Dataset": "data.ArrayDataset(x, y, batch_size)", "Model": "Model(nn.Sequential(...))",
+            "Loss": "losses.SoftmaxCrossEntropy() or losses.MeanSquaredError()", "Optimizer": "optim.Adam(lr=1e-3)",
+            "Monitor": "Monitor()", "Evaluator": "AccuracyEvaluator()", "Callback": "callbacks.EarlyStopping()",
+            "Layer": "nn.Sequential(nn.Linear(4, 2), nn.ReLU())"}
+
+
+def module(name: str) -> Callable[[str], Any]:
+    """The `__getattr__` of the module `name`."""
+    def __getattr__(asked: str) -> NoReturn:
+        hint = NAMES.get(asked) or _elsewhere(asked)
+        if hint is None:
+            raise AttributeError(f"module {name!r} has no attribute {asked!r}", name=asked, obj=sys.modules[name])
+        message = f"{name} has no {asked}: {hint}"
+        if _imports(sys._getframe(1)):
+            raise ImportError(message, name=name)
+        raise AttributeError(message, name=asked)
+    return __getattr__
+
+
+def _elsewhere(asked: str, kind: type = object) -> str | None:
+    """Where that name is, in whichever case, if it is a `kind`."""
+    for place in MODULES:
+        for name in getattr(sys.modules.get(place), "__all__", ()):
+            found = getattr(sys.modules[place], name)
+            if name.lower() == asked.lower() and (kind is object or (isinstance(found, type) and issubclass(found, kind))):
+                return f"use {place}.{name}".replace(" tinydl.", " ")
+    return None
+
+
+def _imports(frame: FrameType) -> bool:
+    """Whether it executes `from module import name`, which replaces the message of an AttributeError by one of its own."""
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
+
+
+#: the `__getattr__` of the classes in ATTRIBUTES
+def attribute(self: object, asked: str) -> Any:
+    """The usual AttributeError, or one that says what to write here, for names of PyTorch, Keras and scikit-learn."""
+    for cls in type(self).__mro__:
+        if hint := ATTRIBUTES.get(cls.__name__, {}).get(asked):
+            raise AttributeError(f"{type(self).__name__} has no {asked}: {hint}", name=asked)
+    return object.__getattribute__(self, asked)     # the usual error; or, of a property, the one that led here
+
+
+def arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, whose error for an argument that it does not take says which one is meant."""
+    known = signature(function).parameters
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs.keys() - known.keys():
+            renamed = RENAMED.get(name)
+            hint = f"it is called {renamed}" if renamed in known else ARGUMENTS.get(name)
+            if hint:
+                raise TypeError(f"{function.__qualname__.removesuffix('.__init__')} has no argument {name!r}: {hint}")
+        return function(*args, **kwargs)
+    return checked
+
+
+def figure(asked: str, there: Iterable[str]) -> str:
+    """That there is no figure `asked`, and what there is."""
+    names = list(there)
+    meant = FIGURES.get(asked)
+    return f"no {asked!r}; " + (f"it is called {meant!r}" if meant in names else f"there are {', '.join(names)}")
+
+
+def expected(name: str, kind: type, value: object) -> TypeError:
+    """That the argument `name` is no `kind`."""
+    bases = {cls.__name__ for cls in type(value).__mro__}
+    got = (f"the class {value.__name__}: write {value.__name__}(...)" if isinstance(value, type) else
+           f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value, kind)) else
+           repr(value) if isinstance(value, (str, int, float)) else type(value).__name__)
+    more = ("; callbacks go into callbacks=[...]" if "Callback" in bases else
+            "; an evaluator goes into evaluator=..." if "Evaluator" in bases else "")
+    return TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, such as "
+                     f"{EXAMPLES[kind.__name__]}; got {got}{more}")

@@ -1,0 +1,180 @@
+"""Tables of pandas, polars and pyarrow as arrays, and Python's numbers as NumPy's. None of these libraries is imported.
+
+A table is read column by column. As a whole, pandas turns categories and dates into floats without a word, and a column
+of bool beside one of floats into objects; so do columns that may miss values.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from tinydl.data.batch import Array
+
+
+def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze: bool = False) -> Array:
+    """x as np.asarray gives it; of a table its columns side by side, all of which must be numbers.
+
+    Missing values become NaN, objects that are all numbers numbers, and a memory map stays one. columns: where the
+    table's columns have names, take these, in this order; ValueError says which are missing, or are there besides.
+    squeeze: a table of one column is that column.
+    """
+    if isinstance(x, np.ndarray):
+        if hasattr(x, "mask"):      # np.ma.MaskedArray takes 20 ms to name
+            raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value)) or leave the masked rows out")
+        return x if type(x) is np.memmap else _numbers(np.asarray(x))
+    table = _table(x)
+    if table is None:
+        if not squeeze and _is_category(x):
+            raise ValueError(f"{name} must be numbers; it is {_dtype(x)}")
+        return _numbers(np.asarray(x))
+    labels, values = table
+    if squeeze and len(values) == 1:
+        return _numbers(np.asarray(values[0]))
+    found = None if columns is None else column_names(x, name)
+    if columns is not None and found is not None:
+        if set(found) != set(columns):
+            raise ValueError(f"{name} does not have the columns that the model was trained on, model.feature_names: "
+                             f"{_differences(found, columns)}")
+        by_name = dict(zip(found, values, strict=True))
+        labels, values = list(columns), [by_name[column] for column in columns]
+    return _side_by_side(labels, values, name)
+
+
+def in_order(x: Any, names: Sequence[str]) -> list[Any]:
+    """What is given for several inputs, in their order: of a dict by their names, else a tuple or list in that order."""
+    if isinstance(x, Mapping):
+        missing, unknown = [n for n in names if n not in x], [n for n in x if n not in names]
+        if missing or unknown:
+            raise ValueError(f"the inputs are {', '.join(names)}; " + "; ".join(
+                [*[f"missing {_listed(missing)}"] * bool(missing), *[f"not among them {_listed(unknown)}"] * bool(unknown)]))
+        return [x[n] for n in names]
+    if not isinstance(x, (tuple, list)) or len(x) != len(names):
+        raise ValueError(f"give x as a dict or a tuple of {len(names)} inputs ({', '.join(names)}); got {type(x).__name__}"
+                         + (f" of {len(x)}" if isinstance(x, (tuple, list)) else ""))
+    return list(x)
+
+
+def column_names(x: Any, name: str) -> list[str] | None:
+    """The names of a table's columns, in order; None where they have none (but numbers, say), and where x is no table."""
+    table = None if isinstance(x, np.ndarray) else _table(x)
+    labels = [] if table is None else table[0]
+    named = [label for label in labels if isinstance(label, str)]
+    if not named:
+        return None
+    if len(named) < len(labels):
+        other = next(label for label in labels if not isinstance(label, str))
+        raise ValueError(f"{name} has columns whose names are text, as {named[0]!r}, and others, as {other!r}: let all of them "
+                         f"be text ({name}.columns.astype(str)), or none")
+    twice = sorted({label for label in named if named.count(label) > 1}) if len(set(named)) < len(named) else []
+    if twice:
+        raise ValueError(f"{name} has more than one column {_listed(twice)}: columns are told apart by their names")
+    return list(map(str, named))
+
+
+def check_columns(found: Sequence[str] | None, wanted: Sequence[str] | None, what: str) -> None:
+    """ValueError where a dataset's columns are not those that the model was trained on, in their order. None: not known."""
+    if found is None or wanted is None or list(found) == list(wanted):
+        return
+    raise ValueError(f"{what} does not have the columns that the model was trained on, model.feature_names: "
+                     f"{_differences(found, wanted) or 'they are in another order'}")
+
+
+def refuse(a: Array, x: Any, name: str) -> None:
+    """ValueError: x, which as an array is a, is not numbers."""
+    if a.ndim == 0 and a.dtype == object:
+        hint = next((f": give {name}.{method}()" for method in ("toarray", "collect") if hasattr(x, method)), "")
+        raise ValueError(f"{name} must be an array of numbers; got {type(x).__name__}{hint}")
+    at = _first_other(a)
+    raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}"
+                     + (f", where {name}[{', '.join(map(str, at))}] is {a[at]!r}" if at else ""))
+
+
+def _table(x: Any) -> tuple[list[Any], list[Any]] | None:
+    """The columns' labels, and the columns; None where x is no table."""
+    if hasattr(x, "iloc") and x.ndim == 2:                              # pandas
+        return list(x.columns), [column for _, column in x.items()]
+    if hasattr(x, "column_names") and hasattr(x, "columns"):            # pyarrow
+        return list(x.column_names), list(x.columns)
+    if hasattr(x, "get_columns"):                                       # polars
+        return list(x.columns), list(x.get_columns())
+    return None
+
+
+def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:
+    """(rows, columns), of the dtype that holds all of them; a view in Fortran's order."""
+    if not columns:
+        raise ValueError(f"{name} is a table without columns")
+    arrays, refused = [], []
+    for label, column in zip(labels, columns, strict=True):
+        a = _numbers(np.asarray(column))
+        if a.dtype.kind not in "fiub" or a.ndim != 1 or _is_category(column):
+            at = _first_other(a)
+            refused.append(f"{label!r} is {_dtype(column)}" + (f" with {a[at]!r} in row {at[0]}" if at else ""))
+        arrays.append(a)
+    if refused:
+        raise ValueError(f"{name} must be numbers; column {'; '.join(refused[:8])}{'; ...' if len(refused) > 8 else ''}: turn it "
+                         "into numbers (a column of 0 and 1 for each category, days since a date), or leave it out")
+    return np.array(arrays).T
+
+
+def _dtype(column: Any) -> str:
+    return str(getattr(column, "dtype", None) or getattr(column, "type", None))     # pyarrow says type
+
+
+def _is_category(column: Any) -> bool:
+    """Categories of numbers would be taken for numbers: "category", "Categorical", "Enum(...)", "dictionary<...>"."""
+    return _dtype(column).lower().startswith(("categor", "enum", "dictionary"))
+
+
+def _numbers(a: Array) -> Array:
+    """An array of objects that are all numbers, or missing (None, pandas.NA), as numbers and NaN; any other as it is."""
+    if a.dtype != object:
+        return a
+    values = a.ravel().tolist()
+    kinds = set(map(type, values))
+    missing = {kind for kind in kinds if _is_missing(kind)}
+    if not all(map(_is_number, kinds - missing)):
+        return a
+    out = np.array([np.nan if type(value) in missing else value for value in values] if missing else values)
+    return (out.astype(np.float64) if out.dtype == object else out).reshape(a.shape)
+
+
+def _is_missing(kind: type) -> bool:
+    return kind is type(None) or kind.__name__ == "NAType"
+
+
+def _is_number(kind: type) -> bool:
+    return issubclass(kind, (Real, Decimal, np.bool_))
+
+
+def _first_other(a: Array) -> tuple[int, ...]:
+    """Where in an array of objects the first lies that is no number; () where all are, and in other arrays."""
+    if a.dtype == object:
+        for at in np.ndindex(a.shape):
+            if not _is_number(type(a[at])) and not _is_missing(type(a[at])):
+                return at
+    return ()
+
+
+def first_missing(a: Array) -> tuple[int, ...] | None:
+    """Where the first value of an array of objects lies that is missing (None, NaN, pandas.NA); None where none is."""
+    if a.dtype == object:
+        for at in np.ndindex(a.shape):
+            if _is_missing(type(a[at])) or (isinstance(a[at], float) and np.isnan(a[at])):
+                return at
+    return None
+
+
+def _differences(found: Sequence[str], wanted: Sequence[str]) -> str:
+    """Which of the wanted names are missing, and which others are there."""
+    missing, others = [n for n in wanted if n not in set(found)], [n for n in found if n not in set(wanted)]
+    return "; ".join([*(f"missing {_listed(missing)}" for _ in range(bool(missing))),
+                      *(f"not among them {_listed(others)}" for _ in range(bool(others)))])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
