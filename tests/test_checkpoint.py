@@ -356,7 +356,7 @@ def test_early_stopping_and_learning_rate():
 def test_door():
     class Never(Callback):
         every = 0
-    for make, error, message in [(lambda: Trainer(1, callbacks=[print]), TypeError, "Callback objects"),
+    for make, error, message in [(lambda: Trainer(1, callbacks=[print]), TypeError, "must be a Callback"),
                                  (lambda: Trainer(1, callbacks=[Never()]), ValueError, r"Never\.every=0"),
                                  (lambda: EarlyStopping(patience=0), ValueError, "patience=0"),
                                  (lambda: Checkpoint("c", 0), ValueError, "epochs=0")]:
