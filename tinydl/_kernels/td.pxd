@@ -92,6 +92,7 @@ cdef extern from "td.h" nogil:
     ctypedef struct td_updatedef:
         const char *name
         td_update_fn fn
+        int (*needs)(const double *h) noexcept nogil
 
     ctypedef struct td_kernels:
         const char *isa

@@ -53,12 +53,13 @@ class Crew:
     are for any thread."""
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
-                 policy: FailurePolicy | None = None, pin_threads: bool = False) -> None:
+                 policy: FailurePolicy | None = None, pin_threads: bool = False,
+                 input_shape: tuple[int, ...] | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
-        optimizer.bind(model.params, model.statistics, model.momenta)
         usable_cpus()                   # the first question takes long: not in a run
-        self.plan = model.plan(max_rows=max_rows, loss=loss)
+        self.plan = model.plan(input_shape, max_rows, loss=loss)
+        self.state = optimizer.state_for(model.params, model.statistics, model.momenta)     # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
@@ -142,6 +143,21 @@ class Crew:
     def takes_arrays(self, dataset: Dataset) -> bool:
         """Whether the native driver can train on it: else its batches come one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
+
+    def rule(self) -> engine.Update:
+        """The optimizer's rule on this run's parameters and state, with the numbers as they are now."""
+        return self.optimizer.native(self.state)
+
+    def apply(self, gradients: Array) -> None:
+        """One update by averaged gradients: the Python driver's way."""
+        if type(self.optimizer).step is Optimizer.step:
+            self.rule().apply(np.ascontiguousarray(gradients), self.state.t + 1)
+            self.state.t += 1
+            return
+        if self.optimizer.state is not self.state.vectors:
+            raise RuntimeError(f"another trainer has taken {self.optimizer!r}, whose own `step` moves the parameters held last: "
+                               "give each trainer an optimizer of its own")
+        self.optimizer.step(gradients)
 
     def set_arrays(self, x: Array, y: Array) -> None:
         """What the native driver trains on."""

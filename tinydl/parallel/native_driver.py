@@ -72,7 +72,7 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
     stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], *crew.sources,
-                             order, pieces, crew.optimizer.native(), t=crew.optimizer.t,
+                             order, pieces, crew.rule(), t=crew.state.t,
                              groups=None if free else group_starts(owner, setting.batches),
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
@@ -241,8 +241,8 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
     if not stretch.free:
         job.steady_updates += max(0, groups - 1)
         job.steady_seconds += stretch.steady_seconds
-    updates = stretch.updates - crew.optimizer.t
-    crew.optimizer.t = stretch.updates
+    updates = stretch.updates - crew.state.t
+    crew.state.t = stretch.updates
     crew.step += groups
     crew.book(job, batches, done, done - len(failures), retried, samples, updates, failures)
     if stretch.fatal and stretch.free:

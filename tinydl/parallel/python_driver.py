@@ -119,7 +119,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             if free:
                 with crew.step_lock:
                     if result.success and not over:
-                        crew.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
+                        crew.apply(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
                         updates += 1
                     ended[slot] = result
             return result
@@ -184,7 +184,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         if not free:
             started = time.monotonic_ns()
             try:
-                crew.optimizer.step(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
+                crew.apply(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
                 updates = 1
             except NothingArrivedError:
                 pass

@@ -352,7 +352,8 @@ class Runtime:
         crew = self.need_crew()
         held = {"held_copies": len(crew.team)} if setting.copies else {
             "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
-        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies, **held)
+        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies,
+                             state=crew.state, **held)
 
 
 def _check_threads(thread_count: int) -> None:

@@ -127,7 +127,8 @@ typedef struct td_gradient { const void *a, *b; double wa, wb; void *mean; i64 r
 
 /* p: parameters, g: their gradient, state: the optimizer's vectors, h: its numbers, t: update number from 1 */
 typedef void (*td_update_fn)(void *p, const td_gradient *g, void *const *state, i64 n, const double *h, i64 t);
-typedef struct td_updatedef { const char *name; td_update_fn fn; } td_updatedef;
+/* needs(h): bit j is set where the rule with these numbers writes state[j] */
+typedef struct td_updatedef { const char *name; td_update_fn fn; int (*needs)(const double *h); } td_updatedef;
 
 /* ------------------------------------------------------------------ the table
  * All arrays are C-contiguous and of the table's dtype T unless said otherwise; labels and indices

@@ -121,6 +121,11 @@ RULE(rmsprop) {
 #undef INLINE
 #undef RULE
 
+static int NAME(sgd_needs)(const double *h) { return h[1] != 0; }
+static int NAME(adam_needs)(const double *h) { (void)h; return 3; }
+static int NAME(rmsprop_needs)(const double *h) { return 1 | (h[4] != 0) << 1 | (h[5] != 0) << 2; }
+
 static const td_updatedef NAME(updates)[] = {
-    {"sgd", NAME(sgd)}, {"adam", NAME(adam)}, {"adamw", NAME(adamw)}, {"rmsprop", NAME(rmsprop)}, {0, 0},
+    {"sgd", NAME(sgd), NAME(sgd_needs)}, {"adam", NAME(adam), NAME(adam_needs)}, {"adamw", NAME(adamw), NAME(adam_needs)},
+    {"rmsprop", NAME(rmsprop), NAME(rmsprop_needs)}, {0, 0, 0},
 };

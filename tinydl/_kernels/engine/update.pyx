@@ -2,11 +2,19 @@
 import numpy as np
 
 from libc.stdint cimport int64_t
-from libc.string cimport strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport pointer
-from tinydl._kernels.td cimport td_gradient, td_kernels, td_update_fn
+from tinydl._kernels.td cimport td_gradient, td_kernels
+
+
+cdef int check(str name, vector, int64_t n, dtype) except -1:
+    """ValueError where `vector` is not n elements of dtype, side by side, that may be written."""
+    if vector.size != n or vector.dtype != dtype or not vector.flags.c_contiguous or not vector.flags.writeable:
+        raise ValueError(f"{name} must be {n} {dtype} side by side, writeable; got {vector.size} {vector.dtype}, strides "
+                         f"{vector.strides}{'' if vector.flags.writeable else ', read-only'}")
+    return 0
 
 
 cdef class Update:
@@ -14,39 +22,63 @@ cdef class Update:
 
     Behind the gradients, a slot's vector holds the batch statistics of layers that keep running ones:
     running := running + momentum * (batch - running), one momentum for each.
+
+    params, and the vectors of `state` (None: not there), are flat arrays of one length and dtype, float32 or float64;
+    ValueError says which is not. They stay alive and where they are as long as this does.
     """
 
     def __cinit__(self, str rule, params, list state, statistics, momenta):
         cdef int j = 0
-        self.k = table(params.dtype == np.float32)
+        if len(state) > MAX_VECTORS:
+            raise ValueError(f"a rule has at most {MAX_VECTORS} state vectors; got {len(state)}")
+        dtype = params.dtype if params.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        check("params", params, params.size, dtype)
+        check("statistics", statistics, statistics.size, dtype)
+        for j, vector in enumerate(state):
+            if vector is not None:
+                check(f"state vector {j}", vector, params.size, dtype)
+        if momenta.size != statistics.size:
+            raise ValueError(f"{momenta.size} momenta for {statistics.size} running statistics")
+        self.k = table(dtype == np.float32)
         self.params, self.state, self.statistics = params, state, statistics
         self.momenta = np.ascontiguousarray(momenta, np.float64)
         self.n, self.n_statistics = params.size, statistics.size
         self.params_at, self.statistics_at = <char *>pointer(params), <char *>pointer(statistics)
         self.momentum = <const double *>pointer(self.momenta)
         key = rule.encode()
+        j = 0
         while self.k.updates[j].name != NULL and strcmp(self.k.updates[j].name, key) != 0:
             j += 1
         if self.k.updates[j].name == NULL:
             raise ValueError(f"no update rule is called {rule!r}")
-        self.fn = self.k.updates[j].fn
-        for j in range(4):
+        self.rule = &self.k.updates[j]
+        for j in range(MAX_VECTORS):
             self.vectors[j] = <char *>pointer(state[j]) if j < len(state) and state[j] is not None else NULL
 
     def set(self, numbers):
-        """The rule's numbers (learning rate and so on), in its order."""
-        cdef int j
+        """The rule's numbers (learning rate and so on), in its order. ValueError where the rule, with these, has a state
+        vector that is not there."""
+        cdef double h[MAX_NUMBERS]
+        cdef int j, needs
+        if len(numbers) > MAX_NUMBERS:
+            raise ValueError(f"a rule has at most {MAX_NUMBERS} numbers; got {len(numbers)}")
+        memset(h, 0, sizeof(h))
         for j, value in enumerate(numbers):
-            self.numbers[j] = value
+            h[j] = value
+        needs = self.rule.needs(h)
+        for j in range(MAX_VECTORS):
+            if needs >> j & 1 and self.vectors[j] == NULL:
+                raise ValueError(f"rule {self.rule.name.decode()!r} with the numbers {list(numbers)} needs state vector {j}")
+        memcpy(self.numbers, h, sizeof(h))
 
     cdef void part(self, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
         """Update parameters at..at+count-1 by g, their gradient."""
-        cdef void *state[4]
+        cdef void *state[MAX_VECTORS]
         cdef int j
         cdef int64_t offset = at * self.k.itemsize
-        for j in range(4):
+        for j in range(MAX_VECTORS):
             state[j] = self.vectors[j] + offset if self.vectors[j] != NULL else NULL
-        self.fn(self.params_at + offset, g, state, count, self.numbers, t)
+        self.rule.fn(self.params_at + offset, g, state, count, self.numbers, t)
 
     cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil:
         """Update running statistics at..at+count-1 by those of the batch."""
