@@ -177,6 +177,35 @@ def test_door(make, message):
     assert message in str(e.value)
 
 
+class FirstRow(nn.PythonLayer):
+    def output_shape(self, shape):
+        assert shape == (2, 7, 4), "a sample that nobody gave"
+        return shape[1:][1:]
+
+    def forward(self, x):
+        return x[:, 0, 0], None
+
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)), (4,)), (nn.Sequential(nn.LayerNorm((5, 4)), nn.Flatten()), (5, 4)),
+    (nn.Sequential(nn.Residual(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4))), nn.Linear(4, 3)), (4,)),
+    (nn.Sequential(nn.Residual(nn.ReLU()), nn.Softmax(), Square(), nn.BatchNorm1d(5)), (5,)),
+    (nn.Sequential(nn.Sequential(nn.Dropout(), nn.Tanh()), nn.Linear(5, 2)), (5,)),
+    (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), None), (nn.Sequential(nn.Sequential(nn.Flatten()), nn.Linear(12, 2)), None),
+    (nn.Residual(nn.ReLU()), None), (nn.Sequential(FirstRow(), nn.Linear(4, 2)), None),
+], ids=str)
+def test_the_input_shape_is_what_the_layers_know(layer, shape):
+    model = Model(layer, seed=0)
+    assert model.input_shape == shape
+    if shape is not None:
+        assert model.predict(np.ones((3, *shape))).shape == (3, *model.output_shape())
+
+
+def test_a_shape_that_only_the_data_tell():
+    model = Model(nn.Sequential(FirstRow(), nn.Linear(4, 2)), seed=0)
+    assert model.predict(np.ones((3, 2, 7, 4))).shape == (3, 2) and model.input_shape == (2, 7, 4)
+
+
 def test_python_layer_of_wrong_shape_says_so():
     class Bad(nn.PythonLayer):
         def forward(self, x):

@@ -93,6 +93,11 @@ class Layer:
         """The shape of one sample that this layer needs, where it knows."""
         return None
 
+    def keeps_shape(self) -> bool:
+        """Whether an output always has its sample's shape: what comes behind then says what comes in. Override it in a layer
+        whose own `output_shape` only checks."""
+        return type(self).output_shape is Layer.output_shape
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one sample after this layer; ValueError where `shape` does not fit."""
         return shape

@@ -31,6 +31,12 @@ class LayerNorm(Layer):
         return {"normalized_shape": list(self.normalized_shape), "eps": self.eps,
                 "elementwise_affine": self.weight is not None}
 
+    def input_shape(self) -> tuple[int, ...]:
+        return self.normalized_shape
+
+    def keeps_shape(self) -> bool:
+        return True
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[-len(self.normalized_shape):] != self.normalized_shape:
             raise ValueError(f"{self!r} on samples of shape {shape}: they must end with {self.normalized_shape}")
@@ -71,6 +77,9 @@ class BatchNorm1d(Layer):
 
     def input_shape(self) -> tuple[int, ...]:
         return (self.num_features,)
+
+    def keeps_shape(self) -> bool:
+        return True
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape or shape[-1] != self.num_features:
