@@ -127,6 +127,25 @@ def test_layer_used_twice_adds_its_gradients():
     assert Model(net, seed=0).num_parameters == 20
 
 
+def sharing(kind, *names, n=4):
+    """Two layers of a kind, the second with these parameters of the first, and with others of its own."""
+    first, second = kind(n), kind(n)
+    for name in names:
+        setattr(second, name, getattr(first, name))
+    return nn.Sequential(nn.Linear(n, n), first, nn.Tanh(), second, nn.Sigmoid())
+
+
+@pytest.mark.parametrize("kind", [lambda n: nn.Linear(n, n), nn.LayerNorm, nn.BatchNorm1d],
+                         ids=["Linear", "LayerNorm", "BatchNorm1d"])
+@pytest.mark.parametrize("names", [("weight",), ("bias",), ("weight", "bias")], ids="-".join)
+def test_layers_that_share_a_parameter_add_their_gradients(kind, names):
+    assert testing.check_gradients(sharing(kind, *names), away_from_kinks((6, 4))) < 1e-6
+
+
+def test_python_layers_that_share_a_parameter_add_their_gradients():
+    assert testing.check_gradients(sharing(Scale, "_parameter_scale"), away_from_kinks((6, 4))) < 1e-6
+
+
 def test_dropout_mask_comes_from_seed_step_and_sample():
     from tinydl._kernels import engine
     m = Model(nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 64, bias=False)), seed=0)

@@ -108,7 +108,10 @@ class Builder:
         self.emit("gather", [], [self.buffer(size, name="x")], label="input")
         return Value(rows, shape, needs_grad=False)
 
-    def param(self, p: Parameter) -> Buffer:
+    def param(self, p: Parameter, shape: tuple[int, ...] | None = None) -> Buffer:
+        """The values of p, which a layer may have been given: ValueError where it has another shape than the layer needs."""
+        if p.offset < 0 or (shape is not None and p.shape != shape):
+            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else f"must have shape {shape}"))
         return Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype.itemsize, p.name)
 
     def grad(self, p: Parameter) -> tuple[Buffer, int]:
@@ -117,8 +120,9 @@ class Builder:
         self._written.add(p.offset)
         return Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype.itemsize, p.name), accumulate
 
-    def statistic(self, s: Statistic, *, batch: bool) -> Buffer:
+    def statistic(self, s: Statistic, shape: tuple[int, ...] | None = None, *, batch: bool) -> Buffer:
         """A running statistic, or the place in the slot's vector for this batch's."""
+        self.param(s, shape)
         at = (self.n_params + s.offset if batch else s.offset) * self.dtype.itemsize
         return Buffer(s.size, False, "grad" if batch else "state", at, self.dtype.itemsize, s.name)
 

@@ -15,9 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from tinydl.model import Model
-from tinydl.nn.layer import REGISTRY, Layer
+from tinydl.nn.layer import REGISTRY, Layer, Parameter
 
-FORMAT, VERSION = "tinydl-model", 1
+#: of the files; those that need no more than version 1 are of version 1
+FORMAT, VERSION = "tinydl-model", 2
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -89,9 +90,38 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
     return layer
 
 
+def shared_parameters(layer: Layer, spec: Mapping[str, Any]) -> dict[str, str]:
+    """{name: first name} of each parameter that several layers of `layer`, written as `spec`, share."""
+    first: dict[Parameter, str] = {}
+    shared: dict[str, str] = {}
+
+    def visit(path: str, layer: Layer, spec: Mapping[str, Any]) -> None:
+        if "same" in spec:      # that says it
+            return
+        for name, p in (*layer.parameters(), *layer.statistics()):
+            if first.setdefault(p, path + name) != path + name:
+                shared[path + name] = first[p]
+        for (name, child), inner in zip(layer.children(), spec["children"] if "children" in spec else (), strict=True):
+            visit(f"{path}{name}.", child, inner)
+    visit("", layer, spec)
+    return shared
+
+
+def share_parameters(layer: Layer, shared: Mapping[str, str]) -> None:
+    """Give the layers their parameters as `shared_parameters` said. KeyError where there is none of that name."""
+    held = {name: (owner, p) for name, owner, p in layer.named_parameters()}
+    for name, first in shared.items():
+        owner, p = held[name]
+        owner.replace_parameter(p, held[first][1])
+
+
 def save_model(model: Model, path: str | Path) -> None:
-    meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
-            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {})}
+    layer = layer_to_json(model.layer, {})
+    shared = shared_parameters(model.layer, layer)
+    meta = {"format": FORMAT, "version": VERSION if shared else 1, "name": model.name, "dtype": str(model.dtype),
+            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer}
+    if shared:
+        meta["shared"] = shared
     write_atomically(Path(path), lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
@@ -102,6 +132,10 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
     if meta["version"] > VERSION:
         raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
     layer = layer_from_json(meta["layer"], {**REGISTRY, **custom_layers}, [])
+    try:
+        share_parameters(layer, meta.get("shared", {}))
+    except KeyError as e:
+        raise ValueError(f"{path}: its layers have no parameter {e} to share; was a custom layer changed?") from None
     model = Model(layer, meta["dtype"], seed=0, name=meta["name"])
     try:
         model.load_state_dict(arrays)

@@ -56,7 +56,7 @@ def check_gradients(layer: Layer, x: Any, *, loss: Loss | None = None, targets: 
     assert dx is not None
     b.emit("copy", [dx], [Buffer(dx.size, True, "out", 0, 8, "dx")], [Rows(dx.size)])
     replica = engine.Replica(b.compile(len(x)).program, model.params, model.statistics)
-    vector = engine.aligned(model.params.size + model.statistics.size, np.float64)
+    vector = np.full(model.params.size + model.statistics.size, np.nan)      # a gradient is written, not added to what is there
     out = np.empty_like(x)
 
     def value() -> float:

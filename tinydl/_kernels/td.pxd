@@ -121,13 +121,13 @@ cdef extern from "td.h" nogil:
         i64 (*gather_rows)(const td_source *, const i64 *, void *, i64) noexcept nogil
         void (*layer_norm)(const void *, const void *, const void *, void *, void *, void *, i64, i64, double) noexcept nogil
         void (*layer_norm_backward)(const void *, const void *, const void *, const void *, const void *,
-                                    void *, void *, void *, i64, i64, int) noexcept nogil
+                                    void *, void *, void *, i64, i64, int, int) noexcept nogil
         void (*batch_norm)(const void *, const void *, const void *, void *, void *, void *, void *, void *,
                            i64, i64, double) noexcept nogil
         void (*batch_norm_inference)(const void *, const void *, const void *, const void *, const void *, void *,
                                      i64, i64, double) noexcept nogil
         void (*batch_norm_backward)(const void *, const void *, const void *, const void *, const void *,
-                                    void *, void *, void *, i64, i64, int) noexcept nogil
+                                    void *, void *, void *, i64, i64, int, int) noexcept nogil
         void (*dropout)(const void *, void *, i64, i64, double, u64, u64, u64, const i64 *, i64) noexcept nogil
         const td_opdef *ops
         const td_updatedef *updates

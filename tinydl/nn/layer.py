@@ -36,7 +36,16 @@ def register(cls: L) -> L:
 
 
 class Parameter:
-    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena."""
+    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena.
+
+    Layers that are given the same one, before they are put into a Model, share it:
+
+        >>> from tinydl import Model, nn
+        >>> first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+        >>> second.weight = first.weight
+        >>> list(Model(nn.Sequential(first, second)).state_dict())
+        ['0.weight', '0.bias', '1.bias']
+    """
 
     def __init__(self, shape: tuple[int, ...], init: Initializer, fans: tuple[int, int] | None = None) -> None:
         self.shape, self.init, self.fans = tuple(int(s) for s in shape), init, fans
@@ -84,6 +93,18 @@ class Layer:
         yield path, self
         for name, child in self.children():
             yield from child.walk(f"{path}.{name}" if path else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Layer, Parameter]]:
+        """(name, layer, parameter) of all parameters and running statistics of this layer and those inside; name: the layer's
+        path and its own. One that is shared comes with each of its names."""
+        for path, layer in self.walk():
+            for name, p in (*layer.parameters(), *layer.statistics()):
+                yield f"{path}.{name}" if path else name, layer, p
+
+    def replace_parameter(self, old: Parameter, new: Parameter) -> None:
+        """Have `new` wherever this layer has `old`."""
+        for name in [k for k, v in vars(self).items() if v is old]:
+            setattr(self, name, new)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-ready."""

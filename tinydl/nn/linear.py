@@ -61,8 +61,8 @@ class Linear(Layer):
         in_, out = self.in_features, self.out_features
         rows = Rows(x.size // in_)
         y = b.value(self.output_shape(x.shape))
-        bias = b.param(self.bias) if self.bias else None
-        b.matmul(rows, out, in_, x.buffer, b.param(self.weight), y.buffer, bias=bias)
+        bias = b.param(self.bias, (out,)) if self.bias else None
+        b.matmul(rows, out, in_, x.buffer, b.param(self.weight, (in_, out)), y.buffer, bias=bias)
 
         def backward(dy: Value | None) -> Value | None:
             assert dy is not None

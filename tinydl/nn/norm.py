@@ -47,7 +47,7 @@ class LayerNorm(Layer):
         per_sample = x.size // size
         y = b.value(self.output_shape(x.shape))
         mean, rstd = b.buffer(per_sample), b.buffer(per_sample)
-        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
+        gamma, beta = (b.param(p, self.normalized_shape) if p else None for p in (self.weight, self.bias))
         b.emit("layer_norm", [x, gamma, beta], [y, mean, rstd], [Rows(per_sample), size], [self.eps])
         return y, _backward(b, "layer_norm_backward", self, x, mean, rstd, [Rows(per_sample), size])
 
@@ -90,14 +90,14 @@ class BatchNorm1d(Layer):
         c = self.num_features
         rows = Rows(x.size // c)
         y = b.value(self.output_shape(x.shape))
-        gamma, beta = (b.param(p) if p else None for p in (self.weight, self.bias))
+        gamma, beta = (b.param(p, (c,)) if p else None for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
         if not b.training:
-            stats = [b.statistic(s, batch=False) for s in running]
+            stats = [b.statistic(s, (c,), batch=False) for s in running]
             b.emit("batch_norm_inference", [x, gamma, beta, *stats], [y], [rows, c], [self.eps])
             return y, lambda dy: dy
         mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
-        stats = [b.statistic(s, batch=True) for s in running]
+        stats = [b.statistic(s, (c,), batch=True) for s in running]
         b.emit("batch_norm", [x, gamma, beta], [y, mean, rstd, *stats], [rows, c], [self.eps])
         return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, [rows, c])
 
@@ -106,10 +106,10 @@ def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value,
               dims: list[int | Rows]) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
-        gamma, dgamma, dbeta, more = None, None, None, 0
+        gamma, dgamma, dbeta, more, more_beta = None, None, None, 0, 0
         if layer.weight is not None and layer.bias is not None:
             gamma = b.param(layer.weight)
-            (dgamma, more), (dbeta, _) = b.grad(layer.weight), b.grad(layer.bias)
-        b.emit(kernel, [dy, x, gamma, mean, rstd], [dx, dgamma, dbeta], [*dims, more])
+            (dgamma, more), (dbeta, more_beta) = b.grad(layer.weight), b.grad(layer.bias)
+        b.emit(kernel, [dy, x, gamma, mean, rstd], [dx, dgamma, dbeta], [*dims, more, more_beta])
         return dx if x.needs_grad else None
     return backward

@@ -24,14 +24,15 @@ static void NAME(layer_norm)(const void *x_, const void *gamma, const void *beta
     }
 }
 
-/* h := (x - mean) rstd, g := dy gamma, dx := rstd (g - mean(g) - h mean(g h)); dgamma, dbeta := sums of dy h, dy */
+/* more, more_beta: add to dgamma, dbeta instead of overwriting them.
+ * h := (x - mean) rstd, g := dy gamma, dx := rstd (g - mean(g) - h mean(g h)); dgamma, dbeta := sums of dy h, dy */
 static void NAME(layer_norm_backward)(const void *dy_, const void *x_, const void *gamma_, const void *mean,
                                       const void *rstd, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
-                                      int accumulate) {
+                                      int more, int more_beta) {
     const T *gamma = gamma_;
     T *restrict dgamma = dgamma_, *restrict dbeta = dbeta_;
-    if (dgamma && !accumulate) memset(dgamma, 0, (size_t)C * sizeof(T));
-    if (dbeta && !accumulate) memset(dbeta, 0, (size_t)C * sizeof(T));
+    if (dgamma && !more) memset(dgamma, 0, (size_t)C * sizeof(T));
+    if (dbeta && !more_beta) memset(dbeta, 0, (size_t)C * sizeof(T));
     for (i64 r = 0; r < R; r++) {
         const T *x = (const T *)x_ + r * C, *dy = (const T *)dy_ + r * C;
         const T m = ((const T *)mean)[r], s = ((const T *)rstd)[r];
@@ -99,7 +100,7 @@ static void NAME(batch_norm_inference)(const void *x_, const void *gamma_, const
 /* h := (x - mean) rstd, dx := gamma rstd (dy - mean(dy) - h mean(dy h)); dgamma, dbeta := sums of dy h, dy */
 static void NAME(batch_norm_backward)(const void *dy_, const void *x_, const void *gamma, const void *mean_,
                                       const void *rstd_, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
-                                      int accumulate) {
+                                      int more, int more_beta) {
     enum { WIDE = 128 };
     for (i64 c0 = 0; c0 < C; c0 += WIDE) {
         const T *m = (const T *)mean_ + c0, *s = (const T *)rstd_ + c0;
@@ -113,8 +114,8 @@ static void NAME(batch_norm_backward)(const void *dy_, const void *x_, const voi
                 sum_h[c] = FMA(dy[c], (x[c] - m[c]) * s[c], sum_h[c]);
             }
         }
-        if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = accumulate ? dgamma[c] + sum_h[c] : sum_h[c];
-        if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = accumulate ? dbeta[c] + sum[c] : sum[c];
+        if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = more ? dgamma[c] + sum_h[c] : sum_h[c];
+        if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = more_beta ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {
             gain[c] = gamma ? s[c] * ((const T *)gamma)[c0 + c] : s[c];
             sum[c] /= (T)R;

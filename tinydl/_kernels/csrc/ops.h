@@ -98,9 +98,9 @@ OP(copy) { memmove(P(1), P(0), (size_t)D(0) * sizeof(T)); return TD_OK; }
 OP(column_sum) { NAME(column_sum)(P(0), P(1), D(0), D(1), (int)D(2)); return TD_OK; }
 /* x, gamma, beta -> y, mean, rstd; dims: R, C; reals: eps */
 OP(layer_norm) { NAME(layer_norm)(P(0), P(1), P(2), P(3), P(4), P(5), D(0), D(1), op->real[0]); return TD_OK; }
-/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta; dims: R, C, accumulate */
+/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta; dims: R, C, accumulate dgamma, dbeta */
 OP(layer_norm_backward) {
-    NAME(layer_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2));
+    NAME(layer_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2), (int)D(3));
     return TD_OK;
 }
 /* x, gamma, beta -> y, mean, rstd, batch mean, batch variance; dims: R, C; reals: eps */
@@ -113,9 +113,9 @@ OP(batch_norm_inference) {
     NAME(batch_norm_inference)(P(0), P(1), P(2), P(3), P(4), P(5), D(0), D(1), op->real[0]);
     return TD_OK;
 }
-/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta; dims: R, C, accumulate */
+/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta; dims: R, C, accumulate dgamma, dbeta */
 OP(batch_norm_backward) {
-    NAME(batch_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2));
+    NAME(batch_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2), (int)D(3));
     return TD_OK;
 }
 /* x -> y; dims: C, layer; reals: rate */

@@ -169,14 +169,14 @@ typedef struct td_kernels {
     /* normalised over C: y := (x - mean) rstd gamma + beta; gamma, beta may be NULL; mean, rstd: R each */
     void (*layer_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd, i64 R, i64 C, double eps);
     void (*layer_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
-                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
+                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int more, int more_beta);
     /* normalised over R; mean, rstd: C each, saved for backward; batch_mean, batch_var (unbiased): C each, may be NULL */
     void (*batch_norm)(const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd,
                        void *batch_mean, void *batch_var, i64 R, i64 C, double eps);
     void (*batch_norm_inference)(const void *x, const void *gamma, const void *beta, const void *running_mean,
                                  const void *running_var, void *y, i64 R, i64 C, double eps);
     void (*batch_norm_backward)(const void *dy, const void *x, const void *gamma, const void *mean, const void *rstd,
-                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int accumulate);
+                                void *dx, void *dgamma, void *dbeta, i64 R, i64 C, int more, int more_beta);
 
     /* y[r, c] := x[r, c] / (1 - rate) or 0, by a hash of (seed, step, layer, id of the sample, c);
        ids: R sample numbers, or NULL for first_id, first_id + 1, ... Forward and backward are the same. */

@@ -52,9 +52,9 @@ cdef _norm_backward(str kernel, bint by_row, dy, x, gamma, mean, rstd, out, dgam
     d.apart()
     with nogil:
         if by_row:
-            d.run.layer_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate)
+            d.run.layer_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate, accumulate)
         else:
-            d.run.batch_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate)
+            d.run.batch_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate, accumulate)
     return out
 
 
