@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -337,6 +338,12 @@ class Plan:
     unshared_bytes: int
     max_rows: int
     n_emitted: int
+
+    @cached_property
+    def least_rows(self) -> int:
+        """Rows that a batch must have at least: in training, batch norm takes 2 values of each feature or more."""
+        per_sample = [d.per_sample for op in self.ops if op.name == "batch_norm" for d in op.dims[:1] if isinstance(d, Rows)]
+        return -(-2 // min(per_sample, default=2))
 
     def describe(self) -> str:
         """Operations in order, their shapes, bytes and fusions; then the memory."""

@@ -145,6 +145,10 @@ class Trainer:
                     input_shape=train.input_shape)
         if arrays is not None:
             crew.set_arrays(*arrays)
+        rows = min(train.batch_size, train.n_samples or train.batch_size)
+        if rows < crew.plan.least_rows:
+            raise ValueError(f"BatchNorm trains on batches of {crew.plan.least_rows} samples or more; the dataset's have {rows} "
+                             f"(batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
         with uninterrupted(), self._runtime.lock:       # nothing has changed until here
             model._shape = train.input_shape

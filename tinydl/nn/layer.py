@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -75,6 +75,10 @@ class Statistic(Parameter):
 
 class Layer:
     """One step of a model. See `tinydl.nn` for those that exist and `PythonLayer` for writing one in NumPy."""
+
+    #: whether a sample's output in training depends on the samples beside it, so on how batches are cut: strategy "auto" then
+    #: cuts none
+    mixes_samples: ClassVar[bool] = False
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this layer's own, in a fixed order."""

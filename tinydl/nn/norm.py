@@ -60,7 +60,13 @@ class BatchNorm1d(Layer):
     per update: running += momentum (m - running), m being the mean over the samples of the group's batches
     (variances unbiased, as PyTorch's), folded in the gradients' fixed order. So they, too, have the same bits for
     any number of threads, and a failed batch leaves no trace in them.
+
+    It trains on at least 2 values of each feature, which are 2 samples of shape (num_features,): `Trainer.init` refuses a
+    batch_size of 1. Where only an epoch's last, smaller batch has 1 sample, that batch fails and is left out, as the log and
+    the history say; drop_last=True leaves it out from the beginning. Strategy shard cuts no parts of fewer than 2.
     """
+
+    mixes_samples = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         if num_features < 1 or not 0 <= momentum <= 1:

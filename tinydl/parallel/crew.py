@@ -163,9 +163,13 @@ class Crew:
         """What the native driver trains on."""
         self.sources = engine.Source(x), engine.Source(y)
 
+    def most_pieces(self, parts: int) -> int:
+        """Pieces of a batch that is to be cut into so many parts: they have rows enough, each."""
+        return max(1, min(parts, self.max_rows // self.plan.least_rows))
+
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""
-        parts = min(parts, self.max_rows)       # a batch has no more pieces than rows
+        parts = self.most_pieces(parts)
         pieces = None if job.n_batches is None else job.n_batches * parts
         return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
 
@@ -258,7 +262,7 @@ class Crew:
         failure = BatchFailure(job.epoch, job.batches_done, 0, -1, end)
         lost = 0 if job.n_batches is None else max(0, job.n_batches - job.batches_done - 1)
         with uninterrupted():
-            if 1 + lost * min(parts, self.max_rows) > self.most_failures(job, parts):
+            if 1 + lost * self.most_pieces(parts) > self.most_failures(job, parts):
                 self.stop_for(job, [failure], lost=lost)
             self.book(job, 1, 1, 0, 0, 0, 0, [failure])
             job.broken = True

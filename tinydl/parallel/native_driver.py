@@ -67,7 +67,7 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
     crew.prepare(setting)
     last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
-    pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts)
+    pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts, crew.plan.least_rows)
     n_threads = setting.n_threads if setting.mode == "parallel" else 1
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None

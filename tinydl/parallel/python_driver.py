@@ -92,7 +92,7 @@ def next_batches(batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Bat
 
 
 def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int, pool: WorkerPool | None, free: bool) -> None:
-    cuts = [batch.cut(parts) for batch in group]
+    cuts = [batch.cut(parts, crew.plan.least_rows) for batch in group]
     pieces = [(b, piece) for b, cut in enumerate(cuts) for piece in cut]
     keys = [(job.batches_done + b, i, parts) for b, cut in enumerate(cuts) for i in range(len(cut))]        # in job.hung
     while len(crew.slots) < len(pieces):

@@ -100,7 +100,7 @@ class Runtime:
         self._copyable = error is None
         self._all_native = crew.takes_arrays(dataset) and not crew.plan.program.hooks
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
-        self.strategy.forget()
+        self.strategy.forget(crew)
 
     def need_crew(self) -> Crew:
         if self.crew is None:

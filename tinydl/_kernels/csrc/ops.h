@@ -103,8 +103,10 @@ OP(layer_norm_backward) {
     NAME(layer_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2), (int)D(3));
     return TD_OK;
 }
-/* x, gamma, beta -> y, mean, rstd, batch mean, batch variance; dims: R, C; reals: eps */
+/* x, gamma, beta -> y, mean, rstd, batch mean, batch variance; dims: R, C; reals: eps. Fails where R < 2: one value less
+   its own mean is 0 whatever it is, and it has no variance. */
 OP(batch_norm) {
+    if (D(0) < 2) { ctx->detail = D(0); return TD_TOO_FEW; }
     NAME(batch_norm)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), op->real[0]);
     return TD_OK;
 }

@@ -24,7 +24,8 @@ enum td_status {
     TD_BAD_TARGET,      /* a class label outside 0..classes-1; ctx->detail holds the value */
     TD_BAD_INDEX,       /* a row index outside the source; ctx->detail holds the value */
     TD_BAD_LOSS,        /* the loss is not finite */
-    TD_BAD_GRADIENT     /* a gradient is not finite */
+    TD_BAD_GRADIENT,    /* a gradient is not finite */
+    TD_TOO_FEW          /* batch norm over fewer than 2 values; ctx->detail holds their number */
 };
 
 enum td_activation {
