@@ -217,7 +217,10 @@ class Model:
             own[n][...] = value
 
     def save(self, path: str | Path) -> None:
-        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`."""
+        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`.
+
+        ValueError where a layer of your own was made with something that JSON has not: it names the `config` to override.
+        """
         from tinydl.serialization import save_model
         save_model(self, path)
 

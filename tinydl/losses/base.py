@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.nn.arguments import RecordsArguments
 from tinydl.nn.values import Value
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-class Loss:
+class Loss(RecordsArguments):
     """Emits its targets, its value and, in training, its gradient by the model's output."""
 
     #: whether targets are class labels (int64, one a sample) rather than numbers shaped like the output
@@ -57,13 +58,6 @@ class Loss:
             b.target_items = y.size
             b.emit("gather_targets", [], [t], label="loss")
         return t
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
 
 
 class PythonLoss(Loss):

@@ -94,6 +94,9 @@ class Residual(Layer):
             raise TypeError(f"Residual takes one layer; got {layer!r}")
         self.layer = layer
 
+    def config(self) -> dict[str, Any]:
+        return {}
+
     def __repr__(self) -> str:
         return f"Residual({self.layer!r})"
 

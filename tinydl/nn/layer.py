@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from tinydl.nn.arguments import RecordsArguments
+
 if TYPE_CHECKING:
     from tinydl.nn.values import Value
     from tinydl.plan import Builder
@@ -73,7 +75,7 @@ class Statistic(Parameter):
         self.momentum = momentum
 
 
-class Layer:
+class Layer(RecordsArguments):
     """One step of a model. See `tinydl.nn` for those that exist and `PythonLayer` for writing one in NumPy."""
 
     #: whether a sample's output in training depends on the samples beside it, so on how batches are cut: strategy "auto" then
@@ -110,10 +112,6 @@ class Layer:
         for name in [k for k, v in vars(self).items() if v is old]:
             setattr(self, name, new)
 
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-ready."""
-        return {}
-
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample that this layer needs, where it knows."""
         return None
@@ -138,6 +136,3 @@ class Layer:
     def flops(self, shape: tuple[int, ...]) -> int:
         """Multiply-adds for one sample, forward."""
         return 0
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
