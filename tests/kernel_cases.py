@@ -206,6 +206,7 @@ SOFTMAX = [
     Case("log_softmax_backward", dy_y(True), ("out",), log_softmax_backward_bound, MATRICES, ("dy",), True, "softmax"),
 ]
 NOT_EMPTY = tuple(s for s in MATRICES if 0 not in s)
+TWO_ROWS = tuple(s for s in NOT_EMPTY if s[0] > 1)
 
 
 def logits(rng, shape):
@@ -356,7 +357,7 @@ def norm_backward(axis, gamma, grads, accumulate=0):
         a["dy"] = rng.standard_normal(shape)
         if grads:
             a |= {"dgamma": rng.standard_normal(shape[1]), "dbeta": rng.standard_normal(shape[1])}
-        return a | {"accumulate": accumulate}
+        return a | {"more": accumulate, "more_beta": accumulate % 2}
     return make
 
 
@@ -368,7 +369,7 @@ def norm_backward_bound(axis):
         h = np.abs(x - np.expand_dims(a["mean"], axis)) * rstd
         g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
         off = g + g.mean(axis, keepdims=True) + h * (g * h).mean(axis, keepdims=True)
-        old = a if a.get("accumulate") and "dgamma" in a else {"dgamma": 0, "dbeta": 0}
+        old = a if a.get("more") and "dgamma" in a else {"dgamma": 0, "dbeta": 0}
         return {"out": eps * steps * rstd * off,
                 "dgamma": eps * (len(x) + 4) * ((dy * h).sum(0) + np.abs(old["dgamma"])),
                 "dbeta": eps * (len(x) + 4) * (dy.sum(0) + np.abs(old["dbeta"]))}
@@ -400,8 +401,8 @@ NORM = [
          True, "norm", "plain"),
     Case("batch_norm",
          lambda rng, s: norm(0, True, True)(rng, s) | {"batch_mean": unset(s[1]), "batch_var": unset(s[1])},
-         (*STATISTICS, "batch_mean", "batch_var"), norm_bound(0), NOT_EMPTY, ("x",), family="norm"),
-    Case("batch_norm", norm(0, False, False), STATISTICS, norm_bound(0), NOT_EMPTY, ("x",), family="norm",
+         (*STATISTICS, "batch_mean", "batch_var"), norm_bound(0), TWO_ROWS, ("x",), family="norm"),
+    Case("batch_norm", norm(0, False, False), STATISTICS, norm_bound(0), TWO_ROWS, ("x",), family="norm",
          variant="plain"),
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
     Case("batch_norm_backward", norm_backward(0, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),

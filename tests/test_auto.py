@@ -318,7 +318,7 @@ def test_auto_begins_anew_with_another_model():
     while not (machine.strategy.tuning and machine.strategy._again):
         machine.epoch()
     assert machine.strategy.setting(2, 2000)[0].n_threads == 1      # not a whole epoch of any length
-    machine.strategy.forget()
+    machine.strategy._forget()
     assert not machine.strategy.tuning
     setting, most = machine.strategy.setting(2, 2000)
     assert setting.n_threads == 1 and setting.brief and most is None

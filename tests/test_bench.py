@@ -26,7 +26,7 @@ def test_shard_makes_the_same_updates_as_serial(threads):
     a.step(batches)
     b.step(batches)
     b.close()
-    assert b.crew.optimizer.t == a.crew.optimizer.t == 20
+    assert b.crew.state.t == a.crew.state.t == 20
     np.testing.assert_allclose(a.crew.model.params, b.crew.model.params, atol=1e-5)
 
 

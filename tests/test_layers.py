@@ -85,7 +85,9 @@ def away_from_kinks(shape, seed=0):
 
 def test_every_layer_has_a_row():
     layers = {n for n in tinydl.nn.__all__ if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Layer)}
-    assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | {"PythonLayer"}
+    elsewhere = {"PythonLayer", "Add", "Concat", "Dot", "Embedding", "Graph", "Max", "Mean", "Multiply", "Permute", "Reshape", "Slice",
+                 "Sum"}     # test_graph
+    assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -127,6 +129,25 @@ def test_layer_used_twice_adds_its_gradients():
     net = nn.Sequential(shared, nn.Tanh(), shared)
     assert testing.check_gradients(net, away_from_kinks((3, 4))) < 1e-6
     assert Model(net, seed=0).num_parameters == 20
+
+
+def sharing(kind, *names, n=4):
+    """Two layers of a kind, the second with these parameters of the first, and with others of its own."""
+    first, second = kind(n), kind(n)
+    for name in names:
+        setattr(second, name, getattr(first, name))
+    return nn.Sequential(nn.Linear(n, n), first, nn.Tanh(), second, nn.Sigmoid())
+
+
+@pytest.mark.parametrize("kind", [lambda n: nn.Linear(n, n), nn.LayerNorm, nn.BatchNorm1d],
+                         ids=["Linear", "LayerNorm", "BatchNorm1d"])
+@pytest.mark.parametrize("names", [("weight",), ("bias",), ("weight", "bias")], ids="-".join)
+def test_layers_that_share_a_parameter_add_their_gradients(kind, names):
+    assert testing.check_gradients(sharing(kind, *names), away_from_kinks((6, 4))) < 1e-6
+
+
+def test_python_layers_that_share_a_parameter_add_their_gradients():
+    assert testing.check_gradients(sharing(Scale, "_parameter_scale"), away_from_kinks((6, 4))) < 1e-6
 
 
 def test_dropout_mask_comes_from_seed_step_and_sample():
@@ -177,6 +198,35 @@ def test_door(make, message):
     with pytest.raises(ValueError) as e:
         make()
     assert message in str(e.value)
+
+
+class FirstRow(nn.PythonLayer):
+    def output_shape(self, shape):
+        assert shape == (2, 7, 4), "a sample that nobody gave"
+        return shape[1:][1:]
+
+    def forward(self, x):
+        return x[:, 0, 0], None
+
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)), (4,)), (nn.Sequential(nn.LayerNorm((5, 4)), nn.Flatten()), (5, 4)),
+    (nn.Sequential(nn.Residual(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4))), nn.Linear(4, 3)), (4,)),
+    (nn.Sequential(nn.Residual(nn.ReLU()), nn.Softmax(), Square(), nn.BatchNorm1d(5)), (5,)),
+    (nn.Sequential(nn.Sequential(nn.Dropout(), nn.Tanh()), nn.Linear(5, 2)), (5,)),
+    (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), None), (nn.Sequential(nn.Sequential(nn.Flatten()), nn.Linear(12, 2)), None),
+    (nn.Residual(nn.ReLU()), None), (nn.Sequential(FirstRow(), nn.Linear(4, 2)), None),
+], ids=str)
+def test_the_input_shape_is_what_the_layers_know(layer, shape):
+    model = Model(layer, seed=0)
+    assert model.input_shape == shape
+    if shape is not None:
+        assert model.predict(np.ones((3, *shape))).shape == (3, *model.output_shape())
+
+
+def test_a_shape_that_only_the_data_tell():
+    model = Model(nn.Sequential(FirstRow(), nn.Linear(4, 2)), seed=0)
+    assert model.predict(np.ones((3, 2, 7, 4))).shape == (3, 2) and model.input_shape == (2, 7, 4)
 
 
 def test_python_layer_of_wrong_shape_says_so():

@@ -127,6 +127,58 @@ def test_save_and_load(tmp_path):
         assert json.loads(z.read("architecture.json"))["format"] == "tinydl-model"
 
 
+def tied():
+    """Weights, biases and statistics that layers share with layers before them."""
+    first, second, norms = nn.Linear(4, 4), nn.Linear(4, 4), [nn.BatchNorm1d(4), nn.BatchNorm1d(4)]
+    second.weight, norms[1].bias, norms[1].running_mean = first.weight, norms[0].bias, norms[0].running_mean
+    last = nn.Linear(4, 4)
+    last.bias = first.bias
+    return nn.Sequential(first, norms[0], nn.Residual(nn.Sequential(nn.Tanh(), second)), norms[1], first, last)
+
+
+def test_a_shared_parameter_has_one_place_and_one_name(tmp_path):
+    m = Model(tied(), seed=0)
+    assert list(m.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias", "2.layer.1.bias", "3.weight", "5.weight",
+                                    "1.running_mean", "1.running_var", "3.running_var"]
+    assert m.num_parameters == m.params.size == 3 * 4 + 2 * 16 + 2 * 4 and m.statistics.size == m.momenta.size == 3 * 4
+    assert f"{m.num_parameters} parameters" in m.summary()
+    m.params[...] += np.arange(m.params.size)
+    m.save(tmp_path / "m")
+    with zipfile.ZipFile(tmp_path / "m") as z:
+        assert sum(name.startswith("arrays/") for name in z.namelist()) == 10
+        architecture = json.loads(z.read("architecture.json"))
+    assert architecture["version"] == 2 and architecture["shared"] == {
+        "2.layer.1.weight": "0.weight", "3.bias": "1.bias", "3.running_mean": "1.running_mean", "5.bias": "0.bias"}
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    for k in (Model.load(tmp_path / "m"), copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert k.predict(x).tobytes() == m.predict(x).tobytes() and list(k.state_dict()) == list(m.state_dict())
+        assert k.layer[5].bias is k.layer[0].bias is k.layer[4].bias is not m.layer[0].bias
+        assert k.layer[3].running_mean is k.layer[1].running_mean
+
+
+def test_files_without_shared_parameters_are_of_version_1(tmp_path):
+    """So that a tinydl of before reads them."""
+    shared = nn.Linear(4, 4)
+    Model(nn.Sequential(shared, shared, nn.BatchNorm1d(4)), seed=0).save(tmp_path / "m")
+    with zipfile.ZipFile(tmp_path / "m") as z:
+        architecture = json.loads(z.read("architecture.json"))
+    assert architecture["version"] == 1 and "shared" not in architecture
+
+
+def test_parameters_are_given_before_the_model_is_made_and_fit():
+    def given(layer, parameter):
+        layer.weight = parameter
+        return layer
+    m = Model(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), seed=0)
+    given(m.layer[1], m.layer[0].weight)
+    with pytest.raises(ValueError, match="other parameters since"):
+        m.predict(np.ones((2, 4)))
+    for layer, weight in ((nn.Linear(4, 8), (4, 4)), (nn.Linear(4, 2), (2, 4)), (nn.LayerNorm(4), (2,))):
+        net = nn.Sequential(given(layer, nn.Parameter(weight, nn.initializers.ones)))
+        with pytest.raises(ValueError, match=r"layer 0: Parameter.* must have shape"):
+            Model(net, seed=0).predict(np.ones((2, 4)))
+
+
 class Twice(nn.PythonLayer):
     def forward(self, x):
         return 2 * x, None

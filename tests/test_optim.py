@@ -4,9 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
+from small import classification, mlp
 
 import tinydl.optim
-from tinydl import optim
+from tinydl import Trainer, data, losses, nn, optim
+from tinydl._kernels import engine
 
 
 def sgd(p, g, s, t, lr, momentum, nesterov, weight_decay):
@@ -136,3 +138,112 @@ def test_state_round_trip_continues_to_the_bit():
         assert o.t == 6 and all(v.ctypes.data % 4096 == 0 and np.array_equal(v, a.state[k]) for k, v in o.state.items())
     with pytest.raises(ValueError, match="exp_avg"):
         c.load_state_dict({"t": 1})
+
+
+# ---------------------------------------------------------------------- one optimizer, several trainers
+class Stepped(optim.SGD):
+    """With a step of its own, which the Python driver calls."""
+
+    def step(self, gradients):
+        super().step(2 * gradients)
+
+
+WAYS = {"serial": {}, "group": {"strategy": "group", "batches_per_update": 2}, "local": {"strategy": "local"}}
+MAKERS = {"adam": lambda: optim.Adam(0.01), "stepped": lambda: Stepped(0.01, 0.9)}
+
+
+@pytest.mark.parametrize("make, way", [("adam", w) for w in WAYS] + [("stepped", "serial")])
+@pytest.mark.parametrize("widths", [(6, 9, 3), (6, 2, 3)], ids=["as large", "smaller"])
+def test_trainers_that_share_an_optimizer_train_as_with_one_each(driver, make, way, widths, tmp_path):
+    x, y = classification(40)
+
+    def trainers(optimizers):
+        out = []
+        for i, (w, optimizer) in enumerate(zip(((6, 9, 3), widths), optimizers, strict=True)):
+            t = Trainer(1, seed=i, thread_count=2, **WAYS[way])
+            t.init(driver(x, y, 8), mlp(*w, seed=i), losses.SoftmaxCrossEntropy(), optimizer)
+            out.append(t)
+        return out
+    one = MAKERS[make]()
+    shared, own = trainers([one, one]), trainers([MAKERS[make]() for _ in "ab"])
+
+    def train(t):
+        with t:
+            t.train()
+        return t.model.params.tobytes()
+    for turn in (0, 1, 0, 0, 1):
+        assert train(shared[turn]) == train(own[turn]) and one.t == own[turn].optimizer.t
+    shared[0].save_checkpoint(tmp_path / "checkpoint")      # the optimizer holds the state of the other one's run now
+    copies = [copy.deepcopy(shared[0]), pickle.loads(pickle.dumps(shared[0]))]
+    assert {train(t) for t in (own[0], *copies)} == {train(shared[0])}
+    own[1] = trainers([MAKERS[make](), MAKERS[make]()])[0]
+    own[1].load_checkpoint(tmp_path / "checkpoint")
+    assert train(own[1]) == shared[0].model.params.tobytes()
+
+
+def test_an_init_that_fails_leaves_the_optimizer_and_the_models():
+    class Refuses(nn.Tanh):
+        def emit(self, b, x):
+            raise ValueError("not today")
+    x, y = classification(40)
+    dataset, optimizer = data.ArrayDataset(x, y, 8), optim.Adam(0.01)
+    t, whole = Trainer(1, seed=0), Trainer(1, seed=0)
+    t.init(dataset, mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optimizer)
+    whole.init(dataset, mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+    t.train()
+    before, other = optimizer.state_dict(), tinydl.Model(nn.Sequential(Refuses(), nn.Flatten(), nn.Linear(6, 3)), seed=0)
+    for trainer in (t, Trainer(1)):
+        with pytest.raises(ValueError, match="not today"):
+            trainer.init(dataset, other, t.loss, optimizer)
+        after = optimizer.state_dict()
+        assert before["t"] == after["t"] == 5 and all(np.array_equal(before[k], after[k]) for k in before)
+        assert other.input_shape is None
+    t.train()
+    whole.train()
+    whole.train()
+    assert t.model.params.tobytes() == whole.model.params.tobytes()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_state_vector_that_was_not_bound_is_missed_before_an_update(driver, way):
+    x, y = classification(40)
+    with Trainer(1, seed=0, thread_count=2, **WAYS[way]) as t:
+        t.init(driver(x, y, 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.optimizer.momentum, before = 0.9, t.model.params.tobytes()
+        with pytest.raises(ValueError, match="needs state momentum_buffer"):
+            t.train()
+        assert t.model.params.tobytes() == before and t.optimizer.t == 0
+        t.optimizer.momentum = 0.0
+        assert t.train()["updates"][0] > 0
+
+
+def adam_state(exp_avg=None, exp_avg_sq=None):
+    return {"exp_avg": np.zeros(4) if exp_avg is None else exp_avg, "exp_avg_sq": np.zeros(4) if exp_avg_sq is None else exp_avg_sq}
+
+
+@pytest.mark.parametrize("state, options, message", [
+    (adam_state(None, np.zeros(3)), {}, "state exp_avg_sq must be 4 float64 side by side, writeable; got 3 float64"),
+    (adam_state(None, np.zeros(4, np.float32)), {}, "state exp_avg_sq must be 4 float64"),
+    (adam_state(np.zeros(8)[::2]), {}, r"state exp_avg must .* strides \(16,\)"),
+    (adam_state(None, np.broadcast_to(0.0, 4)), {}, "state exp_avg_sq must"),
+    ({"exp_avg": np.zeros(4)}, {}, "adam has the state 'exp_avg exp_avg_sq'"),
+    ({**adam_state(), "more": np.zeros(4)}, {}, "adam has the state 'exp_avg exp_avg_sq'"),
+    (adam_state(), {"statistics": np.zeros(2, np.float32)}, "statistics must be 2 float64"),
+    (adam_state(), {"momenta": np.zeros(1)}, "1 momenta for 2 running statistics"),
+    (adam_state(), {"params": np.zeros(4, np.int32)}, "params must be 4 float32"),
+    (adam_state(), {"params": np.zeros(5)[::-1]}, "params must be 5 float64"),
+])
+def test_the_rule_is_bound_to_vectors_that_fit_alone(state, options, message):
+    given = {"params": np.zeros(4), "state": state, "statistics": np.zeros(2), "momenta": np.zeros(2), **options}
+    with pytest.raises(ValueError, match=message):
+        engine.Update("adam", **given)
+
+
+def test_the_rule_has_the_vectors_that_its_numbers_need():
+    for optimizer in (optim.SGD(momentum=0.9), optim.RMSprop(momentum=0.5, centered=True)):
+        for left_out in set(optimizer.names()) - {"square_avg"}:
+            state = {n: np.zeros(4) for n in optimizer.names() if n != left_out}
+            update = engine.Update(optimizer.rule, np.zeros(4), state, np.zeros(0), np.zeros(0))
+            with pytest.raises(ValueError, match=f"needs state {left_out}"):
+                update.set(optimizer.numbers())
+    assert optim.SGD().names() == [] and optim.RMSprop().names() == ["square_avg"]

@@ -117,15 +117,16 @@ def _fetched(batch):
     return data.Batch(np.arange(20.0)[batch.indices, None], np.arange(20)[batch.indices], None, batch.first_id, batch.index)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 7, 9, 50])
+@pytest.mark.parametrize("parts, least", [(1, 1), (2, 1), (3, 1), (7, 1), (9, 1), (50, 1), (4, 2), (5, 2), (50, 4), (2, 20)])
 @pytest.mark.parametrize("make", [
     lambda rows: data.Batch(np.arange(20.0)[:, None], np.arange(20), rows, 3, 5),
     lambda rows: data.Batch(np.arange(20.0)[rows, None], rows, None, 3, 5),
     lambda rows: LazyBatch(_fetched, rows, 3, 5), lambda rows: LazyBatch(_fetched, rows, 3, 5, divisible=True)])
-def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts):
+def test_all_kinds_of_batches_are_cut_as_rows_are(make, parts, least):
     rows = np.arange(2, 11)
-    pieces = cut_rows(np.array([0, 9]), parts)[0]
-    cut = make(rows).cut(parts)
+    pieces = cut_rows(np.array([0, 9]), parts, least)[0]
+    cut = make(rows).cut(parts, least)
+    assert len(cut) == max(1, min(parts, 9 // least)) and min(c.n for c in cut) >= min(least, 9)
     assert [len(c.load().arrays()[1]) for c in cut] == np.diff(pieces).tolist() == [c.n for c in cut]
     assert [c.load().first_id - 3 for c in cut] == pieces[:-1].tolist() == [c.first_id - 3 for c in cut]
     assert np.concatenate([c.load().arrays()[1] for c in cut]).tolist() == rows.tolist() and {c.index for c in cut} == {5}
@@ -256,3 +257,75 @@ def test_statistics_do_not_wait_for_a_log_that_hangs(caplog):
             assert answered and not training.is_alive() and t.stats().skipped == 1
     finally:
         log.removeHandler(handler)
+
+
+# ---------------------------------------------------------------------- batch norm
+def normed():
+    return Model(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)), seed=0)
+
+
+def normed_trainer(kind, n, batch_size, **options):
+    t = Trainer(2, seed=0, **options)
+    t.init(kind(*classification(n), batch_size), normed(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    return t
+
+
+@pytest.mark.parametrize("n, batch_size", [(8, 1), (1, 8)])
+def test_batch_norm_of_single_samples_is_refused(driver, n, batch_size):
+    with pytest.raises(ValueError, match=f"2 samples or more; the dataset's have 1 .batch_size={batch_size}, n_samples={n}"):
+        normed_trainer(driver, n, batch_size)
+
+
+@pytest.mark.parametrize("rows, pieces", [(3, [3]), (5, [2, 3]), (9, [2, 2, 2, 3]), (2, [2])])
+def test_no_part_of_a_batch_is_too_small_for_batch_norm(driver, rows, pieces):
+    with normed_trainer(driver, 3 * rows, rows, strategy="shard", shards_per_batch=4, thread_count=2) as t:
+        t.train()
+    assert not t.history.failures and (t.model.state_dict()["1.running_var"] > 0.1).all()
+    assert t.stats().dispatched == 2 * 3 * len(pieces)
+    assert np.diff(cut_rows(np.array([0, rows]), 4, 2)[0]).tolist() == pieces
+
+
+def test_batch_norm_of_two_values_a_sample_takes_one_sample(driver):
+    x, y = np.random.default_rng(0).standard_normal((8, 2, 6)), np.arange(8) % 3
+    m = Model(nn.Sequential(nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(12, 3)), seed=0)
+    with Trainer(1, seed=0, strategy="shard", thread_count=2) as t:
+        t.init(driver(x, y, 2), m, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.train()
+    assert not t.history.failures and (m.state_dict()["0.running_var"] > 0.5).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"strategy": "group", "thread_count": 2}, {"strategy": "local", "thread_count": 2},
+                                     {"strategy": "hogwild", "thread_count": 1}], ids=str)
+def test_a_last_batch_of_one_value_fails_and_leaves_no_trace(driver, options):
+    """Data that cannot be trained on are a failed batch: it is told, counted and left out. The sample is another each epoch."""
+    with normed_trainer(driver, 33, 8, **options) as t:
+        t.train()
+    assert [(f.batch_index, f.n_samples) for f in t.history.failures] == [(4, 1)] * 2 and t.history["samples"] == [32, 32]
+    assert all("BatchNorm trains on at least 2 values of each feature; this batch has 1" in str(f.exception)
+               for f in t.history.failures)
+    x, y = classification(33)
+    whole = normed()
+    with Trainer(2, seed=0, **options) as dropped:
+        dropped.init(driver(x, y, 8, drop_last=True), whole, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        dropped.train()
+    assert digest(t.model) == digest(whole)
+
+
+def test_auto_does_not_cut_where_samples_are_mixed(eager_auto, driver):
+    class Centred(nn.PythonLayer):
+        mixes_samples = True
+
+        def forward(self, x):
+            return x - x.mean(0), None
+
+        def backward(self, dy, saved):
+            return dy - dy.mean(0)
+    x, y = classification(64)
+    for make in (normed, lambda: Model(nn.Sequential(Centred(), nn.Linear(6, 3)), seed=0)):
+        trained = {}
+        for strategy in ("serial", "auto"):
+            with Trainer(3, seed=0, strategy=strategy, thread_count=3) as t:
+                t.init(driver(x, y, 8), make(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+                t.train()
+            trained[strategy] = digest(t.model)
+        assert trained["auto"] == trained["serial"] and [str(c.strategy) for c in t.tuning] == ["Serial()"]

@@ -414,7 +414,7 @@ def test_init_that_fails_changes_nothing():
 
 def test_init_that_ends_early_is_whole(monkeypatch):
     """The strategy is the last to hear of what is trained, and is somebody's Python."""
-    def interrupted(self):
+    def interrupted(self, crew):
         raise KeyboardInterrupt
     t = trainer(enable_parallel=True, thread_count=2)
     small = data.ArrayDataset(*classification(16), 8)

@@ -41,7 +41,7 @@ NAMES = {
     "Activation": "each is a layer of its own: nn.ReLU(), nn.Tanh(), nn.Sigmoid(), ...",
     "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
-    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d", "Embedding",
+    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d",
                      "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention", "Softplus", "PReLU", "SELU", "Mish"),
                     _NO_LAYER),
     **dict.fromkeys(("Adagrad", "Adadelta", "Adamax", "NAdam", "Nadam", "LBFGS"), _NO_OPTIMIZER),

@@ -36,13 +36,13 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
         "data": _data(trainer), "recipe": trainer._recipe, "dtype": str(trainer.model.dtype), "job": None,
-        "optimizer": {"type": type(o).__name__, "t": o.t, "config": o.config()},
+        "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": o.config()},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
     if job is not None:
         meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
                        "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
-    arrays |= {f"optimizer/{k}": v for k, v in o.state.items()}
+    arrays |= {f"optimizer/{k}": v for k, v in crew.state.vectors.items()}
     write_atomically(path, lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
@@ -77,16 +77,17 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
     if held != {k: v.shape for k, v in model.items()}:
         wrong = {k for k in held.keys() | model.keys() if k not in model or held.get(k) != model[k].shape}
         raise ValueError(f"{path} is of another model: {', '.join(sorted(wrong))} differ in shape or are not in both")
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in o.state.items()}:
-        raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has {sorted(o.state)}")
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in crew.state.vectors.items()}:
+        raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has "
+                         f"{sorted(crew.state.vectors)}")
     with uninterrupted():       # all of it or nothing
         trainer.model.load_state_dict(model)
         for name, value in state.items():
-            o.state[name][...] = value
+            crew.state.vectors[name][...] = value
         for name, value in meta["optimizer"]["config"].items():
             if hasattr(o, name):
                 setattr(o, name, tuple(value) if isinstance(value, list) else value)
-        o.t = meta["optimizer"]["t"]
+        crew.state.t = meta["optimizer"]["t"]
         trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
         history = trainer.monitor.history
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]

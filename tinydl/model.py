@@ -90,21 +90,15 @@ class Model:
         """Name all parameters by path, and make them views of the arena."""
         parameters: dict[str, Parameter] = {}
         statistics: dict[str, Statistic] = {}
-        seen: set[int] = set()
-        for path, layer in self.layer.walk():
-            if id(layer) in seen:       # a layer used twice: one set of parameters
-                continue
-            seen.add(id(layer))
-            for name, p in (*layer.parameters(), *layer.statistics()):
-                owner = p.owner() if p.owner is not None else None
-                if owner is not None and owner is not self:
-                    raise ValueError(f"layer {path or type(layer).__name__} already belongs to another Model; "
-                                     "make a new layer, or copy that model with copy.deepcopy")
-                full = f"{path}.{name}" if path else name
-                if isinstance(p, Statistic):
-                    statistics[full] = p
-                else:
-                    parameters[full] = p
+        for name, p in self._by_path().items():
+            owner = p.owner() if p.owner is not None else None
+            if owner is not None and owner is not self:
+                raise ValueError(f"the layer of {name} already belongs to another Model; "
+                                 "make a new layer, or copy that model with copy.deepcopy")
+            if isinstance(p, Statistic):
+                statistics[name] = p
+            else:
+                parameters[name] = p
         self._parameters, self._statistics = parameters, statistics
         self.params = self._arena(parameters)
         self.statistics = self._arena(statistics)
@@ -113,6 +107,13 @@ class Model:
         self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
         self._plans: dict[tuple[Shapes, int], tuple[Plan, list[Replica]]] = {}
         self._lock = threading.Lock()
+
+    def _by_path(self) -> dict[str, Parameter]:
+        """All parameters and statistics by name; one that several layers have, or a layer used twice, by its first."""
+        names: dict[Parameter, str] = {}
+        for name, _, p in self.layer.named_parameters():
+            names.setdefault(p, name)
+        return {name: p for p, name in names.items()}
 
     def _arena(self, parameters: Mapping[str, Parameter]) -> Array:
         arena = aligned(sum(p.size for p in parameters.values()), self.dtype)
@@ -164,6 +165,9 @@ class Model:
         Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss.
         """
         shapes = self._need_shapes(input_shape)
+        if self._by_path() != {**self._parameters, **self._statistics}:
+            raise ValueError("layers were given other parameters since they were put into this model: give them before, or make "
+                             "a new Model")
         self.layer.output_shape(*shapes)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
@@ -297,7 +301,8 @@ class Model:
         """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`.
 
         A missing folder is made. Of a symbolic link the target is replaced, and a file that is replaced leaves its
-        permissions. OSError where it cannot be written; a file that was there before is then still whole.
+        permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
+        a layer of your own was made with something that JSON has not: it names the `config` to override.
         """
         from tinydl.serialization import save_model
         save_model(self, path)
@@ -334,7 +339,7 @@ class Model:
         each layer reads."""
         shapes = self._need_shapes(input_shape)
         rows = [("layer", "type", "output", "parameters", "multiply-adds")]
-        seen: set[int] = set()
+        seen: set[Parameter] = set()
 
         def visit(path: str, layer: Layer, shapes: Shapes, note: str = "") -> Any:
             out = layer.output_shape(*shapes)
@@ -347,8 +352,9 @@ class Model:
                     visit(f"{path}.{number}" if path else str(number), layer.layers[number], tuple(every[v] for v in values),
                           f"({reads})" if reads else "")
             elif not children:
-                own = 0 if id(layer) in seen else sum(p.size for _, p in layer.parameters())
-                seen.add(id(layer))
+                new = {p for _, p in layer.parameters()} - seen
+                seen.update(new)
+                own = sum(p.size for p in new)
                 rows.append((path or "-", type(layer).__name__ + note, str(out), f"{own:,}", f"{layer.flops(*shapes):,}"))
             else:
                 shape: Any = shapes[0]

@@ -10,15 +10,20 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from inspect import BoundArguments, signature
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from tinydl.model import Model
-from tinydl.nn.layer import REGISTRY, Layer
+from tinydl.nn.arguments import has_recorded_arguments
+from tinydl.nn.layer import REGISTRY, Layer, Parameter
 
-FORMAT, VERSION = "tinydl-model", 1
+#: of the files; those that need no more than version 1 are of version 1
+FORMAT, VERSION = "tinydl-model", 2
 
 
 def place_for(path: str | Path) -> tuple[Path, int | None]:
@@ -102,15 +107,42 @@ def read_arrays(path: Path, header: str, what: str) -> tuple[Any, dict[str, np.n
 
 
 def layer_to_json(layer: Layer, seen: dict[int, int]) -> dict[str, Any]:
-    """{"type", "config"} with "children" where there are any; {"same": i} for the i-th layer come again."""
+    """{"type", "config"} with "children" where there are any: the constructor's arguments, as `config` says them; or {"type",
+    "arguments"} as they were recorded, layers among them; {"same": i} for the i-th layer come again."""
     if id(layer) in seen:
         return {"same": seen[id(layer)]}
     seen[id(layer)] = len(seen)
-    out: dict[str, Any] = {"type": type(layer).__name__, "config": layer.config()}
-    children = [layer_to_json(child, seen) for _, child in layer.children()]
+    kind, config = type(layer), layer.config()
+    if has_recorded_arguments(layer):
+        def unsaved(name: str, value: object) -> ValueError:
+            return ValueError(f"{kind.__name__} was made with {name}={config[name]!r}, and a model's file cannot hold {value!r}: "
+                              f"override {kind.__name__}.config()")
+        return {"type": kind.__name__, "arguments": {name: value_to_json(value, seen, partial(unsaved, name))
+                                                     for name, value in config.items()}}
+    children = list(layer.children())
+    try:
+        signature(kind).bind(*(child for _, child in children), **config)
+    except TypeError as e:
+        raise ValueError(f"{kind.__name__} cannot be made again with {config}: {e}. Override {kind.__name__}.config() so that it "
+                         "returns the constructor's arguments") from None
+    out: dict[str, Any] = {"type": kind.__name__, "config": config}
     if children:
-        out["children"] = children
+        out["children"] = [layer_to_json(child, seen) for _, child in children]
     return out
+
+
+def value_to_json(value: Any, seen: dict[int, int], unsaved: Callable[[object], ValueError]) -> Any:
+    """A recorded argument: a list as it is, {"tuple": [...]}, {"dict": {...}}, {"layer": {...}}."""
+    if isinstance(value, Layer):
+        return {"layer": layer_to_json(value, seen)}
+    if isinstance(value, (list, tuple)):
+        items = [value_to_json(item, seen, unsaved) for item in value]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, dict):
+        return {"dict": {key: value_to_json(item, seen, unsaved) for key, item in value.items()}}
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise unsaved(value)
+    return value
 
 
 def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], made: list[Layer | None]) -> Layer:
@@ -121,18 +153,71 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
     if spec["type"] not in known:
         raise ValueError(f"the model has a layer {spec['type']!r} that is not tinydl's own: pass "
                          f"custom_layers={{{spec['type']!r}: its class}}")
+    kind = known[spec["type"]]
     made.append(None)
     at = len(made) - 1
-    children = [layer_from_json(child, known, made) for child in spec.get("children", ())]
-    layer: Layer = known[spec["type"]](*children, **spec["config"])
+    if "arguments" in spec:
+        arguments = {name: value_from_json(value, known, made) for name, value in spec["arguments"].items()}
+        unknown = arguments.keys() - signature(kind).parameters.keys()
+        if unknown:
+            raise ValueError(f"{kind.__name__} was made with {arguments}, and takes no {', '.join(sorted(unknown))} any more")
+        bound = BoundArguments(signature(kind), arguments)
+        layer = kind(*bound.args, **bound.kwargs)
+    else:
+        children = [layer_from_json(child, known, made) for child in spec.get("children", ())]
+        layer = kind(*children, **spec["config"])
     made[at] = layer
     return layer
 
 
+def value_from_json(value: Any, known: Mapping[str, type[Layer]], made: list[Layer | None]) -> Any:
+    """What value_to_json wrote."""
+    if isinstance(value, list):
+        return [value_from_json(item, known, made) for item in value]
+    if not isinstance(value, dict):
+        return value
+    (what, inner), = value.items()
+    if what == "layer":
+        return layer_from_json(inner, known, made)
+    if what == "tuple":
+        return tuple(value_from_json(inner, known, made))
+    return {key: value_from_json(item, known, made) for key, item in inner.items()}
+
+
+def shared_parameters(layer: Layer, spec: Mapping[str, Any]) -> dict[str, str]:
+    """{name: first name} of each parameter that several layers of `layer`, written as `spec`, share."""
+    first: dict[Parameter, str] = {}
+    shared: dict[str, str] = {}
+
+    def visit(path: str, layer: Layer, spec: Mapping[str, Any]) -> None:
+        if "same" in spec:      # that says it
+            return
+        for name, p in (*layer.parameters(), *layer.statistics()):
+            if first.setdefault(p, path + name) != path + name:
+                shared[path + name] = first[p]
+        for (name, child), inner in zip(layer.children(), spec.get("children", repeat({})), strict=False):
+            visit(f"{path}{name}.", child, inner)
+    visit("", layer, spec)
+    return shared
+
+
+def share_parameters(layer: Layer, shared: Mapping[str, str]) -> None:
+    """Give the layers their parameters as `shared_parameters` said. KeyError where there is none of that name."""
+    held = {name: (owner, p) for name, owner, p in layer.named_parameters()}
+    for name, first in shared.items():
+        owner, p = held[name]
+        owner.replace_parameter(p, held[first][1])
+
+
 def save_model(model: Model, path: str | Path) -> None:
-    meta = {"format": FORMAT, "version": VERSION, "name": model.name, "dtype": str(model.dtype),
-            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer_to_json(model.layer, {}),
+    layer = layer_to_json(model.layer, {})
+    shared = shared_parameters(model.layer, layer)
+    new = shared or any(map(has_recorded_arguments, (layer for _, layer in model.layer.walk())))
+    meta = {"format": FORMAT, "version": VERSION if new else 1, "name": model.name, "dtype": str(model.dtype),
+            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer,
             "feature_names": None if model.feature_names is None else list(model.feature_names)}
+    if shared:
+        meta["shared"] = shared
     write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
 
 
@@ -143,6 +228,10 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
     if meta["version"] > VERSION:
         raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
     layer = layer_from_json(meta["layer"], {**REGISTRY, **custom_layers}, [])
+    try:
+        share_parameters(layer, meta.get("shared", {}))
+    except KeyError as e:
+        raise ValueError(f"{path}: its layers have no parameter {e} to share; was a custom layer changed?") from None
     model = Model(layer, meta["dtype"], seed=0, name=meta["name"])
     try:
         model.load_state_dict(arrays)

@@ -53,9 +53,9 @@ def check_gradients(layer: Layer, x: Any, *, loss: Loss | None = None, targets: 
     y, backward = model.layer.emit(b, source)
     dx = backward(loss.emit(b, y))
     assert dx is not None
-    b.emit("copy", x=b.whole(dx), out=Buffer(dx.size, True, "out", 0, b.dtype, "dx"), n=Rows(dx.size))
+    b.emit("copy", x=dx, out=Buffer(dx.size, True, "out", 0, b.dtype, "dx"), n=Rows(dx.size))
     replica = engine.Replica(compile_plan(b, len(x)).program, model.params, model.statistics)
-    vector = engine.aligned(model.params.size + model.statistics.size, np.float64)
+    vector = np.full(model.params.size + model.statistics.size, np.nan)      # a gradient is written, not added to what is there
     out = np.empty_like(x)
 
     def value() -> float:

@@ -131,7 +131,8 @@ class Trainer:
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
         """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
 
-        Everything is checked before anything changes. Epoch numbers begin anew.
+        Everything is checked before anything changes. Epoch numbers begin anew. Trainers that are given the same optimizer
+        share its numbers (`lr` and so on), and each trains its own model with a state of its own.
         """
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
@@ -157,15 +158,20 @@ class Trainer:
                 model.sources(part.inputs)
                 for y in part.targets():
                     loss.check_targets(y, output)
-        if len(model.inputs) == 1:
-            model._shape = model._need_shapes(train.input_shape)[0]
-        model.feature_names = names and list(names)
-        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy,
-                    self.pin_threads)
+        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
+                    input_shape=train.input_shape)
         if arrays is not None:
             crew.set_arrays(*arrays)
+        rows = min(train.batch_size, train.n_samples or train.batch_size)
+        if rows < crew.plan.least_rows:
+            raise ValueError(f"BatchNorm trains on batches of {crew.plan.least_rows} samples or more; the dataset's have {rows} "
+                             f"(batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
-        with uninterrupted(), self._runtime.lock:
+        with uninterrupted(), self._runtime.lock:       # nothing has changed until here
+            if len(model.inputs) == 1:
+                model._shape = model._need_shapes(train.input_shape)[0]
+            model.feature_names = names and list(names)
+            optimizer.hold(crew.state)
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             self._job, self.epoch, self._recipe, self._resumed, self._untold = None, 0, None, False, []
             self._runtime.take(crew, train, error)
@@ -287,6 +293,7 @@ class Trainer:
         crew = self._runtime.need_crew()
         limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
+            crew.optimizer.hold(crew.state)         # which another trainer may have been initialised with
             self.monitor.history.interrupted = False
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
@@ -500,6 +507,7 @@ class Trainer:
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
             crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed)
+            optimizer.hold(crew.state)
             return profile(crew, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
@@ -514,15 +522,18 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         """A copy's runtime has no pool and no locks of this one."""
         crew = self._runtime.crew
-        return {**self.__dict__, "_runtime": self._runtime.again(), "_step": 0 if crew is None else crew.step}
+        return {**self.__dict__, "_runtime": self._runtime.again(),
+                "_made": None if crew is None else (crew.step, crew.state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        step = state.pop("_step")
+        made = state.pop("_made")
         self.__dict__.update(state)
-        if "data" in state:
-            epoch, t, job, recipe, resumed = self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed
+        if made is not None:
+            step, held = made
+            epoch, job, recipe, resumed = self.epoch, self._job, self._recipe, self._resumed
+            self.optimizer.hold(held)
             self._init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed = epoch, t, job, recipe, resumed
+            self.epoch, self._job, self._recipe, self._resumed = epoch, job, recipe, resumed
             self._runtime.need_crew().step = step
             if self._runtime.enabled:
                 self._runtime.warn_fallback()

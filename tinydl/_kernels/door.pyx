@@ -15,7 +15,7 @@ from tinydl._kernels import schema
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport Source, operation, pointer
 from tinydl._kernels.td cimport (
-    TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_OK, td_ctx, td_kernels, td_op,
+    TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_OK, TD_TOO_FEW, td_ctx, td_kernels, td_op,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -92,6 +92,8 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
         raise IndexError(f"{name}: row {ctx.detail} is outside the source")
     if status == TD_BAD_VALUE:
         raise ValueError(f"{name}: the value {ctx.detail} is outside its range")
+    if status == TD_TOO_FEW:
+        raise ValueError(f"{name} takes 2 values of each column or more; got {ctx.detail}")
     if status == TD_BAD_GRADIENT:
         raise FloatingPointError(f"{name}: x has what is not finite")
     if status != TD_OK and status != TD_BAD_NUMBER:     # a number that is not finite is the caller's to look at

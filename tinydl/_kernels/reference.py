@@ -242,20 +242,20 @@ def layer_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats
 
 
 def _norm_backward(axis: int, dy: Floats, h: Floats, gamma: Floats | None, rstd: Floats, out: Floats,
-                   dgamma: Floats | None, dbeta: Floats | None, accumulate: int) -> Floats:
+                   dgamma: Floats | None, dbeta: Floats | None, more: int, more_beta: int) -> Floats:
     if dgamma is not None:
-        dgamma[...] = (dy * h).sum(0) + (dgamma if accumulate else 0)
+        dgamma[...] = (dy * h).sum(0) + (dgamma if more else 0)
     if dbeta is not None:
-        dbeta[...] = dy.sum(0) + (dbeta if accumulate else 0)
+        dbeta[...] = dy.sum(0) + (dbeta if more_beta else 0)
     g = dy if gamma is None else dy * gamma
     return _write(out, rstd * (g - g.mean(axis, keepdims=True) - h * (g * h).mean(axis, keepdims=True)))
 
 
 def layer_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        accumulate: int = 0) -> Floats:
+                        more: int = 0, more_beta: int = 0) -> Floats:
     h = (x - mean[:, None]) * rstd[:, None]
-    return _norm_backward(1, dy, h, gamma, rstd[:, None], out, dgamma, dbeta, accumulate)
+    return _norm_backward(1, dy, h, gamma, rstd[:, None], out, dgamma, dbeta, more, more_beta)
 
 
 def batch_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
@@ -276,8 +276,8 @@ def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, o
 
 def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        accumulate: int = 0) -> Floats:
-    return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, accumulate)
+                        more: int = 0, more_beta: int = 0) -> Floats:
+    return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, more, more_beta)
 
 
 # dropout

@@ -175,16 +175,17 @@ _LIST = [
     Operation("layer_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[R] rstd[R]", reals="eps=1e-5", in_place="out:x",
               does="out := (x - mean) rstd gamma + beta, rstd = 1 / sqrt(var + eps), over each row"),
     Operation("layer_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[R] rstd[R] -> out[R,C] dgamma[C]? dbeta[C]?",
-              "accumulate=0", in_place="out:dy",
-              does="out := gradient of layer_norm by x; dgamma := sum(dy h), dbeta := sum(dy) over rows, h = (x - mean) rstd, "
-                   "or += with `accumulate`"),
+              "more=0 more_beta=0", in_place="out:dy",
+              does="out := gradient of layer_norm by x; dgamma := sum(dy h), or += with `more`, dbeta := sum(dy), or += with "
+                   "`more_beta`, over rows, h = (x - mean) rstd"),
     Operation("batch_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[C] rstd[C] batch_mean[C]? batch_var[C]?",
-              reals="eps=1e-5", in_place="out:x", at_least_one="R",
-              does="out := (x - mean) rstd gamma + beta over each column; batch_var: the unbiased variance, 0 of a single row"),
+              reals="eps=1e-5", in_place="out:x",
+              does="out := (x - mean) rstd gamma + beta over each column; batch_var: the unbiased variance. Fails where R < 2: one "
+                   "value less its own mean is 0 whatever it is, and it has no variance"),
     Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] -> out[R,C]",
               reals="eps=1e-5", in_place="out:x", does="out := (x - running_mean) / sqrt(running_var + eps) gamma + beta"),
     Operation("batch_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[C] rstd[C] -> out[R,C] dgamma[C]? dbeta[C]?",
-              "accumulate=0", in_place="out:dy", at_least_one="R", does="the gradients of batch_norm, as layer_norm_backward's"),
+              "more=0 more_beta=0", in_place="out:dy", at_least_one="R", does="the gradients of batch_norm, as layer_norm_backward's"),
     Operation("dropout", "x[B,C] -> out[B,C]", "layer=0", "rate", in_place="out:x",
               does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column)"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),

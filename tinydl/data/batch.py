@@ -43,9 +43,9 @@ class Batch:
             return replace(self, x=each_input(self.x, lambda a: a[lo:hi]), y=self.y[lo:hi], first_id=self.first_id + lo)
         return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
 
-    def cut(self, parts: int) -> list[Batch]:
-        """The batch in `parts` nearly equal parts, none empty unless the batch is."""
-        return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts)]
+    def cut(self, parts: int, least: int = 1) -> list[Batch]:
+        """The batch in `parts` nearly equal parts, or in fewer of `least` samples or more."""
+        return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts, least)]
 
     def arrays(self) -> tuple[Any, Array]:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
@@ -69,11 +69,12 @@ class LazyBatch:
         """Samples."""
         return len(self.indices)
 
-    def cut(self, parts: int) -> list[LazyBatch]:
-        """The batch in `parts` nearly equal parts, none empty unless it is; where it can only be fetched whole, once for all."""
+    def cut(self, parts: int, least: int = 1) -> list[LazyBatch]:
+        """The batch in `parts` nearly equal parts, or in fewer of `least` samples or more; where it can only be fetched whole,
+        once for all."""
         fetch = self.fetch if self.divisible else _Once(self)
         return [replace(self, fetch=fetch, indices=self.indices[lo:hi], first_id=self.first_id + lo)
-                for lo, hi in _pieces(self.n, parts)]
+                for lo, hi in _pieces(self.n, parts, least)]
 
     def load(self) -> Batch:
         """The batch with its data at hand; what a sample raises comes out, with the sample's number as a note."""
@@ -87,23 +88,27 @@ def each_input(x: Any, f: Callable[[Array], Any]) -> Any:
     return tuple(map(f, x)) if isinstance(x, tuple) else f(x)
 
 
-def cut_rows(bounds: Array, parts: int) -> tuple[Array, Array]:
-    """(pieces, owner): the rows bounds[b]..bounds[b + 1] - 1 of each batch b in `parts` nearly equal pieces, none empty.
-    Piece p is rows pieces[p]..pieces[p + 1] - 1, of batch owner[p]."""
+def cut_rows(bounds: Array, parts: int, least: int = 1) -> tuple[Array, Array]:
+    """(pieces, owner): the rows bounds[b]..bounds[b + 1] - 1 of each batch b in `parts` nearly equal pieces, or in fewer of
+    `least` rows or more; a batch of fewer rows is one piece. Piece p is rows pieces[p]..pieces[p + 1] - 1, of batch owner[p]."""
     if parts == 1:
         return bounds, np.arange(len(bounds) - 1)
-    sizes = np.diff(bounds)
-    pieces = np.append(bounds[:-1, None] + np.arange(parts) * sizes[:, None] // parts, bounds[-1])
+    sizes, number = np.diff(bounds)[:, None], np.arange(parts)
+    starts = bounds[:-1, None] + number * sizes // parts
     owner = np.arange(len(sizes)).repeat(parts)
-    if len(sizes) and sizes.min() < parts:      # some are empty
-        full = np.diff(pieces) > 0
-        pieces, owner = np.append(pieces[:-1][full], pieces[-1]), owner[full]
-    return pieces, owner
+    small = np.flatnonzero(sizes < parts * least)
+    if not len(small):
+        return np.append(starts, bounds[-1]), owner
+    rows = sizes[small]
+    starts[small] = bounds[small, None] + np.minimum(number * rows // np.maximum(rows // least, 1), rows)
+    pieces = np.append(starts, bounds[-1])
+    full = np.diff(pieces) > 0      # of small batches, the pieces that are too many are empty
+    return np.append(pieces[:-1][full], pieces[-1]), owner[full]
 
 
-def _pieces(n: int, parts: int) -> Iterator[tuple[int, int]]:
-    """The same of one batch; an empty one is one piece."""
-    return pairwise(cut_rows(np.array([0, n]), min(parts, n) or 1)[0].tolist())
+def _pieces(n: int, parts: int, least: int) -> Iterator[tuple[int, int]]:
+    """The same of one batch, which may be empty."""
+    return pairwise(cut_rows(np.array([0, n]), min(parts, n // least) or 1)[0].tolist())
 
 
 class _Once:

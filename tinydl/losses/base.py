@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Value
 
 Array = np.ndarray[Any, Any]
@@ -16,7 +17,7 @@ def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return a + (1,) * (n - len(a)) == b + (1,) * (n - len(b))
 
 
-class Loss:
+class Loss(RecordsArguments):
     """Emits its targets, its value and, in training, its gradient by the model's output."""
 
     #: whether targets are class labels (int64, one a sample) rather than numbers shaped like the output
@@ -62,13 +63,6 @@ class Loss:
         if self.labels:
             return b.gather((), "labels", (0, y.shape[0]), label="loss")
         return b.gather(y.shape, "targets", label="loss")
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
 
 
 class PythonLoss(Loss):

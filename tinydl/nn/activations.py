@@ -115,6 +115,9 @@ class LastAxis(Layer):
 
     kernel: ClassVar[str]
 
+    def keeps_shape(self) -> bool:
+        return True
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape:
             raise ValueError(f"{self!r} needs at least one axis in a sample")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Parameter, Statistic, Value
 
 Backward = Callable[[Value | None], Any]
@@ -42,8 +43,12 @@ class Symbol:
         return f"<{self.name or (type(self.layer).__name__ if self.layer else 'Input')} {self.shape} {self.dtype}>"
 
 
-class Layer:
+class Layer(RecordsArguments):
     """One step of a model. See `tinydl.nn` for those that exist and `PythonLayer` for writing one in NumPy."""
+
+    #: whether a sample's output in training depends on the samples beside it, so on how batches are cut: strategy "auto" then
+    #: cuts none
+    mixes_samples: ClassVar[bool] = False
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this layer's own, in a fixed order."""
@@ -63,9 +68,17 @@ class Layer:
         for name, child in self.children():
             yield from child.walk(f"{path}.{name}" if path else name)
 
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-ready."""
-        return {}
+    def named_parameters(self) -> Iterator[tuple[str, Layer, Parameter]]:
+        """(name, layer, parameter) of all parameters and running statistics of this layer and those inside; name: the layer's
+        path and its own. One that is shared comes with each of its names."""
+        for path, layer in self.walk():
+            for name, p in (*layer.parameters(), *layer.statistics()):
+                yield f"{path}.{name}" if path else name, layer, p
+
+    def replace_parameter(self, old: Parameter, new: Parameter) -> None:
+        """Have `new` wherever this layer has `old`."""
+        for name in [k for k, v in vars(self).items() if v is old]:
+            setattr(self, name, new)
 
     #: whether it does nothing to values but show them in another order: then it takes integers too
     moves_only: ClassVar[bool] = False
@@ -81,7 +94,11 @@ class Layer:
                             "For arrays put it into a Model and call predict")
         if self.n_inputs is not None and len(given) != self.n_inputs:
             raise TypeError(f"{self!r} takes {self.n_inputs} input{'s' * (self.n_inputs != 1)}; got {len(given)}")
-        return Symbol(self.output_shape(*(s.shape for s in given)), "float32", self, tuple(given))
+        dtype = given[0].dtype if self.moves_only else "float32"
+        for s in given:
+            if not self.moves_only and s.dtype != self.input_dtype():
+                raise TypeError(f"{self!r} takes {'integers' if s.dtype == 'float32' else 'numbers, not integers'}; got {s!r}")
+        return Symbol(self.output_shape(*(s.shape for s in given)), dtype, self, tuple(given))
 
     def input_dtype(self) -> str:
         """"float32" for numbers, which are the model's dtype whatever it is; "int64" for integers."""
@@ -90,6 +107,11 @@ class Layer:
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample that this layer needs, where it knows."""
         return None
+
+    def keeps_shape(self) -> bool:
+        """Whether an output always has its sample's shape: what comes behind then says what comes in. Override it in a layer
+        whose own `output_shape` only checks."""
+        return type(self).output_shape is Layer.output_shape
 
     def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one sample after this layer, from that of each input; ValueError where they do not fit."""
@@ -107,6 +129,3 @@ class Layer:
     def flops(self, *shapes: tuple[int, ...]) -> int:
         """Multiply-adds for one sample, forward."""
         return 0
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"

@@ -56,8 +56,8 @@ class Linear(Layer):
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         y = b.value(self.output_shape(x.shape))
-        xs, w = b.matrix(x), b.matrix(b.param(self.weight))
-        b.matmul(xs, w, y, bias=b.param(self.bias) if self.bias else None)
+        xs, w = b.matrix(x), b.matrix(b.param(self.weight, (self.in_features, self.out_features)))
+        b.matmul(xs, w, y, bias=b.param(self.bias, (self.out_features,)) if self.bias else None)
 
         def backward(dy: Value | None) -> Value | None:
             assert dy is not None

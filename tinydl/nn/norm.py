@@ -30,6 +30,12 @@ class LayerNorm(Layer):
         return {"normalized_shape": list(self.normalized_shape), "eps": self.eps,
                 "elementwise_affine": self.weight is not None}
 
+    def input_shape(self) -> tuple[int, ...]:
+        return self.normalized_shape
+
+    def keeps_shape(self) -> bool:
+        return True
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[-len(self.normalized_shape):] != self.normalized_shape:
             raise ValueError(f"{self!r} on samples of shape {shape}: they must end with {self.normalized_shape}")
@@ -40,7 +46,7 @@ class LayerNorm(Layer):
         per_sample = x.size // size
         y = b.value(self.output_shape(x.shape))
         mean, rstd = b.buffer(per_sample), b.buffer(per_sample)
-        gamma, beta = (_flat(b, p) for p in (self.weight, self.bias))
+        gamma, beta = (_flat(b, p, self.normalized_shape) for p in (self.weight, self.bias))
         b.emit("layer_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, R=Rows(per_sample), C=size, eps=self.eps)
         return y, _backward(b, "layer_norm_backward", self, x, mean, rstd, size)
 
@@ -53,7 +59,13 @@ class BatchNorm1d(Layer):
     per update: running += momentum (m - running), m being the mean over the samples of the group's batches
     (variances unbiased, as PyTorch's), folded in the gradients' fixed order. So they, too, have the same bits for
     any number of threads, and a failed batch leaves no trace in them.
+
+    It trains on at least 2 values of each feature, which are 2 samples of shape (num_features,): `Trainer.init` refuses a
+    batch_size of 1. Where only an epoch's last, smaller batch has 1 sample, that batch fails and is left out, as the log and
+    the history say; drop_last=True leaves it out from the beginning. Strategy shard cuts no parts of fewer than 2.
     """
+
+    mixes_samples = True
 
     @_hints.arguments
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
@@ -72,6 +84,9 @@ class BatchNorm1d(Layer):
     def input_shape(self) -> tuple[int, ...]:
         return (self.num_features,)
 
+    def keeps_shape(self) -> bool:
+        return True
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape or shape[-1] != self.num_features:
             raise ValueError(f"{self!r} on samples of shape {shape}: the last axis must be {self.num_features}")
@@ -81,32 +96,32 @@ class BatchNorm1d(Layer):
         c = self.num_features
         rows = Rows(x.size // c)
         y = b.value(self.output_shape(x.shape))
-        gamma, beta = (_flat(b, p) for p in (self.weight, self.bias))
+        gamma, beta = (_flat(b, p, (c,)) for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
         if not b.training:
-            stats = [b.statistic(s, batch=False) for s in running]
+            stats = [b.statistic(s, (c,), batch=False) for s in running]
             b.emit("batch_norm_inference", x=x, gamma=gamma, beta=beta, running_mean=stats[0], running_var=stats[1], out=y, R=rows,
                    C=c, eps=self.eps)
             return y, lambda dy: dy
         mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
-        stats = [b.statistic(s, batch=True) for s in running]
+        stats = [b.statistic(s, (c,), batch=True) for s in running]
         b.emit("batch_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, batch_mean=stats[0], batch_var=stats[1],
                R=rows, C=c, eps=self.eps)
         return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, c)
 
 
-def _flat(b: Builder, p: Parameter | None) -> Buffer | None:
-    """A parameter as a vector."""
-    return None if p is None else b.param(p).buffer
+def _flat(b: Builder, p: Parameter | None, shape: tuple[int, ...] | None = None) -> Buffer | None:
+    """A parameter, which must have this shape, as a vector."""
+    return None if p is None else b.param(p, shape).buffer
 
 
 def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer, size: int) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
-        dgamma, dbeta, more = None, None, 0
+        dgamma, dbeta, more, more_beta = None, None, 0, 0
         if layer.weight is not None and layer.bias is not None:
-            (dgamma, more), (dbeta, _) = b.grad(layer.weight), b.grad(layer.bias)
-        b.emit(kernel, dy=dy, x=x, gamma=_flat(b, layer.weight), mean=mean, rstd=rstd, out=dx,
-               dgamma=dgamma and dgamma.buffer, dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, accumulate=more)
+            (dgamma, more), (dbeta, more_beta) = b.grad(layer.weight), b.grad(layer.bias)
+        b.emit(kernel, dy=dy, x=x, gamma=_flat(b, layer.weight), mean=mean, rstd=rstd, out=dx, dgamma=dgamma and dgamma.buffer,
+               dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, more=more, more_beta=more_beta)
         return dx if x.needs_grad else None
     return backward

@@ -22,7 +22,9 @@ class PythonLayer(Layer):
     (`add_parameter` in the constructor; `self.parameter("name")` is its array).
 
     In parallel training each replica has its own deep copy of the layer (parameters are shared), so it may keep
-    state in `self`; a layer that cannot be copied runs on one replica. In inference the layer itself is used,
+    state in `self`; a layer that cannot be copied runs on one replica. A saved model's file holds the arguments that the
+    constructor was called with (numbers, strings, lists, tuples, dicts, layers; for others override `config`), and
+    `Model.load(path, custom_layers={"Name": Class})` calls it with them again. In inference the layer itself is used,
     by several threads at once where there are several. It takes the GIL while it runs. Check a new one with
     `tinydl.testing.check_gradients`.
 

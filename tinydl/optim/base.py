@@ -1,6 +1,7 @@
 """Optimizer: a rule of csrc/updates.h, its numbers, and its state vectors (as long as the parameters)."""
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,12 +14,30 @@ from tinydl._kernels.schema import RULES
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(eq=False)
+class OptimizerState:
+    """What an optimizer keeps of one run: `vectors` by name, as long as the parameters, and `t`, the updates made.
+
+    update: the rule bound to the parameters and these vectors; None before that, and in copies.
+    """
+
+    vectors: dict[str, Array] = field(default_factory=dict)
+    t: int = 0
+    update: Update | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "update": None}
+
+
 class Optimizer:
     """Moves parameters by gradients. `lr` and the other numbers may be changed between updates.
 
     `bind` (the trainer calls it) gives it a model's parameters; the state begins at zero, and `t` counts the
-    updates. A new optimizer is one file: `rule` and `numbers`; its formula and state vectors are an entry of
-    _kernels/schema.py and one function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
+    updates. Given to several trainers, it keeps a state for each, so each trains its own model; they share the numbers, and
+    `t`, `state`, `state_dict` and `step` are of the one that was initialised, or began to train, last.
+
+    A new optimizer is one file: `rule` and `numbers`; its formula and state vectors are an entry of _kernels/schema.py and one
+    function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
     """
 
     #: the rule's name in csrc/updates.h
@@ -29,9 +48,21 @@ class Optimizer:
         __getattr__ = _hints.attribute
 
     def __init__(self) -> None:
-        self.t = 0
-        self.state: dict[str, Array] = {}
-        self._update: Any = None
+        self._state = OptimizerState()
+
+    @property
+    def t(self) -> int:
+        """Updates made."""
+        return self._state.t
+
+    @t.setter
+    def t(self, value: int) -> None:
+        self._state.t = value
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The state vectors by name; empty before `bind`."""
+        return self._state.vectors
 
     def names(self) -> list[str]:
         """Those of the rule's state vectors that this configuration has."""
@@ -49,25 +80,42 @@ class Optimizer:
     def bind(self, params: Array, statistics: Array | None = None, momenta: Array | None = None) -> None:
         """Take these parameters (flat, float32 or float64) as the ones to move, with state at zero and t = 0.
 
-        Bound to the same array again, or for the first time after `load_state_dict`, it keeps its state and t.
+        Bound to the same array again, or for the first time after `load_state_dict`, it keeps its state and t. ValueError
+        where they are not contiguous, of another dtype, or read-only; then nothing changes.
         """
-        names = self.names()
-        same = self._update is None or self._update.params is params
-        fits = all(v.shape == params.shape and v.dtype == params.dtype for v in self.state.values())
-        if not (same and self.t and fits and set(self.state) == set(names)):
-            self.t = 0
-            self.state = {n: aligned(params.size, params.dtype) for n in names}
-        self.state = {k: _placed(v) for k, v in self.state.items()}
-        statistics = np.zeros(0, params.dtype) if statistics is None else statistics
-        self._update = Update(self.rule, params, self.state, statistics,
-                              np.zeros(0) if momenta is None else momenta)
+        self.hold(self.state_for(params, statistics, momenta))
 
-    def native(self) -> Any:
-        """The bound rule with the numbers as they are now, for the engine."""
-        if self._update is None:
+    def state_for(self, params: Array, statistics: Array | None = None, momenta: Array | None = None) -> OptimizerState:
+        """The state with which `bind` would take these parameters; nothing changes until it is held."""
+        held, names = self._state, self.names()
+        same = held.t > 0 if held.update is None else held.update.params is params
+        if same and set(held.vectors) == set(names) and all(
+                v.shape == params.shape and v.dtype == params.dtype for v in held.vectors.values()):
+            if held.update is not None and held.update.statistics is statistics:
+                return held
+            vectors, t = {k: _placed(v) for k, v in held.vectors.items()}, held.t
+        else:
+            vectors, t = {n: aligned(params.size, params.dtype) for n in names}, 0
+        statistics = np.zeros(0, params.dtype) if statistics is None else statistics
+        update = Update(self.rule, params, vectors, statistics,
+                        np.zeros(0) if momenta is None else momenta)
+        return OptimizerState(vectors, t, update)
+
+    def hold(self, state: OptimizerState) -> None:
+        """Be about this run from now on."""
+        self._state = state
+
+    def native(self, state: OptimizerState | None = None) -> Update:
+        """The bound rule with the numbers as they are now, for the engine. state: of this run, instead of the one held."""
+        state = state or self._state
+        if state.update is None:
             raise RuntimeError(f"{type(self).__name__} is not bound to parameters yet: Trainer.init or bind() does it")
-        self._update.set(self.numbers())
-        return self._update
+        missing = [n for n in self.names() if n not in state.vectors]
+        if missing:
+            raise ValueError(f"{self!r} needs state {', '.join(missing)}, which it did not when it was bound to its parameters: "
+                             "change such a number before Trainer.init or bind()")
+        state.update.set(self.numbers())
+        return state.update
 
     def step(self, gradients: Array) -> None:
         """One update of the bound parameters by `gradients` (flat, contiguous, as long as they; batch statistics behind)."""
@@ -92,9 +140,6 @@ class Optimizer:
             else:
                 self.state[k] = v.copy()
         self.t = int(state["t"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_update": None}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"

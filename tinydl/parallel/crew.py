@@ -53,12 +53,13 @@ class Crew:
     are for any thread."""
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
-                 policy: FailurePolicy | None = None, pin_threads: bool = False) -> None:
+                 policy: FailurePolicy | None = None, pin_threads: bool = False,
+                 input_shape: tuple[int, ...] | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
-        optimizer.bind(model.params, model.statistics, model.momenta)
         usable_cpus()                   # the first question takes long: not in a run
-        self.plan = model.plan(max_rows=max_rows, loss=loss)
+        self.plan = model.plan(input_shape, max_rows, loss=loss)
+        self.state = optimizer.state_for(model.params, model.statistics, model.momenta)     # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
@@ -143,13 +144,32 @@ class Crew:
         """Whether the native driver can train on it: else its batches come one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
+    def rule(self) -> engine.Update:
+        """The optimizer's rule on this run's parameters and state, with the numbers as they are now."""
+        return self.optimizer.native(self.state)
+
+    def apply(self, gradients: Array) -> None:
+        """One update by averaged gradients: the Python driver's way."""
+        if type(self.optimizer).step is Optimizer.step:
+            self.rule().apply(np.ascontiguousarray(gradients), self.state.t + 1)
+            self.state.t += 1
+            return
+        if self.optimizer.state is not self.state.vectors:
+            raise RuntimeError(f"another trainer has taken {self.optimizer!r}, whose own `step` moves the parameters held last: "
+                               "give each trainer an optimizer of its own")
+        self.optimizer.step(gradients)
+
     def set_arrays(self, x: Any, y: Array) -> None:
         """What the native driver trains on; x: of several inputs a dict by their names, or a tuple."""
         self.sources = [engine.Source(a) for a in (*self.model.sources(x), y)]
 
+    def most_pieces(self, parts: int) -> int:
+        """Pieces of a batch that is to be cut into so many parts: they have rows enough, each."""
+        return max(1, min(parts, self.max_rows // self.plan.least_rows))
+
     def most_failures(self, job: Job, parts: int) -> int:
         """Pieces that may still fail in this epoch."""
-        parts = min(parts, self.max_rows)       # a batch has no more pieces than rows
+        parts = self.most_pieces(parts)
         pieces = None if job.n_batches is None else job.n_batches * parts
         return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
 
@@ -242,7 +262,7 @@ class Crew:
         failure = BatchFailure(job.epoch, job.batches_done, 0, -1, end)
         lost = 0 if job.n_batches is None else max(0, job.n_batches - job.batches_done - 1)
         with uninterrupted():
-            if 1 + lost * min(parts, self.max_rows) > self.most_failures(job, parts):
+            if 1 + lost * self.most_pieces(parts) > self.most_failures(job, parts):
                 self.stop_for(job, [failure], lost=lost)
             self.book(job, 1, 1, 0, 0, 0, 0, [failure])
             job.broken = True

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tinydl.model import Model
     from tinydl.optim import Optimizer
+    from tinydl.optim.base import OptimizerState
     from tinydl.plan import Plan
 
 __all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report", "starts_of"]
@@ -165,12 +166,13 @@ def starts_of(sizes: Iterable[int]) -> list[int]:
 
 
 def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int, n_slots: int, n_copies: int = 0, *,
-                  held_threads: int = 0, held_slots: int = 0, held_copies: int = 0) -> MemoryReport:
+                  state: OptimizerState | None = None, held_threads: int = 0, held_slots: int = 0,
+                  held_copies: int = 0) -> MemoryReport:
     """What training `model` by `plan` takes with n_threads replicas and n_slots gradient vectors, or with n_copies of the
     model, each with one of both; nothing is allocated.
 
     held_threads, held_slots, held_copies: those that exist and have been used. The parameters count as held, the
-    optimizer's state from its first update on (memory that nobody wrote to is not taken yet).
+    optimizer's state (`state`, or the one it holds) from its first update on (memory that nobody wrote to is not taken yet).
     """
     program, itemsize = plan.program, model.dtype.itemsize
     parameters = model.params.nbytes + ALIGNING
@@ -182,8 +184,9 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     workspace = program.work_bytes + scratch_bytes(program) + 2 * ALIGNING
     held = parameters + statistics + held_threads * workspace + held_slots * gradients
     held += held_copies * (copy + gradients + workspace)
-    if optimizer.t:
-        held += sum(v.nbytes + ALIGNING for v in optimizer.state.values())
+    t, vectors = (optimizer.t, optimizer.state) if state is None else (state.t, state.vectors)
+    if t:
+        held += sum(v.nbytes + ALIGNING for v in vectors.values())
     return MemoryReport(parameters, optimizer_state, statistics, gradients, workspace, n_threads, n_slots,
                         available_memory(), held, n_copies, copy if n_copies else 0)
 

@@ -67,12 +67,12 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
     crew.prepare(setting)
     last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
-    pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts)
+    pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts, crew.plan.least_rows)
     n_threads = setting.n_threads if setting.mode == "parallel" else 1
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
     stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], crew.sources,
-                             order, pieces, crew.optimizer.native(), t=crew.optimizer.t,
+                             order, pieces, crew.rule(), t=crew.state.t,
                              groups=None if free else group_starts(owner, setting.batches),
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
@@ -241,8 +241,8 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
     if not stretch.free:
         job.steady_updates += max(0, groups - 1)
         job.steady_seconds += stretch.steady_seconds
-    updates = stretch.updates - crew.optimizer.t
-    crew.optimizer.t = stretch.updates
+    updates = stretch.updates - crew.state.t
+    crew.state.t = stretch.updates
     crew.step += groups
     crew.book(job, batches, done, done - len(failures), retried, samples, updates, failures)
     if stretch.fatal and stretch.free:

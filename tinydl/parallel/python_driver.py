@@ -92,7 +92,7 @@ def next_batches(batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Bat
 
 
 def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int, pool: WorkerPool | None, free: bool) -> None:
-    cuts = [batch.cut(parts) for batch in group]
+    cuts = [batch.cut(parts, crew.plan.least_rows) for batch in group]
     pieces = [(b, piece) for b, cut in enumerate(cuts) for piece in cut]
     keys = [(job.batches_done + b, i, parts) for b, cut in enumerate(cuts) for i in range(len(cut))]        # in job.hung
     while len(crew.slots) < len(pieces):
@@ -119,7 +119,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             if free:
                 with crew.step_lock:
                     if result.success and not over:
-                        crew.optimizer.step(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
+                        crew.apply(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
                         updates += 1
                     ended[slot] = result
             return result
@@ -184,7 +184,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         if not free:
             started = time.monotonic_ns()
             try:
-                crew.optimizer.step(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
+                crew.apply(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
                 updates = 1
             except NothingArrivedError:
                 pass

@@ -100,7 +100,7 @@ class Runtime:
         self._copyable = error is None
         self._all_native = crew.takes_arrays(dataset) and not crew.plan.program.hooks
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
-        self.strategy.forget()
+        self.strategy.forget(crew)
 
     def need_crew(self) -> Crew:
         if self.crew is None:
@@ -352,7 +352,8 @@ class Runtime:
         crew = self.need_crew()
         held = {"held_copies": len(crew.team)} if setting.copies else {
             "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
-        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies, **held)
+        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies,
+                             state=crew.state, **held)
 
 
 def _check_threads(thread_count: int) -> None:

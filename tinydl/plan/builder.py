@@ -12,7 +12,6 @@ from tinydl._kernels.schema import OPERATIONS
 from tinydl.plan.operation import Op
 from tinydl.plan.values import INT64, Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
 
-
 INT64_RANGE = -2**63, 2**63 - 1
 
 
@@ -74,10 +73,16 @@ class Builder:
             self.emit("gather_integers", out=value, source=source, low=limits[0], high=limits[1], B=Rows(), I=size, label=label)
         return value
 
-    def param(self, p: Parameter) -> Value:
-        """A parameter, as a value that is the same for all samples."""
+    def param(self, p: Parameter, shape: tuple[int, ...] | None = None) -> Value:
+        """A parameter, as a value that is the same for all samples. Layers may have been given it: ValueError where it has
+        another shape than the layer needs."""
+        self._check_parameter(p, shape)
         buffer = Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype, p.name)
         return Value(buffer, p.shape)
+
+    def _check_parameter(self, p: Parameter, shape: tuple[int, ...] | None) -> None:
+        if p.offset < 0 or (shape is not None and p.shape != shape):
+            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else f"must have shape {shape}"))
 
     def grad(self, p: Parameter) -> tuple[Value, int]:
         """Where p's gradient goes, and whether to add to it (1: a parameter used twice) or overwrite it (0)."""
@@ -85,8 +90,9 @@ class Builder:
         self._written.add(p.offset)
         return Value(Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype, p.name), p.shape), accumulate
 
-    def statistic(self, s: Statistic, *, batch: bool) -> Value:
+    def statistic(self, s: Statistic, shape: tuple[int, ...] | None = None, *, batch: bool) -> Value:
         """A running statistic, or the place in the slot's vector for this batch's."""
+        self._check_parameter(s, shape)
         at = (self.n_params + s.offset if batch else s.offset) * self.dtype.itemsize
         return Value(Buffer(s.size, False, "grad" if batch else "state", at, self.dtype, s.name), s.shape)
 

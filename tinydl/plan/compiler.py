@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,12 @@ class Plan:
     unshared_bytes: int
     max_rows: int
     n_emitted: int
+
+    @cached_property
+    def least_rows(self) -> int:
+        """Rows that a batch must have at least: in training, batch norm takes 2 values of each feature or more."""
+        per_sample = [op.sizes["R"].per_sample for op in self.ops if op.name == "batch_norm"]
+        return -(-2 // min(per_sample, default=2))
 
     def describe(self) -> str:
         """Operations in order, their shapes, bytes and fusions; then the memory."""

@@ -122,7 +122,16 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Parameter:
-    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena."""
+    """A trained array: `shape`, how it begins, and, once it is in a model, `data`: a view of the model's arena.
+
+    Layers that are given the same one, before they are put into a Model, share it:
+
+        >>> from tinydl import Model, nn
+        >>> first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+        >>> second.weight = first.weight
+        >>> list(Model(nn.Sequential(first, second)).state_dict())
+        ['0.weight', '0.bias', '1.bias']
+    """
 
     def __init__(self, shape: tuple[int, ...], init: Initializer, fans: tuple[int, int] | None = None) -> None:
         self.shape, self.init, self.fans = tuple(int(s) for s in shape), init, fans

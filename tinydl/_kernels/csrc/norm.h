@@ -28,12 +28,11 @@ KERNEL(layer_norm) {
 /* h := (x - mean) rstd, g := dy gamma, dx := rstd (g - mean(g) - h mean(g h)); dgamma, dbeta := sums of dy h, dy */
 KERNEL(layer_norm_backward) {
     const i64 R = o->R, C = o->C;
-    const int accumulate = (int)o->accumulate;
     const T *gamma = o->gamma;
     T *restrict dgamma = o->dgamma, *restrict dbeta = o->dbeta;
     (void)ctx;
-    if (dgamma && !accumulate) memset(dgamma, 0, (size_t)C * sizeof(T));
-    if (dbeta && !accumulate) memset(dbeta, 0, (size_t)C * sizeof(T));
+    if (dgamma && !o->more) memset(dgamma, 0, (size_t)C * sizeof(T));
+    if (dbeta && !o->more_beta) memset(dbeta, 0, (size_t)C * sizeof(T));
     for (i64 r = 0; r < R; r++) {
         const T *x = o->x + r * C, *dy = o->dy + r * C;
         const T m = o->mean[r], s = o->rstd[r];
@@ -72,7 +71,7 @@ KERNEL(batch_norm) {
     const i64 R = o->R, C = o->C;
     const T *x = o->x;
     T *restrict mean = o->mean, *restrict rstd = o->rstd, *restrict batch_var = o->batch_var;
-    (void)ctx;
+    if (R < 2) { ctx->detail = R; return TD_TOO_FEW; }
     NAME(column_sum)(x, mean, R, C, 0);
     for (i64 c = 0; c < C; c++) mean[c] /= (T)R, rstd[c] = 0;
     for (i64 r = 0; r < R; r++)
@@ -81,8 +80,8 @@ KERNEL(batch_norm) {
             rstd[c] = FMA(d, d, rstd[c]);
         }
     if (o->batch_mean) memcpy(o->batch_mean, mean, (size_t)C * sizeof(T));
-    if (batch_var)      /* one row has no spread: 0 */
-        for (i64 c = 0; c < C; c++) batch_var[c] = rstd[c] / (T)(R > 1 ? R - 1 : 1);
+    if (batch_var)
+        for (i64 c = 0; c < C; c++) batch_var[c] = rstd[c] / (T)(R - 1);
     for (i64 c = 0; c < C; c++) rstd[c] = NAME(rstd)(rstd[c] / (T)R, o->eps);
     for (i64 r = 0; r < R; r++) NAME(affine_columns)(x + r * C, mean, rstd, o->gamma, o->beta, o->out + r * C, C);
     return TD_OK;
@@ -107,7 +106,6 @@ KERNEL(batch_norm_inference) {
 KERNEL(batch_norm_backward) {
     enum { WIDE = 128 };
     const i64 R = o->R, C = o->C;
-    const int accumulate = (int)o->accumulate;
     (void)ctx;
     for (i64 c0 = 0; c0 < C; c0 += WIDE) {
         const T *m = o->mean + c0, *s = o->rstd + c0;
@@ -121,8 +119,8 @@ KERNEL(batch_norm_backward) {
                 sum_h[c] = FMA(dy[c], (x[c] - m[c]) * s[c], sum_h[c]);
             }
         }
-        if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = accumulate ? dgamma[c] + sum_h[c] : sum_h[c];
-        if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = accumulate ? dbeta[c] + sum[c] : sum[c];
+        if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = o->more ? dgamma[c] + sum_h[c] : sum_h[c];
+        if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = o->more_beta ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {
             gain[c] = o->gamma ? s[c] * o->gamma[c0 + c] : s[c];
             sum[c] /= (T)R;

@@ -70,6 +70,9 @@ cdef class Fold:
             if slots[i].size != update.n + update.n_statistics:
                 raise ValueError(f"slot {i} holds {slots[i].size} values; the model has {update.n + update.n_statistics}")
             self.slot[i] = <char *>pointer(slots[i])
+        if program.n_grads != update.n + update.n_statistics:
+            raise ValueError(f"the plan writes {program.n_grads} values; the optimizer is bound to "
+                             f"{update.n + update.n_statistics}")
 
     def __dealloc__(self):
         free(self.slot)

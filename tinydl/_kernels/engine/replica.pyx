@@ -12,7 +12,7 @@ from tinydl._kernels.engine.fold cimport room
 from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
 from tinydl._kernels.td cimport (
     TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_WORK, td_ctx, td_kernels,
+    TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels,
 )
 
 cdef extern from "sync.h" nogil:
@@ -238,6 +238,9 @@ cdef class Replica:
             return ValueError(f"{what} {self.ctx.detail} is outside the model's {'classes' if what != 'value' else 'range'} ({where})")
         if status == TD_BAD_INDEX:
             return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
+        if status == TD_TOO_FEW:
+            return ValueError(f"BatchNorm trains on at least 2 values of each feature; this batch has {self.ctx.detail} (layer "
+                              f"{where}): drop_last=True leaves a smaller last batch out")
         return RuntimeError(f"operation {where} ended with status {status}")
 
     cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1:

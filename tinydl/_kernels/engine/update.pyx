@@ -10,11 +10,22 @@ from tinydl._kernels import schema
 from tinydl._kernels.td cimport TD_MAX_STATE, td_gradient, td_kernels, td_update_fn
 
 
+cdef int check(str name, vector, int64_t n, dtype) except -1:
+    """ValueError where `vector` is not n elements of dtype, side by side, that may be written."""
+    if vector.size != n or vector.dtype != dtype or not vector.flags.c_contiguous or not vector.flags.writeable:
+        raise ValueError(f"{name} must be {n} {dtype} side by side, writeable; got {vector.size} {vector.dtype}, strides "
+                         f"{vector.strides}{'' if vector.flags.writeable else ', read-only'}")
+    return 0
+
+
 cdef class Update:
     """An optimizer's rule bound to its parameters: p := rule(p, g, state, numbers, t).
 
     Behind the gradients, a slot's vector holds the batch statistics of layers that keep running ones:
     running := running + momentum * (batch - running), one momentum for each.
+
+    params, and the vectors of `state` (None: not there), are flat arrays of one length and dtype, float32 or float64;
+    ValueError says which is not. They stay alive and where they are as long as this does.
     """
 
     def __cinit__(self, str rule, params, dict state, statistics, momenta):
@@ -22,36 +33,40 @@ cdef class Update:
         if rule not in schema.RULES:
             raise ValueError(f"no update rule is called {rule!r}; there are {', '.join(schema.RULES)}")
         self.rule = schema.RULES[rule]
-        self.k = table(params.dtype == np.float32)
+        unknown = set(state) - set(self.rule.vectors)
+        missing = {name for name, unless in self.rule.vectors.items() if not unless} - set(state)
+        if unknown or missing:
+            raise ValueError(f"{rule} has the state {self.rule.state!r}; got {sorted(state)}")
+        dtype = params.dtype if params.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        check("params", params, params.size, dtype)
+        check("statistics", statistics, statistics.size, dtype)
+        for name, vector in state.items():
+            check(f"state {name}", vector, params.size, dtype)
+        if momenta.size != statistics.size:
+            raise ValueError(f"{momenta.size} momenta for {statistics.size} running statistics")
+        self.k = table(dtype == np.float32)
         self.params, self.state, self.statistics = params, state, statistics
         self.momenta = np.ascontiguousarray(momenta, np.float64)
         self.n, self.n_statistics = params.size, statistics.size
         self.params_at, self.statistics_at = <char *>pointer(params), <char *>pointer(statistics)
         self.momentum = <const double *>pointer(self.momenta)
         key = rule.encode()
+        j = 0
         while self.k.updates[j].name != NULL and strcmp(self.k.updates[j].name, key) != 0:
             j += 1
         self.fn = self.k.updates[j].fn
-        unknown = set(state) - set(self.rule.vectors)
-        missing = {name for name, unless in self.rule.vectors.items() if not unless} - set(state)
-        if unknown or missing:
-            raise ValueError(f"{rule} has the state {self.rule.state!r}; got {sorted(state)}")
         for j, name in enumerate(self.rule.vectors):
-            vector = state.get(name)
-            if vector is not None and (vector.shape != params.shape or vector.dtype != params.dtype
-                                       or not vector.flags.c_contiguous or not vector.flags.writeable):
-                raise ValueError(f"{rule}: {name} is {vector.dtype} of shape {vector.shape}; the parameters are {params.dtype} "
-                                 f"of shape {params.shape}")
-            self.vectors[j] = <char *>pointer(vector) if vector is not None else NULL
+            self.vectors[j] = <char *>pointer(state[name]) if name in state else NULL
 
     def set(self, dict numbers):
-        """The rule's numbers (learning rate and so on) by name."""
+        """The rule's numbers (learning rate and so on) by name. ValueError where the rule, with these, has a state vector that
+        is not there."""
         cdef int j
         if numbers.keys() != self.rule.reals.keys():
             raise ValueError(f"{self.rule.name} has the numbers {', '.join(self.rule.reals)}; got {', '.join(numbers)}")
         for name, unless in self.rule.vectors.items():
-            if unless and numbers[unless] and self.state.get(name) is None:
-                raise ValueError(f"{self.rule.name}: {unless} = {numbers[unless]} needs a {name}, and was 0 when training began")
+            if unless and numbers[unless] and name not in self.state:
+                raise ValueError(f"{self.rule.name}: {unless} = {numbers[unless]} needs state {name}")
         for j, name in enumerate(self.rule.reals):
             self.numbers[j] = numbers[name]
 

@@ -3,10 +3,12 @@
     strategy   an update is                                        same result as serial    same bits for any threads
     serial     a batch                                             it is serial             yes
     group      k batches, their mean gradient                      of k-fold batches        k fixed: yes
-    shard      a batch, in k parts                                 yes, up to rounding      k fixed: yes
+    shard      a batch, in k parts                                 yes, up to rounding (*)  k fixed: yes
     local      k workers' own updates, averaged now and then       no (documented)          k fixed: yes
     hogwild    a batch, made at once, beside the others'           no                       no
     auto       the fastest of the others that fit, measured        serial's or group's      k fixed: yes
+
+(*) not with BatchNorm, which normalises each part by itself; auto does not cut its batches.
 """
 from __future__ import annotations
 

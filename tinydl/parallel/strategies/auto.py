@@ -92,6 +92,9 @@ class Auto(Strategy):
     probe says nothing of layers in Python, and of data that is not in arrays: there threads are tried in epochs of 200
     milliseconds and more, and of 60 updates (with layers in Python 110).
 
+    A model with BatchNorm (a layer that `mixes_samples`) is trained serially: parts of a batch would be normalised each by
+    itself, so trials would change what is computed.
+
     With batches_per_update (groups) or shards_per_batch fixed, only the thread counts are tried, and the result has the
     same bits whatever is chosen. `tuning` is what was measured; it is said once at INFO.
     """
@@ -103,9 +106,14 @@ class Auto(Strategy):
         self.shards_per_batch = check_count("shards_per_batch", shards_per_batch)
         if batches_per_update and shards_per_batch:
             raise ValueError("batches_per_update and shards_per_batch: one of them")
-        self.forget()
+        self._cuts = True       # whether batches may be cut
+        self._forget()
 
-    def forget(self) -> None:
+    def forget(self, crew: Crew) -> None:
+        self._cuts = self._fixed() is not None or not any(layer.mixes_samples for _, layer in crew.model.layer.walk())
+        self._forget()
+
+    def _forget(self) -> None:
         self.tuning: list[Candidate] = []
         self._asked, self._said = 0, False
         self._machine: dict[int, list[Probed]] = {}     # by numbers of threads
@@ -131,7 +139,7 @@ class Auto(Strategy):
 
     def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:
         n = pool.n_threads
-        if n == 1 or (n in self._machine and not (self._refused and self._trained >= self._probe_at)):
+        if n == 1 or not self._cuts or (n in self._machine and not (self._refused and self._trained >= self._probe_at)):
             return
         from tinydl.parallel.probe import probe
         pool.heal()
@@ -145,8 +153,11 @@ class Auto(Strategy):
 
     def _begin(self, n_threads: int) -> None:
         fixed = self._fixed()
-        self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in _counts(n_threads)]
+        counts = _counts(n_threads) if self._cuts else [1]
+        self.tuning = [Candidate(fixed or (Serial() if n == 1 else Shard(n)), n) for n in counts]
         self._asked, self._best, self._running = n_threads, self.tuning[0], self.tuning[0]
+        if not self._cuts and n_threads > 1:
+            log.info("strategy auto: serial, since a layer's results depend on how a batch is cut (BatchNorm)")
         self._start_clock()
         self._saved = 0.0                       # seconds that trials may lose now
         self._look_at = 0.0                     # until then, in seconds trained, the best way runs

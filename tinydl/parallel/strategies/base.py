@@ -58,8 +58,8 @@ class Strategy(ABC):
         """Take the memory that running by `setting` needs; MemoryError where there is none."""
         crew.prepare(setting)
 
-    def forget(self) -> None:  # noqa: B027
-        """Another model or other data: what running brought so far says nothing of it."""
+    def forget(self, crew: Crew) -> None:  # noqa: B027
+        """Another model or other data, which `crew` has: what running brought so far says nothing of it."""
 
     def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:  # noqa: B027
         """Between two epochs, and once before the first: for those who want to know what the pool, now idle, brings. Called

@@ -56,6 +56,7 @@ class Local(Strategy):
         if type(crew.optimizer).step is not Optimizer.step:
             raise ValueError(f"strategy local moves each copy by the rule {crew.optimizer.rule!r}, and "
                              f"{type(crew.optimizer).__name__} has a step of its own: use another strategy")
+        crew.rule()       # ValueError where its numbers need other state vectors than there are
         crew.note(setting)
         self._gather(crew, setting.copies)
 
@@ -85,7 +86,7 @@ class Local(Strategy):
                         if (int(bounds[b]), int(bounds[b + 1])) in job.hung} if job.hung else None
             member.begin(crew, self.average_state)
             stretches.append(engine.Stretch([member.replica.native], [member.slot], crew.sources, order, bounds[lo:hi + 1],
-                                            member.update, t=crew.optimizer.t, first_step=crew.step + lo, seed=crew.seed,
+                                            member.update, t=crew.state.t, first_step=crew.step + lo, seed=crew.seed,
                                             max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
         try:
             came = native_driver.drive(crew, job, [s for s in stretches if s.n_batches], pool, tick, held, whole=True)
@@ -112,7 +113,7 @@ class Local(Strategy):
                                       order[bounds[lo + b]:bounds[lo + b + 1]]) for b in np.flatnonzero(~arrived)]
             results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
-                            stretch.updates - crew.optimizer.t, done))
+                            stretch.updates - crew.state.t, done))
         self._end_round(crew, job, team, len(sizes), most, results, failures)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
@@ -138,7 +139,7 @@ class Local(Strategy):
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
                           pool: WorkerPool | None, held: uninterrupted) -> bool:
         """One round; False where it is to be run again: a batch hung, and is left out then, or a worker died."""
-        n, t, first = len(group), crew.optimizer.t, job.batches_done
+        n, t, first = len(group), crew.state.t, job.batches_done
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
         team = self._gather(crew, k)
@@ -218,7 +219,7 @@ class Local(Strategy):
             vector = np.asarray(mean.get_average_gradients(0, in_place=True))
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
-            crew.optimizer.t += max(r[4] for r in results)
+            crew.state.t += max(r[4] for r in results)
         job.samples += samples
         job.add_losses([loss for r in results for loss in r[1]])
         for j, result in enumerate(results):
@@ -245,7 +246,7 @@ class Member:
         self.spans = [slice(at, at + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
         params, statistics, *state = (self.all[s] for s in self.spans)
         self.state = state
-        self.update = engine.Update(crew.optimizer.rule, params, dict(zip(crew.optimizer.names(), state, strict=True)),
+        self.update = engine.Update(crew.optimizer.rule, params, dict(zip(crew.state.vectors, state, strict=True)),
                                     statistics, crew.model.momenta)
         self.replica = Replica(crew.model, crew.loss, crew.max_rows, plan=crew.plan, params=params, statistics=statistics)
         self.slot = self.replica.gradient_vector()
@@ -262,5 +263,4 @@ class Member:
 
 def shared_vectors(crew: Crew) -> list[Array]:
     """Parameters, statistics, and the optimizer's state."""
-    o = crew.optimizer
-    return [crew.model.params, crew.model.statistics, *(o.state[n] for n in o.names())]
+    return [crew.model.params, crew.model.statistics, *crew.state.vectors.values()]

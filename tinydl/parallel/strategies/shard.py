@@ -7,7 +7,8 @@ from tinydl.parallel.strategies.base import Strategy, check_count
 class Shard(Strategy):
     """Each batch in `shards_per_batch` parts (default: the thread count), their mean gradient one update.
 
-    The same updates as serial training, up to rounding, also of random masks. BatchNorm normalises within a part.
+    The same updates as serial training, up to rounding, also of random masks. But BatchNorm normalises within a
+    part, so with it they are other updates: of batches as small as a part.
     With shards_per_batch fixed, the result has the same bits for any thread count.
     """
 
