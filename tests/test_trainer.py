@@ -16,7 +16,7 @@ from small import classification, mlp, trainer, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
-from tinydl.parallel import strategies
+from tinydl.parallel import runtime, strategies
 from tinydl.parallel.pool import Task
 from tinydl.parallel.signals import uninterrupted
 
@@ -37,6 +37,21 @@ def test_state_follows_configuration():
     assert len(t.train()) == 2          # after shutdown: a new pool
     assert t.is_parallel_training_enabled()
     assert t.shutdown(timeout=5)
+
+
+@pytest.mark.parametrize("options, threads", [
+    ({"thread_count": 2}, 2), ({"thread_count": 1}, 1), ({}, 1), ({"thread_count": 2, "enable_parallel": False}, 1),
+    ({"thread_count": 2, "strategy": "serial"}, 1), ({"thread_count": 3, "strategy": "shard"}, 3),
+    ({"batches_per_update": 4}, None), ({"batches_per_update": 4, "enable_parallel": False}, 1)])
+def test_a_thread_count_alone_trains_in_parallel(options, threads, monkeypatch):
+    monkeypatch.setattr(runtime, "recommended_thread_count", lambda *sizes: 2)
+    with trainer(**options) as t:
+        t.train()
+        if threads is None:         # as many as are recommended; updates are of as many batches as asked for
+            assert t.optimizer.t == 4
+            threads = 2
+        assert (t.is_parallel_training_enabled(), t.get_parallel_thread_count()) == (threads > 1, threads)
+        assert t.stats().mode == ("parallel" if threads > 1 else "serial")
 
 
 def test_training_goes_on_from_there():

@@ -55,8 +55,9 @@ class Trainer:
 
     max_epochs: epochs of each `train` call. monitor: keeps and prints the history (None: kept, not printed).
     evaluator: figures on the validation data of each epoch. enable_parallel, thread_count: see
-    `configure_parallel_training`; left out, it is parallel where a parallel strategy is named. seed: of the order
-    of batches and of random masks (None: a fresh one). shutdown_timeout: seconds.
+    `configure_parallel_training`; where enable_parallel is left out, training is parallel if a parallel strategy is
+    named, or batches_per_update, or thread_count is 2 or more. seed: of the order of batches and of random masks (None:
+    a fresh one). shutdown_timeout: seconds.
 
     strategy: how batches become updates, by name ("group", "shard", "local", "hogwild", "serial", "auto") or as an
     object of `tinydl.parallel.strategies`. batches_per_update (group, auto): batches whose gradients make one update;
@@ -91,9 +92,10 @@ class Trainer:
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
+        self._runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
-            enable_parallel = strategy is not None and chosen.parallel
-        self._runtime = Runtime(chosen, policy, enable_parallel, thread_count, shutdown_timeout)
+            asked = strategy is not None or batches_per_update is not None or thread_count >= 2
+            self._runtime.enabled = asked and chosen.parallel
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be Callback objects; got {type(callback).__name__}")
