@@ -14,6 +14,7 @@ from small import classification, in_thread
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
+from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 
@@ -351,6 +352,100 @@ def test_early_stopping_and_learning_rate():
     t.init(data.ArrayDataset(x, y, 8), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
     with pytest.raises(ValueError, match="no 'validation_loss'"):
         t.train()
+
+
+class Counts(Callback):
+    """Remembers numbers and arrays."""
+
+    def __init__(self):
+        self.epochs, self.sums = [], np.zeros(2)
+
+    def on_epoch_end(self, trainer, record):
+        self.epochs.append(record.epoch)
+        self.sums += [record.loss, record.samples]
+
+    def state_dict(self):
+        return {"epochs": self.epochs, "sums": self.sums}
+
+    def load_state_dict(self, state):
+        self.epochs, self.sums = list(state["epochs"]), state["sums"]
+
+
+class Others(Counts):
+    pass
+
+
+def test_a_checkpoint_keeps_what_callbacks_remember(tmp_path):
+    first, second, other = Counts(), Counts(), Others()
+    t = trainer(callbacks=[first, Checkpoint(tmp_path / "c"), other, second])
+    t.train()
+    assert first.epochs == [1, 2, 3]
+    again = [Others(), LearningRate(lambda epoch: 0.1), Counts(), Counts()]
+    resumed = trainer(epochs=0, callbacks=again)
+    resumed.load_checkpoint(tmp_path / "c")
+    assert [c.epochs for c in again if isinstance(c, Counts)] == [[1, 2], [1, 2, 3], [1, 2]]     # saved before two of them heard
+    resumed.train()                                                                             # who do so now
+    assert [c.epochs for c in again if isinstance(c, Counts)] == [[1, 2, 3]] * 3
+    assert again[0].sums.tobytes() == first.sums.tobytes()
+    t.shutdown()
+    resumed.shutdown()
+
+
+def test_callbacks_that_are_not_the_checkpoints(tmp_path):
+    t = trainer(epochs=1, callbacks=[Counts(), Others(), Checkpoint(tmp_path / "d")])
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    fewer, none = [Others()], []
+    for callbacks, lost in ((fewer, "Counts"), (none, "Counts, Others")):
+        resumed = trainer(callbacks=callbacks)
+        with pytest.warns(UserWarning, match=f"the checkpoint's {lost} is not among the trainer's callbacks"):
+            resumed.load_checkpoint(tmp_path / "c")
+        resumed.shutdown()
+    assert fewer[0].epochs == [1]
+    t.shutdown()
+
+
+def test_early_stopping_of_another_figure_begins_anew(tmp_path):
+    x, y = classification(101)
+    parts = data.ArrayDataset(x, y, 8).split(0.5, 0.5, 0.0)
+
+    def made(*arguments, **options):
+        t = Trainer(2, evaluator=AccuracyEvaluator(), seed=0, callbacks=[EarlyStopping(*arguments, **options)])
+        t.init(parts, Model(nn.Linear(6, 3), seed=0), losses.SoftmaxCrossEntropy(), optim.Adam())
+        return t, t.callbacks[0]
+    t, early = made()
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    other, its = made("accuracy", highest=True)
+    with pytest.warns(UserWarning, match=r"EarlyStopping\('accuracy', highest=True\) begins anew"):
+        other.load_checkpoint(tmp_path / "c")
+    assert its.best is None
+    other, its = made(restore_best=True)
+    with pytest.warns(UserWarning, match=f"lacks the parameters of the best epoch so far, {early.best_epoch};"):
+        other.load_checkpoint(tmp_path / "c")
+    assert (its.best, its.best_epoch, its.best_state) == (early.best, early.best_epoch, None)
+
+
+def test_a_checkpoint_of_the_first_version(tmp_path):
+    """It has nothing of callbacks."""
+    whole = trainer(epochs=2)
+    whole.train()
+    first = trainer(epochs=1, callbacks=[Checkpoint(tmp_path / "new")])
+    first.train()
+    meta, arrays = read_arrays(tmp_path / "new", "checkpoint.json", "checkpoint")
+    for name in ("callbacks", "left", "interrupted"):
+        del meta[name]
+    meta["version"] = 1
+    write_atomically(tmp_path / "old", lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+    resumed = trainer(epochs=1, callbacks=[LearningRate(lambda epoch: 0.01)])
+    resumed.load_checkpoint(tmp_path / "old")
+    resumed.train()
+    assert digest(resumed) == digest(whole)
+    other = trainer(callbacks=[Counts()])
+    with pytest.warns(UserWarning, match="earlier version, which kept nothing of callbacks: Counts begin"):
+        other.load_checkpoint(tmp_path / "old")
+    for t in (whole, first, resumed, other):
+        t.shutdown()
 
 
 def test_door():

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from every_strategy import Fails, with_layer
 from small import classification, mlp, trainer, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
-from tinydl.callbacks import Callback
+from tinydl.callbacks import Callback, EarlyStopping
 from tinydl.parallel import runtime, strategies
 from tinydl.parallel.pool import Task
 from tinydl.parallel.signals import uninterrupted
@@ -202,11 +203,14 @@ class RaisesInterrupt(nn.PythonLayer):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path):
+def test_a_validation_that_ends_early_is_done_again(error, tmp_path):
     class Fails(AccuracyEvaluator):
+        times = 2
+
         def update(self, outputs, targets):
             super().update(outputs, targets)
-            if t.epoch == 2:
+            if t.epoch == 2 and self.times:
+                self.times -= 1
                 if error is KeyboardInterrupt:
                     signal.raise_signal(signal.SIGINT)
                 else:
@@ -219,17 +223,20 @@ def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path)
                optim.Adam(0.01))
         return t
     t = make(Fails())
-    with pytest.raises(error):
-        t.train()
     whole = make(AccuracyEvaluator())
     whole.train()
-    assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
-    assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
+    for _ in range(2):          # it may fail again
+        with pytest.raises(error):
+            t.train()
+        assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
+        assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
     t.max_epochs = 1
     t.train()
-    assert t.history["epoch"] == [1, 2, 3] and t.history["accuracy"][2] == whole.history["accuracy"][2]
+    for name in ("epoch", "loss", "accuracy", "validation_loss"):
+        assert t.history[name] == whole.history[name]
     logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert sorted((r["epoch"], r["samples"]) for r in logged) == [(e, 180) for e in (1, 1, 2, 2, 3, 3)]
+    want = [*enumerate(whole.history["accuracy"], 1)]
+    assert sorted((r["epoch"], r["figures"]["accuracy"]) for r in logged) == sorted(want * 2)
     assert t.model.params.tobytes() == whole.model.params.tobytes()
 
 
@@ -444,6 +451,39 @@ def test_init_that_fails_changes_nothing():
         t.init(t.data, mlp(6, 2), t.loss, t.optimizer)
     assert (t.data, t.model) == old
     t.train()
+
+
+def test_each_init_begins_anew():
+    """As for the next fold of a cross-validation: nothing of the one before is left, and its history stays as it was."""
+    x, y = classification(120)
+    good, bad = data.ArrayDataset(x[:60], y[:60], 8), data.ArrayDataset(x[60:], y[60:], 8)
+    bad.x[3, 0] = 99
+    parts = [data.Split(good, data.ArrayDataset(x[60:], y[60:], 8).subset(range(10, 60)), None)]
+    parts.insert(0, parts[0]._replace(train=bad))
+
+    def made():
+        return Trainer(4, Monitor(quiet=True), AccuracyEvaluator(), seed=0, max_failed_fraction=1,
+                       callbacks=[EarlyStopping(patience=9, restore_best=True)])
+
+    def begin(t, fold):
+        t.init(parts[fold], with_layer(Fails(99)), losses.SoftmaxCrossEntropy(), optim.Adam(0.1 if fold else 0.001))
+
+    def seen(t):
+        early = t.callbacks[0]
+        return ([(r.epoch, r.loss, r.validation_loss, r.figures, r.failed_batches) for r in t.history], len(t.history.failures),
+                t.history.interrupted, t.monitor.best_loss, t.monitor.best_validation_loss, t.monitor.best_accuracy,
+                t.history.skipped_indices().tolist(), early.best, early.best_epoch)
+    t, fresh = made(), made()
+    begin(t, 0)
+    fresh_seen = seen(t)
+    first = t.train()
+    assert len(first.failures) == 4
+    t.callbacks[0].stopped = True       # as if it had ended that training
+    begin(t, 1)
+    assert seen(t) == fresh_seen and len(first) == len(first.failures) == 4
+    begin(fresh, 1)
+    assert t.train() is t.history is not first and fresh.train()
+    assert seen(t) == seen(fresh) and t.model.params.tobytes() == fresh.model.params.tobytes()
 
 
 def test_init_that_ends_early_is_whole(monkeypatch):

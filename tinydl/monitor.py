@@ -54,7 +54,8 @@ class History:
     """The epochs of a training, in order.
 
     history["loss"] is a list with a value an epoch (any field of EpochRecord, or an evaluator's figure);
-    `records` are the epochs, `failures` the batches that failed.
+    `records` are the epochs, `failures` the batches that failed. `interrupted`: whether the last `train` has not come to its
+    end: it has in its last epoch, or by early stopping, not where Ctrl-C, an exception, `stop` or `shutdown` ended it.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class Monitor:
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Called as each epoch ends, when the history has it: print and log. Where the validation was interrupted, or
-        failed, the record has no figures of it."""
+        failed, that is when training goes on and it has been done again."""
         if not self.quiet:
             try:
                 print(record.line(), flush=True)

@@ -49,6 +49,9 @@ __all__ = ["Trainer"]
 
 log = logging.getLogger("tinydl")
 
+#: what an epoch ends with, before the callbacks hear of it
+VALIDATION, MONITOR = "validation", "monitor"
+
 
 class Trainer:
     """Trains a model, serially or over a fixed pool of threads.
@@ -109,7 +112,9 @@ class Trainer:
         self._job: Job | None = None            # an epoch that was interrupted
         self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
         self._resumed = False                   # they were a checkpoint's
-        self._untold: list[tuple[Callback, EpochRecord]] = []       # epochs that have ended, and who is to hear of it
+        self._last: EpochRecord | None = None   # of the epoch that ended last
+        self._left: list[str | int] = []        # of its end: VALIDATION, MONITOR, the callbacks' numbers; else done
+        self._finished = False                  # stop(finished=True)
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
@@ -119,7 +124,7 @@ class Trainer:
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
         """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
 
-        Everything is checked before anything changes. Epoch numbers begin anew.
+        Everything is checked before anything changes. Epochs, history (a new object) and what callbacks keep begin anew.
         """
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
@@ -128,7 +133,8 @@ class Trainer:
         if self._runtime.enabled:
             self._runtime.warn_fallback()
 
-    def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
+    def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer, again: bool = False) -> None:
+        """again: the same training, in a copy of its trainer."""
         parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
         for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
                                   (optimizer, Optimizer, "optimizer")):
@@ -150,8 +156,14 @@ class Trainer:
         error = replication_error(model, loss)
         with uninterrupted(), self._runtime.lock:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-            self._job, self.epoch, self._recipe, self._resumed, self._untold = None, 0, None, False, []
-            self._runtime.take(crew, train, error)
+            try:
+                if not again:
+                    self._job, self.epoch, self._recipe, self._resumed = None, 0, None, False
+                    self._last, self._left, self.monitor.history = None, [], History()
+                    for callback in self.callbacks:
+                        callback.on_init(self)
+            finally:
+                self._runtime.take(crew, train, error)
 
     def _warn_other_updates(self, recipe: list[int] | None) -> None:
         """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
@@ -214,9 +226,11 @@ class Trainer:
         """
         return self._runtime.shutdown(timeout)
 
-    def stop(self) -> None:
+    def stop(self, *, finished: bool = False) -> None:
         """End training after the update (strategy local: round) under way; from a callback or any thread. `train` goes on from
-        there."""
+        there. finished: that is no interruption (`history.interrupted` is False), training is at its end: as by early
+        stopping, which then puts the best parameters back."""
+        self._finished = self._finished or finished
         self._runtime.stop()
 
     def save_checkpoint(self, path: str | Path) -> None:
@@ -267,21 +281,21 @@ class Trainer:
         crew = self._runtime.need_crew()
         limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
-            self.monitor.history.interrupted = False
+            self._finished = False
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
                 with held.open():
                     for callback in self.callbacks:
                         callback.on_train_start(self)
-                    self._tell_of_epoch()
-                    self.monitor.history.interrupted = not self._run_epochs(crew, asked, shuffle)
-            except KeyboardInterrupt:
-                self.monitor.history.interrupted = True
-                raise
+                self.history.interrupted = True         # until it is known that it was not
+                self._finish_epoch(held)
+                with held.open():
+                    all_done = self._run_epochs(crew, asked, shuffle)
+                self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
-        return self.monitor.history
+        return self.history
 
     def _tell_that_it_ends(self, held: uninterrupted) -> None:
         """All of them; the first error comes out when that is done."""
@@ -295,14 +309,15 @@ class Trainer:
             except BaseException as e:
                 errors.append(e)
         if errors:
+            self.history.interrupted = True
             raise errors[0]
 
     def _run_epochs(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
-        """max_epochs epochs; False where they were stopped before."""
+        """max_epochs epochs; False where they were stopped before, or there is something left of one."""
         for _ in range(self.max_epochs):
             if self._runtime.stopping or not self._run_epoch(crew, asked, shuffle):
                 return False
-        return True
+        return self._job is None
 
     def _tick(self, asked: str | None, setting: Setting, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
@@ -392,12 +407,6 @@ class Trainer:
                 job.told[i] = job.updates
                 callback.on_update(self, job.updates)
 
-    def _tell_of_epoch(self) -> None:
-        """Call on_epoch_end for the epoch that ended last, where it was not called yet."""
-        while self._untold:
-            callback, record = self._untold.pop(0)
-            callback.on_epoch_end(self, record)
-
     def _until_callback(self, job: Job, most: int | None) -> int | None:
         """Updates until a callback wants to be called, or `most`."""
         left = [c.every - job.updates % c.every for c in self.callbacks if c.every]
@@ -414,18 +423,33 @@ class Trainer:
                 cause = job.failures[0].exception if job.failures else None
                 raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
             self.epoch += 1
+            self.history.records.append(record)
+            self._last, self._left = record, [VALIDATION, MONITOR, *range(len(self.callbacks))]
+            self._finish_epoch(held)
+
+    def _finish_epoch(self, held: uninterrupted) -> None:
+        """What is left of the last epoch's end. What Ctrl-C interrupts, and a validation that fails, is done again when training
+        goes on."""
+        while self._left:
+            step = self._left.pop(0)        # before it is done: a checkpoint of that callback's is made behind it
             try:
-                if self.data.validation is not None:
-                    with held.open():
-                        figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
-                        record.validation_loss = figures.pop("loss")
-                        record.figures = figures
-            finally:
-                self.monitor.history.records.append(record)
-                self._untold = [(callback, record) for callback in self.callbacks]
                 with held.open():
-                    self.monitor.end_epoch(record)
-        self._tell_of_epoch()
+                    self._finish(step)
+            except BaseException as e:
+                if step == VALIDATION or isinstance(e, KeyboardInterrupt):
+                    self._left.insert(0, step)
+                raise
+
+    def _finish(self, step: str | int) -> None:
+        assert self._last is not None
+        if step == VALIDATION and self.data.validation is not None:
+            figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
+            self._last.validation_loss = figures.pop("loss")
+            self._last.figures = figures
+        elif step == MONITOR:
+            self.monitor.end_epoch(self._last)
+        elif isinstance(step, int) and step < len(self.callbacks):
+            self.callbacks[step].on_epoch_end(self, self._last)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""
@@ -435,8 +459,13 @@ class Trainer:
 
     @property
     def history(self) -> History:
-        """All epochs so far."""
+        """All epochs since `init`."""
         return self.monitor.history
+
+    @property
+    def batches_done(self) -> int:
+        """Batches of the epoch under way that are behind; 0 where none is under way, or it has just begun."""
+        return 0 if self._job is None else self._job.batches_done
 
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
@@ -497,9 +526,9 @@ class Trainer:
         step = state.pop("_step")
         self.__dict__.update(state)
         if "data" in state:
-            epoch, t, job, recipe, resumed = self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed
-            self._init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self.optimizer.t, self._job, self._recipe, self._resumed = epoch, t, job, recipe, resumed
+            t = self.optimizer.t
+            self._init(self.data, self.model, self.loss, self.optimizer, again=True)
+            self.optimizer.t = t
             self._runtime.need_crew().step = step
             if self._runtime.enabled:
                 self._runtime.warn_fallback()
