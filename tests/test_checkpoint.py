@@ -348,9 +348,9 @@ def test_early_stopping_and_learning_rate():
     assert len(seen.values) == best + 3 < 60 and early.best_epoch == best + 1
     assert t.model.params.tobytes() == seen.states[best]
     assert t.history["learning_rate"] == [0.3 / e for e in range(1, len(seen.values) + 1)]
-    t = Trainer(1, callbacks=[EarlyStopping()], seed=0)
-    t.init(data.ArrayDataset(x, y, 8), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-    with pytest.raises(ValueError, match="no 'validation_loss'"):
+    t.evaluator = None
+    t.callbacks = [EarlyStopping("accuracy")]       # behind the back of init
+    with pytest.raises(ValueError, match="no 'accuracy'"):
         t.train()
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from tinydl.callbacks import Callback
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
+from tinydl.checks import check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
@@ -124,7 +125,9 @@ class Trainer:
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
         """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
 
-        Everything is checked before anything changes. Epochs, history (a new object) and what callbacks keep begin anew.
+        Everything is checked before anything changes: TypeError or ValueError where a part of the data is empty or does not
+        fit the model, the loss or the evaluator, or where a callback needs a figure that there will not be. Epochs, history (a
+        new object) and what callbacks remember begin anew.
         """
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
@@ -141,13 +144,11 @@ class Trainer:
             if not isinstance(value, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
         train = parts.train
-        output = model.output_shape(train.input_shape)
+        output = check_parts(parts, model, loss, self.evaluator)
+        check_needs(self.callbacks, self.evaluator, parts.validation is not None)
         arrays = None
         if type(train) is ArrayDataset:
             arrays = train.x, loss.check_targets(train.y, output)
-            for part in (parts.validation, parts.test):
-                if isinstance(part, ArrayDataset):
-                    loss.check_targets(part.y, output)
         model._shape = train.input_shape
         crew = Crew(model, loss, optimizer, train.batch_size, self.seed, self.failure_policy,
                     self.pin_threads)
@@ -452,9 +453,11 @@ class Trainer:
             self.callbacks[step].on_epoch_end(self, self._last)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
-        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""
+        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training).
+        ValueError where it is empty."""
         self._runtime.need_crew()
-        chosen = dataset or self.data.test or self.data.validation or self.data.train
+        held_out = self.data.validation if self.data.test is None else self.data.test
+        chosen = dataset if dataset is not None else self.data.train if held_out is None else held_out
         return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
 
     @property
