@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from every_strategy import Fails, with_layer
+from every_strategy import At13, Fails, left_out, marked, raising, with_layer
 from small import classification, mlp, trainer, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, RegressionEvaluator, Trainer, data, losses, nn, optim, parallel
@@ -123,15 +123,64 @@ def test_a_terminal_or_file_that_takes_no_lines_does_not_stop_training(error, mo
     assert [r.message for r in caplog.records if os.strerror(error) in r.message] == [caplog.records[0].message]
 
 
-def test_output_that_nobody_reads_ends_training(monkeypatch):
-    class Closed(io.StringIO):
-        def flush(self):
-            raise BrokenPipeError
-    monkeypatch.setattr("sys.stdout", Closed())
+class Broken(io.StringIO):
+    """A stream that cannot be written."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+CLOSED = io.StringIO()
+CLOSED.close()
+
+
+@pytest.mark.parametrize("stream", [Broken(BrokenPipeError()), Broken(UnicodeEncodeError("ascii", "é", 0, 1, "")), CLOSED, None])
+@pytest.mark.parametrize("both", [False, True])
+def test_output_that_nobody_can_read_does_not_stop_training(stream, both, monkeypatch, caplog):
+    monkeypatch.setattr("sys.stdout", stream)
+    if both:
+        monkeypatch.setattr("sys.stderr", stream)
     t = trainer(monitor=Monitor())
-    with pytest.raises(BrokenPipeError):
-        t.train()
-    assert t.history["epoch"] == [1] and t.epoch == 1
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train()["epoch"] == [1, 2]
+    assert [r.message[:12] for r in caplog.records] == ([] if stream is None else ["cannot print"])
+    assert all(r.filename == "monitor.py" for r in caplog.records)
+
+
+def test_a_figure_that_cannot_be_printed_or_logged_does_not_stop_training(tmp_path, caplog):
+    class Odd(AccuracyEvaluator):
+        def result(self):
+            return {"odd": object()}
+    t = Trainer(2, Monitor(tmp_path / "log"), Odd(), seed=0)
+    set_ = data.ArrayDataset(*classification(32), 8)
+    t.init(data.Split(set_, set_, None), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert len(t.train()) == 2
+    assert [r.message.split(" (")[0] for r in caplog.records] == ["cannot print", f"cannot write {tmp_path / 'log'}"]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_log_whose_handler_fails_does_not_stop_training(threads, driver):
+    """The books are kept, though the log of a failed batch goes nowhere."""
+    class Fails13(logging.Handler):
+        def emit(self, record):
+            tried.append(record)
+            raise BrokenPipeError
+    tried, handler = [], Fails13()
+    x, y = marked(64)
+    logging.getLogger("tinydl").addHandler(handler)
+    try:
+        with Trainer(1, enable_parallel=threads > 0, thread_count=threads, seed=7) as t:
+            t.init(driver(x, y, 8), with_layer(At13(raising(RuntimeError))), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+            t.train(shuffle=False)
+            left_out(t, RuntimeError)
+    finally:
+        logging.getLogger("tinydl").removeHandler(handler)
+    assert tried
 
 
 @pytest.mark.parametrize("path", ["no/log", ".", "/dev/full"])

@@ -9,7 +9,7 @@
         trainer.train()
         print(trainer.evaluate())
 
-Floors (a module imports only from lower ones): _kernels; nn, losses, data, datasets; optim, plan, model, metrics,
+Floors (a module imports only from lower ones): _kernels, log; nn, losses, data, datasets; optim, plan, model, metrics,
 monitor; parallel; callbacks, checkpoint, checks, trainer; testing, cli.
 """
 from tinydl import callbacks, data, datasets, losses, nn, optim, parallel

@@ -10,11 +10,11 @@ goes on to the bits of one that was never interrupted.
 """
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinydl.log import log
 from tinydl.parallel.signals import uninterrupted
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tinydl.trainer import Trainer
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate"]
-
-log = logging.getLogger("tinydl")
 
 
 class Callback:

@@ -1,19 +1,18 @@
 """Monitor: what each epoch brought, kept, printed a line an epoch, and plotted on request."""
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl.log import log
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["EpochRecord", "History", "Monitor"]
-
-log = logging.getLogger("tinydl")
 
 
 @dataclass
@@ -97,7 +96,8 @@ class Monitor:
     """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
     log_file: a path, or None. quiet: print nothing. A log, or standard output, that cannot be written (disk full,
-    read-only) is given up with one warning; training goes on. It never opens a window: `plot(path)` writes a picture.
+    read-only, closed, a pipe that nobody reads any more) is given up with one warning; training goes on. It never opens a
+    window: `plot(path)` writes a picture.
     """
 
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
@@ -120,9 +120,7 @@ class Monitor:
         if not self.quiet:
             try:
                 print(record.line(), flush=True)
-            except BrokenPipeError:     # nobody reads any more: that ends a program
-                raise
-            except OSError as e:
+            except Exception as e:
                 log.warning("cannot print (%s): training goes on without a line an epoch", e)
                 self.quiet = True
         if self.log_file is not None:
@@ -130,7 +128,7 @@ class Monitor:
             try:
                 with open(self.log_file, "a", encoding="utf-8") as f:
                     f.write(json.dumps({**asdict(record), "samples_per_second": record.samples_per_second}) + "\n")
-            except OSError as e:
+            except Exception as e:
                 log.warning("cannot write %s (%s): training goes on without that log", self.log_file, e)
                 self.log_file = None
 

@@ -24,7 +24,7 @@ import numpy as np
 from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
 from tinydl.checkpoint import load_checkpoint, read_settings, save_checkpoint
 from tinydl.cli.errors import CommandError, Terminated
-from tinydl.cli.progress import Progress
+from tinydl.cli.progress import Progress, try_print
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
 from tinydl.data import ArrayDataset
 from tinydl.parallel import recommended_thread_count, usable_cpus
@@ -122,7 +122,7 @@ def run_train(options: argparse.Namespace) -> int:
         check_writable(place, "--out")
     if options.resume and not checkpoint.exists():
         raise CommandError(f"--resume: there is no {checkpoint}")
-    say = (lambda *_: None) if options.quiet else print
+    say = (lambda *_: None) if options.quiet else try_print
     target = options.target or "y"
 
     table = read_table(path, target=options.target)
