@@ -5,7 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "tinydl"
 FLOORS = {"_kernels": 0, "_version": 0, "log": 0, "nn": 1, "losses": 1, "data": 1, "datasets": 1, "optim": 2, "plan": 2,
           "model": 2, "serialization": 2, "metrics": 2, "monitor": 2, "plotting": 2, "parallel": 3, "callbacks": 4,
-          "checkpoint": 4, "checks": 4, "trainer": 4, "testing": 5, "benchmarks": 5, "cli": 5, "__main__": 5}
+          "checkpoint": 4, "checks": 4, "notify": 4, "trainer": 4, "testing": 5, "benchmarks": 5, "cli": 5, "__main__": 5}
 
 
 def imports(path):

@@ -10,7 +10,7 @@
         print(trainer.evaluate())
 
 Floors (a module imports only from lower ones): _kernels, log; nn, losses, data, datasets; optim, plan, model, metrics,
-monitor; parallel; callbacks, checkpoint, checks, trainer; testing, cli.
+monitor; parallel; callbacks, checkpoint, checks, notify, trainer; testing, cli.
 """
 from tinydl import callbacks, data, datasets, losses, nn, optim, parallel
 from tinydl._version import __version__

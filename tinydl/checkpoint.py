@@ -113,6 +113,19 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
             job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}
 
 
+def warn_other_updates(trainer: Trainer, recipe: list[int] | None) -> None:
+    """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
+    before = trainer._recipe
+    if trainer._resumed and recipe is not None and before is not None and recipe != before:
+        def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
+            return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
+                    + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
+        warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
+                      "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
+                      "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
+    trainer._resumed = False
+
+
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 

@@ -9,7 +9,6 @@ import copy
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import notify
 from tinydl.callbacks import Callback
-from tinydl.checkpoint import load_checkpoint, save_checkpoint
+from tinydl.checkpoint import load_checkpoint, save_checkpoint, warn_other_updates
 from tinydl.checks import check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.losses import Loss
@@ -49,9 +49,6 @@ Array = np.ndarray[Any, Any]
 __all__ = ["Trainer"]
 
 log = logging.getLogger("tinydl")
-
-#: what an epoch ends with, before the callbacks hear of it
-VALIDATION, MONITOR = "validation", "monitor"
 
 
 class Trainer:
@@ -114,7 +111,7 @@ class Trainer:
         self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
         self._resumed = False                   # they were a checkpoint's
         self._last: EpochRecord | None = None   # of the epoch that ended last
-        self._left: list[str | int] = []        # of its end: VALIDATION, MONITOR, the callbacks' numbers; else done
+        self._left: list[str | int] = []        # of its end: see notify
         self._finished = False                  # stop(finished=True)
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
@@ -165,18 +162,6 @@ class Trainer:
                         callback.on_init(self)
             finally:
                 self._runtime.take(crew, train, error)
-
-    def _warn_other_updates(self, recipe: list[int] | None) -> None:
-        """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
-        before = self._recipe
-        if self._resumed and recipe is not None and before is not None and recipe != before:
-            def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
-                return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
-                        + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
-            warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
-                          "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
-                          "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
-        self._resumed = False
 
     # ------------------------------------------------------------------ configuration, from any thread
     def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
@@ -290,7 +275,7 @@ class Trainer:
                     for callback in self.callbacks:
                         callback.on_train_start(self)
                 self.history.interrupted = True         # until it is known that it was not
-                self._finish_epoch(held)
+                notify.of_epoch(self, held)
                 with held.open():
                     all_done = self._run_epochs(crew, asked, shuffle)
                 self.history.interrupted = not (all_done or self._finished)
@@ -367,7 +352,7 @@ class Trainer:
                      bounds: Array | None) -> bool:
         """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
         runtime, finished = self._runtime, False
-        self._tell_of_updates(job)
+        notify.of_updates(self, job)
         while not finished and not runtime.stopping:
             runtime.go_on_serially_if_many_hung()
             before = job.lap(time.perf_counter())
@@ -376,7 +361,7 @@ class Trainer:
                 break
             mode, setting, most, pool = found
             recipe = (setting.strategy if mode == "serial" else self.strategy).recipe(setting)
-            most, tick = self._until_callback(job, most), partial(self._tick, asked, setting)
+            most, tick = notify.updates_until_next(self, job, most), partial(self._tick, asked, setting)
             try:
                 setting.strategy.prepare(crew, setting)
             except MemoryError:
@@ -384,7 +369,7 @@ class Trainer:
                     raise
                 runtime.lower(setting.n_threads - 1)
                 continue
-            self._warn_other_updates(recipe)
+            warn_other_updates(self, recipe)
             try:
                 if batches is None:
                     assert order is not None and bounds is not None
@@ -397,21 +382,8 @@ class Trainer:
                     self._recipe = recipe
             if mode == "parallel":      # else the strategy was not asked
                 self.strategy.ran(setting, job.lap(time.perf_counter(), before))
-            self._tell_of_updates(job)
+            notify.of_updates(self, job)
         return finished
-
-    def _tell_of_updates(self, job: Job) -> None:
-        """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
-        job.told.extend([0] * (len(self.callbacks) - len(job.told)))
-        for i, callback in enumerate(self.callbacks):
-            if callback.every and job.updates // callback.every > job.told[i] // callback.every:
-                job.told[i] = job.updates
-                callback.on_update(self, job.updates)
-
-    def _until_callback(self, job: Job, most: int | None) -> int | None:
-        """Updates until a callback wants to be called, or `most`."""
-        left = [c.every - job.updates % c.every for c in self.callbacks if c.every]
-        return min([*left, *([] if most is None else [most])], default=None)
 
     def _end_epoch(self, crew: Crew, job: Job) -> None:
         """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
@@ -425,32 +397,8 @@ class Trainer:
                 raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
             self.epoch += 1
             self.history.records.append(record)
-            self._last, self._left = record, [VALIDATION, MONITOR, *range(len(self.callbacks))]
-            self._finish_epoch(held)
-
-    def _finish_epoch(self, held: uninterrupted) -> None:
-        """What is left of the last epoch's end. What Ctrl-C interrupts, and a validation that fails, is done again when training
-        goes on."""
-        while self._left:
-            step = self._left.pop(0)        # before it is done: a checkpoint of that callback's is made behind it
-            try:
-                with held.open():
-                    self._finish(step)
-            except BaseException as e:
-                if step == VALIDATION or isinstance(e, KeyboardInterrupt):
-                    self._left.insert(0, step)
-                raise
-
-    def _finish(self, step: str | int) -> None:
-        assert self._last is not None
-        if step == VALIDATION and self.data.validation is not None:
-            figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
-            self._last.validation_loss = figures.pop("loss")
-            self._last.figures = figures
-        elif step == MONITOR:
-            self.monitor.end_epoch(self._last)
-        elif isinstance(step, int) and step < len(self.callbacks):
-            self.callbacks[step].on_epoch_end(self, self._last)
+            self._last, self._left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
+            notify.of_epoch(self, held)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training).
