@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -209,6 +210,24 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, caplog)
         t.train()
     assert any("No space left" in r.message for r in caplog.records)
     assert (tmp_path / "c").read_bytes() == before and os.listdir(tmp_path) == ["c"] and t.epoch == 2
+    t.shutdown()
+
+
+def test_ctrl_c_inside_zipfile_stays_ctrl_c(tmp_path, monkeypatch):
+    """As an entry is closed: the zip would complain about an open one, and the interrupt be lost."""
+    t = trainer(epochs=1, callbacks=[Checkpoint(tmp_path / "c")])
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(zipfile._ZipWriteFile, "close", interrupted)
+        for save in (t.train, lambda: t.model.save(tmp_path / "m")):
+            with pytest.raises(KeyboardInterrupt):
+                save()
+    assert t.epoch == 1 and not os.listdir(tmp_path)
+    t.max_epochs = 0
+    t.train()           # the callback is called again
+    assert os.listdir(tmp_path) == ["c"]
     t.shutdown()
 
 

@@ -7,8 +7,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,9 +38,22 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+@contextmanager
+def _zip(f: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """A zip written to f. What interrupts the writing comes out as it is: ZipFile's own exit would put a ValueError about a
+    half-written entry in its place."""
+    z = zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)
+    try:
+        yield z
+    except BaseException:
+        z.fp = None         # nothing is left to close
+        raise
+    z.close()
+
+
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
-    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as z:
+    with _zip(f) as z:
         z.writestr(zipfile.ZipInfo(header), json.dumps(meta, indent=1))      # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()
