@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from small import classification, in_thread
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from tinydl.parallel.strategies import Auto, Group, Local, Serial, Shard
+from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 
@@ -211,6 +213,24 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, caplog)
     t.shutdown()
 
 
+def test_ctrl_c_inside_zipfile_stays_ctrl_c(tmp_path, monkeypatch):
+    """As an entry is closed: the zip would complain about an open one, and the interrupt be lost."""
+    t = trainer(epochs=1, callbacks=[Checkpoint(tmp_path / "c")])
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(zipfile._ZipWriteFile, "close", interrupted)
+        for save in (t.train, lambda: t.model.save(tmp_path / "m")):
+            with pytest.raises(KeyboardInterrupt):
+                save()
+    assert t.epoch == 1 and not os.listdir(tmp_path)
+    t.max_epochs = 0
+    t.train()           # the callback is called again
+    assert os.listdir(tmp_path) == ["c"]
+    t.shutdown()
+
+
 @pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written_does_not_stop_training(error, tmp_path, monkeypatch, caplog):
     t = trainer(epochs=2, callbacks=[Checkpoint(tmp_path / "c")])
@@ -347,10 +367,104 @@ def test_early_stopping_and_learning_rate():
     assert len(seen.values) == best + 3 < 60 and early.best_epoch == best + 1
     assert t.model.params.tobytes() == seen.states[best]
     assert t.history["learning_rate"] == [0.3 / e for e in range(1, len(seen.values) + 1)]
-    t = Trainer(1, callbacks=[EarlyStopping()], seed=0)
-    t.init(data.ArrayDataset(x, y, 8), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-    with pytest.raises(ValueError, match="no 'validation_loss'"):
+    t.evaluator = None
+    t.callbacks = [EarlyStopping("accuracy")]       # behind the back of init
+    with pytest.raises(ValueError, match="no 'accuracy'"):
         t.train()
+
+
+class Counts(Callback):
+    """Remembers numbers and arrays."""
+
+    def __init__(self):
+        self.epochs, self.sums = [], np.zeros(2)
+
+    def on_epoch_end(self, trainer, record):
+        self.epochs.append(record.epoch)
+        self.sums += [record.loss, record.samples]
+
+    def state_dict(self):
+        return {"epochs": self.epochs, "sums": self.sums}
+
+    def load_state_dict(self, state):
+        self.epochs, self.sums = list(state["epochs"]), state["sums"]
+
+
+class Others(Counts):
+    pass
+
+
+def test_a_checkpoint_keeps_what_callbacks_remember(tmp_path):
+    first, second, other = Counts(), Counts(), Others()
+    t = trainer(callbacks=[first, Checkpoint(tmp_path / "c"), other, second])
+    t.train()
+    assert first.epochs == [1, 2, 3]
+    again = [Others(), LearningRate(lambda epoch: 0.1), Counts(), Counts()]
+    resumed = trainer(epochs=0, callbacks=again)
+    resumed.load_checkpoint(tmp_path / "c")
+    assert [c.epochs for c in again if isinstance(c, Counts)] == [[1, 2], [1, 2, 3], [1, 2]]     # saved before two of them heard
+    resumed.train()                                                                             # who do so now
+    assert [c.epochs for c in again if isinstance(c, Counts)] == [[1, 2, 3]] * 3
+    assert again[0].sums.tobytes() == first.sums.tobytes()
+    t.shutdown()
+    resumed.shutdown()
+
+
+def test_callbacks_that_are_not_the_checkpoints(tmp_path):
+    t = trainer(epochs=1, callbacks=[Counts(), Others(), Checkpoint(tmp_path / "d")])
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    fewer, none = [Others()], []
+    for callbacks, lost in ((fewer, "Counts"), (none, "Counts, Others")):
+        resumed = trainer(callbacks=callbacks)
+        with pytest.warns(UserWarning, match=f"the checkpoint's {lost} is not among the trainer's callbacks"):
+            resumed.load_checkpoint(tmp_path / "c")
+        resumed.shutdown()
+    assert fewer[0].epochs == [1]
+    t.shutdown()
+
+
+def test_early_stopping_of_another_figure_begins_anew(tmp_path):
+    x, y = classification(101)
+    parts = data.ArrayDataset(x, y, 8).split(0.5, 0.5, 0.0)
+
+    def made(*arguments, **options):
+        t = Trainer(2, evaluator=AccuracyEvaluator(), seed=0, callbacks=[EarlyStopping(*arguments, **options)])
+        t.init(parts, Model(nn.Linear(6, 3), seed=0), losses.SoftmaxCrossEntropy(), optim.Adam())
+        return t, t.callbacks[0]
+    t, early = made()
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    other, its = made("accuracy", highest=True)
+    with pytest.warns(UserWarning, match=r"EarlyStopping\('accuracy', highest=True\) begins anew"):
+        other.load_checkpoint(tmp_path / "c")
+    assert its.best is None
+    other, its = made(restore_best=True)
+    with pytest.warns(UserWarning, match=f"lacks the parameters of the best epoch so far, {early.best_epoch};"):
+        other.load_checkpoint(tmp_path / "c")
+    assert (its.best, its.best_epoch, its.best_state) == (early.best, early.best_epoch, None)
+
+
+def test_a_checkpoint_of_the_first_version(tmp_path):
+    """It has nothing of callbacks."""
+    whole = trainer(epochs=2)
+    whole.train()
+    first = trainer(epochs=1, callbacks=[Checkpoint(tmp_path / "new")])
+    first.train()
+    meta, arrays = read_arrays(tmp_path / "new", "checkpoint.json", "checkpoint")
+    for name in ("callbacks", "left", "interrupted"):
+        del meta[name]
+    meta["version"] = 1
+    write_atomically(tmp_path / "old", lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+    resumed = trainer(epochs=1, callbacks=[LearningRate(lambda epoch: 0.01)])
+    resumed.load_checkpoint(tmp_path / "old")
+    resumed.train()
+    assert digest(resumed) == digest(whole)
+    other = trainer(callbacks=[Counts()])
+    with pytest.warns(UserWarning, match="earlier version, which kept nothing of callbacks: Counts begin"):
+        other.load_checkpoint(tmp_path / "old")
+    for t in (whole, first, resumed, other):
+        t.shutdown()
 
 
 def test_door():

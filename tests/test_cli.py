@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import trainer
 
 import tinydl
 from tinydl import Model
-from tinydl.cli import main, train
+from tinydl.cli import main, progress, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
@@ -578,6 +580,72 @@ def test_full_disk(two, capsys, unbuffered):
         p = subprocess.run([sys.executable, "-m", "tinydl", "predict", "two.tinydl", "two.csv"], stdout=full,
                            stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered})
     assert p.returncode == 2 and p.stderr == "tinydl: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_training_whose_output_nobody_reads_saves_its_model(folder, unbuffered):
+    np.savez("d.npz", x=np.arange(200.)[:, None], y=np.arange(200) % 2)
+    with subprocess.Popen([sys.executable, "-m", "tinydl", "train", "d.npz", "--epochs", "30"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}) as p:
+        p.stdout.close()        # before it has said a word
+        said = p.stderr.read()
+        assert p.wait() == (0 if unbuffered else 141)       # unwritten output is left, or not
+    assert said == "tinydl: no lines of progress (BrokenPipeError: [Errno 32] Broken pipe); training goes on\n"
+    assert Model.load("d.tinydl").num_parameters and not list(folder.glob("*.checkpoint"))
+
+
+@pytest.fixture
+def fresh_tqdm():
+    """tqdm reads variables when it is imported."""
+    def forget():
+        found = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "tqdm"}
+        for name in found:
+            del sys.modules[name]
+        return found
+    before = forget()
+    yield
+    forget()
+    sys.modules.update(before)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("variable, works", [
+    ("ASCII=1", False), ("MININTERVAL=x", False), ("NCOLS=x", False), ("LOCK_ARGS=x", False),
+    ("POSITION=x", False), ("WRITE_BYTES=1", False), ("POSTFIX=x", True), ("TOTAL=3", True), ("FILE=x", True)])
+def test_no_variable_of_tqdm_ends_a_training(variable, works, monkeypatch, fresh_tqdm):
+    """Some make its import fail, some the bar's first appearance."""
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TQDM_" + variable.split("=")[0], variable.split("=")[1])
+    monkeypatch.setattr(progress, "DELAY", 0.0)     # so that there is a bar in a training of no time
+    with trainer(monitor=Progress("train")) as t:
+        assert t.train()["epoch"] == [1, 2]
+    assert ("100%" in err.getvalue()) == works
+    assert out.getvalue().count("train  epoch") == (0 if works else 2)
+    assert err.getvalue().count("tinydl: no progress bar") == (0 if works else 1)
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr", "both", "closed"])
+def test_no_terminal_that_is_gone_ends_a_training(broken, monkeypatch, fresh_tqdm):
+    class Gone(Terminal):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+    gone, fine = Gone(), Terminal()
+    if broken == "closed":
+        gone.close()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setattr("sys.stdout", fine if broken == "stderr" else gone)
+    monkeypatch.setattr("sys.stderr", fine if broken == "stdout" else gone)
+    with trainer(monitor=Progress("train")) as t:
+        assert t.train()["epoch"] == [1, 2]
+    assert fine.closed or ("100%" in fine.getvalue()) == (broken == "stdout")
 
 
 def test_bar_on_a_terminal(two):

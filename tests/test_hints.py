@@ -56,7 +56,7 @@ GUESSES = [
     (lambda: callbacks.EarlyStopping(monitor="loss"), TypeError, "it is called figure"),
     (lambda: callbacks.EarlyStopping(restore_best_weights=True), TypeError, "it is called restore_best"),
     (lambda: trained(callbacks=[callbacks.EarlyStopping("val_loss")]), ValueError, "it is called 'validation_loss'"),
-    (lambda: trained(callbacks=[callbacks.EarlyStopping("accuracy")]), ValueError, "there are loss, validation_loss"),
+    (lambda: trained(callbacks=[callbacks.EarlyStopping("accuracy")]), ValueError, "an epoch will have epoch, loss"),
     (lambda: trained().history["val_loss"], KeyError, "no 'val_loss'; it is called 'validation_loss'"),
     (lambda: trained(evaluator=AccuracyEvaluator()).history["acc"], KeyError, "it is called 'accuracy'"),
     (lambda: trained().history.history, AttributeError, 'use history["loss"]'),

@@ -176,11 +176,11 @@ def test_auto_measures_and_says_so_once(caplog):
         t = run(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), strategy, 2, epochs=3)
     assert [(c.strategy.name, c.n_threads) for c in t.tuning] == [("serial", 1), ("shard", 2)]
     assert all(c.samples_per_second > 0 for c in t.tuning)
+    assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
     t.init(t.data, t.model, t.loss, t.optimizer)
     assert not t.tuning and t.shutdown()
     said = [r.message for r in caplog.records if "strategy auto" in r.message]
     assert len(said) == 1 and said[0].count("samples/s") == 3 and said[0].startswith("strategy auto: s")
-    assert t.history["samples"] == [4000] * 3 and t.optimizer.t == 1500
 
 
 # ------------------------------------------------------------------ the door

@@ -11,11 +11,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from every_strategy import At13, Fails, left_out, marked, raising, with_layer
 from small import classification, mlp, trainer, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, data, losses, nn, optim, parallel
-from tinydl.callbacks import Callback
-from tinydl.parallel import strategies
+from tinydl.callbacks import Callback, EarlyStopping
+from tinydl.parallel import runtime, strategies
 from tinydl.parallel.pool import Task
 from tinydl.parallel.signals import uninterrupted
 
@@ -36,6 +37,21 @@ def test_state_follows_configuration():
     assert len(t.train()) == 2          # after shutdown: a new pool
     assert t.is_parallel_training_enabled()
     assert t.shutdown(timeout=5)
+
+
+@pytest.mark.parametrize("options, threads", [
+    ({"thread_count": 2}, 2), ({"thread_count": 1}, 1), ({}, 1), ({"thread_count": 2, "enable_parallel": False}, 1),
+    ({"thread_count": 2, "strategy": "serial"}, 1), ({"thread_count": 3, "strategy": "shard"}, 3),
+    ({"batches_per_update": 4}, None), ({"batches_per_update": 4, "enable_parallel": False}, 1)])
+def test_a_thread_count_alone_trains_in_parallel(options, threads, monkeypatch):
+    monkeypatch.setattr(runtime, "recommended_thread_count", lambda *sizes: 2)
+    with trainer(**options) as t:
+        t.train()
+        if threads is None:         # as many as are recommended; updates are of as many batches as asked for
+            assert t.optimizer.t == 4
+            threads = 2
+        assert (t.is_parallel_training_enabled(), t.get_parallel_thread_count()) == (threads > 1, threads)
+        assert t.stats().mode == ("parallel" if threads > 1 else "serial")
 
 
 def test_training_goes_on_from_there():
@@ -88,15 +104,64 @@ def test_a_terminal_or_file_that_takes_no_lines_does_not_stop_training(error, mo
     assert [r.message for r in caplog.records if os.strerror(error) in r.message] == [caplog.records[0].message]
 
 
-def test_output_that_nobody_reads_ends_training(monkeypatch):
-    class Closed(io.StringIO):
-        def flush(self):
-            raise BrokenPipeError
-    monkeypatch.setattr("sys.stdout", Closed())
+class Broken(io.StringIO):
+    """A stream that cannot be written."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+CLOSED = io.StringIO()
+CLOSED.close()
+
+
+@pytest.mark.parametrize("stream", [Broken(BrokenPipeError()), Broken(UnicodeEncodeError("ascii", "é", 0, 1, "")), CLOSED, None])
+@pytest.mark.parametrize("both", [False, True])
+def test_output_that_nobody_can_read_does_not_stop_training(stream, both, monkeypatch, caplog):
+    monkeypatch.setattr("sys.stdout", stream)
+    if both:
+        monkeypatch.setattr("sys.stderr", stream)
     t = trainer(monitor=Monitor())
-    with pytest.raises(BrokenPipeError):
-        t.train()
-    assert t.history["epoch"] == [1] and t.epoch == 1
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert t.train()["epoch"] == [1, 2]
+    assert [r.message[:12] for r in caplog.records] == ([] if stream is None else ["cannot print"])
+    assert all(r.filename == "monitor.py" for r in caplog.records)
+
+
+def test_a_figure_that_cannot_be_printed_or_logged_does_not_stop_training(tmp_path, caplog):
+    class Odd(AccuracyEvaluator):
+        def result(self):
+            return {"odd": object()}
+    t = Trainer(2, Monitor(tmp_path / "log"), Odd(), seed=0)
+    set_ = data.ArrayDataset(*classification(32), 8)
+    t.init(data.Split(set_, set_, None), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+    with caplog.at_level(logging.WARNING, "tinydl"):
+        assert len(t.train()) == 2
+    assert [r.message.split(" (")[0] for r in caplog.records] == ["cannot print", f"cannot write {tmp_path / 'log'}"]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_log_whose_handler_fails_does_not_stop_training(threads, driver):
+    """The books are kept, though the log of a failed batch goes nowhere."""
+    class Fails13(logging.Handler):
+        def emit(self, record):
+            tried.append(record)
+            raise BrokenPipeError
+    tried, handler = [], Fails13()
+    x, y = marked(64)
+    logging.getLogger("tinydl").addHandler(handler)
+    try:
+        with Trainer(1, enable_parallel=threads > 0, thread_count=threads, seed=7) as t:
+            t.init(driver(x, y, 8), with_layer(At13(raising(RuntimeError))), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+            t.train(shuffle=False)
+            left_out(t, RuntimeError)
+    finally:
+        logging.getLogger("tinydl").removeHandler(handler)
+    assert tried
 
 
 @pytest.mark.parametrize("path", ["no/log", ".", "/dev/full"])
@@ -168,11 +233,14 @@ class RaisesInterrupt(nn.PythonLayer):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path):
+def test_a_validation_that_ends_early_is_done_again(error, tmp_path):
     class Fails(AccuracyEvaluator):
+        times = 2
+
         def update(self, outputs, targets):
             super().update(outputs, targets)
-            if t.epoch == 2:
+            if t.epoch == 2 and self.times:
+                self.times -= 1
                 if error is KeyboardInterrupt:
                     signal.raise_signal(signal.SIGINT)
                 else:
@@ -185,17 +253,20 @@ def test_a_validation_that_ends_early_leaves_the_epoch_its_line(error, tmp_path)
                optim.Adam(0.01))
         return t
     t = make(Fails())
-    with pytest.raises(error):
-        t.train()
     whole = make(AccuracyEvaluator())
     whole.train()
-    assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
-    assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
+    for _ in range(2):          # it may fail again
+        with pytest.raises(error):
+            t.train()
+        assert t.epoch == 2 and t.history["epoch"] == [1, 2] and t.history["loss"] == whole.history["loss"][:2]
+        assert t.history["accuracy"] == [whole.history["accuracy"][0], None] and t.history["validation_loss"][1] is None
     t.max_epochs = 1
     t.train()
-    assert t.history["epoch"] == [1, 2, 3] and t.history["accuracy"][2] == whole.history["accuracy"][2]
+    for name in ("epoch", "loss", "accuracy", "validation_loss"):
+        assert t.history[name] == whole.history[name]
     logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert sorted((r["epoch"], r["samples"]) for r in logged) == [(e, 180) for e in (1, 1, 2, 2, 3, 3)]
+    want = [*enumerate(whole.history["accuracy"], 1)]
+    assert sorted((r["epoch"], r["figures"]["accuracy"]) for r in logged) == sorted(want * 2)
     assert t.model.params.tobytes() == whole.model.params.tobytes()
 
 
@@ -410,6 +481,39 @@ def test_init_that_fails_changes_nothing():
         t.init(t.data, mlp(6, 2), t.loss, t.optimizer)
     assert (t.data, t.model) == old
     t.train()
+
+
+def test_each_init_begins_anew():
+    """As for the next fold of a cross-validation: nothing of the one before is left, and its history stays as it was."""
+    x, y = classification(120)
+    good, bad = data.ArrayDataset(x[:60], y[:60], 8), data.ArrayDataset(x[60:], y[60:], 8)
+    bad.x[3, 0] = 99
+    parts = [data.Split(good, data.ArrayDataset(x[60:], y[60:], 8).subset(range(10, 60)), None)]
+    parts.insert(0, parts[0]._replace(train=bad))
+
+    def made():
+        return Trainer(4, Monitor(quiet=True), AccuracyEvaluator(), seed=0, max_failed_fraction=1,
+                       callbacks=[EarlyStopping(patience=9, restore_best=True)])
+
+    def begin(t, fold):
+        t.init(parts[fold], with_layer(Fails(99)), losses.SoftmaxCrossEntropy(), optim.Adam(0.1 if fold else 0.001))
+
+    def seen(t):
+        early = t.callbacks[0]
+        return ([(r.epoch, r.loss, r.validation_loss, r.figures, r.failed_batches) for r in t.history], len(t.history.failures),
+                t.history.interrupted, t.monitor.best_loss, t.monitor.best_validation_loss, t.monitor.best_accuracy,
+                t.history.skipped_indices().tolist(), early.best, early.best_epoch)
+    t, fresh = made(), made()
+    begin(t, 0)
+    fresh_seen = seen(t)
+    first = t.train()
+    assert len(first.failures) == 4
+    t.callbacks[0].stopped = True       # as if it had ended that training
+    begin(t, 1)
+    assert seen(t) == fresh_seen and len(first) == len(first.failures) == 4
+    begin(fresh, 1)
+    assert t.train() is t.history is not first and fresh.train()
+    assert seen(t) == seen(fresh) and t.model.params.tobytes() == fresh.model.params.tobytes()
 
 
 def test_init_that_ends_early_is_whole(monkeypatch):

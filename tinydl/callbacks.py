@@ -3,14 +3,20 @@
 All are called in the thread that called `train`, never while an update is made, so they may read and change
 everything: the model, the learning rate, the configuration, and end training with `trainer.stop()`. What one raises
 comes out of `train` with the parameters as of the last finished update; `train` may be called again and goes on.
+
+What a callback remembers is kept by checkpoints (`state_dict`, `load_state_dict`), and forgotten by `Trainer.init`
+(`on_init`). With the callbacks of this file an interrupted training (Ctrl-C at any moment, or a resume from a checkpoint)
+goes on to the bits of one that was never interrupted.
 """
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinydl import _hints
+from tinydl.log import log
+from tinydl.parallel.signals import uninterrupted
 from tinydl.serialization import place_for
 
 if TYPE_CHECKING:
@@ -21,14 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate"]
 
-log = logging.getLogger("tinydl")
-
 
 class Callback:
     """Does nothing at each occasion; a subclass overrides those that it wants."""
 
     #: updates between two calls of `on_update`; None: it is not called, and workers stay in native code for an epoch
     every: int | None = None
+    #: figures (fields of EpochRecord, or the evaluator's) that it needs in every epoch's record; `Trainer.init` checks that
+    #: there will be such
+    needs: Sequence[str] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint is to keep of it: values that JSON can hold, and arrays, by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Be as when `state_dict` returned `state` (with lists for tuples, as JSON has no tuples)."""
+
+    def on_init(self, trainer: Trainer) -> None:
+        """`Trainer.init`: something else is trained from now on."""
 
     def on_train_start(self, trainer: Trainer) -> None:
         """`train` begins."""
@@ -40,16 +57,23 @@ class Callback:
         """`every` more updates were made; `updates` in this epoch so far."""
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
-        """An epoch is over; `record` is its line of the history."""
+        """An epoch is over; `record` is its line of the history. Where Ctrl-C interrupts this, it is called again when
+        training goes on."""
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """`train` ends, in whatever way."""
+        """`train` ends, in whatever way: `trainer.history.interrupted` says whether before its end."""
 
 
 class EarlyStopping(Callback):
     """Ends training when `figure` (a field of EpochRecord, or one of the evaluator's) has not fallen by more than
-    min_delta for `patience` epochs. highest: it is to rise instead. restore_best: go back to the best epoch's
-    parameters at the end (a copy of them is kept).
+    min_delta for `patience` epochs. highest: it is to rise instead. NaN is worse than any number.
+
+    restore_best: the best epoch's parameters are put back where training ends: by this, or with its last epoch. After
+    Ctrl-C, or `trainer.stop()`, they are not, since training may go on; they are in `best_state` then (as of
+    `model.state_dict()`; it is a copy).
+
+    `best` and `best_epoch` hold from one `train` to the next, and in checkpoints, until it has ended a training or put
+    parameters back: with the next epoch it begins anew. So it does after `Trainer.init`.
 
         >>> EarlyStopping("accuracy", highest=True).patience
         5
@@ -61,13 +85,28 @@ class EarlyStopping(Callback):
         if patience < 1:
             raise ValueError(f"patience={patience}: at least 1")
         self.figure, self.patience, self.min_delta, self.highest = figure, patience, min_delta, highest
-        self.restore_best = restore_best
+        self.restore_best, self.needs = restore_best, (figure,)
+        self._begin()
+
+    def _begin(self) -> None:
         self.best: float | None = None
         self.best_epoch = 0
-        self._state: dict[str, Any] | None = None
+        self.best_state: dict[str, Any] | None = None
+        self.stopped = self._restored = False
+        self._since: int | None = None      # the epoch before its first
+
+    def on_init(self, trainer: Trainer) -> None:
+        self._begin()
 
     def on_train_start(self, trainer: Trainer) -> None:
-        self.best, self.best_epoch, self._state = None, trainer.epoch, None
+        if self.stopped and trainer.history.interrupted:        # after that was decided, and before training had ended
+            trainer.stop(finished=True)
+
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+        if self.stopped or self._restored:
+            self._begin()
+        if self._since is None:
+            self._since = epoch - 1
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
         value = record.figures.get(self.figure, getattr(record, self.figure, None))
@@ -75,19 +114,42 @@ class EarlyStopping(Callback):
             there = ["loss", *(["validation_loss"] if record.validation_loss is not None else []), *record.figures]
             raise ValueError(f"EarlyStopping: epoch {record.epoch} has {_hints.figure(self.figure, there)}"
                              + ("" if record.validation_loss is not None else " (validation needs a part of the data)"))
-        better = self.best is None or (value > self.best + self.min_delta if self.highest else value < self.best - self.min_delta)
-        if better:
-            self.best, self.best_epoch = float(value), record.epoch
-            if self.restore_best:
-                self._state = trainer.model.state_dict()
-        elif record.epoch - self.best_epoch >= self.patience:
+        if self._better(value):
+            state = trainer.model.state_dict() if self.restore_best else None
+            self.best, self.best_epoch, self.best_state = float(value), record.epoch, state
+        elif record.epoch - max(self.best_epoch, self._since or 0) >= self.patience:
             log.info("%s was best in epoch %d: training ends", self.figure, self.best_epoch)
-            trainer.stop()
+            self.stopped = True
+            trainer.stop(finished=True)
+
+    def _better(self, value: float) -> bool:
+        if self.best is None or value != value:
+            return value == value
+        return value > self.best + self.min_delta if self.highest else value < self.best - self.min_delta
 
     def on_train_end(self, trainer: Trainer) -> None:
-        if self._state is not None:
-            trainer.model.load_state_dict(self._state)
-            self._state = None
+        if self.best_state is not None and not trainer.history.interrupted:
+            with uninterrupted():
+                trainer.model.load_state_dict(self.best_state)
+                self.best_state, self._restored = None, True
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in ("figure", "highest", "best", "best_epoch", "stopped")}
+        return {**state, "restored": self._restored, "since": self._since,
+                **{f"best_state/{name}": value for name, value in (self.best_state or {}).items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if (state["figure"], state["highest"]) != (self.figure, self.highest):
+            warnings.warn(f"EarlyStopping({self.figure!r}, highest={self.highest}) begins anew: the checkpoint's was "
+                          f"EarlyStopping({state['figure']!r}, highest={state['highest']})", stacklevel=2)
+            return self._begin()
+        held = {k.removeprefix("best_state/"): v for k, v in state.items() if k.startswith("best_state/")}
+        if self.restore_best and not held and not state["restored"] and state["best"] is not None:
+            warnings.warn("the checkpoint was saved without restore_best: it lacks the parameters of the best epoch so far, "
+                          f"{state['best_epoch']}; only those of a better one will be put back", stacklevel=2)
+        self.best, self.best_epoch, self.stopped = state["best"], state["best_epoch"], state["stopped"]
+        self.best_state = held if held and self.restore_best else None
+        self._restored, self._since = state["restored"], state["since"]
 
 
 class Checkpoint(Callback):
@@ -126,7 +188,7 @@ class LearningRate(Callback):
         self.schedule = schedule
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        if trainer._job is None or not trainer._job.batches_done:
+        if not trainer.batches_done:
             trainer.optimizer.lr = float(self.schedule(epoch))
 
 

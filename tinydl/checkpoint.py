@@ -1,12 +1,13 @@
 """Checkpoints: all that training needs to go on with the same bits, in one file.
 
-Parameters, statistics, the optimizer's state and numbers, the seed, where the epoch stands, and the history. Written
-beside the file and renamed, so a full disk or a kill leaves the one before; arrays and JSON, never pickle. A trainer
-that loads one goes on as if it had never stopped, with any number of threads (for a fixed number of batches or
-parts of an update; where they are others than before, training warns).
+Parameters, statistics, the optimizer's state and numbers, the seed, where the epoch stands, the history, and what each
+callback remembers. Written beside the file and renamed, so a full disk or a kill leaves the one before; arrays and JSON,
+never pickle. A trainer that loads one goes on as if it had never stopped, with any number of threads (for a fixed number
+of batches or parts of an update; where they are others than before, training warns).
 """
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +22,12 @@ from tinydl.parallel.signals import uninterrupted
 from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 if TYPE_CHECKING:
+    from tinydl.callbacks import Callback
     from tinydl.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
 
-FORMAT, VERSION = "tinydl checkpoint", 1
+FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
 COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken")
 
 
@@ -37,12 +39,18 @@ def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, A
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
         "data": _data(trainer), "recipe": trainer._recipe, "dtype": str(trainer.model.dtype), "job": None,
         "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": o.config()},
-        "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures]}
+        "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures],
+        "interrupted": trainer.history.interrupted, "left": trainer._left, "callbacks": []}
     if job is not None:
         meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
                        "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in crew.state.vectors.items()}
+    for i, callback in enumerate(trainer.callbacks):
+        state = callback.state_dict()
+        held = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+        arrays |= {f"callbacks/{i}/{k}": v for k, v in held.items()}
+        meta["callbacks"].append({"type": type(callback).__name__, "state": {k: v for k, v in state.items() if k not in held}})
     write_atomically(path, lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
 
 
@@ -69,8 +77,8 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
     if meta["data"] != _data(trainer):
         raise ValueError(f"{path} was saved with {meta['data']}; the trainer's data is {_data(trainer)}")
-    model = {k.removeprefix("model/"): v for k, v in arrays.items() if k.startswith("model/")}
-    state = {k.removeprefix("optimizer/"): v for k, v in arrays.items() if k.startswith("optimizer/")}
+    model = _under("model/", arrays)
+    state = _under("optimizer/", arrays)
     if meta["dtype"] != str(trainer.model.dtype):
         raise ValueError(f"{path} holds {meta['dtype']}; the model is {trainer.model.dtype}")
     held = {k: v.shape for k, v in trainer.model.state_dict().items()}
@@ -80,7 +88,10 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in crew.state.vectors.items()}:
         raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has "
                          f"{sorted(crew.state.vectors)}")
+    places, remembering = _callbacks(trainer, meta, arrays)
     with uninterrupted():       # all of it or nothing
+        for callback, remembered in remembering:
+            callback.load_state_dict(remembered)
         trainer.model.load_state_dict(model)
         for name, value in state.items():
             crew.state.vectors[name][...] = value
@@ -91,12 +102,59 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
         history = trainer.monitor.history
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
+        history.interrupted = meta.get("interrupted", True)
+        left = meta.get("left", [])
+        trainer._last = history.records[-1] if history.records else None
+        trainer._left = [step for step in left if isinstance(step, str)] + [i for i, j in enumerate(places) if j in left]
         trainer._job, trainer._recipe, trainer._resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
             job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
-            job.told = [*job.told, *[job.updates] * (len(trainer.callbacks) - len(job.told))]
+            job.told = [job.updates if j is None or j >= len(job.told) else job.told[j] for j in places]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
             job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}
+
+
+def warn_other_updates(trainer: Trainer, recipe: list[int] | None) -> None:
+    """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
+    before = trainer._recipe
+    if trainer._resumed and recipe is not None and before is not None and recipe != before:
+        def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
+            return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
+                    + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
+        warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
+                      "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
+                      "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
+    trainer._resumed = False
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _callbacks(trainer: Trainer, meta: Mapping[str, Any], arrays: Mapping[str, Array],
+               ) -> tuple[list[int | None], list[tuple[Callback, dict[str, Any]]]]:
+    """For each of the trainer's callbacks its number in the file, the k-th of a class there being the k-th of that class here;
+    and what those remember that are in both. A warning names those that are not."""
+    if "callbacks" not in meta:
+        kinds = [type(c).__name__ for c in trainer.callbacks if c.state_dict()]
+        if kinds:
+            warnings.warn(f"the checkpoint is of an earlier version, which kept nothing of callbacks: {', '.join(kinds)} begin "
+                          "anew", stacklevel=4)
+        return list(range(len(trainer.callbacks))), []
+    saved = dict(enumerate(meta["callbacks"]))
+    places: list[int | None] = []
+    states = []
+    for callback in trainer.callbacks:
+        at = next((i for i, other in saved.items() if other["type"] == type(callback).__name__), None)
+        places.append(at)
+        if at is not None:
+            state = {**saved.pop(at)["state"], **_under(f"callbacks/{at}/", arrays)}
+            states += [(callback, state)] if state else []
+    lost = [other["type"] for i, other in saved.items() if other["state"] or _under(f"callbacks/{i}/", arrays)]
+    if lost:
+        warnings.warn(f"the checkpoint's {', '.join(lost)} is not among the trainer's callbacks: what it remembers is left out",
+                      stacklevel=4)
+    return places, states
 
 
 def _data(trainer: Trainer) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Metrics of outputs against targets, and the evaluators that collect them batch by batch."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,12 @@ __all__ = ["AccuracyEvaluator", "Evaluator", "RegressionEvaluator", "evaluate"]
 
 class Evaluator:
     """Collects figures over batches: start(), update(outputs, targets) for each, result()."""
+
+    #: the names of result()'s figures; None: not known before there is a result
+    figure_names: Sequence[str] | None = None
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        """ValueError where it cannot work with such targets (B, ...) and outputs (B, *output_shape). `Trainer.init` asks."""
 
     def start(self) -> None:
         """Forget everything."""
@@ -46,6 +53,18 @@ class AccuracyEvaluator(Evaluator):
     The class is the output with the highest score (the first of equals), or, of a single output, whether its
     score is above 0 (a probability of one half under SigmoidCrossEntropy).
     """
+
+    figure_names = ("accuracy",)
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        if len(output_shape) > 1:
+            raise ValueError(f"AccuracyEvaluator needs a score a class, or one in all; the model's output is {output_shape}")
+        columns, classes, low, high = targets[:1].size, max([2, *output_shape]), targets.min(initial=0), targets.max(initial=0)
+        numbers = columns == 1 and high < classes and bool(np.all(targets == np.rint(targets)))
+        if low < 0 or not (numbers or (columns == classes and high <= 1)):
+            raise ValueError(f"AccuracyEvaluator counts classes that are right: targets must be 0 to {classes - 1}, or {classes} "
+                             f"columns of 0 to 1; y is {targets.dtype} of shape {targets.shape} from {low:g} to {high:g} (for "
+                             "numbers to predict there is RegressionEvaluator)")
 
     def __init__(self) -> None:
         self.start()
@@ -81,6 +100,14 @@ class RegressionEvaluator(Evaluator):
         >>> e.result()["r2"]
         0.0
     """
+
+    figure_names = ("mse", "rmse", "mae", "r2")
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        if targets[:1].size != np.prod(output_shape, dtype=int):
+            raise ValueError(f"RegressionEvaluator needs targets shaped like the output, (samples, "
+                             f"{', '.join(map(str, output_shape))}); y is {targets.dtype} of shape {targets.shape} (for classes "
+                             "there is AccuracyEvaluator)")
 
     def __init__(self) -> None:
         self.start()
@@ -121,7 +148,8 @@ class RegressionEvaluator(Evaluator):
 
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
-    """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order."""
+    """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order; ValueError where
+    there are none."""
     if not isinstance(dataset, Dataset):
         raise _hints.expected("dataset", Dataset, dataset)
     check_columns(dataset.feature_names, model.feature_names, "the dataset")
@@ -138,5 +166,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
         if evaluator is not None:
             evaluator.update(outputs, y)
         n += len(x)
-    figures = {} if loss is None else {"loss": total / n if n else float("nan")}
+    if not n:
+        raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
+    figures = {} if loss is None else {"loss": total / n}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}

@@ -1,7 +1,6 @@
 """Monitor: what each epoch brought, kept, printed a line an epoch, and plotted on request."""
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl import _hints
+from tinydl.log import log
 from tinydl.serialization import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["EpochRecord", "History", "Monitor"]
-
-log = logging.getLogger("tinydl")
 
 
 @dataclass
@@ -57,7 +55,8 @@ class History:
     """The epochs of a training, in order.
 
     history["loss"] is a list with a value an epoch (any field of EpochRecord, or an evaluator's figure);
-    `records` are the epochs, `failures` the batches that failed.
+    `records` are the epochs, `failures` the batches that failed. `interrupted`: whether the last `train` has not come to its
+    end: it has in its last epoch, or by early stopping, not where Ctrl-C, an exception, `stop` or `shutdown` ended it.
     """
 
     if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
@@ -103,7 +102,8 @@ class Monitor:
     """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
     log_file: a path, or None; a figure that is NaN or infinite is null there. quiet: print nothing. A log, or standard
-    output, that cannot be written (disk full, read-only) is given up with one warning; training goes on. It never opens a
+    output, that cannot be written (disk full, read-only, closed, a pipe that nobody reads any more) is given up with one
+    warning; training goes on. It never opens a
     window: `plot(path)` writes a picture.
     """
 
@@ -123,13 +123,11 @@ class Monitor:
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Called as each epoch ends, when the history has it: print and log. Where the validation was interrupted, or
-        failed, the record has no figures of it."""
+        failed, that is when training goes on and it has been done again."""
         if not self.quiet:
             try:
                 print(record.line(), flush=True)
-            except BrokenPipeError:     # nobody reads any more: that ends a program
-                raise
-            except OSError as e:
+            except Exception as e:
                 log.warning("cannot print (%s): training goes on without a line an epoch", e)
                 self.quiet = True
         if self.log_file is not None:
@@ -139,7 +137,7 @@ class Monitor:
                 text = json.dumps(plain(line, null=True), allow_nan=False)
                 with open(self.log_file, "a", encoding="utf-8") as f:
                     f.write(text + "\n")
-            except (OSError, TypeError) as e:       # TypeError: an evaluator's figure that JSON cannot hold
+            except Exception as e:
                 log.warning("cannot write %s (%s): training goes on without that log", self.log_file, e)
                 self.log_file = None
 

@@ -8,8 +8,8 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import BoundArguments, signature
 from itertools import repeat
@@ -82,10 +82,23 @@ def _refuse(value: Any) -> Any:
                     "dicts (JSON), and NumPy's numbers and arrays can")
 
 
+@contextmanager
+def _zip(f: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """A zip written to f. What interrupts the writing comes out as it is: ZipFile's own exit would put a ValueError about a
+    half-written entry in its place."""
+    z = zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)
+    try:
+        yield z
+    except BaseException:
+        z.fp = None         # nothing is left to close
+        raise
+    z.close()
+
+
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
-    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as z:
-        text = json.dumps(plain(meta), indent=1, default=_refuse)
+    text = json.dumps(plain(meta), indent=1, default=_refuse)
+    with _zip(f) as z:
         z.writestr(zipfile.ZipInfo(header), text)       # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()

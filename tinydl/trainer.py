@@ -9,7 +9,6 @@ import copy
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl import _hints
+from tinydl import _hints, notify
 from tinydl.callbacks import Callback
-from tinydl.checkpoint import load_checkpoint, save_checkpoint
+from tinydl.checkpoint import load_checkpoint, save_checkpoint, warn_other_updates
+from tinydl.checks import check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.data.frames import check_columns
 from tinydl.losses import Loss
@@ -57,8 +57,9 @@ class Trainer:
 
     max_epochs: epochs of each `train` call. monitor: keeps and prints the history (None: kept, not printed).
     evaluator: figures on the validation data of each epoch. enable_parallel, thread_count: see
-    `configure_parallel_training`; left out, it is parallel where a parallel strategy is named. seed: of the order
-    of batches and of random masks (None: a fresh one). shutdown_timeout: seconds.
+    `configure_parallel_training`; where enable_parallel is left out, training is parallel if a parallel strategy is
+    named, or batches_per_update, or thread_count is 2 or more. seed: of the order of batches and of random masks (None:
+    a fresh one). shutdown_timeout: seconds.
 
     strategy: how batches become updates, by name ("group", "shard", "local", "hogwild", "serial", "auto") or as an
     object of `tinydl.parallel.strategies`. batches_per_update (group, auto): batches whose gradients make one update;
@@ -105,9 +106,10 @@ class Trainer:
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
+        self._runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
-            enable_parallel = strategy is not None and chosen.parallel
-        self._runtime = Runtime(chosen, policy, enable_parallel, thread_count, shutdown_timeout)
+            asked = strategy is not None or batches_per_update is not None or thread_count >= 2
+            self._runtime.enabled = asked and chosen.parallel
         for i, callback in enumerate(callbacks):
             if not isinstance(callback, Callback):
                 raise _hints.expected(f"callbacks[{i}]", Callback, callback)
@@ -121,7 +123,9 @@ class Trainer:
         self._job: Job | None = None            # an epoch that was interrupted
         self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
         self._resumed = False                   # they were a checkpoint's
-        self._untold: list[tuple[Callback, EpochRecord]] = []       # epochs that have ended, and who is to hear of it
+        self._last: EpochRecord | None = None   # of the epoch that ended last
+        self._left: list[str | int] = []        # of its end: see notify
+        self._finished = False                  # stop(finished=True)
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
                 log.addHandler(logging.StreamHandler())
@@ -131,8 +135,10 @@ class Trainer:
     def init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
         """Set what to train. A Split trains on its train part, validates each epoch, and evaluates on its test part.
 
-        Everything is checked before anything changes. Epoch numbers begin anew. Trainers that are given the same optimizer
-        share its numbers (`lr` and so on), and each trains its own model with a state of its own.
+        Everything is checked before anything changes: TypeError or ValueError where a part of the data is empty or does not
+        fit the model, the loss or the evaluator, or where a callback needs a figure that there will not be. Epochs, history (a
+        new object) and what callbacks remember begin anew. Trainers that are given the same optimizer share its numbers
+        (`lr` and so on), and each trains its own model with a state of its own.
         """
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
@@ -141,23 +147,20 @@ class Trainer:
         if self._runtime.enabled:
             self._runtime.warn_fallback()
 
-    def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer) -> None:
+    def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer, again: bool = False) -> None:
+        """again: the same training, in a copy of its trainer."""
         parts = dataset if isinstance(dataset, Split) else Split(dataset, None, None)
         for value, kind, name in ((parts.train, Dataset, "dataset"), (model, Model, "model"), (loss, Loss, "loss"),
                                   (optimizer, Optimizer, "optimizer")):
             if not isinstance(value, kind):
                 raise _hints.expected(name, kind, value)
         train = parts.train
-        output = model.output_shape(train.input_shape)
+        check_parts(parts, model, loss, self.evaluator)
+        check_needs(self.callbacks, self.evaluator, parts.validation is not None)
         names = model.feature_names or train.feature_names
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
         arrays = (train.inputs, train.sources[-1]) if type(train) is ArrayDataset else None
-        for part in (None if arrays is None else train, parts.validation, parts.test):
-            if isinstance(part, ArrayDataset):
-                model.sources(part.inputs)
-                for y in part.targets():
-                    loss.check_targets(y, output)
         crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
                     input_shape=train.input_shape)
         if arrays is not None:
@@ -173,20 +176,14 @@ class Trainer:
             model.feature_names = names and list(names)
             optimizer.hold(crew.state)
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
-            self._job, self.epoch, self._recipe, self._resumed, self._untold = None, 0, None, False, []
-            self._runtime.take(crew, train, error)
-
-    def _warn_other_updates(self, recipe: list[int] | None) -> None:
-        """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
-        before = self._recipe
-        if self._resumed and recipe is not None and before is not None and recipe != before:
-            def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
-                return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
-                        + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
-            warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
-                          "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
-                          "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
-        self._resumed = False
+            try:
+                if not again:
+                    self._job, self.epoch, self._recipe, self._resumed = None, 0, None, False
+                    self._last, self._left, self.monitor.history = None, [], History()
+                    for callback in self.callbacks:
+                        callback.on_init(self)
+            finally:
+                self._runtime.take(crew, train, error)
 
     # ------------------------------------------------------------------ configuration, from any thread
     def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
@@ -237,9 +234,11 @@ class Trainer:
         """
         return self._runtime.shutdown(timeout)
 
-    def stop(self) -> None:
+    def stop(self, *, finished: bool = False) -> None:
         """End training after the update (strategy local: round) under way; from a callback or any thread. `train` goes on from
-        there."""
+        there. finished: that is no interruption (`history.interrupted` is False), training is at its end: as by early
+        stopping, which then puts the best parameters back."""
+        self._finished = self._finished or finished
         self._runtime.stop()
 
     def save_checkpoint(self, path: str | Path) -> None:
@@ -294,21 +293,21 @@ class Trainer:
         limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
             crew.optimizer.hold(crew.state)         # which another trainer may have been initialised with
-            self.monitor.history.interrupted = False
+            self._finished = False
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
                 with held.open():
                     for callback in self.callbacks:
                         callback.on_train_start(self)
-                    self._tell_of_epoch()
-                    self.monitor.history.interrupted = not self._run_epochs(crew, asked, shuffle)
-            except KeyboardInterrupt:
-                self.monitor.history.interrupted = True
-                raise
+                self.history.interrupted = True         # until it is known that it was not
+                notify.of_epoch(self, held)
+                with held.open():
+                    all_done = self._run_epochs(crew, asked, shuffle)
+                self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
-        return self.monitor.history
+        return self.history
 
     def _tell_that_it_ends(self, held: uninterrupted) -> None:
         """All of them; the first error comes out when that is done."""
@@ -322,14 +321,15 @@ class Trainer:
             except BaseException as e:
                 errors.append(e)
         if errors:
+            self.history.interrupted = True
             raise errors[0]
 
     def _run_epochs(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
-        """max_epochs epochs; False where they were stopped before."""
+        """max_epochs epochs; False where they were stopped before, or there is something left of one."""
         for _ in range(self.max_epochs):
             if self._runtime.stopping or not self._run_epoch(crew, asked, shuffle):
                 return False
-        return True
+        return self._job is None
 
     def _tick(self, asked: str | None, setting: Setting, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
@@ -378,7 +378,7 @@ class Trainer:
                      bounds: Array | None) -> bool:
         """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
         runtime, finished = self._runtime, False
-        self._tell_of_updates(job)
+        notify.of_updates(self, job)
         while not finished and not runtime.stopping:
             runtime.go_on_serially_if_many_hung()
             before = job.lap(time.perf_counter())
@@ -387,7 +387,7 @@ class Trainer:
                 break
             mode, setting, most, pool = found
             recipe = (setting.strategy if mode == "serial" else self.strategy).recipe(setting)
-            most, tick = self._until_callback(job, most), partial(self._tick, asked, setting)
+            most, tick = notify.updates_until_next(self, job, most), partial(self._tick, asked, setting)
             try:
                 setting.strategy.prepare(crew, setting)
             except MemoryError:
@@ -395,7 +395,7 @@ class Trainer:
                     raise
                 runtime.lower(setting.n_threads - 1)
                 continue
-            self._warn_other_updates(recipe)
+            warn_other_updates(self, recipe)
             try:
                 if batches is None:
                     assert order is not None and bounds is not None
@@ -408,27 +408,8 @@ class Trainer:
                     self._recipe = recipe
             if mode == "parallel":      # else the strategy was not asked
                 self.strategy.ran(setting, job.lap(time.perf_counter(), before))
-            self._tell_of_updates(job)
+            notify.of_updates(self, job)
         return finished
-
-    def _tell_of_updates(self, job: Job) -> None:
-        """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
-        job.told.extend([0] * (len(self.callbacks) - len(job.told)))
-        for i, callback in enumerate(self.callbacks):
-            if callback.every and job.updates // callback.every > job.told[i] // callback.every:
-                job.told[i] = job.updates
-                callback.on_update(self, job.updates)
-
-    def _tell_of_epoch(self) -> None:
-        """Call on_epoch_end for the epoch that ended last, where it was not called yet."""
-        while self._untold:
-            callback, record = self._untold.pop(0)
-            callback.on_epoch_end(self, record)
-
-    def _until_callback(self, job: Job, most: int | None) -> int | None:
-        """Updates until a callback wants to be called, or `most`."""
-        left = [c.every - job.updates % c.every for c in self.callbacks if c.every]
-        return min([*left, *([] if most is None else [most])], default=None)
 
     def _end_epoch(self, crew: Crew, job: Job) -> None:
         """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
@@ -441,30 +422,27 @@ class Trainer:
                 cause = job.failures[0].exception if job.failures else None
                 raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
             self.epoch += 1
-            try:
-                if self.data.validation is not None:
-                    with held.open():
-                        figures = evaluate(self.model, self.data.validation, loss=self.loss, evaluator=self.evaluator)
-                        record.validation_loss = figures.pop("loss")
-                        record.figures = figures
-            finally:
-                self.monitor.history.records.append(record)
-                self._untold = [(callback, record) for callback in self.callbacks]
-                with held.open():
-                    self.monitor.end_epoch(record)
-        self._tell_of_epoch()
+            self.history.records.append(record)
+            self._last, self._left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
+            notify.of_epoch(self, held)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
-        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training)."""
+        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training).
+        ValueError where it is empty."""
         self._runtime.need_crew()
-        if dataset is None:
-            dataset = self.data.test or self.data.validation or self.data.train
-        return evaluate(self.model, dataset, loss=self.loss, evaluator=self.evaluator)
+        held_out = self.data.validation if self.data.test is None else self.data.test
+        chosen = dataset if dataset is not None else self.data.train if held_out is None else held_out
+        return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
 
     @property
     def history(self) -> History:
-        """All epochs so far."""
+        """All epochs since `init`."""
         return self.monitor.history
+
+    @property
+    def batches_done(self) -> int:
+        """Batches of the epoch under way that are behind; 0 where none is under way, or it has just begun."""
+        return 0 if self._job is None else self._job.batches_done
 
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
@@ -530,10 +508,8 @@ class Trainer:
         self.__dict__.update(state)
         if made is not None:
             step, held = made
-            epoch, job, recipe, resumed = self.epoch, self._job, self._recipe, self._resumed
             self.optimizer.hold(held)
-            self._init(self.data, self.model, self.loss, self.optimizer)
-            self.epoch, self._job, self._recipe, self._resumed = epoch, job, recipe, resumed
+            self._init(self.data, self.model, self.loss, self.optimizer, again=True)
             self._runtime.need_crew().step = step
             if self._runtime.enabled:
                 self._runtime.warn_fallback()

@@ -24,7 +24,7 @@ import numpy as np
 from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
 from tinydl.checkpoint import load_checkpoint, read_settings, save_checkpoint
 from tinydl.cli.errors import CommandError, Terminated
-from tinydl.cli.progress import Progress
+from tinydl.cli.progress import Progress, try_print
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
 from tinydl.data import ArrayDataset
 from tinydl.parallel import recommended_thread_count, usable_cpus
@@ -133,7 +133,7 @@ def run_train(options: argparse.Namespace) -> int:
     if not options.resume and checkpoint.exists():      # it would be lost when this training is stopped, or outlive its model
         raise CommandError(f"{checkpoint} is of a training that was stopped: --resume goes on from it; to begin anew, remove it "
                            "or say another --out")
-    say = (lambda *_: None) if options.quiet else print
+    say = (lambda *_: None) if options.quiet else try_print
     target = options.target or "y"
 
     table = read_table(path, target=options.target)

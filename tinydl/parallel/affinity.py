@@ -4,16 +4,14 @@ Linux alone can say it for a thread; elsewhere these functions do nothing, and t
 """
 from __future__ import annotations
 
-import logging
 import os
 import threading
 
 from tinydl._kernels._dispatch import current_cpu
+from tinydl.log import log
 from tinydl.parallel.fork import renew_in_children
 
 __all__ = ["Places", "pin", "unpin"]
-
-log = logging.getLogger("tinydl")
 
 _own = threading.local()        # .cpus: where this thread was allowed before it was pinned
 _said: set[str] = set()

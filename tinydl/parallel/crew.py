@@ -10,7 +10,6 @@ batches are behind it; parameters and optimizer are as of the last finished upda
 """
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ import numpy as np
 
 from tinydl._kernels import engine
 from tinydl.data import ArrayDataset, Dataset
+from tinydl.log import log
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
@@ -37,8 +37,6 @@ from tinydl.parallel.threads import usable_cpus
 Array = np.ndarray[Any, Any]
 
 __all__ = ["Crew"]
-
-log = logging.getLogger("tinydl")
 
 #: workers that may die before anything more is booked
 MAX_DEATHS = 10

@@ -15,7 +15,6 @@ concurrent.futures cannot promise the time limit: its exit handler joins its thr
 """
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import threading
@@ -24,14 +23,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinydl.log import log
 from tinydl.parallel.affinity import Places
 from tinydl.parallel.errors import WorkerDiedError
 from tinydl.parallel.fork import renew_in_children
 from tinydl.parallel.signals import uninterrupted
 
 __all__ = ["Task", "WorkerPool"]
-
-log = logging.getLogger("tinydl")
 
 #: seconds between looks at the clock, signals and requests while workers run
 TICK = 0.05

@@ -1,13 +1,13 @@
 """auto: the fastest way here, found by timed updates that cost next to nothing."""
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
+from tinydl.log import log
 from tinydl.parallel.strategies.base import Strategy, check_count
 from tinydl.parallel.strategies.group import Group
 from tinydl.parallel.strategies.serial import Serial
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tinydl.parallel.job import Lap, Setting
     from tinydl.parallel.pool import WorkerPool
     from tinydl.parallel.probe import Probed
-
-log = logging.getLogger("tinydl")
 
 #: the share of the time trained that trials may lose; of that, what an epoch saves up at most is still there in the next one
 COST = 0.01

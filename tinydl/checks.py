@@ -1,0 +1,99 @@
+"""What `Trainer.init` is given: checked before anything changes, so that nothing ends training after hours."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl import _hints
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, Split, StreamDataset
+from tinydl.data.checks import as_targets, check_shape, stack
+from tinydl.data.frames import as_array
+from tinydl.metrics import Evaluator
+from tinydl.monitor import EpochRecord
+
+if TYPE_CHECKING:
+    from tinydl.callbacks import Callback
+    from tinydl.losses import Loss
+    from tinydl.model import Model
+
+Array = np.ndarray[Any, Any]
+
+#: figures that every epoch has; the others are of a validation
+ALWAYS = [*(f.name for f in fields(EpochRecord) if f.name not in ("validation_loss", "figures")), "samples_per_second"]
+
+
+def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluator | None) -> None:
+    """TypeError or ValueError where a part is no dataset, is empty, or does not fit the model, the loss or the evaluator. Where
+    samples are made one by one, that is seen by the first of a part that is not trained on."""
+    if not isinstance(evaluator, Evaluator | None):
+        raise _hints.expected("evaluator", Evaluator, evaluator)
+    _check_not_empty(parts.train, "training set")
+    output = model.output_shape(parts.train.input_shape)
+    if type(parts.train) is ArrayDataset:           # one that is derived from it may give other batches
+        held_out = parts.validation is not None or parts.test is not None
+        _check_part(parts.train, model, loss, None if held_out else evaluator, output)
+    for name, part in (("validation part", parts.validation), ("test part", parts.test)):
+        if part is None:
+            continue
+        if not isinstance(part, Dataset):
+            raise TypeError(f"the {name} must be a Dataset or None; got {type(part).__name__}")
+        _check_not_empty(part, name)
+        try:
+            _check_part(part, model, loss, evaluator, output)
+        except ValueError as e:
+            raise ValueError(f"the {name}: {e}") from e
+
+
+def _check_not_empty(part: Dataset, name: str) -> None:
+    if 0 in (part.n_samples, part.n_batches):
+        raise ValueError(f"the {name} is empty: {type(part).__name__} gives no batch")
+
+
+def _check_part(part: Dataset, model: Model, loss: Loss, evaluator: Evaluator | None, output: Any) -> None:
+    if isinstance(part, ArrayDataset):
+        model.sources(part.inputs)
+    found = model.output_shape(part.input_shape)
+    if found != output:
+        raise ValueError(f"samples of shape {part.input_shape} give outputs {found}; those of the training set give {output}")
+    for targets in _targets(part):
+        loss.check_targets(targets, output)
+        if evaluator is not None:
+            evaluator.check_targets(targets, output)
+
+
+def _targets(part: Dataset) -> Iterator[Array]:
+    """All, or those at hand: none where that would need an epoch of it."""
+    if isinstance(part, ArrayDataset):
+        yield from part.targets()
+    if isinstance(part, ItemDataset):
+        x, y = part[0]
+        yield stack([x], [y], [0], part.input_shape)[1]
+    if isinstance(part, StreamDataset):
+        first = next(iter(part.source()), None)
+        if first is None:
+            raise ValueError("the stream is empty: its source gave nothing")
+        x, y = first
+        if part.chunks:
+            check_shape(as_array(x, "x", part.feature_names), part.input_shape)
+            yield as_targets(y)
+        else:
+            yield stack([x], [y], [0], part.input_shape)[1]
+
+
+def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, validates: bool) -> None:
+    """ValueError where an epoch's record will not have a figure that a callback needs."""
+    names = [*ALWAYS, "validation_loss"] if validates else ALWAYS
+    if validates and evaluator is not None:
+        if evaluator.figure_names is None:
+            return
+        names = [*names, *evaluator.figure_names]
+    for callback in callbacks:
+        for name in callback.needs:
+            if name not in names:
+                hint = "" if validates else "; others are of a validation part, as of split(0.8, validation=0.2)"
+                meant = _hints.FIGURES.get(name)
+                there = f"it is called {meant!r}" if meant in names else f"an epoch will have {', '.join(names)}{hint}"
+                raise ValueError(f"{type(callback).__name__} needs {name!r}; {there}")

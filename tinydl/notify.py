@@ -1,0 +1,57 @@
+"""Who hears of updates and epochs, whatever interrupts training: the validation, the monitor and the callbacks."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinydl.metrics import evaluate
+from tinydl.parallel.job import Job
+from tinydl.parallel.signals import uninterrupted
+
+if TYPE_CHECKING:
+    from tinydl.trainer import Trainer
+
+#: what an epoch ends with, before the callbacks hear of it
+VALIDATION, MONITOR = "validation", "monitor"
+
+
+def of_updates(trainer: Trainer, job: Job) -> None:
+    """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
+    job.told.extend([0] * (len(trainer.callbacks) - len(job.told)))
+    for i, callback in enumerate(trainer.callbacks):
+        if callback.every and job.updates // callback.every > job.told[i] // callback.every:
+            job.told[i] = job.updates
+            callback.on_update(trainer, job.updates)
+
+
+def updates_until_next(trainer: Trainer, job: Job, most: int | None) -> int | None:
+    """Updates until a callback wants to be called, or `most`."""
+    left = [c.every - job.updates % c.every for c in trainer.callbacks if c.every]
+    return min([*left, *([] if most is None else [most])], default=None)
+
+
+def of_epoch(trainer: Trainer, held: uninterrupted) -> None:
+    """What is left of the last epoch's end: `trainer._left`. What Ctrl-C interrupts, and a validation that fails, is done
+    again when training goes on."""
+    while trainer._left:
+        step = trainer._left.pop(0)         # before it is done: a checkpoint that a callback makes is of after it
+        try:
+            with held.open():
+                _do(trainer, step)
+        except BaseException as e:
+            if step == VALIDATION or isinstance(e, KeyboardInterrupt):
+                trainer._left.insert(0, step)
+            raise
+
+
+def _do(trainer: Trainer, step: str | int) -> None:
+    """VALIDATION, MONITOR, or the number of a callback."""
+    record = trainer._last
+    assert record is not None
+    if step == VALIDATION and trainer.data.validation is not None:
+        figures = evaluate(trainer.model, trainer.data.validation, loss=trainer.loss, evaluator=trainer.evaluator)
+        record.validation_loss = figures.pop("loss")
+        record.figures = figures
+    elif step == MONITOR:
+        trainer.monitor.end_epoch(record)
+    elif isinstance(step, int) and step < len(trainer.callbacks):
+        trainer.callbacks[step].on_epoch_end(trainer, record)
