@@ -1,13 +1,17 @@
-"""How many threads: what says how many CPUs this process may use, and what is recommended of them."""
+"""How many threads: what says how many CPUs this process may use, and what is recommended of them. And what threads do
+that something else keeps from their CPUs."""
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from small import trainer
+from every_strategy import TABLE, deep, digest, run
+from small import classification, stall, trainer
 
-from tinydl import parallel
+from tinydl import Trainer, data, losses, optim, parallel
 from tinydl._kernels import engine
 from tinydl.parallel import native_driver, threads
 
@@ -151,3 +155,56 @@ def test_a_thread_count_that_is_given_wins(machine, monkeypatch):
             t.train()
             assert t.stats().thread_count == 2
     assert spins == [native_driver.SPINS, native_driver.SPINS, 0]       # the last ones have not a CPU each
+
+
+# ------------------------------------------------------------------ threads that something else keeps from their CPUs
+def until_after(*groups):
+    """For how many ms one goes on alone, after groups of so many microseconds that all met for."""
+    alone = np.zeros(engine.ALONE, np.int64)
+    for us in groups:
+        engine.look(alone, 0, 1_000 * us)
+    return int(alone.max(where=np.arange(engine.ALONE) == engine.ALONE - 1, initial=0)) / 1e6
+
+
+@pytest.mark.parametrize(("groups", "ms"), [
+    ([8] * 100, 0), ([8, 4000], 0), ([8, 8, 4000, 8, 4000], 16), ([8, 4000, 8, 4000, 8, 4000], 32), ([8] + [8, 4000] * 9, 128),
+    ([8, 4000] + [8] * 3000 + [4000], 0),               # not within 20 ms
+    ([8, 4000, 4000] + [8] * 3000 + [4000, 8, 4000], 16),
+    ([8, 250, 8, 250], 0),                              # short enough to be waited for
+    ([3000, 9000, 3000, 9000], 0),                      # groups are long: it is no stall beside them
+    ([8, 4000] + [4000] * 100, 128)])
+def test_after_stalls_one_goes_on_alone(groups, ms):
+    assert until_after(*groups) == ms
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("strategy", ["group", "shard", "auto"])
+def test_one_alone_gives_the_same_bits(one_alone, monkeypatch, strategy, k):
+    who, collect = [], native_driver._collect
+    monkeypatch.setattr(native_driver, "_collect", lambda crew, job, stretch, *rest: (
+        who.append({*stretch.workers.tolist()}), collect(crew, job, stretch, *rest))[1])
+    x, y = classification(90)
+    x[33] = np.nan
+    results = [run(data.ArrayDataset(x, y, 8), deep(), TABLE[strategy][0](), n, max_failed_fraction=1) for n in (1, k)]
+    assert digest(results[0].model) == digest(results[1].model)
+    assert results[0].history["loss"] == results[1].history["loss"]
+    assert all(len(workers) == 1 for workers in who)
+
+
+def test_one_goes_on_alone_for_a_while():
+    """And then all meet again."""
+    dataset = data.ArrayDataset(*classification(3000), 8)
+    want = run(dataset, deep(), TABLE["shard"][0](), 1, epochs=4).model
+    with Trainer(1, strategy=TABLE["shard"][0](), enable_parallel=True, thread_count=3, seed=7) as t:
+        t.init(dataset, deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
+        for _ in range(4):
+            stall(t._runtime.crew.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
+            t.train()
+        assert digest(t.model) == digest(want)
+
+
+def test_a_wrong_note_is_refused():
+    with trainer() as t, pytest.raises(ValueError, match="alone: float64"):
+        t._runtime.crew.alone = np.zeros(engine.ALONE)
+        t.configure_parallel_training(True, 2)
+        t.train()

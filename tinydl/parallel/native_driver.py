@@ -76,7 +76,7 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
                              groups=None if free else group_starts(owner, setting.batches),
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
-                             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
+                             alone=crew.alone, spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
     return stretch, pieces, owner
 
 
