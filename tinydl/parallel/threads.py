@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from math import floor
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinydl.parallel.system_files import read
@@ -114,20 +115,22 @@ def _own_quota() -> float | None:
 def machine_limits(quota_root: str | Path = "/") -> list[Limit]:
     """The CPUs that there are for this process."""
     affinity = affinity_cpus()
-    quota = _own_quota() if quota_root == "/" else container_cpu_quota(quota_root)
     limits = [Limit(affinity, "affinity")]
+    quota = _own_quota() if quota_root == "/" else container_cpu_quota(quota_root)
     if quota is not None:
-        limits.append(Limit(floor(quota), "container CPU quota"))
-    if hasattr(os, "process_cpu_count"):
-        limits.append(Limit(os.process_cpu_count() or affinity, "-X cpu_count or PYTHON_CPU_COUNT"))
-    local, variable = max((_number(variable), variable) for variable in LAUNCHERS)
-    if local > 1:
-        shared = [quota] if quota is not None else []       # a quota is of a group, and they are in it together
-        if affinity >= _unbound_cpus():
-            shared.append(affinity)
-        if shared:
-            limits.append(Limit(floor(min(shared) / local), f"{variable}={local}"))
-    return [limit._replace(cpus=max(1, limit.cpus)) for limit in limits]
+        limits.append(Limit(max(1, floor(quota)), "container CPU quota"))
+    count = getattr(os, "process_cpu_count", None)
+    if count is not None:
+        limits.append(Limit(count() or affinity, "-X cpu_count or PYTHON_CPU_COUNT"))
+    for variable in LAUNCHERS:
+        local = _number(variable)
+        if local > 1:
+            shared = [quota] if quota is not None else []       # a quota is of a group, and they are in it together
+            if affinity >= _unbound_cpus():
+                shared.append(affinity)
+            if shared:
+                limits.append(Limit(max(1, floor(min(shared) / local)), f"{variable}={local}"))
+    return limits
 
 
 def asked_limits() -> list[Limit]:
@@ -144,13 +147,16 @@ def asked_limits() -> list[Limit]:
 
 def _number(variable: str) -> int:
     """The first number of a variable that others set; 0 where there is none."""
-    first = os.environ.get(variable, "").split(",")[0].strip()
+    text = os.environ.get(variable)
+    if not text:
+        return 0
+    first = text.split(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
 
 def cpu_limit(quota_root: str | Path = "/") -> Limit:
     """The usable CPUs, and what decides (of equals the first one in the table above)."""
-    return min([*machine_limits(quota_root), *asked_limits()], key=lambda limit: limit.cpus)
+    return min([*machine_limits(quota_root), *asked_limits()], key=itemgetter(0))
 
 
 def usable_cpus(quota_root: str | Path = "/") -> int:
