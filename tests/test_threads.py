@@ -3,6 +3,7 @@ that something else keeps from their CPUs."""
 import os
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from small import classification, stall, trainer
 
 from tinydl import Trainer, data, losses, optim, parallel
 from tinydl._kernels import engine
-from tinydl.parallel import native_driver, threads
+from tinydl.parallel import Replica, native_driver, threads
 
 VARIABLES = ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS", *threads.LAUNCHERS)
 
@@ -201,6 +202,27 @@ def test_one_goes_on_alone_for_a_while():
             stall(t._runtime.crew.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
             t.train()
         assert digest(t.model) == digest(want)
+
+
+def test_one_alone_that_is_abandoned_makes_no_more_updates():
+    """Nor does the other one, which comes then."""
+    x, y = classification(8)
+    model, loss, optimizer, alone = deep(), losses.SoftmaxCrossEntropy(), optim.Adam(0.01), np.zeros(engine.ALONE, np.int64)
+    optimizer.bind(model.params, model.statistics, model.momenta)
+    replicas = [Replica(model, loss, 4, plan=model.plan(max_rows=4, loss=loss)) for _ in range(2)]
+    stall(alone, 2**61)
+    stretch = engine.Stretch([r.native for r in replicas], [r.gradient_vector() for r in replicas], engine.Source(x),
+                             engine.Source(y), np.tile(np.arange(8), 100_000), np.arange(200_001) * 4, optimizer.native(),
+                             alone=alone)
+    first = threading.Thread(target=stretch.work, args=(0,))
+    first.start()
+    while stretch.updates < 3 or not stretch.abandon():         # it is refused while an update is made
+        pass
+    made, params = stretch.updates, model.params.tobytes()
+    stretch.work(1)
+    first.join(20)
+    assert stretch.updates == made and model.params.tobytes() == params
+    assert set(stretch.workers.tolist()) <= {0, -1}
 
 
 def test_a_wrong_note_is_refused():
