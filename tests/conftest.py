@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from small import DRIVERS
+from small import DRIVERS, stall
 
 import tinydl
+from tinydl.parallel.crew import Crew
 from tinydl.parallel.strategies import auto
 
 # programs that tests start import the tinydl under test, not the source folder that they may be started in
@@ -41,6 +42,17 @@ def no_threads_left():
 def driver(request):
     """The dataset class whose batches go through the native driver, and the one through the Python driver."""
     return DRIVERS[request.param]
+
+
+@pytest.fixture
+def one_alone(monkeypatch):
+    """As if something else had the CPUs all the while: one worker of a native run goes on alone."""
+    begin = Crew.__init__
+
+    def begin_alone(self, *args, **options):
+        begin(self, *args, **options)
+        stall(self.alone, 2**61)
+    monkeypatch.setattr(Crew, "__init__", begin_alone)
 
 
 @pytest.fixture

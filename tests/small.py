@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl._kernels import engine
 
 
 class Batched(data.ArrayDataset):
@@ -85,6 +86,12 @@ def busy(threads=2):
         stop.set()
         for t in load:
             t.join()
+
+
+def stall(alone, now):
+    """Groups of 10 us, and two between them that take 1 ms: one worker goes on alone from `now` (ns) on."""
+    for took in (10_000, 1_000_000, 10_000, 1_000_000):
+        engine.look(alone, now, took)
 
 
 def trainer(n=64, batch_size=8, epochs=2, **options):

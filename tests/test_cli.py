@@ -23,7 +23,7 @@ from tinydl.cli import main, progress, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
-from tinydl.parallel import native_driver, pool, runtime
+from tinydl.parallel import native_driver, pool, runtime, threads
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start
@@ -216,6 +216,14 @@ def test_info(capsys):
     for what in (f"tinydl               {tinydl.__version__}", "instruction set", "affinity", "container CPU quota",
                  "recommended threads", "NumPy", "GIL"):
         assert what in out
+
+
+def test_info_says_what_decides(capsys, monkeypatch):
+    monkeypatch.setenv("TINYDL_NUM_THREADS", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main(["info"])
+    by = "affinity" if threads.affinity_cpus() == 1 else "OMP_NUM_THREADS=1"
+    assert f"usable CPUs          1 (decided by {by})\n" in said(capsys)[0]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["demo", "--help"]])

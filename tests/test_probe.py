@@ -55,15 +55,20 @@ def train(strategy, dataset=data.ArrayDataset, model=None, threads=2, epochs=1, 
 
 
 def test_a_probe_says_what_an_update_and_starting_take(pool, monkeypatch):
-    for little, n_sizes in ((1e9, {2: 1, 4: 1}), (0.0, {2: 2, 4: 0})):     # much more, or no more than little, is found
+    ran, measure = [], probing._best_of_two
+    monkeypatch.setattr(probing, "_best_of_two", lambda crew, n, setting, pool: (
+        ran.append((crew.max_rows, setting.n_threads)), measure(crew, n, setting, pool))[1])
+    tiny, large = (rows for _, rows, _, _ in probing.SIZES)
+    for little, n_sizes, runs in ((1e9, {2: 1, 4: 1}, [(tiny, 1), (tiny, 2), (tiny, 4)]),       # much more is found,
+                                  (0.0, {2: 2, 4: 0}, [(tiny, 1), (tiny, 2), (large, 1), (large, 2)])):     # or little
         monkeypatch.setattr(probing, "LITTLE", little)
+        ran.clear()
         found = probe(pool, [4, 2])
-        assert {n: len(probed) for n, probed in found.items()} == n_sizes
-        for probed in found.values():
-            assert all(p.update_seconds > 0 and p.pace > 0 and p.start >= 0 for p in probed)
-            assert [p.update_seconds for p in probed] == sorted(p.update_seconds for p in probed)
-    (tiny,), (small,), (large,) = (probe(pool, [2], seconds)[2] for seconds in (1e-7, 1e-5, 1.0))
-    assert max(tiny.update_seconds, small.update_seconds) < large.update_seconds / 4
+        assert {n: len(probed) for n, probed in found.items()} == n_sizes and ran == runs
+        assert all(p.update_seconds > 0 and p.pace > 0 and p.start >= 0 for probed in found.values() for p in probed)
+    for seconds, rows in ((1e-7, tiny), (1e-5, tiny), (1.0, large)):
+        ran.clear()
+        assert len(probe(pool, [2], seconds)[2]) == 1 and ran == [(rows, 1), (rows, 2)]
 
 
 def test_a_probe_that_cannot_be_made_says_nothing(pool, monkeypatch, caplog):
@@ -87,7 +92,7 @@ def test_a_run_that_does_not_end_counts_as_far_as_it_came(pool, monkeypatch):
     monkeypatch.setattr(probing, "LITTLE", 1e9)
     began = time.monotonic()
     (two,) = probe(pool, [2])[2]
-    assert 0 < two.update_seconds < 0.05 and two.pace > 0 and two.start >= 0.04
+    assert 0 < two.update_seconds <= two.start and two.pace > 0 and two.start >= 0.04
     assert time.monotonic() - began < 20
 
 
@@ -208,8 +213,7 @@ def test_threads_that_died_are_replaced_before_they_are_probed(asked, pool):
     with train("serial") as t:
         strategy = Auto()
         strategy.before_epoch(t._runtime.crew, pool)
-    assert pool.alive and asked == [[2, 4]]
-    assert all(p.start < 0.05 for probed in strategy._machine.values() for p in probed)     # a look at the clock
+    assert pool.alive and asked == [[2, 4]]         # of a pool with a dead thread nothing is asked
 
 
 @pytest.mark.parametrize("pinned", [False, True])

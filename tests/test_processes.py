@@ -275,9 +275,9 @@ def test_parallel_training_in_a_process_pool(method):
                 assert pool.map_async(train_small, [2, 2, 3, 1]).get(60) == [want] * 4
 
 
-def recommended(most):
-    """Runs in a process of a pool: what is recommended for a large set, and the threads that a trainer starts."""
-    os.environ["TINYDL_NUM_THREADS"] = most
+def recommended(variable, most):
+    """Runs in a process of a pool: what is recommended for a small set, and the threads that a trainer starts."""
+    os.environ |= {"TINYDL_NUM_THREADS": "", "OMP_NUM_THREADS": "", variable: most}
     dataset = data.ArrayDataset(*classification(5000), 8)
     with Trainer(1, enable_parallel=True, seed=0) as t:
         t.init(dataset, mlp(6, 5, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
@@ -286,21 +286,23 @@ def recommended(most):
 
 @pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), "loky"])
 def test_a_process_pool_does_not_oversubscribe(method):
-    def in_pool(most):
+    def in_pool(variable, most):
+        settings = [variable] * 2, [most] * 2
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             if method == "loky":
                 executor = pytest.importorskip("joblib.externals.loky").ProcessPoolExecutor(2)
                 try:
-                    return list(executor.map(recommended, [most] * 2, timeout=60))
+                    return list(executor.map(recommended, *settings, timeout=60))
                 finally:
                     executor.shutdown(kill_workers=True)
             with multiprocessing.get_context(method).Pool(2) as pool:
-                return pool.map_async(recommended, [most] * 2).get(60)
+                return pool.starmap_async(recommended, zip(*settings, strict=True)).get(60)
     assert not threads.in_process_pool()
-    assert in_pool("") == [(1, 1)] * 2
-    n = min(2, threads.usable_cpus())
-    assert in_pool("2") == [(n, n)] * 2         # the user knows better
+    assert in_pool("TINYDL_NUM_THREADS", "") == [(1, 1)] * 2
+    n = min(2, threads.machine_cpus())
+    for variable in ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS"):
+        assert in_pool(variable, "2") == [(n, n)] * 2       # the user, or who started them, knows better
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())

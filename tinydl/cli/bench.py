@@ -12,6 +12,7 @@ from tinydl.benchmarks.workloads import ALL
 from tinydl.cli.errors import CommandError
 from tinydl.cli.train import check_picture, check_writable
 from tinydl.parallel import usable_cpus
+from tinydl.parallel.threads import affinity_cpus
 from tinydl.serialization import write_atomically
 
 
@@ -22,8 +23,8 @@ def say(text: str) -> None:
 def run(args: argparse.Namespace) -> int:
     rivals = args.against or []
     threads = args.threads or ([1, 2] if rivals and usable_cpus() >= 2 else list(range(1, usable_cpus() + 1)))
-    if max(threads) > usable_cpus():
-        raise CommandError(f"--threads {max(threads)}: {usable_cpus()} CPUs are usable here")
+    if max(threads) > affinity_cpus():
+        raise CommandError(f"--threads {max(threads)}: {affinity_cpus()} CPUs are usable here")
     if not rivals:
         threads = sorted({1, *threads})         # speed-up is over one thread
     chosen = args.workloads or (["W1", "W2", "W3", "W4"] if rivals else ["W2"])

@@ -11,7 +11,7 @@ import numpy as np
 from tinydl import _kernels, parallel
 from tinydl._version import __version__
 from tinydl.cli.errors import CommandError
-from tinydl.parallel.threads import affinity_cpus
+from tinydl.parallel.threads import affinity_cpus, cpu_limit
 
 
 def lines() -> list[tuple[str, str]]:
@@ -19,7 +19,8 @@ def lines() -> list[tuple[str, str]]:
     quota = parallel.container_cpu_quota()
     limit = os.environ.get("TINYDL_NUM_THREADS", "").strip()
     try:
-        usable, recommended = parallel.usable_cpus(), parallel.recommended_thread_count()
+        usable, source = cpu_limit()
+        recommended, short = parallel.recommended_thread_count(), parallel.recommended_thread_count(n_samples=1_000)
     except ValueError as e:
         raise CommandError(str(e)) from None
     return [
@@ -31,8 +32,8 @@ def lines() -> list[tuple[str, str]]:
         ("CPUs of affinity", str(affinity_cpus())),
         ("container CPU quota", "none" if quota is None else f"{quota:g}"),
         ("TINYDL_NUM_THREADS", limit or "not set"),
-        ("usable CPUs", str(usable)),
-        ("recommended threads", f"{recommended} for large sets, {usable} for 1,000 to 10,000 samples, 1 below"),
+        ("usable CPUs", f"{usable} (decided by {source})"),
+        ("recommended threads", f"{recommended} for large sets, {short} for 1,000 to 10,000 samples, 1 below"),
         ("Python", f"{platform.python_version()} ({platform.python_implementation()}, "
                    f"{'GIL' if getattr(sys, '_is_gil_enabled', lambda: True)() else 'free-threaded, GIL off'})"),
         ("NumPy", np.__version__),

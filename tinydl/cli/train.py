@@ -27,7 +27,8 @@ from tinydl.cli.errors import CommandError, Terminated
 from tinydl.cli.progress import Progress, try_print
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
 from tinydl.data import ArrayDataset
-from tinydl.parallel import recommended_thread_count, usable_cpus
+from tinydl.parallel import recommended_thread_count
+from tinydl.parallel.threads import affinity_cpus
 from tinydl.serialization import write_atomically
 
 SGD_MOMENTUM = 0.9
@@ -51,11 +52,12 @@ def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
 def thread_count(asked: int, n_batches: int = 1, n_samples: int = 1) -> int:
     """Threads to train with: those asked for, or (0) the recommended ones; CommandError where that makes no sense."""
     try:
-        cpus, recommended = usable_cpus(), recommended_thread_count(n_batches, n_samples)
+        recommended = recommended_thread_count(n_batches, n_samples)
     except ValueError as e:         # TINYDL_NUM_THREADS
         raise CommandError(str(e)) from None
+    cpus = affinity_cpus()
     if asked > 4 * cpus:
-        raise CommandError(f"--threads {asked} is too many for {plural(cpus, 'usable CPU')}: at most {4 * cpus}")
+        raise CommandError(f"--threads {asked} is too many for {plural(cpus, 'CPU')}: at most {4 * cpus}")
     return asked or recommended
 
 

@@ -69,6 +69,7 @@ class Crew:
         self.sources: list[engine.Source] = []      # x and y of the native driver
         self.running: list[engine.Stretch] = []         # what it runs now
         self.whole = False              # that may not be paused
+        self.alone: Array = np.zeros(engine.ALONE, np.int64)    # of engine.Stretch: whether meeting paid, lately
         self.asked = False              # to come back after the update under way
         self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
         self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last

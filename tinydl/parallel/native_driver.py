@@ -23,7 +23,7 @@ from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
 from tinydl.parallel.pool import GRACE, TICK, Task, WorkerPool, wait_all, wait_open
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import BATCH
-from tinydl.parallel.threads import usable_cpus
+from tinydl.parallel.threads import machine_cpus
 
 if TYPE_CHECKING:
     from tinydl.parallel.crew import Crew
@@ -76,7 +76,7 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
                              groups=None if free else group_starts(owner, setting.batches),
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
-                             spins=SPINS if 1 < n_threads <= usable_cpus() else 0)
+                             alone=crew.alone, spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
     return stretch, pieces, owner
 
 

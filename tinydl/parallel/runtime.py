@@ -31,7 +31,7 @@ from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
 from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.strategies import Serial, Strategy
-from tinydl.parallel.threads import recommended_thread_count
+from tinydl.parallel.threads import cpu_limit, recommended_thread_count
 
 __all__ = ["Runtime"]
 
@@ -174,7 +174,8 @@ class Runtime:
             self.pool.shutdown(self.shutdown_timeout if self.pool.alive else 0)
         with uninterrupted():
             self.pool = WorkerPool(n_threads) if n_threads else None
-        log.debug("pool of %d threads", n_threads)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("pool of %d threads; usable CPUs: %d (decided by %s)", n_threads, *cpu_limit())
 
     # ------------------------------------------------------------------ the end
     def stop(self) -> None:

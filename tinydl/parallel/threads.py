@@ -1,22 +1,48 @@
-"""How many threads: what this process may use, and what is worth using."""
+"""How many threads: what this process may use, and what is worth using.
+
+The usable CPUs are the least of these, asked whenever it matters (launchers set variables between import and training):
+
+| source | CPUs | where it counts |
+|---|---|---|
+| affinity | those that the scheduler may put this process on | always |
+| container quota | of its control group and all above: the least, rounded down | where one is set |
+| os.process_cpu_count() | as `-X cpu_count` or PYTHON_CPU_COUNT says | CPython 3.13 and later |
+| launcher | a share of the quota, and of the affinity of an unbound process | a variable of LAUNCHERS is 2 or more |
+| TINYDL_NUM_THREADS | as it says | where it is set |
+| OMP_NUM_THREADS | its first number: torchrun, Ray, Dask and joblib set it | where TINYDL_NUM_THREADS is not set |
+| process pool | 1: its processes have the CPUs together | multiprocessing or joblib is the parent, neither is set |
+
+The first four are what there is, the others what is asked for. A thread count that the caller gives is none of them.
+"""
 from __future__ import annotations
 
 import os
 import sys
 import time
 from math import floor
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinydl.parallel.system_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: how many processes a launcher has started on this machine: MPICH and Intel MPI, Open MPI, torchrun
+LAUNCHERS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
+
+
+class Limit(NamedTuple):
+    """Not more CPUs than these, and what says so."""
+
+    cpus: int
+    source: str
+
 
 def container_cpu_quota(root: str | Path = "/") -> float | None:
     """CPUs that the container's quota allows (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`), or None without one.
 
-    In version 2 the quota of every group above counts too: the least of them.
+    The quota of every group above counts too: the least of them.
     """
     from pathlib import Path
     root = Path(root)
@@ -27,16 +53,13 @@ def container_cpu_quota(root: str | Path = "/") -> float | None:
     quotas = []
     for line in groups:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers == "":
-            base = root / "sys/fs/cgroup"
-            parts = [p for p in path.split("/") if p and p != ".."]
-            for depth in range(len(parts) + 1):
-                quotas.append(_quota_v2(base.joinpath(*parts[:depth]) / "cpu.max"))
-        elif "cpu" in controllers.split(","):
-            for mount in ("cpu", "cpu,cpuacct"):
-                base = root / "sys/fs/cgroup" / mount
-                for folder in (base / path.strip("/"), base):
-                    quotas.append(_quota_v1(folder))
+        parts = [p for p in path.split("/") if p and p != ".."]
+        for depth in range(len(parts) + 1):
+            group = "/".join(parts[:depth])
+            if controllers == "":
+                quotas.append(_quota_v2(root / "sys/fs/cgroup" / group / "cpu.max"))
+            elif "cpu" in controllers.split(","):
+                quotas += [_quota_v1(root / "sys/fs/cgroup" / mount / group) for mount in ("cpu", "cpu,cpuacct")]
     known = [q for q in quotas if q is not None]
     return min(known) if known else None
 
@@ -66,6 +89,14 @@ def affinity_cpus() -> int:
         return os.cpu_count() or 1
 
 
+def _unbound_cpus() -> int:
+    """CPUs of a process that nobody has bound: those of the first one of the machine, or of the container."""
+    try:
+        return len(os.sched_getaffinity(1))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
 _quota_read: tuple[float, float | None] = (-1.0, None)      # when, and what it said
 #: seconds for which that holds: it is a dozen small files, 0.4 ms, more than many an epoch
 _QUOTA_HOLDS = 30.0
@@ -81,18 +112,67 @@ def _own_quota() -> float | None:
     return quota
 
 
-def usable_cpus(quota_root: str | Path = "/") -> int:
-    """The least of affinity, container quota (rounded down) and TINYDL_NUM_THREADS; at least 1."""
-    counts = [affinity_cpus()]
+def machine_limits(quota_root: str | Path = "/") -> list[Limit]:
+    """The CPUs that there are for this process."""
+    affinity = affinity_cpus()
+    limits = [Limit(affinity, "affinity")]
     quota = _own_quota() if quota_root == "/" else container_cpu_quota(quota_root)
     if quota is not None:
-        counts.append(floor(quota))
+        limits.append(Limit(max(1, floor(quota)), "container CPU quota"))
+    count = getattr(os, "process_cpu_count", None)
+    if count is not None:
+        limits.append(Limit(count() or affinity, "-X cpu_count or PYTHON_CPU_COUNT"))
+    for variable in LAUNCHERS:
+        local = _number(variable)
+        if local > 1:
+            shared = [quota] if quota is not None else []       # a quota is of a group, and they are in it together
+            if affinity >= _unbound_cpus():
+                shared.append(affinity)
+            if shared:
+                limits.append(Limit(max(1, floor(min(shared) / local)), f"{variable}={local}"))
+    return limits
+
+
+def asked_limits() -> list[Limit]:
+    """The threads that the environment asks for."""
     wanted = os.environ.get("TINYDL_NUM_THREADS", "").strip()
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"TINYDL_NUM_THREADS={wanted!r}: must be a whole number, at least 1")
-        counts.append(int(wanted))
-    return max(1, min(counts))
+        return [Limit(int(wanted), f"TINYDL_NUM_THREADS={wanted}")]
+    if openmp := _number("OMP_NUM_THREADS"):
+        return [Limit(openmp, f"OMP_NUM_THREADS={openmp}")]
+    return [Limit(1, "process pool")] if in_process_pool() else []
+
+
+def _number(variable: str) -> int:
+    """The first number of a variable that others set; 0 where there is none."""
+    text = os.environ.get(variable)
+    if not text:
+        return 0
+    first = text.split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
+def cpu_limit(quota_root: str | Path = "/") -> Limit:
+    """The usable CPUs, and what decides (of equals the first one in the table above)."""
+    return min([*machine_limits(quota_root), *asked_limits()], key=itemgetter(0))
+
+
+def usable_cpus(quota_root: str | Path = "/") -> int:
+    """CPUs that this process should use: the least of its affinity, the container's quota (rounded down), what `-X cpu_count`
+    says, its share where a launcher has started several processes, and TINYDL_NUM_THREADS or else OMP_NUM_THREADS; 1 in a
+    process that multiprocessing or joblib started, where neither is set. `tinydl info` says which one decides.
+
+        >>> usable_cpus() >= 1
+        True
+    """
+    return cpu_limit(quota_root).cpus
+
+
+def machine_cpus() -> int:
+    """CPUs that there are for this process, whatever the environment asks for."""
+    return min(limit.cpus for limit in machine_limits())
 
 
 def in_process_pool() -> bool:
@@ -104,19 +184,18 @@ def in_process_pool() -> bool:
 def recommended_thread_count(n_batches: int | None = None, n_samples: int | None = None) -> int:
     """Threads worth using for an epoch of n_batches batches.
 
-    max(1, min(floor(0.75 * usable CPUs), n_batches)) for large sets: a quarter is left to the rest of the
-    program. Where n_samples is given: 1 below 1,000 (an epoch is over before threads have met), all usable CPUs
-    up to 10,000 (short runs leave nothing else to do). In a process that multiprocessing or joblib started 1, or what
-    TINYDL_NUM_THREADS says: it may be one of a pool's, which have the CPUs together.
+    max(1, min(floor(0.75 * usable CPUs), n_batches)) for large sets: a quarter is left to the rest of the program; of a
+    number that TINYDL_NUM_THREADS or OMP_NUM_THREADS asks for nothing is taken off. Where n_samples is given: 1 below 1,000
+    (an epoch is over before threads have met), all usable CPUs up to 10,000 (short runs leave nothing else to do).
 
         >>> recommended_thread_count(n_batches=1)
         1
     """
-    cpus = usable_cpus()
-    if in_process_pool() and not os.environ.get("TINYDL_NUM_THREADS", "").strip():
-        cpus = 1
-    elif n_samples is not None and n_samples < 1_000:
-        cpus = 1
-    elif n_samples is None or n_samples > 10_000:
-        cpus = floor(0.75 * cpus)
-    return max(1, cpus if n_batches is None else min(cpus, n_batches))
+    counts = [limit.cpus for limit in asked_limits()]
+    if n_samples is None or n_samples > 10_000:
+        counts.append(floor(0.75 * machine_cpus()))
+    else:
+        counts.append(machine_cpus() if n_samples >= 1_000 else 1)
+    if n_batches is not None:
+        counts.append(n_batches)
+    return max(1, min(counts))

@@ -8,8 +8,9 @@
 """
 from tinydl._kernels.engine.program import ALIGNING, DTYPES, MOST_LATE_ROWS, PAGE, SPACES, Program, Source, aligned
 from tinydl._kernels.engine.replica import CANCELLED, OK, PYTHON, CancelledError, NonFiniteError, Replica, scratch_bytes
-from tinydl._kernels.engine.stretch import IN_BATCH, Stretch
+from tinydl._kernels.engine.stretch import ALONE, IN_BATCH, Stretch, look
 from tinydl._kernels.engine.update import Update
 
-__all__ = ["ALIGNING", "CANCELLED", "DTYPES", "IN_BATCH", "MOST_LATE_ROWS", "OK", "PAGE", "PYTHON", "SPACES", "CancelledError",
-           "NonFiniteError", "Program", "Replica", "Source", "Stretch", "Update", "aligned", "scratch_bytes"]
+__all__ = ["ALIGNING", "ALONE", "CANCELLED", "DTYPES", "IN_BATCH", "MOST_LATE_ROWS", "OK", "PAGE", "PYTHON", "SPACES",
+           "CancelledError", "NonFiniteError", "Program", "Replica", "Source", "Stretch", "Update", "aligned", "look",
+           "scratch_bytes"]

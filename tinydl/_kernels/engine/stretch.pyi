@@ -9,6 +9,9 @@ from tinydl._kernels.engine.update import Update
 Array = np.ndarray[Any, Any]
 
 IN_BATCH: int
+ALONE: int
+
+def look(alone: Array, now: int, took: int) -> None: ...
 
 class Stretch:
     replicas: list[Replica]
@@ -32,7 +35,8 @@ class Stretch:
     def __init__(self, replicas: list[Replica], slots: list[Array], sources: list[Source], order: Array | None,
                  bounds: Array, update: Update, *, groups: Array | None = None, t: int = 0, first_step: int = 0,
                  seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
-                 given_up: dict[int, BaseException] | None = None) -> None: ...
+                 given_up: dict[int, BaseException] | None = None,
+                 alone: Array | None = None) -> None: ...
     @property
     def next_group(self) -> int: ...
     @property

@@ -8,6 +8,9 @@ How a group travels (any number of workers >= 1):
  3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
     slice of the parameters.
  4. They meet. The last to come opens the next group, or ends the stretch.
+Where something else has the CPUs and groups are short, meeting costs more than it brings: then the last to come of step 4
+makes the next groups alone, for some milliseconds, while the others wait there (td_look in sync.h decides); and the first
+to come of a stretch begins so. Where Python runs between operations, everybody always meets: its time is not the engine's.
 In a free stretch nobody meets: each worker claims a batch, runs it and updates the parameters at once.
 Which worker runs which slot, and who comes last, changes no bit: slots, tree and slices' elements do not
 depend on it. A cancelled group makes no update and is run again by the next stretch.
@@ -41,6 +44,9 @@ cdef extern from "sync.h" nogil:
     void td_barrier_open(td_barrier *b)
     void td_barrier_abort(td_barrier *b)
     int td_barrier_wait(td_barrier *b, int32_t turn)
+    ctypedef struct td_alone:
+        int64_t until
+    void td_look(td_alone *a, int64_t now, int64_t took)
 
 cdef enum:
     MAX_SLOTS = 1024
@@ -62,6 +68,7 @@ cdef enum:
     ABANDONED = 2
 
 IN_BATCH = LIVE_IN_BATCH
+ALONE = sizeof(td_alone) // sizeof(int64_t)     # numbers in Stretch's `alone`
 
 cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
     """The least and the greatest difference between neighbours of x[0..n]."""
@@ -71,6 +78,12 @@ cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
     return least, most
 
 
+def look(alone, int64_t now, int64_t took):
+    """What a stretch's last worker does after a group that took so many nanoseconds (see sync.h): it may write into `alone`
+    that one is to go on alone from `now` on."""
+    td_look(<td_alone *>pointer(alone), now, took)
+
+
 cdef class Stretch:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
@@ -78,7 +91,8 @@ cdef class Stretch:
     bounds: batch b is samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
-    t: updates made so far. max_retries: times that a failed batch is run again; max_failed: the group in which more
+    t: updates made so far. alone: ALONE int64, 0 at first, kept from one stretch to the next: with it, one worker goes on
+    alone while something else has the others' CPUs. max_retries: times that a failed batch is run again; max_failed: the group in which more
     than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch: exception} of batches
     not to be run. live: a row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch,
     since when (ns of the monotonic clock), ns in batches, waiting, and in updates; it may be read at any time.
@@ -113,14 +127,20 @@ cdef class Stretch:
     cdef const int64_t *start           # of each group
     cdef void **replica
     cdef td_barrier meet, part_done
+    cdef int64_t met                    # when the group before ended, where all had met for it; else 0
+    cdef int64_t came                   # workers that have begun
+    cdef object alone                   # None, or what `meeting` points into
+    cdef td_alone *meeting              # whether it pays; NULL where the workers always meet
     cdef Fold fold
     cdef bint may_defer                 # a group has no more slots than there are replicas, whose workspaces last until the update
 
     def __cinit__(self, list replicas, list slots, list sources, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
-                  int max_retries=0, int64_t max_failed=2**62, given_up=None):
+                  int max_retries=0, int64_t max_failed=2**62, given_up=None, alone=None):
         cdef int i
         cdef Program program
+        if alone is not None and (alone.dtype != np.int64 or alone.shape != (ALONE,)):
+            raise ValueError(f"alone: {alone.dtype} {alone.shape}; must be int64 ({ALONE},)")
         if not replicas or not slots or len(slots) > MAX_SLOTS:
             raise ValueError(f"{len(replicas)} replicas and {len(slots)} slots; both must be 1 to {MAX_SLOTS}")
         self.replicas, self.slots, self.sources, self.n_sources = replicas, slots, sources, len(sources)
@@ -182,6 +202,8 @@ cdef class Stretch:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
+        self.alone = alone
+        self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.n_hooks else NULL
         self.open_group(0)
 
     def __dealloc__(self):
@@ -269,6 +291,13 @@ cdef class Stretch:
         cdef int32_t turn
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t now = td_clock()
+        if self.meeting != NULL:
+            if td_add(&self.came, 1):
+                td_barrier_wait(&self.part_done, 0)
+            else:
+                self.go_on_alone(w, replica, now)
+                td_barrier_open(&self.part_done)
+            now = td_clock()
         while not td_get(&self.stop):
             turn = td_barrier_turn(&self.meet)
             replica.left = -1
@@ -292,11 +321,32 @@ cdef class Stretch:
             if td_barrier_arrive(&self.part_done):
                 self.advance(now)
                 td_set(&self.phase, COLLECTING)
+                if self.meeting != NULL and self.met:
+                    td_look(self.meeting, now, now - self.met)
+                self.met = now
+                self.go_on_alone(w, replica, now)
                 td_barrier_open(&self.part_done)
             elif not td_barrier_wait(&self.part_done, turn):
                 return
             if self.n_workers > 1:
                 now = self.spent(live, WAITED, now)
+
+    cdef void go_on_alone(self, int w, Replica r, int64_t now) noexcept nogil:
+        """Groups by worker w alone, while meeting does not pay. The others wait for what comes behind them."""
+        cdef int i
+        while self.meeting != NULL and now < self.meeting.until and not td_get(&self.stop):
+            r.left, self.met = -1, 0
+            now = self.run_slots(w, r, now)
+            if not td_cas(&self.phase, COLLECTING, UPDATING):
+                return
+            self.decide()
+            self.live_at[w * N_LIVE + STATE] = IN_UPDATE
+            if self.decision > 0:
+                for i in range(self.n_workers):
+                    self.fold.run(i, self.t + 1, <char *>r.ctx.scratch)
+            now = self.spent(self.live_at + w * N_LIVE, UPDATED, now)
+            self.advance(now)
+            td_set(&self.phase, COLLECTING)
 
     cdef void free_loop(self, int w, Replica replica) noexcept nogil:
         """Batch after batch, each an update of all parameters, beside the other workers' (Recht et al. 2011)."""
