@@ -482,6 +482,8 @@ def stop(number, frame):
     raise SystemExit(128 + number)
 
 
+# a signal between open() and `with` leaves a file of the system, which limits are read from, to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_at_any_moment_loses_no_bit(driver, number, error):
     """Signals spread over several epochs: wherever one lands, training on gives the bits of a training without."""

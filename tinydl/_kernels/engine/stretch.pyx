@@ -203,7 +203,7 @@ cdef class Stretch:
         td_barrier_init(&self.meet, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
         self.alone = alone
-        self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.n_hooks else NULL
+        self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.hooks else NULL
         self.open_group(0)
 
     def __dealloc__(self):
