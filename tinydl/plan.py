@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl._kernels.engine import MOST_LATE_ROWS, Program
+from tinydl._kernels.engine import MOST_LATE_ROWS, Program, partial_sums
 from tinydl.nn.values import FROM_OUTPUT, KINDS, Buffer, Rows, Value
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class Builder:
         if self.training and self.n_params:
             late = self._make_last(max_rows)
             self._check_gradients()
+        self._room_for_partial_sums(max_rows)
         bytes_needed, unshared = self._place(max_rows)
         program = Program(self.dtype == np.float32, [op.encode() for op in self.ops], bytes_needed, max_rows,
                           (self.n_params + self.n_statistics) if self.training else 0, self.in_items, self.target_items,
@@ -286,6 +287,15 @@ class Builder:
     def _check(self, offset: int, n: int, name: str, *, suspected: int) -> None:
         gradients = Buffer(n, False, "grad", offset, self.dtype.itemsize, name)
         self.ops.append(Op("check_gradient", [gradients], [], [n, suspected], [], "check"))
+
+    def _room_for_partial_sums(self, max_rows: int) -> None:
+        """Sums of so many terms that they are added in a tree (csrc/td.h) need room for those that wait."""
+        for op in self.ops:
+            d = [d.per_sample * max_rows if isinstance(d, Rows) else d for d in op.dims[:3]]
+            terms, items = ((d[2], d[0] * d[1]) if op.name == "matmul" else
+                            (d[0], 2 * d[1]) if op.name == "layer_norm_backward" else (0, 0))
+            if partial_sums(terms):
+                op.writes.append(self.buffer(partial_sums(terms) * items, per_row=False, name="partial sums"))
 
     def _place(self, rows: int) -> tuple[int, int]:
         """Offsets in the workspace for all buffers, by first fit over their lives; bytes used, bytes unshared."""

@@ -10,6 +10,7 @@ cdef extern from "td.h" nogil:
         TD_F32, TD_F64, TD_U8, TD_I8, TD_U16, TD_I16, TD_I32, TD_I64, TD_U32, TD_BOOL
         TD_NONE, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_SPACES
         TD_MAX_REFS, TD_MAX_DIMS, TD_MAX_REALS
+    i64 td_partials(i64 n)
 
     ctypedef struct td_ahead:
         const char *data
@@ -45,6 +46,7 @@ cdef extern from "td.h" nogil:
         int (*stop)(void *) noexcept nogil
         void *owner
         const void *const *rows
+        void *partial
 
     ctypedef struct td_ref:
         i64 space, offset
@@ -120,7 +122,7 @@ cdef extern from "td.h" nogil:
         i64 (*gather_rows)(const td_source *, const i64 *, void *, i64) noexcept nogil
         void (*layer_norm)(const void *, const void *, const void *, void *, void *, void *, i64, i64, double) noexcept nogil
         void (*layer_norm_backward)(const void *, const void *, const void *, const void *, const void *,
-                                    void *, void *, void *, i64, i64, int) noexcept nogil
+                                    void *, void *, void *, i64, i64, int, void *) noexcept nogil
         void (*batch_norm)(const void *, const void *, const void *, void *, void *, void *, void *, void *,
                            i64, i64, double) noexcept nogil
         void (*batch_norm_inference)(const void *, const void *, const void *, const void *, const void *, void *,

@@ -1,5 +1,6 @@
 /* norm.h: layer norm (statistics of each row) and batch norm (of each column). R rows, C columns.
- * Variances are biased, except the batch_var that running statistics are made of. */
+ * Variances are biased, except the batch_var that running statistics are made of. Sums of more than TD_CHAIN terms are
+ * trees, in a row and down a column: vector.h and td.h have their bounds. */
 
 static inline T NAME(rstd)(T var, double eps) { return (T)(1 / __builtin_sqrt((double)var + eps)); }
 
@@ -24,11 +25,41 @@ static void NAME(layer_norm)(const void *x_, const void *gamma, const void *beta
     }
 }
 
+/* *sum_g += sum of g = dy gamma, *sum_gh += sum of g (x - m) s, of n numbers */
+static void NAME(sums_gained)(const T *dy, const T *x, const T *gamma, T m, T s, i64 n, T *sum_g, T *sum_gh) {
+    if (n > TD_CHAIN) {
+        const i64 left = td_left(n);
+        T g = 0, gh = 0;
+        NAME(sums_gained)(dy, x, gamma, m, s, left, sum_g, sum_gh);
+        NAME(sums_gained)(dy + left, x + left, gamma + left, m, s, n - left, &g, &gh);
+        *sum_g += g;
+        *sum_gh += gh;
+        return;
+    }
+    for (i64 c = 0; c < n; c += TD_BLOCK) {
+        T g[TD_BLOCK];
+        const i64 some = TD_MIN(TD_BLOCK, n - c);
+        for (i64 i = 0; i < some; i++) g[i] = dy[c + i] * gamma[c + i];
+        *sum_g += NAME(sum)(g, some);
+        *sum_gh += NAME(sum_normalised)(g, x + c, m, s, some);
+    }
+}
+
 /* h := (x - mean) rstd, g := dy gamma, dx := rstd (g - mean(g) - h mean(g h)); dgamma, dbeta := sums of dy h, dy */
 static void NAME(layer_norm_backward)(const void *dy_, const void *x_, const void *gamma_, const void *mean,
                                       const void *rstd, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
-                                      int accumulate) {
+                                      int accumulate, void *partial) {
     const T *gamma = gamma_;
+    if (R > TD_CHAIN && (dgamma_ || dbeta_)) {
+        const i64 left = td_left(R), at = left * C;
+        T *more = partial, *more_gamma = dgamma_ ? more : 0, *more_beta = dbeta_ ? more + C : 0;
+        NAME(layer_norm_backward)(dy_, x_, gamma, mean, rstd, dx_, dgamma_, dbeta_, left, C, accumulate, more);
+        NAME(layer_norm_backward)((const T *)dy_ + at, (const T *)x_ + at, gamma, (const T *)mean + left,
+                                  (const T *)rstd + left, (T *)dx_ + at, more_gamma, more_beta, R - left, C, 0, more + 2 * C);
+        if (dgamma_) NAME(accumulate)(dgamma_, more_gamma, C);
+        if (dbeta_) NAME(accumulate)(dbeta_, more_beta, C);
+        return;
+    }
     T *restrict dgamma = dgamma_, *restrict dbeta = dbeta_;
     if (dgamma && !accumulate) memset(dgamma, 0, (size_t)C * sizeof(T));
     if (dbeta && !accumulate) memset(dbeta, 0, (size_t)C * sizeof(T));
@@ -44,13 +75,7 @@ static void NAME(layer_norm_backward)(const void *dy_, const void *x_, const voi
             TD_EACH(c, C) dx[c] = s * FMA(-((x[c] - m) * s), sum_gh, dy[c] - sum_g);
             continue;
         }
-        for (i64 c = 0; c < C; c += TD_BLOCK) {
-            T g[TD_BLOCK];
-            const i64 n = TD_MIN(TD_BLOCK, C - c);
-            for (i64 i = 0; i < n; i++) g[i] = dy[c + i] * gamma[c + i];
-            sum_g += NAME(sum)(g, n);
-            sum_gh += NAME(sum_normalised)(g, x + c, m, s, n);
-        }
+        NAME(sums_gained)(dy, x, gamma, m, s, C, &sum_g, &sum_gh);
         sum_g /= (T)C;
         sum_gh /= (T)C;
         TD_EACH(c, C) dx[c] = s * FMA(-((x[c] - m) * s), sum_gh, FMA(dy[c], gamma[c], -sum_g));
@@ -65,17 +90,31 @@ static inline void NAME(affine_columns)(const T *x, const T *m, const T *s, cons
     else TD_EACH(c, C) y[c] = (x[c] - m[c]) * s[c];
 }
 
+/* sum[c] := sum over the rows of (x - m[c])^2, for the n columns from x on */
+static void NAME(squares_down)(const T *x, const T *m, T *restrict sum, i64 R, i64 C, i64 n) {
+    if (R > TD_CHAIN) {
+        T more[TD_WIDE];
+        const i64 left = td_left(R);
+        NAME(squares_down)(x, m, sum, left, C, n);
+        NAME(squares_down)(x + left * C, m, more, R - left, C, n);
+        for (i64 c = 0; c < n; c++) sum[c] += more[c];
+        return;
+    }
+    for (i64 c = 0; c < n; c++) sum[c] = 0;
+    for (i64 r = 0; r < R; r++)
+        TD_EACH(c, n) {
+            const T d = x[r * C + c] - m[c];
+            sum[c] = FMA(d, d, sum[c]);
+        }
+}
+
 static void NAME(batch_norm)(const void *x_, const void *gamma, const void *beta, void *y_, void *mean_, void *rstd_,
                              void *batch_mean, void *batch_var_, i64 R, i64 C, double eps) {
     const T *x = x_;
     T *restrict mean = mean_, *restrict rstd = rstd_, *restrict batch_var = batch_var_;
     NAME(column_sum)(x, mean, R, C, 0);
-    for (i64 c = 0; c < C; c++) mean[c] /= (T)R, rstd[c] = 0;
-    for (i64 r = 0; r < R; r++)
-        TD_EACH(c, C) {
-            const T d = x[r * C + c] - mean[c];
-            rstd[c] = FMA(d, d, rstd[c]);
-        }
+    for (i64 c = 0; c < C; c++) mean[c] /= (T)R;
+    for (i64 c = 0; c < C; c += TD_WIDE) NAME(squares_down)(x + c, mean + c, rstd + c, R, C, TD_MIN(TD_WIDE, C - c));
     if (batch_mean) memcpy(batch_mean, mean, (size_t)C * sizeof(T));
     if (batch_var)      /* one row has no spread: 0 */
         for (i64 c = 0; c < C; c++) batch_var[c] = rstd[c] / (T)(R > 1 ? R - 1 : 1);
@@ -96,23 +135,35 @@ static void NAME(batch_norm_inference)(const void *x_, const void *gamma_, const
     }
 }
 
+/* sum[c] := sum over the rows of dy, sum_h[c] := of dy (x - m[c]) s[c], for the n columns from dy and x on */
+static void NAME(sums_down)(const T *dy, const T *x, const T *m, const T *s, T *restrict sum, T *restrict sum_h, i64 R, i64 C,
+                            i64 n) {
+    if (R > TD_CHAIN) {
+        T more[TD_WIDE], more_h[TD_WIDE];
+        const i64 left = td_left(R);
+        NAME(sums_down)(dy, x, m, s, sum, sum_h, left, C, n);
+        NAME(sums_down)(dy + left * C, x + left * C, m, s, more, more_h, R - left, C, n);
+        for (i64 c = 0; c < n; c++) sum[c] += more[c], sum_h[c] += more_h[c];
+        return;
+    }
+    for (i64 c = 0; c < n; c++) sum[c] = sum_h[c] = 0;
+    for (i64 r = 0; r < R; r++)
+        for (i64 c = 0; c < n; c++) {
+            sum[c] += dy[r * C + c];
+            sum_h[c] = FMA(dy[r * C + c], (x[r * C + c] - m[c]) * s[c], sum_h[c]);
+        }
+}
+
 /* h := (x - mean) rstd, dx := gamma rstd (dy - mean(dy) - h mean(dy h)); dgamma, dbeta := sums of dy h, dy */
 static void NAME(batch_norm_backward)(const void *dy_, const void *x_, const void *gamma, const void *mean_,
                                       const void *rstd_, void *dx_, void *dgamma_, void *dbeta_, i64 R, i64 C,
                                       int accumulate) {
-    enum { WIDE = 128 };
-    for (i64 c0 = 0; c0 < C; c0 += WIDE) {
+    for (i64 c0 = 0; c0 < C; c0 += TD_WIDE) {
         const T *m = (const T *)mean_ + c0, *s = (const T *)rstd_ + c0;
         T *restrict dgamma = dgamma_ ? (T *)dgamma_ + c0 : 0, *restrict dbeta = dbeta_ ? (T *)dbeta_ + c0 : 0;
-        T sum[WIDE] = {0}, sum_h[WIDE] = {0}, gain[WIDE];
-        const i64 n = TD_MIN(WIDE, C - c0);
-        for (i64 r = 0; r < R; r++) {
-            const T *x = (const T *)x_ + r * C + c0, *dy = (const T *)dy_ + r * C + c0;
-            for (i64 c = 0; c < n; c++) {
-                sum[c] += dy[c];
-                sum_h[c] = FMA(dy[c], (x[c] - m[c]) * s[c], sum_h[c]);
-            }
-        }
+        T sum[TD_WIDE], sum_h[TD_WIDE], gain[TD_WIDE];
+        const i64 n = TD_MIN(TD_WIDE, C - c0);
+        NAME(sums_down)((const T *)dy_ + c0, (const T *)x_ + c0, m, s, sum, sum_h, R, C, n);
         if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = accumulate ? dgamma[c] + sum_h[c] : sum_h[c];
         if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = accumulate ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {

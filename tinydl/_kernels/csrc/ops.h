@@ -56,14 +56,14 @@ OP(gather_labels) {
     }
     return TD_OK;
 }
-/* a, b, bias, saved -> c; dims: m, n, k, a_row, a_col, b_row, b_col, accumulate, activation, watched (2: and no
+/* a, b, bias, saved -> c, partial sums (or none); dims: m, n, k, a_row, a_col, b_row, b_col, accumulate, activation, watched (2: and no
    operation after it reads parameters); reals: alpha */
 OP(matmul) {
     const td_matmul t = {D(0), D(1), D(2), P(0), D(3), D(4), P(1), D(5), D(6), P(4), D(1), P(2), P(3), D(1),
                          (int)D(7), (int)D(8), op->real[0], ctx->scratch, &ctx->ahead, D(9) == 2 ? &ctx->own : 0, 0,
                          D(9) ? &ctx->suspect : 0,
                          (double)D(0) * (double)D(1) * (double)D(2) > TD_LONG ? ctx->stop : 0, ctx->owner,
-                         op->ref[0].space == TD_IN ? ctx->rows : 0};
+                         op->ref[0].space == TD_IN ? ctx->rows : 0, P(5)};
     NAME(matmul)(&t);
     return TD_OK;
 }
@@ -98,9 +98,9 @@ OP(copy) { memmove(P(1), P(0), (size_t)D(0) * sizeof(T)); return TD_OK; }
 OP(column_sum) { NAME(column_sum)(P(0), P(1), D(0), D(1), (int)D(2)); return TD_OK; }
 /* x, gamma, beta -> y, mean, rstd; dims: R, C; reals: eps */
 OP(layer_norm) { NAME(layer_norm)(P(0), P(1), P(2), P(3), P(4), P(5), D(0), D(1), op->real[0]); return TD_OK; }
-/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta; dims: R, C, accumulate */
+/* dy, x, gamma, mean, rstd -> dx, dgamma, dbeta, partial sums (or none); dims: R, C, accumulate */
 OP(layer_norm_backward) {
-    NAME(layer_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2));
+    NAME(layer_norm_backward)(P(0), P(1), P(2), P(3), P(4), P(5), P(6), P(7), D(0), D(1), (int)D(2), P(8));
     return TD_OK;
 }
 /* x, gamma, beta -> y, mean, rstd, batch mean, batch variance; dims: R, C; reals: eps */

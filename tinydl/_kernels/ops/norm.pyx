@@ -1,6 +1,11 @@
-"""Layer norm and batch norm (csrc/norm.h)."""
+"""Layer norm and batch norm (csrc/norm.h).
+
+The errors of their sums grow as log n: csrc/vector.h bounds those along a row, csrc/td.h those down a column.
+"""
+from libc.stdlib cimport free, malloc
+
 from tinydl._kernels.ops.door cimport OPTIONAL, READ, SHARED, WRITE, Door
-from tinydl._kernels.td cimport i64
+from tinydl._kernels.td cimport i64, td_partials
 
 
 def layer_norm(x, gamma, beta, out, mean, rstd, double eps=1e-5):
@@ -39,7 +44,8 @@ cdef _norm_backward(str kernel, bint by_row, dy, x, gamma, mean, rstd, out, dgam
     cdef void *pdx = d.take(out, WRITE)
     cdef void *pdg = d.take(dgamma, WRITE | OPTIONAL)
     cdef void *pdb = d.take(dbeta, WRITE | OPTIONAL)
-    cdef i64 R, C
+    cdef i64 R, C, n_bytes
+    cdef void *partial = NULL
     cdef int i
     d.rows(0)
     R, C = d.view[0].shape[0], d.view[0].shape[1]
@@ -50,9 +56,15 @@ cdef _norm_backward(str kernel, bint by_row, dy, x, gamma, mean, rstd, out, dgam
     for i in (3, 4):
         d.vector(i, R if by_row else C, f"one for each {'row' if by_row else 'column'} of x")
     d.apart()
+    n_bytes = td_partials(R) * 2 * C * d.run.itemsize
+    if by_row and n_bytes:
+        partial = malloc(<size_t>n_bytes)
+        if partial == NULL:
+            raise MemoryError(f"{kernel}: no {n_bytes} bytes for partial sums")
     with nogil:
         if by_row:
-            d.run.layer_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate)
+            d.run.layer_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate, partial)
+            free(partial)
         else:
             d.run.batch_norm_backward(pdy, px, pg, pm, ps, pdx, pdg, pdb, R, C, accumulate)
     return out
