@@ -17,10 +17,11 @@ from tinydl._kernels.engine import Update
 from tinydl._kernels.schema import KINDS
 
 SIZES = (0, 1, 7, 8, 9, 63, 65, 1000)
-MATRICES = ((0, 5), (1, 1), (1, 7), (7, 8), (8, 9), (9, 63), (63, 65), (65, 10), (3, 1000), (1000, 3), (2, 2049))
+MATRICES = ((0, 5), (1, 1), (1, 7), (7, 8), (8, 9), (9, 63), (63, 65), (65, 10), (3, 1000), (1000, 3), (2, 2049),
+            (8200, 3), (2, 12300))
 PRODUCTS = ((0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (7, 8, 9), (9, 63, 65), (63, 65, 9), (65, 1000, 7),
             (1, 1000, 63), (30, 200, 33), (400, 8, 9), (8, 7, 130), (130, 900, 10),
-            (20, 790, 70), (30, 1100, 40), (1000, 300, 33))     # m, k, n
+            (20, 790, 70), (30, 1100, 40), (1000, 300, 33), (9, 8200, 7), (1, 12300, 37))     # m, k, n
 VECTORS = tuple((n,) for n in SIZES)
 Args = dict[str, Any]
 
@@ -112,9 +113,22 @@ def unset(shape: Any) -> np.ndarray:
     return np.full(shape, np.nan)
 
 
+CHAIN = 4096        # terms that are added in order; more are added in a tree of such sums
+
+
+def tree(n: int) -> float:
+    """Its levels: each rounds once more."""
+    return max(0.0, np.ceil(np.log2(max(1, n) / CHAIN)))
+
+
+def chain(n: int) -> float:
+    """Roundings of a sum of n terms in order."""
+    return min(n, CHAIN) + tree(n)
+
+
 def depth(n: int) -> float:
     """Roundings of a sum of n numbers: on 8 lanes or more, then at most 15 left over, then blocks of 1024."""
-    return min(n, 1024) / 8 + 16 + n / 1024
+    return min(n, 1024) / 8 + 16 + min(n, CHAIN) / 1024 + tree(n)
 
 
 def cols(a: np.ndarray) -> int:
@@ -250,7 +264,7 @@ def normal(*names, **numbers):
 
 
 def column_sum_bound(eps, a, want):
-    return {"out": eps * (len(a["x"]) + 1) * (np.abs(a["x"]).sum(0) + np.abs(a["out"]))}
+    return {"out": eps * (chain(len(a["x"])) + 1) * (np.abs(a["x"]).sum(0) + np.abs(a["out"]))}
 
 
 def to_columns(rng, shape):
@@ -339,7 +353,7 @@ def norm_bound(axis):
     def bound(eps, a, want):
         x, gamma, beta = (0 if v is None else v for v in (a["x"], a["gamma"], a["beta"]))
         n = x.shape[axis]
-        steps = (depth(n) if axis else n) + 8
+        steps = (depth if axis else chain)(n) + 8
         size = np.abs(x).mean(axis, keepdims=True)
         mean, rstd = (np.expand_dims(want[k], axis) for k in ("mean", "rstd"))
         off = rstd * (steps * size + steps * np.abs(x - mean)) * (1 if a["gamma"] is None else np.abs(gamma))
@@ -364,15 +378,15 @@ def norm_backward(axis, gamma, grads, accumulate=0):
 def norm_backward_bound(axis):
     def bound(eps, a, want):
         x, dy = a["x"], np.abs(a["dy"])
-        steps = (depth(x.shape[axis]) if axis else len(x)) + 8
+        steps = (depth if axis else chain)(x.shape[axis]) + 8
         rstd = np.expand_dims(a["rstd"], axis)
         h = np.abs(x - np.expand_dims(a["mean"], axis)) * rstd
         g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
         off = g + g.mean(axis, keepdims=True) + h * (g * h).mean(axis, keepdims=True)
         old = a if a.get("more") and "dgamma" in a else {"dgamma": 0, "dbeta": 0}
         return {"out": eps * steps * rstd * off,
-                "dgamma": eps * (len(x) + 4) * ((dy * h).sum(0) + np.abs(old["dgamma"])),
-                "dbeta": eps * (len(x) + 4) * (dy.sum(0) + np.abs(old["dbeta"]))}
+                "dgamma": eps * (chain(len(x)) + 4) * ((dy * h).sum(0) + np.abs(old["dgamma"])),
+                "dbeta": eps * (chain(len(x)) + 4) * (dy.sum(0) + np.abs(old["dbeta"]))}
     return bound
 
 
@@ -490,7 +504,7 @@ def product_bound(eps, a, want):
     size = left @ right + (0 if a["bias"] is None else np.abs(a["bias"])) + (np.abs(a["out"]) if a.get("accumulate") else 0)
     slope = 1.2 if a.get("activation") else 1       # GELU and SiLU rise a little faster than x
     after = 8 * np.abs(want["out"]) + (4 * size if slope > 1 else 0)
-    return {"out": eps * ((left.shape[1] / 2 + 2) * slope * size + after)}
+    return {"out": eps * ((chain(left.shape[1]) / 2 + 2) * slope * size + after)}
 
 
 MATMUL = [

@@ -16,6 +16,7 @@ from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport Source, operation, pointer
 from tinydl._kernels.td cimport (
     TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_OK, TD_TOO_FEW, td_ctx, td_kernels, td_op,
+    td_partials,
 )
 
 cdef extern from "<stdlib.h>" nogil:
@@ -50,6 +51,10 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
     memset(&op, 0, sizeof(op))
     memset(&ctx, 0, sizeof(ctx))
     op.fn = operation(k, name)
+    if declared.partial and arrays["partial"] is None:
+        terms, items = declared.partial_terms(sizes)
+        if td_partials(terms):
+            arrays["partial"] = np.empty(td_partials(terms) * items, dtype)
     for i, array in enumerate(arrays.values()):
         if array is not None:
             op.ref[i].space, op.ref[i].offset = TD_ADDRESS, <int64_t>pointer(array)

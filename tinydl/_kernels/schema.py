@@ -16,7 +16,9 @@ What is left of the arrow is read, what is right of it is written. An operand is
 
 Sizes are whole numbers, fixed or so much a sample; `settings` are further ones that no shape tells, `reals` are doubles;
 each may have a default. in_place="out:x out:y": `out` may be the very memory of x, or of y; otherwise what is written
-overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C.
+overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C. partial="k: m n": a
+sum of k terms of m n elements; where so many terms are added in a tree (csrc/td.h), the sums that wait need room, which
+plans and `call` provide: it has an operand `partial` for them.
 
 Letters: B samples, R rows, C columns, n elements. `:=` overwrites, `+=` adds.
 
@@ -24,6 +26,7 @@ This file imports nothing, since it is read before anything is built.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 #: name, C type
@@ -76,6 +79,7 @@ class Operation:
     in_place: str = ""
     at_least_one: str = ""
     number: bool = False
+    partial: str = ""
     does: str = ""
     operands: dict[str, Operand] = field(init=False)
     sizes: dict[str, float | None] = field(init=False)      # with their defaults, those of shapes first
@@ -86,6 +90,8 @@ class Operation:
     def __post_init__(self) -> None:
         reads, _, writes = self.signature.partition("->")
         operands = [_operand(t, False) for t in reads.split()] + [_operand(t, True) for t in writes.split()]
+        if self.partial:
+            operands.append(_operand("partial?", True))
         sizes: dict[str, float | None] = {size: None for o in operands for size in o.shape or ()}
         for o in operands:
             if o.strided:
@@ -96,6 +102,16 @@ class Operation:
         set_(self, "real_numbers", _numbers(self.reals, float))
         set_(self, "pairs", [tuple(pair.split(":")) for pair in self.in_place.split()])
         set_(self, "outputs", frozenset(o.name for o in operands if o.written))
+
+    def partial_terms(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """The terms of the longest sum, and the elements of one sum: (0, 0) where none needs room."""
+        if not self.partial:
+            return 0, 0
+        terms, _, factors = self.partial.partition(":")
+        items = 1
+        for factor in factors.split():
+            items *= int(factor) if factor.isdecimal() else sizes[factor]
+        return sizes[terms], items
 
     def __str__(self) -> str:
         return f"{self.name}: {self.signature}" + (f"; {self.settings} {self.reals}".rstrip() if self.settings or self.reals else "")
@@ -127,6 +143,7 @@ _LIST = [
               "is not in low..high-1"),
 
     Operation("matmul", "a~[m,k] b~[k,n] bias[n]? saved[m,n]? -> out[m,n]", "accumulate=0 activation=0 watched=0", "alpha=0",
+              partial="k: m n",
               does="out := act(a b + bias), or act(a b + bias + out) with `accumulate`; with `saved`, out := (a b + bias) "
                    "act'(saved). watched: 1, suspicious of results that are not finite; 2, and no operation after it reads "
                    "parameters"),
@@ -175,7 +192,7 @@ _LIST = [
     Operation("layer_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[R] rstd[R]", reals="eps=1e-5", in_place="out:x",
               does="out := (x - mean) rstd gamma + beta, rstd = 1 / sqrt(var + eps), over each row"),
     Operation("layer_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[R] rstd[R] -> out[R,C] dgamma[C]? dbeta[C]?",
-              "more=0 more_beta=0", in_place="out:dy",
+              "more=0 more_beta=0", in_place="out:dy", partial="R: 2 C",
               does="out := gradient of layer_norm by x; dgamma := sum(dy h), or += with `more`, dbeta := sum(dy), or += with "
                    "`more_beta`, over rows, h = (x - mean) rstd"),
     Operation("batch_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[C] rstd[C] batch_mean[C]? batch_var[C]?",

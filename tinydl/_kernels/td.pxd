@@ -8,6 +8,7 @@ cdef extern from "td.h" nogil:
         TD_OK, TD_CANCELLED, TD_PYTHON, TD_BAD_VALUE, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_GRADIENT, TD_TOO_FEW
         TD_NONE, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_ADDRESS, TD_SPACES
         TD_MAX_SOURCES, TD_MAX_REFS, TD_MAX_SIZES, TD_MAX_REALS, TD_MAX_NUMBERS, TD_MAX_STATE
+    i64 td_partials(i64 n)
 
     ctypedef struct td_ahead:
         const char *data
@@ -43,6 +44,7 @@ cdef extern from "td.h" nogil:
         int (*stop)(void *) noexcept nogil
         void *owner
         const void *const *rows
+        void *partial
 
     ctypedef struct td_ref:
         i64 space, offset

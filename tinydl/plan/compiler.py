@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinydl._kernels.engine import SPACES, Program
+from tinydl._kernels.engine import SPACES, Program, partial_sums
 from tinydl.plan.builder import Builder
 from tinydl.plan.fusion import fuse, read_apart
 from tinydl.plan.gradients import check_gradients, late_product, make_last
 from tinydl.plan.operation import Op, Place, ref
 from tinydl.plan.placing import place_buffers
-from tinydl.plan.values import Buffer, Value
+from tinydl.plan.values import Buffer, Rows, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -31,12 +31,23 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     if b.training and b.n_params:
         b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
         check_gradients(b)
+    _room_for_partial_sums(b, max_rows)
     bytes_needed, unshared = place_buffers(b.ops, max_rows)
     first = b.ops.index(late[0]) if late else 0
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
                       (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
                       b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
     return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted)
+
+
+def _room_for_partial_sums(b: Builder, max_rows: int) -> None:
+    """Sums of so many terms that they are added in a tree (csrc/td.h) need room for those that wait."""
+    for op in b.ops:
+        if op.declared.partial:
+            sizes = {name: s.per_sample * max_rows if isinstance(s, Rows) else s for name, s in op.sizes.items()}
+            terms, items = op.declared.partial_terms(sizes)
+            if partial_sums(terms):
+                op.places["partial"] = b.buffer(partial_sums(terms) * items, per_row=False, name="partial sums"), 0
 
 
 def _hook_places(b: Builder) -> list[list[Any]]:

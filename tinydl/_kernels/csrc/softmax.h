@@ -23,18 +23,28 @@ static inline T NAME(largest)(const T *x, i64 n) {
     return max;
 }
 
+/* sum of exp(x - max), the same as NAME(sum) of these numbers */
+static T NAME(exp_sum)(const T *x, T max, i64 n) {
+    T e[TD_BLOCK], total = 0;
+    if (n > TD_CHAIN) {
+        const i64 left = td_left(n);
+        return NAME(exp_sum)(x, max, left) + NAME(exp_sum)(x + left, max, n - left);
+    }
+    for (i64 c = 0; c < n; c += TD_BLOCK) {
+        const i64 some = TD_MIN(n - c, TD_BLOCK);
+        for (i64 i = 0; i < some; i++) e[i] = NAME(vm_exp)(x[c + i] - max);
+        total += NAME(sum)(e, some);
+    }
+    return total;
+}
+
 /* one block: max[r] := the row's maximum, e := exp(x - max), sum[r] := the row's sum of e.
    e may be x, or NULL where only the sums are wanted. */
 static void NAME(exp_rows)(const T *x, T *e, T *max, T *sum, i64 rows, i64 C) {
     T buffer[TD_BLOCK];
     for (i64 r = 0; r < rows; r++) max[r] = NAME(largest)(x + r * C, C);
     if (!e && C > TD_BLOCK) {
-        sum[0] = 0;
-        for (i64 c = 0; c < C; c += TD_BLOCK) {
-            const i64 n = TD_MIN(C - c, TD_BLOCK);
-            for (i64 i = 0; i < n; i++) buffer[i] = NAME(vm_exp)(x[c + i] - max[0]);
-            sum[0] += NAME(sum)(buffer, n);
-        }
+        sum[0] = NAME(exp_sum)(x, max[0], C);
         return;
     }
     if (!e) e = buffer;

@@ -6,7 +6,11 @@
  *
  * Fixed order: every reduction adds in an order that depends on nothing but the
  * length that it reduces over, so the same input gives the same bits on AVX2 and
- * AVX-512, for any number of rows beside it, on any thread.
+ * AVX-512, for any number of rows beside it, on any thread. A sum of more than
+ * TD_CHAIN terms is the sum of its left part and of the rest (td_left), each summed
+ * likewise: a fixed binary tree over blocks of TD_CHAIN terms. So the error of a sum
+ * of n terms is at most (min(n, TD_CHAIN) + td_partials(n) + 1) eps / 2 times the sum of
+ * their magnitudes, to first order in eps: it grows as log n.
  */
 #ifndef TD_H
 #define TD_H
@@ -16,6 +20,21 @@
 
 typedef int64_t i64;
 typedef uint64_t u64;
+
+/* ------------------------------------------------------------------ long sums */
+enum { TD_CHAIN = 4096 };
+/* Of a sum of n > TD_CHAIN terms, how many the left part has: the largest TD_CHAIN 2^i below n. */
+static inline i64 td_left(i64 n) {
+    i64 left = TD_CHAIN;
+    while (2 * left < n) left *= 2;
+    return left;
+}
+/* How many partial sums wait at once, beside the sum itself: the depth of the tree over n terms. */
+static inline i64 td_partials(i64 n) {
+    i64 depth = 0;
+    for (; n > TD_CHAIN; n = td_left(n)) depth++;
+    return depth;
+}
 
 /* ------------------------------------------------------------------ status */
 enum td_status {
@@ -35,7 +54,8 @@ enum td_status {
  * then, where `grad` is set:  c := c * act'(grad)  (grad: m x n, the saved y or x of the activation)
  *
  * Element (i, j) is one chain of fused multiply-adds over p = 0..k-1 in that order, started from
- * c + bias (what of them there is). a: m x k at (a_row, a_col) strides, b: k x n at (b_row, b_col)
+ * c + bias (what of them there is); with k > TD_CHAIN one chain for each block of p, which meet as said
+ * above, and c + bias begin the first one. a: m x k at (a_row, a_col) strides, b: k x n at (b_row, b_col)
  * strides, one of each pair being 1; c, grad: row major with row strides c_row, grad_row.
  */
 /* Rows that the next batch will gather: while this batch computes, products ask for them a few lines a tile. */
@@ -74,6 +94,7 @@ typedef struct td_matmul {
     /* or NULL; else, instead of a, where each of its rows begins (a_col == 1), or each of its columns (a_row == 1):
        in products that `apart` in matmul.h allows */
     const void *const *rows;
+    void *partial;                  /* td_partials(k) m n elements; NULL where that is none */
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */

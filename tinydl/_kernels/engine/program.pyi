@@ -11,6 +11,7 @@ PAGE: int
 ALIGNING: int
 MOST_LATE_ROWS: int
 
+def partial_sums(n_terms: int) -> int: ...
 def aligned(n_items: int, dtype: Any) -> Array: ...
 
 class Source:

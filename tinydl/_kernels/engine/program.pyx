@@ -9,7 +9,7 @@ from tinydl._kernels import schema
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.td cimport (
-    TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
+    TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn, td_partials,
 )
 
 SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT}
@@ -18,6 +18,11 @@ PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 #: rows of the operands of late products, at most: so many are packed in one go
 MOST_LATE_ROWS = 400
 ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself (on huge pages: addresses only)
+
+
+def partial_sums(n_terms):
+    """How many partial sums a sum of so many terms keeps beside itself (csrc/td.h): 0 up to 4096 terms."""
+    return td_partials(n_terms)
 
 
 def aligned(n_items, dtype):
