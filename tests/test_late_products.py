@@ -82,8 +82,7 @@ def test_random_runs(always, seed):
 @pytest.mark.parametrize("strategy", [Group(3), Shard(2)], ids=str)
 def test_one_worker_that_goes_on_alone(always, one_alone, strategy):
     x, y = classification(50, 30)
-    x[17] = np.nan
-    runs = [train(data.ArrayDataset, x, y, 7, mlp(30, 40, 3), n, strategy, on_batch_failure="retry")[0] for n in (1, 2, 3)]
+    runs = [train(partial(spoilt, data.ArrayDataset, rows=[17]), x, y, 7, mlp(30, 40, 3), n, strategy, on_batch_failure="retry")[0] for n in (1, 2, 3)]
     assert runs[1] == runs[2] == runs[0]
 
 
