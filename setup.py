@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path("tinydl/_kernels").resolve()))
-import headers as schema_headers  # noqa: E402 - tinydl/_kernels/headers.py, which needs nothing that is built
+import headers as schema_headers  # tinydl/_kernels/headers.py, which needs nothing that is built
 
 sys.path.pop(0)
 

@@ -1,4 +1,4 @@
-"""The table of operations and update rules: for each, how to make its arguments, what it writes, and how far from exact it may be.
+"""The table of operations and update rules: how to make the arguments of each, what it writes, how far from exact it may be.
 
 A bound is built from eps and the number of roundings on the way: depth(n) for a sum of n on lanes, n for one in
 order. It takes (eps, arguments, exact results) and gives, for each thing written and for "return", an absolute error.
@@ -309,26 +309,28 @@ def cube(make):
 
 def arranged(rng, a, b, c):
     """The axes of x (a, 1, 1, b, c) in another order: out (a, 1, 1, c, b)."""
-    return {"x": rng.standard_normal((a, b, c)), "out": rng.standard_normal((a, c, b)), "B": a, "n1": 1, "n2": 1, "n3": b, "n4": c,
-            "xb": b * c, "x1": 0, "x2": 0, "x3": c, "x4": 1, "yb": b * c, "y1": 0, "y2": 0, "y3": 1, "y4": b}
+    return {"x": rng.standard_normal((a, b, c)), "out": rng.standard_normal((a, c, b)), "B": a,
+            "n1": 1, "n2": 1, "n3": b, "n4": c, "xb": b * c, "x1": 0, "x2": 0, "x3": c, "x4": 1,
+            "yb": b * c, "y1": 0, "y2": 0, "y3": 1, "y4": b}
 
 
 AXES = [
     Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0}), ("out",), relative(0), CUBES, family="arrange"),
     Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0, "accumulate": 1}), ("out",), relative(1), CUBES,
          family="arrange", variant="accumulate"),
-    Case("reduce_sum", cube(lambda rng, a, b, c: {"x": rng.standard_normal((a, b, c)), "out": unset((a, c)), "scale": 0.37}), ("out",),
-         lambda eps, a, want: {"out": eps * (a["x"].shape[1] + 4) * np.abs(a["x"]).sum(1)}, CUBES, family="reduce"),
-    Case("spread", cube(lambda rng, a, b, c: {"dy": rng.standard_normal((a, c)), "out": unset((a, b, c)), "scale": 0.37}), ("out",),
-         relative(2), CUBES, family="reduce"),
+    Case("reduce_sum", cube(lambda rng, a, b, c: {"x": rng.standard_normal((a, b, c)), "out": unset((a, c)), "scale": 0.37}),
+         ("out",), lambda eps, a, want: {"out": eps * (a["x"].shape[1] + 4) * np.abs(a["x"]).sum(1)}, CUBES, family="reduce"),
+    Case("spread", cube(lambda rng, a, b, c: {"dy": rng.standard_normal((a, c)), "out": unset((a, b, c)), "scale": 0.37}),
+         ("out",), relative(2), CUBES, family="reduce"),
     Case("reduce_max", cube(lambda rng, a, b, c: {"x": rng.standard_normal((a, b, c)), "out": unset((a, c)),
                                                   "place": np.full((a, c), -1)}), ("out", "place"),
          relative(0, "out", "place"), CUBES, family="reduce"),
     Case("reduce_max_backward", cube(lambda rng, a, b, c: {"dy": rng.standard_normal((a, c)), "out": unset((a, b, c)),
                                                            "place": rng.integers(0, b, (a, c))}), ("out",), relative(0), CUBES,
          family="reduce"),
-    Case("embedding", lambda rng, s: {"table": rng.standard_normal((20, s[1])), "rows": rng.integers(0, 20, s[0]), "out": unset(s)},
-         ("out",), relative(0), MATRICES, family="embedding"),
+    Case("embedding",
+         lambda rng, s: {"table": rng.standard_normal((20, s[1])), "rows": rng.integers(0, 20, s[0]), "out": unset(s)}, ("out",),
+         relative(0), MATRICES, family="embedding"),
     *(Case("embedding_backward", lambda rng, s, more=more: {"dy": rng.standard_normal(s), "rows": rng.integers(0, 20, s[0]),
                                                             "dtable": rng.standard_normal((20, s[1])), **more},
            ("dtable",), lambda eps, a, want: {"dtable": eps * (len(a["dy"]) + 1) * (
@@ -469,8 +471,8 @@ def sgd(variant, **numbers):
 
 
 def adam(kernel, variant="", **numbers):
-    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "exp_avg", "exp_avg_sq"), adam_bound, family="updates",
-                variant=variant)
+    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "exp_avg", "exp_avg_sq"), adam_bound,
+                family="updates", variant=variant)
 
 
 def rms(variant, **numbers):
@@ -494,8 +496,9 @@ def product(trans_a=False, trans_b=False, bias=False, saved=False, **more):
     def make(rng, mkn):
         m, k, n = mkn
         return {"a": rng.standard_normal((k, m)).T if trans_a else rng.standard_normal((m, k)),
-                "b": rng.standard_normal((n, k)).T if trans_b else rng.standard_normal((k, n)), "out": rng.standard_normal((m, n)),
-                "bias": rng.standard_normal(n) if bias else None, "saved": rng.standard_normal((m, n)) if saved else None, **more}
+                "b": rng.standard_normal((n, k)).T if trans_b else rng.standard_normal((k, n)),
+                "out": rng.standard_normal((m, n)), "bias": rng.standard_normal(n) if bias else None,
+                "saved": rng.standard_normal((m, n)) if saved else None, **more}
     return make
 
 

@@ -29,7 +29,9 @@ class Items(data.ItemDataset):
 
 
 def stream(**options):
-    return data.StreamDataset(lambda: (({"numbers": a, "store": s}, y) for a, s, y in zip(NUMBERS, STORE, Y, strict=True)), 16, **options)
+    def samples():
+        return (({"numbers": a, "store": s}, y) for a, s, y in zip(NUMBERS, STORE, Y, strict=True))
+    return data.StreamDataset(samples, 16, **options)
 
 
 DATA = {
@@ -112,11 +114,12 @@ def test_gradients_of_concatenation_along_any_axis(axis):
 
 
 @pytest.mark.parametrize("layer", [
-    nn.Permute((1, 0)), nn.Permute((0, 1)), nn.Slice(0, 1, 4, 2), nn.Slice(-1, -3), nn.Reshape((2, -1)), nn.Flatten(), nn.Identity(),
-    nn.Mean(), nn.Mean(0), nn.Mean((0, 1)), nn.Sum(-1), nn.Sum(0), nn.Max(1), nn.Max((0, 1)), nn.Max(0),
+    nn.Permute((1, 0)), nn.Permute((0, 1)), nn.Slice(0, 1, 4, 2), nn.Slice(-1, -3), nn.Reshape((2, -1)), nn.Flatten(),
+    nn.Identity(), nn.Mean(), nn.Mean(0), nn.Mean((0, 1)), nn.Sum(-1), nn.Sum(0), nn.Max(1), nn.Max((0, 1)), nn.Max(0),
     nn.Sequential(nn.Permute((1, 0)), nn.Linear(4, 3)), nn.Sequential(nn.Slice(1, 0, 3), nn.Linear(3, 2), nn.Tanh()),
     nn.Sequential(nn.Slice(0, 1, 2), nn.Linear(5, 2)), nn.Sequential(nn.Permute((1, 0)), nn.LayerNorm(4), nn.Sum(0)),
-    nn.Sequential(nn.Slice(0, 1), nn.Softmax()), nn.Residual(nn.Sequential(nn.Permute((1, 0)), nn.Linear(4, 4), nn.Permute((1, 0)))),
+    nn.Sequential(nn.Slice(0, 1), nn.Softmax()),
+    nn.Residual(nn.Sequential(nn.Permute((1, 0)), nn.Linear(4, 4), nn.Permute((1, 0)))),
 ], ids=str)
 def test_gradients_of_shaping_and_reductions(layer):
     assert testing.check_gradients(layer, rng.standard_normal((3, 4, 5))) < 1e-7
@@ -124,7 +127,8 @@ def test_gradients_of_shaping_and_reductions(layer):
 
 @pytest.mark.parametrize("layer, ours", [
     (nn.Permute((2, 0, 1)), lambda x: x.transpose(0, 3, 1, 2)), (nn.Mean((0, 2)), lambda x: x.mean((1, 3))),
-    (nn.Max((0, 2)), lambda x: x.max((1, 3))), (nn.Sum(1), lambda x: x.sum(2)), (nn.Slice(1, None, None, 2), lambda x: x[:, :, ::2]),
+    (nn.Max((0, 2)), lambda x: x.max((1, 3))), (nn.Sum(1), lambda x: x.sum(2)),
+    (nn.Slice(1, None, None, 2), lambda x: x[:, :, ::2]),
 ], ids=str)
 def test_values_of_shaping_and_reductions(layer, ours):
     x = rng.standard_normal((3, 2, 4, 5))

@@ -111,7 +111,7 @@ def test_matmul_takes_rows_that_lie_apart(dtype):
         m, k, n = *a.shape, b.shape[1]
         for trans_a, trans_b in ((False, False), (True, False), (False, True), (True, True)):
             x, y = store[:k, :m].T if trans_a else a, store[:n, :k].T if trans_b else b
-            got, want = (call("matmul", a=pair[0], b=pair[1], out=np.empty((m, n), dtype)) for pair in ((x, y), (x.copy(), y.copy())))
+            got, want = (call("matmul", a=a, b=b, out=np.empty((m, n), dtype)) for a, b in ((x, y), (x.copy(), y.copy())))
             assert np.array_equal(got, want)
 
 
@@ -314,7 +314,8 @@ DOOR = [
     ("softmax", {"x": f4(1, 3), "out": np.zeros((1, 3))}, TypeError, "softmax: x is float32 but out is float64"),
     ("softmax", {"x": f4(3), "out": f4(3)}, ValueError, "softmax: x must have 2 dimensions, [R, C]; got x (3,), out (3,)"),
     ("softmax", {"x": f4(3, 4), "out": f4(3, 5)}, ValueError, "C of out is 5, and 4 before"),
-    ("add", {"a": f4(3, 4), "b": f4(4, 3), "out": f4(4, 3)}, ValueError, "add: b must have the shape (3, 4); got a (3, 4), b (4, 3)"),
+    ("add", {"a": f4(3, 4), "b": f4(4, 3), "out": f4(4, 3)}, ValueError,
+     "add: b must have the shape (3, 4); got a (3, 4), b (4, 3)"),
     ("add", {"a": f4(12), "b": f4(12), "out": f4(3, 4)}, ValueError, "out must have the shape (12,)"),
     ("copy", {"x": f4(4, 4)[:, ::2], "out": f4(4, 2)}, ValueError, "x is not C-contiguous: shape (4, 2), strides (16, 8)"),
     ("copy", {"x": f4(3), "out": read_only(f4(3))}, ValueError, "copy: out is read-only"),
@@ -334,7 +335,8 @@ DOOR = [
      "labels is int32; needs an array of int64"),
     ("softmax_cross_entropy", {"logits": f4(3, 4), "labels": i8(0, 0)}, ValueError, "R of labels is 2, and 3 before"),
     ("softmax_cross_entropy", {"logits": f4(0, 4), "labels": i8()}, ValueError, "the mean of no rows is undefined"),
-    ("mean_squared_error", {"x": f4(3, 0), "targets": f4(3, 0)}, ValueError, "the mean of no elements is undefined; got x (3, 0)"),
+    ("mean_squared_error", {"x": f4(3, 0), "targets": f4(3, 0)}, ValueError,
+     "the mean of no elements is undefined; got x (3, 0)"),
     ("mean_squared_error", {"x": f4(3, 1), "targets": f4(3)}, ValueError, "got x (3, 1), targets (3,)"),
     ("weighted_mean", {"a": f4(3), "b": f4(3), "out": f4(3), "wa": 1}, TypeError, "wb is missing"),
     ("gather_rows", {"sources": [f4(3, 2)], "index": i8(0, 2, 3), "out": f4(3, 2), "source": 0}, IndexError,
@@ -342,11 +344,13 @@ DOOR = [
     ("gather_rows", {"sources": [f4(3, 2)], "index": i8(-1), "out": f4(1, 2), "source": 0}, IndexError, "row -1"),
     ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(1, 3), "source": 0}, ValueError, "rows of 3 from a source"),
     ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(1, 2), "source": 1}, ValueError, "source 1 of 1"),
-    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(2, 2), "source": 0}, ValueError, "an index of 1 for 2 rows"),
+    ("gather_rows", {"sources": [f4(3, 2)], "index": i8(1), "out": f4(2, 2), "source": 0}, ValueError,
+     "an index of 1 for 2 rows"),
     ("gather_rows", {"sources": [np.zeros((3, 2), np.complex64)], "index": i8(1), "out": f4(1, 2), "source": 0}, ValueError,
      "a source is a C-contiguous array of float32"),
-    ("gather_integers", {"sources": [f4(3, 2)], "index": i8(1), "out": np.zeros((1, 2), np.int64), "source": 0, "low": 0, "high": 9},
-     TypeError, "source 0 is float32; needs integers"),
+    ("gather_integers",
+     {"sources": [f4(3, 2)], "index": i8(1), "out": np.zeros((1, 2), np.int64), "source": 0, "low": 0, "high": 9}, TypeError,
+     "source 0 is float32; needs integers"),
     ("gather_integers", {"sources": [i8(3, 9)], "out": np.zeros((2, 1), np.int64), "source": 0, "low": 0, "high": 9},
      ValueError, "the value 9 is outside its range"),
     ("batch_norm", {"x": f4(1, 3), "out": f4(1, 3), "mean": f4(3), "rstd": f4(3)}, ValueError, "takes 2 values of each column"),
@@ -367,7 +371,8 @@ def test_the_door_says_what_is_wrong(name, arguments, error, message):
 @pytest.mark.parametrize("state, numbers, message", [
     ({}, {}, "adam has the state 'exp_avg exp_avg_sq'; got []"),
     ({"exp_avg": f4(3), "exp_avg_sq": f4(4)}, {}, "state exp_avg_sq must be 3 float32 side by side, writeable; got 4 float32"),
-    ({"exp_avg": f4(3), "exp_avg_sq": np.zeros(3)}, {}, "state exp_avg_sq must be 3 float32 side by side, writeable; got 3 float64"),
+    ({"exp_avg": f4(3), "exp_avg_sq": np.zeros(3)}, {},
+     "state exp_avg_sq must be 3 float32 side by side, writeable; got 3 float64"),
     ({"exp_avg": f4(3), "exp_avg_sq": f4(3)}, {"lr": 1.0}, "adam has the numbers lr, beta1, beta2, eps, weight_decay; got lr"),
 ])
 def test_a_rule_says_what_it_needs(state, numbers, message):

@@ -218,7 +218,8 @@ def test_a_state_vector_that_was_not_bound_is_missed_before_an_update(driver, wa
 
 
 def adam_state(exp_avg=None, exp_avg_sq=None):
-    return {"exp_avg": np.zeros(4) if exp_avg is None else exp_avg, "exp_avg_sq": np.zeros(4) if exp_avg_sq is None else exp_avg_sq}
+    return {"exp_avg": np.zeros(4) if exp_avg is None else exp_avg,
+            "exp_avg_sq": np.zeros(4) if exp_avg_sq is None else exp_avg_sq}
 
 
 @pytest.mark.parametrize("state, options, message", [

@@ -9,8 +9,9 @@
         trainer.train()
         print(trainer.evaluate())
 """
-# Floors (a module imports only from lower ones): _kernels, _hints; nn, losses, data, datasets; optim, plan, model,
-# metrics, monitor; parallel; callbacks, checkpoint, trainer; testing, cli.
+# Floors (a module imports only from lower ones, and its own): _kernels, _hints, log; plan; nn, losses, optim, data, datasets;
+# model, serialization, metrics, monitor, plotting; parallel; callbacks, checkpoint, checks, notify, trainer; testing,
+# benchmarks, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel

@@ -154,8 +154,8 @@ class Model:
             raise ValueError("the model's input shape is not known before it has seen data: pass input_shape")
         shapes = tuple(map(tuple, shape)) if shape and not isinstance(shape[0], (int, np.integer)) else (shape,)
         if len(shapes) != len(self.inputs):
-            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of shape "
-                             f"{', '.join(map(str, shapes))}")
+            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of "
+                             f"shape {', '.join(map(str, shapes))}")
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
@@ -185,7 +185,7 @@ class Model:
         return compile_plan(b, max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: Any) -> Any:
         """`predict(x)`."""
         return self.predict(x)
 
@@ -206,7 +206,7 @@ class Model:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
         n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
-        outputs = self.layer.output_shape(*shapes)
+        outputs: Any = self.layer.output_shape(*shapes)
         several = bool(outputs) and isinstance(outputs[0], tuple)
         sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
@@ -231,10 +231,10 @@ class Model:
             given = [x]
         else:
             given = in_order(x, self.input_names)
-        xs = []
+        xs: list[Array] = []
         for (name, shape, integer), one in zip(self.inputs, given, strict=True):
             a = as_array(one, name, self.feature_names)
-            if a.dtype.name not in DTYPES or not a.dtype.isnative or integer and a.dtype.kind not in "iub":
+            if a.dtype.name not in DTYPES or not a.dtype.isnative or (integer and a.dtype.kind not in "iub"):
                 if a.dtype.kind not in ("iub" if integer else "fiub"):
                     if integer and a.dtype.kind == "f":
                         raise ValueError(f"input {name} takes integers; got {a.dtype}")

@@ -37,7 +37,8 @@ def types(schema: Any) -> str:
         f"enum td_activation {{ {enum(f'TD_{name.upper()}' for name in schema.ACTIVATIONS)} }};",
         "/* F(dtype, C type) for each dtype */",
         f"#define TD_DTYPES(F) {' '.join(f'F({name}, {c})' for name, c in schema.DTYPES.items())}",
-        f"enum {{ TD_MAX_REFS = {max(len(o.operands) for o in operations)}, TD_MAX_SIZES = {max(len(o.sizes) for o in operations)}, "
+        f"enum {{ TD_MAX_REFS = {max(len(o.operands) for o in operations)}, "
+        f"TD_MAX_SIZES = {max(len(o.sizes) for o in operations)}, "
         f"TD_MAX_REALS = {max(len(o.real_numbers) for o in operations)}, TD_MAX_NUMBERS = "
         f"{max(len(r.reals) for r in schema.RULES.values())}, TD_MAX_STATE = "
         f"{max(len(r.vectors) for r in schema.RULES.values())} }};",

@@ -153,7 +153,8 @@ def multiply(a: Floats, b: Floats, out: Floats) -> Floats:
 
 
 def arrange(x: npt.NDArray[Any], out: npt.NDArray[Any], B: int, n1: int, n2: int, n3: int, n4: int, xb: int, x1: int, x2: int,
-            x3: int, x4: int, yb: int, y1: int, y2: int, y3: int, y4: int, itemsize: int, accumulate: int = 0) -> npt.NDArray[Any]:
+            x3: int, x4: int, yb: int, y1: int, y2: int, y3: int, y4: int, itemsize: int,
+            accumulate: int = 0) -> npt.NDArray[Any]:
     def seen(a: npt.NDArray[Any], *steps: int) -> npt.NDArray[Any]:
         return np.lib.stride_tricks.as_strided(a.reshape(-1), (B, n1, n2, n3, n4), [s * a.itemsize for s in steps])
     from_, to = seen(x, xb, x1, x2, x3, x4), seen(out, yb, y1, y2, y3, y4)

@@ -114,7 +114,8 @@ class Operation:
         return sizes[terms], items
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.signature}" + (f"; {self.settings} {self.reals}".rstrip() if self.settings or self.reals else "")
+        numbers = f"{self.settings} {self.reals}".strip()
+        return f"{self.name}: {self.signature}" + (f"; {numbers}" if numbers else "")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ _LIST = [
 
     # losses: the mean, and its gradient where wanted
     Operation("softmax_cross_entropy", "logits[R,C] labels:i64[R] -> grad[R,C]?", in_place="grad:logits", at_least_one="R C",
-              number=True, does="mean over R of log(sum(exp(x))) - x[label]; grad := (softmax(x) - onehot(label)) / R; labels in 0..C-1"),
+              number=True, does="mean over R of log(sum(exp(x))) - x[label]; grad := (softmax(x) - onehot(label)) / R; labels "
+                                "in 0..C-1"),
     Operation("sigmoid_cross_entropy", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
               does="mean of max(x, 0) - x t + log(1 + exp(-|x|)); grad := (sigmoid(x) - t) / n"),
     Operation("mean_squared_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
@@ -165,22 +167,24 @@ _LIST = [
     Operation("mean_absolute_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
               does="mean of |x - t|; grad := sign(x - t) / n"),
     Operation("huber", "x[n] targets[n] -> grad[n]?", reals="delta=1", in_place="grad:x", at_least_one="n", number=True,
-              does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; grad := clip(d, -delta, delta) / n"),
+              does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; "
+                   "grad := clip(d, -delta, delta) / n"),
 
     # flat vectors
     Operation("add", "a[n] b[n] -> out[n]", in_place="out:a out:b", does="out := a + b"),
     Operation("copy", "x[n] -> out[n]", does="out := x"),
     Operation("fill", "-> out[n]", reals="value=0", does="out := value"),
     Operation("arrange", "x:any -> out:any", "B n1 n2 n3 n4 xb x1 x2 x3 x4 yb y1 y2 y3 y4 itemsize accumulate=0",
-              does="out[b, i, j, k, l] := (out +) x[b, i, j, k, l], arrays of B, n1..n4 at any strides, in elements: xb, x1.. and "
-                   "yb, y1..; a stride of 0 repeats. itemsize: bytes of an element, 4 or 8 (floats where it accumulates)"),
+              does="out[b, i, j, k, l] := (out +) x[b, i, j, k, l], arrays of B, n1..n4 at any strides, in elements: xb, x1.. "
+                   "and yb, y1..; a stride of 0 repeats. itemsize: bytes of an element, 4 or 8 (floats where it accumulates)"),
     Operation("multiply", "a[n] b[n] -> out[n]", in_place="out:a out:b", does="out := a b"),
     Operation("reduce_sum", "x[O,N,I] -> out[O,I]", reals="scale=1", does="out := scale times the sum over the middle axis"),
     Operation("spread", "dy[O,I] -> out[O,N,I]", reals="scale=1", does="out := scale dy for each of N"),
     Operation("reduce_max", "x[O,N,I] -> out[O,I] place:i64[O,I]", at_least_one="N",
               does="out := the greatest along the middle axis, place: where the first is; NaN is greater than anything"),
     Operation("reduce_max_backward", "dy[O,I] place:i64[O,I] -> out[O,N,I]", does="out := dy at its place, else 0"),
-    Operation("embedding", "table[N,D] rows:i64[n] -> out[n,D]", does="out := rows of the table by number; fails where one is not in 0..N-1"),
+    Operation("embedding", "table[N,D] rows:i64[n] -> out[n,D]",
+              does="out := rows of the table by number; fails where one is not in 0..N-1"),
     Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
               does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
     Operation("weighted_mean", "a[n] b[n] -> out[n]", reals="wa wb", in_place="out:a out:b", does="out := wa a + wb b"),
@@ -197,12 +201,13 @@ _LIST = [
                    "`more_beta`, over rows, h = (x - mean) rstd"),
     Operation("batch_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[C] rstd[C] batch_mean[C]? batch_var[C]?",
               reals="eps=1e-5", in_place="out:x",
-              does="out := (x - mean) rstd gamma + beta over each column; batch_var: the unbiased variance. Fails where R < 2: one "
-                   "value less its own mean is 0 whatever it is, and it has no variance"),
+              does="out := (x - mean) rstd gamma + beta over each column; batch_var: the unbiased variance. Fails where R < 2: "
+                   "one value less its own mean is 0 whatever it is, and it has no variance"),
     Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] -> out[R,C]",
               reals="eps=1e-5", in_place="out:x", does="out := (x - running_mean) / sqrt(running_var + eps) gamma + beta"),
     Operation("batch_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[C] rstd[C] -> out[R,C] dgamma[C]? dbeta[C]?",
-              "more=0 more_beta=0", in_place="out:dy", at_least_one="R", does="the gradients of batch_norm, as layer_norm_backward's"),
+              "more=0 more_beta=0", in_place="out:dy", at_least_one="R",
+              does="the gradients of batch_norm, as layer_norm_backward's"),
     Operation("dropout", "x[B,C] -> out[B,C]", "layer=0", "rate", in_place="out:x",
               does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column)"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
@@ -215,7 +220,8 @@ RULES = {r.name: r for r in [
     Rule("adam", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay",
          "g += weight_decay p;  m += (1 - beta1) (g - m);  v := beta2 v + (1 - beta2) g^2;  "
          "p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)"),
-    Rule("adamw", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay", "p *= 1 - lr weight_decay;  then as adam without decay"),
+    Rule("adamw", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay",
+         "p *= 1 - lr weight_decay;  then as adam without decay"),
     Rule("rmsprop", "square_avg momentum_buffer?momentum grad_avg?centered", "lr alpha eps weight_decay momentum centered",
          "g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: a += (1 - alpha) (g - a), v - a^2 stands for v;  "
          "b := momentum b + g / (sqrt(v) + eps);  p -= lr b"),

@@ -40,7 +40,7 @@ class ArrayDataset(Dataset):
     @_hints.arguments
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
         self.drop_last = bool(drop_last)
-        several = isinstance(x, dict) or isinstance(x, tuple) and len(x) > 0 and all(hasattr(a, "shape") for a in x)
+        several = isinstance(x, dict) or (isinstance(x, tuple) and len(x) > 0 and all(hasattr(a, "shape") for a in x))
         given = {"x": x} if not several else dict(x) if isinstance(x, dict) else {f"x[{i}]": a for i, a in enumerate(x)}
         if not given:
             raise ValueError("x is a dict of no inputs")
@@ -73,7 +73,8 @@ class ArrayDataset(Dataset):
 
     def __repr__(self) -> str:
         *xs, y = self.sources
-        inputs = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(self.input_names or ["x"] * len(xs), xs, strict=True))
+        names = self.input_names or ["x"] * len(xs)
+        inputs = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(names, xs, strict=True))
         return f"{type(self).__name__}({len(self)} samples, {inputs}, y {y.dtype} {y.shape[1:]}, batch_size={self.batch_size})"
 
     @property

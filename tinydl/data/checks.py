@@ -93,7 +93,8 @@ def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None, 
 
 
 def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: Any) -> tuple[Any, Array]:
-    """Samples as x (n, *shape), where they are dicts one for each input, and y (n, ...); ValueError says which sample does not fit the others, or `shape`."""
+    """Samples as x (n, *shape), where they are dicts one for each input, and y (n, ...); ValueError says which sample does not
+    fit the others, or `shape`."""
     try:
         y = as_targets(_stacked("y", ys, numbers), "y", numbers)
         if not isinstance(xs[0], dict):

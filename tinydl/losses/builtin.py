@@ -24,7 +24,7 @@ class _Kernel(Loss):
 
     def __call__(self, outputs: Array, targets: Array) -> float:
         y, t = self._pair(outputs, targets)
-        names = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
+        names: dict[str, Any] = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
         return float(K.call(self.kernel, **names, **self.config()))
 
 

@@ -1,4 +1,17 @@
-"""Layers. A model is `tinydl.Model(nn.Sequential(...))`; a layer in NumPy alone is a `PythonLayer`."""
+"""Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
+
+    weights         Linear, Embedding
+    activations     ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softmax, LogSoftmax
+    normalisation   LayerNorm, BatchNorm1d
+    regularisation  Dropout
+    merging         Add, Multiply, Concat, Dot: called on a list of values
+    shaping         Reshape, Flatten, Permute, Slice, Identity
+    reductions      Mean, Sum, Max: over axes of a sample
+    structure       Sequential, Residual; Input begins a graph, which Model makes a Graph of
+    your own        PythonLayer, in NumPy alone; or Layer, which emits operations
+
+Axes are those of one sample, from 0: the axis of the batch is not counted.
+"""
 from typing import TYPE_CHECKING
 
 from tinydl import _hints
@@ -17,9 +30,9 @@ from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
 __all__ = ["ELU", "GELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Identity", "Input",
-           "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Multiply", "Parameter", "Permute", "PythonLayer",
-           "ReLU", "Reshape", "Residual", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Statistic", "Sum", "Tanh",
-           "initializers", "register"]
+           "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Multiply", "Parameter", "Permute",
+           "PythonLayer", "ReLU", "Reshape", "Residual", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Statistic", "Sum",
+           "Tanh", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

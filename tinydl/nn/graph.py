@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 DTYPES = ("float32", "float64", "int64")
 
 
-def Input(shape: int | Sequence[int], dtype: str = "float32", name: str | None = None) -> Symbol:   # noqa: N802 - as Keras's
+def Input(shape: int | Sequence[int], dtype: str = "float32", name: str | None = None) -> Symbol:
     """An input of a model, as layers are called on. shape: of one sample; () is a single number. dtype: "float32" for numbers
     (of the model's dtype, whatever the data has), "int64" for integers (categories, for nn.Embedding). name: by which
     data is given to it; input0, input1, ... where left out.
@@ -108,7 +108,8 @@ class Graph(Layer):
     def shapes(self, *given: Shape) -> list[Shape]:
         """Of each value."""
         if len(given) != len(self.inputs):
-            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(n for n, _, _ in self.inputs)}); got {len(given)}")
+            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(n for n, _, _ in self.inputs)}); "
+                             f"got {len(given)}")
         for (name, shape, _), other in zip(self.inputs, given, strict=True):
             if tuple(other) != shape:
                 raise ValueError(f"input {name} takes samples of shape {shape}; got {tuple(other)}")

@@ -21,12 +21,18 @@ REGISTRY: dict[str, type[Layer]] = {}
 
 
 L = TypeVar("L", bound="type[Layer]")
+R = TypeVar("R")
 
 
 def register(cls: L) -> L:
     """Class decorator: Model.load can rebuild this layer from its name and config."""
     REGISTRY[cls.__name__] = cls
     return cls
+
+
+def _of_any_inputs(method: Callable[..., R]) -> Callable[..., R]:
+    """For type checkers alone: a subclass may name its inputs, `emit(self, b, x)`, where this class has `*xs`."""
+    return method
 
 
 class Symbol:
@@ -90,8 +96,8 @@ class Layer(RecordsArguments):
         parameters."""
         given = [inputs] if isinstance(inputs, Symbol) else list(inputs) if isinstance(inputs, (list, tuple)) else []
         if not given or not all(isinstance(s, Symbol) for s in given):
-            raise TypeError(f"{self!r} is called on symbolic values, those of nn.Input and of layers; got {type(inputs).__name__}. "
-                            "For arrays put it into a Model and call predict")
+            raise TypeError(f"{self!r} is called on symbolic values, those of nn.Input and of layers; got "
+                            f"{type(inputs).__name__}. For arrays put it into a Model and call predict")
         if self.n_inputs is not None and len(given) != self.n_inputs:
             raise TypeError(f"{self!r} takes {self.n_inputs} input{'s' * (self.n_inputs != 1)}; got {len(given)}")
         dtype = given[0].dtype if self.moves_only else "float32"
@@ -113,10 +119,12 @@ class Layer(RecordsArguments):
         whose own `output_shape` only checks."""
         return type(self).output_shape is Layer.output_shape
 
+    @_of_any_inputs
     def output_shape(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one sample after this layer, from that of each input; ValueError where they do not fit."""
         return shapes[0]
 
+    @_of_any_inputs
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         """Emit forward operations; return the output and a function that emits the backward ones.
 
@@ -126,6 +134,7 @@ class Layer(RecordsArguments):
         """
         raise NotImplementedError(f"{type(self).__name__}.emit")
 
+    @_of_any_inputs
     def flops(self, *shapes: tuple[int, ...]) -> int:
         """Multiply-adds for one sample, forward."""
         return 0

@@ -66,7 +66,8 @@ class Linear(Layer):
             b.matmul(xs.T, dys, dw, accumulate=more)
             if self.bias:
                 db, more = b.grad(self.bias)
-                b.emit("column_sum", x=b.whole(dy), out=db, R=Rows(dy.size // self.out_features), C=self.out_features, accumulate=more)
+                b.emit("column_sum", x=b.whole(dy), out=db, R=Rows(dy.size // self.out_features), C=self.out_features,
+                       accumulate=more)
             if not x.needs_grad:
                 return None
             dx = b.value(x.shape)

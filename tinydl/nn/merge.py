@@ -1,4 +1,7 @@
-"""Merging: layers of several inputs, called on a list: y = nn.Add()([a, b]). Operands have equal shapes, but for Concat's axis."""
+"""Merging: layers of several inputs, called on a list: y = nn.Add()([a, b]).
+
+The inputs have equal shapes; only Concat's may differ, along its axis.
+"""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -60,7 +63,7 @@ class Multiply(Merge):
             grads: list[Value | None] = [None] * len(xs)
             for i in range(len(xs) - 1, -1, -1):
                 others = products[i - 1] if i else None         # the product of those before
-                if dy is None or not xs[i].needs_grad and not any(x.needs_grad for x in xs[:i]):
+                if dy is None or not any(x.needs_grad for x in xs[:i + 1]):
                     break
                 dy = b.whole(dy)
                 if others is None:

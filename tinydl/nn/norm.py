@@ -100,8 +100,8 @@ class BatchNorm1d(Layer):
         running = self.running_mean, self.running_var
         if not b.training:
             stats = [b.statistic(s, (c,), batch=False) for s in running]
-            b.emit("batch_norm_inference", x=x, gamma=gamma, beta=beta, running_mean=stats[0], running_var=stats[1], out=y, R=rows,
-                   C=c, eps=self.eps)
+            b.emit("batch_norm_inference", x=x, gamma=gamma, beta=beta, running_mean=stats[0], running_var=stats[1], out=y,
+                   R=rows, C=c, eps=self.eps)
             return y, lambda dy: dy
         mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
         stats = [b.statistic(s, (c,), batch=True) for s in running]
@@ -115,7 +115,8 @@ def _flat(b: Builder, p: Parameter | None, shape: tuple[int, ...] | None = None)
     return None if p is None else b.param(p, shape).buffer
 
 
-def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer, size: int) -> Backward:
+def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer,
+              size: int) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
         dgamma, dbeta, more, more_beta = None, None, 0, 0

@@ -170,9 +170,12 @@ class Builder:
             fits = items <= buffer.items if operand.strided else items == buffer.items
             if not fits or per_row != buffer.per_row:
                 a_sample = {True: " a sample", False: ""}
-                raise ValueError(f"{op.declared}: {operand.name} has {buffer.items} elements{a_sample[buffer.per_row]}; its sizes say "
-                                 f"{items}{a_sample[per_row]}")
-            wanted = self.dtype if operand.dtype is None else None if operand.dtype in ("any", "address") else np.dtype(operand.dtype)
+                raise ValueError(f"{op.declared}: {operand.name} has {buffer.items} elements{a_sample[buffer.per_row]}; its "
+                                 f"sizes say {items}{a_sample[per_row]}")
+            if operand.dtype in ("any", "address"):
+                wanted = None
+            else:
+                wanted = self.dtype if operand.dtype is None else np.dtype(operand.dtype)
             if wanted is not None and buffer.dtype != wanted:
                 raise ValueError(f"{op.declared}: {operand.name} is {buffer.dtype}; it must be {wanted}")
 
@@ -209,7 +212,8 @@ class Builder:
                                   for i, v in enumerate(values, 1)}
         B: Size = Rows() if y.buffer.per_row else 1
         self.emit("arrange", x=x, out=y, B=B, xb=x.buffer.items if x.buffer.per_row else 0,
-                  yb=y.buffer.items if y.buffer.per_row else 0, itemsize=x.buffer.dtype.itemsize, accumulate=accumulate, label=label, **sizes)
+                  yb=y.buffer.items if y.buffer.per_row else 0, itemsize=x.buffer.dtype.itemsize, accumulate=accumulate,
+                  label=label, **sizes)
 
     def matrix(self, x: Value) -> Matrix:
         """The last axis of x as columns, all others (and the samples) as rows; copied where they do not lie evenly."""
