@@ -82,7 +82,8 @@ def test_random_runs(always, seed):
 @pytest.mark.parametrize("strategy", [Group(3), Shard(2)], ids=str)
 def test_one_worker_that_goes_on_alone(always, one_alone, strategy):
     x, y = classification(50, 30)
-    runs = [train(partial(spoilt, data.ArrayDataset, rows=[17]), x, y, 7, mlp(30, 40, 3), n, strategy, on_batch_failure="retry")[0] for n in (1, 2, 3)]
+    kind = partial(spoilt, data.ArrayDataset, rows=[17])
+    runs = [train(kind, x, y, 7, mlp(30, 40, 3), n, strategy, on_batch_failure="retry")[0] for n in (1, 2, 3)]
     assert runs[1] == runs[2] == runs[0]
 
 

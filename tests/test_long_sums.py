@@ -1,4 +1,4 @@
-"""Sums of millions of terms: within the bounds that csrc/td.h, matmul.h and vector.h state, and in a fixed tree of blocks of 4096.
+"""Sums of millions of terms: within the bounds that csrc/td.h, matmul.h and vector.h state, in a fixed tree of blocks of 4096.
 
 With one chain of additions instead, float32 sums of 2^20 equal numbers are off by 1 percent, of 2^22 by 4.
 """
@@ -101,7 +101,8 @@ def test_softmax(x):
     got = call("log_softmax", x=rows, out=np.empty_like(rows))
     within(got - want, lanes(len(x)) + 16, 1 + np.abs(want) + np.abs(e) + np.abs(e).max(1, keepdims=True))
     labels = np.zeros(len(rows), np.int64)
-    loss, with_gradient = (call("softmax_cross_entropy", logits=rows, labels=labels, grad=grad) for grad in (None, np.empty_like(rows)))
+    loss, with_gradient = (call("softmax_cross_entropy", logits=rows, labels=labels, grad=grad)
+                           for grad in (None, np.empty_like(rows)))
     assert loss == with_gradient
 
 
@@ -136,7 +137,8 @@ def test_a_plan_gives_its_sums_room(shuffled, inputs):
         replica.run(data.Batch(x, y, order) if shuffled else data.Batch(x[:n], y[:n], None), gradients)
         call("mean_squared_error", x=model.predict(x[order]), targets=y[order], grad=dy)
         dw = call("matmul", a=x[order].T, b=dy, out=np.empty((inputs, outputs), np.float32))
-        assert np.array_equal(gradients, np.concatenate([dw.ravel(), call("column_sum", x=dy, out=np.empty(outputs, np.float32))]))
+        db = call("column_sum", x=dy, out=np.empty(outputs, np.float32))
+        assert np.array_equal(gradients, np.concatenate([dw.ravel(), db]))
 
 
 @pytest.mark.parametrize("width, rows", [(2 * CHAIN + 9, 5), (3, 2 * CHAIN + 9)])

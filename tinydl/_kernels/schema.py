@@ -16,9 +16,9 @@ What is left of the arrow is read, what is right of it is written. An operand is
 
 Sizes are whole numbers, fixed or so much a sample; `settings` are further ones that no shape tells, `reals` are doubles;
 each may have a default. in_place="out:x out:y": `out` may be the very memory of x, or of y; otherwise what is written
-overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C. partial="k: m n": a
-sum of k terms of m n elements; where so many terms are added in a tree (csrc/td.h), the sums that wait need room, which
-plans and `call` provide: it has an operand `partial` for them.
+overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C.
+partial="k: m n": it makes sums of k terms, m n elements each; where there are so many terms that they are added in a tree
+(csrc/td.h), the sums that wait need room, which plans and `call` give it as an operand `partial`.
 
 Letters: B samples, R rows, C columns, n elements. `:=` overwrites, `+=` adds.
 
