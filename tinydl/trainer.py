@@ -143,7 +143,6 @@ class Trainer:
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
             self._runtime.ensure_pool()
-            self._runtime.before_epoch(None)
         if self._runtime.enabled:
             self._runtime.warn_fallback()
 
@@ -339,7 +338,6 @@ class Trainer:
     def _run_epoch(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
         """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
         train = self.data.train
-        self._runtime.before_epoch(asked)
         job = self._job = self._job or Job(self.epoch + 1, shuffle)
         self.monitor.start_epoch(job.epoch)
         for callback in self.callbacks:

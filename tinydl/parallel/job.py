@@ -20,14 +20,11 @@ Piece = tuple[int, ...]
 
 
 class Lap(NamedTuple):
-    """What a run brought. seconds: while it trained; steady_seconds: of these, what steady_updates of its updates took
-    with the workers at it (native runs of two updates or more; else 0); wall: seconds with all preparations."""
+    """What a run brought. seconds: while it trained; wall: seconds with all preparations."""
 
     updates: int
     samples: int
     seconds: float
-    steady_updates: int = 0
-    steady_seconds: float = 0.0
     wall: float = 0.0
 
 
@@ -45,8 +42,6 @@ class Job:
     loss_sum: float = 0.0
     updates: int = 0
     seconds: float = 0.0
-    steady_updates: int = 0             # see Lap
-    steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
     broken: bool = False                # what gives the batches has raised, and gives no more
     failures: list[BatchFailure] = field(default_factory=list)
@@ -67,7 +62,7 @@ class Job:
     def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
         """What came since `before`, or until now."""
         return Lap(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
-                   self.steady_updates - before.steady_updates, self.steady_seconds - before.steady_seconds, wall - before.wall)
+                   wall - before.wall)
 
 
 @dataclass(frozen=True)

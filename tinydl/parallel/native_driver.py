@@ -238,9 +238,6 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
             crew.stats.count_worker(worker, count)
     batches = min(groups * (1 if stretch.free else setting.batches), len(owner) and int(owner[-1]) + 1)
     retried = int((stretch.attempts[:done][came] > 1).sum())
-    if not stretch.free:
-        job.steady_updates += max(0, groups - 1)
-        job.steady_seconds += stretch.steady_seconds
     updates = stretch.updates - crew.state.t
     crew.state.t = stretch.updates
     crew.step += groups

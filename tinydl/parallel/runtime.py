@@ -68,7 +68,6 @@ class Runtime:
         self.pool: WorkerPool | None = None
         self.fallback: str | None = None        # why parallel training cannot run
         self._copyable = True                   # whether the model is
-        self._all_native = False                # whether no Python runs between its operations and its batches
         self._closed: list[WorkerPool] = []     # by a shutdown, and some of their threads may still be in a task
         self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
         self._fits: set[str] = set()                    # modes in the calling thread that there is memory for
@@ -98,7 +97,6 @@ class Runtime:
         """Train this from now on; error: why the model cannot be replicated. Callers hold the lock."""
         self.crew, self.dataset, self._fitting, self._fits = crew, dataset, None, set()
         self._copyable = error is None
-        self._all_native = crew.takes_arrays(dataset) and not crew.plan.program.hooks
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
         self.strategy.forget(crew)
 
@@ -233,19 +231,6 @@ class Runtime:
         if not self._copyable and self.strategy.copies(1):
             return "serial"
         return "simplified" if asked == "simplified" or self.fallback is not None else "parallel"
-
-    def before_epoch(self, asked: str | None) -> None:
-        """Let the strategy look at its threads. Only for the thread whose turn it is, and without the lock: that takes some
-        milliseconds."""
-        if not self._all_native or self.mode(asked) != "parallel":
-            return
-        if self.changed or self.pool is None:
-            with self.lock:
-                if not self.stopping:
-                    self.ensure_pool()
-        pool = self.pool
-        if pool is not None:
-            self.strategy.before_epoch(self.need_crew(), pool)
 
     def next_setting(self, asked: str | None) -> tuple[str, Setting, int | None, WorkerPool | None] | None:
         """For the training thread between two updates: mode, how to run now, for how many updates at most, and in which

@@ -61,10 +61,6 @@ class Strategy(ABC):
     def forget(self, crew: Crew) -> None:  # noqa: B027
         """Another model or other data, which `crew` has: what running brought so far says nothing of it."""
 
-    def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:  # noqa: B027
-        """Between two epochs, and once before the first: for those who want to know what the pool, now idle, brings. Called
-        where the native driver trains, without layers in Python."""
-
     def ran(self, setting: Setting, lap: Lap) -> None:  # noqa: B027
         """What running by a setting brought, for those who want to know."""
 
