@@ -3,15 +3,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import floor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinydl.parallel.errors import BatchFailure
-
-if TYPE_CHECKING:
-    from tinydl.parallel.strategies.base import Strategy
 
 __all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
 
@@ -65,6 +62,19 @@ class Job:
                    wall - before.wall)
 
 
+class Runs(Protocol):
+    """The face of a strategy that a Setting has: strategies/base.py says what each of these does, and imports this file."""
+
+    @property
+    def name(self) -> str: ...
+    def recipe(self, setting: Setting, /) -> list[int] | None: ...
+    def prepare(self, crew: Any, setting: Setting, /) -> None: ...
+    def run_arrays(self, crew: Any, job: Job, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
+                   max_updates: int | None = None, /) -> None: ...
+    def run_batches(self, crew: Any, job: Job, batches: Any, setting: Setting, pool: Any, tick: Any,
+                    max_updates: int | None = None, /) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Setting:
     """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
@@ -76,7 +86,7 @@ class Setting:
     n_threads: int
     batches: int
     parts: int
-    strategy: Strategy
+    strategy: Runs
     copies: int = 0
     keep: int = 0
     brief: bool = False

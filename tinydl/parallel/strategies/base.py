@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tinydl.parallel import native_driver, python_driver
+from tinydl.parallel.job import Setting
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Job, Lap, Setting
+    from tinydl.parallel.job import Job, Lap
     from tinydl.parallel.pool import WorkerPool
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +52,6 @@ class Strategy(ABC):
     def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
         """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch). n_batches:
         of an epoch, where that is known."""
-        from tinydl.parallel.job import Setting
         return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
     def prepare(self, crew: Crew, setting: Setting) -> None:
