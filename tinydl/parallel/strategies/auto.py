@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tinydl.parallel.crew import Crew
     from tinydl.parallel.job import Lap
 
-#: Seconds that an epoch on one thread must take before threads are tried. Starting threads takes 0.3 to 1 ms a run, which
-#: is then less than 1 % of an epoch; below, what threads can save was measured as 2 % of the time in total, or less.
+#: Seconds that an epoch on one thread must take before threads are tried. Starting threads takes 0.3 to 1 ms a run: in such
+#: epochs that is less than 1 %, and a trial of 10 ms can tell it from the updates. In shorter ones it cannot. What that costs:
+#: epochs of 50 to 200 ms, which two threads may make by a quarter to a half shorter, stay serial (strategy shard is for those).
 LONG = 0.2
 #: Seconds of a trial, and the share of an epoch that it is at most. At 10 to 20 ms, those starts are 10 % or less of a
 #: trial; shards on two threads were measured to be 35 to 87 % faster, so that does not hide them.
@@ -35,7 +36,8 @@ DROP = 0.7
 
 @dataclass
 class Candidate:
-    """A way to run, and the samples a second that it brought in its last trials; 0 where it was not tried."""
+    """A way to train: a strategy on a number of threads; and how many samples a second it trained in the last look (0: it was
+    not tried)."""
 
     strategy: Strategy
     n_threads: int
@@ -44,8 +46,8 @@ class Candidate:
 
     def __str__(self) -> str:
         threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
-        brought = f"{self.samples_per_second:,.0f} samples/s" if self.samples_per_second else "not tried"
-        return f"{self.strategy.name}, {threads}: {brought}"
+        speed = f"{self.samples_per_second:,.0f} samples/s" if self.samples_per_second else "not tried"
+        return f"{self.strategy.name}, {threads}: {speed}"
 
 
 class Auto(Strategy):
@@ -148,7 +150,7 @@ class Auto(Strategy):
         for way in self.tuning:
             way.rates.clear()
 
-    # ------------------------------------------------------------------ what it brought
+    # ------------------------------------------------------------------ what was measured
     def ran(self, setting: Setting, lap: Lap) -> None:
         self._trained += lap.wall
         if self._trials:
@@ -162,7 +164,8 @@ class Auto(Strategy):
                 self._best.samples_per_second = rate
 
     def _tried(self, lap: Lap) -> None:
-        """A trial is over after its updates, or 50 ms; one of which nothing arrived counts for nothing."""
+        """Count a run of a trial. The trial is over after its updates or 50 ms, or if no update was made; if no sample arrived
+        in it, it does not count."""
         self._left -= lap.updates
         self._seconds, self._samples = self._seconds + lap.seconds, self._samples + lap.samples
         self._look_seconds, self._look_samples = self._look_seconds + lap.wall, self._look_samples + lap.samples
