@@ -57,17 +57,13 @@ def one_alone(monkeypatch):
 
 @pytest.fixture
 def eager_auto(monkeypatch):
-    """Strategy auto tries the others whenever the best has run, whatever that costs: else it would train serially in short
-    tests."""
-    monkeypatch.setattr(auto, "SHORT", 0.0)
-    monkeypatch.setattr(auto, "OFTEN", 0.0)
-    monkeypatch.setattr(auto.Auto, "_wait", lambda self, *_: 0.0 if self._trained > self._tried else 1e-9)
+    """Strategy auto tries one way after the other all the time, in epochs of any length: else it would train serially in
+    short tests."""
+    for name in ("LONG", "EVERY", "PER_LOST"):
+        monkeypatch.setattr(auto, name, 0.0)
     begin = auto.Auto._begin
 
     def knowing(self, n_threads):
         begin(self, n_threads)
-        best = self._best
-        best.update_seconds = 1e-3              # else it would look at the clock first, for longer than a test takes
-        best.usual.append(1e-3)
-        best.starts.append(1e-4)
+        self._update = 1e-3     # else it would look at the clock first, for longer than a test takes
     monkeypatch.setattr(auto.Auto, "_begin", knowing)

@@ -41,7 +41,7 @@ from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Shard, Strat
 
 Array = np.ndarray[Any, Any]
 
-auto.COST, auto.OFTEN = 100.0, 0.0      # its trials one after the other: else it would train serially in short rounds
+auto.LONG = auto.EVERY = auto.PER_LOST = 0.0     # its trials one after the other: else it would train serially in short rounds
 
 FEATURES, CLASSES, THREADS = 6, 3, 3
 EVERY = 10.0    # seconds between two lines

@@ -1,46 +1,76 @@
-"""A module imports only from lower floors, or from its own (see tinydl/__init__.py)."""
+"""A module imports only from lower floors, or from its own, and never in a circle (see tinydl/__init__.py). What stands under
+`if TYPE_CHECKING` or within a function counts: who reads a file has to know what it names."""
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "tinydl"
 FLOORS = {"_kernels": 0, "_version": 0, "_hints": 0, "log": 0, "plan": 1, "nn": 2, "losses": 2, "optim": 2, "data": 2,
-          "datasets": 2, "model": 3, "serialization": 3, "metrics": 3, "monitor": 3, "plotting": 3, "parallel": 4, "callbacks": 5,
-          "checkpoint": 5, "checks": 5, "notify": 5, "trainer": 5, "testing": 6, "benchmarks": 6, "cli": 6, "__main__": 6}
+          "datasets": 2, "serialization": 2, "model": 3, "metrics": 3, "history": 3, "plotting": 3, "monitor": 3, "parallel": 4,
+          "training": 5, "callbacks": 5, "progress": 5, "checkpoint": 5, "checks": 5, "notify": 5, "trainer": 5, "testing": 6,
+          "benchmarks": 6, "cli": 6, "__main__": 6}
 
 
-def imports(path):
-    """Modules of tinydl that a file imports when it is run; what stands under `if TYPE_CHECKING` is no import."""
-    found = []
+def modules(root):
+    """{name: path} of all modules of the package at `root`; a package is its __init__.py."""
+    named = {".".join(path.relative_to(root.parent).with_suffix("").parts): path for path in root.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in named.items()}
 
-    def visit(node):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tinydl":
-            parts = node.module.split(".")
-            found.extend([parts[1]] if len(parts) > 1 else [a.name for a in node.names])
+
+def imports(path, known):
+    """Those of the modules `known` that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{a.name}" for a in node.names}
+            found |= names & known.keys()
+            if not names <= known.keys():
+                found |= {node.module} & known.keys()
         if isinstance(node, ast.Import):
-            found.extend(a.name.split(".")[1] for a in node.names if a.name.startswith("tinydl."))
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-    visit(ast.parse(path.read_text()))
+            found |= {a.name for a in node.names} & known.keys()
     return found
 
 
+def circle(root):
+    """The names of a circle of imports in the package at `root`, or []."""
+    known = modules(root)
+    try:
+        TopologicalSorter({name: imports(path, known) - {name} for name, path in known.items()}).prepare()
+    except CycleError as e:
+        return e.args[1]
+    return []
+
+
 def test_floors():
-    broken = []
-    for path in ROOT.rglob("*.py"):
-        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if own == "__init__":
+    known, broken = modules(ROOT), []
+    for name, path in known.items():
+        if name == "tinydl":
             continue
+        own = name.split(".")[1]
         assert own in FLOORS, f"tinydl/{own} has no floor in this test"
-        for name in imports(path):
-            if name in FLOORS and FLOORS[name] > FLOORS[own]:
-                lazy = own == "model" and name == "serialization"
-                if not lazy:
-                    broken.append(f"{path.relative_to(ROOT)} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[name]})")
+        for other in imports(path, known) - {"tinydl"}:
+            if FLOORS[other.split(".")[1]] > FLOORS[own]:
+                broken.append(f"{name} (floor {FLOORS[own]}) imports {other}")
     assert not broken, broken
 
 
+def test_no_module_imports_itself_through_others():
+    assert not circle(ROOT)
+
+
+def test_circles_are_found(tmp_path):
+    """Also those of a type alone, or of an import within a function."""
+    for name, text in (("__init__", ""), ("a", "from p import b"), ("b", "def f():\n    from p.c import C"),
+                       ("c", "if TYPE_CHECKING:\n    import p.a")):
+        folder = tmp_path / "p"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+    assert sorted(set(circle(folder))) == ["p.a", "p.b", "p.c"]
+    (folder / "c.py").write_text("import sys")
+    assert not circle(folder)
+
+
 def test_no_cycle_between_folders_of_a_floor():
+    known = modules(ROOT)
     for path in (ROOT / "nn").glob("*.py"):
-        assert not set(imports(path)) & {"losses", "data", "datasets"}, path
+        assert not {name.split(".")[1] for name in imports(path, known) - {"tinydl"}} & {"losses", "data", "datasets"}, path

@@ -65,19 +65,6 @@ def test_a_forked_child_trains_on_with_the_trainer_of_its_parent(mode):
 
 
 @needs_fork
-def test_a_forked_child_probes_threads_of_its_own(caplog):
-    with Trainer(1, strategy="auto", thread_count=2, seed=0) as t:
-        t.init(small_set(), mlp(6, 5, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
-        t.configure_parallel_training(True, 3)
-
-        def child():
-            t.train()
-            assert t._runtime.pool.alive and sorted(t.strategy._machine) == [2, 3] and not caplog.records
-            assert t.shutdown(10)
-        assert forked(child) == 0
-
-
-@needs_fork
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_child_forked_while_its_parent_trains_trains_by_itself(threads):
     busy, go_on = threading.Event(), threading.Event()

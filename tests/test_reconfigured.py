@@ -133,7 +133,7 @@ def test_stop_from_another_thread_ends_training_after_the_update_under_way(name,
 @pytest.mark.parametrize("name", set(TABLE) - {"serial"})
 def test_another_number_of_threads_takes_effect_after_the_update_under_way(name, driver, met, monkeypatch):
     if driver is Batched:       # there auto has as many threads as it tries now: let it try none
-        monkeypatch.setattr(strategies.auto.Auto, "_next", lambda self, n_batches: (self.tuning[-1], None))
+        monkeypatch.setattr(strategies.auto.Auto, "_next", lambda self, n_batches: (self.tuning[-1], None, False))
     layer, t, ended = met(TABLE[name][0](), lambda t: t.configure_parallel_training(True, 3))
     assert ended and t.history["samples"] == [400]
     assert set(layer.threads[:10]) == {2} and set(layer.threads[10 + AT_MOST:]) == {3}

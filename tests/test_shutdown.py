@@ -268,7 +268,7 @@ def test_shutdown_ends_training_while_the_source_is_stuck(strategy):
             stuck.clear()
             with training(t) as thread:
                 assert stuck.wait(10)
-                while t._job is None or t._job.batches_done < 2:
+                while t.batches_done < 2:
                     time.sleep(0.001)
                 t.shutdown(0.1)
                 thread.join(30)

@@ -585,5 +585,5 @@ def test_profile_of_auto_has_the_threads_of_its_choice():
     with Trainer(1, seed=0, strategy="auto", thread_count=4) as t:
         t.init(type("Batched", (data.ArrayDataset,), {})(x, y, 4), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
         t.train()
-        t.strategy._best, t.tuning[1].update_seconds = t.tuning[1], 1e-3
+        t.strategy._best, t.strategy._look_at = t.tuning[1], 1e9
         assert (t.tuning[1].n_threads, t.profile(2).n_threads) == (2, 2)

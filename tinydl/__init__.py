@@ -9,9 +9,9 @@
         trainer.train()
         print(trainer.evaluate())
 """
-# Floors (a module imports only from lower ones, and its own): _kernels, _hints, log; plan; nn, losses, optim, data, datasets;
-# model, serialization, metrics, monitor, plotting; parallel; callbacks, checkpoint, checks, notify, trainer; testing,
-# benchmarks, cli.
+# Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
+# _hints, log; plan; nn, losses, optim, data, datasets, serialization; model, metrics, history, plotting, monitor; parallel;
+# training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, trainer; testing, benchmarks, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel

@@ -22,8 +22,8 @@ from tinydl.serialization import place_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tinydl.monitor import EpochRecord
-    from tinydl.trainer import Trainer
+    from tinydl.history import EpochRecord
+    from tinydl.training import Training
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate"]
 
@@ -44,23 +44,23 @@ class Callback:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be as when `state_dict` returned `state` (with lists for tuples, as JSON has no tuples)."""
 
-    def on_init(self, trainer: Trainer) -> None:
+    def on_init(self, trainer: Training) -> None:
         """`Trainer.init`: something else is trained from now on."""
 
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Training) -> None:
         """`train` begins."""
 
-    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+    def on_epoch_start(self, trainer: Training, epoch: int) -> None:
         """Epoch number `epoch` (from 1) begins, or goes on."""
 
-    def on_update(self, trainer: Trainer, updates: int) -> None:
+    def on_update(self, trainer: Training, updates: int) -> None:
         """`every` more updates were made; `updates` in this epoch so far."""
 
-    def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
+    def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
         """An epoch is over; `record` is its line of the history. Where Ctrl-C interrupts this, it is called again when
         training goes on."""
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Training) -> None:
         """`train` ends, in whatever way: `trainer.history.interrupted` says whether before its end."""
 
 
@@ -95,20 +95,20 @@ class EarlyStopping(Callback):
         self.stopped = self._restored = False
         self._since: int | None = None      # the epoch before its first
 
-    def on_init(self, trainer: Trainer) -> None:
+    def on_init(self, trainer: Training) -> None:
         self._begin()
 
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Training) -> None:
         if self.stopped and trainer.history.interrupted:        # after that was decided, and before training had ended
             trainer.stop(finished=True)
 
-    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+    def on_epoch_start(self, trainer: Training, epoch: int) -> None:
         if self.stopped or self._restored:
             self._begin()
         if self._since is None:
             self._since = epoch - 1
 
-    def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
+    def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
         value = record.figures.get(self.figure, getattr(record, self.figure, None))
         if value is None:
             there = ["loss", *(["validation_loss"] if record.validation_loss is not None else []), *record.figures]
@@ -127,7 +127,7 @@ class EarlyStopping(Callback):
             return value == value
         return value > self.best + self.min_delta if self.highest else value < self.best - self.min_delta
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Training) -> None:
         if self.best_state is not None and not trainer.history.interrupted:
             with uninterrupted():
                 trainer.model.load_state_dict(self.best_state)
@@ -163,10 +163,10 @@ class Checkpoint(Callback):
             raise ValueError(f"epochs={epochs}: at least 1")
         self.path, self.epochs = path, epochs
 
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Training) -> None:
         place_for(self.path)
 
-    def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
+    def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
         if record.epoch % self.epochs == 0:
             try:
                 trainer.save_checkpoint(self.path)
@@ -187,7 +187,7 @@ class LearningRate(Callback):
             raise TypeError(f"LearningRate({schedule!r}): a function from the epoch's number to the rate")
         self.schedule = schedule
 
-    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+    def on_epoch_start(self, trainer: Training, epoch: int) -> None:
         if not trainer.batches_done:
             trainer.optimizer.lr = float(self.schedule(epoch))
 

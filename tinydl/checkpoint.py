@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl.monitor import EpochRecord
+from tinydl.history import EpochRecord
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
 from tinydl.parallel.job import Job
 from tinydl.parallel.signals import uninterrupted
@@ -23,7 +23,7 @@ from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 if TYPE_CHECKING:
     from tinydl.callbacks import Callback
-    from tinydl.trainer import Trainer
+    from tinydl.progress import Resumable
 
 Array = np.ndarray[Any, Any]
 
@@ -31,16 +31,16 @@ FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remembe
 COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken")
 
 
-def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
     """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): for `read_settings`."""
-    crew, o, job = trainer._runtime.need_crew(), trainer.optimizer, trainer._job
+    crew, o, job = trainer.crew, trainer.optimizer, trainer.progress.job
     meta: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
-        "data": _data(trainer), "recipe": trainer._recipe, "dtype": str(trainer.model.dtype), "job": None,
+        "data": _data(trainer), "recipe": trainer.progress.recipe, "dtype": str(trainer.model.dtype), "job": None,
         "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": o.config()},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures],
-        "interrupted": trainer.history.interrupted, "left": trainer._left, "callbacks": []}
+        "interrupted": trainer.history.interrupted, "left": trainer.progress.left, "callbacks": []}
     if job is not None:
         meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
                        "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
@@ -69,9 +69,9 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return meta, arrays
 
 
-def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
+def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
     """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
-    crew, o = trainer._runtime.need_crew(), trainer.optimizer
+    crew, o = trainer.crew, trainer.optimizer
     meta, arrays = _read(path)
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
@@ -99,39 +99,39 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
             if hasattr(o, name):
                 setattr(o, name, tuple(value) if isinstance(value, list) else value)
         crew.state.t = meta["optimizer"]["t"]
-        trainer.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
+        trainer.progress.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
         history = trainer.monitor.history
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
         history.interrupted = meta.get("interrupted", True)
         left = meta.get("left", [])
-        trainer._last = history.records[-1] if history.records else None
-        trainer._left = [step for step in left if isinstance(step, str)] + [i for i, j in enumerate(places) if j in left]
-        trainer._job, trainer._recipe, trainer._resumed = None, meta.get("recipe"), True
+        trainer.progress.last = history.records[-1] if history.records else None
+        trainer.progress.left = [step for step in left if isinstance(step, str)] + [i for i, j in enumerate(places) if j in left]
+        trainer.progress.job, trainer.progress.recipe, trainer.progress.resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
-            job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
+            job = trainer.progress.job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
             job.told = [job.updates if j is None or j >= len(job.told) else job.told[j] for j in places]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
             job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}
 
 
-def warn_other_updates(trainer: Trainer, recipe: list[int] | None) -> None:
+def warn_other_updates(trainer: Resumable, recipe: list[int] | None) -> None:
     """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
-    before = trainer._recipe
-    if trainer._resumed and recipe is not None and before is not None and recipe != before:
+    before = trainer.progress.recipe
+    if trainer.progress.resumed and recipe is not None and before is not None and recipe != before:
         def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
             return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
                     + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
         warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
                       "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
                       "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
-    trainer._resumed = False
+    trainer.progress.resumed = False
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def _callbacks(trainer: Trainer, meta: Mapping[str, Any], arrays: Mapping[str, Array],
+def _callbacks(trainer: Resumable, meta: Mapping[str, Any], arrays: Mapping[str, Array],
                ) -> tuple[list[int | None], list[tuple[Callback, dict[str, Any]]]]:
     """For each of the trainer's callbacks its number in the file, the k-th of a class there being the k-th of that class here;
     and what those remember that are in both. A warning names those that are not."""
@@ -157,7 +157,7 @@ def _callbacks(trainer: Trainer, meta: Mapping[str, Any], arrays: Mapping[str, A
     return places, states
 
 
-def _data(trainer: Trainer) -> dict[str, Any]:
+def _data(trainer: Resumable) -> dict[str, Any]:
     train = trainer.data.train
     return {"samples": train.n_samples, "batch_size": train.batch_size}
 

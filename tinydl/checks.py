@@ -12,7 +12,7 @@ from tinydl.data import ArrayDataset, Dataset, ItemDataset, Split, StreamDataset
 from tinydl.data.checks import as_targets, check_shape, stack
 from tinydl.data.frames import as_array
 from tinydl.metrics import Evaluator
-from tinydl.monitor import EpochRecord
+from tinydl.history import EpochRecord
 
 if TYPE_CHECKING:
     from tinydl.callbacks import Callback

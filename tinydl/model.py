@@ -20,6 +20,7 @@ from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan
+from tinydl.serialization import read_model, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -304,8 +305,9 @@ class Model:
         permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
         a layer of your own was made with something that JSON has not: it names the `config` to override.
         """
-        from tinydl.serialization import save_model
-        save_model(self, path)
+        about = {"name": self.name, "dtype": str(self.dtype), "input_shape": self.input_shape, "metadata": self.metadata,
+                 "feature_names": None if self.feature_names is None else list(self.feature_names)}
+        write_model(path, self.layer, about, self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path, custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
@@ -313,8 +315,16 @@ class Model:
 
         FileNotFoundError, or ValueError for a file that is truncated or not a tinydl model.
         """
-        from tinydl.serialization import load_model
-        return load_model(path, custom_layers or {})
+        layer, about, arrays = read_model(path, custom_layers or {})
+        model = cls(layer, about["dtype"], seed=0, name=about["name"])
+        try:
+            model.load_state_dict(arrays)
+        except ValueError as e:
+            raise ValueError(f"{path}: {e}") from None
+        model.metadata, model.feature_names = about["metadata"], about.get("feature_names")
+        if model._shape is None and about["input_shape"] is not None:
+            model._shape = tuple(about["input_shape"])
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer": self.layer, "dtype": self.dtype, "name": self.name, "metadata": self.metadata,

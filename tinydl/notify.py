@@ -8,13 +8,13 @@ from tinydl.parallel.job import Job
 from tinydl.parallel.signals import uninterrupted
 
 if TYPE_CHECKING:
-    from tinydl.trainer import Trainer
+    from tinydl.progress import Resumable
 
 #: what an epoch ends with, before the callbacks hear of it
 VALIDATION, MONITOR = "validation", "monitor"
 
 
-def of_updates(trainer: Trainer, job: Job) -> None:
+def of_updates(trainer: Resumable, job: Job) -> None:
     """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
     job.told.extend([0] * (len(trainer.callbacks) - len(job.told)))
     for i, callback in enumerate(trainer.callbacks):
@@ -23,29 +23,29 @@ def of_updates(trainer: Trainer, job: Job) -> None:
             callback.on_update(trainer, job.updates)
 
 
-def updates_until_next(trainer: Trainer, job: Job, most: int | None) -> int | None:
+def updates_until_next(trainer: Resumable, job: Job, most: int | None) -> int | None:
     """Updates until a callback wants to be called, or `most`."""
     left = [c.every - job.updates % c.every for c in trainer.callbacks if c.every]
     return min([*left, *([] if most is None else [most])], default=None)
 
 
-def of_epoch(trainer: Trainer, held: uninterrupted) -> None:
-    """What is left of the last epoch's end: `trainer._left`. What Ctrl-C interrupts, and a validation that fails, is done
+def of_epoch(trainer: Resumable, held: uninterrupted) -> None:
+    """What is left of the last epoch's end: `trainer.progress.left`. What Ctrl-C interrupts, and a validation that fails, is done
     again when training goes on."""
-    while trainer._left:
-        step = trainer._left.pop(0)         # before it is done: a checkpoint that a callback makes is of after it
+    while trainer.progress.left:
+        step = trainer.progress.left.pop(0)         # before it is done: a checkpoint that a callback makes is of after it
         try:
             with held.open():
                 _do(trainer, step)
         except BaseException as e:
             if step == VALIDATION or isinstance(e, KeyboardInterrupt):
-                trainer._left.insert(0, step)
+                trainer.progress.left.insert(0, step)
             raise
 
 
-def _do(trainer: Trainer, step: str | int) -> None:
+def _do(trainer: Resumable, step: str | int) -> None:
     """VALIDATION, MONITOR, or the number of a callback."""
-    record = trainer._last
+    record = trainer.progress.last
     assert record is not None
     if step == VALIDATION and trainer.data.validation is not None:
         figures = evaluate(trainer.model, trainer.data.validation, loss=trainer.loss, evaluator=trainer.evaluator)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinydl.monitor import History
+    from tinydl.history import History
 
 
 def figure(**options: Any) -> Any:

@@ -18,7 +18,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinydl.model import Model
 from tinydl.nn.arguments import has_recorded_arguments
 from tinydl.nn.layer import REGISTRY, Layer, Parameter
 
@@ -222,19 +221,22 @@ def share_parameters(layer: Layer, shared: Mapping[str, str]) -> None:
         owner.replace_parameter(p, held[first][1])
 
 
-def save_model(model: Model, path: str | Path) -> None:
-    layer = layer_to_json(model.layer, {})
-    shared = shared_parameters(model.layer, layer)
-    new = shared or any(map(has_recorded_arguments, (layer for _, layer in model.layer.walk())))
-    meta = {"format": FORMAT, "version": VERSION if new else 1, "name": model.name, "dtype": str(model.dtype),
-            "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer,
-            "feature_names": None if model.feature_names is None else list(model.feature_names)}
+def write_model(path: str | Path, layer: Layer, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """A model's file. about: what else is to be known of it (JSON), by names other than "format", "version", "layer" and
+    "shared"; arrays: the values of its parameters and statistics, by name."""
+    spec = layer_to_json(layer, {})
+    shared = shared_parameters(layer, spec)
+    new = shared or any(map(has_recorded_arguments, (inner for _, inner in layer.walk())))
+    meta = {"format": FORMAT, "version": VERSION if new else 1, **about, "layer": spec}
     if shared:
         meta["shared"] = shared
-    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
+    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, arrays))
 
 
-def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Model:
+def read_model(path: str | Path, custom_layers: Mapping[str, type[Layer]],
+               ) -> tuple[Layer, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Layer, `about` and arrays, as they were given to `write_model`. ValueError where the file is something else, or has a
+    layer that is neither tinydl's own nor among custom_layers."""
     meta, arrays = read_arrays(Path(path), "architecture.json", "model file")
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path} is not a tinydl model: its format is {meta.get('format')!r}")
@@ -245,12 +247,4 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
         share_parameters(layer, meta.get("shared", {}))
     except KeyError as e:
         raise ValueError(f"{path}: its layers have no parameter {e} to share; was a custom layer changed?") from None
-    model = Model(layer, meta["dtype"], seed=0, name=meta["name"])
-    try:
-        model.load_state_dict(arrays)
-    except ValueError as e:
-        raise ValueError(f"{path}: {e}") from None
-    model.metadata, model.feature_names = meta["metadata"], meta.get("feature_names")
-    if model._shape is None and meta["input_shape"] is not None:
-        model._shape = tuple(meta["input_shape"])
-    return model
+    return layer, meta, arrays

@@ -23,10 +23,11 @@ from tinydl.checkpoint import load_checkpoint, save_checkpoint, warn_other_updat
 from tinydl.checks import check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.data.frames import check_columns
+from tinydl.history import EpochRecord, History
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
-from tinydl.monitor import EpochRecord, History, Monitor
+from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel import python_driver, strategies
 from tinydl.parallel.blas import BlasLimit
@@ -40,6 +41,7 @@ from tinydl.parallel.replica import replication_error
 from tinydl.parallel.runtime import Runtime
 from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.stats import ParallelStats
+from tinydl.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,12 +121,7 @@ class Trainer:
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
-        self.epoch = 0                          # epochs finished
-        self._job: Job | None = None            # an epoch that was interrupted
-        self._recipe: list[int] | None = None   # Strategy.recipe of the updates made last
-        self._resumed = False                   # they were a checkpoint's
-        self._last: EpochRecord | None = None   # of the epoch that ended last
-        self._left: list[str | int] = []        # of its end: see notify
+        self.progress = Progress()
         self._finished = False                  # stop(finished=True)
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
             if not log.handlers:
@@ -143,7 +140,6 @@ class Trainer:
         with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
             self._runtime.ensure_pool()
-            self._runtime.before_epoch(None)
         if self._runtime.enabled:
             self._runtime.warn_fallback()
 
@@ -178,8 +174,7 @@ class Trainer:
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             try:
                 if not again:
-                    self._job, self.epoch, self._recipe, self._resumed = None, 0, None, False
-                    self._last, self._left, self.monitor.history = None, [], History()
+                    self.progress, self.monitor.history = Progress(), History()
                     for callback in self.callbacks:
                         callback.on_init(self)
             finally:
@@ -329,7 +324,7 @@ class Trainer:
         for _ in range(self.max_epochs):
             if self._runtime.stopping or not self._run_epoch(crew, asked, shuffle):
                 return False
-        return self._job is None
+        return self.progress.job is None
 
     def _tick(self, asked: str | None, setting: Setting, job: Job, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
@@ -339,8 +334,7 @@ class Trainer:
     def _run_epoch(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
         """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
         train = self.data.train
-        self._runtime.before_epoch(asked)
-        job = self._job = self._job or Job(self.epoch + 1, shuffle)
+        job = self.progress.job = self.progress.job or Job(self.epoch + 1, shuffle)
         self.monitor.start_epoch(job.epoch)
         for callback in self.callbacks:
             callback.on_epoch_start(self, job.epoch)
@@ -405,7 +399,7 @@ class Trainer:
                     finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
             finally:
                 if job.updates > before.updates:
-                    self._recipe = recipe
+                    self.progress.recipe = recipe
             if mode == "parallel":      # else the strategy was not asked
                 self.strategy.ran(setting, job.lap(time.perf_counter(), before))
             notify.of_updates(self, job)
@@ -416,14 +410,14 @@ class Trainer:
         record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
                              learning_rate=self.optimizer.lr)
         with uninterrupted() as held:
-            self._job = None
+            self.progress.job = None
             crew.stats.seconds += job.seconds
             if not job.samples:
                 cause = job.failures[0].exception if job.failures else None
                 raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
-            self.epoch += 1
+            self.progress.epoch += 1
             self.history.records.append(record)
-            self._last, self._left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
+            self.progress.last, self.progress.left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
             notify.of_epoch(self, held)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
@@ -440,9 +434,19 @@ class Trainer:
         return self.monitor.history
 
     @property
+    def epoch(self) -> int:
+        """Epochs finished since `init`."""
+        return self.progress.epoch
+
+    @property
+    def crew(self) -> Crew:
+        """What the updates are made with (parallel/crew.py). RuntimeError before `init`."""
+        return self._runtime.need_crew()
+
+    @property
     def batches_done(self) -> int:
         """Batches of the epoch under way that are behind; 0 where none is under way, or it has just begun."""
-        return 0 if self._job is None else self._job.batches_done
+        return 0 if self.progress.job is None else self.progress.job.batches_done
 
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
@@ -450,7 +454,7 @@ class Trainer:
         `parallel.format_parallel_stats` makes a text of it.
         """
         out = self._runtime.need_crew().snapshot()
-        job = self._job
+        job = self.progress.job
         if job is not None:
             out.seconds += job.seconds
         return out

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = shutil.ignore_patterns(".*", "build", "dist", "bench", "*.so", "__pycache__", "*.egg-info")
 ENGINE = ["tests/test_parallel_guarantees.py", "tests/test_strategies.py", "tests/test_failures.py",
           "tests/test_hung_workers.py", "tests/test_late_products.py", "tests/test_shutdown.py", "tests/test_reconfigured.py",
-          "tests/test_probe.py", "tests/test_threads.py"]
+          "tests/test_threads.py"]
 ALL = ["tests/test_kernels.py", "tests/test_kernels_concurrency.py", "tests/test_vmath.py", "tests/test_layers.py",
        "tests/test_model.py", "tests/test_drivers.py", "tests/test_trainer.py", *ENGINE]
 # hogwild's updates meet in the parameters without an order by design, in the same functions that must be in order for

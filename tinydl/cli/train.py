@@ -252,7 +252,7 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
         load_checkpoint(trainer, checkpoint)
     except ValueError as e:
         raise CommandError(f"--resume: {e}") from None
-    asked, begun = trainer.max_epochs, trainer.epoch + (trainer._job is not None)
+    asked, begun = trainer.max_epochs, trainer.epoch + (trainer.progress.job is not None)
     if asked < begun:
         raise CommandError(f"--resume: {checkpoint} is in epoch {begun}; --epochs is {asked}")
     trainer.max_epochs -= trainer.epoch

@@ -26,9 +26,9 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
 
 Files: runtime (configuration, whose turn it is, shutdown), threads (how many), pool (the threads), replica (what one
 trains on), processor (one batch), aggregator (the average), crew (what an epoch is made with, and its books),
-native_driver and python_driver (that run one), strategies/ (how batches become updates), probe (what the pool brings on
-this machine now), job (an epoch's way, and what is done about failures), signals (Ctrl-C and SIGTERM at the wrong
-moment), fork (at any moment), memory, affinity and blas (what the machine has), profile, stats, errors.
+native_driver and python_driver (that run one), strategies/ (how batches become updates), job (an epoch's way, and what
+is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), fork (at any moment), memory, affinity and blas
+(what the machine has), profile, stats, errors.
 """
 from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (

@@ -1,6 +1,6 @@
-"""On which CPU a worker runs: one of its own to begin on, or pinned for good.
+"""On which CPU a worker runs: each run begins with the workers on different CPUs, or they are pinned for good.
 
-Linux alone can say it for a thread; elsewhere these functions do nothing, and the first `pin` logs that.
+Only Linux lets a thread choose its CPUs; elsewhere these functions do nothing, and the first `pin` logs that.
 """
 from __future__ import annotations
 
@@ -13,48 +13,47 @@ from tinydl.parallel.fork import renew_in_children
 
 __all__ = ["Places", "pin", "unpin"]
 
-_own = threading.local()        # .cpus: where this thread was allowed before it was pinned
+_own = threading.local()        # .cpus: the CPUs that this thread might use before it was pinned
 _said: set[str] = set()
-_say = threading.Lock()         # workers begin at the same moment, and one of them says it
+_say = threading.Lock()         # of _said: workers begin at the same moment, and only one is to log a message
 
-
-#: threads that one which begins keeps off its CPU, at most
+#: how many waiting threads a worker that begins keeps off its CPU, at most
 KEPT_OFF = 4
 
 
 class Places:
-    """The CPUs on which the threads of a pool begin a run: each on one of its own.
+    """Makes the threads of a pool begin a run on different CPUs.
 
-    The scheduler likes to wake a thread where the one is that woke it, and there it would wait for a whole batch. So a
-    thread that begins keeps those that have not begun off its CPU: they are moved while they wait, for 2 microseconds each,
-    and allowed again where they were as they begin, or when all have. One that meets another all the same moves itself, for
-    50 to 80.
+    Problem: the scheduler often wakes a thread on the CPU of the thread that woke it, where it then waits for a whole batch.
+    Solution: a worker that begins takes its CPU out of the affinity of the threads that have not begun yet (2 microseconds
+    each, while they sleep anyway). They get their affinity back as they begin, or when all workers have begun. A worker that
+    finds itself on the CPU of another one all the same moves itself (50 to 80 microseconds).
     """
 
     def __init__(self, threads: list[threading.Thread]) -> None:
         self._threads = threads
         self._n_workers = 0                 # of this run
-        self._begun: dict[int, int] = {}    # of this run, by worker: the CPU on which it began, or -1
-        self._kept_off: dict[int, tuple[set[int], set[int]]] = {}   # by worker: where it was allowed, and where it is now
+        self._begun: dict[int, int] = {}    # worker: the CPU on which it began this run, or -1
+        self._kept_off: dict[int, tuple[set[int], set[int]]] = {}   # worker: its affinity before, and the one it was given
         self._renew_locks()
         renew_in_children(self)
 
     def _renew_locks(self) -> None:
-        self._lock = threading.Lock()       # one begins at a time: none is kept off that has begun
+        self._lock = threading.Lock()       # one worker begins at a time, so none that has begun is kept off a CPU
 
     def begin_run(self, n_workers: int) -> None:
-        """Of so many workers nobody has begun."""
+        """A run of n_workers starts, none of which has begun yet."""
         with self._lock:
             self._n_workers, self._begun = n_workers, {}
 
     def end_run(self) -> None:
-        """Allow those again where they were that have not begun."""
+        """Give the threads that never began their affinity back."""
         if self._kept_off:
             with self._lock:
                 self._allow(list(self._kept_off))
 
     def begin(self, worker: int) -> None:
-        """The calling thread, which is this worker's, begins."""
+        """To be called by the thread of worker number `worker` when it begins."""
         if self._n_workers < 2 or not hasattr(os, "sched_setaffinity"):
             return
         with self._lock:
@@ -70,7 +69,8 @@ class Places:
                 self._allow(list(self._kept_off))
 
     def _own_cpu(self, worker: int) -> int:
-        """The CPU of the calling thread, which moves where another's is the same; -1 where there are too few."""
+        """The CPU that the calling thread is on, after it has moved if another worker began there; -1 if there are fewer CPUs
+        than workers."""
         self._begun[worker] = -1
         allowed = os.sched_getaffinity(0)
         if self._n_workers > len(allowed):
@@ -92,7 +92,7 @@ class Places:
                 self._kept_off[worker] = allowed, now - {cpu}
 
     def _allow(self, workers: list[int]) -> None:
-        """Undo `_keep_off`, where nobody else has said meanwhile where they may be."""
+        """Undo `_keep_off`, except for threads whose affinity somebody else has changed meanwhile."""
         for worker in workers:
             allowed, now = self._kept_off.pop(worker, (None, None))
             thread = self._threads[worker].native_id
@@ -105,10 +105,10 @@ class Places:
 
 
 def pin(worker: int, n_workers: int) -> bool:
-    """Keep the calling thread on CPU number `worker` of those it is allowed on, until `unpin`; whether it is there now.
+    """Keep the calling thread on CPU number `worker` of those it may use, until `unpin`; returns whether that worked.
 
     With more workers than CPUs nothing is pinned: two workers bound to one CPU would wait for each other while
-    others idle. Threads that a pinned thread starts begin with its one CPU: start them first.
+    others idle. Threads that a pinned thread starts inherit its one CPU: start them before.
     """
     if not 0 <= worker < n_workers:
         raise ValueError(f"worker {worker} of {n_workers}: must be 0 to {n_workers - 1}")
@@ -129,7 +129,7 @@ def pin(worker: int, n_workers: int) -> bool:
 
 
 def unpin() -> None:
-    """Allow the calling thread where it was allowed before `pin`; nothing where it was not pinned."""
+    """Give the calling thread the affinity back that it had before `pin`; do nothing if it was not pinned."""
     allowed: set[int] | None = getattr(_own, "cpus", None)
     if allowed is None:
         return

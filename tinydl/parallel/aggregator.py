@@ -6,7 +6,7 @@ Guarantees:
    tree of weighted means (node = n_l/(n_l+n_r) left + n_r/(n_l+n_r) right). A failed slot is not in the tree,
    so one slot of two gives exactly that slot's gradient.
  - Nothing waits for ever: `get_average_gradients(timeout)` names the slots that are missing.
-Any thread may call any method. The native driver folds the same tree in tinydl._kernels.engine.
+Any thread may call any method. The native driver averages in the same tree, in tinydl._kernels.engine.
 """
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class GradientAggregator:
         self._names: Names | None = None
 
     def submit_gradients(self, gradients: Gradients, n_samples: int, slot: int, *, copy: bool = True) -> None:
-        """Slot number `slot`'s mean gradient over n_samples samples: a flat vector, or arrays by name.
+        """Submit the mean gradient of slot number `slot` over n_samples samples: a flat vector, or arrays by name.
 
         copy=False: the vector is kept as it is and must not change before `reset`.
         ValueError for a slot that is out of range or has submitted already, and for a vector that does not fit.
@@ -75,7 +75,7 @@ class GradientAggregator:
             self._changed.notify_all()
 
     def submit_failure(self, slot: int, exception: BaseException | None = None) -> None:
-        """Slot number `slot` has failed: it is not waited for and not in the average."""
+        """Say that slot number `slot` has failed: it is neither waited for nor part of the average."""
         with self._changed:
             self._check(slot)
             self._slots[slot] = None
@@ -83,7 +83,7 @@ class GradientAggregator:
             self._changed.notify_all()
 
     def withdraw(self, slot: int, exception: BaseException | None = None) -> None:
-        """Slot number `slot` has failed, even if its gradient was here already."""
+        """Say that slot number `slot` has failed, even if it has submitted a gradient before."""
         with self._changed:
             if 0 <= slot < self.expected_submissions:
                 self._slots[slot] = None
@@ -105,10 +105,11 @@ class GradientAggregator:
             raise ValueError(f"slot {slot} has gradients {names}; an earlier slot had {self._names}")
 
     def get_average_gradients(self, timeout: float | None = None, *, in_place: bool = False) -> Gradients:
-        """Wait for all slots; the weighted mean over those that arrived, flat or by name as submitted.
+        """Wait for all slots and return the weighted mean over those that arrived, flat or by name as it was submitted.
 
-        in_place: it is made in the slots' vectors, which are used up: nothing is allocated, and `reset` must follow.
-        AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError where all slots failed.
+        in_place: the mean is computed in the slots' own vectors, so nothing is allocated; their gradients are lost, and
+        `reset` must follow. AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError if all
+        slots failed.
         """
         expected = self.expected_submissions
         with self._changed:
@@ -130,7 +131,7 @@ class GradientAggregator:
         return out
 
     def _fold(self, lo: int, hi: int, in_place: bool) -> tuple[Array, int] | None:
-        """The weighted mean of slots lo..hi-1 and its samples: a fixed binary tree; None where none arrived."""
+        """The weighted mean of slots lo..hi-1 and its number of samples, by a fixed binary tree; None if no slot arrived."""
         if hi - lo == 1:
             return self._slots[lo]
         half = 1 << (hi - lo - 1).bit_length() - 1          # the greatest power of two below hi - lo

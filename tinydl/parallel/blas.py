@@ -5,15 +5,15 @@ CPUs. While a BlasLimit is entered, such libraries run on the thread that calls 
 not installed, nothing is limited). The kernels of tinydl start no threads and need no limit.
 
 Guarantees:
- - Any thread may enter, any number of times, and threads may leave in any order. A thread's first entry sets limits, its
-   last exit takes them back; in between an entry counts, and looks at no library.
+ - Any thread may enter, any number of times, and threads may leave in any order. A thread's first entry sets limits and its
+   last exit takes them back; further entries in between only count.
  - A BLAS with one pool for the process (NumPy's own OpenBLAS) is limited for all threads, from the first entry of any
    to the last exit of all.
  - MKL, OpenMP and a BLAS over OpenMP keep a number for each thread: they are limited in the threads that have entered.
-   So workers enter for themselves.
+   So each worker enters a BlasLimit of its own.
  - A library that is loaded after the first entry of all is not limited.
  - Where a library raises, those limited before it get their threads back, and the error comes out.
- - A forked child keeps the limit of the moment, and never waits for its parent's threads.
+ - A forked child keeps the limits as they were at the time of the fork, and never waits for its parent's threads.
 """
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class BlasLimit:
 
 
 def _find() -> list[Any]:
-    """The libraries that are loaded now; none without threadpoolctl. A look through the process's files: about 2 ms."""
+    """The libraries that are loaded now, an empty list without threadpoolctl. It searches the process's files: about 2 ms."""
     try:
         threadpoolctl = import_module("threadpoolctl")
     except ImportError:
@@ -102,7 +102,7 @@ def _limit(*, of_process: bool) -> Held:
 
 
 def _restore(held: Held) -> None:
-    """Give all of them their threads back; the first error comes out when that is done."""
+    """Give all libraries their threads back, then raise the first error, if there was one."""
     errors = []
     for lib, n in held:
         try:
@@ -118,8 +118,8 @@ def _is_of_process(lib: Any) -> bool:
 
 
 def _set(lib: Any, n: int) -> None:
-    """From threadpoolctl 3.8 on the thread that set a limit last is the only one that may, until it is forgotten;
-    here threads take turns."""
+    """Set a library's number of threads. From threadpoolctl 3.8 on, only the thread that set the number last may set it again,
+    until that is cleared; here different threads do, so it is cleared before and after."""
     forget = getattr(lib, "clear_controlling_thread", None)
     if forget is not None:
         forget(force=True)
@@ -129,7 +129,7 @@ def _set(lib: Any, n: int) -> None:
 
 
 def _after_fork() -> None:
-    """In a child: its parent's other threads are not there to release the lock or to leave."""
+    """In a forked child: the parent's other threads do not exist here, so they will neither release the lock nor leave."""
     global _lock, _entered
     _lock = threading.Lock()
     _entered = int(getattr(_own, "depth", 0) > 0)

@@ -1,12 +1,12 @@
-"""Crew: what the updates of one trainer are made with, and its books.
+"""Crew: the replicas and gradient slots that a trainer makes its updates with, and the counts of what was done with them.
 
-Replicas and gradient slots, what runs on them now, and what was done, skipped and failed. Two drivers run an epoch with
-them. Both take the same groups, the same slots and the same tree, so they give the same bits:
+It knows what runs now, and what was done, skipped and failed. Two drivers run an epoch with it. Both make the same groups, use
+the same slots and average them in the same tree, so they give the same bits:
  - native_driver.py: workers stay in native code over many groups. For data in arrays and optimizers with a native rule.
  - python_driver.py: one task a batch, for everything that wants Python between batches.
-Strategies say how updates are cut (strategies/base.py); failures are met as the FailurePolicy says (job.py).
-An epoch is a Job. Whatever ends it early (an exception, a stop, a change of threads), the job then says how many
-batches are behind it; parameters and optimizer are as of the last finished update.
+Strategies say how batches become updates (strategies/base.py); the FailurePolicy says what is done about failures (job.py).
+An epoch is a Job. If it ends early (by an exception, a stop, a change of threads), the job says how many batches are done, and
+parameters and optimizer are as of the last finished update.
 """
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ Array = np.ndarray[Any, Any]
 
 __all__ = ["Crew"]
 
-#: workers that may die before anything more is booked
+#: how many workers may die without a group being finished in between, before training ends with their exception
 MAX_DEATHS = 10
 
 
 class GaveUpError(BaseException):
-    """A shutdown's time is over, and a batch is still under way or still read. It is never the batch's fault."""
+    """The time that a shutdown was given is over while a batch is still running or being read. A BaseException, so that no
+    handler takes it for a failure of the batch."""
 
 
 class Crew:
@@ -55,7 +56,7 @@ class Crew:
                  input_shape: tuple[int, ...] | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
-        usable_cpus()                   # the first question takes long: not in a run
+        usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta)     # of this run alone
         self.replicas: list[Replica] = []
@@ -63,35 +64,35 @@ class Crew:
         self.step = 0                   # groups dispatched so far: the key of random masks
         self.stats = ParallelStats()
         self.hung_workers = 0           # put aside so far for what batch_timeout found
-        self.deaths = 0                 # workers that died since something was booked
-        self.running_since: float | None = None     # on the performance counter: seconds that are in no job's yet
-        self.give_up_at: float | None = None    # on the monotonic clock: when a shutdown's time is over
-        self.sources: list[engine.Source] = []      # x and y of the native driver
-        self.running: list[engine.Stretch] = []         # what it runs now
-        self.whole = False              # that may not be paused
-        self.alone: Array = np.zeros(engine.ALONE, np.int64)    # of engine.Stretch: whether meeting paid, lately
-        self.asked = False              # to come back after the update under way
-        self.live: Array = np.zeros((0, N_LIVE), np.int64)      # a row a worker of the Python driver, as Stretch.live
-        self.in_hand: list[engine.Replica | None] = []          # and what it runs, or ran last
+        self.deaths = 0                 # workers that died since a group was last finished
+        self.running_since: float | None = None     # perf_counter() when the run under way began: not in job.seconds yet
+        self.give_up_at: float | None = None    # monotonic() at which the time of a shutdown is over
+        self.sources: list[engine.Source] = []      # the native driver's inputs and targets
+        self.running: list[engine.Stretch] = []         # what the native driver runs now
+        self.whole = False              # `running` must not be paused before its end
+        self.alone: Array = np.zeros(engine.ALONE, np.int64)    # see engine.Stretch: when one worker goes on alone
+        self.asked = False              # somebody wants the run to end after the update under way
+        self.live: Array = np.zeros((0, N_LIVE), np.int64)      # as Stretch.live, for the workers of the Python driver
+        self.in_hand: list[engine.Replica | None] = []          # the replica that each of these runs, or ran last
         self.renew_locks()
-        self.reading: Any = None        # the iterator that gives its batches
-        self.team: list[Any] = []       # the local strategy's members
+        self.reading: Any = None        # the iterator that batches come from, while an epoch runs
+        self.team: list[Any] = []       # the members of strategy local
 
     def renew_locks(self) -> None:
         """For `parallel.fork`."""
         self.step_lock = threading.Lock()       # of the Python driver's free run: one update at a time
         self._asking = threading.RLock()        # also in the handler of a signal
-        self._books = threading.RLock()         # what runs and what is booked are not to be read in between
+        self._books = threading.RLock()         # held while a run's counts move from `running` to `stats`
 
     def take_up(self) -> None:
-        """Be free of what ended the last run."""
+        """Forget the cancellation and the deadline that ended the last run."""
         self.give_up_at = None
         for replica in self._all_replicas():
             replica.native.cancel(False)
 
     def ask(self) -> None:
-        """Let what runs come back after the update under way (strategy local: its round); from any thread. The trainer takes
-        it back before it looks at what is wanted."""
+        """Ask the run to end after the update under way (strategy local: its round); from any thread. The trainer calls
+        `take_back` before it looks at what is wanted next."""
         with self._asking:
             self.asked = True
             for stretch in self.running:
@@ -99,13 +100,14 @@ class Crew:
                     stretch.pause()
 
     def take_back(self) -> None:
-        """Nothing is asked for: the next run is not paused by what was asked of the last one."""
+        """Withdraw `ask`, so that the next run is not ended by what was asked of the last one."""
         with self._asking:
             self.asked = False
 
     def cancel(self) -> None:
-        """End what runs at its next operation, and the wait for a batch; from any thread, once `give_up_at` is over: whatever
-        comes back looks at that before it is booked, and what is about to begin before it does."""
+        """End the run at the next operation of each worker, and the wait for a batch; from any thread. Call it only after
+        `give_up_at`: every result, and every new run, checks `give_up_at` first (`check_deadline`), so nothing of a
+        cancelled run is counted."""
         for replica in self._all_replicas():
             replica.native.cancel()
         if hasattr(self.reading, "cancel"):
@@ -115,12 +117,12 @@ class Crew:
         return [*self.replicas, *(member.replica for member in self.team)]
 
     def forget_workers(self) -> None:
-        """In a forked child where they are not: what they were in the middle of, and held."""
+        """In a forked child, which has none of the workers: drop what they were using."""
         self.replicas, self.slots, self.team, self.running, self.reading = [], [], [], [], None
         self.make_room(0)
 
     def prepare(self, setting: Setting) -> None:
-        """Exactly the replicas and slots that `setting` needs and those that it keeps."""
+        """Make the replicas and slots that `setting` needs, and free those that it neither needs nor keeps."""
         n = setting.n_threads if setting.mode == "parallel" else 1
         k = setting.n_slots
         del self.replicas[max(n, setting.keep):], self.slots[max(k, setting.keep):]
@@ -132,7 +134,7 @@ class Crew:
         self.note(setting)
 
     def note(self, setting: Setting) -> None:
-        """Say in the statistics how it runs."""
+        """Write into the statistics how updates are made now."""
         self.stats.mode, self.stats.thread_count, self.stats.batches_per_update = setting.mode, setting.n_threads, setting.batches
         self.stats.strategy, self.stats.parts = setting.strategy.name, setting.parts
 
@@ -140,7 +142,7 @@ class Crew:
         return Replica(self.model, self.loss, self.max_rows, plan=self.plan, own_layers=own_layers)
 
     def takes_arrays(self, dataset: Dataset) -> bool:
-        """Whether the native driver can train on it: else its batches come one by one."""
+        """Whether the native driver can train on `dataset`. If not, the Python driver takes its batches one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
     def rule(self) -> engine.Update:
@@ -148,7 +150,7 @@ class Crew:
         return self.optimizer.native(self.state)
 
     def apply(self, gradients: Array) -> None:
-        """One update by averaged gradients: the Python driver's way."""
+        """Make one update from averaged gradients. The Python driver calls this."""
         if type(self.optimizer).step is Optimizer.step:
             self.rule().apply(np.ascontiguousarray(gradients), self.state.t + 1)
             self.state.t += 1
@@ -159,29 +161,30 @@ class Crew:
         self.optimizer.step(gradients)
 
     def set_arrays(self, x: Any, y: Array) -> None:
-        """What the native driver trains on; x: of several inputs a dict by their names, or a tuple."""
+        """Set the arrays that the native driver trains on. x: with several inputs, a dict by their names or a tuple."""
         self.sources = [engine.Source(a) for a in (*self.model.sources(x), y)]
 
     def most_pieces(self, parts: int) -> int:
-        """Pieces of a batch that is to be cut into so many parts: they have rows enough, each."""
+        """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""
         return max(1, min(parts, self.max_rows // self.plan.least_rows))
 
     def most_failures(self, job: Job, parts: int) -> int:
-        """Pieces that may still fail in this epoch."""
+        """How many more pieces may fail in this epoch before training ends."""
         parts = self.most_pieces(parts)
         pieces = None if job.n_batches is None else job.n_batches * parts
         return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
 
     # ------------------------------------------------------------------ workers that die, or do not come back
     def count_death(self, error: BaseException | None) -> None:
-        """A worker ended by `error`, which is raised if it is no accident any more."""
+        """Log that a worker ended by `error`; raise `error` after MAX_DEATHS of them without progress."""
         self.deaths += 1
         log.warning("a worker died and is replaced: %r", error)
         if error is not None and self.deaths > MAX_DEATHS:
             raise error
 
     def put_aside_all(self, tasks: list[Task], pool: WorkerPool | None) -> None:
-        """Workers that do not come back keep what they hold; new replicas, slots and threads take over."""
+        """Abandon workers that do not come back, together with the replicas and slots that they use. The next run makes new
+        ones, and a new pool."""
         states = self.workers()
         stuck = [f"thread {task.takers[0].name} {states[i if self.running else task.worker or 0].doing}"
                  for i, task in enumerate(tasks) if not task.done and task.takers]
@@ -197,15 +200,15 @@ class Crew:
             raise GaveUpError("the workers did not come back in time")
 
     def hung_batch(self, live: Array, task: Task) -> int | None:
-        """The batch that `task` has been in for longer than batch_timeout, if it is in one."""
+        """The batch that `task` has been running for longer than batch_timeout, or None. live: its worker's row."""
         assert self.policy.timeout is not None
-        batch = int(live[BATCH])        # read first: where the worker goes on meanwhile, the clock says that it is not hung
+        batch = int(live[BATCH])        # read before SINCE: if the worker goes on to another batch meanwhile, SINCE is new
         hung = (not task.done and task.worker is not None and live[STATE] == engine.IN_BATCH
                 and time.monotonic_ns() - int(live[SINCE]) > self.policy.timeout * 1e9)
         return batch if hung else None
 
     def timeout_error(self, pool: WorkerPool, task: Task, what: str, layer: str) -> BatchTimeoutError:
-        """Says where the batch that `task` is in hangs."""
+        """The exception for a batch that hangs: it names the layer and has the stack of the thread that runs `task`."""
         assert task.worker is not None
         frame = sys._current_frames().get(pool.threads[task.worker].ident or 0)
         stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python frame)"
@@ -214,20 +217,20 @@ class Crew:
 
     # ------------------------------------------------------------------ what the Python driver's workers do
     def make_room(self, n_workers: int) -> None:
-        """Rows for the live states of so many workers of the Python driver."""
+        """Make `live` and `in_hand` as long as there are workers of the Python driver."""
         if len(self.live) != n_workers:
             self.live, self.in_hand = np.zeros((n_workers, N_LIVE), np.int64), [None] * n_workers
 
     def enter_batch(self, worker: int, batch: int, replica: Replica) -> int:
-        """Worker `worker` of the Python driver begins a batch on `replica`; since when."""
+        """Note that a worker of the Python driver begins a batch on `replica`; returns the time."""
         self.in_hand[worker] = replica.native
         live, now = self.live[worker], time.monotonic_ns()
         live[BATCH], live[SINCE], live[STATE] = batch, now, engine.IN_BATCH
         return now
 
     def leave_batch(self, worker: int, since: int | None = None) -> None:
-        """And ends it; if it began at `since`, where that is given: one that was put aside has left already, and its
-        worker's successor may be in another batch."""
+        """Note that a worker of the Python driver has ended its batch. since: what `enter_batch` returned. If the worker's
+        current batch began at another time, nothing is noted: the caller was put aside, and its successor has the row."""
         live, now = self.live[worker], time.monotonic_ns()
         if since is not None and live[SINCE] != since:
             return
@@ -236,8 +239,8 @@ class Crew:
 
     # ------------------------------------------------------------------ books
     def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False, lost: int = 0) -> None:
-        """End training for these failures; their group made no update. Raises TrainingError. booked: they are among the
-        job's already, and counted as skipped. lost: batches that did not come behind them."""
+        """Raise TrainingError for these failures; their group made no update. booked: they were passed to `book` before, and
+        counted as skipped. lost: how many batches after them never came."""
         s = self.stats
         if booked:
             s.skipped -= len(failures)
@@ -254,8 +257,8 @@ class Crew:
                             "last good update", every) from every[0].exception
 
     def book_end(self, job: Job, end: Exception, parts: int) -> None:
-        """There are no more batches. Where `end` is what their source raised: one has failed, and those of n_batches that
-        should have come behind it are lost, which counts against max_failed_fraction."""
+        """Note that there are no more batches, because of `end`: StopIteration, or what their source raised. In that case one
+        batch has failed, and the rest of the epoch's n_batches are lost; all of them count against max_failed_fraction."""
         if isinstance(end, StopIteration):
             return
         failure = BatchFailure(job.epoch, job.batches_done, 0, -1, end)
@@ -268,7 +271,8 @@ class Crew:
 
     def book(self, job: Job, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
              failures: list[BatchFailure]) -> None:
-        """`batches` batches, in `dispatched` pieces, are behind the job."""
+        """Count a group, or several, as done: `batches` batches in `dispatched` pieces, of which `arrived` gave a gradient,
+        `retried` of them not at the first try."""
         self.deaths = 0
         for failure in failures:
             job.failures.append(failure)
@@ -281,7 +285,8 @@ class Crew:
 
     @contextmanager
     def booking(self) -> Iterator[None]:
-        """What ran goes into the books: for whoever asks meanwhile it is here or there, and never neither or both."""
+        """Within this context the driver moves the counts of the run that ended into `stats` and the job. `snapshot` waits
+        meanwhile, so that it sees each count once: in the run or in the statistics."""
         with self._books:
             running, self.running = self.running, []
             for stretch in running:
@@ -298,7 +303,7 @@ class Crew:
 
     def snapshot(self) -> ParallelStats:
         """The statistics with what runs now; from any thread."""
-        held = self._books.acquire(timeout=TICK)        # booking writes logs: nobody waits for their disk
+        held = self._books.acquire(timeout=TICK)        # with a limit, since who has the lock may be writing to a log
         try:
             out = self.stats.copy()
             for stretch in list(self.running):
@@ -316,6 +321,6 @@ class Crew:
 
 
 def log_failure(what: str, failure: BatchFailure) -> None:
-    """In the log, with its traceback."""
+    """Write a failure to the log, with its traceback."""
     e = failure.exception
     log.warning("%s: %s", what, failure, exc_info=(type(e), e, None))

@@ -1,6 +1,7 @@
-"""Locks in a forked child: one that another thread held at that moment has nobody there to release it.
+"""New locks in a forked child: a lock that another thread held at the time of the fork would never be released there.
 
-What that thread was in the middle of stays so: a model that it was training may hold half an update.
+Only the locks are made anew. What the other thread was changing stays half changed: a model that it was training may hold half
+an update.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _owners: weakref.WeakSet[HasLocks] = weakref.WeakSet()
 
 
 def renew_in_children(owner: HasLocks) -> None:
-    """Call owner._renew_locks() in every child that this process forks, as long as there is an owner."""
+    """Call owner._renew_locks() in every child that this process forks, as long as `owner` exists."""
     _owners.add(owner)
 
 

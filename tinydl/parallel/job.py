@@ -1,33 +1,28 @@
-"""Job: one epoch's way; Setting: how it is run now; FailurePolicy: what is done about batches that fail."""
+"""Job: how far an epoch is; Setting: how its updates are made now; FailurePolicy: what is done about batches that fail."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import floor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinydl.parallel.errors import BatchFailure
 
-if TYPE_CHECKING:
-    from tinydl.parallel.strategies.base import Strategy
-
 __all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
 
-#: a batch or a part of one: from, to in the epoch's order (native driver); number, part, of how many (Python driver)
+#: which batch, or part of one: in the native driver its first and last position (plus one) in the epoch's order; in the
+#: Python driver the batch's number, the part's number, and how many parts there are
 Piece = tuple[int, ...]
 
 
 class Lap(NamedTuple):
-    """What a run brought. seconds: while it trained; steady_seconds: of these, what steady_updates of its updates took
-    with the workers at it (native runs of two updates or more; else 0); wall: seconds with all preparations."""
+    """What one run of a driver did: updates, samples, and seconds while batches ran; wall: seconds with all preparations."""
 
     updates: int
     samples: int
     seconds: float
-    steady_updates: int = 0
-    steady_seconds: float = 0.0
     wall: float = 0.0
 
 
@@ -36,7 +31,7 @@ NO_LAP = Lap(0, 0, 0.0)
 
 @dataclass
 class Job:
-    """One epoch's way: how far it is, and what it brought."""
+    """How far an epoch is, and what came of it so far."""
 
     epoch: int
     shuffle: bool = True
@@ -45,14 +40,12 @@ class Job:
     loss_sum: float = 0.0
     updates: int = 0
     seconds: float = 0.0
-    steady_updates: int = 0             # see Lap
-    steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
-    broken: bool = False                # what gives the batches has raised, and gives no more
+    broken: bool = False                # the source of the batches has raised an exception: no more will come
     failures: list[BatchFailure] = field(default_factory=list)
-    reported: int = 0                   # of the failures: those that the history has
-    told: list[int] = field(default_factory=list)       # `updates` when each of the trainer's callbacks last was told of them
-    hung: dict[Piece, BaseException] = field(default_factory=dict)     # what was given up, and is not run again
+    reported: int = 0                   # how many of `failures` are in the history already
+    told: list[int] = field(default_factory=list)       # for each callback, `updates` at its last on_update
+    hung: dict[Piece, BaseException] = field(default_factory=dict)     # pieces that exceeded batch_timeout: never run again
 
     @property
     def loss(self) -> float:
@@ -60,28 +53,44 @@ class Job:
         return self.loss_sum / self.samples if self.samples else float("nan")
 
     def add_losses(self, losses: npt.ArrayLike) -> None:
-        """Sums over the samples of pieces, in their order. They are added one by one, so the epoch's loss has the same bits
-        whichever driver runs it, and however often it is interrupted."""
+        """Add the losses of some pieces, each multiplied by its samples, in the pieces' order. They are added one by one, so
+        the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
         self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
 
     def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
-        """What came since `before`, or until now."""
+        """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""
         return Lap(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
-                   self.steady_updates - before.steady_updates, self.steady_seconds - before.steady_seconds, wall - before.wall)
+                   wall - before.wall)
+
+
+class Runs(Protocol):
+    """The face of a strategy that a Setting has: strategies/base.py says what each of these does, and imports this file."""
+
+    @property
+    def name(self) -> str: ...
+    def recipe(self, setting: Setting, /) -> list[int] | None: ...
+    def prepare(self, crew: Any, setting: Setting, /) -> None: ...
+    def run_arrays(self, crew: Any, job: Job, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
+                   max_updates: int | None = None, /) -> None: ...
+    def run_batches(self, crew: Any, job: Job, batches: Any, setting: Setting, pool: Any, tick: Any,
+                    max_updates: int | None = None, /) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How to run. mode: "serial", "parallel" or "simplified" (its groups on one replica in the calling thread);
-    batches: of an update; parts: that each is cut into; hence k gradient slots. copies: models that are trained beside
-    the shared one, each with a slot of its own (strategy local). keep: threads whose replicas and slots stay for settings to
-    come, where it is more; brief: only until the trainer's next look (strategy auto)."""
+    """How updates are made now.
+
+    mode: "serial", "parallel", or "simplified" (the groups of parallel training, on one replica in the calling thread).
+    batches: of an update; parts: that each of them is cut into. copies: models that are trained beside the shared one, each
+    with a gradient slot of its own (strategy local). keep: at least so many threads' replicas and slots are not freed, since a
+    later setting will need them (strategy auto). brief: the run ends at the driver's first look at the clock, after 50 ms
+    (native driver) or a group (Python driver), so that it can be judged (strategy auto)."""
 
     mode: str
     n_threads: int
     batches: int
     parts: int
-    strategy: Strategy
+    strategy: Runs
     copies: int = 0
     keep: int = 0
     brief: bool = False
@@ -99,8 +108,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class FailurePolicy:
-    """on_failure: "skip", "retry" (then skip) or "raise". max_failed_fraction: of an epoch's batches, though one may
-    always fail unless it is 0. timeout: seconds for a batch, or None. max_hung: workers that may be put aside."""
+    """What is done about batches that fail. on_failure: "skip", "retry" (max_retries times, then skip) or "raise".
+    max_failed_fraction: of an epoch's batches, which may fail before training ends; one may always fail, unless it is 0.
+    timeout: seconds that a batch may take, or None. max_hung: workers that may be put aside for batches that took longer."""
 
     on_failure: str = "skip"
     max_retries: int = 2
@@ -122,11 +132,12 @@ class FailurePolicy:
 
     @property
     def retries(self) -> int:
-        """Times that a failed batch is run again."""
+        """How often a batch that failed is run again."""
         return self.max_retries if self.on_failure == "retry" else 0
 
     def most_failures(self, pieces: int | None, seen: int = 0) -> int:
-        """Failures that an epoch of so many pieces may have. Where that is not known, of the `seen`, at least 100."""
+        """How many of an epoch's `pieces` may fail. If their number is not known (None), the fraction is taken of those
+        seen so far, or of 100 if those are fewer."""
         if self.on_failure == "raise" or self.max_failed_fraction == 0:
             return 0
         most = self.max_failed_fraction * (max(seen, 100) if pieces is None else pieces)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryReport", "available_memory", "fitting_threads", "memory_report", "starts_of"]
 
-#: version 1 has no word for "no limit", only a number near 2 ** 63
+#: from this number on a limit is none: control groups of version 1 say "no limit" by a number near 2 ** 63
 NO_LIMIT = 1 << 60
 
 
 def available_memory(root: str | Path = "/") -> int | None:
-    """Bytes that this process may still take, or None where nothing tells (not Linux).
+    """Bytes that this process may still allocate, or None if the system does not say (not Linux).
 
     The least of what is free in its control groups (version 2: memory.max - memory.current, version 1:
     memory.limit_in_bytes - memory.usage_in_bytes; those above count too) and MemAvailable of /proc/meminfo. Pages of
@@ -53,7 +53,7 @@ def available_memory(root: str | Path = "/") -> int | None:
 
 
 def _free(folder: Path, limit_name: str, usage_name: str, inactive_name: str) -> int | None:
-    """Bytes that a group may still take; None without a limit."""
+    """Bytes that the processes of a control group may still allocate; None if it has no limit."""
     try:
         limit = int(read(folder / limit_name))          # "max" is a ValueError: no limit
         usage = int(read(folder / usage_name))
@@ -83,11 +83,11 @@ def _field(file: Path, name: str, default: int) -> int:
 class MemoryReport:
     """Bytes that training takes; `print(report)` shows a table.
 
-    Shared by all threads: parameters, optimizer_state, statistics (running ones, and their momenta). gradients: of
-    each slot, one for every batch of an update. workspace: of each thread. available: what the process may still
-    take (None: unknown). held: how much of the total is taken already, so not from `available`. n_copies: models that
-    are trained beside the shared one (strategy local), each with `copy` bytes of parameters, statistics and optimizer
-    state, a slot, and the workspace, which the threads have none of then.
+    Shared by all threads: parameters, optimizer_state, statistics (running ones, and their momenta). gradients: of one slot;
+    there is one for every batch or part of an update. workspace: of one thread. available: what the process may still
+    allocate (None: unknown). held: how much of the total is allocated already, so not part of `available`. n_copies: models
+    that are trained beside the shared one (strategy local), each with `copy` bytes of parameters, statistics and optimizer
+    state, a slot, and a workspace; the threads have no workspace then.
 
     Not counted: the data and an epoch's order, what Python layers keep, plans of `predict`, stacks of threads.
     """
@@ -106,12 +106,12 @@ class MemoryReport:
 
     @property
     def shared(self) -> int:
-        """Once, however many threads there are."""
+        """Bytes that are needed once, however many threads there are."""
         return self.parameters + self.optimizer_state + self.statistics
 
     @property
     def per_thread(self) -> int:
-        """One thread more, where it brings a slot of its own."""
+        """Bytes that one more thread needs, if it has a slot of its own."""
         return self.copy + self.gradients + self.workspace
 
     @property
@@ -120,17 +120,17 @@ class MemoryReport:
 
     @property
     def total(self) -> int:
-        """All of it, held or not."""
+        """All bytes, those that are held already included."""
         return (self.shared + self.n_copies * self.copy + self.n_slots * self.gradients + self.n_workspaces * self.workspace)
 
     @property
     def needed(self) -> int:
-        """What is still to be taken."""
+        """Bytes that are still to be allocated."""
         return max(0, self.total - self.held)
 
     @property
     def fits(self) -> bool:
-        """Whether `needed` is available; True where that is unknown."""
+        """Whether `needed` bytes are available; True if that is unknown."""
         return self.available is None or self.needed <= self.available
 
     def __str__(self) -> str:
@@ -153,7 +153,7 @@ class MemoryReport:
 
 
 def _text(n: int) -> str:
-    """12 B, 3.4 KiB, 5.6 MiB, 7.8 GiB."""
+    """A number of bytes as text: 12 B, 3.4 KiB, 5.6 MiB, 7.8 GiB."""
     if n < 1024:
         return f"{n} B"
     unit, size = next(((u, s) for u, s in (("KiB", 2**10), ("MiB", 2**20)) if n < 1024 * s), ("GiB", 2**30))
@@ -161,18 +161,20 @@ def _text(n: int) -> str:
 
 
 def starts_of(sizes: Iterable[int]) -> list[int]:
-    """Where vectors of so many items begin that stand one after another, each at a cache line; and where all end."""
+    """Offsets of vectors of the given sizes (in items) laid out one after another, each at a cache line; the last number is
+    where they end."""
     return list(accumulate((-(-n // 16) * 16 for n in sizes), initial=0))
 
 
 def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int, n_slots: int, n_copies: int = 0, *,
                   state: OptimizerState | None = None, held_threads: int = 0, held_slots: int = 0,
                   held_copies: int = 0) -> MemoryReport:
-    """What training `model` by `plan` takes with n_threads replicas and n_slots gradient vectors, or with n_copies of the
-    model, each with one of both; nothing is allocated.
+    """The memory for training `model` by `plan` with n_threads replicas and n_slots gradient vectors, or with n_copies of
+    the model, which have a replica and a slot each. Nothing is allocated.
 
-    held_threads, held_slots, held_copies: those that exist and have been used. The parameters count as held, the
-    optimizer's state (`state`, or the one it holds) from its first update on (memory that nobody wrote to is not taken yet).
+    held_threads, held_slots, held_copies: how many of them exist and have been used. The parameters count as held; the
+    optimizer's state (`state`, or the one that it holds) does so after its first update, since the system gives memory only
+    when it is first written to.
     """
     program, itemsize = plan.program, model.dtype.itemsize
     parameters = model.params.nbytes + ALIGNING
@@ -192,10 +194,10 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
 
 
 def fitting_threads(report: MemoryReport, counts: Callable[[int], tuple[int, int]] | None = None) -> int:
-    """The greatest thread count, at most n_threads, that fits; MemoryError where not even one does.
+    """The greatest number of threads, at most the report's, that there is memory for; MemoryError if not even one fits.
 
-    counts: how many gradient slots and copies of the model so many threads need. Without it they stay as many as they
-    are, as where the batches of an update are fixed: fewer threads then give the same bits.
+    counts: a function from a number of threads to the gradient slots and copies of the model that they need. Without it both
+    stay as in the report: that is right where the batches of an update are fixed, and fewer threads give the same bits.
 
         >>> report = MemoryReport(100, 200, 0, 100, 50, n_threads=8, n_slots=8, available=700)
         >>> fitting_threads(report, lambda n_threads: (n_threads, 0))

@@ -1,8 +1,9 @@
-"""The native driver: an epoch of batches in arrays, by workers that stay in native code over many groups.
+"""The native driver: trains on arrays, with workers that stay in native code over many groups of batches.
 
-Each run is a `Stretch` (tinydl._kernels.engine) or, in strategy local, one for each copy of the model. Python waits beside
-it: for the end, for a worker that died, for a batch that hangs, for whoever wants training to come back. For what it cannot
-run (streams, item datasets, optimizers with a step of their own) there is python_driver.py; both give the same bits.
+Each run is a `Stretch` (tinydl._kernels.engine) or, in strategy local, one for each copy of the model. The training thread
+waits meanwhile, and looks 20 times a second whether the run has ended, a worker died, a batch hangs, or somebody wants training
+to stop. python_driver.py runs everything else (streams, item datasets, optimizers with a step of their own), with the same
+bits.
 """
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ SPINS = 300_000
 
 
 class Run(NamedTuple):
-    """One worker of one stretch, and the task that it is."""
+    """Worker `number` of a stretch, and the pool's task that runs it."""
 
     stretch: engine.Stretch
     number: int
@@ -50,7 +51,7 @@ class Run(NamedTuple):
 
 def run(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None, tick: Tick,
         max_updates: int | None = None, *, free: bool = False) -> None:
-    """As Strategy.run_arrays says. free: every piece an update of its own, without waiting."""
+    """Train as Strategy.run_arrays says. free: each piece makes an update of its own, and no worker waits for another."""
     with uninterrupted() as held:
         stretch, pieces, owner = stretch_of(crew, job, order, bounds, setting, max_updates, free)
         try:
@@ -64,7 +65,8 @@ def run(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, poo
 
 def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, max_updates: int | None = None,
                free: bool = False) -> tuple[engine.Stretch, Array, Array]:
-    """The batches from job.batches_done on as a stretch; its pieces, and the batch that each is of."""
+    """A stretch of the batches from job.batches_done on; the bounds of its pieces in `order`; the batch that each piece is
+    of, counted from the first one here."""
     crew.prepare(setting)
     last = None if max_updates is None else job.batches_done + max_updates * setting.batches + 1
     pieces, owner = cut_rows(bounds[job.batches_done:last], setting.parts, crew.plan.least_rows)
@@ -81,18 +83,19 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
 
 
 def group_starts(owner: Array, batches: int) -> Array:
-    """groups: group g is pieces groups[g]..groups[g + 1] - 1, which are those of `batches` batches; owner: the batch that
-    each piece is of (data.batch.cut_rows)."""
+    """Where groups of `batches` batches begin: group g is pieces groups[g]..groups[g + 1] - 1. owner: the batch that each
+    piece is of (data.batch.cut_rows)."""
     return np.searchsorted(owner, np.arange(0, (owner[-1] if len(owner) else -1) + 1 + batches, batches))
 
 
 def drive(crew: Crew, job: Job, stretches: list[engine.Stretch], pool: WorkerPool | None, tick: Tick, held: uninterrupted,
           whole: bool = False) -> bool:
-    """Run stretches to their end, side by side. tick may end them early, unless they are to be `whole`. `held` is
-    opened to Ctrl-C while they run: when this returns or raises, no worker is in them that could make an update.
-    False where a worker was put aside for its batch_timeout (see job.hung). What they brought is to be booked."""
+    """Run stretches side by side to their end, or until `tick` says stop, unless they are to be `whole`.
+
+    Signals are delivered while they run (`held` is opened). When this returns or raises, no worker can make an update in them
+    any more; the caller then counts what they did. Returns False if a batch exceeded its batch_timeout (see job.hung)."""
     crew.whole, crew.running = whole, stretches
-    if crew.asked:          # before there was something to pause
+    if crew.asked:          # somebody asked before there was a stretch to pause
         crew.ask()
     started = crew.running_since = time.perf_counter()
     runs: list[Run] = []
@@ -114,7 +117,7 @@ def drive(crew: Crew, job: Job, stretches: list[engine.Stretch], pool: WorkerPoo
         tasks = pool.submit_all(partial(work, *worker) for worker in workers)
         runs = [Run(*worker, task) for worker, task in zip(workers, tasks, strict=True)]
         while not wait_open(held, [r.task for r in runs]) or _died(runs):
-            for i in _died(runs):        # the others of its stretch wait for it
+            for i in _died(runs):        # a new worker takes its place: the other workers of the stretch wait for it
                 crew.count_death(runs[i].task.exception)
                 stretch, number, _ = runs[i]
                 runs[i] = Run(stretch, number, pool.submit(partial(work, stretch, number)))
@@ -141,13 +144,14 @@ def drive(crew: Crew, job: Job, stretches: list[engine.Stretch], pool: WorkerPoo
 
 
 def _died(runs: list[Run]) -> list[int]:
-    """Those whose worker ended before its stretch, by an exception from outside: the batches' own stay within."""
+    """The runs whose worker ended before its stretch did, by an exception that was sent to its thread: exceptions of batches
+    never leave a stretch."""
     return [i for i, r in enumerate(runs) if r.task.exception is not None and not r.stretch.finished and not r.stretch.fatal
             and not isinstance(r.task.exception, KeyboardInterrupt)]
 
 
 def _end(crew: Crew, runs: list[Run], pool: WorkerPool | None) -> None:
-    """End stretches within about GRACE, whatever their workers do; an update under way is finished first."""
+    """End the stretches within about GRACE seconds, whatever their workers do; an update under way is finished first."""
     tasks = [r.task for r in runs]
     for run in runs:
         run.stretch.cancel()
@@ -162,9 +166,9 @@ def _end(crew: Crew, runs: list[Run], pool: WorkerPool | None) -> None:
 
 
 def _give_up_on_hung(crew: Crew, job: Job, runs: list[Run], pool: WorkerPool) -> bool:
-    """Give up the batches that take longer than batch_timeout. Whether there were any: their stretches are over then,
-    the group under way made no update, job.hung knows the batches that are not to run again, and the workers that did
-    not come back in the meantime are put aside."""
+    """Give up the batches that take longer than batch_timeout; returns whether there were any. If so, their stretches are
+    over, the group under way made no update, the batches are in job.hung and will not run again, and workers that did not
+    come back within GRACE seconds are put aside."""
     hung = {i: (batch, _timeout_error_of(crew, pool, run, batch)) for i, run in enumerate(runs)
             if (batch := crew.hung_batch(run.stretch.live[run.number], run.task)) is not None}
     if not hung:
@@ -176,15 +180,15 @@ def _give_up_on_hung(crew: Crew, job: Job, runs: list[Run], pool: WorkerPool) ->
             wait_all(others, GRACE)
     over = [s for s in _stretches(runs) if s.abandon()]
     if not over:
-        return False            # it came back after all
+        return False            # the batches ended after all
     wait_all(others, GRACE)
     left = {i: run for i, run in enumerate(runs) if not run.task.done}
-    aside = {i: run.task.put_aside() for i, run in left.items()}    # all, before a successor takes one that has not begun
+    aside = {i: run.task.put_aside() for i, run in left.items()}    # all at once: a new worker must not take one of them
     for i, (batch, error) in hung.items():
         stretch, number, _ = runs[i]
         if stretch.free:
             if i not in left or stretch.live[number, BATCH] != batch:
-                continue        # it came back, and has made its update
+                continue        # the batch ended meanwhile, and has made its update
             stretch.give_up(batch, error)
         elif stretch not in over:
             continue
@@ -207,7 +211,8 @@ def _timeout_error_of(crew: Crew, pool: WorkerPool, run: Run, batch: int) -> Bat
 
 def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces: Array, owner: Array,
              setting: Setting) -> list[BatchFailure]:
-    """What a stretch did, into the job, the optimizer and the statistics. Returns what was fatal, if anything."""
+    """Count what a stretch did in the job, the optimizer's state and the statistics. Returns the failures for which training
+    is to end, if there are any."""
     groups = stretch.next_group
     done = int(stretch.groups[groups])
     sizes, first = np.diff(pieces), job.batches_done
@@ -238,9 +243,6 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
             crew.stats.count_worker(worker, count)
     batches = min(groups * (1 if stretch.free else setting.batches), len(owner) and int(owner[-1]) + 1)
     retried = int((stretch.attempts[:done][came] > 1).sum())
-    if not stretch.free:
-        job.steady_updates += max(0, groups - 1)
-        job.steady_seconds += stretch.steady_seconds
     updates = stretch.updates - crew.state.t
     crew.state.t = stretch.updates
     crew.step += groups
@@ -255,7 +257,7 @@ def _stretches(runs: list[Run]) -> list[engine.Stretch]:
 
 
 def _work(stretch: engine.Stretch, number: int, thread: int, *, pinned: bool, places: Places) -> None:
-    """Worker `number` of a stretch, on whichever of the pool's threads took the task."""
+    """Do the work of worker `number` of a stretch in the pool's thread number `thread`, which took the task."""
     if not (pinned and pin(number, stretch.n_workers)):
         places.begin(thread)
     with BlasLimit() if stretch.replicas[number].hooks else nullcontext():

@@ -2,14 +2,15 @@
 
 Guarantees:
  - Threads are named tinydl-worker-N, begin with the pool, and serve until `shutdown`.
- - A task's exception, of whatever kind, comes home in its Task; the worker lives on.
- - A thread that dies all the same (an exception sent to it between two tasks) is replaced by `heal`, and no task is lost.
- - A worker that is put aside takes no further task, and nobody's None: whether it has come back from its task or is
-   put aside with it is decided once, in that task. So there are as many Nones at the end as workers that wait for one,
-   and a worker's number belongs to one thread at a time.
+ - An exception in a task, of whatever kind, is kept in its Task; the worker goes on with the next task.
+ - A thread that dies all the same (from an exception that was sent to it between two tasks) is replaced by `heal`, and no
+   task is lost.
+ - A worker that is put aside takes no more tasks and consumes no shutdown marker (the None in the queue that ends one
+   thread). Whether a worker finished its task or was put aside with it is decided once, under the task's lock. So `close`
+   queues as many markers as there are threads waiting, and a worker's number belongs to one thread at a time.
  - `shutdown(timeout)` returns within the timeout whatever a task does; True if all threads ended. A thread
    that is stuck is abandoned: it is daemonic, holds nothing of the pool, and ends when its task does.
- - A pool that nobody holds any more ends its threads as `close` does.
+ - When a pool is garbage collected, its threads end as after `close`.
  - After a fork the child has no threads: `alive` is False there, and nothing waits.
 concurrent.futures cannot promise the time limit: its exit handler joins its threads for ever.
 """
@@ -38,11 +39,11 @@ GRACE = 0.3
 
 
 class PoolClosedError(RuntimeError):
-    """A task for a pool that is shut down."""
+    """A task was submitted to a pool that is shut down."""
 
 
 class Task:
-    """A submitted call: done or not, its result or its exception, and the worker that ran it."""
+    """A submitted call: whether it is done, its result or exception, and the worker that ran it."""
 
     def __init__(self, call: Callable[[int], Any]) -> None:
         self.call = call
@@ -55,8 +56,8 @@ class Task:
         self._aside = False
 
     def run(self, worker: int) -> bool:
-        """Unless it was put aside, or taken before: it may have been submitted twice (see WorkerPool.heal). Whether the
-        worker may take another task: not where this one was put aside while it ran."""
+        """Run the call, unless the task was put aside, or another worker took it: `WorkerPool.heal` may have submitted it
+        twice. Returns whether the worker may take another task: not if this one was put aside while it ran."""
         with self._lock:
             if self._aside or self.takers:
                 return True
@@ -66,13 +67,14 @@ class Task:
             self.result = self.call(worker)
         except BaseException as e:
             self.exception = e
-        del self.call               # what it holds is free before anyone hears that it is done
+        del self.call               # so that what it refers to is free by the time the task is done
         with self._lock:
             self._done.set()
             return not self._aside
 
     def put_aside(self) -> int | None:
-        """Never begin it. Where it runs, its worker ends with it: that worker's number, for `WorkerPool.replace`."""
+        """Give the task up. If it has not begun, it never will: None. If it is running, its worker ends with it, and the
+        worker's number is returned, for `WorkerPool.replace`. None also if it is done, or was put aside before."""
         with self._lock:
             if self._aside or self.done:
                 return None
@@ -83,7 +85,7 @@ class Task:
             return self.worker
 
     def bury(self) -> None:
-        """It is done with the thread that ran it: dead."""
+        """End the task with WorkerDiedError, since the thread that ran it has died."""
         self.exception = WorkerDiedError(f"thread {self.takers[0].name} died")
         self._done.set()
 
@@ -92,7 +94,7 @@ class Task:
         return self._done.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until done, or `timeout` seconds; whether it is done."""
+        """Wait until the task is done, for `timeout` seconds at most; whether it is done."""
         return self._done.wait(timeout)
 
 
@@ -108,7 +110,7 @@ class WorkerPool:
         self._renew_locks()
         renew_in_children(self)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        with uninterrupted():       # a pool that is half made would never be shut down
+        with uninterrupted():       # an interrupt in here would leave threads that nobody shuts down
             self._forgotten = weakref.finalize(self, _end, self._tasks, n_threads, self._pid)
             self._forgotten.atexit = False
             self.threads = [self._start(i) for i in range(n_threads)]
@@ -124,14 +126,15 @@ class WorkerPool:
         return thread
 
     def replace(self, worker: int) -> None:
-        """A fresh thread for worker number `worker`, whose own has died or was put aside with its task."""
+        """Start a new thread for worker number `worker`, whose thread has died or was put aside with its task."""
         with self._lock:
             if self._open and self._pid == os.getpid():
                 self.threads[worker] = self._start(worker)
 
     def heal(self, tasks: Iterable[Task] = ()) -> None:
-        """Replace threads that died. Of these tasks, those that they ran end with WorkerDiedError, and those that nobody
-        runs are submitted again: one may have left the queue with the thread that died, and a second time does no harm."""
+        """Replace threads that died. Of the given tasks, those that a dead thread was running end with WorkerDiedError. Those
+        that nobody has begun are submitted again, since a thread may have died between taking a task and running it; a task
+        that is in the queue twice is run once."""
         dead = [worker for worker, thread in enumerate(self.threads) if not thread.is_alive()]
         if not dead or not self._open or self._pid != os.getpid():
             return
@@ -141,7 +144,7 @@ class WorkerPool:
         for task in tasks:
             if not task.takers:
                 self._tasks.put(task)
-            elif not task.takers[0].is_alive() and not task.done:      # in this order: what ends before it dies is done
+            elif not task.takers[0].is_alive() and not task.done:      # in this order: the task may have ended before the thread
                 task.bury()
 
     @property
@@ -154,7 +157,7 @@ class WorkerPool:
         return self.submit_all([call])[0]
 
     def submit_all(self, calls: Iterable[Callable[[int], Any]]) -> list[Task]:
-        """The same for several that belong together: all of them or none, also where the pool is closed meanwhile."""
+        """As `submit`, for several calls: all of them are submitted or, if the pool is closed, none (PoolClosedError)."""
         tasks = [Task(call) for call in calls]
         with self._lock:
             if not self._open or self._pid != os.getpid():
@@ -164,7 +167,7 @@ class WorkerPool:
         return tasks
 
     def close(self) -> None:
-        """Take no more tasks: the threads serve what is queued, then end. Waits for nothing."""
+        """Accept no more tasks. The threads run what is queued and then end; this does not wait for them."""
         with self._lock, uninterrupted():
             if self._open:
                 self._open = False
@@ -172,7 +175,8 @@ class WorkerPool:
                 _end(self._tasks, self.n_threads, self._pid)
 
     def shutdown(self, timeout: float = 30.0) -> bool:
-        """Serve what is queued, then end; wait at most `timeout` seconds. Whether all threads ended."""
+        """Close the pool and wait at most `timeout` seconds for its threads, which run what is queued and then end. Returns
+        whether all of them ended."""
         self.close()
         if self._pid != os.getpid():
             return True
@@ -184,7 +188,8 @@ class WorkerPool:
 
 
 def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
-    """A worker's life. It knows the queue, not the pool: a forgotten pool can be collected."""
+    """What a worker's thread runs: one task after the other until a None. It refers to the queue but not to the pool, so that
+    a pool that is no longer used can be garbage collected."""
     while True:
         task = tasks.get()
         if task is None or not task.run(worker):
@@ -193,21 +198,23 @@ def _serve(tasks: queue.SimpleQueue[Task | None], worker: int) -> None:
 
 
 def _end(tasks: queue.SimpleQueue[Task | None], n_threads: int, pid: int) -> None:
-    """Let so many workers end behind what is queued; only in the process that they are in."""
+    """Queue the markers that end n_threads workers when they have run what is queued before. In a forked child, which has
+    none of these threads, do nothing."""
     if pid == os.getpid():
         for _ in range(n_threads):
             tasks.put(None)
 
 
 def wait_all(tasks: Iterable[Task], timeout: float) -> bool:
-    """Until all are done, or `timeout` seconds."""
+    """Wait until all tasks are done, for `timeout` seconds at most; whether they are."""
     deadline = time.monotonic() + timeout
     return all(task.wait(max(0.0, deadline - time.monotonic())) for task in tasks)
 
 
 def wait_open(held: uninterrupted, tasks: list[Task]) -> bool:
-    """Until all are done, or for a TICK; Ctrl-C comes after it. It must not come within: an exception in an Event's
-    wait may leave the event locked, and then nobody can set it or wait for it any more."""
+    """Wait until all tasks are done, for a TICK at most; whether they are. Signals that arrived are delivered afterwards. They
+    must not be delivered during the wait: an exception within Event.wait may leave the event's lock held, and then nobody can
+    set the event or wait for it any more."""
     done = wait_all(tasks, TICK)
     held.let_in()
     return done

@@ -1,4 +1,4 @@
-"""ParallelBatchProcessor: one batch on one replica, its gradient to the aggregator, its fate in a result."""
+"""ParallelBatchProcessor: runs one batch on a replica and hands its gradient, or its failure, to an aggregator."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ __all__ = ["BatchProcessResult", "ParallelBatchProcessor"]
 
 @dataclass(frozen=True)
 class BatchProcessResult:
-    """What became of a batch. `exception` keeps its traceback; loss is NaN where success is false."""
+    """What became of a batch. If success is False, loss is NaN and `exception` says why, with its traceback."""
 
     thread_id: int
     batch_index: int
@@ -63,6 +63,6 @@ class ParallelBatchProcessor:
             except BaseException as e:
                 if attempt <= self.max_retries and not isinstance(e, (KeyboardInterrupt, CancelledError)):
                     continue
-                self.aggregator.withdraw(self.slot, e)      # the gradient may be there: something came just behind it
+                self.aggregator.withdraw(self.slot, e)      # the exception may have come after the gradient was submitted
                 return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e, attempt)
             return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt)

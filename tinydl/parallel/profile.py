@@ -26,8 +26,8 @@ __all__ = ["Profile", "profile"]
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What `Trainer.profile` saw. events: for each replica, (n, 3) int64: operation of `plan`, start and end in ns. A
-    thread has a replica; in strategy local each copy of the model has one."""
+    """What `Trainer.profile` measured. events: for each replica an array (n, 3) int64: the operation's number in `plan.ops`,
+    its start and its end in nanoseconds. Each thread has a replica; in strategy local, each copy of the model has one."""
 
     plan: Plan
     events: list[Array]
@@ -75,8 +75,8 @@ class Profile:
 
 
 def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
-    """Run `steps` updates (of each copy, where there are copies) of `train` by the setting's strategy, twice: once to fill
-    the caches. crew trains in earnest: give it copies of what is not to change."""
+    """Run `steps` updates (of each copy, if there are copies) on `train` by the setting's strategy, twice: the first time to
+    fill the caches. This really trains the crew's model: pass a crew of copies."""
     strategy = setting.strategy
     strategy.prepare(crew, setting)
     replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas

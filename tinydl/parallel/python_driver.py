@@ -1,8 +1,8 @@
-"""The Python driver: an epoch batch by batch, for all that wants Python in between.
+"""The Python driver: trains batch by batch, where Python has to run in between: streams, item datasets, custom optimizers.
 
-Streams, item datasets, custom optimizers. It takes the groups, slots and tree of the native driver, so it gives
-the same bits: one task a piece of a batch (ParallelBatchProcessor), one GradientAggregator a group. A free run (hogwild)
-has an aggregator a piece, and the worker that ran it makes the update.
+Each piece of a batch is a task of its own (ParallelBatchProcessor), and each group has a GradientAggregator. Groups, slots and
+the tree of averages are those of the native driver, so it gives the same bits. In a free run (strategy hogwild) each piece has
+an aggregator of its own, and the worker that ran it makes the update.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger("tinydl")
 
 def run(crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting, pool: WorkerPool | None,
         tick: Tick, max_updates: int | None = None, *, free: bool = False) -> bool:
-    """As Strategy.run_batches says. free: every piece an update of its own, without waiting."""
+    """Train as Strategy.run_batches says. free: each piece makes an update of its own, and no worker waits for another."""
     crew.prepare(setting)
     size = len(crew.replicas) if free else setting.batches
     left = max_updates
@@ -66,7 +66,8 @@ def run(crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Set
 
 
 def behind(batches: Iterator[Batch | LazyBatch], n: int) -> Iterator[Batch | LazyBatch]:
-    """Those behind the first n. What their source raises before comes out where the first of them is asked for."""
+    """`batches` without the first n. If their source raises an exception while those are skipped, it is raised when the
+    first of the others is asked for."""
     try:
         deque(islice(batches, n), maxlen=0)
     except Exception as e:
@@ -79,7 +80,8 @@ def _reraise(error: Exception) -> Batch | LazyBatch:
 
 
 def next_batches(batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Batch | LazyBatch], Exception | None]:
-    """The next n batches; where there are fewer, the exception that says so: StopIteration, or what their source raised."""
+    """The next n batches, and None. If there are fewer: those, and the exception that ended them, StopIteration or what their
+    source raised."""
     group: list[Batch | LazyBatch] = []
     while len(group) < n:
         try:
@@ -100,9 +102,9 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
     whole = GradientAggregator(len(pieces))
     aggregators = [GradientAggregator(1) for _ in pieces] if free else [whole] * len(pieces)
     updates = 0
-    ended: dict[int, BatchProcessResult] = {}       # free: what became of each piece, under the step lock
+    ended: dict[int, BatchProcessResult] = {}       # free: the result of each piece that ended (under crew.step_lock)
     given_up: dict[int, BatchProcessResult] = {}
-    over = False                                    # free: from then on no update is made
+    over = False                                    # free: once this is True, no more updates are made
 
     def process(slot: int, worker: int) -> BatchProcessResult:
         nonlocal updates
@@ -130,7 +132,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         return BatchProcessResult(worker, keys[slot][0], float("nan"), pieces[slot][1].n, False, error)
 
     def give_up(slot: int, worker: int, error: BaseException) -> bool:
-        """For good; False where it came back after all."""
+        """Give up the piece of `slot` for good. False if its result arrived after all."""
         try:
             aggregators[slot].submit_failure(0 if free else slot, error)
         except ValueError:
@@ -151,16 +153,16 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             else:
                 came = {}
                 for slot, task in _in_pool(crew, pool, process, give_up, to_run, held).items():
-                    if task.exception is not None:      # not the batch's fault, but it failed
+                    if task.exception is not None:      # the worker died: no fault of the batch, but it has no result
                         crew.count_death(task.exception)
                         aggregators[slot].withdraw(0 if free else slot, task.exception)
                         came[slot] = failed(slot, -1 if task.worker is None else task.worker, task.exception)
                     else:
                         came[slot] = task.result
-                # an update that was made counts, though its worker died then
+                # a piece whose update was made counts as done, even if its worker died right after
                 came.update((slot, r) for slot, r in ended.items() if r.success)
             for r in came.values():
-                if isinstance(r.exception, KeyboardInterrupt):      # never the batch's fault
+                if isinstance(r.exception, KeyboardInterrupt):      # not a failure of the batch
                     raise r.exception
             results = [given_up[slot] if slot in given_up else came[slot] for slot in range(len(pieces))]
             crew.check_deadline()
@@ -170,7 +172,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             with crew.step_lock:
                 over, came = True, {**ended, **given_up}
             stopped = e
-            # the batches up to the last that came have made their updates, or are lost; those behind it run again
+            # the batches up to the last one that has ended count as done or failed; those after it run again
             last = max((s for s, r in came.items() if s not in given_up
                         and not isinstance(r.exception, (engine.CancelledError, KeyboardInterrupt))), default=-1)
             group = group[:pieces[last][0] + 1] if last >= 0 else []
@@ -208,7 +210,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
 
 def _in_pool(crew: Crew, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
              give_up: Callable[[int, int, BaseException], bool], to_run: list[int], held: uninterrupted) -> dict[int, Task]:
-    """Until the pieces to_run are done: their tasks, by slot, but for those that were given up."""
+    """Run the pieces to_run in the pool and wait for them. Returns their tasks by slot, without those that were given up."""
     tasks = pool.submit_all(partial(process, slot) for slot in to_run)
     left = dict(zip(to_run, tasks, strict=True))
     try:
@@ -253,8 +255,9 @@ def _end_tasks(crew: Crew, tasks: list[Task], replicas: list[Replica], pool: Wor
 
 def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Replica], give_up: Callable[[Task, int], None],
              held: uninterrupted) -> bool:
-    """Until all tasks are done: True. False where a worker died, or batches hung: give_up(task, batch) was called for
-    each, and the workers that did not come back in the meantime are put aside; the other tasks were cancelled."""
+    """Wait until all tasks are done; True if they all ended well. False if a worker died, or if batches hung: then
+    give_up(task, batch) was called for each of those, the other tasks were cancelled, and workers that did not come back
+    within GRACE seconds are put aside."""
     try:
         while not wait_open(held, tasks):
             crew.check_deadline()
@@ -268,7 +271,7 @@ def wait_for(crew: Crew, tasks: list[Task], pool: WorkerPool, replicas: list[Rep
                 for replica in replicas:
                     replica.native.cancel()
                 wait_all((t for t in tasks if t not in hung), GRACE)
-                aside = [task.put_aside() for task in tasks]    # all, before a successor takes one that has not begun
+                aside = [task.put_aside() for task in tasks]    # all at once: a new worker must not take one of them
                 for task, worker in zip(tasks, aside, strict=True):
                     if worker is not None:
                         crew.hung_workers += task in hung

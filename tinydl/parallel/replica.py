@@ -42,7 +42,7 @@ class Replica:
         self._sources: dict[int, tuple[Any, engine.Source]] = {}
 
     def _source(self, array: Array) -> engine.Source:
-        """The array as a source; the last few are remembered, since a dataset's batches share theirs."""
+        """The array as an engine.Source. The last 16 are kept, since the batches of a dataset share their arrays."""
         held = self._sources.get(id(array))
         if held is None or held[0] is not array:
             if len(self._sources) >= 16:
@@ -51,9 +51,10 @@ class Replica:
         return held[1]
 
     def run(self, batch: Batch, gradients: Array, *, seed: int = 0, step: int = 0) -> float:
-        """Forward, loss and backward: the mean loss; mean gradients (and batch statistics) into `gradients`.
+        """Run forward, loss and backward for a batch. Returns the mean loss; writes mean gradients, then batch statistics,
+        into `gradients`.
 
-        Raises what went wrong: a Python layer's exception, NonFiniteError, a bad label or index.
+        Raises what goes wrong: a Python layer's exception, NonFiniteError, ValueError or IndexError for a bad label or index.
         """
         xs = self.model.sources(batch.x)
         output = self.model.output_shape(xs[0].shape[1:] if len(xs) == 1 else tuple(a.shape[1:] for a in xs))
@@ -66,7 +67,7 @@ class Replica:
                                      first_id=batch.first_id, seed=seed, step=step))
 
     def gradient_vector(self) -> Array:
-        """A new vector that `run` can fill."""
+        """A new vector for the `gradients` of `run`."""
         n = self.model.params.size + self.model.statistics.size
         return engine.aligned(n, self.model.dtype)
 
@@ -90,7 +91,7 @@ def replication_error(model: Model, loss: Loss | None = None) -> BaseException |
 
 
 def is_model_parallelizable(model: Model, loss: Loss | None = None) -> bool:
-    """Whether several threads can train `model` at once, each on its replica: the whole round trip is tried.
+    """Whether several threads can train `model` at once, each on a replica of its own; copies are made to find out.
 
         >>> from tinydl import nn
         >>> is_model_parallelizable(Model(nn.Linear(2, 1)))

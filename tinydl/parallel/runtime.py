@@ -1,15 +1,14 @@
-"""Runtime: which threads a trainer trains with, whose turn it is, and how it ends.
+"""Runtime: which threads a trainer trains with, which call is using the trainer, and how training ends.
 
-The threads asked for, those of them that there is memory for, their pool, and the crew that trains with them. `configure`,
-`stop`, `shutdown` and the questions may come from any thread at any moment: from a callback, a layer, the handler of a
-signal. What remains is for the thread that has the trainer.
- 1. One call at a time has the trainer for itself (`exclusive`); a second one gets an error at once.
- 2. That call's thread alone changes the pool while it has it, between two updates (`next_setting`). What others ask for
-    meanwhile is noted under the lock, and the crew is asked to come back after the update under way.
- 3. A shutdown takes the pool away at once, so nothing more begins in it, and waits without the lock: for the call whose
-    turn it is, then for the threads. Those that do not end in time are remembered, and waited for by the next one.
- 4. In a forked child there is nobody but the thread that forked: locks and pool are made anew, and a turn that another had
-    is over.
+It has the number of threads asked for, how many of them there is memory for, their pool, and the crew that trains with them.
+`configure`, `stop`, `shutdown` and the questions may be called from any thread at any moment: from a callback, a layer, the
+handler of a signal. All other methods are for the thread whose turn it is.
+ 1. One call at a time (train, init, ...) uses the trainer: it has a `Turn` (`exclusive`); a second call gets an error at once.
+ 2. During a turn only its thread changes the pool, and only between two updates (`next_setting`). What other threads ask for
+    meanwhile is noted under the lock, and the run is asked to end after the update under way.
+ 3. `shutdown` takes the pool away at once, so that nothing new begins in it. Then it waits, without the lock, for the turn to
+    end and for the threads. Threads that do not end in time are remembered, and the next shutdown waits for them again.
+ 4. A forked child has only the thread that forked: locks and pool are made anew, and another thread's turn is over.
 """
 from __future__ import annotations
 
@@ -39,12 +38,12 @@ log = logging.getLogger("tinydl")
 
 MAX_THREADS = 1024
 
-#: seconds that a shutdown waits beyond its timeout for what it has cancelled
+#: seconds that a shutdown waits, beyond its timeout, for a run that it has cancelled
 MARGIN = 0.15
 
 
 class Turn:
-    """One call that has a trainer for itself (train, init, ...), its thread, and the pool that a shutdown took from it."""
+    """One call that is using a trainer (train, init, ...): its thread, and the pool that a shutdown has taken from it."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -52,7 +51,7 @@ class Turn:
 
 
 class Runtime:
-    """Of one trainer. enabled, thread_count: as `configure` takes them; shutdown_timeout: seconds."""
+    """The threads of one trainer. enabled, thread_count: see `configure`; shutdown_timeout: seconds."""
 
     def __init__(self, strategy: Strategy, policy: FailurePolicy, enabled: bool, thread_count: int,
                  shutdown_timeout: float) -> None:
@@ -62,16 +61,15 @@ class Runtime:
         self.strategy, self.policy, self.shutdown_timeout = strategy, policy, float(shutdown_timeout)
         self.enabled, self.thread_count = bool(enabled), int(thread_count)
         self.changed = self.stopping = False
-        self.turn: Turn | None = None           # whose it is
+        self.turn: Turn | None = None           # the call that is using the trainer
         self.crew: Crew | None = None
         self.dataset: Dataset | None = None
         self.pool: WorkerPool | None = None
         self.fallback: str | None = None        # why parallel training cannot run
-        self._copyable = True                   # whether the model is
-        self._all_native = False                # whether no Python runs between its operations and its batches
-        self._closed: list[WorkerPool] = []     # by a shutdown, and some of their threads may still be in a task
-        self._fitting: tuple[int, int] | None = None    # (threads asked for, of these: those that there is memory for)
-        self._fits: set[str] = set()                    # modes in the calling thread that there is memory for
+        self._copyable = True                   # whether the model can be copied
+        self._closed: list[WorkerPool] = []     # pools that were shut down, with threads that may still be in a task
+        self._fitting: tuple[int, int] | None = None    # threads asked for, and how many of them there is memory for
+        self._fits: set[str] = set()                    # modes without a pool for which there is known to be memory
         self._renew_locks()
         renew_in_children(self)
 
@@ -79,12 +77,12 @@ class Runtime:
         return Runtime, (self.strategy, self.policy, self.enabled, self.thread_count, self.shutdown_timeout)
 
     def again(self) -> Runtime:
-        """One that is configured alike. As every copy it has no pool and no locks of this one; it makes its own."""
+        """A runtime with the same configuration, and with a pool and locks of its own."""
         kind, arguments = self.__reduce__()
         return kind(*arguments)
 
     def _renew_locks(self) -> None:
-        """For `parallel.fork`. In a child that another thread than the training one has forked, nothing trains."""
+        """For `parallel.fork`. If another thread than the training one has forked, nothing trains in the child."""
         self.lock = threading.RLock()           # configuration, pool, and turn
         self.pool = None                        # its threads are not here
         if self.crew is not None:
@@ -98,7 +96,6 @@ class Runtime:
         """Train this from now on; error: why the model cannot be replicated. Callers hold the lock."""
         self.crew, self.dataset, self._fitting, self._fits = crew, dataset, None, set()
         self._copyable = error is None
-        self._all_native = crew.takes_arrays(dataset) and not crew.plan.program.hooks
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
         self.strategy.forget(crew)
 
@@ -110,7 +107,8 @@ class Runtime:
     # ------------------------------------------------------------------ whose turn it is
     @contextmanager
     def exclusive(self, what: str) -> Iterator[None]:
-        """Have the trainer for oneself. To be used held against signals: one beside it would leave it taken for ever."""
+        """A turn: RuntimeError if another call is using the trainer. To be used within `uninterrupted`, since a signal
+        between the turn's beginning and the body would leave the trainer in use for ever."""
         with self.lock:
             if self.turn is not None:
                 raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
@@ -122,17 +120,17 @@ class Runtime:
         finally:
             with self.lock:
                 self.turn = None
-                if self.changed:        # it came too late, or was not for this training
+                if self.changed:        # a `configure` that this turn did not act on
                     self.ensure_pool()
 
     def is_ours(self) -> bool:
-        """Whether the calling thread is the one that has the trainer now."""
-        turn = self.turn        # it may end meanwhile
+        """Whether the calling thread is the one that is using the trainer now."""
+        turn = self.turn        # read once: it may end meanwhile
         return turn is not None and turn.thread == threading.get_ident()
 
     # ------------------------------------------------------------------ configuration
     def configure(self, enable: bool, thread_count: int = 0) -> bool:
-        """As Trainer.configure_parallel_training says. False where the training thread is still to act on it."""
+        """See Trainer.configure_parallel_training. False if the training thread has yet to act on it."""
         _check_threads(thread_count)
         with self.lock:
             self.enabled, self.thread_count = bool(enable), int(thread_count)
@@ -155,14 +153,14 @@ class Runtime:
             return self.pool.n_threads if self.pool is not None and self.is_parallel() else 1
 
     def warn_fallback(self) -> None:
-        """Say so where parallel training cannot run."""
+        """Warn if parallel training is not possible; see `fallback`."""
         if self.fallback is not None:
             instead = "training is serial" if self.mode(None) == "serial" else "the same updates run on one replica"
             warnings.warn(f"parallel training cannot run: {self.fallback}; {instead} in the calling thread instead",
                           ParallelFallbackWarning, stacklevel=3)
 
     def ensure_pool(self) -> None:
-        """The pool that the configuration asks for, or none."""
+        """Make the pool that the configuration asks for, unless it is there; end the pool if none is wanted."""
         with self.lock:
             wanted = self._threads_wanted() if self.enabled and self.fallback is None and self.strategy.parallel else 0
             if self.pool is None or not self.pool.alive or self.pool.n_threads != wanted:
@@ -212,7 +210,8 @@ class Runtime:
         return self._threads_end(deadline + MARGIN) and ended
 
     def _threads_end(self, deadline: float) -> bool:
-        """Whether all threads end in time, also those that an earlier shutdown has left."""
+        """Wait for the threads of all closed pools, also those that an earlier shutdown has left; whether all ended in
+        time."""
         for pool in list(self._closed):
             if pool.shutdown(deadline - time.monotonic()):
                 with self.lock:
@@ -220,39 +219,28 @@ class Runtime:
         return not self._closed
 
     def _wait_for(self, turn: Turn, deadline: float) -> bool:
-        """Until that turn is over, or the deadline. It sleeps: a Ctrl-C inside the wait for an Event may leave that locked."""
+        """Wait until `turn` is over, or until the deadline; whether it is over. It sleeps and looks, since a Ctrl-C during
+        the wait for an Event may leave the event's lock held."""
         while self.turn is turn and time.monotonic() < deadline:
             time.sleep(0.005)
         return self.turn is not turn
 
     # ------------------------------------------------------------------ what to run
     def mode(self, asked: str | None) -> str:
-        """The mode that training as `asked` (None: as configured) has now."""
+        """"serial", "parallel" or "simplified" (see Setting): what training runs as now. asked: a mode, or None for what is
+        configured."""
         if asked == "serial" or (asked is None and not self.enabled) or not self.strategy.parallel:
             return "serial"
         if not self._copyable and self.strategy.copies(1):
             return "serial"
         return "simplified" if asked == "simplified" or self.fallback is not None else "parallel"
 
-    def before_epoch(self, asked: str | None) -> None:
-        """Let the strategy look at its threads. Only for the thread whose turn it is, and without the lock: that takes some
-        milliseconds."""
-        if not self._all_native or self.mode(asked) != "parallel":
-            return
-        if self.changed or self.pool is None:
-            with self.lock:
-                if not self.stopping:
-                    self.ensure_pool()
-        pool = self.pool
-        if pool is not None:
-            self.strategy.before_epoch(self.need_crew(), pool)
-
     def next_setting(self, asked: str | None) -> tuple[str, Setting, int | None, WorkerPool | None] | None:
-        """For the training thread between two updates: mode, how to run now, for how many updates at most, and in which
-        pool. None where training is to stop."""
+        """How to go on, for the training thread between two updates: the mode, the setting, the number of updates at most
+        (None: no limit), and the pool. None if training is to stop."""
         with self.lock:
             self.need_crew().take_back()
-            if self.stopping:           # a shutdown has ended the pool
+            if self.stopping:           # a shutdown may have ended the pool
                 return None
             if self.changed and asked is None:
                 self.ensure_pool()
@@ -260,11 +248,11 @@ class Runtime:
             return self.mode(asked), setting, most, self.pool_for(setting)
 
     def wants_back(self, asked: str | None, setting: Setting) -> bool:
-        """Whether what runs by that setting should come back after the update under way."""
+        """Whether a run with that setting should end after the update under way."""
         return self.stopping or (self.changed and asked is None) or self.too_many_hung or setting.brief
 
     def setting(self, asked: str | None) -> tuple[Setting, int | None]:
-        """How to run now, and for how many updates at most. Callers hold the lock."""
+        """The setting to run with now, and the number of updates at most. Callers hold the lock."""
         mode = self.mode(asked)
         if mode == "parallel":
             assert self.dataset is not None
@@ -276,9 +264,11 @@ class Runtime:
         return setting, None
 
     def pool_for(self, setting: Setting) -> WorkerPool | None:
-        """The pool; for serial training a thread of its own where a batch may be given up. Callers hold the lock."""
+        """The pool for a run with that setting, or None to run in the calling thread. Serial training has a pool of one
+        thread if batch_timeout is set, so that a batch can be given up. Callers hold the lock."""
         assert self.dataset is not None
-        # the native driver has as many tasks as threads; the other one has a task a batch, for whichever threads there are
+        # the native driver submits as many tasks as the setting has threads, so the pool may be larger; the Python driver
+        # submits a task for each batch, and every thread of the pool would take some
         n = max(setting.n_threads, setting.keep) if self.need_crew().takes_arrays(self.dataset) else setting.n_threads
         if setting.mode != "parallel":
             if self.policy.timeout is None or self.fallback is not None:
@@ -290,7 +280,7 @@ class Runtime:
 
     @property
     def too_many_hung(self) -> bool:
-        """Whether it is time to go on in the calling thread."""
+        """Whether so many workers were put aside that training is to go on in the calling thread."""
         return self.fallback is None and self.need_crew().hung_workers > self.policy.max_hung
 
     def go_on_serially_if_many_hung(self) -> None:
@@ -306,7 +296,7 @@ class Runtime:
             return self._memory_for(self._largest_setting(self.mode(None), self._threads_wanted()))
 
     def lower(self, n: int) -> None:
-        """Go on with n of the threads wanted, and say so."""
+        """Go on with n threads, fewer than wanted, and warn about it."""
         with self.lock:
             wanted, asked = self._threads_wanted(), self._threads_asked()
             self._fitting = asked, n
@@ -324,13 +314,13 @@ class Runtime:
         return recommended_thread_count(self.dataset.n_batches, self.dataset.n_samples)
 
     def _threads_wanted(self) -> int:
-        """The threads asked for, or those of them that there is memory for, as far as that is known."""
+        """The number of threads asked for, or as many as there is memory for, if that is known to be fewer."""
         asked = self._threads_asked()
         return self._fitting[1] if self._fitting is not None and self._fitting[0] == asked else asked
 
     def _threads_that_fit(self) -> int:
-        """The threads wanted, or fewer where there is no memory for them, with one warning; MemoryError with the
-        figures where there is none for one. It looks once for a number asked for. Callers hold the lock."""
+        """The number of threads asked for, or fewer, with one warning, if there is not enough memory; MemoryError with the
+        figures if there is not enough for one. Memory is looked at once for each number asked for. Callers hold the lock."""
         asked = self._threads_asked()
         if self._fitting is None or self._fitting[0] != asked:
             def counts(n_threads: int) -> tuple[int, int]:
@@ -343,7 +333,7 @@ class Runtime:
         return self._fitting[1]
 
     def _largest_setting(self, mode: str, n_threads: int) -> Setting:
-        """What training in `mode` with so many threads may need most of."""
+        """The setting that needs the most memory of those that training in `mode` with n_threads may use."""
         if mode == "serial":
             return Setting("serial", 1, 1, 1, Serial())
         return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,

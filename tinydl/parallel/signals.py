@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the like at the wrong moment: held back while updates and their books must go together."""
+"""Holding signals (Ctrl-C, SIGTERM, ...) back while an update and the counts of it must be made together."""
 from __future__ import annotations
 
 import os
@@ -11,45 +11,51 @@ from typing import Any
 
 __all__ = ["Opened", "uninterrupted"]
 
-#: CPython's own functions, without the enumerations that the module wraps them in: a third of what an epoch costs in Python
+#: CPython's C functions, without the conversion to enumerations that the `signal` module adds: that took a third of an epoch's
+#: time in Python
 _signal: Any = getattr(signal, "_signal", signal)
 
-#: those whose handlers are known to raise: Ctrl-C, a polite kill, a terminal that is closed, a timer
+#: the signals whose handlers commonly raise: Ctrl-C, `kill`, a terminal that is closed, a timer
 HELD = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
 
 
 class uninterrupted:
-    """Within it a signal of HELD waits: for the end, for `held.let_in()`, or for `with held.open():`, where its handler
-    is called at once. What a handler raises there is a KeyboardInterrupt until the end of the block, and then itself:
-    within, an exception of another kind may be a batch's fault.
+    """`with uninterrupted() as held:` keeps the signals of HELD back: their handlers are called at the end of the block, in
+    `held.let_in()`, or at once within `with held.open():`.
 
-    In other threads than the main one no handler is called anyway, and nothing is done. The handler that stands for all
-    others decides by one flag, so there is no moment at which some signals are held and some not; where it is still
-    installed after the end, since a signal came there, it passes all on. Where signals come, in a hole or outside of any
-    block, no loop with a condition is inside a `with` or `try` of its own function: see
-    test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it.
+    If a handler raises within `held.open()`, the exception is a KeyboardInterrupt on its way through the block, whatever its
+    type is, since code in the block takes other exceptions for a batch's failure. At the end of the block it becomes the
+    handler's own exception again.
 
-    While an exception of a handler is on its way out of a hole, all is held: it must not be interrupted where it passes.
-    Where it never arrives, the hole is open again: what is raised in a `__del__` is lost, and a callback may catch it.
-
-    In a child that another thread than the main one has forked, there are no such blocks any more: the main thread is not
-    there to end them, and the handlers are those from before.
+    How it works:
+     - Python calls handlers in the main thread only, so in other threads the block does nothing.
+     - One handler replaces those of all signals, and one flag (`holding`) tells it whether to keep a signal, so there is no
+       moment at which some signals are held and others are not. If a signal arrives while the old handlers are being put
+       back, it calls the old one itself.
+     - After a handler has raised within `held.open()`, all signals are held again, so that nothing interrupts the exception's
+       way out. If somebody catches it before (a callback may; Python drops what is raised in a `__del__`), signals are
+       delivered at once again.
+     - Where a signal may arrive, that is within `held.open()` and outside of any block, never put a `while cond` loop inside a
+       `with` or `try` of the same function: CPython can skip the exit (see
+       test_an_interrupt_between_two_turns_of_a_loop_passes_the_withs_around_it).
+     - In a child that a thread other than the main one has forked, nobody is there to end the main thread's blocks, so the
+       old handlers are put back at once.
     """
 
     def __enter__(self) -> uninterrupted:
         self.holding = self._inside = self._in_hole = False
         self._came: list[int] = []
-        self._on_its_way: BaseException | None = None       # raised in the hole
+        self._on_its_way: BaseException | None = None       # what a handler raised within `open`, until it leaves that
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._raised: BaseException | None = None
         self._thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
                 before = _signal.getsignal(number)
-                if callable(before):        # else ignored, the system's own, or not set from Python
+                if callable(before):        # else it is ignored, or handled by the system or by C code
                     self._before[number] = before
                     _signal.signal(number, self._handle)
-        self.holding = self._inside = True      # in this order: a signal between the two is held
+        self.holding = self._inside = True      # `holding` first: a signal between the two assignments is held
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +67,7 @@ class uninterrupted:
         try:
             self._before[number](number, frame)
         except BaseException as e:
-            # before the exception goes anywhere: the next signal finds all held, even at the end of `with held.open()`
+            # before the exception leaves this handler: the next signal is to be held, even at the end of `with held.open()`
             self.holding = self._inside
             if not self._inside:
                 raise
@@ -74,7 +80,8 @@ class uninterrupted:
             raise self._on_its_way from None
 
     def deliver(self) -> None:
-        """Call the handlers of what came. Where one raises, the others are called too at the end, and held before it."""
+        """Call the handlers of the signals that were held. If one raises, the others are called nevertheless at the end of
+        the block; before that, they are still held."""
         try:
             if self._came and not self.holding:
                 signal.raise_signal(self._came.pop(0))
@@ -83,13 +90,13 @@ class uninterrupted:
                 self.deliver()
 
     def let_in(self) -> None:
-        """Deliver what came until now, and go on holding back."""
+        """Call the handlers of the signals that arrived until now, and go on holding signals back."""
         if self._came:
             with self.open():
                 pass
 
     def open(self) -> Opened:
-        """A stretch in which a signal may come."""
+        """A context manager within which signals are delivered at once."""
         return Opened(self)
 
     def _restore_handlers(self) -> None:
@@ -99,7 +106,7 @@ class uninterrupted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inside = self.holding = False
-        self._on_its_way = None     # its traceback holds this block: a cycle otherwise
+        self._on_its_way = None     # its traceback refers to this object: without this, they would keep each other alive
         try:
             self._restore_handlers()
         finally:
@@ -109,7 +116,8 @@ class uninterrupted:
 
 
 class Opened:
-    """A hole in an `uninterrupted`; an interrupt that comes in it finds the rest of the block held again."""
+    """Within it, signals are delivered though an `uninterrupted` block is around it. When a handler raises here, signals are
+    held again for the rest of the block."""
 
     def __init__(self, held: uninterrupted) -> None:
         self._held = held
@@ -117,10 +125,10 @@ class Opened:
     def __enter__(self) -> None:
         self._held.holding = False
         self._held.deliver()
-        self._held._in_hole = True      # last: what a handler raises before leaves no hole behind
+        self._held._in_hole = True      # last: if `deliver` raises, `__exit__` is not called
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held._in_hole = False     # a signal that comes before this line: see _handle
+        self._held._in_hole = False     # a signal that arrives in __exit__ before this line is treated in _handle
         self._held.holding = True
         self._held._on_its_way = None
 
@@ -138,7 +146,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _is_handled(error: BaseException) -> bool:
-    """Whether the calling code runs because of `error`: in an except, a finally or an __exit__ that it passes."""
+    """Whether `error` is being handled: the calling code is in an except, a finally or an __exit__ that it is passing."""
     now = sys.exception()
     while now is not None and now is not error:
         now = now.__context__

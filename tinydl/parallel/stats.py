@@ -18,8 +18,8 @@ STATES = ("idle", "in a batch", "waiting", "in an update")
 
 @dataclass(frozen=True)
 class WorkerState:
-    """What a worker does: "idle", "in a batch" (its number in the stretch under way, and the layer), "waiting" for
-    the others, or "in an update"; for how many seconds."""
+    """What a worker does: "idle", "in a batch", "waiting" for the others, or "in an update"; and for how many seconds it has.
+    batch: the batch's number within the run under way, None outside of a batch; layer: the layer that it is in."""
 
     worker: int
     state: str
@@ -43,9 +43,9 @@ class WorkerState:
 class ParallelStats:
     """Counts since `Trainer.init`. dispatched = done + retried + skipped + failed, after every update.
 
-    done: batches (or parts of them) that came at the first try; retried: that came at a later one; skipped: left out;
-    failed: those that ended training. under_way: done in the stretch that runs now, not yet among `done`. busy,
-    waited, updating: the workers' seconds in batches, at barriers, and in updates.
+    done: batches (or parts of them) that succeeded at the first try; retried: that succeeded at a later one; skipped: that
+    failed and were left out; failed: for which training ended. under_way: those done in the run under way, which `done` does
+    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates.
     """
 
     mode: str = "serial"
@@ -79,7 +79,7 @@ class ParallelStats:
         return (self.busy + self.updating) / total if total else float("nan")
 
     def add_live(self, live: Array) -> None:
-        """Count a stretch's times in."""
+        """Add the times in `live` (Stretch.live, or the Python driver's rows) to busy, waited and updating."""
         busy, waited, updating = (live[:, [BUSY, WAITED, UPDATED]].sum(axis=0) * 1e-9).tolist()
         self.busy, self.waited, self.updating = self.busy + busy, self.waited + waited, self.updating + updating
 

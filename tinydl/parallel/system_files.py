@@ -9,9 +9,9 @@ __all__ = ["read"]
 def read(file: str | os.PathLike[str]) -> str:
     """The text of `file`; OSError where it cannot be read.
 
-    Unbuffered: training reads a dozen of these files before it begins. CPython 3.13 without the GIL closes a buffered
-    file by locking it while it holds that very lock; each time that spins through 40 calls of sched_yield, which on
-    a machine whose CPUs are all busy are as many turns of others: 0.2 s for a file, measured on two CPUs.
+    The file is opened unbuffered. CPython 3.13 without the GIL, when it closes a buffered file, takes a lock that it holds
+    already, and calls sched_yield 40 times each time. If all CPUs are busy, other threads run at each of those calls: that took
+    0.2 s a file, measured on two CPUs, and training reads a dozen files before it begins.
     """
     with open(file, "rb", buffering=0) as f:
         return os.fsdecode(f.read())

@@ -12,7 +12,7 @@ The usable CPUs are the least of these, asked whenever it matters (launchers set
 | OMP_NUM_THREADS | its first number: torchrun, Ray, Dask and joblib set it | where TINYDL_NUM_THREADS is not set |
 | process pool | 1: its processes have the CPUs together | multiprocessing or joblib is the parent, neither is set |
 
-The first four are what there is, the others what is asked for. A thread count that the caller gives is none of them.
+The first four say what there is, the others what is asked for. A thread count that the caller gives replaces all of them.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAUNCHERS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE"
 
 
 class Limit(NamedTuple):
-    """Not more CPUs than these, and what says so."""
+    """A limit on the number of CPUs, and where it comes from (for people)."""
 
     cpus: int
     source: str
@@ -42,7 +42,7 @@ class Limit(NamedTuple):
 def container_cpu_quota(root: str | Path = "/") -> float | None:
     """CPUs that the container's quota allows (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`), or None without one.
 
-    The quota of every group above counts too: the least of them.
+    The quotas of all parent groups count too; the result is the least of them.
     """
     from pathlib import Path
     root = Path(root)
@@ -90,20 +90,20 @@ def affinity_cpus() -> int:
 
 
 def _unbound_cpus() -> int:
-    """CPUs of a process that nobody has bound: those of the first one of the machine, or of the container."""
+    """CPUs that a process may use if nobody has restricted it: those of process 1 of the machine or container."""
     try:
         return len(os.sched_getaffinity(1))
     except (AttributeError, OSError):
         return os.cpu_count() or 1
 
 
-_quota_read: tuple[float, float | None] = (-1.0, None)      # when, and what it said
-#: seconds for which that holds: it is a dozen small files, 0.4 ms, more than many an epoch
+_quota_read: tuple[float, float | None] = (-1.0, None)      # when the quota was read last, and what it was
+#: seconds for which it is not read again: reading a dozen small files takes 0.4 ms, longer than an epoch may take
 _QUOTA_HOLDS = 30.0
 
 
 def _own_quota() -> float | None:
-    """This process's quota."""
+    """The CPU quota of this process, read at most every _QUOTA_HOLDS seconds."""
     global _quota_read
     read_at, quota = _quota_read
     if read_at < 0 or time.monotonic() - read_at > _QUOTA_HOLDS:
@@ -113,7 +113,7 @@ def _own_quota() -> float | None:
 
 
 def machine_limits(quota_root: str | Path = "/") -> list[Limit]:
-    """The CPUs that there are for this process."""
+    """All limits that say how many CPUs there are for this process."""
     affinity = affinity_cpus()
     limits = [Limit(affinity, "affinity")]
     quota = _own_quota() if quota_root == "/" else container_cpu_quota(quota_root)
@@ -125,7 +125,7 @@ def machine_limits(quota_root: str | Path = "/") -> list[Limit]:
     for variable in LAUNCHERS:
         local = _number(variable)
         if local > 1:
-            shared = [quota] if quota is not None else []       # a quota is of a group, and they are in it together
+            shared = [quota] if quota is not None else []       # the processes share the quota of their group
             if affinity >= _unbound_cpus():
                 shared.append(affinity)
             if shared:
@@ -134,7 +134,7 @@ def machine_limits(quota_root: str | Path = "/") -> list[Limit]:
 
 
 def asked_limits() -> list[Limit]:
-    """The threads that the environment asks for."""
+    """The limit that the environment asks for, in a list; an empty list if there is none."""
     wanted = os.environ.get("TINYDL_NUM_THREADS", "").strip()
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
@@ -146,7 +146,7 @@ def asked_limits() -> list[Limit]:
 
 
 def _number(variable: str) -> int:
-    """The first number of a variable that others set; 0 where there is none."""
+    """The first number in an environment variable like OMP_NUM_THREADS=4,2; 0 if it is not set or no number."""
     text = os.environ.get(variable)
     if not text:
         return 0
@@ -155,7 +155,7 @@ def _number(variable: str) -> int:
 
 
 def cpu_limit(quota_root: str | Path = "/") -> Limit:
-    """The usable CPUs, and what decides (of equals the first one in the table above)."""
+    """The least of all limits; of equal ones, the first in the table above."""
     return min([*machine_limits(quota_root), *asked_limits()], key=itemgetter(0))
 
 
@@ -171,7 +171,7 @@ def usable_cpus(quota_root: str | Path = "/") -> int:
 
 
 def machine_cpus() -> int:
-    """CPUs that there are for this process, whatever the environment asks for."""
+    """How many CPUs there are for this process, whatever the environment asks for."""
     return min(limit.cpus for limit in machine_limits())
 
 
@@ -184,9 +184,9 @@ def in_process_pool() -> bool:
 def recommended_thread_count(n_batches: int | None = None, n_samples: int | None = None) -> int:
     """Threads worth using for an epoch of n_batches batches.
 
-    max(1, min(floor(0.75 * usable CPUs), n_batches)) for large sets: a quarter is left to the rest of the program; of a
-    number that TINYDL_NUM_THREADS or OMP_NUM_THREADS asks for nothing is taken off. Where n_samples is given: 1 below 1,000
-    (an epoch is over before threads have met), all usable CPUs up to 10,000 (short runs leave nothing else to do).
+    For large sets it is max(1, min(floor(0.75 * usable CPUs), n_batches)): a quarter of the CPUs is left to the rest of the
+    program. A number that TINYDL_NUM_THREADS or OMP_NUM_THREADS asks for is not reduced. If n_samples is given: 1 thread
+    below 1,000 samples (starting threads takes longer than the epoch), and all usable CPUs up to 10,000.
 
         >>> recommended_thread_count(n_batches=1)
         1

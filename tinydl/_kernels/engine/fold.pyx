@@ -1,12 +1,12 @@
 """How the gradients of a group's slots become one update: a fixed tree of weighted means, slice by slice.
 
-A gradient that is one large matrix product (of a layer's input, transposed, and of its output's gradient) need not exist as
-a whole. Where the workers' replicas have left such products, which are the plan's late ones, each worker makes its rows of
-them here, piece by piece: for one slot after the other, and uses the piece up while a cache holds it, instead of writing
-gradients that no cache holds and reading them again. An element is the same chain of multiply-adds as in the whole product,
-so this changes no bit. (W4 in two shards on a Zen 5 took 7 percent less time, in groups of two batches 2 percent.
-Steps of 512 to 2048 wide layers at 32 to 128 rows took 4 to 26 percent less. With one worker, or gradients that a cache
-holds, they would take more.)
+Weight gradients too large for the cache are computed here, tile by tile, during the update. Such a gradient is one matrix
+product, of a layer's input, transposed, and of its output's gradient; the plan calls these products late, and the replicas
+skip them. Each worker computes its rows of a late product, a tile at a time, for one slot after the other, averages the
+slots' tiles, and applies the result while it is cached, instead of writing the whole gradient to memory and reading it
+again. Each element is the same chain of multiply-adds as in the whole product, so this changes no bit. (W4 in two shards on a
+Zen 5 took 7 percent less time, in groups of two batches 2 percent; steps of 512 to 2048 wide layers at 32 to 128 rows took 4
+to 26 percent less. With one worker, or gradients that fit into the cache, it would take more.)
 """
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
@@ -20,17 +20,19 @@ from tinydl._kernels.td cimport td_ctx, td_matmul, td_piece
 cdef enum:
     PAGE_ITEMS = 1024   # of float32
     MANY_PAGES = 32
-    HEIGHT = 224        # rows of a piece of a late product, at most, and columns, usually: it, and what makes it, stay in an L2
+    HEIGHT = 224        # rows of a tile of a late product, at most; WIDTH is its usual number of columns. The tile and its
+                        # operands then fit into an L2 cache
     WIDTH = 128
     WIDEST = 192
     PIECE = HEIGHT * WIDEST
-    DEPTH = 3           # pieces at a time, in the tree of DEFERRED_SLOTS
-    PANEL = HEIGHT * 128    # elements of a' that make a piece, at most
-    BLOCK_ROW = WIDEST + 16     # between rows of a piece's columns of b: an odd number of lines, so all sets of an L1 hold them
+    DEPTH = 3           # tiles that exist at the same time while the tree over DEFERRED_SLOTS slots is averaged
+    PANEL = HEIGHT * 128    # elements of a' that a tile is computed from, at most
+    BLOCK_ROW = WIDEST + 16     # elements between two rows of b's columns: an odd number of cache lines, so that the rows
+                                # are spread over all sets of an L1 cache
 
 
 cdef inline int64_t tree_half(int64_t n) noexcept nogil:
-    """The left half of n slots in the tree: the greatest power of two below n."""
+    """How many of n slots are in the left half of the tree: the greatest power of two below n."""
     cdef int64_t half = 1
     while 2 * half < n:
         half *= 2
@@ -38,15 +40,16 @@ cdef inline int64_t tree_half(int64_t n) noexcept nogil:
 
 
 cdef int64_t room(Program program) noexcept:
-    """Bytes of scratch memory, behind matmul's, for folding slots: pieces of plain vectors, or all that late products need."""
+    """Bytes of scratch memory that averaging slots needs, beside the matrix product's own: for pieces of the slots' vectors,
+    or for tiles of late products and their operands, whichever is more."""
     cdef int64_t items = 32 * FOLD
     if program.n_late:
         items = max(items, panel_at(program, DEFERRED_SLOTS, program.late_k + 16) + program.late_a)
     return items * program.k.itemsize
 
 
-# What late products need: pieces; of each slot, the columns of b under way; of each slot, this worker's rows of a', packed,
-# `panel` elements (its share of the rows, rounded up, times k; and 16).
+# The scratch memory of late products holds, in this order: DEPTH tiles; for each slot, the current columns of b; for each
+# slot, this worker's rows of a', packed, in `panel` elements (its share of the rows, rounded up, times k, plus 16).
 cdef inline int64_t block_at(Program program, int64_t slot) noexcept nogil:
     return DEPTH * PIECE + slot * program.late_k * BLOCK_ROW
 
@@ -56,8 +59,10 @@ cdef inline int64_t panel_at(Program program, int64_t slot, int64_t panel) noexc
 
 
 cdef class Fold:
-    """Updates by the slots of a group, whose parts n_workers share. `arrived` and `by` say what is in the slots."""
+    """Makes the updates from the slots of a group, with n_workers workers that take a slice each.
 
+    arrived: for each slot, the number of samples behind its gradient, 0 if it failed; by: for each slot, the context of the
+    replica that has deferred its late products, NULL if it deferred none and the whole gradient is in the slot."""
     def __cinit__(self, Update update, list slots, int n_workers, Program program):
         cdef int i
         self.update, self.slots, self.n_workers, self.program = update, slots, n_workers, program
@@ -80,8 +85,8 @@ cdef class Fold:
         free(<void *>self.by)
 
     cdef void open(self, int64_t k) noexcept nogil:
-        """The first k slots are complete: the workers may `run`. What does not change is not written: all workers' caches
-        hold it."""
+        """Declare the first k slots complete, so that the workers may `run`. Fields that already have the right value are not
+        written again: a write would remove them from the other workers' caches."""
         cdef int64_t s, most = 0
         for s in range(k):
             if self.arrived[s] and self.by[s] != NULL:
@@ -90,19 +95,19 @@ cdef class Fold:
             self.k, self.most = k, most
 
     cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil:
-        """So many samples are in slot s; 0: it failed."""
+        """Note that the gradient in slot s is of `samples` samples; 0: the slot failed."""
         if self.arrived[s] != samples:
             self.arrived[s] = samples
 
     cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil:
-        """Of n parameters, lo..hi-1 are worker w's to update: whole lines, of many parameters whole pages, behind which no
-        processor reads ahead into what another worker writes."""
+        """Worker w updates elements lo..hi-1 of n parameters. The borders lie between cache lines or, where there are many
+        parameters, between pages: prefetchers do not cross those, so they fetch nothing that another worker writes."""
         cdef int64_t even = PAGE_ITEMS if n > MANY_PAGES * self.n_workers * PAGE_ITEMS else 16
         cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + even - 1) // even * even
         lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
 
     cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil:
-        """Worker w's part of update number t. scratch: as long as a replica's."""
+        """Make worker w's part of update number t. scratch: memory of the worker's replica, scratch_bytes(program) long."""
         cdef int64_t at = 0
         cdef int j
         cdef const LateProduct *p
@@ -125,8 +130,8 @@ cdef class Fold:
                 at += area.row
 
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil:
-        """Worker w's slice of the parameters first..end-1, whose gradients are in the slots. The tree's root is folded by
-        the update's rule."""
+        """Update worker w's slice of the parameters first..end-1, whose gradients are in the slots. The last of the weighted
+        means, at the root of the tree, is computed within the update's rule."""
         cdef int64_t lo, hi, piece
         cdef Area area
         cdef Folded f
@@ -143,8 +148,8 @@ cdef class Fold:
             area.at += area.row
 
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil:
-        """Worker w's rows of what a late product writes. Columns of b are brought together once for all rows, rows of a'
-        once for all columns."""
+        """Update worker w's rows of the parameters whose gradient is the late product p. Each block of columns of b is copied
+        together once and used for all rows; the rows of a' are packed once and used for all columns."""
         cdef int64_t m = p.m, n = p.n, share = (m + self.n_workers - 1) // self.n_workers
         cdef int64_t lo = min(m, w * share), hi = min(m, lo + share), left
         cdef int64_t inner = p.k_per_sample * self.most, height = min(HEIGHT, PANEL // inner)
@@ -165,7 +170,8 @@ cdef class Fold:
             area.c += area.row
 
     cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil:
-        """Slot s's gradient of the area, its rows side by side: made now, or as it is in the slot."""
+        """Write slot s's gradient of the area to `to`, without gaps between its rows: computed now if the slot's late
+        products were deferred, else copied from the slot."""
         cdef int64_t row, size = self.update.k.itemsize
         cdef int j
         cdef const LateProduct *late = area.made_by
@@ -193,7 +199,7 @@ cdef class Fold:
         piece.panel = made + (panel_at(self.program, s, area.panel) + (area.r - area.first) * p.k) * size
         piece.packed = area.c > 0
         piece.bytes, piece.stride = area.row * size, area.stride * size
-        row = area.rows * s // self.k       # each slot's product asks for its part of what is updated then
+        row = area.rows * s // self.k       # each slot's product prefetches its share of the parameters to be updated
         piece.rows = area.rows * (s + 1) // self.k - row
         piece.at[0] = self.update.params_at + (area.at + row * area.stride) * size
         for j in range(3):
@@ -204,13 +210,16 @@ cdef class Fold:
         self.update.k.matmul(&p)
 
     cdef bint uncached(self) noexcept nogil:
-        """Whether slots' vectors are longer than a cache may hold."""
+        """Whether a slot's vector is too long for a core's cache."""
         return self.update.n * self.update.k.itemsize > 2 * NEAR
 
     cdef Folded halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
-        """The area of the weighted mean of slots lo..hi-1: a fixed binary tree over the slots, its root not taken yet. A mean
-        is written into another worker's slot, whose lines that worker then finds in one place when it writes them again;
-        of vectors that no cache holds, and of pieces, into the scratch."""
+        """The weighted mean of slots lo..hi-1 in the area, but for the last step: the result names the two halves, their
+        weights, and where their mean is to be written (`mean`). With one slot, or where one half failed, there is one half
+        only. The slots are halved recursively by `tree_half`, so the order of summation is fixed.
+
+        The place of the mean is another worker's slot if possible: that worker finds the lines in one cache when it writes
+        its next gradient. Of vectors that are too long for a cache, and of tiles, it is the scratch memory."""
         cdef Folded left, right
         cdef int64_t mid, size = self.update.k.itemsize
         if hi - lo == 1:
@@ -223,7 +232,7 @@ cdef class Fold:
             return left
         mid = lo + tree_half(hi - lo)
         left = self.fold(w, lo, mid, area, scratch)
-        if left.samples == 0:       # its place in the scratch is free, and a caller expects the result there
+        if left.samples == 0:       # the caller expects the result at this place in the scratch, which is unused
             return self.halves(w, mid, hi, area, scratch)
         right = self.fold(w, mid, hi, area, scratch + (FOLD if area.made_by == NULL else PIECE) * size)
         if right.samples == 0:
@@ -239,7 +248,7 @@ cdef class Fold:
         return left
 
     cdef Folded fold(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
-        """The same, taken."""
+        """The weighted mean of slots lo..hi-1 in the area, with the last step of `halves` done: its place is in g.a."""
         cdef Folded f = self.halves(w, lo, hi, area, scratch)
         if f.g.b != NULL:
             self.update.k.weighted_mean(f.g.a, f.g.b, f.g.mean, area.rows * area.row, f.g.wa, f.g.wb)

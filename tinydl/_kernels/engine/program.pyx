@@ -1,4 +1,4 @@
-"""What is run: sources of samples, and programs, which are compiled plans."""
+"""Sources, which samples are read from, and programs, which are plans compiled for the engine."""
 import numpy as np
 
 from libc.stdint cimport int64_t
@@ -15,9 +15,9 @@ from tinydl._kernels.td cimport (
 SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT}
 DTYPES = {name: number for number, name in enumerate(schema.DTYPES)}
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
-#: rows of the operands of late products, at most: so many are packed in one go
+#: rows that the operands of late products may have: the matrix product packs this many in one go
 MOST_LATE_ROWS = 400
-ALIGNING = 2 * PAGE     # bytes that `aligned` takes beyond the vector itself (on huge pages: addresses only)
+ALIGNING = 2 * PAGE     # bytes that `aligned` allocates beyond the vector itself (on huge pages they cost no memory)
 
 
 def partial_sums(n_terms):
@@ -26,10 +26,10 @@ def partial_sums(n_terms):
 
 
 def aligned(n_items, dtype):
-    """Zeros on 4 KiB of their own and more: vector loads never straddle two cache lines, and a processor that reads ahead in
-    one array, which it does to the end of such a page, does not take lines of another that a thread beside it writes (a
-    step of W1 in two shards took 5 % less). Those of two huge pages and more lie on such, where the system has them: a TLB
-    holds few small ones (a step of W4 took 4 % less)."""
+    """Zeros (n_items,) that begin at a page of 4 KiB and share no page with another array. So vector loads never straddle two
+    cache lines, and a processor that prefetches to the end of a page does not fetch lines that another thread writes (a step of
+    W1 in two shards took 5 % less time). Arrays of two huge pages (2 MiB each) or more lie on huge pages, where the system
+    offers them: the TLB covers more memory with them (a step of W4 took 4 % less)."""
     dtype = np.dtype(dtype)
     size = n_items * dtype.itemsize
     raw = _on_huge_pages(size) if size >= 2 * HUGE_PAGE else None
@@ -40,8 +40,8 @@ def aligned(n_items, dtype):
 
 
 def _on_huge_pages(size):
-    """`size` bytes of zeros from the beginning of a huge page on, the rest behind the last full one on small pages;
-    None where the system cannot say it. Errors: MemoryError."""
+    """`size` bytes of zeros that begin at a huge page; what is left beyond the last full huge page lies on small ones. None
+    where the system offers no huge pages. MemoryError where there is no memory."""
     import mmap
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
@@ -54,7 +54,7 @@ def _on_huge_pages(size):
     try:
         memory.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)
     except OSError:
-        return None     # a kernel built without them
+        return None     # the kernel was built without huge pages
     return raw[start:start + size]
 
 

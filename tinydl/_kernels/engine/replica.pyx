@@ -34,7 +34,7 @@ class CancelledError(Exception):
 
 
 cdef int should_stop(void *owner) noexcept nogil:
-    """Whether a run is to end now: it was cancelled, or a signal's handler raised."""
+    """Whether the run under way is to end before its next operation: it was cancelled, or the handler of a signal raised."""
     if td_get(&(<Replica>owner).cancel_flag) or ((<Replica>owner).poll and td_clock() - (<Replica>owner).polled > POLL
                                                  and not (<Replica>owner).look_at_signals()):
         (<Replica>owner).stopped = True
@@ -48,7 +48,7 @@ cdef int run_hook(int64_t hook, td_ctx *ctx) noexcept nogil:
 
 
 def scratch_bytes(Program program):
-    """What every replica needs beside its workspace: for the matrix product, and for folding slots."""
+    """Bytes that every replica needs beside its workspace: for the matrix product, and for averaging slots (fold.pyx)."""
     return program.k.matmul_scratch + room(program)
 
 
@@ -75,8 +75,8 @@ cdef class Replica:
         self.ctx.hook = run_hook
 
     cdef bint bounded(self) noexcept nogil:
-        """Whether what the late products would write is certainly finite: no element of a' b, nor of its sums on the way, is
-        greater than the norms of a and b, multiplied (Cauchy and Schwarz)."""
+        """Whether the results of the late products are certain to be finite, without computing them: no element of a' b, and
+        no partial sum, is greater than the norm of a times the norm of b (Cauchy and Schwarz)."""
         cdef const td_kernels *k = self.program.k
         cdef double largest = 3e38 if k.itemsize == 4 else 1e308
         cdef double a, b
@@ -87,7 +87,7 @@ cdef class Replica:
             p = &self.program.late_product[i]
             rows = p.k_per_sample * self.ctx.n
             if p.a.space == TD_IN and self.ctx.rows != NULL:
-                return False        # they lie apart
+                return False        # the rows of a are not in one block, so its norm is not one call
             a = k.squared_norm(at(&self.ctx, &p.a), rows * p.m)
             b = k.squared_norm(at(&self.ctx, &p.b), rows * p.n)
             if not sqrt(a) * sqrt(b) < largest / 2:
@@ -95,7 +95,7 @@ cdef class Replica:
         return True
 
     cdef void run_late(self) noexcept nogil:
-        """What the run before deferred; `stopped` where it was told to end."""
+        """Run the late products that the last run deferred. `stopped` is set if the run was told to end meanwhile."""
         cdef int i
         for i in range(self.program.late, self.program.late + self.program.n_late):
             if should_stop(<void *>self):
@@ -103,8 +103,8 @@ cdef class Replica:
             self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
 
     cdef int run_ops(self, bint may_defer=False) noexcept nogil:
-        """The plan, once, for the batch in ctx: TD_OK or the status of the operation that failed. may_defer: the late
-        products, if their results can only be finite, are left to the update (`deferred`)."""
+        """Run the plan once, for the batch in ctx; returns TD_OK or the status of the operation that failed. may_defer: the
+        late products are skipped if their results are certain to be finite; `deferred` says so, and the update makes them."""
         cdef int i, status, late_end = self.program.late + self.program.n_late
         cdef int64_t start
         self.stopped = self.deferred = False
@@ -133,7 +133,7 @@ cdef class Replica:
         return TD_OK
 
     cdef bint look_at_signals(self) noexcept nogil:
-        """Run the handlers of signals that came (in the main thread); False where one raised."""
+        """Run the handlers of signals that arrived (Python does that in the main thread only); False if one raised."""
         outlive()
         with gil:
             self.polled = td_clock()
@@ -145,7 +145,7 @@ cdef class Replica:
         return True
 
     cdef int raise_signal(self) except -1:
-        """Raise what a signal's handler raised in the run before."""
+        """Raise what the handler of a signal raised during the last run, if one did."""
         error, self.signal = self.signal, None
         if error is not None:
             raise error
@@ -185,8 +185,8 @@ cdef class Replica:
         return self.program.labels[self.position] if self.program.n_ops else ""
 
     def record(self, int64_t max_events):
-        """Note when each operation runs, up to max_events of them; 0 stops. Returns what was noted before:
-        (events, 3) int64: operation, start and end in nanoseconds of the monotonic clock."""
+        """From now on record when each operation runs, up to max_events of them; 0 ends recording. Returns what was recorded
+        until now, (events, 3) int64: operation, start and end in nanoseconds of the monotonic clock; None if nothing was."""
         before = None if self.events == NULL else self.events_array[:self.n_events].copy()
         self.events_array = np.zeros((max_events, 3), np.int64) if max_events else None
         self.n_events, self.max_events = 0, max_events
@@ -194,9 +194,10 @@ cdef class Replica:
         return before
 
     cdef str not_finite(self, list sources):
-        """": x[17, 3] is nan", of the first value of the batch's inputs that is not finite in the plan's dtype; "" where all are.
+        """A text like ": x[17, 3] is nan" that names the first value of the batch's inputs that is not finite in the plan's
+        dtype; "" if all are finite.
 
-        In C: Python could run a signal's handler here, where nobody would hear of what it raises."""
+        It is a loop in C, since Python code could run the handler of a signal here, and what that raises would be lost."""
         cdef int64_t i, j, row, items
         cdef int k
         cdef bint narrow
@@ -222,7 +223,7 @@ cdef class Replica:
         return ""
 
     def failure(self, int status, list sources not None):
-        """The exception that a status stands for. sources: where the batch is gathered from."""
+        """The exception for a status that `run_ops` returned. sources: what the batch was gathered from."""
         where = self.where()
         if status == TD_PYTHON:
             error, self.error = self.error, None

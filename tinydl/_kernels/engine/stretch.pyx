@@ -1,19 +1,23 @@
 """Many groups of batches in native code, by one thread or by several that meet at a barrier.
 
 How a group travels (any number of workers >= 1):
- 1. Each worker claims slots of the group, its own before the others', and runs the slot's batch on its replica;
-    the gradient lands in the slot's vector, loss and status in the batch's row of the results. Large products
-    of which gradients are made may be left to step 3 (fold.pyx).
- 2. They meet. The last to come decides: which slots arrived, whether there is an update.
- 3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
-    slice of the parameters.
- 4. They meet. The last to come opens the next group, or ends the stretch.
-Where something else has the CPUs and groups are short, meeting costs more than it brings: then the last to come of step 4
-makes the next groups alone, for some milliseconds, while the others wait there (td_look in sync.h decides); and the first
-to come of a stretch begins so. Where Python runs between operations, everybody always meets: its time is not the engine's.
-In a free stretch nobody meets: each worker claims a batch, runs it and updates the parameters at once.
-Which worker runs which slot, and who comes last, changes no bit: slots, tree and slices' elements do not
-depend on it. A cancelled group makes no update and is run again by the next stretch.
+ 1. Each worker claims slots of the group, first those that it had in the group before, then any that are left, and runs each
+    slot's batch on its replica. The gradient is written to the slot's vector, loss and status to the batch's row of the
+    results. Large matrix products whose results are gradients may be left to step 3 (see fold.pyx).
+ 2. The workers wait for each other. The one that arrives last decides which slots count, and whether there is an update.
+ 3. Each worker averages its slice of the slots' vectors, in a fixed binary tree of weighted means, and updates its slice of
+    the parameters.
+ 4. The workers wait for each other again. The one that arrives last opens the next group, or ends the stretch.
+
+When other processes use the CPUs and groups are short, waiting for each other takes longer than the work that is shared. Then
+the worker that arrives last in step 4 runs the next groups alone, for some milliseconds, while the others go on waiting
+(td_look in sync.h decides that). The first worker to enter a stretch also begins alone if the last stretch ended that way.
+Plans with Python layers never do this: how long they take says nothing of the CPUs.
+
+In a free stretch workers never wait: each one claims a batch, runs it, and updates the parameters at once.
+
+Neither which worker runs which slot nor which one arrives last changes any bit: the slots, the tree and the arithmetic of
+each element are the same. A cancelled group makes no update; its batches are run again by the next stretch.
 """
 import numpy as np
 
@@ -79,8 +83,8 @@ cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
 
 
 def look(alone, int64_t now, int64_t took):
-    """What a stretch's last worker does after a group that took so many nanoseconds (see sync.h): it may write into `alone`
-    that one is to go on alone from `now` on."""
+    """Call td_look (sync.h) as the last worker of a stretch does after a group that took `took` nanoseconds. It may write
+    into `alone` that one worker is to go on alone from the time `now` on. For tests."""
     td_look(<td_alone *>pointer(alone), now, took)
 
 
@@ -91,11 +95,12 @@ cdef class Stretch:
     bounds: batch b is samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
-    t: updates made so far. alone: ALONE int64, 0 at first, kept from one stretch to the next: with it, one worker goes on
-    alone while something else has the others' CPUs. max_retries: times that a failed batch is run again; max_failed: the group in which more
-    than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch: exception} of batches
-    not to be run. live: a row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch,
-    since when (ns of the monotonic clock), ns in batches, waiting, and in updates; it may be read at any time.
+    t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one stretch after the
+    other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
+    max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
+    way makes no update and the stretch ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
+    row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
+    clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
     cdef readonly list replicas, slots
     cdef readonly object losses, statuses, workers, attempts, live, order, bounds, groups
@@ -111,7 +116,6 @@ cdef class Stretch:
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
     cdef int64_t begin, end             # batches of the group under way
-    cdef int64_t first_end, last_end    # when groups ended: the first, and the last so far (ns)
     cdef int64_t failed, max_failed
     cdef int max_retries
     cdef readonly bint free, fatal
@@ -127,12 +131,13 @@ cdef class Stretch:
     cdef const int64_t *start           # of each group
     cdef void **replica
     cdef td_barrier meet, part_done
-    cdef int64_t met                    # when the group before ended, where all had met for it; else 0
+    cdef int64_t met                    # when the last group ended, if all workers took part in it; else 0
     cdef int64_t came                   # workers that have begun
     cdef object alone                   # None, or what `meeting` points into
-    cdef td_alone *meeting              # whether it pays; NULL where the workers always meet
+    cdef td_alone *meeting              # until when one worker goes on alone; NULL where the workers always meet
     cdef Fold fold
-    cdef bint may_defer                 # a group has no more slots than there are replicas, whose workspaces last until the update
+    cdef bint may_defer                 # late products may be made in the update: each slot has a replica of its own, whose
+                                        # workspace still holds the operands then
 
     def __cinit__(self, list replicas, list slots, list sources, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
@@ -226,11 +231,6 @@ cdef class Stretch:
         return td_get(&self.samples)
 
     @property
-    def steady_seconds(self):
-        """From the end of the first group to that of the last: what the others took with the workers at it."""
-        return (self.last_end - self.first_end) * 1e-9
-
-    @property
     def finished(self):
         return self.next_group >= self.n_groups
 
@@ -245,9 +245,9 @@ cdef class Stretch:
             replica.cancel()
 
     def abandon(self):
-        """Give up on workers that do not come: nobody waits for them any more, and none of them can update.
+        """Give up on workers that do not arrive: the others stop waiting for them, and none can make an update any more.
 
-        False where all had come after all: the update is under way and the group will end by itself.
+        False if all of them have arrived meanwhile: then the update is under way and the group ends by itself.
         """
         if not td_cas(&self.phase, COLLECTING, ABANDONED):
             return False
@@ -270,8 +270,9 @@ cdef class Stretch:
         td_set(&self.group, group)
 
     def work(self, int worker, double seconds=0.0):
-        """Worker number `worker` of n_workers: returns when the stretch ends, or about `seconds` later (0: no limit).
-        With a limit it raises what the handler of a signal raises meanwhile, the batch under way being cancelled."""
+        """Do the work of worker number `worker` of n_workers; return when the stretch ends, or after about `seconds` (0: no
+        limit). With a limit, signals are handled meanwhile: if a handler raises, the batch under way is cancelled and the
+        exception comes out of this call."""
         cdef Replica replica = <Replica>self.replica[worker]
         if self.n_workers == 1 and not self.finished:
             td_set(&self.stop, 0)
@@ -332,7 +333,8 @@ cdef class Stretch:
                 now = self.spent(live, WAITED, now)
 
     cdef void go_on_alone(self, int w, Replica r, int64_t now) noexcept nogil:
-        """Groups by worker w alone, while meeting does not pay. The others wait for what comes behind them."""
+        """Worker w runs groups alone, also the other workers' slices of their updates, as long as that is expected to be
+        faster. The other workers wait meanwhile."""
         cdef int i
         while self.meeting != NULL and now < self.meeting.until and not td_get(&self.stop):
             r.left, self.met = -1, 0
@@ -349,7 +351,8 @@ cdef class Stretch:
             td_set(&self.phase, COLLECTING)
 
     cdef void free_loop(self, int w, Replica replica) noexcept nogil:
-        """Batch after batch, each an update of all parameters, beside the other workers' (Recht et al. 2011)."""
+        """Run one batch after the other and update all parameters after each, without regard to the other workers, which do
+        the same (Recht et al. 2011)."""
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
         cdef char *g = self.fold.slot[w]
@@ -375,15 +378,15 @@ cdef class Stretch:
                 td_set(&self.stop, 1)
 
     cdef int64_t spent(self, int64_t *live, int what, int64_t since) noexcept nogil:
-        """Count the time since then; returns now."""
+        """Add the time since `since` to column `what` of the worker's row; returns the time now."""
         cdef int64_t now = td_clock()
         live[what] += now - since
         live[SINCE] = now
         return now
 
     cdef int64_t run_slots(self, int w, Replica r, int64_t now) noexcept nogil:
-        """The slots that this worker gets of the group under way; returns the time. First every n_workers-th, whose
-        vectors and rows are in its caches from the groups before; then what is left of the others'."""
+        """Run the slots of the group under way that this worker can claim; returns the time. It tries every n_workers-th
+        slot first, whose vectors it has in its caches from the groups before, then all that others have not claimed yet."""
         cdef int64_t s = w, k = self.end - self.begin
         while s < k:
             if self.claim(s):
@@ -395,13 +398,13 @@ cdef class Stretch:
         return now
 
     cdef bint claim(self, int64_t s) noexcept nogil:
-        """Whether slot s of the group under way is now the caller's."""
+        """Try to take slot s of the group under way; whether that worked, and the caller is to run it."""
         cdef int64_t *group = self.claimed + s * LINE
         cdef int64_t before = td_get(group)
         return before < self.group and td_cas(group, before, self.group)
 
     cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
-        """Batch b, again where it fails and may be tried again; returns the time."""
+        """Run batch b, and again while it fails and has retries left; returns the time."""
         cdef int status, i
         cdef int64_t *live = self.live_at + w * N_LIVE
         if self.may_defer:
@@ -451,7 +454,8 @@ cdef class Stretch:
                 return self.spent(live, BUSY, now)
 
     cdef int64_t settle(self, Replica r, int64_t *live, int64_t now) noexcept nogil:
-        """Make what r left of a slot of this group: its workspace is about to be used for another. Returns the time."""
+        """Make the late products that replica r has deferred for a slot of this group, since its workspace, which holds their
+        operands, is about to be used for another slot. Returns the time."""
         live[STATE] = IN_UPDATE
         r.run_late()
         if r.stopped:
@@ -461,7 +465,7 @@ cdef class Stretch:
         return self.spent(live, BUSY, now)
 
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
-        """Let the products of this batch fetch the rows of batch b."""
+        """Tell the matrix products of the batch that is about to run which rows to prefetch: those of batch b."""
         memset(&r.ctx.ahead, 0, sizeof(r.ctx.ahead))
         if self.index == NULL or b >= self.n_batches:
             return
@@ -472,7 +476,8 @@ cdef class Stretch:
         r.ctx.ahead.n = self.bound[b + 1] - self.bound[b]
 
     cdef void own_slice(self, int w, Replica r, int64_t b) noexcept nogil:
-        """Let the last product of the last batch before the update ask for the parameters that this worker will update."""
+        """If b is this worker's last batch before the update, let its last product prefetch the parameters that the worker
+        will update."""
         cdef int64_t lo, hi, size = self.update.k.itemsize
         self.fold.slice(w, self.update.n, &lo, &hi)
         r.ctx.own.at, r.ctx.own.bytes = self.update.params_at + lo * size, (hi - lo) * size
@@ -480,7 +485,8 @@ cdef class Stretch:
             r.ctx.own.bytes = 0
 
     cdef void note(self, int64_t b, error) noexcept:
-        """Keep the exception of batch b, not its data; Ctrl-C is not the batch's fault, so its group is cancelled instead."""
+        """Keep the exception of batch b, without the frames that hold its data. A KeyboardInterrupt is no failure of the
+        batch: the group is cancelled, and run again later."""
         if isinstance(error, KeyboardInterrupt):
             self.interrupted = True
             self.status[b] = TD_CANCELLED
@@ -489,7 +495,8 @@ cdef class Stretch:
             forget_frames(error)
 
     cdef void decide(self) noexcept nogil:
-        """decision: how many slots arrived; 0 none, -1 the group makes no update and ends the stretch."""
+        """Set `decision`: the number of slots that arrived (with 0 there is no update), or -1: the group makes no update and
+        the stretch ends."""
         cdef int64_t b, failed = 0
         self.decision = 0
         for b in range(self.begin, self.end):
@@ -509,15 +516,12 @@ cdef class Stretch:
         self.fold.open(self.end - self.begin)
 
     cdef void advance(self, int64_t now) noexcept nogil:
-        """The update was made, if there was one, at that time: open the next group."""
+        """The group is over, at the time `now`, and its update made, if there was one: open the next group."""
         if self.decision < 0:
             td_set(&self.stop, 1)
             return
         if self.decision > 0:
             td_add(&self.t, 1)
-        self.last_end = now
-        if self.group == 0:
-            self.first_end = self.last_end
         self.open_group(self.group + 1)
-        if td_get(&self.pause_wanted) or (self.deadline and self.last_end > self.deadline):
+        if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
             td_set(&self.stop, 1)

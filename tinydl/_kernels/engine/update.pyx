@@ -59,8 +59,8 @@ cdef class Update:
             self.vectors[j] = <char *>pointer(state[name]) if name in state else NULL
 
     def set(self, dict numbers):
-        """The rule's numbers (learning rate and so on) by name. ValueError where the rule, with these, has a state vector that
-        is not there."""
+        """Set the rule's numbers (learning rate and so on), by name. ValueError if the rule needs, with these numbers, a state
+        vector that it was not given."""
         cdef int j
         if numbers.keys() != self.rule.reals.keys():
             raise ValueError(f"{self.rule.name} has the numbers {', '.join(self.rule.reals)}; got {', '.join(numbers)}")
@@ -91,7 +91,8 @@ cdef class Update:
                 d[at + i] += self.momentum[at + i] * ((<const double *>batch)[i] - d[at + i])
 
     def apply(self, vector, int64_t t):
-        """Update number t (from 1) by a slot-shaped vector: the Python driver's way."""
+        """Make update number t (from 1) from one vector: the gradients of all parameters, then the batch statistics. The
+        Python driver calls this."""
         cdef td_gradient g
         if vector.size != self.n + self.n_statistics or vector.dtype != self.params.dtype:
             raise ValueError(f"a vector of {vector.size} {vector.dtype} for {self.n} gradients and "

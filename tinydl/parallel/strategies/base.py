@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tinydl.parallel import native_driver, python_driver
+from tinydl.parallel.job import Setting
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Job, Lap, Setting
+    from tinydl.parallel.job import Job, Lap
     from tinydl.parallel.pool import WorkerPool
 
 Array = np.ndarray[Any, Any]
@@ -22,14 +23,15 @@ STRATEGIES: dict[str, type[Strategy]] = {}
 
 
 class Strategy(ABC):
-    """How an epoch's batches become updates. A new one is a file with a subclass, and a row in the tests' table.
+    """How an epoch's batches become updates. A new strategy is a file with a subclass, and a row in tests/every_strategy.py.
 
-    Most say only how an update is cut (`cut`), and the drivers do the rest; one that does not meet for every
-    update runs the epoch itself (`run_arrays`, `run_batches`).
+    Most strategies only say how many batches make an update, and into how many parts each is cut (`cut`); the drivers do the
+    rest. A strategy whose workers do not wait for each other at every update runs the epoch itself (`run_arrays`,
+    `run_batches`).
     """
 
     name: ClassVar[str]
-    #: whether it uses a pool
+    #: whether it trains in a pool of threads
     parallel: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
@@ -40,33 +42,28 @@ class Strategy(ABC):
         """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
 
     def recipe(self, setting: Setting) -> list[int] | None:
-        """What the bits of updates made by this setting depend on: batches of an update, parts of each, and more. None: on
-        measurements, or on chance."""
+        """The numbers that the bits of the updates depend on: batches of an update, parts of each, and what else a strategy
+        has. A checkpoint keeps them. None if the bits depend on measurements or on chance."""
         return [int(setting.batches), int(setting.parts)]
 
     def copies(self, n_threads: int) -> int:
-        """Models that are trained beside the shared one, where n_threads threads are asked for."""
+        """How many copies of the model are trained beside the shared one, if n_threads threads are asked for."""
         return 0
 
     def setting(self, n_threads: int, n_batches: int | None = None) -> tuple[Setting, int | None]:
-        """How to run now with n_threads threads, and for how many updates (None: on to the end of the epoch). n_batches:
-        of an epoch, where that is known."""
-        from tinydl.parallel.job import Setting
+        """How to run now with n_threads threads, and for how many updates at most (None: to the end of the epoch). n_batches:
+        the batches of an epoch, None if that is not known."""
         return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
     def prepare(self, crew: Crew, setting: Setting) -> None:
-        """Take the memory that running by `setting` needs; MemoryError where there is none."""
+        """Allocate what a run with `setting` needs; MemoryError if there is not enough."""
         crew.prepare(setting)
 
     def forget(self, crew: Crew) -> None:  # noqa: B027
-        """Another model or other data, which `crew` has: what running brought so far says nothing of it."""
-
-    def before_epoch(self, crew: Crew, pool: WorkerPool) -> None:  # noqa: B027
-        """Between two epochs, and once before the first: for those who want to know what the pool, now idle, brings. Called
-        where the native driver trains, without layers in Python."""
+        """Forget what was measured: from now on another model, or other data, is trained (`crew` has it)."""
 
     def ran(self, setting: Setting, lap: Lap) -> None:  # noqa: B027
-        """What running by a setting brought, for those who want to know."""
+        """Called after each run: what was done in it, and how long it took. For strategies that measure."""
 
     def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:

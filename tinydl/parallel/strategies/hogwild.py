@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Hogwild(Strategy):
     """Every batch an update of its own, made at once by the worker that ran it (Recht et al. 2011).
 
-    The one strategy without reproducibility: two runs differ, since updates meet in the parameters as they come.
-    With one thread it is serial training. A batch under way at Ctrl-C counts as failed.
+    The only strategy that is not reproducible: workers change the parameters while others read them, so two runs differ.
+    With one thread it is serial training. A batch that is running when Ctrl-C arrives counts as failed.
     """
 
     name = "hogwild"

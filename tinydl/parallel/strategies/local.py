@@ -102,7 +102,7 @@ class Local(Strategy):
 
     def _book(self, crew: Crew, job: Job, order: Array, bounds: Array, team: list[Member], stretches: list[engine.Stretch],
               cuts: list[int], most: int) -> None:
-        """What a round's stretches brought; copy j ran batches cuts[j] to cuts[j + 1]."""
+        """Count what the stretches of a round did, and average the copies. Copy j ran batches cuts[j] to cuts[j + 1] - 1."""
         sizes = np.diff(bounds)
         results, failures = [], []
         for j, (stretch, lo) in enumerate(zip(stretches, cuts, strict=False)):
@@ -138,7 +138,7 @@ class Local(Strategy):
 
     def _round_of_batches(self, crew: Crew, job: Job, group: list[Batch | LazyBatch], k: int,
                           pool: WorkerPool | None, held: uninterrupted) -> bool:
-        """One round; False where it is to be run again: a batch hung, and is left out then, or a worker died."""
+        """Run one round. False if it is to be run again, because a worker died or a batch hung; that batch is left out then."""
         n, t, first = len(group), crew.state.t, job.batches_done
         cuts = [n * j // k for j in range(k + 1)]
         most = crew.most_failures(job, 1)
@@ -205,7 +205,8 @@ class Local(Strategy):
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
                    results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure]) -> None:
-        """Average and book. results: a row a member: samples, losses, batches, those retried, updates, tries."""
+        """Average the copies and count the round. results: for each member, the samples that arrived, the losses of its
+        batches (each times its samples), and how many batches arrived, were retried, made updates, and were tried."""
         if len(failures) > most:
             crew.stop_for(job, failures)
         samples = sum(r[0] for r in results)
@@ -229,7 +230,7 @@ class Local(Strategy):
                   failures)
 
     def _gather(self, crew: Crew, k: int) -> list[Member]:
-        """The crew's k members; made where they are missing."""
+        """The crew's k members; those that are missing are made."""
         del crew.team[k:]
         while len(crew.team) < k:
             crew.team.append(Member(crew))
@@ -252,7 +253,7 @@ class Member:
         self.slot = self.replica.gradient_vector()
 
     def begin(self, crew: Crew, keep_state: bool) -> None:
-        """Take over the shared values; state begins at zero unless it is kept."""
+        """Copy the shared values into this member. keep_state: the optimizer's state too; else it begins at zero."""
         for span, shared in zip(self.spans, shared_vectors(crew), strict=True):
             self.all[span] = shared
         if not keep_state:

@@ -1,0 +1,37 @@
+"""Progress: how far a trainer is; Resumable: a trainer as those see it who save that, or go on from there."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tinydl.callbacks import Callback
+from tinydl.history import EpochRecord
+from tinydl.parallel.crew import Crew
+from tinydl.parallel.job import Job
+from tinydl.training import Training
+
+__all__ = ["Progress", "Resumable"]
+
+
+@dataclass
+class Progress:
+    """How far a trainer is. epoch: epochs finished; job: an epoch that was begun and not finished; recipe: Strategy.recipe of
+    the updates made last; resumed: whether those were a checkpoint's; last: the record of the epoch that ended last; left: what
+    its end has still to do (see notify.py)."""
+
+    epoch: int = 0
+    job: Job | None = None
+    recipe: list[int] | None = None
+    resumed: bool = False
+    last: EpochRecord | None = None
+    left: list[str | int] = field(default_factory=list)
+
+
+class Resumable(Training, Protocol):
+    """The trainer as checkpoint.py and notify.py see it."""
+
+    progress: Progress
+    callbacks: list[Callback]
+
+    @property
+    def crew(self) -> Crew: ...
