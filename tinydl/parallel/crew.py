@@ -57,7 +57,7 @@ class Crew:
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         usable_cpus()                   # the first question takes long: not in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss)
-        self.state = optimizer.state_for(model.params, model.statistics, model.momenta)     # of this run alone
+        self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
@@ -143,20 +143,20 @@ class Crew:
         """Whether the native driver can train on it: else its batches come one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
-    def rule(self) -> engine.Update:
-        """The optimizer's rule on this run's parameters and state, with the numbers as they are now."""
-        return self.optimizer.native(self.state)
+    def rule(self, updates: int) -> engine.Update:
+        """The optimizer's rule on this run's parameters and state, with the numbers of the next `updates` updates."""
+        return self.optimizer.native(self.state, updates)
 
-    def apply(self, gradients: Array) -> None:
-        """One update by averaged gradients: the Python driver's way."""
+    def apply(self, gradients: Array) -> float:
+        """One update by averaged gradients, which are used up: the Python driver's way. Returns their norm, as
+        Optimizer.apply."""
         if type(self.optimizer).step is Optimizer.step:
-            self.rule().apply(np.ascontiguousarray(gradients), self.state.t + 1)
-            self.state.t += 1
-            return
+            return self.optimizer.apply(self.state, np.ascontiguousarray(gradients))
         if self.optimizer.state is not self.state.vectors:
             raise RuntimeError(f"another trainer has taken {self.optimizer!r}, whose own `step` moves the parameters held last: "
                                "give each trainer an optimizer of its own")
         self.optimizer.step(gradients)
+        return float("nan")
 
     def set_arrays(self, x: Any, y: Array) -> None:
         """What the native driver trains on; x: of several inputs a dict by their names, or a tuple."""

@@ -48,6 +48,8 @@ class Job:
     steady_updates: int = 0             # see Lap
     steady_seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
+    n_norms: int = 0                    # updates whose gradient's norm was asked for
+    norm_sum: float = 0.0
     broken: bool = False                # what gives the batches has raised, and gives no more
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # of the failures: those that the history has
@@ -63,6 +65,13 @@ class Job:
         """Sums over the samples of pieces, in their order. They are added one by one, so the epoch's loss has the same bits
         whichever driver runs it, and however often it is interrupted."""
         self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
+
+    def add_norms(self, norms: npt.ArrayLike) -> None:
+        """Of the gradients of updates; NaN: it was not asked for."""
+        known = [float(n) for n in np.asarray(norms, np.float64) if n == n]
+        self.n_norms += len(known)
+        for norm in known:
+            self.norm_sum += norm
 
     def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
         """What came since `before`, or until now."""

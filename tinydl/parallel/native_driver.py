@@ -71,9 +71,10 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     n_threads = setting.n_threads if setting.mode == "parallel" else 1
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
+    groups = group_starts(owner, setting.batches)
     stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], crew.sources,
-                             order, pieces, crew.rule(), t=crew.state.t,
-                             groups=None if free else group_starts(owner, setting.batches),
+                             order, pieces, crew.rule(len(pieces) - 1 if free else len(groups) - 1), t=crew.state.t,
+                             groups=None if free else groups,
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
                              alone=crew.alone, spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
@@ -241,6 +242,7 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
     if not stretch.free:
         job.steady_updates += max(0, groups - 1)
         job.steady_seconds += stretch.steady_seconds
+    job.add_norms(stretch.norms[:groups])
     updates = stretch.updates - crew.state.t
     crew.state.t = stretch.updates
     crew.step += groups

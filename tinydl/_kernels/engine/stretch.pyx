@@ -7,6 +7,8 @@ How a group travels (any number of workers >= 1):
  2. They meet. The last to come decides: which slots arrived, whether there is an update.
  3. Each worker folds its slice of the slots' vectors in a fixed tree of weighted means and updates its
     slice of the parameters.
+    Where the optimizer wants to see the whole gradient first (its norm), the mean is written, they meet, and only
+    then update: update.pyx.
  4. They meet. The last to come opens the next group, or ends the stretch.
 Where something else has the CPUs and groups are short, meeting costs more than it brings: then the last to come of step 4
 makes the next groups alone, for some milliseconds, while the others wait there (td_look in sync.h decides); and the first
@@ -17,6 +19,7 @@ depend on it. A cancelled group makes no update and is run again by the next str
 """
 import numpy as np
 
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -28,7 +31,7 @@ from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
 from tinydl._kernels.engine.update cimport Update
-from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_gradient, td_source
+from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_source
 
 cdef extern from "sync.h" nogil:
     int64_t td_add(int64_t *x, int64_t d)
@@ -126,7 +129,9 @@ cdef class Stretch:
     cdef const int64_t *bound
     cdef const int64_t *start           # of each group
     cdef void **replica
-    cdef td_barrier meet, part_done
+    cdef td_barrier meet, gathered, part_done
+    cdef readonly object norms          # of the averaged gradient, a group each; NaN where it was not asked for
+    cdef double *norm
     cdef int64_t met                    # when the group before ended, where all had met for it; else 0
     cdef int64_t came                   # workers that have begun
     cdef object alone                   # None, or what `meeting` points into
@@ -165,6 +170,8 @@ cdef class Stretch:
         self.losses = np.zeros(self.n_batches)
         self.statuses = np.full(self.n_batches, -1, np.int32)
         self.workers = np.full(self.n_batches, -1, np.int32)
+        self.norms = np.full(self.n_groups, np.nan)
+        self.norm = <double *>pointer(self.norms)
         self.attempts = np.zeros(self.n_batches, np.int32)
         self.live = aligned(self.n_workers * N_LIVE, np.int64).reshape(self.n_workers, N_LIVE)
         self.errors = dict(given_up or {})
@@ -189,7 +196,8 @@ cdef class Stretch:
             self.replica[i] = <void *><Replica?>replicas[i]
         program = (<Replica>replicas[0]).program
         self.fold = Fold(update, slots, self.n_workers, program)
-        self.may_defer = (program.n_late > 0 and not free and self.n_workers > 1
+        update.check(t, self.n_groups)
+        self.may_defer = (program.n_late > 0 and not free and not update.staged and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
@@ -201,6 +209,7 @@ cdef class Stretch:
         for replica in replicas:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
+        td_barrier_init(&self.gathered, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
         self.alone = alone
         self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.hooks else NULL
@@ -289,6 +298,7 @@ cdef class Stretch:
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:
         cdef int32_t turn
+        cdef double scale
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t now = td_clock()
         if self.meeting != NULL:
@@ -314,12 +324,18 @@ cdef class Stretch:
                 now = self.spent(live, WAITED, now)
             turn = td_barrier_turn(&self.part_done)
             live[STATE] = IN_UPDATE
+            scale = 1
             if self.decision > 0:
-                self.fold.run(w, self.t + 1, <char *>replica.ctx.scratch)
+                if self.update.staged:
+                    if not self.gather(w, replica):
+                        return
+                    scale = self.update.scale(self.fold.total())
+                if scale >= 0:
+                    self.fold.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
             now = self.spent(live, UPDATED, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
-                self.advance(now)
+                self.advance(now, scale)
                 td_set(&self.phase, COLLECTING)
                 if self.meeting != NULL and self.met:
                     td_look(self.meeting, now, now - self.met)
@@ -331,9 +347,19 @@ cdef class Stretch:
             if self.n_workers > 1:
                 now = self.spent(live, WAITED, now)
 
+    cdef bint gather(self, int w, Replica r) noexcept nogil:
+        """This worker's part of the averaged gradient, then wait for the others'. False where the stretch is over."""
+        cdef int32_t turn = td_barrier_turn(&self.gathered)
+        self.fold.gather(w, <char *>r.ctx.scratch)
+        if td_barrier_arrive(&self.gathered):
+            td_barrier_open(&self.gathered)
+            return True
+        return td_barrier_wait(&self.gathered, turn)
+
     cdef void go_on_alone(self, int w, Replica r, int64_t now) noexcept nogil:
         """Groups by worker w alone, while meeting does not pay. The others wait for what comes behind them."""
         cdef int i
+        cdef double scale
         while self.meeting != NULL and now < self.meeting.until and not td_get(&self.stop):
             r.left, self.met = -1, 0
             now = self.run_slots(w, r, now)
@@ -341,11 +367,17 @@ cdef class Stretch:
                 return
             self.decide()
             self.live_at[w * N_LIVE + STATE] = IN_UPDATE
+            scale = 1
             if self.decision > 0:
-                for i in range(self.n_workers):
-                    self.fold.run(i, self.t + 1, <char *>r.ctx.scratch)
+                if self.update.staged:
+                    for i in range(self.n_workers):
+                        self.fold.gather(i, <char *>r.ctx.scratch)
+                    scale = self.update.scale(self.fold.total())
+                if scale >= 0:
+                    for i in range(self.n_workers):
+                        self.fold.run(i, self.t + 1, scale, <char *>r.ctx.scratch)
             now = self.spent(self.live_at + w * N_LIVE, UPDATED, now)
-            self.advance(now)
+            self.advance(now, scale)
             td_set(&self.phase, COLLECTING)
 
     cdef void free_loop(self, int w, Replica replica) noexcept nogil:
@@ -353,8 +385,7 @@ cdef class Stretch:
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
         cdef char *g = self.fold.slot[w]
-        cdef td_gradient gradient
-        gradient.a, gradient.b, gradient.rows, gradient.stride = g, NULL, 1, 0
+        cdef double squares, scale
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
@@ -364,8 +395,13 @@ cdef class Stretch:
                 return
             live[STATE] = IN_UPDATE
             if self.status[b] == TD_OK:
-                self.update.part(&gradient, 0, self.update.n, td_add(&self.t, 1) + 1)
-                self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
+                squares = self.update.whole(g) if self.update.staged else 0
+                scale = self.update.scale(squares)
+                if self.update.clip_norm >= 0:
+                    self.norm[b] = sqrt(squares)
+                if scale >= 0:
+                    self.update.by(g, 0, self.update.n, scale, td_add(&self.t, 1) + 1)
+                    self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
             elif self.status[b] != TD_CANCELLED and td_add(&self.failed, 1) >= self.max_failed:
                 self.fatal = True
                 td_set(&self.stop, 1)
@@ -508,13 +544,16 @@ cdef class Stretch:
             self.failed += failed
         self.fold.open(self.end - self.begin)
 
-    cdef void advance(self, int64_t now) noexcept nogil:
-        """The update was made, if there was one, at that time: open the next group."""
+    cdef void advance(self, int64_t now, double scale) noexcept nogil:
+        """The update was made, if there was one, at that time: open the next group. scale -1: its gradient was not finite."""
         if self.decision < 0:
             td_set(&self.stop, 1)
             return
         if self.decision > 0:
-            td_add(&self.t, 1)
+            if scale >= 0:
+                td_add(&self.t, 1)
+            if self.update.clip_norm >= 0:
+                self.norm[self.group] = sqrt(self.fold.total())
         self.last_end = now
         if self.group == 0:
             self.first_end = self.last_end
