@@ -470,9 +470,29 @@ def sgd(variant, **numbers):
                 family="updates", variant=variant)
 
 
-def adam(kernel, variant="", **numbers):
-    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "exp_avg", "exp_avg_sq"), adam_bound,
-                family="updates", variant=variant)
+NADAM = {"mu": 0.45, "mu_next": 0.46, "mu_product": 0.1}
+
+
+def radam_bound(eps, a, want):
+    m = np.abs(a["exp_avg"]) + np.abs(a["g"]) + a["weight_decay"] * np.abs(a["p"])
+    step = a["lr"] / (1 - 0.9 ** a["t"]) * m * np.maximum(1, 1 / np.sqrt(want["exp_avg_sq"]))
+    return {**adam_bound(eps, a, want), "p": eps * (3 * np.abs(a["p"]) + 16 * step)}
+
+
+def adagrad_bound(eps, a, want):
+    d = np.abs(a["g"]) + 0.1 * np.abs(a["p"])
+    size = np.abs(a["sum"]) + 9 + d * d
+    step = (8 * d + 4 * d * size / want["sum"]) / np.sqrt(want["sum"])
+    return {"sum": 4 * eps * size, "p": eps * (2 * np.abs(a["p"]) + 0.1 * step)}
+
+
+def lion_bound(eps, a, want):
+    return {"p": eps * (2 * np.abs(a["p"]) + 0.2), "exp_avg": 3 * eps * (np.abs(a["exp_avg"]) + np.abs(a["g"]))}
+
+
+def adam(kernel, variant="", bound=adam_bound, **numbers):
+    return Case(kernel, lambda rng, s: adam_state(rng, s, **numbers), ("p", "exp_avg", "exp_avg_sq"), bound, family="updates",
+                variant=variant)
 
 
 def rms(variant, **numbers):
@@ -486,6 +506,12 @@ UPDATES = [
     adam("adam", weight_decay=0.0), adam("adam", "first", t=1, weight_decay=0.1), adam("adamw"), adam("adamw", "late", t=1000),
     rms(""), rms("momentum", momentum=0.9), rms("centered", centered=1.0),
     rms("both", momentum=0.9, centered=1.0),
+    adam("nadam", **NADAM, decoupled=0.0), adam("nadam", "decoupled", **NADAM, decoupled=1.0),
+    adam("radam", decoupled=0.0, bound=radam_bound), adam("radam", "late", t=1000, decoupled=1.0, bound=radam_bound),
+    Case("adagrad", normal("p", "g", "sum", lr=0.1, lr_decay=0.1, eps=1e-10, weight_decay=0.1, initial=9.0, t=1), ("p", "sum"),
+         adagrad_bound, family="updates"),
+    Case("lion", normal("p", "g", "exp_avg", lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.1, t=1), ("p", "exp_avg"), lion_bound,
+         family="updates"),
 ]
 
 

@@ -45,7 +45,7 @@ GUESSES = [
     (lambda: nn.Adam(), AttributeError, "tinydl.nn has no Adam: use optim.Adam"),
     (lambda: tinydl.EarlyStopping(), AttributeError, "tinydl has no EarlyStopping: use callbacks.EarlyStopping"),
     (lambda: callbacks.ModelCheckpoint("m"), AttributeError, "use callbacks.Checkpoint(path)"),
-    (lambda: callbacks.ReduceLROnPlateau(), AttributeError, "on_epoch_end lowers trainer.optimizer.lr"),
+    (lambda: callbacks.ReduceLROnPlateau(), AttributeError, "use callbacks.ReduceOnPlateau(figure)"),
     (lambda: data.DataLoader(X), AttributeError, "use data.ArrayDataset(x, y, batch_size)"),
     (lambda: optim.Adam(learning_rate=0.1), TypeError, "Adam has no argument 'learning_rate': it is called lr"),
     (lambda: optim.Adam(Model(net()).parameters()), AttributeError, "trainer.init gives them to the optimizer"),

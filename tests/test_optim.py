@@ -44,7 +44,50 @@ def rmsprop(p, g, s, t, lr, alpha, eps, weight_decay, momentum, centered):
     return p - lr * g
 
 
+def decayed(p, g, lr, weight_decay, decoupled):
+    return (p * (1 - lr * weight_decay), g) if decoupled else (p, g + weight_decay * p)
+
+
+def nadam(p, g, s, t, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay):
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay)
+    mu, after = (betas[0] * (1 - 0.5 * 0.96 ** (i * momentum_decay)) for i in (t, t + 1))
+    s["product"] = s.get("product", 1) * mu
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+    d = np.sqrt(s["v"] / (1 - betas[1]**t)) + eps
+    return p - lr * (1 - mu) / (1 - s["product"]) * g / d - lr * after / (1 - s["product"] * after) * s["m"] / d
+
+
+def radam(p, g, s, t, lr, betas, eps, weight_decay, decoupled_weight_decay):
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay)
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g * g
+    m, rest, most = s["m"] / (1 - betas[0]**t), 1 - betas[1]**t, 2 / (1 - betas[1]) - 1
+    r = most - 2 * t * betas[1]**t / rest
+    if r > 5:
+        m = m * np.sqrt((r - 4) * (r - 2) * most / ((most - 4) * (most - 2) * r) * rest) / (np.sqrt(s["v"]) + eps)
+    return p - lr * m
+
+
+def adagrad(p, g, s, t, lr, lr_decay, weight_decay, initial_accumulator_value, eps):
+    g = g + weight_decay * p
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+def lion(p, g, s, t, lr, betas, weight_decay):
+    m = s.get("m", 0)
+    s["m"] = betas[1] * m + (1 - betas[1]) * g
+    return p * (1 - lr * weight_decay) - lr * np.sign(betas[0] * m + (1 - betas[0]) * g)
+
+
 ROWS = [
+    (optim.NAdam, {"lr": 0.1}, nadam), (optim.NAdam, {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}, nadam),
+    (optim.RAdam, {"lr": 0.1}, radam), (optim.RAdam, {"lr": 0.1, "weight_decay": 0.1}, radam),
+    (optim.RAdam, {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}, radam),
+    (optim.Adagrad, {"lr": 0.1}, adagrad),
+    (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.1}, adagrad),
+    (optim.Lion, {"lr": 0.1, "weight_decay": 0.1}, lion),
     (optim.SGD, {"lr": 0.1}, sgd),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9}, sgd),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, sgd),
@@ -57,7 +100,7 @@ ROWS = [
 
 
 def test_every_optimizer_has_a_row():
-    assert {row[0].__name__ for row in ROWS} == set(tinydl.optim.__all__) - {"Optimizer"}
+    assert {row[0].__name__ for row in ROWS} == set(tinydl.optim.__all__) - {"Optimizer", "schedules"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -78,7 +121,37 @@ def test_formula(cls, options, formula, n, dtype):
     assert o.t == 7
 
 
+#: torch.optim's, 2.13, of the rows that are its: [0.5, -1, 2] after 7 steps by (sin t, cos t, 0.1 t)
+PYTORCH = [
+    [0.38949044840218827, -1.048442174172079, 1.2851474658644853], [0.363277478343243, -0.9816530459140638, 1.1700029190575925],
+    [0.254518805284968, -0.9551741529243375, 1.8898730908799457], [0.23382708649379683, -0.9036799422577718, 1.7915284517246148],
+    [0.23262760776157307, -0.8870422304568373, 1.7575982025737058], [0.403076298488635, -1.0264176042907618, 1.4678713599070696],
+    [0.3899349173533199, -0.9752813563724071, 1.6597113590607]]
+
+
+@pytest.mark.parametrize("row, want", list(enumerate(PYTORCH)), ids=lambda v: ROWS[v][0].__name__ if isinstance(v, int) else "")
+def test_pytorch(row, want):
+    cls, options, _ = ROWS[row]
+    p, o = np.array([0.5, -1.0, 2.0]), cls(**options)
+    o.bind(p)
+    for t in range(1, 8):
+        o.step(np.array([np.sin(t), np.cos(t), 0.1 * t]))
+    # its product of mu is a float32, whatever the parameters are
+    np.testing.assert_allclose(p, want, rtol=1e-8 if cls is optim.NAdam else 1e-13)
+
+
+def test_nadams_product_when_it_is_nearly_zero():
+    for beta, n in ((0.9, 1000), (0.5, 200), (0.0, 70)):
+        got = optim.NAdam(betas=(beta, 0.999)).numbers()["mu_product"].rates(0, n)
+        want = np.multiply.accumulate(beta * (1 - 0.5 * 0.96 ** (np.arange(1, n + 1) * 4e-3)))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-17)
+
+
 def test_pytorch_defaults():
+    assert optim.NAdam().config() == {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0,
+                                      "momentum_decay": 4e-3, "decoupled_weight_decay": False}
+    assert optim.Adagrad().config() == {"lr": 1e-2, "lr_decay": 0, "weight_decay": 0, "initial_accumulator_value": 0,
+                                        "eps": 1e-10}
     assert optim.SGD().config() == {"lr": 1e-3, "momentum": 0, "nesterov": False, "weight_decay": 0}
     assert optim.Adam().config() == {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
     assert optim.AdamW().config()["weight_decay"] == 1e-2

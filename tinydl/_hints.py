@@ -19,11 +19,12 @@ R = TypeVar("R")
 _SOFTMAX = "use losses.SoftmaxCrossEntropy() on scores, with no softmax at the end of the model"
 _SIGMOID = "use losses.SigmoidCrossEntropy() on scores, with no sigmoid at the end of the model"
 _LINEAR = "use nn.Linear(in_features, out_features)"
-_SCHEDULE = "use callbacks.LearningRate(lambda epoch: ...)"
+_SCHEDULE = ("give the optimizer a schedule, optim.Adam(optim.schedules.Cosine(1e-3, total_updates)), or use "
+             "callbacks.LearningRate(lambda epoch: ...)")
 _ARRAYS = "use data.ArrayDataset(x, y, batch_size)"
 _SPLIT = "use dataset.split(train, validation, test)"
 _NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
-_NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW and RMSprop"
+_NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad and Lion"
 _TRAIN = "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"
 _CPU = "tinydl computes on CPUs alone"
 
@@ -44,10 +45,11 @@ NAMES = {
     **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d",
                      "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention", "Softplus", "PReLU", "SELU", "Mish"),
                     _NO_LAYER),
-    **dict.fromkeys(("Adagrad", "Adadelta", "Adamax", "NAdam", "Nadam", "LBFGS"), _NO_OPTIMIZER),
+    **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),
     **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
-    "ReduceLROnPlateau": "write a callbacks.Callback whose on_epoch_end lowers trainer.optimizer.lr",
+    "ReduceLROnPlateau": "use callbacks.ReduceOnPlateau(figure)",
+    "Nadam": "use optim.NAdam(lr)",
     "CSVLogger": "use Monitor(log_file=path): a line of JSON an epoch",
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
     "train_test_split": _SPLIT, "random_split": _SPLIT,
@@ -78,7 +80,8 @@ ATTRIBUTES = {
               "load_weights": "use Model.load(path)", "to": _CPU, "cuda": _CPU, "cpu": _CPU},
     "History": {"history": 'use history["loss"], history["validation_loss"], ...'},
     "Optimizer": {"zero_grad": "trainer.train() does forward, backward and update, batch by batch",
-                  "param_groups": "use optimizer.lr", "learning_rate": "use optimizer.lr"},
+                  "param_groups": "the rate is optimizer.lr; groups=[{\"params\": \"*.bias\", ...}] for some parameters",
+                  "learning_rate": "use optimizer.lr"},
 }
 
 #: arguments: what they are called here, where the function has that one

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl.history import EpochRecord
+from tinydl.optim import schedules
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
 from tinydl.parallel.job import Job
 from tinydl.parallel.signals import uninterrupted
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
-COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken")
+COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken",
+          "n_norms", "norm_sum")
 
 
 def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -38,7 +40,7 @@ def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str,
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
         "data": _data(trainer), "recipe": trainer.progress.recipe, "dtype": str(trainer.model.dtype), "job": None,
-        "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": o.config()},
+        "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": schedules.plain(o.config())},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures],
         "interrupted": trainer.history.interrupted, "left": trainer.progress.left, "callbacks": []}
     if job is not None:
@@ -88,6 +90,7 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in crew.state.vectors.items()}:
         raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has "
                          f"{sorted(crew.state.vectors)}")
+    config = {name: tuple(v) if isinstance(v, list) else v for name, v in schedules.made(meta["optimizer"]["config"]).items()}
     places, remembering = _callbacks(trainer, meta, arrays)
     with uninterrupted():       # all of it or nothing
         for callback, remembered in remembering:
@@ -95,9 +98,9 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
         trainer.model.load_state_dict(model)
         for name, value in state.items():
             crew.state.vectors[name][...] = value
-        for name, value in meta["optimizer"]["config"].items():
+        for name in config:
             if hasattr(o, name):
-                setattr(o, name, tuple(value) if isinstance(value, list) else value)
+                setattr(o, name, config[name])
         crew.state.t = meta["optimizer"]["t"]
         trainer.progress.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
         history = trainer.monitor.history

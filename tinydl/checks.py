@@ -11,8 +11,8 @@ from tinydl import _hints
 from tinydl.data import ArrayDataset, Dataset, ItemDataset, Split, StreamDataset
 from tinydl.data.checks import as_targets, check_shape, stack
 from tinydl.data.frames import as_array
-from tinydl.metrics import Evaluator
 from tinydl.history import EpochRecord
+from tinydl.metrics import Evaluator
 
 if TYPE_CHECKING:
     from tinydl.callbacks import Callback

@@ -24,7 +24,8 @@ class EpochRecord:
     failed_batches: int = 0
     validation_loss: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
-    learning_rate: float | None = None
+    learning_rate: float | None = None      # of its last update
+    gradient_norm: float | None = None      # the mean over its updates, before clipping: where the optimizer has a clip_norm
 
     @property
     def samples_per_second(self) -> float:

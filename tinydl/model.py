@@ -131,6 +131,10 @@ class Model:
         """Trained values in all."""
         return int(self.params.size)
 
+    def sizes(self) -> dict[str, int]:
+        """How many values each trained parameter has, by name, in their order in `params`."""
+        return {name: p.size for name, p in self._parameters.items()}
+
     @property
     def input_shape(self) -> Any:
         """The shape of one sample: as the layers say, or as last used; None where neither is known. Of several inputs, a tuple

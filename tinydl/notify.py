@@ -48,7 +48,7 @@ def _do(trainer: Resumable, step: str | int) -> None:
     record = trainer.progress.last
     assert record is not None
     if step == VALIDATION and trainer.data.validation is not None:
-        figures = evaluate(trainer.model, trainer.data.validation, loss=trainer.loss, evaluator=trainer.evaluator)
+        figures = evaluate(trainer.evaluated_model(), trainer.data.validation, loss=trainer.loss, evaluator=trainer.evaluator)
         record.validation_loss = figures.pop("loss")
         record.figures = figures
     elif step == MONITOR:

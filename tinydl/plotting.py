@@ -41,3 +41,14 @@ def plot_histories(histories: Mapping[str, History], path: Path) -> Path:
         ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(path)
     return path
+
+
+def plot_rates(rates: Any, path: Path) -> Path:
+    """The learning rate over updates."""
+    fig = figure(figsize=(6, 3), dpi=120, layout="constrained")
+    ax = fig.subplots()
+    ax.plot(rates)
+    ax.set(xlabel="update", ylabel="learning rate")
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.savefig(path)
+    return path

@@ -408,7 +408,8 @@ class Trainer:
     def _end_epoch(self, crew: Crew, job: Job) -> None:
         """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
         record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
-                             learning_rate=self.optimizer.lr)
+                             learning_rate=self.optimizer.rate(max(0, crew.state.t - 1)),
+                             gradient_norm=job.norm_sum / job.n_norms if job.n_norms else None)
         with uninterrupted() as held:
             self.progress.job = None
             crew.stats.seconds += job.seconds
@@ -421,12 +422,29 @@ class Trainer:
             notify.of_epoch(self, held)
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
-        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training).
+        """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training), of the
+        averaged parameters where the optimizer keeps them (`ema`).
         ValueError where it is empty."""
         self._runtime.need_crew()
         held_out = self.data.validation if self.data.test is None else self.data.test
         chosen = dataset if dataset is not None else self.data.train if held_out is None else held_out
-        return evaluate(self.model, chosen, loss=self.loss, evaluator=self.evaluator)
+        return evaluate(self.evaluated_model(), chosen, loss=self.loss, evaluator=self.evaluator)
+
+    def averaged_model(self) -> Model:
+        """A copy of the model with the averaged parameters that the optimizer keeps (its argument `ema`); ValueError where it
+        keeps none. Running statistics are the model's."""
+        state = self._runtime.need_crew().state
+        if "ema" not in state.vectors:
+            raise ValueError(f"{type(self.optimizer).__name__} keeps no averaged parameters: give it ema=0.999, say, before "
+                             "Trainer.init")
+        model = copy.deepcopy(self.model)
+        if state.t:
+            model.params[...] = state.vectors["ema"]
+        return model
+
+    def evaluated_model(self) -> Model:
+        """What validation and `evaluate` look at: the averaged model where there is one, else the model."""
+        return self.averaged_model() if "ema" in self._runtime.need_crew().state.vectors else self.model
 
     @property
     def history(self) -> History:

@@ -349,3 +349,46 @@ def rmsprop(p: Floats, g: Floats, t: int, square_avg: Floats, momentum_buffer: F
         momentum_buffer[...] = momentum * momentum_buffer + d
         d = momentum_buffer
     return _write(p, p - lr * d)
+
+
+def nadam(p: Floats, g: Floats, t: int, exp_avg: Floats, exp_avg_sq: Floats, *, lr: float, beta1: float, beta2: float, eps: float,
+          weight_decay: float, decoupled: float, mu: float, mu_next: float, mu_product: float) -> Floats:
+    p, d = _decayed(p, g, lr, weight_decay, decoupled)
+    exp_avg[...] = beta1 * exp_avg + (1 - beta1) * d
+    exp_avg_sq[...] = beta2 * exp_avg_sq + (1 - beta2) * d * d
+    step = (1 - mu) / (1 - mu_product) * d + mu_next / (1 - mu_product * mu_next) * exp_avg
+    return _write(p, p - lr * step / (np.sqrt(exp_avg_sq / (1 - beta2**t)) + eps))
+
+
+def radam(p: Floats, g: Floats, t: int, exp_avg: Floats, exp_avg_sq: Floats, *, lr: float, beta1: float, beta2: float, eps: float,
+          weight_decay: float, decoupled: float) -> Floats:
+    p, d = _decayed(p, g, lr, weight_decay, decoupled)
+    exp_avg[...] = beta1 * exp_avg + (1 - beta1) * d
+    exp_avg_sq[...] = beta2 * exp_avg_sq + (1 - beta2) * d * d
+    m, most = exp_avg / (1 - beta1**t), 2 / (1 - beta2) - 1
+    r = most - 2 * t * beta2**t / (1 - beta2**t)
+    if r > 5:
+        rect = np.sqrt((r - 4) * (r - 2) * most / ((most - 4) * (most - 2) * r))
+        m = m * rect * np.sqrt(1 - beta2**t) / (np.sqrt(exp_avg_sq) + eps)
+    return _write(p, p - lr * m)
+
+
+def _decayed(p: Floats, g: Floats, lr: float, weight_decay: float, decoupled: float) -> tuple[Floats, Floats]:
+    """The parameters and the gradient, one of them with the decay."""
+    if decoupled:
+        p[...] = p * (1 - lr * weight_decay)
+        return p, g
+    return p, g + weight_decay * p
+
+
+def adagrad(p: Floats, g: Floats, t: int, sum: Floats, *, lr: float, lr_decay: float, eps: float, weight_decay: float,
+            initial: float) -> Floats:
+    d = g + weight_decay * p
+    sum[...] = (initial if t == 1 else 0) + sum + d * d
+    return _write(p, p - lr / (1 + (t - 1) * lr_decay) * d / (np.sqrt(sum) + eps))
+
+
+def lion(p: Floats, g: Floats, t: int, exp_avg: Floats, *, lr: float, beta1: float, beta2: float, weight_decay: float) -> Floats:
+    _write(p, p * (1 - lr * weight_decay) - lr * np.sign(beta1 * exp_avg + (1 - beta1) * g))
+    exp_avg[...] = beta2 * exp_avg + (1 - beta2) * g
+    return p

@@ -225,4 +225,15 @@ RULES = {r.name: r for r in [
     Rule("rmsprop", "square_avg momentum_buffer?momentum grad_avg?centered", "lr alpha eps weight_decay momentum centered",
          "g += weight_decay p;  v := alpha v + (1 - alpha) g^2;  centered: a += (1 - alpha) (g - a), v - a^2 stands for v;  "
          "b := momentum b + g / (sqrt(v) + eps);  p -= lr b"),
+    Rule("nadam", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay decoupled mu mu_next mu_product",
+         "g += weight_decay p, or, decoupled, p *= 1 - lr weight_decay;  m, v as adam;  d := sqrt(v / (1 - beta2^t)) + eps;  "
+         "p -= lr ((1 - mu) / (1 - mu_product) g + mu_next / (1 - mu_product mu_next) m) / d"),
+    Rule("radam", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay decoupled",
+         "g += weight_decay p, or, decoupled, p *= 1 - lr weight_decay;  m, v as adam;  r := 2 / (1 - beta2) - 1 - 2 t beta2^t / "
+         "(1 - beta2^t);  r > 5: p -= lr / (1 - beta1^t) m rect(r) sqrt(1 - beta2^t) / (sqrt(v) + eps);  else "
+         "p -= lr / (1 - beta1^t) m"),
+    Rule("adagrad", "sum", "lr lr_decay eps weight_decay initial",
+         "g += weight_decay p;  s := (t = 1 ? initial : s) + g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)"),
+    Rule("lion", "exp_avg", "lr beta1 beta2 weight_decay",
+         "p *= 1 - lr weight_decay;  p -= lr sign(beta1 m + (1 - beta1) g);  m := beta2 m + (1 - beta2) g"),
 ]}

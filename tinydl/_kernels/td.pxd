@@ -100,6 +100,7 @@ cdef extern from "td.h" nogil:
         void (*matmul)(const td_matmul *) noexcept nogil
         void (*weighted_mean)(const void *, const void *, void *, i64, double, double) noexcept nogil
         double (*squared_norm)(const void *, i64) noexcept nogil
+        void (*clamp)(void *, i64, double) noexcept nogil
         const td_opdef *ops
         const td_updatedef *updates
 

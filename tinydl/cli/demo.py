@@ -58,7 +58,7 @@ class Cooling(Progress):
 
     def __init__(self, title: str, optimizer: optim.Optimizer, n_epochs: int) -> None:
         super().__init__(title)
-        self.optimizer, self.rate, self.n_epochs = optimizer, optimizer.lr, n_epochs
+        self.optimizer, self.rate, self.n_epochs = optimizer, optimizer.rate(0), n_epochs
 
     def start_epoch(self, epoch: int) -> None:
         self.optimizer.lr = self.rate * (1 + cos(pi * (epoch - 1) / self.n_epochs)) / 2

@@ -5,12 +5,12 @@ eps stands outside the root, after the bias correction, as in PyTorch and in the
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tinydl import _hints
-from tinydl.optim.base import Optimizer, check
+from tinydl.optim.base import Optimizer, check, check_betas
+from tinydl.optim.schedules import Schedule
 
 
 class Adam(Optimizer):
@@ -19,19 +19,21 @@ class Adam(Optimizer):
     rule = "adam"
 
     @_hints.arguments
-    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0) -> None:
+    def __init__(self, lr: float | Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0,
+                 *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
+                 groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__()
         check(self, lr=lr, eps=eps, weight_decay=weight_decay)
-        if np.shape(betas) != (2,) or not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"{type(self).__name__}(betas={betas}): two numbers, each at least 0 and below 1")
-        self.lr, self.betas, self.eps, self.weight_decay = lr, (float(betas[0]), float(betas[1])), eps, weight_decay
+        self.lr, self.betas, self.eps, self.weight_decay = lr, check_betas(self, betas), eps, weight_decay
+        self.options(clip_norm, clip_value, ema, groups)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         return {"lr": self.lr, "beta1": self.betas[0], "beta2": self.betas[1], "eps": self.eps, "weight_decay": self.weight_decay}
 
     def config(self) -> dict[str, Any]:
-        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay,
+                **self.options_config()}
 
 
 class AdamW(Adam):
@@ -40,6 +42,8 @@ class AdamW(Adam):
     rule = "adamw"
 
     @_hints.arguments
-    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
+    def __init__(self, lr: float | Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 1e-2,
+                 *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
+                 groups: Sequence[Mapping[str, Any]] | None = None) -> None:
+        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value, ema=ema, groups=groups)

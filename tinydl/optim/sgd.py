@@ -1,10 +1,12 @@
 """SGD: g := g + weight_decay p; buf := momentum buf + g; p := p - lr (nesterov: g + momentum buf; else buf)."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinydl import _hints
 from tinydl.optim.base import Optimizer, check
+from tinydl.optim.schedules import Schedule
 
 
 class SGD(Optimizer):
@@ -13,15 +15,19 @@ class SGD(Optimizer):
     rule = "sgd"
 
     @_hints.arguments
-    def __init__(self, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+    def __init__(self, lr: float | Schedule = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0,
+                 *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
+                 groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__()
         check(self, lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and momentum == 0:
             raise ValueError("SGD(nesterov=True) needs a momentum above 0")
         self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
+        self.options(clip_norm, clip_value, ema, groups)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         return {"lr": self.lr, "momentum": self.momentum, "nesterov": float(self.nesterov), "weight_decay": self.weight_decay}
 
     def config(self) -> dict[str, Any]:
-        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay,
+                **self.options_config()}

@@ -58,7 +58,7 @@ class Crew:
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss)
-        self.state = optimizer.state_for(model.params, model.statistics, model.momenta)     # of this run alone
+        self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
@@ -145,20 +145,20 @@ class Crew:
         """Whether the native driver can train on `dataset`. If not, the Python driver takes its batches one by one."""
         return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
 
-    def rule(self) -> engine.Update:
-        """The optimizer's rule on this run's parameters and state, with the numbers as they are now."""
-        return self.optimizer.native(self.state)
+    def rule(self, updates: int) -> engine.Update:
+        """The optimizer's rule on this run's parameters and state, with the numbers of the next `updates` updates."""
+        return self.optimizer.native(self.state, updates)
 
-    def apply(self, gradients: Array) -> None:
-        """Make one update from averaged gradients. The Python driver calls this."""
+    def apply(self, gradients: Array) -> float:
+        """Make one update from averaged gradients, which are used up. The Python driver calls this. Returns their norm, as
+        Optimizer.apply does."""
         if type(self.optimizer).step is Optimizer.step:
-            self.rule().apply(np.ascontiguousarray(gradients), self.state.t + 1)
-            self.state.t += 1
-            return
+            return self.optimizer.apply(self.state, np.ascontiguousarray(gradients))
         if self.optimizer.state is not self.state.vectors:
             raise RuntimeError(f"another trainer has taken {self.optimizer!r}, whose own `step` moves the parameters held last: "
                                "give each trainer an optimizer of its own")
         self.optimizer.step(gradients)
+        return float("nan")
 
     def set_arrays(self, x: Any, y: Array) -> None:
         """Set the arrays that the native driver trains on. x: with several inputs, a dict by their names or a tuple."""

@@ -41,6 +41,8 @@ class Job:
     updates: int = 0
     seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
+    n_norms: int = 0                    # updates for whose gradient the norm was asked
+    norm_sum: float = 0.0
     broken: bool = False                # the source of the batches has raised an exception: no more will come
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # how many of `failures` are in the history already
@@ -56,6 +58,13 @@ class Job:
         """Add the losses of some pieces, each multiplied by its samples, in the pieces' order. They are added one by one, so
         the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
         self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
+
+    def add_norms(self, norms: npt.ArrayLike) -> None:
+        """Of the gradients of updates; NaN: it was not asked for."""
+        known = [float(n) for n in np.asarray(norms, np.float64) if n == n]
+        self.n_norms += len(known)
+        for norm in known:
+            self.norm_sum += norm
 
     def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
         """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""

@@ -73,9 +73,10 @@ def stretch_of(crew: Crew, job: Job, order: Array, bounds: Array, setting: Setti
     n_threads = setting.n_threads if setting.mode == "parallel" else 1
     given_up = {i: job.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in job.hung} if job.hung else None
+    groups = group_starts(owner, setting.batches)
     stretch = engine.Stretch([r.native for r in crew.replicas[:n_threads]], crew.slots[:setting.n_slots], crew.sources,
-                             order, pieces, crew.rule(), t=crew.state.t,
-                             groups=None if free else group_starts(owner, setting.batches),
+                             order, pieces, crew.rule(len(pieces) - 1 if free else len(groups) - 1), t=crew.state.t,
+                             groups=None if free else groups,
                              first_step=crew.step, seed=crew.seed, free=free, max_retries=crew.policy.retries,
                              max_failed=crew.most_failures(job, setting.parts), given_up=given_up,
                              alone=crew.alone, spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
@@ -243,6 +244,7 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
             crew.stats.count_worker(worker, count)
     batches = min(groups * (1 if stretch.free else setting.batches), len(owner) and int(owner[-1]) + 1)
     retried = int((stretch.attempts[:done][came] > 1).sum())
+    job.add_norms(stretch.norms[:groups])
     updates = stretch.updates - crew.state.t
     crew.state.t = stretch.updates
     crew.step += groups

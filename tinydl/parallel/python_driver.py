@@ -101,7 +101,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         crew.slots.append(crew.replicas[0].gradient_vector())
     whole = GradientAggregator(len(pieces))
     aggregators = [GradientAggregator(1) for _ in pieces] if free else [whole] * len(pieces)
-    updates = 0
+    updates, norms = 0, list[float]()
     ended: dict[int, BatchProcessResult] = {}       # free: the result of each piece that ended (under crew.step_lock)
     given_up: dict[int, BatchProcessResult] = {}
     over = False                                    # free: once this is True, no more updates are made
@@ -121,8 +121,9 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             if free:
                 with crew.step_lock:
                     if result.success and not over:
-                        crew.apply(aggregators[slot].get_average_gradients(0))     # type: ignore[arg-type]
-                        updates += 1
+                        before = crew.state.t
+                        norms.append(crew.apply(aggregators[slot].get_average_gradients(0)))     # type: ignore[arg-type]
+                        updates += crew.state.t - before
                     ended[slot] = result
             return result
         finally:
@@ -186,8 +187,9 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         if not free:
             started = time.monotonic_ns()
             try:
-                crew.apply(whole.get_average_gradients(timeout=0, in_place=True))     # type: ignore[arg-type]
-                updates = 1
+                before = crew.state.t
+                norms.append(crew.apply(whole.get_average_gradients(timeout=0, in_place=True)))     # type: ignore[arg-type]
+                updates = crew.state.t - before
             except NothingArrivedError:
                 pass
             crew.live[0, UPDATED] += time.monotonic_ns() - started
@@ -196,6 +198,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
             crew.stats.count_worker(r.thread_id, 1)
         samples = sum(r.n_samples for r in arrived)
         job.add_losses([r.loss * r.n_samples for r in arrived])
+        job.add_norms(norms)
         job.samples += samples
         crew.stats.add_live(crew.live)
         crew.live[:, [BUSY, WAITED, UPDATED]] = 0

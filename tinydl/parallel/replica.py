@@ -122,7 +122,7 @@ def apply_aggregated_gradients(model: Model, gradients: Any, optimizer: Optimize
     vector = np.ascontiguousarray(gradients, model.dtype)
     if vector.size not in (model.params.size, model.params.size + model.statistics.size) or vector.ndim != 1:
         raise ValueError(f"gradients have shape {vector.shape}; the model has {model.params.size} parameters")
-    optimizer.bind(model.params, model.statistics, model.momenta)
+    optimizer.bind(model.params, model.statistics, model.momenta, model.sizes())
     if vector.size == model.params.size:        # no batch statistics: the running ones stay as they are
         vector = np.concatenate([vector, model.statistics])
     optimizer.step(vector)

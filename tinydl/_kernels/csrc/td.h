@@ -165,6 +165,7 @@ typedef struct td_kernels {
     void (*matmul)(const td_matmul *);
     void (*weighted_mean)(const void *a, const void *b, void *out, i64 n, double wa, double wb); /* out := fma(wb, b, wa a) */
     double (*squared_norm)(const void *x, i64 n);
+    void (*clamp)(void *x, i64 n, double most);         /* x := max(-most, min(x, most)); NaN stays NaN */
     const td_opdef *ops;            /* end with a NULL name */
     const td_updatedef *updates;
 } td_kernels;

@@ -118,6 +118,75 @@ RULE(rmsprop) {
 #undef CENTERED
 #undef HEAVY
 }
+
+/* Dozat (2016), PyTorch's variant; mu, mu_next, mu_product: of this update, by who calls */
+RULE(nadam) {
+    const NAME(nadam_numbers) *const o = (const void *)h;
+    const NAME(nadam_state) s = NAME(nadam_state_of)(state);
+    const T mix = (T)(1 - o->beta1), beta2 = (T)o->beta2, rest = (T)(1 - o->beta2), eps = NAME(not_zero)(o->eps);
+    const T decay = (T)(o->decoupled != 0 ? 0 : o->weight_decay), keep = (T)(o->decoupled != 0 ? 1 - o->lr * o->weight_decay : 1);
+    const T root = (T)(1 / sqrt(1 - pow(o->beta2, (double)t)));
+    const T of_g = (T)(o->lr * (1 - o->mu) / (1 - o->mu_product));
+    const T of_m = (T)(o->lr * o->mu_next / (1 - o->mu_product * o->mu_next));
+    T *restrict m = s.exp_avg, *restrict v = s.exp_avg_sq;
+    EACH(i) {
+        const T q = p[i] * keep, d = FMA(decay, q, G(i));
+        m[i] = FMA(mix, d - m[i], m[i]);
+        v[i] = FMA(beta2, v[i], rest * d * d);
+        p[i] = q - FMA(of_g, d, of_m * m[i]) / FMA(NAME(root)(v[i]), root, eps);
+    }
+}
+
+/* Liu et al. (2020), eps beside the raw root, as PyTorch */
+RULE(radam) {
+    const NAME(radam_numbers) *const o = (const void *)h;
+    const NAME(radam_state) s = NAME(radam_state_of)(state);
+    const T mix = (T)(1 - o->beta1), beta2 = (T)o->beta2, rest = (T)(1 - o->beta2), eps = NAME(not_zero)(o->eps);
+    const T decay = (T)(o->decoupled != 0 ? 0 : o->weight_decay), keep = (T)(o->decoupled != 0 ? 1 - o->lr * o->weight_decay : 1);
+    const double power = pow(o->beta2, (double)t), most = 2 / (1 - o->beta2) - 1, r = most - 2 * (double)t * power / (1 - power);
+    const double rate = o->lr / (1 - pow(o->beta1, (double)t));
+    const int adaptive = r > 5;
+    const double rect = adaptive ? sqrt((r - 4) * (r - 2) * most / ((most - 4) * (most - 2) * r)) : 1;
+    const T step = (T)(adaptive ? rate * rect * sqrt(1 - power) : rate);
+    T *restrict m = s.exp_avg, *restrict v = s.exp_avg_sq;
+#define PASS(BY) \
+    EACH(i) { \
+        const T q = p[i] * keep, d = FMA(decay, q, G(i)); \
+        m[i] = FMA(mix, d - m[i], m[i]); \
+        v[i] = FMA(beta2, v[i], rest * d * d); \
+        p[i] = FMA(-step, (BY), q); \
+    }
+    if (adaptive) PASS(m[i] / (NAME(root)(v[i]) + eps))
+    else PASS(m[i])
+#undef PASS
+}
+
+/* Duchi et al. (2011) */
+RULE(adagrad) {
+    const NAME(adagrad_numbers) *const o = (const void *)h;
+    const T rate = (T)(o->lr / (1 + (double)(t - 1) * o->lr_decay)), eps = NAME(not_zero)(o->eps), decay = (T)o->weight_decay;
+    const T initial = (T)(t == 1 ? o->initial : 0);
+    T *restrict s = NAME(adagrad_state_of)(state).sum;
+    EACH(i) {
+        const T d = FMA(decay, p[i], G(i));
+        s[i] = FMA(d, d, s[i] + initial);
+        p[i] = FMA(-rate, d / (NAME(root)(s[i]) + eps), p[i]);
+    }
+}
+
+/* Chen et al. (2023) */
+RULE(lion) {
+    const NAME(lion_numbers) *const o = (const void *)h;
+    const T lr = (T)o->lr, beta1 = (T)o->beta1, beta2 = (T)o->beta2, mix1 = (T)(1 - o->beta1), mix2 = (T)(1 - o->beta2);
+    const T keep = (T)(1 - o->lr * o->weight_decay);
+    T *restrict m = NAME(lion_state_of)(state).exp_avg;
+    (void)t;
+    EACH(i) {
+        const T d = G(i), c = FMA(beta1, m[i], mix1 * d);
+        p[i] = FMA(-lr, (T)((c > 0) - (c < 0)), p[i] * keep);
+        m[i] = FMA(beta2, m[i], mix2 * d);
+    }
+}
 #undef GIVEN
 #undef G
 #undef ASKED

@@ -129,6 +129,12 @@ static void NAME(weighted_mean)(const void *a_, const void *b_, void *out_, i64 
 KERNEL(weighted_mean) { (void)ctx; NAME(weighted_mean)(o->a, o->b, o->out, o->n, o->wa, o->wb); return TD_OK; }
 
 static double NAME(squared_norm)(const void *x, i64 n) { return NAME(double_squares)(x, n); }
+static void NAME(clamp)(void *x_, i64 n, double most_) {
+    T *x = x_;
+    const T most = (T)most_;
+    for (i64 i = 0; i < n; i++) x[i] = x[i] > most ? most : x[i] < -most ? -most : x[i];
+}
+
 KERNEL(squared_norm) { ctx->number = NAME(squared_norm)(o->x, o->n); return TD_OK; }
 
 static int NAME(all_finite)(const void *x_, i64 n) {

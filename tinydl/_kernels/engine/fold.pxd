@@ -38,12 +38,17 @@ cdef class Fold:
     cdef int64_t k          # its slots
     cdef int64_t *arrived   # samples of each; 0: it failed
     cdef const td_ctx **by  # of the replica that left the slot's late products to the update, or NULL
+    cdef int64_t home       # the first slot that arrived: stages see the averaged gradient there
+    cdef double *squares    # of its blocks
     cdef int64_t most       # the most samples of those slots; 0: there are none
 
     cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil
     cdef void open(self, int64_t k) noexcept nogil
     cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil
-    cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil
+    cdef void blocks(self, int w, int64_t *lo, int64_t *hi) noexcept nogil
+    cdef void gather(self, int w, char *scratch) noexcept nogil
+    cdef double total(self) noexcept nogil
+    cdef void run(self, int w, int64_t t, double scale, char *scratch) noexcept nogil
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil
     cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil

@@ -69,7 +69,8 @@ cdef class Fold:
         self.slot = <char **>calloc(len(slots), sizeof(char *))
         self.arrived = <int64_t *>calloc(len(slots), sizeof(int64_t))
         self.by = <const td_ctx **>calloc(len(slots), sizeof(td_ctx *))
-        if self.slot == NULL or self.arrived == NULL or self.by == NULL:
+        self.squares = <double *>calloc(update.n // FOLD + 1, sizeof(double))
+        if self.slot == NULL or self.arrived == NULL or self.by == NULL or self.squares == NULL:
             raise MemoryError
         for i in range(len(slots)):
             if slots[i].size != update.n + update.n_statistics:
@@ -82,17 +83,52 @@ cdef class Fold:
     def __dealloc__(self):
         free(self.slot)
         free(self.arrived)
+        free(self.squares)
         free(<void *>self.by)
 
     cdef void open(self, int64_t k) noexcept nogil:
         """Declare the first k slots complete, so that the workers may `run`. Fields that already have the right value are not
         written again: a write would remove them from the other workers' caches."""
-        cdef int64_t s, most = 0
+        cdef int64_t s, most = 0, home = k
         for s in range(k):
+            if self.arrived[s] and home == k:
+                home = s
             if self.arrived[s] and self.by[s] != NULL:
                 most = max(most, self.by[s].n)
-        if self.k != k or self.most != most:
-            self.k, self.most = k, most
+        if self.k != k or self.most != most or self.home != home:
+            self.k, self.most, self.home = k, most, home
+
+    cdef void blocks(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
+        """Of the parameters, lo..hi-1 are worker w's where there are stages: whole blocks."""
+        cdef int64_t share = ((self.update.n + FOLD - 1) // FOLD + self.n_workers - 1) // self.n_workers * FOLD
+        lo[0], hi[0] = min(self.update.n, w * share), min(self.update.n, (w + 1) * share)
+
+    cdef void gather(self, int w, char *scratch) noexcept nogil:
+        """Worker w's part of the averaged gradient, into the first slot that arrived; with what stages do to each element."""
+        cdef int64_t hi, size = self.update.k.itemsize
+        cdef Area area
+        cdef Folded f
+        cdef char *to
+        memset(&area, 0, sizeof(area))
+        area.rows = 1
+        self.blocks(w, &area.at, &hi)
+        while area.at < hi:
+            area.row = min(FOLD, hi - area.at)
+            f = self.halves(w, 0, self.k, &area, scratch)
+            to = <char *>f.g.a
+            if f.g.b != NULL:
+                to = self.slot[self.home] + area.at * size
+                self.update.k.weighted_mean(f.g.a, f.g.b, to, area.row, f.g.wa, f.g.wb)
+            self.squares[area.at // FOLD] = self.update.clipped(to, area.row)
+            area.at += area.row
+
+    cdef double total(self) noexcept nogil:
+        """The sum of all squares: when all workers have gathered."""
+        cdef int64_t i
+        cdef double squares = 0
+        for i in range((self.update.n + FOLD - 1) // FOLD):
+            squares += self.squares[i]
+        return squares
 
     cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil:
         """Note that the gradient in slot s is of `samples` samples; 0: the slot failed."""
@@ -106,20 +142,26 @@ cdef class Fold:
         cdef int64_t share = ((n + self.n_workers - 1) // self.n_workers + even - 1) // even * even
         lo[0], hi[0] = min(n, w * share), min(n, (w + 1) * share)
 
-    cdef void run(self, int w, int64_t t, char *scratch) noexcept nogil:
-        """Make worker w's part of update number t. scratch: memory of the worker's replica, scratch_bytes(program) long."""
-        cdef int64_t at = 0
+    cdef void run(self, int w, int64_t t, double scale, char *scratch) noexcept nogil:
+        """Make worker w's part of update number t. scratch: memory of the worker's replica, scratch_bytes(program) long. scale:
+        of the gradient, if it was gathered."""
+        cdef int64_t at = 0, hi
         cdef int j
         cdef const LateProduct *p
         cdef Area area
         cdef Folded f
-        if self.most:
+        if self.update.staged:
+            self.blocks(w, &at, &hi)
+            self.update.by(self.slot[self.home], at, hi - at, scale, t)
+        elif self.most:
             for j in range(self.program.n_late):
                 p = &self.program.late_product[j]
                 self.plain(w, at, p.c, t, scratch)
                 self.product(w, p, t, scratch)
                 at = p.c + p.m * p.n
-        self.plain(w, at, self.update.n, t, scratch)
+            self.plain(w, at, self.update.n, t, scratch)
+        else:
+            self.plain(w, 0, self.update.n, t, scratch)
         if w == 0:
             memset(&area, 0, sizeof(area))
             area.rows, at = 1, 0

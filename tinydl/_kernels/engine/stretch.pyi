@@ -19,6 +19,7 @@ class Stretch:
     losses: Array
     statuses: Array
     workers: Array
+    norms: Array
     errors: dict[int, BaseException]
     n_workers: int
     n_batches: int

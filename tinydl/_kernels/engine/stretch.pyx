@@ -6,7 +6,8 @@ How a group travels (any number of workers >= 1):
     results. Large matrix products whose results are gradients may be left to step 3 (see fold.pyx).
  2. The workers wait for each other. The one that arrives last decides which slots count, and whether there is an update.
  3. Each worker averages its slice of the slots' vectors, in a fixed binary tree of weighted means, and updates its slice of
-    the parameters.
+    the parameters. If the optimizer must see the whole gradient first (its norm), the mean is written, the workers wait for
+    each other once more, and only then update (see update.pyx).
  4. The workers wait for each other again. The one that arrives last opens the next group, or ends the stretch.
 
 When other processes use the CPUs and groups are short, waiting for each other takes longer than the work that is shared. Then
@@ -21,6 +22,7 @@ each element are the same. A cancelled group makes no update; its batches are ru
 """
 import numpy as np
 
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -32,7 +34,7 @@ from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
 from tinydl._kernels.engine.update cimport Update
-from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_gradient, td_source
+from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_source
 
 cdef extern from "sync.h" nogil:
     int64_t td_add(int64_t *x, int64_t d)
@@ -130,7 +132,9 @@ cdef class Stretch:
     cdef const int64_t *bound
     cdef const int64_t *start           # of each group
     cdef void **replica
-    cdef td_barrier meet, part_done
+    cdef td_barrier meet, gathered, part_done
+    cdef readonly object norms          # of the averaged gradient, for each group; NaN if it was not asked for
+    cdef double *norm
     cdef int64_t met                    # when the last group ended, if all workers took part in it; else 0
     cdef int64_t came                   # workers that have begun
     cdef object alone                   # None, or what `meeting` points into
@@ -170,6 +174,8 @@ cdef class Stretch:
         self.losses = np.zeros(self.n_batches)
         self.statuses = np.full(self.n_batches, -1, np.int32)
         self.workers = np.full(self.n_batches, -1, np.int32)
+        self.norms = np.full(self.n_groups, np.nan)
+        self.norm = <double *>pointer(self.norms)
         self.attempts = np.zeros(self.n_batches, np.int32)
         self.live = aligned(self.n_workers * N_LIVE, np.int64).reshape(self.n_workers, N_LIVE)
         self.errors = dict(given_up or {})
@@ -194,7 +200,8 @@ cdef class Stretch:
             self.replica[i] = <void *><Replica?>replicas[i]
         program = (<Replica>replicas[0]).program
         self.fold = Fold(update, slots, self.n_workers, program)
-        self.may_defer = (program.n_late > 0 and not free and self.n_workers > 1
+        update.check(t, self.n_groups)
+        self.may_defer = (program.n_late > 0 and not free and not update.staged and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
@@ -206,6 +213,7 @@ cdef class Stretch:
         for replica in replicas:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
+        td_barrier_init(&self.gathered, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
         self.alone = alone
         self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.hooks else NULL
@@ -290,6 +298,7 @@ cdef class Stretch:
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:
         cdef int32_t turn
+        cdef double scale
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t now = td_clock()
         if self.meeting != NULL:
@@ -315,12 +324,18 @@ cdef class Stretch:
                 now = self.spent(live, WAITED, now)
             turn = td_barrier_turn(&self.part_done)
             live[STATE] = IN_UPDATE
+            scale = 1
             if self.decision > 0:
-                self.fold.run(w, self.t + 1, <char *>replica.ctx.scratch)
+                if self.update.staged:
+                    if not self.gather(w, replica):
+                        return
+                    scale = self.update.scale(self.fold.total())
+                if scale >= 0:
+                    self.fold.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
             now = self.spent(live, UPDATED, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
-                self.advance(now)
+                self.advance(now, scale)
                 td_set(&self.phase, COLLECTING)
                 if self.meeting != NULL and self.met:
                     td_look(self.meeting, now, now - self.met)
@@ -332,10 +347,20 @@ cdef class Stretch:
             if self.n_workers > 1:
                 now = self.spent(live, WAITED, now)
 
+    cdef bint gather(self, int w, Replica r) noexcept nogil:
+        """This worker's part of the averaged gradient, then wait for the others'. False where the stretch is over."""
+        cdef int32_t turn = td_barrier_turn(&self.gathered)
+        self.fold.gather(w, <char *>r.ctx.scratch)
+        if td_barrier_arrive(&self.gathered):
+            td_barrier_open(&self.gathered)
+            return True
+        return td_barrier_wait(&self.gathered, turn)
+
     cdef void go_on_alone(self, int w, Replica r, int64_t now) noexcept nogil:
         """Worker w runs groups alone, also the other workers' slices of their updates, as long as that is expected to be
         faster. The other workers wait meanwhile."""
         cdef int i
+        cdef double scale
         while self.meeting != NULL and now < self.meeting.until and not td_get(&self.stop):
             r.left, self.met = -1, 0
             now = self.run_slots(w, r, now)
@@ -343,11 +368,17 @@ cdef class Stretch:
                 return
             self.decide()
             self.live_at[w * N_LIVE + STATE] = IN_UPDATE
+            scale = 1
             if self.decision > 0:
-                for i in range(self.n_workers):
-                    self.fold.run(i, self.t + 1, <char *>r.ctx.scratch)
+                if self.update.staged:
+                    for i in range(self.n_workers):
+                        self.fold.gather(i, <char *>r.ctx.scratch)
+                    scale = self.update.scale(self.fold.total())
+                if scale >= 0:
+                    for i in range(self.n_workers):
+                        self.fold.run(i, self.t + 1, scale, <char *>r.ctx.scratch)
             now = self.spent(self.live_at + w * N_LIVE, UPDATED, now)
-            self.advance(now)
+            self.advance(now, scale)
             td_set(&self.phase, COLLECTING)
 
     cdef void free_loop(self, int w, Replica replica) noexcept nogil:
@@ -356,8 +387,7 @@ cdef class Stretch:
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
         cdef char *g = self.fold.slot[w]
-        cdef td_gradient gradient
-        gradient.a, gradient.b, gradient.rows, gradient.stride = g, NULL, 1, 0
+        cdef double squares, scale
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
@@ -367,8 +397,13 @@ cdef class Stretch:
                 return
             live[STATE] = IN_UPDATE
             if self.status[b] == TD_OK:
-                self.update.part(&gradient, 0, self.update.n, td_add(&self.t, 1) + 1)
-                self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
+                squares = self.update.whole(g) if self.update.staged else 0
+                scale = self.update.scale(squares)
+                if self.update.clip_norm >= 0:
+                    self.norm[b] = sqrt(squares)
+                if scale >= 0:
+                    self.update.by(g, 0, self.update.n, scale, td_add(&self.t, 1) + 1)
+                    self.update.running(g + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
             elif self.status[b] != TD_CANCELLED and td_add(&self.failed, 1) >= self.max_failed:
                 self.fatal = True
                 td_set(&self.stop, 1)
@@ -515,13 +550,17 @@ cdef class Stretch:
             self.failed += failed
         self.fold.open(self.end - self.begin)
 
-    cdef void advance(self, int64_t now) noexcept nogil:
-        """The group is over, at the time `now`, and its update made, if there was one: open the next group."""
+    cdef void advance(self, int64_t now, double scale) noexcept nogil:
+        """The group is over, at the time `now`, and its update made, if there was one: open the next group. scale -1: its
+        gradient was not finite, and no update was made."""
         if self.decision < 0:
             td_set(&self.stop, 1)
             return
         if self.decision > 0:
-            td_add(&self.t, 1)
+            if scale >= 0:
+                td_add(&self.t, 1)
+            if self.update.clip_norm >= 0:
+                self.norm[self.group] = sqrt(self.fold.total())
         self.open_group(self.group + 1)
         if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
             td_set(&self.stop, 1)

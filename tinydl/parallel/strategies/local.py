@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from tinydl._kernels import engine
 from tinydl.optim import Optimizer
@@ -56,7 +58,7 @@ class Local(Strategy):
         if type(crew.optimizer).step is not Optimizer.step:
             raise ValueError(f"strategy local moves each copy by the rule {crew.optimizer.rule!r}, and "
                              f"{type(crew.optimizer).__name__} has a step of its own: use another strategy")
-        crew.rule()       # ValueError where its numbers need other state vectors than there are
+        crew.rule(1)      # ValueError where its numbers need other state vectors than there are
         crew.note(setting)
         self._gather(crew, setting.copies)
 
@@ -84,7 +86,7 @@ class Local(Strategy):
         for member, lo, hi in zip(team, cuts[:-1], cuts[1:], strict=True):
             given_up = {b - lo: job.hung[int(bounds[b]), int(bounds[b + 1])] for b in range(lo, hi)
                         if (int(bounds[b]), int(bounds[b + 1])) in job.hung} if job.hung else None
-            member.begin(crew, self.average_state)
+            member.begin(crew, self.average_state, hi - lo)
             stretches.append(engine.Stretch([member.replica.native], [member.slot], crew.sources, order, bounds[lo:hi + 1],
                                             member.update, t=crew.state.t, first_step=crew.step + lo, seed=crew.seed,
                                             max_retries=crew.policy.retries, max_failed=most, given_up=given_up))
@@ -114,7 +116,8 @@ class Local(Strategy):
             results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.state.t, done))
-        self._end_round(crew, job, team, len(sizes), most, results, failures)
+        norms = [s.norms[:r[5]] for s, r in zip(stretches, results, strict=True)]
+        self._end_round(crew, job, team, len(sizes), most, results, failures, norms)
 
     def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
@@ -144,6 +147,7 @@ class Local(Strategy):
         most = crew.most_failures(job, 1)
         team = self._gather(crew, k)
         outcomes: list[list[BatchProcessResult]] = [[] for _ in team]
+        norms: list[list[float]] = [[] for _ in team]
 
         def run(j: int, worker: int) -> None:
             member, updates = team[j], 0
@@ -163,10 +167,11 @@ class Local(Strategy):
                 if isinstance(result.exception, (KeyboardInterrupt, engine.CancelledError)):
                     return
                 if result.success:
-                    updates += 1
-                    member.update.apply(member.slot, t + updates)
+                    norm = member.update.apply(member.slot, t + updates + 1)
+                    norms[j].append(norm)
+                    updates += crew.optimizer.clip_norm is None or isfinite(norm)
         for member in team:
-            member.begin(crew, self.average_state)
+            member.begin(crew, self.average_state, max(1, n))
         crew.make_room(1 if pool is None else pool.n_threads)
         try:
             crew.check_deadline()
@@ -196,15 +201,16 @@ class Local(Strategy):
                     for j, (outcome, lo) in enumerate(zip(outcomes, cuts, strict=False)) for i, r in enumerate(outcome)
                     if r.exception is not None]
         results = []
-        for outcome in outcomes:
-            good = [r for r in outcome if r.success]
+        for outcome, some in zip(outcomes, norms, strict=True):
+            good, made = [r for r in outcome if r.success], sum(crew.optimizer.clip_norm is None or isfinite(n) for n in some)
             results.append((sum(r.n_samples for r in good), [r.loss * r.n_samples for r in good], len(good),
-                            sum(r.attempts > 1 for r in good), len(good), len(outcome)))
-        self._end_round(crew, job, team, n, most, results, failures)
+                            sum(r.attempts > 1 for r in good), made, len(outcome)))
+        self._end_round(crew, job, team, n, most, results, failures, norms)
         return True
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
-                   results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure]) -> None:
+                   results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure],
+                   norms: Sequence[npt.ArrayLike]) -> None:
         """Average the copies and count the round. results: for each member, the samples that arrived, the losses of its
         batches (each times its samples), and how many batches arrived, were retried, made updates, and were tried."""
         if len(failures) > most:
@@ -221,6 +227,8 @@ class Local(Strategy):
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
             crew.state.t += max(r[4] for r in results)
+        for some in norms:
+            job.add_norms(some)
         job.samples += samples
         job.add_losses([loss for r in results for loss in r[1]])
         for j, result in enumerate(results):
@@ -246,20 +254,21 @@ class Member:
         self.all = engine.aligned(starts[-1], crew.model.dtype)
         self.spans = [slice(at, at + v.size) for at, v in zip(starts[:-1], shared, strict=True)]
         params, statistics, *state = (self.all[s] for s in self.spans)
-        self.state = state
+        self.state = [v for name, v in zip(crew.state.vectors, state, strict=True) if name != "ema"]     # averaged ones stay
         self.update = engine.Update(crew.optimizer.rule, params, dict(zip(crew.state.vectors, state, strict=True)),
                                     statistics, crew.model.momenta)
         self.replica = Replica(crew.model, crew.loss, crew.max_rows, plan=crew.plan, params=params, statistics=statistics)
         self.slot = self.replica.gradient_vector()
 
-    def begin(self, crew: Crew, keep_state: bool) -> None:
-        """Copy the shared values into this member. keep_state: the optimizer's state too; else it begins at zero."""
+    def begin(self, crew: Crew, keep_state: bool, updates: int) -> None:
+        """Copy the shared values into this member, for so many updates. keep_state: the optimizer's state too; else it begins
+        at zero."""
         for span, shared in zip(self.spans, shared_vectors(crew), strict=True):
             self.all[span] = shared
         if not keep_state:
             for vector in self.state:
                 vector[...] = 0
-        self.update.set(crew.optimizer.numbers())
+        crew.optimizer.set_numbers(self.update, crew.state, max(1, updates))
 
 
 def shared_vectors(crew: Crew) -> list[Array]:
