@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from glob import escape
 from inspect import BoundArguments, signature
 from itertools import repeat
 from pathlib import Path
@@ -229,6 +230,8 @@ def save_model(model: Model, path: str | Path) -> None:
     meta = {"format": FORMAT, "version": VERSION if new else 1, "name": model.name, "dtype": str(model.dtype),
             "input_shape": model.input_shape, "metadata": model.metadata, "layer": layer,
             "feature_names": None if model.feature_names is None else list(model.feature_names)}
+    if model.frozen:
+        meta["frozen"] = model.frozen
     if shared:
         meta["shared"] = shared
     write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, model.state_dict()))
@@ -250,6 +253,8 @@ def load_model(path: str | Path, custom_layers: Mapping[str, type[Layer]]) -> Mo
         model.load_state_dict(arrays)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
+    if meta.get("frozen"):
+        model.freeze(*(escape(name) for name in meta["frozen"]))
     model.metadata, model.feature_names = meta["metadata"], meta.get("feature_names")
     if model._shape is None and meta["input_shape"] is not None:
         model._shape = tuple(meta["input_shape"])
