@@ -104,7 +104,9 @@ class Model:
         self.params = self._arena({n: p for n, p in parameters.items() if not p.frozen})
         #: those of frozen parameters; all that there ever were, since plans made before a change read theirs
         self._frozen_values: list[Array] = getattr(self, "_frozen_values", [])
-        self._frozen_values.append(self._arena({n: p for n, p in parameters.items() if p.frozen}))
+        frozen = {n: p for n, p in parameters.items() if p.frozen}
+        if frozen:
+            self._frozen_values.append(self._arena(frozen))
         self.statistics = self._arena(statistics)
         self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in statistics.values()] or [np.zeros(0)])
         self.inputs = inputs_of(self.layer)
