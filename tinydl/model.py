@@ -9,6 +9,8 @@ import copy
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from glob import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +103,12 @@ class Model:
             else:
                 parameters[name] = p
         self._parameters, self._statistics = parameters, statistics
-        self.params = self._arena(parameters)
+        self.params = self._arena({n: p for n, p in parameters.items() if not p.frozen})
+        #: those of frozen parameters; all that there ever were, since plans made before a change read theirs
+        self._frozen_values: list[Array] = getattr(self, "_frozen_values", [])
+        frozen = {n: p for n, p in parameters.items() if p.frozen}
+        if frozen:
+            self._frozen_values.append(self._arena(frozen))
         self.statistics = self._arena(statistics)
         self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in statistics.values()] or [np.zeros(0)])
         self.inputs = inputs_of(self.layer)
@@ -133,7 +140,44 @@ class Model:
 
     def sizes(self) -> dict[str, int]:
         """How many values each trained parameter has, by name, in their order in `params`."""
-        return {name: p.size for name, p in self._parameters.items()}
+        return {name: p.size for name, p in self._parameters.items() if not p.frozen}
+
+    def freeze(self, *patterns: str) -> None:
+        """Let training leave the parameters whose names match as they are: no gradient is computed for them, or kept, and none
+        for what only they need. Running statistics (of batch norm) go on, as in PyTorch. `save` keeps what is frozen.
+
+        patterns: as `model.state_dict()` names them, * for anything ("0.*", "*.bias"); ValueError where one matches nothing.
+        A trainer that has the model already must be given it again (`Trainer.init`): `params` is another array then, without
+        them.
+
+            >>> from tinydl import nn
+            >>> model = Model(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), seed=0)
+            >>> model.freeze("0.*")
+            >>> model.num_parameters, model.frozen
+            (27, ['0.weight', '0.bias'])
+        """
+        self._set_frozen(patterns, True)
+
+    def unfreeze(self, *patterns: str) -> None:
+        """Train the parameters whose names match again; without patterns all."""
+        self._set_frozen(patterns or ("*",), False)
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of frozen parameters."""
+        return [name for name, p in self._parameters.items() if p.frozen]
+
+    def _set_frozen(self, patterns: Sequence[str], frozen: bool) -> None:
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in self._parameters):
+                raise ValueError(f"no parameter's name matches {pattern!r}; there are {', '.join(self._parameters)}")
+        values, shape = self.state_dict(), self._shape
+        for name, p in self._parameters.items():
+            if any(fnmatchcase(name, pattern) for pattern in patterns):
+                p.frozen = frozen
+        self._bind()
+        self._shape = shape
+        self.load_state_dict(values)
 
     @property
     def input_shape(self) -> Any:
@@ -185,7 +229,7 @@ class Model:
             b.outputs = ys
         else:
             dy = loss.emit(b, y)
-            if training:
+            if training and any(y.needs_grad for y in ys):
                 backward(dy)
         return compile_plan(b, max(1, int(max_rows)))
 
@@ -309,8 +353,10 @@ class Model:
         permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
         a layer of your own was made with something that JSON has not: it names the `config` to override.
         """
-        about = {"name": self.name, "dtype": str(self.dtype), "input_shape": self.input_shape, "metadata": self.metadata,
+        about: dict[str, Any] = {"name": self.name, "dtype": str(self.dtype), "input_shape": self.input_shape, "metadata": self.metadata,
                  "feature_names": None if self.feature_names is None else list(self.feature_names)}
+        if self.frozen:
+            about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.state_dict())
 
     @classmethod
@@ -325,6 +371,8 @@ class Model:
             model.load_state_dict(arrays)
         except ValueError as e:
             raise ValueError(f"{path}: {e}") from None
+        if about.get("frozen"):
+            model.freeze(*(escape(name) for name in about["frozen"]))
         model.metadata, model.feature_names = about["metadata"], about.get("feature_names")
         if model._shape is None and about["input_shape"] is not None:
             model._shape = tuple(about["input_shape"])

@@ -287,6 +287,8 @@ class Trainer:
         crew = self._runtime.need_crew()
         limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
+            if crew.state.update is not None and crew.state.update.params is not self.model.params:
+                raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
             crew.optimizer.hold(crew.state)         # which another trainer may have been initialised with
             self._finished = False
             with held.open():

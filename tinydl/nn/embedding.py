@@ -50,11 +50,11 @@ class Embedding(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         N, D = self.num_embeddings, self.embedding_dim
         x = b.whole(x)
-        y = b.value(self.output_shape(x.shape))
+        y = b.value(self.output_shape(x.shape), needs_grad=b.trains(self.weight))
         b.emit("embedding", table=b.param(self.weight), rows=x, out=y, n=Rows(x.size), N=N, D=D)
 
         def backward(dy: Value | None) -> Value | None:
-            if dy is not None:
+            if dy is not None and y.needs_grad:
                 dw, more = b.grad(self.weight)
                 b.emit("embedding_backward", dy=b.whole(dy), rows=x, dtable=dw, n=Rows(x.size), N=N, D=D,
                        padding=-1 if self.padding_idx is None else self.padding_idx, accumulate=more)

@@ -129,7 +129,8 @@ class Layer(RecordsArguments):
         """Emit forward operations; return the output and a function that emits the backward ones.
 
         That function takes the gradient of the output and returns the gradient of x (of several inputs, a tuple), or None
-        where x.needs_grad is false (then it need not be computed). Values may be parts of their buffers, or lie in another
+        where x.needs_grad is false (then it need not be computed). Of a frozen parameter there is no gradient: ask
+        `b.trains(parameter)` before `b.grad(parameter)`. Values may be parts of their buffers, or lie in another
         order: `b.whole(x)` and `b.matrix(x)` are for operations that need more.
         """
         raise NotImplementedError(f"{type(self).__name__}.emit")

@@ -55,16 +55,17 @@ class Linear(Layer):
         return rows * self.in_features * self.out_features
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        y = b.value(self.output_shape(x.shape))
+        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         xs, w = b.matrix(x), b.matrix(b.param(self.weight, (self.in_features, self.out_features)))
         b.matmul(xs, w, y, bias=b.param(self.bias, (self.out_features,)) if self.bias else None)
 
         def backward(dy: Value | None) -> Value | None:
-            assert dy is not None
+            assert dy is not None and y.needs_grad
             dys = b.matrix(dy)
-            dw, more = b.grad(self.weight)
-            b.matmul(xs.T, dys, dw, accumulate=more)
-            if self.bias:
+            if b.trains(self.weight):
+                dw, more = b.grad(self.weight)
+                b.matmul(xs.T, dys, dw, accumulate=more)
+            if self.bias and b.trains(self.bias):
                 db, more = b.grad(self.bias)
                 b.emit("column_sum", x=b.whole(dy), out=db, R=Rows(dy.size // self.out_features), C=self.out_features,
                        accumulate=more)

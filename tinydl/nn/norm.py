@@ -44,7 +44,7 @@ class LayerNorm(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         size = prod(self.normalized_shape)
         per_sample = x.size // size
-        y = b.value(self.output_shape(x.shape))
+        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         mean, rstd = b.buffer(per_sample), b.buffer(per_sample)
         gamma, beta = (_flat(b, p, self.normalized_shape) for p in (self.weight, self.bias))
         b.emit("layer_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, R=Rows(per_sample), C=size, eps=self.eps)
@@ -95,7 +95,7 @@ class BatchNorm1d(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         c = self.num_features
         rows = Rows(x.size // c)
-        y = b.value(self.output_shape(x.shape))
+        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         gamma, beta = (_flat(b, p, (c,)) for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
         if not b.training:
@@ -120,8 +120,10 @@ def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value,
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
         dgamma, dbeta, more, more_beta = None, None, 0, 0
-        if layer.weight is not None and layer.bias is not None:
-            (dgamma, more), (dbeta, more_beta) = b.grad(layer.weight), b.grad(layer.bias)
+        if layer.weight is not None and b.trains(layer.weight):
+            dgamma, more = b.grad(layer.weight)
+        if layer.bias is not None and b.trains(layer.bias):
+            dbeta, more_beta = b.grad(layer.bias)
         b.emit(kernel, dy=dy, x=x, gamma=_flat(b, layer.weight), mean=mean, rstd=rstd, out=dx, dgamma=dgamma and dgamma.buffer,
                dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, more=more, more_beta=more_beta)
         return dx if x.needs_grad else None

@@ -56,7 +56,7 @@ class PythonLayer(Layer):
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         own = list(self.parameters())
-        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or bool(own))
+        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(*(p for _, p in own)))
         key = f"{b.path}#{len(b.hooks)}"
         b.python(_Forward(self, key, b.training), [b.whole(x)], [y])
 
@@ -64,10 +64,10 @@ class PythonLayer(Layer):
             if dy is None or not y.needs_grad:
                 return None
             dx = b.value(x.shape) if x.needs_grad else None
-            grads = [b.grad(p) for _, p in own]
-            hook = _Backward(self, key, [(name, more) for (name, _), (_, more) in zip(own, grads, strict=True)])
+            grads = [None if p.frozen else b.grad(p) for _, p in own]
+            hook = _Backward(self, key, [(name, 0 if g is None else g[1]) for (name, _), g in zip(own, grads, strict=True)])
             # x is read again so that `saved` may hold a view of it
-            b.python(hook, [b.whole(dy), b.whole(x)], [dx, *(g for g, _ in grads)])
+            b.python(hook, [b.whole(dy), b.whole(x)], [dx, *(None if g is None else g[0] for g in grads)])
             return dx
         return y, backward
 
@@ -110,7 +110,8 @@ class _Backward:
                 raise ValueError(f"{name}.backward returned shape {np.shape(result)}; {dx.shape} was expected")
             dx[...] = result
         for (parameter, more), place in zip(self.grads, out, strict=True):
-            assert place is not None
+            if place is None:       # frozen
+                continue
             grad = grads[parameter]
             if np.shape(grad) != place.shape:
                 raise ValueError(f"{name}.backward: gradient of {parameter!r} has shape {np.shape(grad)}, not {place.shape}")

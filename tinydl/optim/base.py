@@ -280,7 +280,7 @@ def check(owner: object, **numbers: Any) -> None:
     for name, value in numbers.items():
         if name == "lr" and isinstance(value, Schedule):
             continue
-        if not isinstance(value, (Real, np.ndarray)) or getattr(value, "ndim", 0):
+        if not isinstance(value, (Real, np.ndarray)) or getattr(value, "ndim", False):
             raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "
                             "(trainer.init gives the optimizer the model's parameters)")
         if not 0 <= float(value) < float("inf"):

@@ -177,10 +177,11 @@ def memory_report(model: Model, plan: Plan, optimizer: Optimizer, n_threads: int
     when it is first written to.
     """
     program, itemsize = plan.program, model.dtype.itemsize
-    parameters = model.params.nbytes + ALIGNING
+    trained = model.params.nbytes + ALIGNING
+    parameters = trained + sum(values.nbytes + ALIGNING for values in model._frozen_values)
     statistics = model.statistics.nbytes + ALIGNING + model.momenta.nbytes
     n_state = len(optimizer.names())
-    optimizer_state = n_state * parameters
+    optimizer_state = n_state * trained
     copy = starts_of([model.params.size, model.statistics.size, *[model.params.size] * n_state])[-1] * itemsize + ALIGNING
     gradients = program.n_grads * itemsize + ALIGNING
     workspace = program.work_bytes + scratch_bytes(program) + 2 * ALIGNING

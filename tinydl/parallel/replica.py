@@ -114,11 +114,11 @@ def deep_copy_model(model: Model) -> Model:
 def apply_aggregated_gradients(model: Model, gradients: Any, optimizer: Optimizer) -> None:
     """One update of `model` by averaged gradients: flat, or by name as in `model.state_dict()`."""
     if isinstance(gradients, dict):
-        missing = [n for n in model._parameters if n not in gradients]
-        unexpected = [n for n in gradients if n not in model._parameters]
+        missing = [n for n in model.sizes() if n not in gradients]
+        unexpected = [n for n in gradients if n not in model.sizes()]
         if missing or unexpected:
             raise ValueError(f"gradients by name: missing {missing}, unexpected {unexpected}")
-        gradients = np.concatenate([np.ravel(gradients[n]) for n in model._parameters])
+        gradients = np.concatenate([np.ravel(gradients[n]) for n in model.sizes()])
     vector = np.ascontiguousarray(gradients, model.dtype)
     if vector.size not in (model.params.size, model.params.size + model.statistics.size) or vector.ndim != 1:
         raise ValueError(f"gradients have shape {vector.shape}; the model has {model.params.size} parameters")

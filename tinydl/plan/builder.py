@@ -77,8 +77,15 @@ class Builder:
         """A parameter, as a value that is the same for all samples. Layers may have been given it: ValueError where it has
         another shape than the layer needs."""
         self._check_parameter(p, shape)
+        if p.frozen:        # apart from those that are trained; nothing writes it, so all replicas read the model's
+            assert p.data is not None
+            return Value(Buffer(p.size, False, "address", p.data.ctypes.data, self.dtype, p.name), p.shape, needs_grad=False)
         buffer = Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype, p.name)
         return Value(buffer, p.shape)
+
+    def trains(self, *parameters: Parameter | None) -> bool:
+        """Whether any of them gets a gradient: it is there, and not frozen."""
+        return any(p is not None and not p.frozen for p in parameters)
 
     def _check_parameter(self, p: Parameter, shape: tuple[int, ...] | None) -> None:
         if p.offset < 0 or (shape is not None and p.shape != shape):
@@ -86,6 +93,8 @@ class Builder:
 
     def grad(self, p: Parameter) -> tuple[Value, int]:
         """Where p's gradient goes, and whether to add to it (1: a parameter used twice) or overwrite it (0)."""
+        if p.frozen:
+            raise ValueError(f"layer {self.path}: {p.name} is frozen, and has no gradient: ask b.trains(parameter) first")
         accumulate = int(p.offset in self._written)
         self._written.add(p.offset)
         return Value(Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype, p.name), p.shape), accumulate

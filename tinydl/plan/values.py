@@ -136,6 +136,7 @@ class Parameter:
     def __init__(self, shape: tuple[int, ...], init: Initializer, fans: tuple[int, int] | None = None) -> None:
         self.shape, self.init, self.fans = tuple(int(s) for s in shape), init, fans
         self.name, self.offset = "", -1
+        self.frozen = False         # whether training leaves it as it is: Model.freeze
         self.owner: Callable[[], object] | None = None      # a weak reference to the model that it is in
         self.data: np.ndarray[Any, Any] | None = None
 
