@@ -91,9 +91,9 @@ cdef class Stretch:
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
     t: updates made so far. alone: ALONE int64, 0 at first, kept from one stretch to the next: with it, one worker goes on
-    alone while something else has the others' CPUs. max_retries: times that a failed batch is run again; max_failed: the group in which more
-    than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch: exception} of batches
-    not to be run. live: a row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch,
+    alone while something else has the others' CPUs. max_retries: times that a failed batch is run again; max_failed: the
+    group in which more than so many have failed makes no update and ends the stretch (`fatal`). given_up: {batch:
+    exception} of batches not to be run. live: a row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch,
     since when (ns of the monotonic clock), ns in batches, waiting, and in updates; it may be read at any time.
     """
     cdef readonly list replicas, slots
