@@ -29,7 +29,8 @@ __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate", "ReduceOnP
 
 
 class Callback:
-    """Does nothing at each occasion; a subclass overrides those that it wants."""
+    """Does nothing at each occasion; a subclass overrides those that it wants. Each is given the trainer; who annotates it
+    writes `tinydl.training.Training`, which lists what callbacks may use of a Trainer."""
 
     #: updates between two calls of `on_update`; None: it is not called, and workers stay in native code for an epoch
     every: int | None = None
