@@ -221,12 +221,46 @@ def cross_entropy_bound(eps, a, want):
     return {"grad": eps * off * p, "return": eps * off.max()}
 
 
+def weighted(make, *, ignored=-100, samples=None, **more):
+    """Also weights of samples, some of them 0, and, of those of `more`, weights of columns; some labels are ignored."""
+    def make_weighted(rng, shape):
+        a = make(rng, shape)
+        n = shape[0] if samples is None or shape[0] % samples else samples
+        a["weights"] = rng.random(n) * (rng.random(n) < 0.8)
+        for name, value in more.items():
+            a[name] = rng.random(shape[-1]) + 0.1 if value is None else value
+        if "labels" in a:
+            a["labels"][rng.random(len(a["labels"])) < 0.2] = ignored
+            a["ignore_index"] = ignored
+        return a
+    return make_weighted
+
+
+def weighted_cross_entropy_bound(eps, a, want):
+    x, labels = a["logits"], a["labels"]
+    C, e, classes = cols(x), a.get("label_smoothing", 0), a.get("class_weights", np.ones(cols(x)))
+    hits = labels[:, None] == np.arange(C)
+    wanted = (1 - e) * hits * classes + e / C * classes
+    own = np.repeat(a["weights"], len(x) // len(a["weights"])) * hits.any(1)
+    own = own / ((own * (hits * classes).sum(1)).sum() or 1)
+    off = below_max(x) + depth(C) + 8
+    p = np.exp(x - x.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True) * wanted.sum(1, keepdims=True) + wanted
+    return {"grad": eps * off * p * own[:, None], "return": eps * (off * (wanted.sum(1) * own)[:, None]).sum(0).max()}
+
+
 def two(rng, shape):
     return {"x": 2 * rng.standard_normal(shape), "targets": rng.standard_normal(shape), "grad": unset(shape)}
 
 
 def probabilities(rng, shape):
     return {**two(rng, shape), "targets": rng.random(shape)}
+
+
+def weighted_logistic_bound(eps, a, want):
+    w = np.repeat(a["weights"], a["x"].size // len(a["weights"])).reshape(a["x"].shape)
+    w = w / (w.sum() or 1)
+    return {"return": 8 * eps * (w * (np.abs(a["x"]) + 1) * 2).sum(), "grad": 16 * eps * w}
 
 
 def loss(kernel, make=two, bound=None, **more):
@@ -240,6 +274,19 @@ LOSSES = [
         "return": 4 * eps * (np.abs(a["x"]) + 1).mean(), "grad": 8 * eps / a["x"].size}),
     loss("mean_squared_error"), loss("mean_absolute_error"), loss("huber"),
     loss("huber", lambda rng, s: {**two(rng, s), "delta": 0.3}, variant="delta"),
+    Case("softmax_cross_entropy", weighted(logits), ("grad",), weighted_cross_entropy_bound, NOT_EMPTY, ("logits",),
+         family="losses", variant="weights"),
+    Case("softmax_cross_entropy", weighted(logits, ignored=2, samples=9, class_weights=None, label_smoothing=0.1), ("grad",),
+         weighted_cross_entropy_bound, NOT_EMPTY, ("logits",), family="losses", variant="classes-smoothing"),
+    Case("softmax_cross_entropy", weighted(logits, label_smoothing=0.3), ("grad",), weighted_cross_entropy_bound, NOT_EMPTY,
+         ("logits",), family="losses", variant="smoothing"),
+    loss("sigmoid_cross_entropy", weighted(probabilities), weighted_logistic_bound, variant="weights"),
+    loss("sigmoid_cross_entropy", weighted(probabilities, pos_weight=None, label_smoothing=0.1), weighted_logistic_bound,
+         variant="positives-smoothing"),
+    loss("mean_squared_error", weighted(two), relative(8, "grad", "return"), variant="weights"),
+    loss("mean_squared_error", weighted(two, samples=5), relative(8, "grad", "return"), variant="weights-of-five"),
+    loss("mean_absolute_error", weighted(two), relative(8, "grad", "return"), variant="weights"),
+    loss("huber", weighted(two), relative(8, "grad", "return"), variant="weights"),
 ]
 
 

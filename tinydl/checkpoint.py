@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
-COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken")
+COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "weight", "updates", "seconds", "told", "broken")
 
 
 def save_checkpoint(trainer: Trainer, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -109,6 +109,7 @@ def load_checkpoint(trainer: Trainer, path: str | Path) -> None:
         trainer._job, trainer._recipe, trainer._resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
             job = trainer._job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
+            job.weight = meta["job"].get("weight", float(job.samples))
             job.told = [job.updates if j is None or j >= len(job.told) else job.told[j] for j in places]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
             job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}

@@ -148,25 +148,27 @@ class RegressionEvaluator(Evaluator):
 
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
-    """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order; ValueError where
-    there are none."""
+    """`loss` (the mean over samples, by their weights where they have any) and the evaluator's figures (of all samples alike),
+    over all samples of `dataset` in order; ValueError where there are none."""
     if not isinstance(dataset, Dataset):
         raise _hints.expected("dataset", Dataset, dataset)
     check_columns(dataset.feature_names, model.feature_names, "the dataset")
-    total, n = 0.0, 0
+    total, weights, n = 0.0, 0.0, 0
     if evaluator is not None:
         evaluator.start()
     for batch in dataset.epoch(0, 0, shuffle=False):
-        x, y = batch.load().arrays()
+        loaded = batch.load()
+        x, y = loaded.arrays()
         outputs = model.predict(x)
         if same_shape(y.shape, outputs.shape):
             y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
         if loss is not None:
-            total += float(loss(outputs, y)) * len(x)
+            mean, weight = loss.mean(outputs, y, loaded.weights())
+            total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
             evaluator.update(outputs, y)
         n += len(x)
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
-    figures = {} if loss is None else {"loss": total / n}
+    figures = {} if loss is None else {"loss": total / weights if weights else 0.0}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}

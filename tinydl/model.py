@@ -159,10 +159,11 @@ class Model:
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
-             training: bool | None = None) -> Plan:
+             training: bool | None = None, weighted: bool = False) -> Plan:
         """Compile a plan for batches of up to max_rows samples.
 
-        Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss.
+        Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss. weighted: behind the
+        targets comes a source of sample weights, by which the loss is a mean.
         """
         shapes = self._need_shapes(input_shape)
         if self._by_path() != {**self._parameters, **self._statistics}:
@@ -171,6 +172,7 @@ class Model:
         self.layer.output_shape(*shapes)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
+        b.weighted = weighted
         xs = [b.input(shape, name=name, integer=integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
         y, backward = self.layer.emit(b, *xs)
         ys = list(y) if isinstance(y, tuple) else [y]

@@ -64,6 +64,21 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
     return a if a.dtype == np.int64 else a.astype(np.int64)
 
 
+def as_weights(weights: Any, n: int, name: str = "sample_weight") -> Array:
+    """Weights of n samples as float64, or float32 as they are: finite, at least 0 and at most 1e30 (beyond which a sum of
+    many would not be a float32)."""
+    w = as_features(weights, name)
+    if w.shape != (n,):
+        raise ValueError(f"{name} has shape {w.shape}; one weight a sample is ({n},)")
+    if w.dtype.kind != "f":
+        w = w.astype(np.float64)
+    if n and not (w.min() >= 0 and w.max() <= 1e30):
+        row = int(np.argmin((w >= 0) & (w <= 1e30)))
+        raise ValueError(f"{name}[{row}] is {w[row]}; weights are finite, and 0 or more (at most 1e30: only what they are "
+                         "beside each other matters, so divide all by their mean)")
+    return w
+
+
 def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None) -> None:
     """ValueError names the first value that is NaN or infinite. numbers: as for as_targets; columns: names of those of a."""
     if a.dtype.kind != "f":

@@ -1,10 +1,12 @@
 """Loss: what a plan emits after the model; PythonLoss: one that a user writes with NumPy."""
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
+from tinydl.data.checks import as_weights
 from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Value
 
@@ -27,9 +29,16 @@ class Loss(RecordsArguments):
         """Emit the operations; return the gradient of y in training, None in evaluation."""
         raise NotImplementedError
 
-    def __call__(self, outputs: Array, targets: Array) -> float:
-        """The mean loss of outputs (B, ...) against targets."""
+    def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
+        """The mean loss of outputs (B, ...) against targets; with sample_weight (B,), sum(w loss) / sum(w), and 0 where all
+        weights are 0."""
         raise NotImplementedError
+
+    def mean(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> tuple[float, float]:
+        """The same, and what it weighs in a mean over batches: the sum of the weights that counted, or without weights B."""
+        if sample_weight is None:
+            return float(self(outputs, targets)), float(len(outputs))
+        return float(self(outputs, targets, sample_weight)), float(np.sum(sample_weight, dtype=np.float64))
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         """Targets (samples, ...) as this loss needs them for a model with that output; ValueError says what does not fit."""
@@ -64,9 +73,17 @@ class Loss(RecordsArguments):
             return b.gather((), "labels", (0, y.shape[0]), label="loss")
         return b.gather(y.shape, "targets", label="loss")
 
+    def emit_weights(self, b: Builder) -> Value | None:
+        """Emit the gathering of this batch's sample weights (a number a sample), behind that of its targets; None where the
+        samples have none."""
+        return b.gather((), "sample_weight", label="loss") if b.weighted else None
+
 
 class PythonLoss(Loss):
     """A loss in NumPy: subclass it and write forward(outputs, targets) -> (mean loss, gradient by outputs).
+
+    For data with sample weights write forward(outputs, targets, sample_weight=None): the mean is sum(w l) / sum(w) then, w (B,)
+    of the outputs' dtype and never all 0 (such a batch counts nothing). It is not given where the data have no weights.
 
     outputs: (B, ...) of the model's dtype. targets: the same shape and dtype, whatever the dataset has; or, with
     `labels = True` in the class, class labels (B,) int64. So it is in training and in evaluation alike. It takes the GIL
@@ -81,14 +98,36 @@ class PythonLoss(Loss):
     def forward(self, outputs: Array, targets: Array) -> tuple[float, Array]:
         raise NotImplementedError(f"{type(self).__name__}.forward(outputs, targets) -> (loss, gradient)")
 
-    def __call__(self, outputs: Array, targets: Array) -> float:
-        return float(self.forward(*self._pair(outputs, targets))[0])
+    def weighted(self, outputs: Array, targets: Array, weights: Array) -> tuple[float, Array, float]:
+        """Mean loss, gradient, and the sum of weights."""
+        total = float(weights.sum(dtype=np.float64))
+        if total == 0:
+            return 0.0, np.zeros_like(outputs), 0.0
+        self._takes_weights()
+        loss, gradient = self.forward(outputs, targets, weights)    # type: ignore[call-arg]
+        return loss, gradient, total
+
+    def _takes_weights(self) -> None:
+        try:
+            signature(self.forward).bind(None, None, None)
+        except TypeError:
+            name = type(self).__name__
+            raise TypeError(f"the data have sample weights, and {name}.forward(outputs, targets) takes none: write "
+                            f"{name}.forward(outputs, targets, sample_weight=None)") from None
+
+    def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
+        y, t = self._pair(outputs, targets)
+        if sample_weight is None:
+            return float(self.forward(y, t)[0])
+        return float(self.weighted(y, t, as_weights(sample_weight, len(y)).astype(y.dtype, copy=False))[0])
 
     def emit(self, b: Builder, y: Value) -> Value | None:
-        t = self.emit_targets(b, y)
+        t, w = self.emit_targets(b, y), self.emit_weights(b)
+        if w is not None:
+            self._takes_weights()
         dy = b.value(y.shape) if b.training else None
         with b.scope("loss"):
-            b.python(_Run(self), [b.whole(y), t], [dy])
+            b.python(_Run(self), [b.whole(y), t, w], [dy])
         return dy
 
 
@@ -96,13 +135,13 @@ class _Run:
     def __init__(self, loss: PythonLoss) -> None:
         self.layer = loss
 
-    def run(self, local: dict[str, Any], arrays: list[Array | None]) -> float:
-        y, t, dy = arrays
+    def run(self, local: dict[str, Any], arrays: list[Array | None]) -> float | tuple[float, float]:
+        y, t, w, dy = arrays
         assert y is not None and t is not None
-        loss, gradient = self.layer.forward(y, t)
+        loss, gradient, *weight = self.layer.forward(y, t) if w is None else self.layer.weighted(y, t, w)
         if dy is not None:
             if np.shape(gradient) != dy.shape:
                 raise ValueError(f"{type(self.layer).__name__}.forward returned a gradient of shape {np.shape(gradient)}; "
                                  f"{dy.shape} was expected")
             dy[...] = gradient
-        return float(loss)
+        return (float(loss), weight[0]) if weight else float(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tinydl import _kernels as K
+from tinydl.data.checks import as_weights
 from tinydl.losses.base import Array, Loss
 from tinydl.plan import Builder, Rows, Value
 
@@ -14,18 +15,25 @@ class _Kernel(Loss):
     kernel: ClassVar[str]
 
     def emit(self, b: Builder, y: Value) -> Value | None:
-        t = self.emit_targets(b, y)
+        t, w = self.emit_targets(b, y), self.emit_weights(b)
         dy = b.value(y.shape) if b.training else None
+        sizes: dict[str, Any] = {} if w is None else {"weights": w, "S": Rows()}
         if self.labels:
-            b.emit(self.kernel, logits=b.whole(y), labels=t, grad=dy, R=Rows(), C=y.size, label="loss", **self.config())
+            b.emit(self.kernel, logits=b.whole(y), labels=t, grad=dy, R=Rows(), C=y.size, label="loss", **sizes, **self.config())
         else:
-            b.emit(self.kernel, x=b.whole(y), targets=t, grad=dy, n=Rows(y.size), label="loss", **self.config())
+            b.emit(self.kernel, x=b.whole(y), targets=t, grad=dy, n=Rows(y.size), label="loss", **sizes, **self.config())
         return dy
 
-    def __call__(self, outputs: Array, targets: Array) -> float:
+    def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
+        return self.mean(outputs, targets, sample_weight)[0]
+
+    def mean(self, outputs: Array, targets: Array, sample_weight: Any = None) -> tuple[float, float]:
         y, t = self._pair(outputs, targets)
-        names = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
-        return float(K.call(self.kernel, **names, **self.config()))
+        names: dict[str, Any] = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
+        if sample_weight is not None:
+            names["weights"] = as_weights(sample_weight, len(y)).astype(y.dtype, copy=False)
+        mean, weight = K.call(self.kernel, **names, **self.config(), and_weight=True)
+        return mean, float(len(y)) if sample_weight is None else weight
 
 
 class SoftmaxCrossEntropy(_Kernel):

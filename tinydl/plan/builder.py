@@ -27,6 +27,7 @@ class Builder:
         self.outputs: list[Value] = []
         self.sources: list[tuple[str, int]] = []    # name, and elements of a sample: the inputs, then what a loss reads
         self.n_inputs = 0
+        self.weighted = False           # whether the samples of batches have weights: a source that the loss gathers
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
         self._n_random = 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 class Local(Strategy):
     """`n_models` copies of the parameters (default: the thread count) each take `sync_every` serial updates on batches
-    of their own; then the copies are averaged by samples, and all go on from there (Stich 2019).
+    of their own; then the copies are averaged by their samples (or the weights of these), and all go on from there (Stich 2019).
 
     average_state: the optimizer's state is averaged too; else it begins anew each round. The optimizer counts the
     updates of one copy. With n_models fixed, the result has the same bits for any thread count. The parameters that
@@ -111,7 +111,8 @@ class Local(Strategy):
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
                                       order[bounds[lo + b]:bounds[lo + b + 1]]) for b in np.flatnonzero(~arrived)]
-            results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
+            weights = stretch.weights[:done][arrived]
+            results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * weights).tolist(), weights.tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.state.t, done))
         self._end_round(crew, job, team, len(sizes), most, results, failures)
@@ -162,7 +163,7 @@ class Local(Strategy):
                 outcomes[j].append(result)
                 if isinstance(result.exception, (KeyboardInterrupt, engine.CancelledError)):
                     return
-                if result.success:
+                if result.success and result.weight > 0:
                     updates += 1
                     member.update.apply(member.slot, t + updates)
         for member in team:
@@ -198,34 +199,34 @@ class Local(Strategy):
         results = []
         for outcome in outcomes:
             good = [r for r in outcome if r.success]
-            results.append((sum(r.n_samples for r in good), [r.loss * r.n_samples for r in good], len(good),
-                            sum(r.attempts > 1 for r in good), len(good), len(outcome)))
+            results.append((sum(r.n_samples for r in good), [r.loss * r.weight for r in good], [r.weight for r in good],
+                            len(good), sum(r.attempts > 1 for r in good), sum(r.weight > 0 for r in good), len(outcome)))
         self._end_round(crew, job, team, n, most, results, failures)
         return True
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
-                   results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure]) -> None:
-        """Average and book. results: a row a member: samples, losses, batches, those retried, updates, tries."""
+                   results: list[tuple[int, list[float], list[float], int, int, int, int]], failures: list[BatchFailure]) -> None:
+        """Average and book. results: a row a member: samples, weighted losses, weights, batches, retried ones, updates, tries."""
         if len(failures) > most:
             crew.stop_for(job, failures)
         samples = sum(r[0] for r in results)
-        if samples:
+        if any(any(r[2]) for r in results):
             mean = GradientAggregator(len(team))
             for j, (member, result) in enumerate(zip(team, results, strict=True)):
                 if result[0]:
-                    mean.submit_gradients(member.all, result[0], j, copy=False)
+                    mean.submit_gradients(member.all, result[0], j, copy=False, weight=sum(result[2]))
                 else:
                     mean.submit_failure(j)
             vector = np.asarray(mean.get_average_gradients(0, in_place=True))
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
-            crew.state.t += max(r[4] for r in results)
+            crew.state.t += max(r[5] for r in results)
         job.samples += samples
-        job.add_losses([loss for r in results for loss in r[1]])
+        job.add_losses([loss for r in results for loss in r[1]], [weight for r in results for weight in r[2]])
         for j, result in enumerate(results):
-            crew.stats.count_worker(j, result[5])
+            crew.stats.count_worker(j, result[6])
         crew.step += n
-        crew.book(job, n, n, sum(r[2] for r in results), sum(r[3] for r in results), samples, sum(r[4] for r in results),
+        crew.book(job, n, n, sum(r[3] for r in results), sum(r[4] for r in results), samples, sum(r[5] for r in results),
                   failures)
 
     def _gather(self, crew: Crew, k: int) -> list[Member]:
