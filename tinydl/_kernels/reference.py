@@ -153,6 +153,37 @@ def huber(x: Floats, targets: Floats, weights: Floats | None = None, grad: Float
     return _mean(np.where(z < delta, z * z / 2, delta * (z - delta / 2)), grad, np.clip(d, -delta, delta), weights)
 
 
+def kl_divergence(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None,
+                  scale: float = 1.0) -> float:
+    positive = np.where(targets > 0, targets, 1.0)
+    return _mean(scale * targets * (np.log(positive) - x), grad, -scale * targets, weights)
+
+
+def poisson_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    return _mean(np.exp(x) - targets * x, grad, np.exp(x) - targets, weights)
+
+
+def hinge(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    s = np.where(targets > 0, 1.0, -1.0)
+    return _mean(np.maximum(1 - s * x, 0), grad, np.where(1 - s * x > 0, -s, 0.0), weights)
+
+
+def gaussian_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    C = targets.shape[1]
+    d, s = x[:, :C] - targets, x[:, C:]
+    loss, by_m, by_s = (s + d * d * np.exp(-s)) / 2, d * np.exp(-s), (1 - d * d * np.exp(-s)) / 2
+    if grad is not None:
+        _mean(loss, grad[:, :C], by_m, weights)
+        _mean(loss, grad[:, C:], by_s, weights)
+    return _mean(loss, None, loss, weights)
+
+
+def quantile(x: Floats, targets: Floats, levels: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    q = np.repeat(levels, targets.shape[1])
+    d = np.tile(targets, (1, len(levels))) - x
+    return _mean(np.maximum(q * d, (q - 1) * d), grad, np.where(d > 0, -q, np.where(d < 0, 1 - q, 0.0)), weights)
+
+
 # flat vectors
 
 def add(a: Floats, b: Floats, out: Floats) -> Floats:

@@ -16,7 +16,8 @@ from tinydl.data.split import Split, deal, part_sizes
 
 
 class ArrayDataset(Dataset):
-    """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...).
+    """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...), or the labels
+    of sequences (samples, T). One negative number may stand for labels to ignore (SoftmaxCrossEntropy(ignore_index=-1)).
 
     Arrays, memory maps, or what np.asarray takes. They are used where they are if C-contiguous and of float32,
     float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
@@ -144,7 +145,7 @@ class ArrayDataset(Dataset):
         """
         y = self.sources[self.n_inputs]
         if y.dtype.kind == "i":
-            return (int(y.max()) + 1,)
+            return *y.shape[1:], int(y.max()) + 1
         return tuple(y.shape[1:]) or (1,)
 
     def order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
@@ -200,7 +201,7 @@ class ArrayDataset(Dataset):
         if stratify not in (True, False, "auto"):
             raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
         y = self.sources[self.n_inputs]
-        labels = self.y if y.dtype.kind == "i" else None
+        labels = self.y if y.dtype.kind == "i" and y.ndim == 1 else None
         if labels is None and stratify and stratify != "auto":
             raise ValueError(f"stratify=True needs class labels; y is {y.dtype} of shape {y.shape}")
         same = np.zeros(len(self), np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 from tinydl.data.checks import as_weights
 from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Value
+from tinydl.plan.builder import INT64_RANGE
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +23,7 @@ def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 class Loss(RecordsArguments):
     """Emits its targets, its value and, in training, its gradient by the model's output."""
 
-    #: whether targets are class labels (int64, one a sample) rather than numbers shaped like the output
+    #: whether targets are class labels (int64, one a sample or place of a sequence) rather than numbers shaped like the output
     labels = False
 
     def emit(self, b: Builder, y: Value) -> Value | None:
@@ -43,20 +44,30 @@ class Loss(RecordsArguments):
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         """Targets (samples, ...) as this loss needs them for a model with that output; ValueError says what does not fit."""
         if self.labels:
-            if targets.ndim != 1 or targets.dtype.kind not in "iub":
-                raise ValueError(f"{type(self).__name__} needs integer class labels of shape (samples,); "
-                                 f"y is {targets.dtype} of shape {targets.shape}")
-            if len(output_shape) != 1:
+            places = output_shape[:-1]      # of a sequence
+            wanted = f"(samples, {', '.join(map(str, places))})" if places else "(samples,)"
+            if not output_shape:
                 raise ValueError(f"{type(self).__name__} needs one score a class; the model's output is {output_shape}")
-            low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
-            if low < 0 or high >= output_shape[0]:
-                raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[0]} outputs "
-                                 f"allow 0 to {output_shape[0] - 1}")
+            if targets.shape[1:] != places or targets.ndim < 1 or targets.dtype.kind not in "iub":
+                raise ValueError(f"{type(self).__name__} needs integer class labels of shape {wanted}; "
+                                 f"y is {targets.dtype} of shape {targets.shape}")
+            ignored = getattr(self, "ignore_index", None)
+            known = targets if ignored is None else targets[targets != ignored]
+            low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
+            if low < 0 or high >= output_shape[-1]:
+                raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[-1]} outputs "
+                                 f"allow 0 to {output_shape[-1] - 1}")
             return np.ascontiguousarray(targets, np.int64)
-        if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], output_shape):
-            raise ValueError(f"{type(self).__name__} needs targets shaped like the output, (samples, "
-                             f"{', '.join(map(str, output_shape))}); y is {targets.dtype} of shape {targets.shape}")
+        shape = self.target_shape(output_shape)
+        if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], shape):
+            like = "targets shaped like the output," if shape == output_shape else "targets of shape"
+            raise ValueError(f"{type(self).__name__} needs {like} (samples, "
+                             f"{', '.join(map(str, shape))}); y is {targets.dtype} of shape {targets.shape}")
         return np.ascontiguousarray(targets)
+
+    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample's targets, where they are numbers; ValueError where such an output does not fit this loss."""
+        return output_shape
 
     def _pair(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
         """Outputs, and targets of the shape and dtype that they have in training: labels (B,) int64, or as the outputs."""
@@ -65,13 +76,14 @@ class Loss(RecordsArguments):
         t = self.check_targets(np.asarray(targets), y.shape[1:])
         if len(t) != len(y):
             raise ValueError(f"{type(self).__name__}: {len(y)} outputs and {len(t)} targets")
-        return y, t if self.labels else t.reshape(y.shape).astype(y.dtype, copy=False)
+        return y, t if self.labels else t.reshape(len(y), *self.target_shape(y.shape[1:])).astype(y.dtype, copy=False)
 
     def emit_targets(self, b: Builder, y: Value) -> Value:
         """Emit the gathering of this batch's targets."""
         if self.labels:
-            return b.gather((), "labels", (0, y.shape[0]), label="loss")
-        return b.gather(y.shape, "targets", label="loss")
+            every = getattr(self, "ignore_index", None) is not None     # then the loss itself looks at them
+            return b.gather(y.shape[:-1], "labels", INT64_RANGE if every else (0, y.shape[-1]), label="loss")
+        return b.gather(self.target_shape(y.shape), "targets", label="loss")
 
     def emit_weights(self, b: Builder) -> Value | None:
         """Emit the gathering of this batch's sample weights (a number a sample), behind that of its targets; None where the

@@ -179,5 +179,42 @@ MEAN_LOSS(weighted_logistic, sigmoid_cross_entropy, o->label_smoothing,
 KERNEL(sigmoid_cross_entropy) {
     return o->pos_weight || o->label_smoothing != 0 ? NAME(weighted_logistic)(o, ctx) : NAME(logistic)(o, ctx);
 }
+MEAN_KERNEL(kl_divergence, o->scale, , w > 0 ? k * w * (NAME(vm_log)(w) - v) : (T)0, -k * w)
+MEAN_KERNEL(poisson_nll, 0, const T e = NAME(vm_exp)(v), e - w * v, e - w)
+MEAN_KERNEL(hinge, 0, const T s = w > 0 ? (T)1 : (T)-1; const T margin = 1 - s * v,
+            margin > 0 ? margin : margin == margin ? (T)0 : margin, margin > 0 ? -s : (T)0)
 #undef MEAN_KERNEL
 #undef MEAN_LOSS
+
+/* Each target has several outputs, C columns apart. count: what the mean is over, for each row */
+#define ROWS_LOSS(name, MANY, count, EACH) \
+    KERNEL(name) { \
+        const i64 R = o->R, C = o->C, D = o->D, each = o->weights ? R / o->S : 1; \
+        double total = 0, divisor = (double)R * (double)(count); \
+        if (D != C * (MANY)) { ctx->detail = D; return TD_BAD_VALUE; } \
+        if (o->weights) { \
+            divisor = NAME(sum_of_weights)(ctx, o->weights, o->S) * (double)each * (double)(count); \
+            if (divisor == 0) return NAME(nothing_counts)(ctx, o->grad, R * D); \
+        } \
+        for (i64 r = 0; r < R; r++) { \
+            const T *x = o->x + r * D, *t = o->targets + r * C; \
+            T *dx = o->grad ? o->grad + r * D : 0; \
+            const double weight = o->weights ? (double)o->weights[r / each] : 1; \
+            const T share = (T)(weight / divisor); \
+            double row = 0; \
+            for (i64 c = 0; c < C; c++) { EACH } \
+            total += weight * row; \
+        } \
+        return NAME(set_loss)(ctx, total / divisor); \
+    }
+ROWS_LOSS(gaussian_nll, 2, C,
+    const T d = x[c] - t[c]; const T s = x[C + c]; const T e = NAME(vm_exp)(-s);
+    row += (double)((T)0.5 * (s + d * d * e));
+    if (dx) { dx[c] = d * e * share; dx[C + c] = (T)0.5 * (1 - d * d * e) * share; })
+ROWS_LOSS(quantile, o->Q, D,
+    for (i64 q = 0; q < o->Q; q++) {
+        const T d = t[c] - x[q * C + c]; const T level = o->levels[q];
+        row += (double)(d > 0 ? level * d : (level - 1) * d);
+        if (dx) dx[q * C + c] = (d > 0 ? -level : d < 0 ? 1 - level : (T)0) * share;
+    })
+#undef ROWS_LOSS

@@ -9,10 +9,11 @@ from tinydl._kernels import schema
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.td cimport (
-    TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
+    TD_ADDRESS, TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
 )
 
-SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT}
+SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT,
+          "address": TD_ADDRESS}
 DTYPES = {name: number for number, name in enumerate(schema.DTYPES)}
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 #: rows of the operands of late products, at most: so many are packed in one go
