@@ -104,9 +104,8 @@ def log_softmax_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
 
 def _mean(loss: Floats, grad: Floats | None, slope: Floats, weights: Floats | None = None) -> float:
     """Of samples in order, or sum(w l) / sum(w), a weight counting for as many of loss in order as there are for each."""
-    w = np.ones(loss.size) if weights is None else np.repeat(weights, loss.size // len(weights))
-    total = w.sum() or 1.0
-    w = (w / total).reshape(loss.shape)
+    w: Floats = np.ones(loss.size) if weights is None else np.repeat(weights, loss.size // len(weights))
+    w = np.reshape(w / (float(w.sum()) or 1.0), loss.shape)
     if grad is not None:
         grad[...] = slope * w.reshape(w.shape + (1,) * (slope.ndim - w.ndim))
     return float((loss * w).sum())

@@ -23,6 +23,7 @@ class SoftmaxCrossEntropy(KernelLoss):
     over the r that count, times sample weights in both sums where there are any. Where the lower sum is 0 the loss is 0
     (PyTorch's NaN or infinity), so a batch of nothing but labels of weight 0 counts nothing, with label_smoothing too.
 
+        >>> import numpy as np
         >>> loss = SoftmaxCrossEntropy(weight=[1.0, 2.0], ignore_index=-1)
         >>> round(loss(np.array([[0.0, 0.0], [0.0, 0.0], [9.0, 0.0]]), np.array([0, 1, -1])), 6)
         0.693147
@@ -70,6 +71,7 @@ class SigmoidCrossEntropy(KernelLoss):
     -p t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), as PyTorch's BCEWithLogitsLoss. label_smoothing e:
     t (1 - e) + e / 2 stands for t, as in Keras.
 
+        >>> import numpy as np
         >>> round(SigmoidCrossEntropy(pos_weight=3.0)(np.zeros((2, 1)), np.array([1.0, 0.0])), 6)
         1.386294
     """

@@ -12,6 +12,7 @@ class KLDivergence(KernelLoss):
     It is PyTorch's KLDivLoss(reduction="batchmean") of outputs (R, C); over more axes the mean is over all but the last, as
     Keras's.
 
+        >>> import numpy as np
         >>> x = np.log(np.array([[0.5, 0.5]]))
         >>> round(KLDivergence()(x, np.array([[1.0, 0.0]])), 6)
         0.693147
@@ -32,6 +33,7 @@ class PoissonNLL(KernelLoss):
     It is the negative log likelihood of Poisson(exp(x)) but for log(t!), which no x changes: PyTorch's PoissonNLLLoss with its
     defaults. A model's prediction is np.exp(model.predict(x)).
 
+        >>> import numpy as np
         >>> PoissonNLL()(np.zeros((2, 1)), np.array([3.0, 0.0]))
         1.0
     """
@@ -48,6 +50,7 @@ class GaussianNLL(KernelLoss):
     Outputs are (R, 2 C) for targets (R, C): first the C means, then the C logarithms. (Nix and Weigend 1994; PyTorch's
     GaussianNLLLoss takes variances, so that they must be kept above 0.) It leaves out the constant log(2 pi) / 2.
 
+        >>> import numpy as np
         >>> GaussianNLL()(np.array([[1.0, 0.0]]), np.array([3.0]))
         2.0
     """

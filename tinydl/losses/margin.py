@@ -14,6 +14,7 @@ class Hinge(KernelLoss):
     """mean(max(1 - s x, 0)): outputs x are scores (R, ...), of a shape with the targets; s is 1 where a target is 1, and -1
     where it is 0 or -1. The prediction is the positive class where x > 0 (a linear support vector machine's loss).
 
+        >>> import numpy as np
         >>> Hinge()(np.array([[0.5], [-2.0]]), np.array([1, 0]))
         0.25
     """
@@ -34,6 +35,7 @@ class Quantile(KernelLoss):
     levels: a number above 0 and below 1, or several. Outputs are (R, n_levels x C) for targets (R, C): the C outputs of the
     first level, then those of the second, ...; the mean is over all of them. (0.5 is half the mean absolute error.)
 
+        >>> import numpy as np
         >>> Quantile([0.1, 0.9])(np.array([[0.0, 0.0]]), np.array([1.0]))
         0.5
     """

@@ -69,7 +69,7 @@ class Replica:
             raise ValueError(f"a batch with{'out' * weighted} sample_weight, in a dataset that is "
                              f"{'not ' * (not weighted)}`weighted`")
         if w is not None:
-            as_weights(w, len(y), "the batch's sample_weight")
+            as_weights(batch.weights(), batch.n, "the batch's sample_weight")
         arrays = (*xs, y) if w is None else (*xs, y, w)
         return float(self.native.run([self._source(a) for a in arrays], batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
