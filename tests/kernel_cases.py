@@ -235,6 +235,35 @@ def cross_entropy_bound(eps, a, want):
     return {"grad": eps * off * p, "return": eps * off.max()}
 
 
+def weighted(make, *, ignored=-100, samples=None, **more):
+    """Also weights of samples, some of them 0, and, of those of `more`, weights of columns; some labels are ignored."""
+    def make_weighted(rng, shape):
+        a = make(rng, shape)
+        n = shape[0] if samples is None or shape[0] % samples else samples
+        a["weights"] = rng.random(n) * (rng.random(n) < 0.8)
+        for name, value in more.items():
+            a[name] = rng.random(shape[-1]) + 0.1 if value is None else value
+        if "labels" in a:
+            a["labels"][rng.random(len(a["labels"])) < 0.2] = ignored
+            a["ignore_index"] = ignored
+        return a
+    return make_weighted
+
+
+def weighted_cross_entropy_bound(eps, a, want):
+    x, labels = a["logits"], a["labels"]
+    C, e, classes = cols(x), a.get("label_smoothing", 0), a.get("class_weights", np.ones(cols(x)))
+    hits = labels[:, None] == np.arange(C)
+    wanted = (1 - e) * hits * classes + e / C * classes
+    own = np.repeat(a["weights"], len(x) // len(a["weights"])) * hits.any(1)
+    own = own / ((own * (hits * classes).sum(1)).sum() or 1)
+    off = below_max(x) + depth(C) + 8
+    p = np.exp(x - x.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True) * wanted.sum(1, keepdims=True) + wanted
+    eps = roundings(1, eps, a)
+    return {"grad": eps * off * p * own[:, None], "return": eps * (off * (wanted.sum(1) * own)[:, None]).sum(0).max()}
+
+
 def two(rng, shape):
     return {"x": 2 * rng.standard_normal(shape), "targets": rng.standard_normal(shape), "grad": unset(shape)}
 
@@ -243,9 +272,75 @@ def probabilities(rng, shape):
     return {**two(rng, shape), "targets": rng.random(shape)}
 
 
+def roundings(n, eps, a):
+    """n of eps, and those of the sum of weights, in double and in order."""
+    return n * eps + len(a.get("weights", ())) * 2.0**-52
+
+
+def weighted_logistic_bound(eps, a, want):
+    part = share(a) / a["x"][0].size * np.ones_like(a["x"])
+    return {"return": roundings(16, eps, a) * (part * (np.abs(a["x"]) + 1)).sum(), "grad": roundings(16, eps, a) * part}
+
+
+def weighted_bound(eps, a, want):
+    return {name: roundings(8, eps, a) * np.abs(want[name]) for name in ("grad", "return")}
+
+
 def loss(kernel, make=two, bound=None, **more):
     return Case(kernel, make, ("grad",), bound or relative(6, "grad", "return"), (*VECTORS[1:], (9, 65)), ("x",),
                 family="losses", **more)
+
+
+def share(a):
+    """Of each sample in the mean over samples."""
+    n = len(a["x"])
+    w = np.repeat(a.get("weights", np.ones(n)), n // len(a.get("weights", np.ones(n))))
+    return (w / (w.sum() or 1)).reshape(-1, *[1] * (a["x"].ndim - 1))
+
+
+def kl_bound(eps, a, want):
+    x, t, part = a["x"], a["targets"], share(a) / a["x"][0].size * a.get("scale", 1.0)
+    return {"return": roundings(6, eps, a) * (part * t * (np.abs(np.log(t)) + np.abs(x) + 1)).sum(),
+            "grad": roundings(6, eps, a) * part * t}
+
+
+def poisson_bound(eps, a, want):
+    part = share(a) / a["x"][0].size * (np.exp(a["x"]) * (1 + np.abs(a["x"])) + a["targets"] * (1 + np.abs(a["x"])))
+    return {"return": roundings(6, eps, a) * part.sum(), "grad": roundings(6, eps, a) * part}
+
+
+def hinge_bound(eps, a, want):
+    part = share(a) / a["x"][0].size * np.ones_like(a["x"])
+    return {"return": roundings(6, eps, a) * (part * (1 + np.abs(a["x"]))).sum(), "grad": roundings(6, eps, a) * part}
+
+
+def signs(rng, shape):
+    return {**two(rng, shape), "targets": rng.choice([-1.0, 0.0, 1.0], shape)}
+
+
+MANY = ((1, 6), (3, 12), (9, 66), (65, 6), (200, 600))
+
+
+def halves(rng, shape):
+    return {**two(rng, shape), "targets": rng.standard_normal((shape[0], shape[1] // 2))}
+
+
+def thirds(rng, shape):
+    return {**two(rng, shape), "targets": rng.standard_normal((shape[0], shape[1] // 3)), "levels": np.array([0.1, 0.5, 0.75])}
+
+
+def gaussian_bound(eps, a, want):
+    C = a["targets"].shape[1]
+    m, s, part = np.abs(a["x"][:, :C]) + np.abs(a["targets"]), a["x"][:, C:], share(a) / C
+    e = np.exp(-s) * (1 + np.abs(s))
+    return {"return": roundings(8, eps, a) * (part * (np.abs(s) + m * m * e)).sum(),
+            "grad": roundings(8, eps, a) * np.hstack([part * m * e, part * (1 + m * m * e)])}
+
+
+def quantile_bound(eps, a, want):
+    t = np.tile(a["targets"], (1, 3))
+    part = share(a) / t.shape[1] * np.ones_like(t)
+    return {"return": roundings(6, eps, a) * (part * (np.abs(t) + np.abs(a["x"]))).sum(), "grad": roundings(6, eps, a) * part}
 
 
 LOSSES = [
@@ -254,6 +349,27 @@ LOSSES = [
         "return": 4 * eps * (np.abs(a["x"]) + 1).mean(), "grad": 8 * eps / a["x"].size}),
     loss("mean_squared_error"), loss("mean_absolute_error"), loss("huber"),
     loss("huber", lambda rng, s: {**two(rng, s), "delta": 0.3}, variant="delta"),
+    Case("softmax_cross_entropy", weighted(logits), ("grad",), weighted_cross_entropy_bound, NOT_EMPTY, ("logits",),
+         family="losses", variant="weights"),
+    Case("softmax_cross_entropy", weighted(logits, ignored=2, samples=9, class_weights=None, label_smoothing=0.1), ("grad",),
+         weighted_cross_entropy_bound, NOT_EMPTY, ("logits",), family="losses", variant="classes-smoothing"),
+    Case("softmax_cross_entropy", weighted(logits, label_smoothing=0.3), ("grad",), weighted_cross_entropy_bound, NOT_EMPTY,
+         ("logits",), family="losses", variant="smoothing"),
+    loss("sigmoid_cross_entropy", weighted(probabilities), weighted_logistic_bound, variant="weights"),
+    loss("sigmoid_cross_entropy", weighted(probabilities, pos_weight=None, label_smoothing=0.1), weighted_logistic_bound,
+         variant="positives-smoothing"),
+    loss("kl_divergence", lambda rng, s: {**probabilities(rng, s), "scale": 3.0}, kl_bound),
+    loss("kl_divergence", weighted(probabilities), kl_bound, variant="weights"),
+    loss("poisson_nll", probabilities, poisson_bound),
+    loss("poisson_nll", weighted(probabilities), poisson_bound, variant="weights"),
+    loss("hinge", signs, hinge_bound), loss("hinge", weighted(signs), hinge_bound, variant="weights"),
+    *(Case(name, make if w else plain, ("grad",), bound, MANY, ("x",), family="losses", variant=w)
+      for name, plain, bound in (("gaussian_nll", halves, gaussian_bound), ("quantile", thirds, quantile_bound))
+      for w, make in (("", plain), ("weights", weighted(plain)))),
+    loss("mean_squared_error", weighted(two), weighted_bound, variant="weights"),
+    loss("mean_squared_error", weighted(two, samples=5), weighted_bound, variant="weights-of-five"),
+    loss("mean_absolute_error", weighted(two), weighted_bound, variant="weights"),
+    loss("huber", weighted(two), weighted_bound, variant="weights"),
 ]
 
 

@@ -241,7 +241,7 @@ def test_an_item_that_raises_is_named(error):
 @pytest.mark.parametrize("item, words", [
     (lambda i: ([0.0] * (1 + (i == 2)), 0), r"sample 2: x has shape \(2,\), and sample 0's is \(1,\)"),
     (lambda i: ([0.0], [0.0] * (1 + (i == 3))), r"sample 3: y has shape \(2,\), and sample 0's is \(1,\)"),
-    (lambda i: ([0.0], 2 - i), "sample 3: y is -1; class labels"), (lambda i: ([0.0], [i]), r"use np.ravel\(y\)"),
+    (lambda i: ([0.0], 1 - i), "sample 3: y is -2; class labels"), (lambda i: ([0.0], [i]), r"use np.ravel\(y\)"),
     (lambda i: ([0.0, np.nan if i == 2 else 1], 0), r"sample 2: x\[1\] is nan; all must be finite"),
     (lambda i: (np.inf if i == 2 else 1.0, 0), "sample 2: x is inf"),
     (lambda i: ([0.0], [1.0, np.inf if i == 1 else 1.0]), r"sample 1: y\[1\] is inf"),

@@ -17,6 +17,26 @@ def away_from_kinks(shape):
     return x + 0.1 * np.sign(x)
 
 
+def cross_entropy(x, t, weight=1.0, smoothing=0.0, ignore=None):
+    """PyTorch's, of scores (..., C)."""
+    x, t = x.reshape(-1, x.shape[-1]), t.reshape(-1)
+    x, t = x[t != ignore], t[t != ignore]
+    each, w, rows = -np.log(softmax(x)), weight * np.ones(x.shape[1]), np.arange(len(t))
+    return (((1 - smoothing) * w[t] * each[rows, t]).sum() + smoothing / x.shape[1] * (w * each).sum()) / w[t].sum()
+
+
+def logistic(x, t, positive=1.0, smoothing=0.0):
+    t = t * (1 - smoothing) + smoothing / 2
+    return np.mean(positive * t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x))
+
+
+def pinball(x, t, levels):
+    d = t[:, None] - x.reshape(len(x), len(levels), -1)
+    q = np.array(levels)[:, None]
+    return np.mean(np.where(d > 0, q * d, (q - 1) * d))
+
+
+WEIGHT = np.array([0.5, 3.0, 0.0, 1.25])
 LOSSES = {
     "SoftmaxCrossEntropy": (losses.SoftmaxCrossEntropy(), "labels",
                             lambda x, t: -np.mean(np.log(softmax(x))[np.arange(len(t)), t])),
@@ -25,6 +45,20 @@ LOSSES = {
     "MeanAbsoluteError": (losses.MeanAbsoluteError(), "any", lambda x, t: np.mean(np.abs(x - t))),
     "Huber": (losses.Huber(0.7), "any",
               lambda x, t: np.mean(np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)))),
+    "weight": (losses.SoftmaxCrossEntropy(WEIGHT), "labels", lambda x, t: cross_entropy(x, t, WEIGHT)),
+    "label_smoothing": (losses.SoftmaxCrossEntropy(label_smoothing=0.2), "labels", lambda x, t: cross_entropy(x, t, 1.0, 0.2)),
+    "ignore_index": (losses.SoftmaxCrossEntropy(ignore_index=1), "labels", lambda x, t: cross_entropy(x, t, ignore=1)),
+    "all three": (losses.SoftmaxCrossEntropy(WEIGHT + 0.5, 0.1, 3), "labels",
+                  lambda x, t: cross_entropy(x, t, WEIGHT + 0.5, 0.1, 3)),
+    "pos_weight": (losses.SigmoidCrossEntropy([2.0, 1, 0.5, 3]), "unit", lambda x, t: logistic(x, t, np.array([2, 1, 0.5, 3]))),
+    "smoothed sigmoid": (losses.SigmoidCrossEntropy(3, 0.1), "unit", lambda x, t: logistic(x, t, 3, 0.1)),
+    "KLDivergence": (losses.KLDivergence(), "unit", lambda x, t: np.mean((t * (np.log(t) - x)).sum(1))),
+    "PoissonNLL": (losses.PoissonNLL(), "unit", lambda x, t: np.mean(np.exp(x) - t * x)),
+    "GaussianNLL": (losses.GaussianNLL(), "half", lambda x, t: np.mean(
+        0.5 * (x[:, 2:] + (x[:, :2] - t) ** 2 / np.exp(x[:, 2:])))),
+    "Hinge": (losses.Hinge(), "signs", lambda x, t: np.mean(np.maximum(0, 1 - t * x))),
+    "Quantile": (losses.Quantile([0.1, 0.7]), "half", lambda x, t: pinball(x, t, [0.1, 0.7])),
+    "one Quantile": (losses.Quantile(0.25), "any", lambda x, t: pinball(x, t, [0.25])),
 }
 
 
@@ -32,11 +66,15 @@ def targets(kind, shape):
     rng = np.random.default_rng(5)
     if kind == "labels":
         return rng.integers(0, shape[1], shape[0])
+    if kind == "signs":
+        return rng.choice([-1.0, 1.0], shape)
+    if kind == "half":
+        return rng.standard_normal((shape[0], shape[1] // 2))
     return rng.random(shape) if kind == "unit" else rng.standard_normal(shape)
 
 
 def test_every_loss_has_a_row():
-    assert set(LOSSES) == set(losses.__all__) - {"Loss", "PythonLoss"}
+    assert {type(loss).__name__ for loss, _, _ in LOSSES.values()} == set(losses.__all__) - {"Loss", "PythonLoss"}
 
 
 @pytest.mark.parametrize("row", LOSSES)
@@ -46,6 +84,39 @@ def test_loss(row):
     t = targets(kind, x.shape)
     assert loss(x, t) == pytest.approx(f(x, t), rel=1e-13)
     assert testing.check_gradients(nn.Linear(3, 4), away_from_kinks((5, 3)), loss=loss, targets=t) < 1e-6
+
+
+@pytest.mark.parametrize("row", LOSSES)
+def test_samples_weigh_what_they_are_told_to(row):
+    """As if there were as many of each: also of classes, and of labels that are ignored; in float32 too."""
+    loss, kind, _ = LOSSES[row]
+    x = np.random.default_rng(6).standard_normal((5, 4))
+    t, w = targets(kind, x.shape), np.array([2, 0, 1, 3, 0])
+    got, many = loss.mean(x, t, w / 2), loss.mean(x.repeat(w, 0), t.repeat(w, 0))
+    assert got[0] == pytest.approx(many[0], rel=1e-13) and 2 * got[1] == pytest.approx(many[1], rel=1e-13)
+    assert loss(x.astype("f4"), t, w) == pytest.approx(got[0], rel=1e-6)
+    assert loss.mean(x, t, np.zeros(5)) == (0, 0)
+
+
+@pytest.mark.parametrize("row", LOSSES)
+def test_a_loss_trains_with_weights_as_its_formula_says(row):
+    """One update by SGD of the only layer's bias, against finite differences of the formula over repeated samples."""
+    loss, kind, f = LOSSES[row]
+    x = np.random.default_rng(6).standard_normal((5, 4))
+    t, w = targets(kind, x.shape), np.array([2, 1, 1, 3, 0])
+    model = Model(nn.Linear(4, 4), dtype="float64", seed=0)
+    state = {name: np.eye(4) if v.ndim == 2 else v * 0 for name, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    with Trainer(1, seed=0, strategy="shard", shards_per_batch=2, enable_parallel=True, thread_count=2) as trainer:
+        trainer.init(data.ArrayDataset(x, t, 5, sample_weight=w), model, loss, optim.SGD(1.0))
+        trainer.train()
+        value, = trainer.history["loss"]
+    many = x.repeat(w, 0), t.repeat(w, 0)
+    assert value == pytest.approx(f(*many), rel=1e-12)
+    step = np.eye(4) * 1e-6
+    slope = [(f(many[0] + s, many[1]) - f(many[0] - s, many[1])) / 2e-6 for s in step]
+    bias = next(v for v in model.state_dict().values() if v.ndim == 1)
+    np.testing.assert_allclose(-bias, slope, atol=1e-8)
 
 
 def test_python_loss():
@@ -124,7 +195,8 @@ def test_a_python_loss_of_labels_sees_labels():
             Labels()(np.zeros((2, 3)), wrong)
 
 
-@pytest.mark.parametrize("loss", [*(loss for loss, kind, _ in LOSSES.values() if kind != "labels"), Records()], ids=repr)
+@pytest.mark.parametrize("loss", [*(loss for loss, kind, _ in LOSSES.values() if kind in ("unit", "any")
+                                   and "[" not in repr(loss) and loss.kernel != "kl_divergence"), Records()], ids=repr)
 def test_targets_have_the_shape_of_the_outputs(loss):
     """Axes of size 1 at the end apart: as many numbers in another shape are refused, wherever they come in."""
     x, y = np.full((4, 2, 3), 0.25), np.full((4, 2, 3), 0.5)

@@ -185,7 +185,8 @@ def test_one_alone_gives_the_same_bits(one_alone, monkeypatch, strategy, k):
     monkeypatch.setattr(native_driver, "_collect", lambda crew, job, stretch, *rest: (
         who.append({*stretch.workers.tolist()}), collect(crew, job, stretch, *rest))[1])
     x, y = classification(90)
-    results = [run(spoilt(data.ArrayDataset, x, y, 8, [33]), deep(), TABLE[strategy][0](), n, max_failed_fraction=1) for n in (1, k)]
+    results = [run(spoilt(data.ArrayDataset, x, y, 8, [33]), deep(), TABLE[strategy][0](), n, max_failed_fraction=1)
+               for n in (1, k)]
     assert digest(results[0].model) == digest(results[1].model)
     assert results[0].history["loss"] == results[1].history["loss"]
     assert all(len(workers) == 1 for workers in who)
@@ -211,8 +212,8 @@ def test_one_alone_that_is_abandoned_makes_no_more_updates():
     replicas = [Replica(model, loss, 4, plan=model.plan(max_rows=4, loss=loss)) for _ in range(2)]
     stall(alone, 2**61)
     stretch = engine.Stretch([r.native for r in replicas], [r.gradient_vector() for r in replicas],
-                             [engine.Source(x), engine.Source(y)], np.tile(np.arange(8), 100_000), np.arange(200_001) * 4, optimizer.native(),
-                             alone=alone)
+                             [engine.Source(x), engine.Source(y)], np.tile(np.arange(8), 100_000),
+                             np.arange(200_001) * 4, optimizer.native(), alone=alone)
     first = threading.Thread(target=stretch.work, args=(0,))
     first.start()
     while stretch.updates < 3 or not stretch.abandon():         # it is refused while an update is made

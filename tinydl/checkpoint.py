@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
-COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "updates", "seconds", "told", "broken",
+COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "weight", "updates", "seconds", "told", "broken",
           "n_norms", "norm_sum")
 
 
@@ -112,6 +112,7 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
         trainer.progress.job, trainer.progress.recipe, trainer.progress.resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
             job = trainer.progress.job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
+            job.weight = meta["job"].get("weight", float(job.samples))
             job.told = [job.updates if j is None or j >= len(job.told) else job.told[j] for j in places]
             job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
             job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}

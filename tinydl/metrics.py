@@ -51,12 +51,17 @@ class AccuracyEvaluator(Evaluator):
     """`accuracy`: the share of samples whose class is right.
 
     The class is the output with the highest score (the first of equals), or, of a single output, whether its
-    score is above 0 (a probability of one half under SigmoidCrossEntropy).
+    score is above 0 (a probability of one half under SigmoidCrossEntropy). Of sequences, outputs (B, T, C) and labels (B, T),
+    every place counts as a sample. ignore_index: a label that does not count, as the loss's.
     """
 
     figure_names = ("accuracy",)
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        if len(output_shape) > 1 and targets.shape[1:] == output_shape[:-1]:
+            targets, output_shape = targets.reshape(-1), output_shape[-1:]
+        if self.ignore_index is not None:
+            targets = targets[targets != self.ignore_index]
         if len(output_shape) > 1:
             raise ValueError(f"AccuracyEvaluator needs a score a class, or one in all; the model's output is {output_shape}")
         columns, classes, low, high = targets[:1].size, max([2, *output_shape]), targets.min(initial=0), targets.max(initial=0)
@@ -66,13 +71,19 @@ class AccuracyEvaluator(Evaluator):
                              f"columns of 0 to 1; y is {targets.dtype} of shape {targets.shape} from {low:g} to {high:g} (for "
                              "numbers to predict there is RegressionEvaluator)")
 
-    def __init__(self) -> None:
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
         self.start()
 
     def start(self) -> None:
         self.right = self.n = 0
 
     def update(self, outputs: Array, targets: Array) -> None:
+        if outputs.ndim > 2 and targets.shape == outputs.shape[:-1]:
+            outputs, targets = outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
+        if self.ignore_index is not None and targets.ndim == 1 == len(outputs.shape[1:]):
+            known = targets != self.ignore_index
+            outputs, targets = outputs[known], targets[known]
         several = outputs.ndim == 2 and outputs.shape[1] > 1
         if several and targets.shape == outputs.shape:
             targets = targets.argmax(1)
@@ -148,25 +159,27 @@ class RegressionEvaluator(Evaluator):
 
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
-    """`loss` (the mean over samples) and the evaluator's figures, over all samples of `dataset` in order; ValueError where
-    there are none."""
+    """`loss` (the mean over samples, by their weights where they have any) and the evaluator's figures (of all samples alike),
+    over all samples of `dataset` in order; ValueError where there are none."""
     if not isinstance(dataset, Dataset):
         raise _hints.expected("dataset", Dataset, dataset)
     check_columns(dataset.feature_names, model.feature_names, "the dataset")
-    total, n = 0.0, 0
+    total, weights, n = 0.0, 0.0, 0
     if evaluator is not None:
         evaluator.start()
     for batch in dataset.epoch(0, 0, shuffle=False):
-        x, y = batch.load().arrays()
+        loaded = batch.load()
+        x, y = loaded.arrays()
         outputs = model.predict(x)
         if same_shape(y.shape, outputs.shape):
             y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
         if loss is not None:
-            total += float(loss(outputs, y)) * len(x)
+            mean, weight = loss.mean(outputs, y, loaded.weights())
+            total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
             evaluator.update(outputs, y)
         n += len(x)
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
-    figures = {} if loss is None else {"loss": total / n}
+    figures = {} if loss is None else {"loss": total / weights if weights else 0.0}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}

@@ -208,10 +208,11 @@ class Model:
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
-             training: bool | None = None) -> Plan:
+             training: bool | None = None, weighted: bool = False) -> Plan:
         """Compile a plan for batches of up to max_rows samples.
 
-        Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss.
+        Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss. weighted: behind the
+        targets comes a source of sample weights, by which the loss is a mean.
         """
         shapes = self._need_shapes(input_shape)
         if self._by_path() != {**self._parameters, **self._statistics}:
@@ -220,6 +221,7 @@ class Model:
         self.layer.output_shape(*shapes)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
+        b.weighted = weighted
         xs = [b.input(shape, name=name, integer=integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
         y, backward = self.layer.emit(b, *xs)
         ys = list(y) if isinstance(y, tuple) else [y]
@@ -353,8 +355,9 @@ class Model:
         permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
         a layer of your own was made with something that JSON has not: it names the `config` to override.
         """
-        about: dict[str, Any] = {"name": self.name, "dtype": str(self.dtype), "input_shape": self.input_shape, "metadata": self.metadata,
-                 "feature_names": None if self.feature_names is None else list(self.feature_names)}
+        about: dict[str, Any] = {"name": self.name, "dtype": str(self.dtype), "input_shape": self.input_shape,
+                                 "metadata": self.metadata,
+                                 "feature_names": None if self.feature_names is None else list(self.feature_names)}
         if self.frozen:
             about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.state_dict())

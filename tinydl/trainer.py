@@ -156,11 +156,10 @@ class Trainer:
         names = model.feature_names or train.feature_names
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
-        arrays = (train.inputs, train.sources[-1]) if type(train) is ArrayDataset else None
         crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                    input_shape=train.input_shape)
-        if arrays is not None:
-            crew.set_arrays(*arrays)
+                    input_shape=train.input_shape, weighted=train.weighted)
+        if type(train) is ArrayDataset:
+            crew.set_arrays(train.inputs, *train.sources[train.n_inputs:])
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < crew.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {crew.plan.least_rows} samples or more; the dataset's have {rows} "
@@ -425,7 +424,8 @@ class Trainer:
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training), of the
-        averaged parameters where the optimizer keeps them (`ema`).
+        averaged parameters where the optimizer keeps them (`ema`). Where the samples have weights, `loss` is their mean by
+        these; the evaluator counts all samples alike.
         ValueError where it is empty."""
         self._runtime.need_crew()
         held_out = self.data.validation if self.data.test is None else self.data.test
@@ -508,7 +508,7 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed)
+            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed, weighted=train.weighted)
             optimizer.hold(crew.state)
             return profile(crew, train, setting, pool, steps)
 

@@ -23,7 +23,8 @@ cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
 
 
-def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint64_t seed=0, uint64_t step=0, **arguments):
+def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint64_t seed=0, uint64_t step=0, bint and_weight=False,
+         **arguments):
     """Run one operation; arguments: its operands (arrays, or None), sizes, settings and reals by the schema's names.
 
     Returns the first array written, or the number that the operation gives. Sizes come from the arrays' shapes; strides of
@@ -73,6 +74,7 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
             raise TypeError(f"{name}: index must be a contiguous array of int64, one dimension")
         ctx.index = <const int64_t *>pointer(index)
     ctx.n = sizes.get("B", 0)
+    ctx.weight = sizes.get("R", sizes.get("n", 0))
     if index is not None and len(index) < ctx.n:
         raise ValueError(f"{name}: an index of {len(index)} for {ctx.n} rows")
     if "source" in sizes:
@@ -103,7 +105,11 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
         raise FloatingPointError(f"{name}: x has what is not finite")
     if status != TD_OK and status != TD_BAD_NUMBER:     # a number that is not finite is the caller's to look at
         raise RuntimeError(f"{name} ended with status {status}")
-    return ctx.number if declared.number else next((a for n, a in arrays.items() if declared.operands[n].written), None)
+    if declared.number:
+        if and_weight:
+            return ctx.number, ctx.weight
+        return ctx.number
+    return next((a for n, a in arrays.items() if declared.operands[n].written), None)
 
 
 def _checked(declared, arrays):
@@ -153,12 +159,12 @@ def _sizes(declared, arrays, arguments):
         shapes = ", ".join(f"{n} {a.shape}" for n, a in arrays.items() if a is not None)
         return ValueError(f"{declared.name}: {rule}; got {shapes}")
     shape = None    # of all, where the operation is element by element: any number of axes, all the same
-    elementwise = {o.shape for o in declared.operands.values() if o.shape} == {("n",)}
+    elementwise = {o.shape for o in declared.operands.values() if o.shape and not o.optional} == {("n",)}
     for name, operand in declared.operands.items():
         a = arrays[name]
         if a is None or operand.shape is None:
             continue
-        if elementwise:
+        if elementwise and operand.shape == ("n",):
             shape = a.shape if shape is None else shape
             if a.shape != shape:
                 raise wrong(f"{name} must have the shape {shape}")
@@ -174,6 +180,9 @@ def _sizes(declared, arrays, arguments):
     for letter in declared.at_least_one.split():
         if sizes[letter] == 0:
             raise wrong(f"the mean of no {'rows' if letter == 'R' else 'elements'} is undefined")
+    for whole, part in (("n", "S"), ("R", "S"), ("n", "C")):
+        if whole in sizes and part in sizes and "S" in declared.sizes and sizes[part] and sizes[whole] % sizes[part]:
+            raise wrong(f"{whole} = {sizes[whole]} must be a multiple of {part} = {sizes[part]}")
     out = {}
     for name, default in declared.sizes.items():
         value = sizes.get(name, arguments.get(name, default))

@@ -102,36 +102,85 @@ def log_softmax_backward(dy: Floats, y: Floats, out: Floats) -> Floats:
 
 # losses
 
-def _mean(loss: Floats, grad: Floats | None, slope: Floats) -> float:
+def _mean(loss: Floats, grad: Floats | None, slope: Floats, weights: Floats | None = None) -> float:
+    """Of samples in order, or sum(w l) / sum(w), a weight counting for as many of loss in order as there are for each."""
+    w: Floats = np.ones(loss.size) if weights is None else np.repeat(weights, loss.size // len(weights))
+    w = np.reshape(w / (float(w.sum()) or 1.0), loss.shape)
     if grad is not None:
-        grad[...] = slope / loss.size
-    return float(loss.mean())
+        grad[...] = slope * w.reshape(w.shape + (1,) * (slope.ndim - w.ndim))
+    return float((loss * w).sum())
 
 
-def softmax_cross_entropy(logits: Floats, labels: Int64, grad: Floats | None = None) -> float:
+def softmax_cross_entropy(logits: Floats, labels: Int64, weights: Floats | None = None, class_weights: Floats | None = None,
+                          grad: Floats | None = None, label_smoothing: float = 0.0, ignore_index: int = -2**63) -> float:
     log_p = log_softmax(logits, np.empty_like(logits))
-    one_hot = labels[:, None] == np.arange(logits.shape[1])
-    return _mean(-log_p[one_hot], grad, np.exp(log_p) - one_hot)
+    R, C = logits.shape
+    classes = np.ones(C) if class_weights is None else class_weights
+    counts = labels != ignore_index
+    one_hot = labels[:, None] == np.arange(C)
+    wanted = (1 - label_smoothing) * one_hot * classes + label_smoothing / C * classes
+    own = np.where(counts, 1.0 if weights is None else np.repeat(weights, R // len(weights)), 0.0)
+    divisor = (own * (one_hot * classes).sum(1)).sum() or 1.0
+    if not (own * (one_hot * classes).sum(1)).any():
+        own = np.zeros(R)
+    if grad is not None:
+        grad[...] = (np.exp(log_p) * wanted.sum(1, keepdims=True) - wanted) * own[:, None] / divisor
+    return float((own * -(wanted * log_p).sum(1)).sum() / divisor)
 
 
-def sigmoid_cross_entropy(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
-    return _mean(np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x))), grad, _sigmoid(x) - targets)
+def sigmoid_cross_entropy(x: Floats, targets: Floats, weights: Floats | None = None, pos_weight: Floats | None = None,
+                          grad: Floats | None = None, label_smoothing: float = 0.0) -> float:
+    t = targets * (1 - label_smoothing) + label_smoothing / 2
+    p = 1.0 if pos_weight is None else pos_weight
+    one = 1 + (p - 1) * t
+    return _mean((1 - t) * x + one * (np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0)), grad, one * _sigmoid(x) - p * t, weights)
 
 
-def mean_squared_error(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
+def mean_squared_error(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
     d = x - targets
-    return _mean(d * d, grad, 2 * d)
+    return _mean(d * d, grad, 2 * d, weights)
 
 
-def mean_absolute_error(x: Floats, targets: Floats, grad: Floats | None = None) -> float:
+def mean_absolute_error(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
     d = x - targets
-    return _mean(np.abs(d), grad, np.sign(d))
+    return _mean(np.abs(d), grad, np.sign(d), weights)
 
 
-def huber(x: Floats, targets: Floats, grad: Floats | None = None, delta: float = 1.0) -> float:
+def huber(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None, delta: float = 1.0) -> float:
     d = x - targets
     z = np.abs(d)
-    return _mean(np.where(z < delta, z * z / 2, delta * (z - delta / 2)), grad, np.clip(d, -delta, delta))
+    return _mean(np.where(z < delta, z * z / 2, delta * (z - delta / 2)), grad, np.clip(d, -delta, delta), weights)
+
+
+def kl_divergence(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None,
+                  scale: float = 1.0) -> float:
+    positive = np.where(targets > 0, targets, 1.0)
+    return _mean(scale * targets * (np.log(positive) - x), grad, -scale * targets, weights)
+
+
+def poisson_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    return _mean(np.exp(x) - targets * x, grad, np.exp(x) - targets, weights)
+
+
+def hinge(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    s = np.where(targets > 0, 1.0, -1.0)
+    return _mean(np.maximum(1 - s * x, 0), grad, np.where(1 - s * x > 0, -s, 0.0), weights)
+
+
+def gaussian_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    C = targets.shape[1]
+    d, s = x[:, :C] - targets, x[:, C:]
+    loss, by_m, by_s = (s + d * d * np.exp(-s)) / 2, d * np.exp(-s), (1 - d * d * np.exp(-s)) / 2
+    if grad is not None:
+        _mean(loss, grad[:, :C], by_m, weights)
+        _mean(loss, grad[:, C:], by_s, weights)
+    return _mean(loss, None, loss, weights)
+
+
+def quantile(x: Floats, targets: Floats, levels: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    q = np.repeat(levels, targets.shape[1])
+    d = np.tile(targets, (1, len(levels))) - x
+    return _mean(np.maximum(q * d, (q - 1) * d), grad, np.where(d > 0, -q, np.where(d < 0, 1 - q, 0.0)), weights)
 
 
 # flat vectors

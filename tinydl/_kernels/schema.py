@@ -20,7 +20,8 @@ overlaps nothing. at_least_one: sizes that must not be 0. number: the operation 
 partial="k: m n": it makes sums of k terms, m n elements each; where there are so many terms that they are added in a tree
 (csrc/td.h), the sums that wait need room, which plans and `call` give it as an operand `partial`.
 
-Letters: B samples, R rows, C columns, n elements. `:=` overwrites, `+=` adds.
+Letters: B samples, R rows, C columns, n elements; S samples with a weight each, of as many rows
+or elements each. `:=` overwrites, `+=` adds.
 
 This file imports nothing, since it is read before anything is built.
 """
@@ -156,17 +157,35 @@ _LIST = [
     Operation("log_softmax", "x[R,C] -> out[R,C]", in_place="out:x", does="out := x - log(sum(exp(x))) over each row"),
     Operation("log_softmax_backward", "dy[R,C] y[R,C] -> out[R,C]", in_place="out:dy", does="out := dy - exp(y) sum(dy)"),
 
-    # losses: the mean, and its gradient where wanted
-    Operation("softmax_cross_entropy", "logits[R,C] labels:i64[R] -> grad[R,C]?", in_place="grad:logits", at_least_one="R C",
-              number=True, does="mean over R of log(sum(exp(x))) - x[label]; grad := (softmax(x) - onehot(label)) / R; labels "
-                                "in 0..C-1"),
-    Operation("sigmoid_cross_entropy", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
-              does="mean of max(x, 0) - x t + log(1 + exp(-|x|)); grad := (sigmoid(x) - t) / n"),
-    Operation("mean_squared_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
+    # losses: the mean, and its gradient where wanted. weights: sum(w l) / sum(w) instead, a sample's weight counting for all its
+    # R / S rows or n / S elements; ctx->weight: the sum of the weights that counted, else B. All 0: the loss and gradient are 0
+    Operation("softmax_cross_entropy", "logits[R,C] labels:i64[R] weights[S]? class_weights[C]? -> grad[R,C]?",
+              "S=0 ignore_index=-9223372036854775808", "label_smoothing=0", in_place="grad:logits", at_least_one="R C",
+              number=True, does="mean over R of log(sum(exp(x))) - x[label]; grad := (softmax(x) - onehot(label)) / R; labels in "
+              "0..C-1, or ignore_index, whose rows do not count; class_weights, label_smoothing: PyTorch's"),
+    Operation("sigmoid_cross_entropy", "x[n] targets[n] weights[S]? pos_weight[C]? -> grad[n]?", "S=0 C=0", "label_smoothing=0",
+              in_place="grad:x", at_least_one="n", number=True,
+              does="mean of max(x, 0) - x t + log(1 + exp(-|x|)); grad := (sigmoid(x) - t) / n; pos_weight: PyTorch's, of each "
+                   "column; label_smoothing: t (1 - smoothing) + smoothing / 2 stands for t"),
+    Operation("mean_squared_error", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n",
+              number=True,
               does="mean of (x - t)^2; grad := 2 (x - t) / n"),
-    Operation("mean_absolute_error", "x[n] targets[n] -> grad[n]?", in_place="grad:x", at_least_one="n", number=True,
+    Operation("mean_absolute_error", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n",
+              number=True,
               does="mean of |x - t|; grad := sign(x - t) / n"),
-    Operation("huber", "x[n] targets[n] -> grad[n]?", reals="delta=1", in_place="grad:x", at_least_one="n", number=True,
+    Operation("kl_divergence", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", reals="scale=1", in_place="grad:x",
+              at_least_one="n", number=True, does="mean of scale t (log(t) - x), 0 where t is 0; grad := -scale t / n"),
+    Operation("poisson_nll", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of exp(x) - t x; grad := (exp(x) - t) / n"),
+    Operation("hinge", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n", number=True,
+              does="mean of max(1 - s x, 0), s = 1 where t > 0, else -1; grad := -s / n where 1 - s x > 0, else 0"),
+    Operation("gaussian_nll", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",
+              number=True, does="mean over R C of (s + (m - t)^2 exp(-s)) / 2, x = [m s], D = 2 C"),
+    Operation("quantile", "x[R,D] targets[R,C] levels[Q] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x",
+              at_least_one="R C Q", number=True, does="mean over R D of max(q d, (q - 1) d), d = t - x, x = [x_1 ... x_Q] of "
+              "the levels q, D = Q C; grad := -q, 1 - q or (d = 0) 0, / (R D)"),
+    Operation("huber", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", reals="delta=1", in_place="grad:x", at_least_one="n",
+              number=True,
               does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; "
                    "grad := clip(d, -delta, delta) / n"),
 

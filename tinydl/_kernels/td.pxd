@@ -61,7 +61,7 @@ cdef extern from "td.h" nogil:
         i64 first_id
         td_source source[16]
         u64 seed, step
-        double number
+        double number, weight
         i64 detail
         void *scratch
         void *owner

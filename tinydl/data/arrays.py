@@ -10,13 +10,14 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, each_input, epoch_order, whole
-from tinydl.data.checks import PIECE, as_features, as_targets, check_finite, is_mapped
+from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
 
 
 class ArrayDataset(Dataset):
-    """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...).
+    """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...), or the labels
+    of sequences (samples, T). One negative number may stand for labels to ignore (SoftmaxCrossEntropy(ignore_index=-1)).
 
     Arrays, memory maps, or what np.asarray takes. They are used where they are if C-contiguous and of float32,
     float64, bool or an integer type; else copied once (float16 as float32; labels as int64). NaN and infinity are
@@ -26,6 +27,10 @@ class ArrayDataset(Dataset):
 
     Several inputs are a dict by the names of the model's (nn.Input), or a tuple of arrays in their order; a batch takes the
     same rows of each. Integer arrays are for inputs of integers, as categories.
+
+    sample_weight (samples,): what each sample counts in the loss, sum(w loss) / sum(w), and so in each update; finite, 0 or
+    more. Only what weights are beside each other matters. Batches are brought together by their sums of weights, and one
+    whose weights are all 0 makes no update. Parts keep theirs, and `evaluate` and validation go by those of the held-out part.
 
     Tables of pandas, polars and pyarrow are taken too, if all columns are numbers or bool (also nullable ones without
     missing values); a column of dates, categories or text is refused by its name. The columns' names of x are kept in
@@ -38,7 +43,7 @@ class ArrayDataset(Dataset):
     """
 
     @_hints.arguments
-    def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False) -> None:
+    def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False, *, sample_weight: Any = None) -> None:
         self.drop_last = bool(drop_last)
         several = isinstance(x, dict) or (isinstance(x, tuple) and len(x) > 0 and all(hasattr(a, "shape") for a in x))
         given = {"x": x} if not several else dict(x) if isinstance(x, dict) else {f"x[{i}]": a for i, a in enumerate(x)}
@@ -57,8 +62,10 @@ class ArrayDataset(Dataset):
             arrays.append(a)
         #: the names of several inputs; None of one, () of a tuple, whose order they go by
         self.input_names: tuple[str, ...] | None = None if not several else tuple(given) if isinstance(x, dict) else ()
-        #: x (each of several inputs) and y of all samples, which the parts of a dataset share
-        self.sources: tuple[Array, ...] = *arrays, y
+        self.n_inputs = len(arrays)
+        self.weighted = sample_weight is not None
+        #: x (each of several inputs), y, and sample weights if any, of all samples, which the parts of a dataset share
+        self.sources: tuple[Array, ...] = *arrays, y, *([as_weights(sample_weight, len(y))] if self.weighted else [])
         #: the rows of `sources` that are this dataset's samples, or None for all
         self.rows: Array | None = None
         self._set_batch_size(batch_size)
@@ -72,10 +79,11 @@ class ArrayDataset(Dataset):
         return len(self.sources[0]) if self.rows is None else len(self.rows)
 
     def __repr__(self) -> str:
-        *xs, y = self.sources
+        xs, y = self.sources[:self.n_inputs], self.sources[self.n_inputs]
         names = self.input_names or ["x"] * len(xs)
         inputs = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(names, xs, strict=True))
-        return f"{type(self).__name__}({len(self)} samples, {inputs}, y {y.dtype} {y.shape[1:]}, batch_size={self.batch_size})"
+        return (f"{type(self).__name__}({len(self)} samples, {inputs}, y {y.dtype} {y.shape[1:]}, "
+                f"{'weighted, ' * self.weighted}batch_size={self.batch_size})")
 
     @property
     def x(self) -> Any:
@@ -89,15 +97,20 @@ class ArrayDataset(Dataset):
     @property
     def inputs(self) -> Any:
         """x of all samples in `sources`: an array, or of several inputs a dict or tuple as it was given."""
-        *xs, _ = self.sources
+        xs = self.sources[:self.n_inputs]
         if self.input_names is None:
             return xs[0]
-        return dict(zip(self.input_names, xs, strict=True)) if self.input_names else tuple(xs)
+        return dict(zip(self.input_names, xs, strict=True)) if self.input_names else xs
 
     @property
     def y(self) -> Array:
         """y of these samples, as `x`."""
-        return self._own(self.sources[-1])
+        return self._own(self.sources[self.n_inputs])
+
+    @property
+    def sample_weight(self) -> Array | None:
+        """The weights of these samples, as `x`; None where there are none."""
+        return self._own(self.sources[-1]) if self.weighted else None
 
     def _own(self, source: Array) -> Array:
         if self.rows is None:
@@ -108,7 +121,7 @@ class ArrayDataset(Dataset):
 
     def targets(self) -> Iterator[Array]:
         """y of these samples in pieces of a million numbers or so: for who looks at all of them, where y is a memory map."""
-        y = self.sources[-1]
+        y = self.sources[self.n_inputs]
         step = max(1, PIECE // max(1, y[:1].size))
         for at in range(0, len(self), step):
             yield y[at:at + step] if self.rows is None else y[self.rows[at:at + step]]
@@ -131,9 +144,9 @@ class ArrayDataset(Dataset):
 
         Classes are those of `sources`: a part's model needs an output also for a class that the part has no sample of.
         """
-        y = self.sources[-1]
+        y = self.sources[self.n_inputs]
         if y.dtype.kind == "i":
-            return (int(y.max()) + 1,)
+            return *y.shape[1:], int(y.max()) + 1
         return tuple(y.shape[1:]) or (1,)
 
     def order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
@@ -144,7 +157,8 @@ class ArrayDataset(Dataset):
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = self.order(seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
-            yield Batch(self.inputs, self.sources[-1], order[bounds[b]:bounds[b + 1]], 0, b)
+            yield Batch(self.inputs, self.sources[self.n_inputs], order[bounds[b]:bounds[b + 1]], 0, b,
+                        self.sources[-1] if self.weighted else None)
 
     def with_batch_size(self, batch_size: int) -> ArrayDataset:
         """The same samples in batches of another size."""
@@ -187,8 +201,8 @@ class ArrayDataset(Dataset):
         sizes = part_sizes(len(self), train=train, validation=validation, test=test)
         if stratify not in (True, False, "auto"):
             raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
-        y = self.sources[-1]
-        labels = self.y if y.dtype.kind == "i" else None
+        y = self.sources[self.n_inputs]
+        labels = self.y if y.dtype.kind == "i" and y.ndim == 1 else None
         if labels is None and stratify and stratify != "auto":
             raise ValueError(f"stratify=True needs class labels; y is {y.dtype} of shape {y.shape}")
         same = np.zeros(len(self), np.int64)

@@ -19,7 +19,7 @@ class Batch:
 
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
     (rows, *outputs) numbers. indices: int64 (n,). first_id: the sample number of row 0 where indices is None. index: the
-    batch's number in its epoch.
+    batch's number in its epoch. sample_weight: (rows,) floats, finite and not negative, or None: all count alike.
     """
 
     x: Any
@@ -27,6 +27,7 @@ class Batch:
     indices: Array | None
     first_id: int = 0
     index: int = 0
+    sample_weight: Array | None = None
 
     @property
     def n(self) -> int:
@@ -40,7 +41,8 @@ class Batch:
     def part(self, lo: int, hi: int) -> Batch:
         """Its samples lo..hi - 1."""
         if self.indices is None:
-            return replace(self, x=each_input(self.x, lambda a: a[lo:hi]), y=self.y[lo:hi], first_id=self.first_id + lo)
+            return replace(self, x=each_input(self.x, lambda a: a[lo:hi]), y=self.y[lo:hi], first_id=self.first_id + lo,
+                           sample_weight=None if self.sample_weight is None else self.sample_weight[lo:hi])
         return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
 
     def cut(self, parts: int, least: int = 1) -> list[Batch]:
@@ -51,6 +53,11 @@ class Batch:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
         rows = self.indices
         return (self.x, self.y) if rows is None else (each_input(self.x, lambda a: a[rows]), self.y[rows])
+
+    def weights(self) -> Array | None:
+        """sample_weight (n,) of its samples, as `arrays`."""
+        w = self.sample_weight
+        return w if w is None or self.indices is None else w[self.indices]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +139,8 @@ class Dataset(ABC):
     batch_size: int
     #: the names of x's columns, in order, where it was made of a table that has them; a model then tells them apart by name
     feature_names: list[str] | None = None
+    #: whether its batches bring a `sample_weight`
+    weighted: bool = False
 
     @property
     @abstractmethod

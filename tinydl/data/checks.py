@@ -35,7 +35,8 @@ def as_features(x: Any, name: str = "x") -> Array:
 
 
 def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = None) -> Array:
-    """y as labels, int64 (samples,) from 0 up, where it is integers or bool; else as finite float32 or float64.
+    """y as labels, int64 (samples,) or of sequences (samples, T), where it is integers or bool; else as finite float32 or
+    float64. Labels are 0, 1, 2, ...; one negative number may stand for those that a loss ignores (ignore_index).
 
     numbers: of the samples, for messages, where they are not 0, 1, 2, ...
     """
@@ -49,7 +50,7 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
                          f"np.unique({names}, return_inverse=True)[1] turns names into labels")
     if a.dtype.kind not in "fiub":
         refuse(a, y, name)
-    if a.dtype.kind in "iub" and a.ndim > 1:
+    if a.dtype.kind in "iub" and a.ndim > 1 and (a.shape[-1] == 1 or _is_one_hot(a)):
         hint = f"use np.ravel({name})" if a.shape[1:] == (1,) else f"use np.argmax(np.asarray({name}), 1) where it is one-hot"
         hint += f", or for numbers to predict np.asarray({name}, 'float32')"
         raise ValueError(f"{name} is integers of shape {a.shape}; class labels are (samples,): {hint}")
@@ -57,11 +58,31 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
     if a.dtype.kind == "f":
         check_finite(a, name, numbers)
         return a
-    if a.min(initial=0) < 0:
-        row = int(a.argmin())
-        raise ValueError(f"{_place(name, [row], numbers)} is {a[row]}; class labels are 0, 1, 2, ... (for numbers to predict, "
-                         "give floats)")
+    least = a.min(initial=0)
+    if least < 0 and (a[a < 0] != least).any():
+        at = [int(i) for i in np.unravel_index(int(a.argmin()), a.shape)]
+        raise ValueError(f"{_place(name, at, numbers)} is {least}; class labels are 0, 1, 2, ..., and at most one negative "
+                         "number for those to ignore (for numbers to predict, give floats)")
     return a if a.dtype == np.int64 else a.astype(np.int64)
+
+
+def _is_one_hot(a: Array) -> bool:
+    return bool(a.ndim == 2 and (a.sum(1) == 1).all() and ((a == 0) | (a == 1)).all())
+
+
+def as_weights(weights: Any, n: int, name: str = "sample_weight") -> Array:
+    """Weights of n samples as float64, or float32 as they are: finite, at least 0 and at most 1e30 (a sum of many
+    larger ones would not be a float32)."""
+    w = as_features(weights, name)
+    if w.shape != (n,):
+        raise ValueError(f"{name} has shape {w.shape}; one weight a sample is ({n},)")
+    if w.dtype.kind != "f":
+        w = w.astype(np.float64)
+    if n and not (w.min() >= 0 and w.max() <= 1e30):
+        row = int(np.argmin((w >= 0) & (w <= 1e30)))
+        raise ValueError(f"{name}[{row}] is {w[row]}; weights are finite, and 0 or more (at most 1e30: only what they are "
+                         "beside each other matters, so divide all by their mean)")
+    return w
 
 
 def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None) -> None:

@@ -1,12 +1,15 @@
 """Loss: what a plan emits after the model; PythonLoss: one that a user writes with NumPy."""
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
+from tinydl.data.checks import as_weights
 from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Value
+from tinydl.plan.builder import INT64_RANGE
 
 Array = np.ndarray[Any, Any]
 
@@ -20,34 +23,51 @@ def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 class Loss(RecordsArguments):
     """Emits its targets, its value and, in training, its gradient by the model's output."""
 
-    #: whether targets are class labels (int64, one a sample) rather than numbers shaped like the output
+    #: whether targets are class labels (int64, one a sample or place of a sequence) rather than numbers shaped like the output
     labels = False
 
     def emit(self, b: Builder, y: Value) -> Value | None:
         """Emit the operations; return the gradient of y in training, None in evaluation."""
         raise NotImplementedError
 
-    def __call__(self, outputs: Array, targets: Array) -> float:
-        """The mean loss of outputs (B, ...) against targets."""
+    def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
+        """The mean loss of outputs (B, ...) against targets; with sample_weight (B,), sum(w loss) / sum(w), and 0 where all
+        weights are 0."""
         raise NotImplementedError
+
+    def mean(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> tuple[float, float]:
+        """The same, and what it weighs in a mean over batches: the sum of the weights that counted, or without weights B."""
+        if sample_weight is None:
+            return float(self(outputs, targets)), float(len(outputs))
+        return float(self(outputs, targets, sample_weight)), float(np.sum(sample_weight, dtype=np.float64))
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         """Targets (samples, ...) as this loss needs them for a model with that output; ValueError says what does not fit."""
         if self.labels:
-            if targets.ndim != 1 or targets.dtype.kind not in "iub":
-                raise ValueError(f"{type(self).__name__} needs integer class labels of shape (samples,); "
-                                 f"y is {targets.dtype} of shape {targets.shape}")
-            if len(output_shape) != 1:
+            places = output_shape[:-1]      # of a sequence
+            wanted = f"(samples, {', '.join(map(str, places))})" if places else "(samples,)"
+            if not output_shape:
                 raise ValueError(f"{type(self).__name__} needs one score a class; the model's output is {output_shape}")
-            low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
-            if low < 0 or high >= output_shape[0]:
-                raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[0]} outputs "
-                                 f"allow 0 to {output_shape[0] - 1}")
+            if targets.shape[1:] != places or targets.ndim < 1 or targets.dtype.kind not in "iub":
+                raise ValueError(f"{type(self).__name__} needs integer class labels of shape {wanted}; "
+                                 f"y is {targets.dtype} of shape {targets.shape}")
+            ignored = getattr(self, "ignore_index", None)
+            known = targets if ignored is None else targets[targets != ignored]
+            low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
+            if low < 0 or high >= output_shape[-1]:
+                raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[-1]} outputs "
+                                 f"allow 0 to {output_shape[-1] - 1}")
             return np.ascontiguousarray(targets, np.int64)
-        if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], output_shape):
-            raise ValueError(f"{type(self).__name__} needs targets shaped like the output, (samples, "
-                             f"{', '.join(map(str, output_shape))}); y is {targets.dtype} of shape {targets.shape}")
+        shape = self.target_shape(output_shape)
+        if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], shape):
+            like = "targets shaped like the output," if shape == output_shape else "targets of shape"
+            raise ValueError(f"{type(self).__name__} needs {like} (samples, "
+                             f"{', '.join(map(str, shape))}); y is {targets.dtype} of shape {targets.shape}")
         return np.ascontiguousarray(targets)
+
+    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample's targets, where they are numbers; ValueError where such an output does not fit this loss."""
+        return output_shape
 
     def _pair(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
         """Outputs, and targets of the shape and dtype that they have in training: labels (B,) int64, or as the outputs."""
@@ -56,17 +76,26 @@ class Loss(RecordsArguments):
         t = self.check_targets(np.asarray(targets), y.shape[1:])
         if len(t) != len(y):
             raise ValueError(f"{type(self).__name__}: {len(y)} outputs and {len(t)} targets")
-        return y, t if self.labels else t.reshape(y.shape).astype(y.dtype, copy=False)
+        return y, t if self.labels else t.reshape(len(y), *self.target_shape(y.shape[1:])).astype(y.dtype, copy=False)
 
     def emit_targets(self, b: Builder, y: Value) -> Value:
         """Emit the gathering of this batch's targets."""
         if self.labels:
-            return b.gather((), "labels", (0, y.shape[0]), label="loss")
-        return b.gather(y.shape, "targets", label="loss")
+            every = getattr(self, "ignore_index", None) is not None     # then the loss itself looks at them
+            return b.gather(y.shape[:-1], "labels", INT64_RANGE if every else (0, y.shape[-1]), label="loss")
+        return b.gather(self.target_shape(y.shape), "targets", label="loss")
+
+    def emit_weights(self, b: Builder) -> Value | None:
+        """Emit the gathering of this batch's sample weights (a number a sample), behind that of its targets; None where the
+        samples have none."""
+        return b.gather((), "sample_weight", label="loss") if b.weighted else None
 
 
 class PythonLoss(Loss):
     """A loss in NumPy: subclass it and write forward(outputs, targets) -> (mean loss, gradient by outputs).
+
+    For data with sample weights write forward(outputs, targets, sample_weight=None): the mean is sum(w l) / sum(w) then, w (B,)
+    of the outputs' dtype and never all 0 (such a batch counts nothing). It is not given where the data have no weights.
 
     outputs: (B, ...) of the model's dtype. targets: the same shape and dtype, whatever the dataset has; or, with
     `labels = True` in the class, class labels (B,) int64. So it is in training and in evaluation alike. It takes the GIL
@@ -81,14 +110,36 @@ class PythonLoss(Loss):
     def forward(self, outputs: Array, targets: Array) -> tuple[float, Array]:
         raise NotImplementedError(f"{type(self).__name__}.forward(outputs, targets) -> (loss, gradient)")
 
-    def __call__(self, outputs: Array, targets: Array) -> float:
-        return float(self.forward(*self._pair(outputs, targets))[0])
+    def weighted(self, outputs: Array, targets: Array, weights: Array) -> tuple[float, Array, float]:
+        """Mean loss, gradient, and the sum of weights."""
+        total = float(weights.sum(dtype=np.float64))
+        if total == 0:
+            return 0.0, np.zeros_like(outputs), 0.0
+        self._takes_weights()
+        loss, gradient = self.forward(outputs, targets, weights)    # type: ignore[call-arg]
+        return loss, gradient, total
+
+    def _takes_weights(self) -> None:
+        try:
+            signature(self.forward).bind(None, None, None)
+        except TypeError:
+            name = type(self).__name__
+            raise TypeError(f"the data have sample weights, and {name}.forward(outputs, targets) takes none: write "
+                            f"{name}.forward(outputs, targets, sample_weight=None)") from None
+
+    def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
+        y, t = self._pair(outputs, targets)
+        if sample_weight is None:
+            return float(self.forward(y, t)[0])
+        return float(self.weighted(y, t, as_weights(sample_weight, len(y)).astype(y.dtype, copy=False))[0])
 
     def emit(self, b: Builder, y: Value) -> Value | None:
-        t = self.emit_targets(b, y)
+        t, w = self.emit_targets(b, y), self.emit_weights(b)
+        if w is not None:
+            self._takes_weights()
         dy = b.value(y.shape) if b.training else None
         with b.scope("loss"):
-            b.python(_Run(self), [b.whole(y), t], [dy])
+            b.python(_Run(self), [b.whole(y), t, w], [dy])
         return dy
 
 
@@ -96,13 +147,13 @@ class _Run:
     def __init__(self, loss: PythonLoss) -> None:
         self.layer = loss
 
-    def run(self, local: dict[str, Any], arrays: list[Array | None]) -> float:
-        y, t, dy = arrays
+    def run(self, local: dict[str, Any], arrays: list[Array | None]) -> float | tuple[float, float]:
+        y, t, w, dy = arrays
         assert y is not None and t is not None
-        loss, gradient = self.layer.forward(y, t)
+        loss, gradient, *weight = self.layer.forward(y, t) if w is None else self.layer.weighted(y, t, w)
         if dy is not None:
             if np.shape(gradient) != dy.shape:
                 raise ValueError(f"{type(self.layer).__name__}.forward returned a gradient of shape {np.shape(gradient)}; "
                                  f"{dy.shape} was expected")
             dy[...] = gradient
-        return float(loss)
+        return (float(loss), weight[0]) if weight else float(loss)

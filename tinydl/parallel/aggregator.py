@@ -1,7 +1,9 @@
-"""GradientAggregator: the average of a group's gradients over the samples that arrived.
+"""GradientAggregator: the average of a group's gradients over the samples that arrived, by their weights.
 
 Guarantees:
- - The mean is over samples, not over submissions: sum of n_i g_i / sum of n_i over the slots that arrived.
+ - The mean is over samples, not over submissions: sum of n_i g_i / sum of n_i over the slots that arrived, n_i being
+   the sum of the weights that counted in slot i; without weights, its samples. A slot in which none counts (0) is
+   not in the tree.
  - The same submissions give the same bits, in whatever order they come: the sum over slots is a fixed binary
    tree of weighted means (node = n_l/(n_l+n_r) left + n_r/(n_l+n_r) right). A failed slot is not in the tree,
    so one slot of two gives exactly that slot's gradient.
@@ -44,13 +46,15 @@ class GradientAggregator:
             raise ValueError(f"expected_submissions={expected_submissions}: at least 1")
         self.expected_submissions = int(expected_submissions)
         self._changed = threading.Condition()
-        self._slots: dict[int, tuple[Array, int] | None] = {}       # None: failed
+        self._slots: dict[int, tuple[Array, int, float] | None] = {}       # None: failed
         self._failures: dict[int, BaseException | None] = {}
         self._names: Names | None = None
 
-    def submit_gradients(self, gradients: Gradients, n_samples: int, slot: int, *, copy: bool = True) -> None:
+    def submit_gradients(self, gradients: Gradients, n_samples: int, slot: int, *, copy: bool = True,
+                         weight: float | None = None) -> None:
         """Submit the mean gradient of slot number `slot` over n_samples samples: a flat vector, or arrays by name.
 
+        weight: what it counts in the average, the sum of its samples' weights (default: n_samples); 0: nothing.
         copy=False: the vector is kept as it is and must not change before `reset`.
         ValueError for a slot that is out of range or has submitted already, and for a vector that does not fit.
         """
@@ -67,11 +71,13 @@ class GradientAggregator:
             vector = vector.astype(np.float64)
         if n_samples < 1:
             raise ValueError(f"n_samples={n_samples}: at least 1 (a batch that failed is submit_failure)")
+        if weight is not None and not 0 <= weight < float("inf"):
+            raise ValueError(f"weight={weight}: a finite number, at least 0")
         with self._changed:
             self._check(slot)
             self._check_like_others(slot, vector, names)
             self._names = names
-            self._slots[slot] = (np.ascontiguousarray(vector), int(n_samples))
+            self._slots[slot] = (np.ascontiguousarray(vector), int(n_samples), float(n_samples if weight is None else weight))
             self._changed.notify_all()
 
     def submit_failure(self, slot: int, exception: BaseException | None = None) -> None:
@@ -109,7 +115,7 @@ class GradientAggregator:
 
         in_place: the mean is computed in the slots' own vectors, so nothing is allocated; their gradients are lost, and
         `reset` must follow. AggregationTimeoutError (a TimeoutError) after `timeout` seconds, NothingArrivedError if all
-        slots failed.
+        slots failed, or none that arrived has a weight above 0.
         """
         expected = self.expected_submissions
         with self._changed:
@@ -119,7 +125,9 @@ class GradientAggregator:
             names, failures = self._names, self._failures
         if folded is None:
             cause = next((e for e in failures.values() if e is not None), None)
-            raise NothingArrivedError(f"all {expected} slots failed") from cause
+            failed = len(failures)
+            raise NothingArrivedError(f"all {expected} slots failed" if failed == expected else
+                                      f"{failed} of {expected} slots failed, and the weights of all others are 0") from cause
         vector = folded[0]
         if names is None:
             return vector
@@ -130,18 +138,19 @@ class GradientAggregator:
             at += size
         return out
 
-    def _fold(self, lo: int, hi: int, in_place: bool) -> tuple[Array, int] | None:
-        """The weighted mean of slots lo..hi-1 and its number of samples, by a fixed binary tree; None if no slot arrived."""
+    def _fold(self, lo: int, hi: int, in_place: bool) -> tuple[Array, float] | None:
+        """The weighted mean of slots lo..hi-1 and its weight, by a fixed binary tree; None if none arrived that counts."""
         if hi - lo == 1:
-            return self._slots[lo]
+            held = self._slots[lo]
+            return None if held is None or held[2] == 0 else (held[0], held[2])
         half = 1 << (hi - lo - 1).bit_length() - 1          # the greatest power of two below hi - lo
         left, right = self._fold(lo, lo + half, in_place), self._fold(lo + half, hi, in_place)
         if left is None or right is None:
             return right if left is None else left
-        samples = left[1] + right[1]
+        weight = left[1] + right[1]
         out = left[0] if in_place else np.empty_like(left[0])
-        K.call("weighted_mean", a=left[0], b=right[0], out=out, wa=left[1] / samples, wb=right[1] / samples)
-        return out, samples
+        K.call("weighted_mean", a=left[0], b=right[0], out=out, wa=left[1] / weight, wb=right[1] / weight)
+        return out, weight
 
     def reset(self) -> None:
         """Forget all submissions: ready for the next group."""

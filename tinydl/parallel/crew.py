@@ -53,11 +53,11 @@ class Crew:
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
-                 input_shape: tuple[int, ...] | None = None) -> None:
+                 input_shape: tuple[int, ...] | None = None, weighted: bool = False) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
-        self.plan = model.plan(input_shape, max_rows, loss=loss)
+        self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
@@ -160,9 +160,10 @@ class Crew:
         self.optimizer.step(gradients)
         return float("nan")
 
-    def set_arrays(self, x: Any, y: Array) -> None:
-        """Set the arrays that the native driver trains on. x: with several inputs, a dict by their names or a tuple."""
-        self.sources = [engine.Source(a) for a in (*self.model.sources(x), y)]
+    def set_arrays(self, x: Any, *others: Array) -> None:
+        """Set the arrays that the native driver trains on. x: with several inputs, a dict by their names or a tuple; then come
+        y, and weights."""
+        self.sources = [engine.Source(a) for a in (*self.model.sources(x), *others)]
 
     def most_pieces(self, parts: int) -> int:
         """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""

@@ -38,6 +38,7 @@ class Job:
     batches_done: int = 0
     samples: int = 0
     loss_sum: float = 0.0
+    weight: float = 0.0                 # of the samples that arrived: without weights, their number
     updates: int = 0
     seconds: float = 0.0
     n_batches: int | None = None        # of the epoch, where that is known
@@ -51,13 +52,14 @@ class Job:
 
     @property
     def loss(self) -> float:
-        """The mean over the samples that arrived."""
-        return self.loss_sum / self.samples if self.samples else float("nan")
+        """The mean over the samples that arrived, by their weights; 0 where all weights are."""
+        return self.loss_sum / self.weight if self.weight else 0.0 if self.samples else float("nan")
 
-    def add_losses(self, losses: npt.ArrayLike) -> None:
-        """Add the losses of some pieces, each multiplied by its samples, in the pieces' order. They are added one by one, so
-        the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
-        self.loss_sum = float(np.add.accumulate(np.append(self.loss_sum, losses))[-1])
+    def add_losses(self, losses: npt.ArrayLike, weights: npt.ArrayLike) -> None:
+        """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
+        one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
+        self.loss_sum, self.weight = (float(np.add.accumulate(np.append(total, more))[-1])
+                                      for total, more in ((self.loss_sum, losses), (self.weight, weights)))
 
     def add_norms(self, norms: npt.ArrayLike) -> None:
         """Of the gradients of updates; NaN: it was not asked for."""

@@ -232,7 +232,8 @@ def _collect(crew: Crew, job: Job, stretch: engine.Stretch, order: Array, pieces
         group = range(done, int(stretch.groups[groups + 1]))
         fatal = [failure(i) for i in group if statuses[i] not in (engine.OK, engine.CANCELLED, -1)]
     # not np.dot: from 10,000 numbers on its BLAS wakes threads, which then spin on the next stretch's CPUs for 0.1 s
-    job.add_losses(stretch.losses[:done][came] * sizes[:done][came])
+    weights = stretch.weights[:done][came]
+    job.add_losses(stretch.losses[:done][came] * weights, weights)
     samples = int(sizes[:done][came].sum())
     job.samples += samples
     if log.isEnabledFor(logging.DEBUG):

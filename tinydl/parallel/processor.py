@@ -22,7 +22,8 @@ __all__ = ["BatchProcessResult", "ParallelBatchProcessor"]
 
 @dataclass(frozen=True)
 class BatchProcessResult:
-    """What became of a batch. If success is False, loss is NaN and `exception` says why, with its traceback."""
+    """What became of a batch. If success is False, loss is NaN and `exception` says why, with its traceback. weight: what it
+    counts in a mean over batches, the sum of its samples' weights, or without weights their number; 0 if it failed."""
 
     thread_id: int
     batch_index: int
@@ -31,6 +32,7 @@ class BatchProcessResult:
     success: bool
     exception: BaseException | None = None
     attempts: int = 1
+    weight: float = 0.0
 
 
 class ParallelBatchProcessor:
@@ -56,13 +58,14 @@ class ParallelBatchProcessor:
             try:
                 batch = self.batch.load()
                 n = batch.n
-                replica = self.replica or Replica(self.model, self.loss, n)
+                replica = self.replica or Replica(self.model, self.loss, n, weighted=batch.sample_weight is not None)
                 gradients = replica.gradient_vector() if self.gradients is None else self.gradients
                 loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
-                self.aggregator.submit_gradients(gradients, n, self.slot, copy=False)
+                weight = replica.native.weight
+                self.aggregator.submit_gradients(gradients, n, self.slot, copy=False, weight=weight)
             except BaseException as e:
                 if attempt <= self.max_retries and not isinstance(e, (KeyboardInterrupt, CancelledError)):
                     continue
                 self.aggregator.withdraw(self.slot, e)      # the exception may have come after the gradient was submitted
                 return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e, attempt)
-            return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt)
+            return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt, weight)

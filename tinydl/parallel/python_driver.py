@@ -120,7 +120,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
                     step=crew.step + (slot if free else 0), max_retries=crew.policy.retries)()
             if free:
                 with crew.step_lock:
-                    if result.success and not over:
+                    if result.success and result.weight > 0 and not over:
                         before = crew.state.t
                         norms.append(crew.apply(aggregators[slot].get_average_gradients(0)))     # type: ignore[arg-type]
                         updates += crew.state.t - before
@@ -197,7 +197,7 @@ def _run_group(crew: Crew, job: Job, group: list[Batch | LazyBatch], parts: int,
         for r in results:
             crew.stats.count_worker(r.thread_id, 1)
         samples = sum(r.n_samples for r in arrived)
-        job.add_losses([r.loss * r.n_samples for r in arrived])
+        job.add_losses([r.loss * r.weight for r in arrived], [r.weight for r in arrived])
         job.add_norms(norms)
         job.samples += samples
         crew.stats.add_live(crew.live)

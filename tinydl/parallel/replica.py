@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.data.checks import as_weights
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.nn import PythonLayer
@@ -28,13 +29,14 @@ __all__ = ["Replica", "apply_aggregated_gradients", "deep_copy_model", "is_model
 class Replica:
     """A training plan of `model` and `loss` that one thread at a time runs, batch by batch.
 
-    params, statistics: to train on these instead of the model's own (the local strategy).
+    params, statistics: to train on these instead of the model's own (the local strategy). weighted: batches bring the weights
+    of their samples.
     """
 
     def __init__(self, model: Model, loss: Loss, max_rows: int, *, plan: Plan | None = None, own_layers: bool = True,
-                 params: Array | None = None, statistics: Array | None = None) -> None:
+                 params: Array | None = None, statistics: Array | None = None, weighted: bool = False) -> None:
         self.model, self.loss = model, loss
-        self.plan = plan or model.plan(max_rows=max_rows, loss=loss)
+        self.plan = plan or model.plan(max_rows=max_rows, loss=loss, weighted=weighted)
         hooks = self.plan.program.hooks
         self.native = engine.Replica(self.plan.program, model.params if params is None else params,
                                      model.statistics if statistics is None else statistics,
@@ -63,7 +65,14 @@ class Replica:
         else:
             y = batch.y
             self.loss.check_targets(y[batch.indices], output)
-        return float(self.native.run([self._source(a) for a in (*xs, y)], batch.indices, batch.n, gradients,
+        w, weighted = batch.sample_weight, self.plan.weighted
+        if (w is not None) != weighted:
+            raise ValueError(f"a batch with{'out' * weighted} sample_weight, in a dataset that is "
+                             f"{'not ' * (not weighted)}`weighted`")
+        if w is not None:
+            as_weights(batch.weights(), batch.n, "the batch's sample_weight")
+        arrays = (*xs, y) if w is None else (*xs, y, w)
+        return float(self.native.run([self._source(a) for a in arrays], batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 
     def gradient_vector(self) -> Array:

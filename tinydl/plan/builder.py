@@ -27,6 +27,8 @@ class Builder:
         self.outputs: list[Value] = []
         self.sources: list[tuple[str, int]] = []    # name, and elements of a sample: the inputs, then what a loss reads
         self.n_inputs = 0
+        self.constants: list[Any] = []
+        self.weighted = False           # whether the samples of batches have weights: a source that the loss gathers
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
         self._n_random = 0
@@ -72,6 +74,12 @@ class Builder:
         else:
             self.emit("gather_integers", out=value, source=source, low=limits[0], high=limits[1], B=Rows(), I=size, label=label)
         return value
+
+    def constant(self, numbers: Any) -> Buffer:
+        """These numbers in the plan's dtype, in memory of their own: read-only, and the same for all batches."""
+        array = np.array(numbers, self.dtype, order="C")
+        self.constants.append(array)            # alive as long as the plan
+        return Buffer(array.size, False, "address", array.__array_interface__["data"][0], self.dtype, "constant")
 
     def param(self, p: Parameter, shape: tuple[int, ...] | None = None) -> Value:
         """A parameter, as a value that is the same for all samples. Layers may have been given it: ValueError where it has

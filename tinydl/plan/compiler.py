@@ -37,7 +37,7 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
                       (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
                       b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
-    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted)
+    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants)
 
 
 def _room_for_partial_sums(b: Builder, max_rows: int) -> None:
@@ -93,6 +93,8 @@ class Plan:
     unshared_bytes: int
     max_rows: int
     n_emitted: int
+    weighted: bool
+    constants: list[Array]      # at whose addresses operations read
 
     @cached_property
     def least_rows(self) -> int:

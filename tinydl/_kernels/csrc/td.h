@@ -119,6 +119,7 @@ typedef struct td_ctx {
     td_source source[TD_MAX_SOURCES];
     u64 seed, step;             /* keys of the random masks */
     double number;              /* the loss: the mean over the batch's samples (and outputs) */
+    double weight;              /* of that mean among the batches of an update: n, or the sum of the weights that counted */
     i64 detail;                 /* the offending value of a status */
     void *scratch;
     void *owner;                /* the Python side's business */

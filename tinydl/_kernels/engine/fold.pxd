@@ -20,7 +20,7 @@ cdef struct Area:           # of parameters: `rows` rows of `row` of them, `stri
 
 cdef struct Folded:
     td_gradient g           # of some slots: one vector, or the mean of two that is still to be taken
-    int64_t samples
+    double weight           # 0: none of them counts
     bint theirs             # g.a is in a slot that another worker filled
 
 
@@ -36,13 +36,13 @@ cdef class Fold:
     cdef char **slot
     # of the group under way
     cdef int64_t k          # its slots
-    cdef int64_t *arrived   # samples of each; 0: it failed
+    cdef double *arrived    # of each, the sum of the weights that counted (without any, its samples); 0: failed, or none counts
     cdef const td_ctx **by  # of the replica that left the slot's late products to the update, or NULL
     cdef int64_t home       # the first slot that arrived: stages see the averaged gradient there
     cdef double *squares    # of its blocks
     cdef int64_t most       # the most samples of those slots; 0: there are none
 
-    cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil
+    cdef void arrive(self, int64_t s, double weight) noexcept nogil
     cdef void open(self, int64_t k) noexcept nogil
     cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil
     cdef void blocks(self, int w, int64_t *lo, int64_t *hi) noexcept nogil

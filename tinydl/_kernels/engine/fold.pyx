@@ -67,7 +67,7 @@ cdef class Fold:
         cdef int i
         self.update, self.slots, self.n_workers, self.program = update, slots, n_workers, program
         self.slot = <char **>calloc(len(slots), sizeof(char *))
-        self.arrived = <int64_t *>calloc(len(slots), sizeof(int64_t))
+        self.arrived = <double *>calloc(len(slots), sizeof(double))
         self.by = <const td_ctx **>calloc(len(slots), sizeof(td_ctx *))
         self.squares = <double *>calloc(update.n // FOLD + 1, sizeof(double))
         if self.slot == NULL or self.arrived == NULL or self.by == NULL or self.squares == NULL:
@@ -130,10 +130,10 @@ cdef class Fold:
             squares += self.squares[i]
         return squares
 
-    cdef void arrive(self, int64_t s, int64_t samples) noexcept nogil:
-        """Note that the gradient in slot s is of `samples` samples; 0: the slot failed."""
-        if self.arrived[s] != samples:
-            self.arrived[s] = samples
+    cdef void arrive(self, int64_t s, double weight) noexcept nogil:
+        """Note what slot s weighs in the mean; 0: the slot failed, or nothing in it counts."""
+        if self.arrived[s] != weight:
+            self.arrived[s] = weight
 
     cdef void slice(self, int w, int64_t n, int64_t *lo, int64_t *hi) noexcept nogil:
         """Worker w updates elements lo..hi-1 of n parameters. The borders lie between cache lines or, where there are many
@@ -266,26 +266,26 @@ cdef class Fold:
         cdef int64_t mid, size = self.update.k.itemsize
         if hi - lo == 1:
             left.g.a, left.g.b, left.g.wa, left.g.wb, left.g.mean = self.slot[lo] + area.at * size, NULL, 1, 0, NULL
-            left.g.rows, left.g.stride, left.samples = 1, 0, self.arrived[lo]
+            left.g.rows, left.g.stride, left.weight = 1, 0, self.arrived[lo]
             left.theirs = lo % self.n_workers != w
-            if area.made_by != NULL and left.samples:
+            if area.made_by != NULL and left.weight:
                 self.make(lo, area, scratch)
                 left.g.a = scratch
             return left
         mid = lo + tree_half(hi - lo)
         left = self.fold(w, lo, mid, area, scratch)
-        if left.samples == 0:       # the caller expects the result at this place in the scratch, which is unused
+        if left.weight == 0:       # the caller expects the result at this place in the scratch, which is unused
             return self.halves(w, mid, hi, area, scratch)
         right = self.fold(w, mid, hi, area, scratch + (FOLD if area.made_by == NULL else PIECE) * size)
-        if right.samples == 0:
+        if right.weight == 0:
             return left
         left.g.b = right.g.a
-        left.g.wa = <double>left.samples / <double>(left.samples + right.samples)
-        left.g.wb = <double>right.samples / <double>(left.samples + right.samples)
+        left.g.wa = left.weight / (left.weight + right.weight)
+        left.g.wb = right.weight / (left.weight + right.weight)
         left.g.mean = <void *>(left.g.a if left.theirs else right.g.a)
         if area.made_by != NULL or self.uncached():
             left.g.mean = scratch
-        left.samples += right.samples
+        left.weight += right.weight
         left.theirs = left.theirs or right.theirs
         return left
 

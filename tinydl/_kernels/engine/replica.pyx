@@ -108,6 +108,7 @@ cdef class Replica:
         cdef int i, status, late_end = self.program.late + self.program.n_late
         cdef int64_t start
         self.stopped = self.deferred = False
+        self.ctx.weight = <double>self.ctx.n    # unless the loss knows better
         for i in range(self.program.n_ops):
             if should_stop(<void *>self):
                 return TD_CANCELLED
@@ -168,6 +169,8 @@ cdef class Replica:
                 arrays.append(array)
             number = self.hooks[hook].run(self.saved, arrays)
             if number is not None:
+                if isinstance(number, tuple):
+                    number, self.ctx.weight = number
                 self.ctx.number = number
                 if not number - number == 0:
                     return TD_BAD_NUMBER
@@ -179,6 +182,11 @@ cdef class Replica:
     def cancel(self, bint on=True):
         """Stop the run under way before its next operation (from any thread)."""
         td_set(&self.cancel_flag, on)
+
+    @property
+    def weight(self):
+        """What the loss of the run before weighs in a mean over batches: its samples, or the sum of the weights that counted."""
+        return self.ctx.weight
 
     def where(self):
         """The label of the operation under way, or last run."""

@@ -17,6 +17,7 @@ class Stretch:
     replicas: list[Replica]
     slots: list[Array]
     losses: Array
+    weights: Array
     statuses: Array
     workers: Array
     norms: Array

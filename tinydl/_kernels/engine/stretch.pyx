@@ -96,7 +96,8 @@ cdef class Stretch:
     replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order,
     bounds: batch b is samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
-    losses, statuses, workers, attempts: a row per batch, filled as batches end. first_step: random key of group 0;
+    losses, weights (what each loss weighs in a mean: samples, or the sum of the weights that counted), statuses, workers,
+    attempts: a row per batch, filled as batches end. first_step: random key of group 0;
     t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one stretch after the
     other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
@@ -105,7 +106,7 @@ cdef class Stretch:
     clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
     cdef readonly list replicas, slots
-    cdef readonly object losses, statuses, workers, attempts, live, order, bounds, groups
+    cdef readonly object losses, weights, statuses, workers, attempts, live, order, bounds, groups
     cdef readonly dict errors           # batch -> exception
     cdef readonly int n_workers
     cdef readonly int64_t n_batches, n_groups, k
@@ -124,6 +125,7 @@ cdef class Stretch:
     cdef readonly bint interrupted      # Ctrl-C arrived inside a Python layer
     cdef uint64_t seed
     cdef double *loss
+    cdef double *weight
     cdef int32_t *status
     cdef int32_t *worker
     cdef int32_t *attempt
@@ -171,7 +173,7 @@ cdef class Stretch:
             raise ValueError(f"groups must be 1 to {self.k} batches each, {self.n_batches} in all; got {self.groups}")
         if free and self.k < self.n_workers:
             raise ValueError(f"a free stretch of {self.n_workers} workers needs a slot for each; got {self.k}")
-        self.losses = np.zeros(self.n_batches)
+        self.losses, self.weights = np.zeros(self.n_batches), np.zeros(self.n_batches)
         self.statuses = np.full(self.n_batches, -1, np.int32)
         self.workers = np.full(self.n_batches, -1, np.int32)
         self.norms = np.full(self.n_groups, np.nan)
@@ -181,7 +183,7 @@ cdef class Stretch:
         self.errors = dict(given_up or {})
         for b in self.errors:
             self.statuses[b] = GIVEN_UP
-        self.loss = <double *>pointer(self.losses)
+        self.loss, self.weight = <double *>pointer(self.losses), <double *>pointer(self.weights)
         self.status = <int32_t *>pointer(self.statuses)
         self.worker = <int32_t *>pointer(self.workers)
         self.attempt = <int32_t *>pointer(self.attempts)
@@ -396,7 +398,9 @@ cdef class Stretch:
             if td_get(&self.phase) == ABANDONED:
                 return
             live[STATE] = IN_UPDATE
-            if self.status[b] == TD_OK:
+            if self.status[b] == TD_OK and self.weight[b] == 0:
+                pass                    # nothing in it counts
+            elif self.status[b] == TD_OK:
                 squares = self.update.whole(g) if self.update.staged else 0
                 scale = self.update.scale(squares)
                 if self.update.clip_norm >= 0:
@@ -466,7 +470,7 @@ cdef class Stretch:
             self.look_ahead(r, b + self.k)
             self.own_slice(w, r, b)
             status = r.run_ops(self.may_defer and r.events == NULL)
-            self.loss[b] = r.ctx.number
+            self.loss[b], self.weight[b] = r.ctx.number, r.ctx.weight
             self.worker[b] = w
             self.attempt[b] += 1
             self.status[b] = status
@@ -530,17 +534,17 @@ cdef class Stretch:
             forget_frames(error)
 
     cdef void decide(self) noexcept nogil:
-        """Set `decision`: the number of slots that arrived (with 0 there is no update), or -1: the group makes no update and
-        the stretch ends."""
+        """Set `decision`: the number of slots that arrived and count (with 0 there is no update), or -1: the group makes no
+        update and the stretch ends."""
         cdef int64_t b, failed = 0
         self.decision = 0
         for b in range(self.begin, self.end):
-            self.fold.arrive(b - self.begin, self.bound[b + 1] - self.bound[b] if self.status[b] == TD_OK else 0)
+            self.fold.arrive(b - self.begin, self.weight[b] if self.status[b] == TD_OK else 0)
             if self.status[b] == TD_CANCELLED:
                 self.decision = -1
                 return
             if self.status[b] == TD_OK:
-                self.decision += 1
+                self.decision += self.weight[b] > 0
             else:
                 failed += 1
         if failed and self.failed + failed > self.max_failed:

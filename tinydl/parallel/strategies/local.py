@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 class Local(Strategy):
     """`n_models` copies of the parameters (default: the thread count) each take `sync_every` serial updates on batches
-    of their own; then the copies are averaged by samples, and all go on from there (Stich 2019).
+    of their own; then the copies are averaged by their samples (or the weights of these), and all go on from there (Stich 2019).
 
     average_state: the optimizer's state is averaged too; else it begins anew each round. The optimizer counts the
     updates of one copy. With n_models fixed, the result has the same bits for any thread count. The parameters that
@@ -113,7 +113,8 @@ class Local(Strategy):
             own = sizes[lo:lo + done]
             failures += [BatchFailure(job.epoch, job.batches_done + lo + int(b), int(own[b]), j, stretch.errors[int(b)],
                                       order[bounds[lo + b]:bounds[lo + b + 1]]) for b in np.flatnonzero(~arrived)]
-            results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * own[arrived]).tolist(),
+            weights = stretch.weights[:done][arrived]
+            results.append((int(own[arrived].sum()), (stretch.losses[:done][arrived] * weights).tolist(), weights.tolist(),
                             int(arrived.sum()), int((stretch.attempts[:done][arrived] > 1).sum()),
                             stretch.updates - crew.state.t, done))
         norms = [s.norms[:r[5]] for s, r in zip(stretches, results, strict=True)]
@@ -166,7 +167,7 @@ class Local(Strategy):
                 outcomes[j].append(result)
                 if isinstance(result.exception, (KeyboardInterrupt, engine.CancelledError)):
                     return
-                if result.success:
+                if result.success and result.weight > 0:
                     norm = member.update.apply(member.slot, t + updates + 1)
                     norms[j].append(norm)
                     updates += crew.optimizer.clip_norm is None or isfinite(norm)
@@ -203,38 +204,39 @@ class Local(Strategy):
         results = []
         for outcome, some in zip(outcomes, norms, strict=True):
             good, made = [r for r in outcome if r.success], sum(crew.optimizer.clip_norm is None or isfinite(n) for n in some)
-            results.append((sum(r.n_samples for r in good), [r.loss * r.n_samples for r in good], len(good),
-                            sum(r.attempts > 1 for r in good), made, len(outcome)))
+            results.append((sum(r.n_samples for r in good), [r.loss * r.weight for r in good], [r.weight for r in good],
+                            len(good), sum(r.attempts > 1 for r in good), made, len(outcome)))
         self._end_round(crew, job, team, n, most, results, failures, norms)
         return True
 
     def _end_round(self, crew: Crew, job: Job, team: list[Member], n: int, most: int,
-                   results: list[tuple[int, list[float], int, int, int, int]], failures: list[BatchFailure],
+                   results: list[tuple[int, list[float], list[float], int, int, int, int]], failures: list[BatchFailure],
                    norms: Sequence[npt.ArrayLike]) -> None:
         """Average the copies and count the round. results: for each member, the samples that arrived, the losses of its
-        batches (each times its samples), and how many batches arrived, were retried, made updates, and were tried."""
+        batches (each times its weight), their weights, and how many batches arrived, were retried, made updates, and were
+        tried."""
         if len(failures) > most:
             crew.stop_for(job, failures)
         samples = sum(r[0] for r in results)
-        if samples:
+        if any(any(r[2]) for r in results):
             mean = GradientAggregator(len(team))
             for j, (member, result) in enumerate(zip(team, results, strict=True)):
                 if result[0]:
-                    mean.submit_gradients(member.all, result[0], j, copy=False)
+                    mean.submit_gradients(member.all, result[0], j, copy=False, weight=sum(result[2]))
                 else:
                     mean.submit_failure(j)
             vector = np.asarray(mean.get_average_gradients(0, in_place=True))
             for shared, part in zip(shared_vectors(crew), team[0].spans, strict=True):
                 shared[...] = vector[part]
-            crew.state.t += max(r[4] for r in results)
+            crew.state.t += max(r[5] for r in results)
         for some in norms:
             job.add_norms(some)
         job.samples += samples
-        job.add_losses([loss for r in results for loss in r[1]])
+        job.add_losses([loss for r in results for loss in r[1]], [weight for r in results for weight in r[2]])
         for j, result in enumerate(results):
-            crew.stats.count_worker(j, result[5])
+            crew.stats.count_worker(j, result[6])
         crew.step += n
-        crew.book(job, n, n, sum(r[2] for r in results), sum(r[3] for r in results), samples, sum(r[4] for r in results),
+        crew.book(job, n, n, sum(r[3] for r in results), sum(r[4] for r in results), samples, sum(r[5] for r in results),
                   failures)
 
     def _gather(self, crew: Crew, k: int) -> list[Member]:

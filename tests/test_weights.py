@@ -1,0 +1,206 @@
+"""Sample weights: what each sample counts, in losses, updates, epochs' figures and evaluation."""
+import numpy as np
+import pytest
+from every_strategy import TABLE
+from small import DRIVERS, mlp
+
+from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.parallel import GradientAggregator, NothingArrivedError
+from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
+
+rng = np.random.default_rng(4)
+X, Y = rng.standard_normal((53, 6)), rng.integers(0, 3, 53)
+W = rng.random(53) * (rng.random(53) < 0.7)
+W[8:24] = 0                     # of whole batches of 8, and the parts of others
+W[3] = 1e4
+
+
+class Squares(losses.PythonLoss):
+    """Mean squared error in NumPy."""
+
+    def forward(self, outputs, targets, sample_weight=None):
+        d = outputs - targets
+        w = np.ones(len(d)) if sample_weight is None else sample_weight
+        w = (w / w.sum()).reshape(-1, *[1] * (d.ndim - 1)) / d[0].size
+        return float((w * d * d).sum()), 2 * w * d
+
+
+def run(kind, strategy, threads, weights=W, epochs=2, **options):
+    model = mlp(6, 9, 3, dtype=options.pop("dtype", "float32"))
+    with Trainer(epochs, enable_parallel=threads > 0, thread_count=threads, strategy=strategy, seed=5, **options) as t:
+        t.init(kind(X, Y, 8, sample_weight=weights), model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        t.train()
+        return model.params.tobytes(), tuple(t.history["loss"]), tuple(t.history["updates"]), t.stats().samples
+
+
+@pytest.mark.parametrize("strategy", [Group(1), Group(2), Group(7), Shard(3), Local(2, 3)], ids=str)
+def test_the_same_bits_for_any_threads_and_both_drivers(strategy):
+    want = run(data.ArrayDataset, strategy, 1)
+    assert want[3] == 2 * 53
+    assert all(run(kind, strategy, n) == want for kind in DRIVERS.values() for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_weights_of_one_change_no_bit_in_what_is_learned(name):
+    """Up to the rounding of sums that are taken in another way."""
+    if name.startswith(("auto", "hogwild")):
+        threads = 1
+    else:
+        threads = 2
+    got, plain = (run(data.ArrayDataset, TABLE[name][0](), threads, w, dtype="float64") for w in (np.ones(53), None))
+    np.testing.assert_allclose(np.frombuffer(got[0]), np.frombuffer(plain[0]), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(got[1], plain[1], rtol=1e-12)
+
+
+def gradient(x, y, w, weight, bias):
+    """Of softmax regression's weighted mean, in float64."""
+    z = x @ weight + bias
+    p = np.exp(z - z.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    d = (p - np.eye(3)[y]) * w[:, None] / w.sum()
+    return x.T @ d, d.sum(0), -(w * np.log(p[np.arange(len(y)), y])).sum() / w.sum()
+
+
+class FailsAt(nn.PythonLayer):
+    """Raises where a batch has this sample."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def forward(self, x):
+        if (x[:, 0] == self.first).any():
+            raise RuntimeError("as told")
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+@pytest.mark.parametrize("strategy", [Group(4), Shard(4)], ids=str)
+@pytest.mark.parametrize("failing", [False, True])
+def test_an_update_is_one_on_the_union_of_the_samples_that_arrived(kind, strategy, failing):
+    batch = 8 if isinstance(strategy, Group) else 32
+    union = np.arange(32)
+    model = Model(nn.Sequential(FailsAt(X[27, 0] if failing else np.nan), nn.Linear(6, 3)), dtype="float64", seed=0)
+    weight, bias = (v.copy() for v in model.state_dict().values())
+    weight = weight if weight.shape == (6, 3) else weight.T
+    with Trainer(1, enable_parallel=True, thread_count=2, strategy=strategy, seed=5, max_failed_fraction=1) as t:
+        t.init(DRIVERS[kind](X[:32], Y[:32], batch, sample_weight=W[:32]), model, losses.SoftmaxCrossEntropy(), optim.SGD(0.5))
+        t.train(shuffle=False)
+        assert t.history["updates"] == [1]
+        if failing:
+            union = np.arange(24)       # the last batch, or part
+        dweight, dbias, loss = gradient(X[union], Y[union], W[union], weight, bias)
+        assert t.history["loss"] == pytest.approx([loss], rel=1e-12)
+    got = dict(zip(("weight", "bias"), model.state_dict().values(), strict=True))
+    new = got["weight"] if got["weight"].shape == (6, 3) else got["weight"].T
+    np.testing.assert_allclose(new, weight - 0.5 * dweight, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(got["bias"], bias - 0.5 * dbias, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+@pytest.mark.parametrize("strategy", [Group(1), Group(2), Shard(2), Local(2, 2), Hogwild()], ids=str)
+def test_where_all_weights_are_zero_nothing_moves(kind, strategy):
+    model = mlp(6, 9, 3)
+    before = model.params.copy()
+    with Trainer(1, enable_parallel=True, thread_count=2, strategy=strategy, seed=5) as t:
+        t.init(DRIVERS[kind](X, Y, 8, sample_weight=np.zeros(53)), model, losses.SoftmaxCrossEntropy(),
+               optim.SGD(0.1, weight_decay=0.1))
+        t.train()
+        assert (t.history["updates"], t.history["loss"], t.stats().samples) == ([0], [0.0], 53)
+        assert t.evaluate()["loss"] == 0
+    assert np.array_equal(model.params, before)
+
+
+@pytest.mark.parametrize("loss", [losses.MeanSquaredError(), losses.MeanAbsoluteError(), losses.Huber(0.5), Squares(),
+                                  losses.SigmoidCrossEntropy()], ids=repr)
+def test_a_weight_counts_for_all_outputs_of_its_sample(loss):
+    x, t = rng.standard_normal((7, 2, 3)), rng.random((7, 2, 3))
+    w = np.array([0, 1, 0.5, 3, 0, 1e-3, 2.0])
+    each = [loss(x[i:i + 1], t[i:i + 1]) for i in range(7)]
+    assert loss(x, t, w) == pytest.approx(np.dot(each, w) / w.sum(), rel=1e-13)
+    assert loss(x, t, np.zeros(7)) == 0
+    assert loss.mean(x, t, w) == (loss(x, t, w), pytest.approx(w.sum())) and loss.mean(x, t)[1] == 7
+
+
+def test_a_python_loss_gets_the_weights_or_says_that_it_takes_none():
+    class Plain(losses.PythonLoss):
+        def forward(self, outputs, targets):
+            return 0.0, outputs
+    y = rng.standard_normal((53, 3))
+    trained = []
+    for loss in (Squares(), losses.MeanSquaredError()):
+        model = mlp(6, 4, 3, dtype="float64")
+        with Trainer(1, strategy=Group(3), enable_parallel=True, thread_count=2, seed=1) as t:
+            t.init(data.ArrayDataset(X, y, 8, sample_weight=W), model, loss, optim.SGD(0.01))
+            t.train()
+            trained.append((model.params, t.history["loss"]))
+    np.testing.assert_allclose(*(p for p, _ in trained), rtol=1e-9)
+    assert trained[0][1] == pytest.approx(trained[1][1], rel=1e-10)
+    with Trainer(1, seed=0) as t, pytest.raises(TypeError, match=r"Plain.forward\(outputs, targets\) takes none: write"):
+        t.init(data.ArrayDataset(X, y, 8, sample_weight=W), mlp(6, 3), Plain(), optim.SGD(0.01))
+
+
+def test_parts_keep_their_weights_and_evaluation_goes_by_them():
+    whole = data.ArrayDataset(X, Y, 8, sample_weight=W)
+    parts = whole.split(0.6, 0.2, 0.2, seed=1)
+    for part in (*parts, whole.subset([5, 3, 3]), whole.with_batch_size(3)):
+        rows = slice(None) if part.rows is None else part.rows
+        assert np.array_equal(part.sample_weight, W[rows]) and part.weighted
+        batches = list(part.epoch(0, 0, shuffle=False))
+        assert np.array_equal(np.concatenate([b.weights() for b in batches]), W[rows])
+        assert np.array_equal(batches[0].part(1, 3).weights(), W[rows][1:3])
+    assert data.ArrayDataset(X, Y).sample_weight is None and "weighted" in repr(whole)
+    model, loss = mlp(6, 3, dtype="float64"), losses.SoftmaxCrossEntropy()
+    with Trainer(1, seed=0) as t:
+        t.init(parts, model, loss, optim.SGD(0.1))
+        t.train()
+        for part, got in ((parts.test, t.evaluate()), (parts.train, t.evaluate(parts.train))):
+            assert got["loss"] == pytest.approx(loss(model.predict(part.x), part.y, part.sample_weight), rel=1e-12)
+        v = parts.validation
+        assert t.history["validation_loss"] == pytest.approx([loss(model.predict(v.x), v.y, v.sample_weight)], rel=1e-12)
+
+
+@pytest.mark.parametrize("w, words", [
+    (np.ones(52), r"sample_weight has shape \(52,\); one weight a sample is \(53,\)"), (np.ones((53, 1)), r"\(53, 1\)"),
+    (np.r_[np.ones(50), -1, 1, 1], r"sample_weight\[50\] is -1.0; weights are finite"),
+    (np.r_[np.ones(51), np.nan, 1], r"\[51\] is nan"), (np.r_[np.inf, np.ones(52)], r"\[0\] is inf"),
+    (np.r_[1e31, np.ones(52)], "divide all by their mean")])
+def test_weights_are_checked_at_the_door(w, words):
+    with pytest.raises(ValueError, match=words):
+        data.ArrayDataset(X, Y, sample_weight=w)
+    with pytest.raises(ValueError, match=words):
+        losses.SoftmaxCrossEntropy()(np.zeros((53, 3)), Y, w)
+    assert data.ArrayDataset(X, Y, sample_weight=[1] * 53).sample_weight.dtype == np.float64
+
+
+def test_the_average_of_submissions_goes_by_their_weights():
+    a = GradientAggregator(3)
+    a.submit_gradients(np.array([1.0]), 8, 0, weight=0.5)
+    a.submit_gradients(np.array([np.nan]), 8, 1, weight=0)
+    a.submit_gradients(np.array([4.0]), 1, 2, weight=1.0)
+    assert a.get_average_gradients(0) == pytest.approx([3.0]) and a.total_samples == 17
+    a.reset()
+    a.submit_gradients(np.array([1.0]), 8, 0, weight=0)
+    a.submit_failure(1)
+    a.submit_failure(2)
+    with pytest.raises(NothingArrivedError, match="2 of 3 slots failed, and the weights of all others are 0"):
+        a.get_average_gradients(0)
+    a.reset()
+    with pytest.raises(ValueError, match="weight=nan"):
+        a.submit_gradients(np.array([1.0]), 8, 0, weight=np.nan)
+
+
+def test_a_dataset_says_whether_its_batches_have_weights():
+    class Own(data.Dataset):
+        input_shape, batch_size, n_batches = (6,), 8, 1
+
+        def epoch(self, seed, epoch, shuffle=True):
+            yield data.Batch(X[:8], Y[:8], None, sample_weight=W[:8])
+    from tinydl import TrainingError
+    with Trainer(1, seed=0) as t:
+        t.init(Own(), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        with pytest.raises(TrainingError) as e:
+            t.train()
+        assert "a batch with sample_weight, in a dataset that is not `weighted`" in str(e.value.__cause__)

@@ -1,0 +1,77 @@
+"""Losses that are a distribution's negative log likelihood, or a distance between distributions."""
+from __future__ import annotations
+
+from tinydl.losses.base import Array
+from tinydl.losses.kernel import KernelLoss
+
+
+class KLDivergence(KernelLoss):
+    """mean over samples of sum_c t_c (log(t_c) - x_c): outputs x are log-probabilities (R, ..., C), as of nn.LogSoftmax;
+    targets t are probabilities of the same shape, 0 or more. A term whose t is 0 is 0.
+
+    It is PyTorch's KLDivLoss(reduction="batchmean") of outputs (R, C); over more axes the mean is over all but the last, as
+    Keras's.
+
+        >>> import numpy as np
+        >>> x = np.log(np.array([[0.5, 0.5]]))
+        >>> round(KLDivergence()(x, np.array([[1.0, 0.0]])), 6)
+        0.693147
+    """
+
+    kernel = "kl_divergence"
+
+    def numbers(self, output_shape: tuple[int, ...]) -> dict[str, float]:
+        return {"scale": output_shape[-1] if output_shape else 1}
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        return _not_negative(self, super().check_targets(targets, output_shape))
+
+
+class PoissonNLL(KernelLoss):
+    """mean(exp(x) - t x): outputs x are logarithms of expected counts, targets t are counts, 0 or more, both (R, ...).
+
+    It is the negative log likelihood of Poisson(exp(x)) but for log(t!), which no x changes: PyTorch's PoissonNLLLoss with its
+    defaults. A model's prediction is np.exp(model.predict(x)).
+
+        >>> import numpy as np
+        >>> PoissonNLL()(np.zeros((2, 1)), np.array([3.0, 0.0]))
+        1.0
+    """
+
+    kernel = "poisson_nll"
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        return _not_negative(self, super().check_targets(targets, output_shape))
+
+
+class GaussianNLL(KernelLoss):
+    """mean((s + (m - t)^2 exp(-s)) / 2): a mean m and the logarithm s of a variance for each target t.
+
+    Outputs are (R, 2 C) for targets (R, C): first the C means, then the C logarithms. (Nix and Weigend 1994; PyTorch's
+    GaussianNLLLoss takes variances, so that they must be kept above 0.) It leaves out the constant log(2 pi) / 2.
+
+        >>> import numpy as np
+        >>> GaussianNLL()(np.array([[1.0, 0.0]]), np.array([3.0]))
+        2.0
+    """
+
+    kernel = "gaussian_nll"
+
+    def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
+        return {"R": 1, "D": output_shape[-1], "C": output_shape[-1] // 2}
+
+    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
+
+
+def several(loss: KernelLoss, output_shape: tuple[int, ...], n: int, what: str) -> tuple[int, ...]:
+    """The shape of targets, for each of which there are n outputs."""
+    if len(output_shape) != 1 or output_shape[0] % n:
+        raise ValueError(f"{loss!r} needs {what}: outputs (samples, {n} x targets); the model's output is {output_shape}")
+    return (output_shape[0] // n,)
+
+
+def _not_negative(loss: KernelLoss, targets: Array) -> Array:
+    if targets.size and not targets.min() >= 0:
+        raise ValueError(f"{type(loss).__name__} needs targets of 0 or more; y runs from {targets.min()} to {targets.max()}")
+    return targets
