@@ -14,6 +14,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 sys.path.insert(0, str(Path("tinydl/_kernels").resolve()))
 import headers as schema_headers  # tinydl/_kernels/headers.py, which needs nothing that is built
@@ -41,9 +42,12 @@ class BuildExt(build_ext):
             for isa, flags in ISA_FLAGS.items():
                 if isa == "generic" or self.wanted(isa, flags):
                     ext.define_macros.append((f"TD_HAVE_{isa.upper()}", "1"))
-                    ext.extra_objects += self.compiler.compile(
-                        [f"{CSRC}/isa_{isa}.c"], output_dir=self.build_temp, include_dirs=[CSRC, GENERATED],
-                        extra_postargs=CFLAGS + flags + EXTRA, depends=ext.depends)
+                    source = f"{CSRC}/isa_{isa}.c"
+                    objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
+                    if self.force or newer_group([source, "setup.py", *ext.depends], objects[0]):       # they take a minute
+                        self.compiler.compile([source], output_dir=self.build_temp, include_dirs=[CSRC, GENERATED],
+                                              extra_postargs=CFLAGS + flags + EXTRA)
+                    ext.extra_objects += objects
         super().build_extension(ext)
 
     def wanted(self, isa, flags):

@@ -28,8 +28,6 @@ ALWAYS = [*(f.name for f in fields(EpochRecord) if f.name not in ("validation_lo
 def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluator | None) -> None:
     """TypeError or ValueError where a part is no dataset, is empty, or does not fit the model, the loss or the evaluator. Where
     samples are made one by one, that is seen by the first of a part that is not trained on."""
-    if not isinstance(evaluator, Evaluator | None):
-        raise _hints.expected("evaluator", Evaluator, evaluator)
     _check_not_empty(parts.train, "training set")
     output = model.output_shape(parts.train.input_shape)
     if type(parts.train) is ArrayDataset:           # one that is derived from it may give other batches

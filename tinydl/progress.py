@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tinydl.callbacks import Callback
 from tinydl.history import EpochRecord
+from tinydl.model import Model
 from tinydl.parallel.crew import Crew
 from tinydl.parallel.job import Job
 from tinydl.training import Training
