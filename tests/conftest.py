@@ -9,7 +9,7 @@ import pytest
 from small import DRIVERS, stall
 
 import tinydl
-from tinydl.parallel.crew import Crew
+from tinydl.parallel.execution.resources import Resources
 from tinydl.parallel.strategies import auto
 
 # programs that tests start import the tinydl under test, not the source folder that they may be started in
@@ -47,12 +47,12 @@ def driver(request):
 @pytest.fixture
 def one_alone(monkeypatch):
     """As if something else had the CPUs all the while: one worker of a native run goes on alone."""
-    begin = Crew.__init__
+    begin = Resources.__init__
 
     def begin_alone(self, *args, **options):
         begin(self, *args, **options)
         stall(self.alone, 2**61)
-    monkeypatch.setattr(Crew, "__init__", begin_alone)
+    monkeypatch.setattr(Resources, "__init__", begin_alone)
 
 
 @pytest.fixture

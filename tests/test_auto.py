@@ -2,7 +2,7 @@
 import pytest
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel.job import Lap
+from tinydl.parallel.execution.epoch import RunTiming
 from tinydl.parallel.strategies import Auto, auto
 
 
@@ -25,7 +25,7 @@ class Simulated:
             if setting.brief:
                 updates = min(updates, int(self.tick / update) + 1)
             took = updates * update + (n > 1) * self.start
-            self.strategy.ran(setting, Lap(updates, 8 * updates, took, took))
+            self.strategy.ran(setting, RunTiming(updates, 8 * updates, took, took))
             left, wall, self.by = left - updates, wall + took, self.by + [n] * updates
         return wall
 
@@ -94,11 +94,11 @@ def test_a_slow_moment_of_one_trial_does_not_count():
     machine, slow = Simulated({1: 1e-3, 2: 0.6e-3}, 5000), [True]
     ran = machine.strategy.ran
 
-    def once(setting, lap):
+    def once(setting, timing):
         if setting.n_threads == 2 and slow:
             slow.clear()
-            lap = lap._replace(seconds=50 * lap.seconds)
-        ran(setting, lap)
+            timing = timing._replace(seconds=50 * timing.seconds)
+        ran(setting, timing)
     machine.strategy.ran = once
     assert machine.train(5) < 0.75
 
@@ -106,7 +106,7 @@ def test_a_slow_moment_of_one_trial_does_not_count():
 def test_a_way_in_which_nothing_arrives_is_not_taken_and_its_trials_end():
     machine = Simulated({1: 1e-3, 2: 0.5e-3}, 1000)
     ran = machine.strategy.ran
-    machine.strategy.ran = lambda setting, lap: ran(setting, lap if setting.n_threads == 1 else Lap(0, 0, 0.01, 0.01))
+    machine.strategy.ran = lambda setting, timing: ran(setting, timing if setting.n_threads == 1 else RunTiming(0, 0, 0.01, 0.01))
     machine.epoch()
     machine.epoch()
     assert machine.by.count(2) < 100 and "2 threads: not tried" in str(machine.strategy.tuning[1])

@@ -26,8 +26,8 @@ def test_shard_makes_the_same_updates_as_serial(threads):
     a.step(batches)
     b.step(batches)
     b.close()
-    assert b.crew.state.t == a.crew.state.t == 20
-    np.testing.assert_allclose(a.crew.model.params, b.crew.model.params, atol=1e-5)
+    assert b.resources.state.t == a.resources.state.t == 20
+    np.testing.assert_allclose(a.resources.model.params, b.resources.model.params, atol=1e-5)
 
 
 def test_order_takes_every_sample_once_an_epoch():

@@ -112,7 +112,7 @@ def test_training_on_in_other_updates_than_the_checkpoint_warns_once(before, aft
 def test_a_checkpoint_says_how_the_last_updates_were_made(tmp_path):
     def saved(t):
         t.save_checkpoint(tmp_path / "saved")
-        return t.progress.recipe
+        return t.progress.update_signature
     two, three = trainer(strategy="shard", epochs=1), trainer(strategy="shard", threads=3, epochs=1)
     assert saved(two) is None
     two.train()

@@ -23,7 +23,10 @@ from tinydl.cli import main, progress, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
-from tinydl.parallel import native_driver, pool, runtime, threads
+from tinydl.parallel import runtime
+from tinydl.parallel.execution import native_driver
+from tinydl.parallel.host import threads
+from tinydl.parallel.workers import pool
 
 SMALL = ["--epochs", "3", "--hidden", "8", "--quiet"]
 #: for processes: the tinydl that is tested here, wherever they start

@@ -12,7 +12,7 @@ from small import classification, in_thread
 
 from tinydl import Trainer, losses, optim
 from tinydl._kernels import _dispatch
-from tinydl.parallel import affinity, blas
+from tinydl.parallel.host import affinity, blas
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
 

@@ -11,7 +11,7 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels.engine import NonFiniteError
 from tinydl.callbacks import Callback
 from tinydl.parallel import TrainingError
-from tinydl.parallel.job import FailurePolicy
+from tinydl.parallel.execution.epoch import FailurePolicy
 from tinydl.parallel.strategies import Group, Shard
 
 pytestmark = pytest.mark.usefixtures("eager_auto")

@@ -8,7 +8,7 @@ from every_strategy import STEADY, TABLE, digest, run
 from small import DRIVERS, classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel.replica import Replica
+from tinydl.parallel.execution.replica import Replica
 
 
 class Scale(nn.PythonLayer):

@@ -14,18 +14,11 @@ from every_strategy import STEADY, TABLE, At13, Fails, check_books, deep, digest
 from small import Batched, classification
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim, parallel
-from tinydl.parallel import (
-    BatchTimeoutError,
-    ParallelFallbackWarning,
-    TrainingError,
-    WorkerDiedError,
-    crew,
-    native_driver,
-    pool,
-    python_driver,
-)
-from tinydl.parallel.pool import Task, WorkerPool, wait_all
+from tinydl.parallel import BatchTimeoutError, ParallelFallbackWarning, TrainingError, WorkerDiedError
+from tinydl.parallel.execution import native_driver, python_driver, resources
 from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
+from tinydl.parallel.workers import pool
+from tinydl.parallel.workers.pool import Task, WorkerPool, wait_all
 
 pytestmark = pytest.mark.usefixtures("eager_auto")
 
@@ -233,7 +226,7 @@ def test_a_pool_that_is_closed_while_batches_are_given_out_leaves_nobody_at_work
         workers = t._runtime.pool.threads
         t._runtime.pool._lock = ShutDownBetween(t)
         assert t.train().interrupted and layer.entered.wait(10)
-        assert t._runtime.crew.replicas == []           # those that a worker may still be in
+        assert t._runtime.resources.replicas == []           # those that a worker may still be in
         layer.release.set()
         for worker in workers:
             worker.join(10)
@@ -346,7 +339,7 @@ def test_workers_that_die_again_and_again_end_training(driver, strategy, monkeyp
     def fail(*args):
         raise ZeroDivisionError("whatever")
     monkeypatch.setattr(native_driver.Places, "begin", fail)
-    monkeypatch.setattr(crew.Crew, "enter_batch", fail)
+    monkeypatch.setattr(resources.Resources, "enter_batch", fail)
     x, y = classification(64)
     with Trainer(1, strategy=strategy, thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
@@ -411,7 +404,7 @@ def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(dri
     (failure,) = t.history.failures
     assert isinstance(failure.exception, BatchTimeoutError) and failure.batch_index == 1
     assert "in forward" in str(failure.exception)
-    assert t._runtime.crew.hung_workers == (when == "after")
+    assert t._runtime.resources.hung_workers == (when == "after")
 
 
 def test_tasks_that_wait_behind_a_batch_that_hangs_do_not_begin_when_it_is_given_up(driver):
@@ -476,7 +469,7 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
             entered.append(time.monotonic())
         return enter(layer, x)
     monkeypatch.setattr(Hangs, "forward", forward)
-    heal, start, hung_batch = WorkerPool.heal, WorkerPool._start, crew.Crew.hung_batch
+    heal, start, hung_batch = WorkerPool.heal, WorkerPool._start, resources.Resources.hung_batch
 
     def before_the_look(workers, tasks):
         look[0] = len(entered) >= 2 and time.monotonic() > entered[1] + 0.3       # the batch_timeout of both is over
@@ -489,7 +482,7 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
             return wait_all(tasks, timeout)
         return then_wait
     monkeypatch.setattr(WorkerPool, "heal", before_the_look)
-    monkeypatch.setattr(crew.Crew, "hung_batch", lambda *args: hung_batch(*args) if look[0] else None)
+    monkeypatch.setattr(resources.Resources, "hung_batch", lambda *args: hung_batch(*args) if look[0] else None)
     for module in (native_driver, python_driver):       # they wait for the other workers when the batches are given up
         monkeypatch.setattr(module, "wait_all", come_back(module.wait_all))
 
@@ -504,7 +497,7 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
     for layer, failure in zip(layers, t.history.failures, strict=True):
         for part in ("layer ", "in forward", by_layer[layer].name):
             assert part in str(failure.exception), part
-    assert len(started) == 3 and t._runtime.crew.hung_workers == 1      # two, and a successor
+    assert len(started) == 3 and t._runtime.resources.hung_workers == 1      # two, and a successor
     assert t.stats().mode == "parallel" and t.stats().skipped == 2 and t.history["samples"] == [48]
     monkeypatch.undo()
     assert digest(t.model) == digest(local(Fails(13 / 64), Fails(21 / 64)).model)

@@ -96,7 +96,7 @@ def test_threads_on_one_input_give_the_bits_of_one_thread():
 def test_importing_every_module_leaves_the_gil_off():
     """A module that did not declare that it needs no GIL would bring it back, with a warning."""
     program = ("import sys, tinydl\n"
-               "import tinydl._kernels.door, tinydl._kernels.engine, tinydl._kernels._dispatch, tinydl.cli\n"
+               "import tinydl._kernels.calls, tinydl._kernels.engine, tinydl._kernels._dispatch, tinydl.cli\n"
                "print(sys._is_gil_enabled())")
     env = {k: v for k, v in os.environ.items() if k != "PYTHON_GIL"}
     out = subprocess.run([sys.executable, "-W", "error", "-c", program], env=env, capture_output=True, text=True, timeout=60)

@@ -13,7 +13,7 @@ from tinydl.parallel import Replica
 from tinydl.parallel.strategies import Group, Shard
 from tinydl.plan import gradients
 
-SETTLING = 3        # Stretch.live: in an update
+SETTLING = 3        # NativeRun.live: in an update
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def train(kind, x, y, batch, model, threads, strategy, optimizer=None, **options
         except TrainingError:
             pass
         s = t.stats()
-        slots = list(t._runtime.crew.slots)
+        slots = list(t._runtime.resources.slots)
         return (model.params.tobytes(), tuple(t.history["loss"]), s.done, s.retried, s.skipped, s.updates), slots
 
 
@@ -118,14 +118,14 @@ def test_a_gradient_that_may_overflow_is_made_in_the_batch_and_looked_at(always)
 
 
 def by_hand(model, x, y, rows, given_up=None):
-    """A stretch of one group of two batches, and the slots, for two workers."""
+    """A run of one group of two batches, and the slots, for two workers."""
     optimizer, loss = optim.Adam(0.01), losses.SoftmaxCrossEntropy()
     optimizer.bind(model.params, model.statistics, model.momenta)
     replicas = [Replica(model, loss, rows, plan=model.plan(max_rows=rows, loss=loss))]
     replicas.append(Replica(model, loss, rows, plan=replicas[0].plan))
     slots = [r.gradient_vector() for r in replicas]
-    return engine.Stretch([r.native for r in replicas], slots, [engine.Source(x), engine.Source(y)], None, np.arange(3) * rows,
-                          optimizer.native(), seed=5, given_up=given_up), slots
+    return engine.NativeRun([r.native for r in replicas], slots, [engine.Source(x), engine.Source(y)], None, np.arange(3) * rows,
+                            optimizer.native(), seed=5, given_up=given_up), slots
 
 
 @pytest.mark.parametrize("given_up", [False, True])
@@ -135,15 +135,15 @@ def test_a_worker_that_takes_another_slot_first_makes_what_it_left(given_up):
     model = mlp(700, 1000, 1000, 3)
     alone = slice(0, 32 if given_up else 64)
     want, _ = train(data.ArrayDataset, x[alone], y[alone], 32, mlp(700, 1000, 1000, 3), 1, Group(2))
-    stretch, slots = by_hand(model, x, y, 32, {1: TimeoutError()} if given_up else None)
-    first = threading.Thread(target=stretch.work, args=(0,))
+    run, slots = by_hand(model, x, y, 32, {1: TimeoutError()} if given_up else None)
+    first = threading.Thread(target=run.work, args=(0,))
     first.start()
-    while (stretch.statuses < 0).any() and first.is_alive():
+    while (run.statuses < 0).any() and first.is_alive():
         time.sleep(0.001)
     written = [bool(s[:700 * 1000].any()) for s in slots]
-    stretch.work(1)
+    run.work(1)
     first.join()
-    assert stretch.workers.tolist() == [0, -1 if given_up else 0]
+    assert run.workers.tolist() == [0, -1 if given_up else 0]
     assert written == [not given_up, False]
     assert model.params.tobytes() == want[0]
 
@@ -154,17 +154,17 @@ def test_an_end_within_what_a_worker_left_cancels_its_batch():
     model = mlp(1800, 1800, 3)
     before = model.params.tobytes()
     for _ in range(50):         # until it is met there
-        stretch, _ = by_hand(model, x, y, 400)
-        worker = threading.Thread(target=stretch.work, args=(0,))
+        run, _ = by_hand(model, x, y, 400)
+        worker = threading.Thread(target=run.work, args=(0,))
         worker.start()
-        while stretch.live[0, 0] != SETTLING and (stretch.statuses < 0).any():
+        while run.live[0, 0] != SETTLING and (run.statuses < 0).any():
             time.sleep(0.001)
-        stretch.cancel()
-        stretch.work(1)
+        run.cancel()
+        run.work(1)
         worker.join()
-        if engine.CANCELLED in stretch.statuses:
-            assert stretch.updates == 0 and model.params.tobytes() == before
-        if stretch.statuses[0] == engine.CANCELLED:
+        if engine.CANCELLED in run.statuses:
+            assert run.updates == 0 and model.params.tobytes() == before
+        if run.statuses[0] == engine.CANCELLED:
             return
         before = model.params.tobytes()         # it came too late
     pytest.fail("never met in 50 times")

@@ -9,8 +9,9 @@ from small import classification, mlp
 from threadpoolctl import threadpool_info
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel import ParallelFallbackWarning, memory
-from tinydl.parallel.crew import Crew
+from tinydl.parallel import ParallelFallbackWarning
+from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.host import memory
 from tinydl.parallel.strategies import Auto, Group, Local, Shard, local
 
 
@@ -59,7 +60,8 @@ def test_training_in_the_calling_thread_asks_for_memory_too(mode, monkeypatch):
             m.setattr(memory, "available_memory", lambda: 1000)
             with pytest.raises(MemoryError, match=f"with one thread and {slots}, and 1000 B are available"):
                 getattr(t, mode)()
-        assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records and not t._runtime.crew.replicas
+        assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records
+        assert not t._runtime.resources.replicas
         asked = []
         monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1))
         t.max_epochs = 3
@@ -84,7 +86,8 @@ def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(s
         with pytest.warns(ParallelFallbackWarning, match="no memory for 8 threads: training goes on with 2"):
             t.train()
         assert (t.memory_report().n_threads, t.memory_report().n_slots) == (2, 2)
-        assert max(len(t._runtime.crew.replicas), len(t._runtime.crew.slots), len(t._runtime.crew.team)) <= 2
+        assert max(len(t._runtime.resources.replicas), len(t._runtime.resources.slots),
+                   len(t._runtime.resources.model_copies)) <= 2
         if strategy in ("group", "shard", "local"):
             assert t.model.params.tobytes() == two.model.params.tobytes()
 
@@ -109,14 +112,14 @@ def test_a_second_init_asks_for_all_threads_again(monkeypatch):
 
 def test_an_allocation_that_fails_in_mid_training_lowers_the_threads(monkeypatch):
     expected = whole()
-    make, made = Crew.new_replica, []
+    make, made = Resources.new_replica, []
 
     def scarce(self, own_layers=True):
         made.append(1)
         if len(made) == 3:
             raise MemoryError("no more")
         return make(self, own_layers)
-    monkeypatch.setattr(Crew, "new_replica", scarce)
+    monkeypatch.setattr(Resources, "new_replica", scarce)
     with trainer() as t:
         with pytest.warns(ParallelFallbackWarning, match="no memory for 3 threads: training goes on with 2"):
             t.train()
@@ -164,19 +167,19 @@ def test_workers_have_one_blas_thread_and_a_cpu_if_asked(pinned):
 @pytest.mark.parametrize("strategy", [Group(3), Shard(3), Auto(batches_per_update=3), Auto(), Local(2)])
 @pytest.mark.usefixtures("eager_auto")
 def test_where_no_second_replica_can_be_made_one_thread_goes_on(strategy, monkeypatch):
-    make, member = Crew.new_replica, local.Member
+    make, member = Resources.new_replica, local.ModelCopy
 
     def scarce(self, own_layers=True):
         if self.replicas:
             raise MemoryError("no more")
         return make(self, own_layers)
 
-    def scarce_members(crew):
-        if crew.team:
+    def scarce_members(resources):
+        if resources.model_copies:
             raise MemoryError("no more")
-        return member(crew)
-    monkeypatch.setattr(Crew, "new_replica", scarce)
-    monkeypatch.setattr(local, "Member", scarce_members)
+        return member(resources)
+    monkeypatch.setattr(Resources, "new_replica", scarce)
+    monkeypatch.setattr(local, "ModelCopy", scarce_members)
     x, y = classification(64)
     with Trainer(1, strategy=strategy, thread_count=4, seed=0) as t:
         t.init(data.ArrayDataset(x, y, 8), mlp(6, 16, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))

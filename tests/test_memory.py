@@ -13,8 +13,8 @@ from small import Batched, classification, mlp, small_set, train_to_digest
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import Replica
-from tinydl.parallel.crew import Crew
-from tinydl.parallel.memory import MemoryReport, available_memory, fitting_threads, memory_report
+from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.host.memory import MemoryReport, available_memory, fitting_threads, memory_report
 from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
 
 LINUX = sys.platform == "linux"
@@ -282,7 +282,7 @@ KNOWN = {data.ArrayDataset: 8 * B + 8 + 3 * 8 + 1 + 3 * 8 + 8 // K + 3 * 8, Batc
 def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
     few = 150 if kind is Batched else 1500
     end = [0]
-    real = Crew.book
+    real = Resources.book
 
     def book(self, *args):
         end[0] = c_bytes()              # the last time everything of the epoch is alive
@@ -306,7 +306,7 @@ def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
             gc.collect()
             at_ends, lefts = [], []
             with monkeypatch.context() as patch:
-                patch.setattr(Crew, "book", book)
+                patch.setattr(Resources, "book", book)
                 for _ in range(3):      # the least: interpreters without a GIL free some things later
                     before = c_bytes()
                     t.train()

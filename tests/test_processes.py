@@ -13,8 +13,8 @@ from small import DRIVERS, Batched, classification, in_thread, mlp, small_set, t
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.callbacks import Callback
-from tinydl.parallel import blas, threads
-from tinydl.parallel.signals import HELD, uninterrupted
+from tinydl.parallel.host import blas, threads
+from tinydl.parallel.workers.signals import HELD, uninterrupted
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -335,7 +335,7 @@ def lock_parameters():
     libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
     for number in (signal.SIGSEGV, signal.SIGBUS):
         libc.signal(number, ctypes.cast(libc.pause, ctypes.c_void_p))
-    for vector in (t.model.params, *(m.all for m in t._runtime.crew.team)):
+    for vector in (t.model.params, *(m.all for m in t._runtime.resources.model_copies)):
         page = vector.ctypes.data // mmap.PAGESIZE + 1
         assert libc.mprotect(ctypes.c_void_p(page * mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
 

@@ -6,7 +6,9 @@ from every_strategy import TABLE
 from small import Batched, classification, mlp
 
 from tinydl import Model, Monitor, Trainer, data, losses, nn, optim
-from tinydl.parallel import native_driver, pool, strategies
+from tinydl.parallel import strategies
+from tinydl.parallel.execution import native_driver
+from tinydl.parallel.workers import pool
 
 
 def test_reconfigured_in_mid_epoch_without_losing_a_batch(driver):
@@ -160,7 +162,7 @@ def test_what_was_asked_of_one_run_does_not_pause_the_next():
     """The thread that asks is held up between saying so and pausing what runs."""
     with Trainer(1, strategy="serial", seed=0) as t:
         t.init(data.ArrayDataset(*classification(16), 8), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD())
-        of, taken, paused = t._runtime.crew, threading.Event(), []
+        of, taken, paused = t._runtime.resources, threading.Event(), []
         back = threading.Thread(target=lambda: (of.take_back(), taken.set()))
 
         class Run:
@@ -188,8 +190,8 @@ def test_auto_tries_numbers_of_threads_with_the_threads_that_there_are(eager_aut
     counts = []
 
     class Notes(strategies.Auto):
-        def ran(self, setting, lap):
-            super().ran(setting, lap)
+        def ran(self, setting, timing):
+            super().ran(setting, timing)
             counts.append(setting.n_threads)
     with Trainer(10, strategy=Notes(), thread_count=5, seed=0) as t:
         t.init(data.ArrayDataset(*classification(640), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))

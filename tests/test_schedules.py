@@ -181,8 +181,8 @@ def test_a_stretch_refuses_rates_of_other_updates():
     o.bind(model.params)
     replica = engine.Replica(model.plan(max_rows=8, loss=losses.SoftmaxCrossEntropy()).program, model.params, model.statistics)
     with pytest.raises(ValueError, match="updates 0 to 1; these are 0 to 2"):
-        engine.Stretch([replica], [engine.aligned(model.params.size, np.float32)], [engine.Source(x), engine.Source(y)], None,
-                       np.array([0, 8, 16]), o.native())
+        engine.NativeRun([replica], [engine.aligned(model.params.size, np.float32)], [engine.Source(x), engine.Source(y)], None,
+                         np.array([0, 8, 16]), o.native())
 
 
 def test_reduce_on_plateau(tmp_path):

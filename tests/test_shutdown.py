@@ -14,10 +14,10 @@ from small import classification, in_thread, mlp, trainer, workers
 
 from tinydl import Model, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
-from tinydl.parallel import pool as pool_module
 from tinydl.parallel import runtime, strategies
-from tinydl.parallel.pool import WorkerPool
 from tinydl.parallel.runtime import Runtime
+from tinydl.parallel.workers import pool as pool_module
+from tinydl.parallel.workers.pool import WorkerPool
 
 
 class Stuck(nn.PythonLayer):
@@ -201,7 +201,7 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
         start = time.monotonic()
         assert t.shutdown(60) and first.result()
         took = time.monotonic() - start
-        assert t._runtime.turn is None
+        assert t._runtime.call is None
     assert took < 15 and t.history.interrupted and t.optimizer.t == 0 and t.model.params.tobytes() == before
     assert not t.history.failures or strategy == "hogwild"      # there a batch under way counts as failed
     go_on.set()
@@ -219,10 +219,10 @@ def test_a_run_does_not_begin_when_a_shutdowns_time_is_over(driver, strategy, mo
            losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
     prepare = type(t.strategy).prepare
 
-    def shut_down_first(self, crew, setting):
+    def shut_down_first(self, resources, setting):
         if not t._runtime.stopping:
             assert in_thread(lambda: t.shutdown(0)) is False
-        prepare(self, crew, setting)
+        prepare(self, resources, setting)
     monkeypatch.setattr(type(t.strategy), "prepare", shut_down_first)
     assert t.simplified_parallel_train().interrupted and not ran and not t.history.failures
 
@@ -243,7 +243,7 @@ def test_shutdown_does_not_wait_for_a_callback_longer_than_it_may():
             took = time.monotonic() - start
         finally:
             go_on.set()
-        assert t.shutdown(30) and t._runtime.turn is None
+        assert t.shutdown(30) and t._runtime.call is None
     assert took < 5 and t.history.interrupted and t.optimizer.t == 0
 
 

@@ -12,8 +12,9 @@ from small import DRIVERS, busy, classification, mlp, spoilt
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
-from tinydl.parallel import ParallelFallbackWarning, crew
-from tinydl.parallel.native_driver import group_starts
+from tinydl.parallel import ParallelFallbackWarning
+from tinydl.parallel.execution import resources
+from tinydl.parallel.execution.native_driver import group_starts
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
 from tinydl.parallel.strategies.base import STRATEGIES
 
@@ -204,8 +205,8 @@ def test_door():
 @pytest.mark.parametrize("name", TABLE)
 def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
     """What ran is in the statistics as running, or as done: it is booked in one step."""
-    monkeypatch.setattr(crew, "TICK", 30.0)
-    book, asked = crew.Crew.book, []        # threads, what they saw, and what was booked when they asked
+    monkeypatch.setattr(resources, "TICK", 30.0)
+    book, asked = resources.Resources.book, []        # threads, what they saw, and what was booked when they asked
 
     def slowly(self, *args):
         def ask():
@@ -217,7 +218,7 @@ def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
         thread.join(0.02)       # as long as it takes, where nothing keeps it
         book(self, *args)
         asked.append((thread, seen, [self.stats.samples, self.stats.done]))
-    monkeypatch.setattr(crew.Crew, "book", slowly)
+    monkeypatch.setattr(resources.Resources, "book", slowly)
     with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
         t.init(data.ArrayDataset(*classification(32), 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         t.train()

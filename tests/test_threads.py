@@ -14,7 +14,9 @@ from small import classification, spoilt, stall, trainer
 
 from tinydl import Trainer, data, losses, optim, parallel
 from tinydl._kernels import engine
-from tinydl.parallel import Replica, native_driver, threads
+from tinydl.parallel import Replica
+from tinydl.parallel.execution import native_driver
+from tinydl.parallel.host import threads
 
 VARIABLES = ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS", *threads.LAUNCHERS)
 
@@ -121,7 +123,7 @@ def test_the_quota_of_this_process_is_read_again_when_it_may_have_changed(machin
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="needs -X cpu_count")
 def test_python_is_told_a_number_of_cpus():
-    code = "from tinydl.parallel.threads import cpu_limit; print(cpu_limit().cpus)"
+    code = "from tinydl.parallel.host.threads import cpu_limit; print(cpu_limit().cpus)"
     done = subprocess.run([sys.executable, "-X", "cpu_count=1", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "1\n", done.stderr
 
@@ -148,8 +150,8 @@ def test_the_environment_is_read_as_training_begins(machine):
 
 
 def test_a_thread_count_that_is_given_wins(machine, monkeypatch):
-    spins, stretch = [], engine.Stretch
-    monkeypatch.setattr(native_driver.engine, "Stretch", lambda *args, **kw: (spins.append(kw["spins"]), stretch(*args, **kw))[1])
+    spins, run = [], engine.NativeRun
+    monkeypatch.setattr(native_driver.engine, "NativeRun", lambda *args, **kw: (spins.append(kw["spins"]), run(*args, **kw))[1])
     for variables in (dict(OMP_NUM_THREADS="1"), dict(TINYDL_NUM_THREADS="1"), dict(MPI_LOCALNRANKS="8")):
         machine(**variables)
         with trainer(epochs=1, enable_parallel=True, thread_count=2) as t:
@@ -182,8 +184,8 @@ def test_after_stalls_one_goes_on_alone(groups, ms):
 @pytest.mark.parametrize("strategy", ["group", "shard", "auto"])
 def test_one_alone_gives_the_same_bits(one_alone, monkeypatch, strategy, k):
     who, collect = [], native_driver._collect
-    monkeypatch.setattr(native_driver, "_collect", lambda crew, job, stretch, *rest: (
-        who.append({*stretch.workers.tolist()}), collect(crew, job, stretch, *rest))[1])
+    monkeypatch.setattr(native_driver, "_collect", lambda resources, epoch, run, *rest: (
+        who.append({*run.workers.tolist()}), collect(resources, epoch, run, *rest))[1])
     x, y = classification(90)
     results = [run(spoilt(data.ArrayDataset, x, y, 8, [33]), deep(), TABLE[strategy][0](), n, max_failed_fraction=1)
                for n in (1, k)]
@@ -199,7 +201,7 @@ def test_one_goes_on_alone_for_a_while():
     with Trainer(1, strategy=TABLE["shard"][0](), enable_parallel=True, thread_count=3, seed=7) as t:
         t.init(dataset, deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         for _ in range(4):
-            stall(t._runtime.crew.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
+            stall(t._runtime.resources.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
             t.train()
         assert digest(t.model) == digest(want)
 
@@ -211,22 +213,22 @@ def test_one_alone_that_is_abandoned_makes_no_more_updates():
     optimizer.bind(model.params, model.statistics, model.momenta)
     replicas = [Replica(model, loss, 4, plan=model.plan(max_rows=4, loss=loss)) for _ in range(2)]
     stall(alone, 2**61)
-    stretch = engine.Stretch([r.native for r in replicas], [r.gradient_vector() for r in replicas],
-                             [engine.Source(x), engine.Source(y)], np.tile(np.arange(8), 100_000),
-                             np.arange(200_001) * 4, optimizer.native(), alone=alone)
-    first = threading.Thread(target=stretch.work, args=(0,))
+    run = engine.NativeRun([r.native for r in replicas], [r.gradient_vector() for r in replicas],
+                           [engine.Source(x), engine.Source(y)], np.tile(np.arange(8), 100_000),
+                           np.arange(200_001) * 4, optimizer.native(), alone=alone)
+    first = threading.Thread(target=run.work, args=(0,))
     first.start()
-    while stretch.updates < 3 or not stretch.abandon():         # it is refused while an update is made
+    while run.updates < 3 or not run.abandon():         # it is refused while an update is made
         pass
-    made, params = stretch.updates, model.params.tobytes()
-    stretch.work(1)
+    made, params = run.updates, model.params.tobytes()
+    run.work(1)
     first.join(20)
-    assert stretch.updates == made and model.params.tobytes() == params
-    assert set(stretch.workers.tolist()) <= {0, -1}
+    assert run.updates == made and model.params.tobytes() == params
+    assert set(run.workers.tolist()) <= {0, -1}
 
 
 def test_a_wrong_note_is_refused():
     with trainer() as t, pytest.raises(ValueError, match="alone: float64"):
-        t._runtime.crew.alone = np.zeros(engine.ALONE)
+        t._runtime.resources.alone = np.zeros(engine.ALONE)
         t.configure_parallel_training(True, 2)
         t.train()

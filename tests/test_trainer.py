@@ -16,8 +16,8 @@ from small import classification, mlp, trainer, workers
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback, EarlyStopping
 from tinydl.parallel import runtime, strategies
-from tinydl.parallel.pool import Task
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.workers.pool import Task
+from tinydl.parallel.workers.signals import uninterrupted
 
 
 def test_state_follows_configuration():
@@ -387,7 +387,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
 
         def __exit__(self, *exception):
             self.lock.release()
-            self.press(self.taking is True and self.t._runtime.turn is not None)
+            self.press(self.taking is True and self.t._runtime.call is not None)
 
         def press(self, now):
             if now:
@@ -517,7 +517,7 @@ def test_each_init_begins_anew():
 
 def test_init_that_ends_early_is_whole(monkeypatch):
     """The strategy is the last to hear of what is trained, and is somebody's Python."""
-    def interrupted(self, crew):
+    def interrupted(self, resources):
         raise KeyboardInterrupt
     t = trainer(enable_parallel=True, thread_count=2)
     small = data.ArrayDataset(*classification(16), 8)
@@ -550,7 +550,7 @@ def test_profile_names_operations_and_changes_nothing(threads, kind, tmp_path):
     assert (p.updates, p.batches, p.samples, len(p.events)) == (5, 5 * k, 20 * k, k)
     assert sum(map(len, p.events)) == 5 * k * len(p.plan.ops)
     assert all((e[:, 2] >= e[:, 1]).all() for e in p.events)
-    assert "matmul + relu" in p.table() and "fold, update, waiting" in p.table()
+    assert "matmul + relu" in p.table() and "average, update, waiting" in p.table()
     p.save_trace(tmp_path / "t.json")
     rows = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert sum(r["ph"] == "X" for r in rows) == 5 * k * len(p.plan.ops)
@@ -577,7 +577,7 @@ def test_profile_runs_as_the_strategy_does(kind, strategy, replicas, batches, up
     pieces = batches * (2 if strategy.name == "shard" else 1)
     assert sum(map(len, p.events)) == pieces * len(p.plan.ops)
     assert 0 < sum((e[:, 2] - e[:, 1]).sum() for e in p.events) <= p.seconds * p.n_threads * 1e9
-    assert "fold, update, waiting" in p.table() and f"on {p.n_threads} thread" in p.table()
+    assert "average, update, waiting" in p.table() and f"on {p.n_threads} thread" in p.table()
 
 
 def test_profile_of_auto_has_the_threads_of_its_choice():

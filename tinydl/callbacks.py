@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydl import _hints
 from tinydl.log import log
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.serialization import place_for
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import numpy as np
 from tinydl.history import EpochRecord
 from tinydl.optim import schedules
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError
-from tinydl.parallel.job import Job
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.execution.epoch import EpochProgress
+from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 if TYPE_CHECKING:
@@ -29,25 +29,26 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
-COUNTS = ("epoch", "shuffle", "batches_done", "samples", "loss_sum", "weight", "updates", "seconds", "told", "broken",
+COUNTS = ("shuffle", "batches_done", "samples", "loss_sum", "weight", "updates", "seconds", "told", "broken",
           "n_norms", "norm_sum")
 
 
 def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
     """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): for `read_settings`."""
-    crew, o, job = trainer.crew, trainer.optimizer, trainer.progress.job
+    resources, o, epoch = trainer.resources, trainer.optimizer, trainer.progress.under_way
     meta: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
-        "epoch": trainer.epoch, "seed": trainer.seed, "step": crew.step,
-        "data": _data(trainer), "recipe": trainer.progress.recipe, "dtype": str(trainer.model.dtype), "job": None,
-        "optimizer": {"type": type(o).__name__, "t": crew.state.t, "config": schedules.plain(o.config())},
+        "epoch": trainer.epoch, "seed": trainer.seed, "step": resources.step,
+        "data": _data(trainer), "recipe": trainer.progress.update_signature, "dtype": str(trainer.model.dtype), "job": None,
+        "optimizer": {"type": type(o).__name__, "t": resources.state.t, "config": schedules.plain(o.config())},
         "history": [asdict(r) for r in trainer.history.records], "failures": [_failure(f) for f in trainer.history.failures],
         "interrupted": trainer.history.interrupted, "left": trainer.progress.left, "callbacks": []}
-    if job is not None:
-        meta["job"] = {**{name: getattr(job, name) for name in COUNTS}, "failures": [_failure(f) for f in job.failures],
-                       "reported": job.reported, "hung": [[*piece, str(e)] for piece, e in job.hung.items()]}
+    if epoch is not None:
+        meta["job"] = {"epoch": epoch.number, **{name: getattr(epoch, name) for name in COUNTS},
+                       "failures": [_failure(f) for f in epoch.failures],
+                       "reported": epoch.reported, "hung": [[*piece, str(e)] for piece, e in epoch.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
-    arrays |= {f"optimizer/{k}": v for k, v in crew.state.vectors.items()}
+    arrays |= {f"optimizer/{k}": v for k, v in resources.state.vectors.items()}
     for i, callback in enumerate(trainer.callbacks):
         state = callback.state_dict()
         held = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
@@ -73,7 +74,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
 
 def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
     """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
-    crew, o = trainer.crew, trainer.optimizer
+    resources, o = trainer.resources, trainer.optimizer
     meta, arrays = _read(path)
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
@@ -87,9 +88,9 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
     if held != {k: v.shape for k, v in model.items()}:
         wrong = {k for k in held.keys() | model.keys() if k not in model or held.get(k) != model[k].shape}
         raise ValueError(f"{path} is of another model: {', '.join(sorted(wrong))} differ in shape or are not in both")
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in crew.state.vectors.items()}:
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in resources.state.vectors.items()}:
         raise ValueError(f"{path} holds optimizer state {sorted(state)}; {type(o).__name__} here has "
-                         f"{sorted(crew.state.vectors)}")
+                         f"{sorted(resources.state.vectors)}")
     config = {name: tuple(v) if isinstance(v, list) else v for name, v in schedules.made(meta["optimizer"]["config"]).items()}
     places, remembering = _callbacks(trainer, meta, arrays)
     with uninterrupted():       # all of it or nothing
@@ -97,36 +98,39 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
             callback.load_state_dict(remembered)
         trainer.model.load_state_dict(model)
         for name, value in state.items():
-            crew.state.vectors[name][...] = value
+            resources.state.vectors[name][...] = value
         for name in config:
             if hasattr(o, name):
                 setattr(o, name, config[name])
-        crew.state.t = meta["optimizer"]["t"]
-        trainer.progress.epoch, trainer.seed, crew.seed, crew.step = meta["epoch"], meta["seed"], meta["seed"], meta["step"]
+        resources.state.t = meta["optimizer"]["t"]
+        trainer.progress.epoch, trainer.seed = meta["epoch"], meta["seed"]
+        resources.seed, resources.step = meta["seed"], meta["step"]
         history = trainer.monitor.history
         history.records, history.failures = [EpochRecord(**r) for r in meta["history"]], [_restored(f) for f in meta["failures"]]
         history.interrupted = meta.get("interrupted", True)
         left = meta.get("left", [])
         trainer.progress.last = history.records[-1] if history.records else None
         trainer.progress.left = [step for step in left if isinstance(step, str)] + [i for i, j in enumerate(places) if j in left]
-        trainer.progress.job, trainer.progress.recipe, trainer.progress.resumed = None, meta.get("recipe"), True
+        trainer.progress.under_way, trainer.progress.update_signature, trainer.progress.resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
-            job = trainer.progress.job = Job(**{name: meta["job"][name] for name in COUNTS if name in meta["job"]})
-            job.weight = meta["job"].get("weight", float(job.samples))
-            job.told = [job.updates if j is None or j >= len(job.told) else job.told[j] for j in places]
-            job.failures, job.reported = [_restored(f) for f in meta["job"]["failures"]], meta["job"]["reported"]
-            job.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in meta["job"]["hung"]}
+            saved = meta["job"]
+            epoch = EpochProgress(saved["epoch"], **{name: saved[name] for name in COUNTS if name in saved})
+            trainer.progress.under_way = epoch
+            epoch.weight = saved.get("weight", float(epoch.samples))
+            epoch.told = [epoch.updates if j is None or j >= len(epoch.told) else epoch.told[j] for j in places]
+            epoch.failures, epoch.reported = [_restored(f) for f in saved["failures"]], saved["reported"]
+            epoch.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in saved["hung"]}
 
 
-def warn_other_updates(trainer: Resumable, recipe: list[int] | None) -> None:
+def warn_other_updates(trainer: Resumable, update_signature: list[int] | None) -> None:
     """Say so where training goes on from a checkpoint in other updates than before: its bits will be others."""
-    before = trainer.progress.recipe
-    if trainer.progress.resumed and recipe is not None and before is not None and recipe != before:
+    before = trainer.progress.update_signature
+    if trainer.progress.resumed and update_signature is not None and before is not None and update_signature != before:
         def text(batches: int, parts: int, copies: int = 0, sync_every: int = 0, *_: int) -> str:
             return (f"{batches} batch{'es' * (batches > 1)} an update" + f", each in {parts} parts" * (parts > 1)
                     + f", on {copies} copies of the model averaged every {sync_every}" * (copies > 1))
-        warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*recipe)}, so not with "
-                      "the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
+        warnings.warn(f"the checkpoint was trained with {text(*before)}; training goes on with {text(*update_signature)}, so not "
+                      "with the bits that it would have had. Give the same numbers where that matters: batches_per_update, "
                       "shards_per_batch, or Local(n_models=...)", UserWarning, stacklevel=7)
     trainer.progress.resumed = False
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinydl.metrics import evaluate
-from tinydl.parallel.job import Job
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.execution.epoch import EpochProgress
+from tinydl.parallel.workers.signals import uninterrupted
 
 if TYPE_CHECKING:
     from tinydl.progress import Resumable
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 VALIDATION, MONITOR = "validation", "monitor"
 
 
-def of_updates(trainer: Resumable, job: Job) -> None:
+def of_updates(trainer: Resumable, epoch: EpochProgress) -> None:
     """Call on_update where `every` more updates were made, also those that an interrupt kept from hearing of them."""
-    job.told.extend([0] * (len(trainer.callbacks) - len(job.told)))
+    epoch.told.extend([0] * (len(trainer.callbacks) - len(epoch.told)))
     for i, callback in enumerate(trainer.callbacks):
-        if callback.every and job.updates // callback.every > job.told[i] // callback.every:
-            job.told[i] = job.updates
-            callback.on_update(trainer, job.updates)
+        if callback.every and epoch.updates // callback.every > epoch.told[i] // callback.every:
+            epoch.told[i] = epoch.updates
+            callback.on_update(trainer, epoch.updates)
 
 
-def updates_until_next(trainer: Resumable, job: Job, most: int | None) -> int | None:
+def updates_until_next(trainer: Resumable, epoch: EpochProgress, most: int | None) -> int | None:
     """Updates until a callback wants to be called, or `most`."""
-    left = [c.every - job.updates % c.every for c in trainer.callbacks if c.every]
+    left = [c.every - epoch.updates % c.every for c in trainer.callbacks if c.every]
     return min([*left, *([] if most is None else [most])], default=None)
 
 

@@ -7,8 +7,8 @@ from typing import Protocol
 from tinydl.callbacks import Callback
 from tinydl.history import EpochRecord
 from tinydl.model import Model
-from tinydl.parallel.crew import Crew
-from tinydl.parallel.job import Job
+from tinydl.parallel.execution.epoch import EpochProgress
+from tinydl.parallel.execution.resources import Resources
 from tinydl.training import Training
 
 __all__ = ["Progress", "Resumable"]
@@ -16,13 +16,13 @@ __all__ = ["Progress", "Resumable"]
 
 @dataclass
 class Progress:
-    """How far a trainer is. epoch: epochs finished; job: an epoch that was begun and not finished; recipe: Strategy.recipe of
-    the updates made last; resumed: whether those were a checkpoint's; last: the record of the epoch that ended last; left: what
-    its end has still to do (see notify.py)."""
+    """How far a trainer is. epoch: epochs finished; under_way: an epoch that was begun and not finished; update_signature:
+    Strategy.update_signature of the updates made last; resumed: whether those were a checkpoint's; last: the record of the
+    epoch that ended last; left: what its end has still to do (see notify.py)."""
 
     epoch: int = 0
-    job: Job | None = None
-    recipe: list[int] | None = None
+    under_way: EpochProgress | None = None
+    update_signature: list[int] | None = None
     resumed: bool = False
     last: EpochRecord | None = None
     left: list[str | int] = field(default_factory=list)
@@ -35,6 +35,6 @@ class Resumable(Training, Protocol):
     callbacks: list[Callback]
 
     @property
-    def crew(self) -> Crew: ...
+    def resources(self) -> Resources: ...
 
     def evaluated_model(self) -> Model: ...

@@ -1,6 +1,6 @@
 """Trainer: what to train, and the loop over epochs.
 
-Which threads train, whose turn it is and how it ends is the runtime's (parallel/runtime.py); how batches become updates,
+Which threads train and how that ends is the runtime's (parallel/runtime.py); how batches become updates,
 the strategy's (parallel/strategies/).
 """
 from __future__ import annotations
@@ -29,18 +29,19 @@ from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
 from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
-from tinydl.parallel import python_driver, strategies
-from tinydl.parallel.blas import BlasLimit
-from tinydl.parallel.crew import Crew, GaveUpError
+from tinydl.parallel import strategies
 from tinydl.parallel.errors import BatchFailure, TrainingError
-from tinydl.parallel.job import FailurePolicy, Job, Setting
-from tinydl.parallel.memory import MemoryReport
-from tinydl.parallel.pool import PoolClosedError
-from tinydl.parallel.profile import Profile, profile
-from tinydl.parallel.replica import replication_error
+from tinydl.parallel.execution import python_driver
+from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
+from tinydl.parallel.execution.profile import Profile, profile
+from tinydl.parallel.execution.replica import replication_error
+from tinydl.parallel.execution.resources import GaveUpError, Resources
+from tinydl.parallel.execution.stats import ParallelStats
+from tinydl.parallel.host.blas import BlasLimit
+from tinydl.parallel.host.memory import MemoryReport
 from tinydl.parallel.runtime import Runtime
-from tinydl.parallel.signals import uninterrupted
-from tinydl.parallel.stats import ParallelStats
+from tinydl.parallel.workers.pool import PoolClosedError
+from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.progress import Progress
 
 if TYPE_CHECKING:
@@ -156,20 +157,20 @@ class Trainer:
         names = model.feature_names or train.feature_names
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
-        crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                    input_shape=train.input_shape, weighted=train.weighted)
+        resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
+                              input_shape=train.input_shape, weighted=train.weighted)
         if type(train) is ArrayDataset:
-            crew.set_arrays(train.inputs, *train.sources[train.n_inputs:])
+            resources.set_arrays(train.inputs, *train.sources[train.n_inputs:])
         rows = min(train.batch_size, train.n_samples or train.batch_size)
-        if rows < crew.plan.least_rows:
-            raise ValueError(f"BatchNorm trains on batches of {crew.plan.least_rows} samples or more; the dataset's have {rows} "
-                             f"(batch_size={train.batch_size}, n_samples={train.n_samples})")
+        if rows < resources.plan.least_rows:
+            raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "
+                             f"{rows} (batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
         with uninterrupted(), self._runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
             model.feature_names = names and list(names)
-            optimizer.hold(crew.state)
+            optimizer.hold(resources.state)
             self.data, self.model, self.loss, self.optimizer = parts, model, loss, optimizer
             try:
                 if not again:
@@ -177,7 +178,7 @@ class Trainer:
                     for callback in self.callbacks:
                         callback.on_init(self)
             finally:
-                self._runtime.take(crew, train, error)
+                self._runtime.take(resources, train, error)
 
     # ------------------------------------------------------------------ configuration, from any thread
     def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
@@ -268,7 +269,7 @@ class Trainer:
 
     def parallel_train(self, shuffle: bool = True) -> History:
         """As `train`, in parallel, whether or not it was enabled (it is from now on)."""
-        self._runtime.need_crew()
+        self._runtime.need_resources()
         if not self.is_parallel_training_enabled():
             self.configure_parallel_training(True, self._runtime.thread_count)
         return self._train(None, shuffle)
@@ -283,12 +284,12 @@ class Trainer:
     def _train(self, asked: str | None, shuffle: bool) -> History:
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle={shuffle!r}: True or False (init takes the data, Trainer(...) the number of epochs)")
-        crew = self._runtime.need_crew()
-        limit = BlasLimit() if crew.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
+        resources = self._runtime.need_resources()
+        limit = BlasLimit() if resources.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
         with uninterrupted() as held, self._runtime.exclusive("train"), limit:
-            if crew.state.update is not None and crew.state.update.params is not self.model.params:
+            if resources.state.update is not None and resources.state.update.params is not self.model.params:
                 raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
-            crew.optimizer.hold(crew.state)         # which another trainer may have been initialised with
+            resources.optimizer.hold(resources.state)         # which another trainer may have been initialised with
             self._finished = False
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
@@ -299,7 +300,7 @@ class Trainer:
                 self.history.interrupted = True         # until it is known that it was not
                 notify.of_epoch(self, held)
                 with held.open():
-                    all_done = self._run_epochs(crew, asked, shuffle)
+                    all_done = self._run_epochs(resources, asked, shuffle)
                 self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
@@ -320,103 +321,105 @@ class Trainer:
             self.history.interrupted = True
             raise errors[0]
 
-    def _run_epochs(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
+    def _run_epochs(self, resources: Resources, asked: str | None, shuffle: bool) -> bool:
         """max_epochs epochs; False where they were stopped before, or there is something left of one."""
         for _ in range(self.max_epochs):
-            if self._runtime.stopping or not self._run_epoch(crew, asked, shuffle):
+            if self._runtime.stopping or not self._run_epoch(resources, asked, shuffle):
                 return False
-        return self.progress.job is None
+        return self.progress.under_way is None
 
-    def _tick(self, asked: str | None, setting: Setting, job: Job, samples: int) -> bool:
+    def _tick(self, asked: str | None, setting: Setting, epoch: EpochProgress, samples: int) -> bool:
         """Called a few times a second while workers run: progress, and whether they should come back."""
-        self.monitor.progress(job.epoch, samples, job.loss)
+        self.monitor.progress(epoch.number, samples, epoch.loss)
         return self._runtime.wants_back(asked, setting)
 
-    def _run_epoch(self, crew: Crew, asked: str | None, shuffle: bool) -> bool:
+    def _run_epoch(self, resources: Resources, asked: str | None, shuffle: bool) -> bool:
         """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
         train = self.data.train
-        job = self.progress.job = self.progress.job or Job(self.epoch + 1, shuffle)
-        self.monitor.start_epoch(job.epoch)
+        epoch = self.progress.under_way = self.progress.under_way or EpochProgress(self.epoch + 1, shuffle)
+        self.monitor.start_epoch(epoch.number)
         for callback in self.callbacks:
-            callback.on_epoch_start(self, job.epoch)
-        arrays = crew.takes_arrays(train)
+            callback.on_epoch_start(self, epoch.number)
+        arrays = resources.takes_arrays(train)
         order, bounds = None, None
         if arrays and isinstance(train, ArrayDataset):
-            order, bounds = train.order(self.seed, self.epoch, job.shuffle)
-        batches = None if arrays else iter(() if job.broken else train.epoch(self.seed, self.epoch, job.shuffle))
-        job.n_batches = train.n_batches
+            order, bounds = train.order(self.seed, self.epoch, epoch.shuffle)
+        batches = None if arrays else iter(() if epoch.broken else train.epoch(self.seed, self.epoch, epoch.shuffle))
+        epoch.n_batches = train.n_batches
         finished, fatal = False, list[BatchFailure]()
         try:
             rest = None
             if batches is not None:
-                crew.reading = batches
-                rest = python_driver.behind(batches, job.batches_done)
-            finished = self._run_updates(crew, job, asked, rest, order, bounds)
+                resources.reading = batches
+                rest = python_driver.behind(batches, epoch.batches_done)
+            finished = self._run_updates(resources, epoch, asked, rest, order, bounds)
         except (GaveUpError, PoolClosedError):
             if not self._runtime.stopping:
                 raise
         except TrainingError as e:
-            fatal = [replace(f, fatal=True) for f in e.failures[len(job.failures):]]
+            fatal = [replace(f, fatal=True) for f in e.failures[len(epoch.failures):]]
             raise
         finally:
-            crew.reading = None
+            resources.reading = None
             if batches is not None and hasattr(batches, "close"):
                 batches.close()
-            self.monitor.history.failures.extend([*job.failures[job.reported:], *fatal])
-            job.reported = len(job.failures)
+            self.monitor.history.failures.extend([*epoch.failures[epoch.reported:], *fatal])
+            epoch.reported = len(epoch.failures)
         if not finished:
             return False
-        self._end_epoch(crew, job)
+        self._end_epoch(resources, epoch)
         return True
 
-    def _run_updates(self, crew: Crew, job: Job, asked: str | None, batches: Iterator[Any] | None, order: Array | None,
+    def _run_updates(self, resources: Resources, epoch: EpochProgress, asked: str | None, batches: Iterator[Any] | None,
+                     order: Array | None,
                      bounds: Array | None) -> bool:
         """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
         runtime, finished = self._runtime, False
-        notify.of_updates(self, job)
+        notify.of_updates(self, epoch)
         while not finished and not runtime.stopping:
             runtime.go_on_serially_if_many_hung()
-            before = job.lap(time.perf_counter())
+            before = epoch.timing(time.perf_counter())
             found = runtime.next_setting(asked)
             if found is None:
                 break
             mode, setting, most, pool = found
-            recipe = (setting.strategy if mode == "serial" else self.strategy).recipe(setting)
-            most, tick = notify.updates_until_next(self, job, most), partial(self._tick, asked, setting)
+            update_signature = (setting.strategy if mode == "serial" else self.strategy).update_signature(setting)
+            most, tick = notify.updates_until_next(self, epoch, most), partial(self._tick, asked, setting)
             try:
-                setting.strategy.prepare(crew, setting)
+                setting.strategy.prepare(resources, setting)
             except MemoryError:
                 if setting.n_threads == 1:
                     raise
                 runtime.lower(setting.n_threads - 1)
                 continue
-            warn_other_updates(self, recipe)
+            warn_other_updates(self, update_signature)
             try:
                 if batches is None:
                     assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(crew, job, order, bounds, setting, pool, tick, most)
-                    finished = job.batches_done >= len(bounds) - 1
+                    setting.strategy.run_arrays(resources, epoch, order, bounds, setting, pool, tick, most)
+                    finished = epoch.batches_done >= len(bounds) - 1
                 else:
-                    finished = setting.strategy.run_batches(crew, job, batches, setting, pool, tick, most)
+                    finished = setting.strategy.run_batches(resources, epoch, batches, setting, pool, tick, most)
             finally:
-                if job.updates > before.updates:
-                    self.progress.recipe = recipe
+                if epoch.updates > before.updates:
+                    self.progress.update_signature = update_signature
             if mode == "parallel":      # else the strategy was not asked
-                self.strategy.ran(setting, job.lap(time.perf_counter(), before))
-            notify.of_updates(self, job)
+                self.strategy.ran(setting, epoch.timing(time.perf_counter(), before))
+            notify.of_updates(self, epoch)
         return finished
 
-    def _end_epoch(self, crew: Crew, job: Job) -> None:
+    def _end_epoch(self, resources: Resources, epoch: EpochProgress) -> None:
         """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
-        record = EpochRecord(job.epoch, job.loss, job.seconds, job.samples, job.updates, len(job.failures),
-                             learning_rate=self.optimizer.rate(max(0, crew.state.t - 1)),
-                             gradient_norm=job.norm_sum / job.n_norms if job.n_norms else None)
+        record = EpochRecord(epoch.number, epoch.loss, epoch.seconds, epoch.samples, epoch.updates, len(epoch.failures),
+                             learning_rate=self.optimizer.rate(max(0, resources.state.t - 1)),
+                             gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
         with uninterrupted() as held:
-            self.progress.job = None
-            crew.stats.seconds += job.seconds
-            if not job.samples:
-                cause = job.failures[0].exception if job.failures else None
-                raise TrainingError(f"epoch {job.epoch}: none of {job.batches_done} batches arrived", job.failures) from cause
+            self.progress.under_way = None
+            resources.stats.seconds += epoch.seconds
+            if not epoch.samples:
+                cause = epoch.failures[0].exception if epoch.failures else None
+                raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",
+                                    epoch.failures) from cause
             self.progress.epoch += 1
             self.history.records.append(record)
             self.progress.last, self.progress.left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
@@ -427,7 +430,7 @@ class Trainer:
         averaged parameters where the optimizer keeps them (`ema`). Where the samples have weights, `loss` is their mean by
         these; the evaluator counts all samples alike.
         ValueError where it is empty."""
-        self._runtime.need_crew()
+        self._runtime.need_resources()
         held_out = self.data.validation if self.data.test is None else self.data.test
         chosen = dataset if dataset is not None else self.data.train if held_out is None else held_out
         return evaluate(self.evaluated_model(), chosen, loss=self.loss, evaluator=self.evaluator)
@@ -435,7 +438,7 @@ class Trainer:
     def averaged_model(self) -> Model:
         """A copy of the model with the averaged parameters that the optimizer keeps (its argument `ema`); ValueError where it
         keeps none. Running statistics are the model's."""
-        state = self._runtime.need_crew().state
+        state = self._runtime.need_resources().state
         if "ema" not in state.vectors:
             raise ValueError(f"{type(self.optimizer).__name__} keeps no averaged parameters: give it ema=0.999, say, before "
                              "Trainer.init")
@@ -446,7 +449,7 @@ class Trainer:
 
     def evaluated_model(self) -> Model:
         """What validation and `evaluate` look at: the averaged model where there is one, else the model."""
-        return self.averaged_model() if "ema" in self._runtime.need_crew().state.vectors else self.model
+        return self.averaged_model() if "ema" in self._runtime.need_resources().state.vectors else self.model
 
     @property
     def history(self) -> History:
@@ -459,24 +462,24 @@ class Trainer:
         return self.progress.epoch
 
     @property
-    def crew(self) -> Crew:
-        """What the updates are made with (parallel/crew.py). RuntimeError before `init`."""
-        return self._runtime.need_crew()
+    def resources(self) -> Resources:
+        """What the updates are made with (parallel/resources.py). RuntimeError before `init`."""
+        return self._runtime.need_resources()
 
     @property
     def batches_done(self) -> int:
         """Batches of the epoch under way that are behind; 0 where none is under way, or it has just begun."""
-        return 0 if self.progress.job is None else self.progress.job.batches_done
+        return 0 if self.progress.under_way is None else self.progress.under_way.batches_done
 
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
 
         `parallel.format_parallel_stats` makes a text of it.
         """
-        out = self._runtime.need_crew().snapshot()
-        job = self.progress.job
-        if job is not None:
-            out.seconds += job.seconds
+        out = self._runtime.need_resources().snapshot()
+        epoch = self.progress.under_way
+        if epoch is not None:
+            out.seconds += epoch.seconds
         return out
 
     def parallel_stats(self) -> ParallelStats:
@@ -496,7 +499,7 @@ class Trainer:
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """
-        self._runtime.need_crew()
+        self._runtime.need_resources()
         if steps < 1:
             raise ValueError(f"steps={steps}: at least 1")
         with uninterrupted() as held, self._runtime.exclusive("profile"), held.open():
@@ -508,9 +511,9 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            crew = Crew(model, self.loss, optimizer, train.largest_batch, self.seed, weighted=train.weighted)
-            optimizer.hold(crew.state)
-            return profile(crew, train, setting, pool, steps)
+            resources = Resources(model, self.loss, optimizer, train.largest_batch, self.seed, weighted=train.weighted)
+            optimizer.hold(resources.state)
+            return profile(resources, train, setting, pool, steps)
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Trainer:
@@ -523,9 +526,9 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy's runtime has no pool and no locks of this one."""
-        crew = self._runtime.crew
+        resources = self._runtime.resources
         return {**self.__dict__, "_runtime": self._runtime.again(),
-                "_made": None if crew is None else (crew.step, crew.state)}
+                "_made": None if resources is None else (resources.step, resources.state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         made = state.pop("_made")
@@ -534,6 +537,6 @@ class Trainer:
             step, held = made
             self.optimizer.hold(held)
             self._init(self.data, self.model, self.loss, self.optimizer, again=True)
-            self._runtime.need_crew().step = step
+            self._runtime.need_resources().step = step
             if self._runtime.enabled:
                 self._runtime.warn_fallback()

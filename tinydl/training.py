@@ -11,8 +11,8 @@ from tinydl.metrics import Evaluator
 from tinydl.model import Model
 from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
-from tinydl.parallel.memory import MemoryReport
-from tinydl.parallel.stats import ParallelStats
+from tinydl.parallel.execution.stats import ParallelStats
+from tinydl.parallel.host.memory import MemoryReport
 
 __all__ = ["Training"]
 

@@ -17,6 +17,6 @@ try:
 except ModuleNotFoundError as e:
     raise ImportError("tinydl's compiled modules are not in this folder, which looks like its source: install it (pip install .) "
                       "and start Python elsewhere, or build in place (pip install -e .)") from e
-from tinydl._kernels.door import call
+from tinydl._kernels.calls import call
 
 __all__ = ["call", "isa", "isa_available", "isa_built"]

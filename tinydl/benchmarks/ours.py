@@ -14,11 +14,11 @@ from tinydl.losses import SoftmaxCrossEntropy
 from tinydl.model import Model
 from tinydl.nn import Layer, Linear, ReLU, Sequential
 from tinydl.optim import SGD, Adam, Optimizer
-from tinydl.parallel import native_driver
-from tinydl.parallel.crew import Crew
-from tinydl.parallel.job import Job, Setting
-from tinydl.parallel.pool import WorkerPool
+from tinydl.parallel.execution import native_driver
+from tinydl.parallel.execution.epoch import EpochProgress, Setting
+from tinydl.parallel.execution.resources import Resources
 from tinydl.parallel.strategies import Group, Serial, Shard
+from tinydl.parallel.workers.pool import WorkerPool
 
 MODES = ("serial",)
 PARALLEL_MODES = ("shard", "group")
@@ -40,8 +40,8 @@ class Ours:
     def __init__(self, w: Workload, mode: str, threads: int) -> None:
         x, y = data(w)
         model, optimizer = build(w)
-        self.crew = Crew(model, SoftmaxCrossEntropy(), optimizer, w.batch, seed=0)
-        self.crew.set_arrays(x, y)
+        self.resources = Resources(model, SoftmaxCrossEntropy(), optimizer, w.batch, seed=0)
+        self.resources.set_arrays(x, y)
         self.pool = WorkerPool(threads) if threads > 1 else None
         self.setting = Setting("serial", 1, 1, 1, Serial())
         if threads > 1:
@@ -49,11 +49,12 @@ class Ours:
 
     def step(self, indices: Array) -> float:
         n, batch = indices.shape
-        before = self.crew.stats.samples
-        job = Job(0)
-        native_driver.run(self.crew, job, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool, lambda *_: False)
-        assert self.crew.stats.samples - before == n * batch
-        return job.loss
+        before = self.resources.stats.samples
+        epoch = EpochProgress(0)
+        native_driver.train(self.resources, epoch, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool,
+                            lambda *_: False)
+        assert self.resources.stats.samples - before == n * batch
+        return epoch.loss
 
     def close(self) -> None:
         if self.pool is not None:

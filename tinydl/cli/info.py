@@ -11,7 +11,7 @@ import numpy as np
 from tinydl import _kernels, parallel
 from tinydl._version import __version__
 from tinydl.cli.errors import CommandError
-from tinydl.parallel.threads import affinity_cpus, cpu_limit
+from tinydl.parallel.host.threads import affinity_cpus, cpu_limit
 
 
 def lines() -> list[tuple[str, str]]:

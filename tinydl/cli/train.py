@@ -28,7 +28,7 @@ from tinydl.cli.progress import Progress, try_print
 from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
 from tinydl.data import ArrayDataset
 from tinydl.parallel import recommended_thread_count
-from tinydl.parallel.threads import affinity_cpus
+from tinydl.parallel.host.threads import affinity_cpus
 from tinydl.serialization import write_atomically
 
 SGD_MOMENTUM = 0.9
@@ -252,7 +252,7 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
         load_checkpoint(trainer, checkpoint)
     except ValueError as e:
         raise CommandError(f"--resume: {e}") from None
-    asked, begun = trainer.max_epochs, trainer.epoch + (trainer.progress.job is not None)
+    asked, begun = trainer.max_epochs, trainer.epoch + (trainer.progress.under_way is not None)
     if asked < begun:
         raise CommandError(f"--resume: {checkpoint} is in epoch {begun}; --epochs is {asked}")
     trainer.max_epochs -= trainer.epoch

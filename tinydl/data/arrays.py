@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, each_input, epoch_order, whole
+from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, each_input, epoch_order, whole_number
 from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
@@ -71,7 +71,7 @@ class ArrayDataset(Dataset):
         self._set_batch_size(batch_size)
 
     def _set_batch_size(self, batch_size: int) -> None:
-        self.batch_size = whole("batch_size", batch_size, 1)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         if self.drop_last and len(self) < self.batch_size:
             raise ValueError(f"drop_last with batch_size={batch_size} leaves no batch of {len(self)} samples")
 

@@ -121,15 +121,15 @@ def _pieces(n: int, parts: int, least: int) -> Iterator[tuple[int, int]]:
 class _Once:
     """Fetches a batch once, for whichever of its parts comes first, and cuts each part out of it."""
 
-    def __init__(self, whole: LazyBatch) -> None:
-        self._whole, self._lock = whole, Lock()
+    def __init__(self, batch: LazyBatch) -> None:
+        self._lazy, self._lock = batch, Lock()
         self._batch: Batch | None = None
 
     def __call__(self, part: LazyBatch) -> Batch:
         with self._lock:
             if self._batch is None:
-                self._batch = self._whole.load()
-        lo = part.first_id - self._whole.first_id
+                self._batch = self._lazy.load()
+        lo = part.first_id - self._batch.first_id
         return replace(self._batch.part(lo, lo + part.n), first_id=part.first_id)
 
 
@@ -180,7 +180,7 @@ def epoch_order(n: int, batch_size: int, drop_last: bool, seed: int, epoch: int,
     return order[:used].astype(np.int64, copy=False), bounds
 
 
-def whole(name: str, value: int, least: int) -> int:
+def whole_number(name: str, value: int, least: int) -> int:
     """`value` as an int, at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}={value!r}: a whole number, at least {least}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import Batch, Dataset, LazyBatch, epoch_order, whole
+from tinydl.data.batch import Batch, Dataset, LazyBatch, epoch_order, whole_number
 from tinydl.data.checks import stack
 
 
@@ -28,7 +28,7 @@ class ItemDataset(Dataset):
     _input_shape: Any = None
 
     def __init__(self, batch_size: int = 32, drop_last: bool = False) -> None:
-        self.batch_size, self.drop_last = whole("batch_size", batch_size, 1), bool(drop_last)
+        self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
 
     @abstractmethod
     def __len__(self) -> int:

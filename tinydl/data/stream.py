@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, whole
+from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, whole_number
 from tinydl.data.checks import as_features, as_targets, check_finite, check_shape, stack
 from tinydl.data.frames import as_array, column_names
 
@@ -61,10 +61,11 @@ class StreamDataset(Dataset):
         if not isinstance(input_shape, (tuple, list, type(None))):
             raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
         self.source, self.chunks = source, bool(chunks)
-        self._input_shape: Any = None if input_shape is None else tuple(whole("input_shape", axis, 1) for axis in input_shape)
-        self.batch_size, self.prefetch = whole("batch_size", batch_size, 1), whole("prefetch", prefetch, 1)
-        self.shuffle_buffer = whole("shuffle_buffer", shuffle_buffer, 0)
-        self._n_batches = None if n_batches is None else whole("n_batches", n_batches, 1)
+        self._input_shape: Any = None if input_shape is None else tuple(whole_number("input_shape", axis,
+                                                                                     1) for axis in input_shape)
+        self.batch_size, self.prefetch = whole_number("batch_size", batch_size, 1), whole_number("prefetch", prefetch, 1)
+        self.shuffle_buffer = whole_number("shuffle_buffer", shuffle_buffer, 0)
+        self._n_batches = None if n_batches is None else whole_number("n_batches", n_batches, 1)
         self._gave = False              # anything, ever
         first = source()
         if isinstance(first, Iterator) and source() is first:

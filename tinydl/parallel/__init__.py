@@ -24,13 +24,15 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
    update; the next `train` goes on from there, to the same bits (test_signals, test_callbacks).
  - No surprise: where parallel training cannot run, one warning says why and what runs instead (test_limits).
 
-Files: runtime (configuration, whose turn it is, shutdown), threads (how many), pool (the threads), replica (what one
-trains on), processor (one batch), aggregator (the average), crew (what an epoch is made with, and its books),
-native_driver and python_driver (that run one), strategies/ (how batches become updates), job (an epoch's way, and what
-is done about failures), signals (Ctrl-C and SIGTERM at the wrong moment), fork (at any moment), memory, affinity and blas
-(what the machine has), profile, stats, errors.
+Rooms:
+    runtime      configuration, one call at a time, the pool of threads, shutdown
+    strategies/  how batches become updates: one small file each
+    execution/   how they run: resources (replicas, slots, counts), epoch (how far it is, and what is done about failures),
+                 the native and the Python driver, replica, aggregator (the average), processor (one batch), profile, stats
+    workers/     threads that run tasks (pool), Ctrl-C and SIGTERM at the wrong moment (signals), fork at any moment
+    host/        what the machine gives: threads (how many), memory, affinity, blas
+    errors       what is raised, and what is kept of a batch that failed
 """
-from tinydl.parallel.aggregator import GradientAggregator
 from tinydl.parallel.errors import (
     AggregationTimeoutError,
     BatchFailure,
@@ -40,13 +42,14 @@ from tinydl.parallel.errors import (
     TrainingError,
     WorkerDiedError,
 )
-from tinydl.parallel.memory import MemoryReport, available_memory
-from tinydl.parallel.pool import WorkerPool
-from tinydl.parallel.processor import BatchProcessResult, ParallelBatchProcessor
-from tinydl.parallel.profile import Profile
-from tinydl.parallel.replica import Replica, apply_aggregated_gradients, deep_copy_model, is_model_parallelizable
-from tinydl.parallel.stats import ParallelStats, WorkerState, format_parallel_stats
-from tinydl.parallel.threads import container_cpu_quota, recommended_thread_count, usable_cpus
+from tinydl.parallel.execution.aggregator import GradientAggregator
+from tinydl.parallel.execution.processor import BatchProcessResult, ParallelBatchProcessor
+from tinydl.parallel.execution.profile import Profile
+from tinydl.parallel.execution.replica import Replica, apply_aggregated_gradients, deep_copy_model, is_model_parallelizable
+from tinydl.parallel.execution.stats import ParallelStats, WorkerState, format_parallel_stats
+from tinydl.parallel.host.memory import MemoryReport, available_memory
+from tinydl.parallel.host.threads import container_cpu_quota, recommended_thread_count, usable_cpus
+from tinydl.parallel.workers.pool import WorkerPool
 
 __all__ = [
     "AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",

@@ -1,14 +1,14 @@
 """Runtime: which threads a trainer trains with, which call is using the trainer, and how training ends.
 
-It has the number of threads asked for, how many of them there is memory for, their pool, and the crew that trains with them.
+It has the number of threads asked for, how many of them there is memory for, their pool, and what they train with.
 `configure`, `stop`, `shutdown` and the questions may be called from any thread at any moment: from a callback, a layer, the
-handler of a signal. All other methods are for the thread whose turn it is.
- 1. One call at a time (train, init, ...) uses the trainer: it has a `Turn` (`exclusive`); a second call gets an error at once.
- 2. During a turn only its thread changes the pool, and only between two updates (`next_setting`). What other threads ask for
+handler of a signal. All other methods are for the thread of the call that is using the trainer.
+ 1. One call at a time (train, init, ...) uses the trainer, by `exclusive`; a second one gets an error at once.
+ 2. During a call only its thread changes the pool, and only between two updates (`next_setting`). What other threads ask for
     meanwhile is noted under the lock, and the run is asked to end after the update under way.
- 3. `shutdown` takes the pool away at once, so that nothing new begins in it. Then it waits, without the lock, for the turn to
+ 3. `shutdown` takes the pool away at once, so that nothing new begins in it. Then it waits, without the lock, for the call to
     end and for the threads. Threads that do not end in time are remembered, and the next shutdown waits for them again.
- 4. A forked child has only the thread that forked: locks and pool are made anew, and another thread's turn is over.
+ 4. A forked child has only the thread that forked: locks and pool are made anew, and another thread's call is over.
 """
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinydl.data import Dataset
-from tinydl.parallel.crew import Crew
 from tinydl.parallel.errors import ParallelFallbackWarning
-from tinydl.parallel.fork import renew_in_children
-from tinydl.parallel.job import FailurePolicy, Setting
-from tinydl.parallel.memory import MemoryReport, fitting_threads, memory_report
-from tinydl.parallel.pool import WorkerPool
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.execution.epoch import FailurePolicy, Setting
+from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.host.memory import MemoryReport, fitting_threads, memory_report
+from tinydl.parallel.host.threads import cpu_limit, recommended_thread_count
 from tinydl.parallel.strategies import Serial, Strategy
-from tinydl.parallel.threads import cpu_limit, recommended_thread_count
+from tinydl.parallel.workers.fork import renew_in_children
+from tinydl.parallel.workers.pool import WorkerPool
+from tinydl.parallel.workers.signals import uninterrupted
 
 __all__ = ["Runtime"]
 
@@ -42,7 +42,7 @@ MAX_THREADS = 1024
 MARGIN = 0.15
 
 
-class Turn:
+class ExclusiveCall:
     """One call that is using a trainer (train, init, ...): its thread, and the pool that a shutdown has taken from it."""
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ class Runtime:
         self.strategy, self.policy, self.shutdown_timeout = strategy, policy, float(shutdown_timeout)
         self.enabled, self.thread_count = bool(enabled), int(thread_count)
         self.changed = self.stopping = False
-        self.turn: Turn | None = None           # the call that is using the trainer
-        self.crew: Crew | None = None
+        self.call: ExclusiveCall | None = None           # the call that is using the trainer
+        self.resources: Resources | None = None
         self.dataset: Dataset | None = None
         self.pool: WorkerPool | None = None
         self.fallback: str | None = None        # why parallel training cannot run
@@ -82,51 +82,51 @@ class Runtime:
         return kind(*arguments)
 
     def _renew_locks(self) -> None:
-        """For `parallel.fork`. If another thread than the training one has forked, nothing trains in the child."""
-        self.lock = threading.RLock()           # configuration, pool, and turn
+        """For `workers.fork`. If another thread than the training one has forked, nothing trains in the child."""
+        self.lock = threading.RLock()           # configuration, pool, and call
         self.pool = None                        # its threads are not here
-        if self.crew is not None:
-            self.crew.renew_locks()
-        if self.turn is not None and not self.is_ours():
-            self.turn = None
-            if self.crew is not None:
-                self.crew.forget_workers()
+        if self.resources is not None:
+            self.resources.renew_locks()
+        if self.call is not None and not self.is_ours():
+            self.call = None
+            if self.resources is not None:
+                self.resources.forget_workers()
 
-    def take(self, crew: Crew, dataset: Dataset, error: BaseException | None) -> None:
+    def take(self, resources: Resources, dataset: Dataset, error: BaseException | None) -> None:
         """Train this from now on; error: why the model cannot be replicated. Callers hold the lock."""
-        self.crew, self.dataset, self._fitting, self._fits = crew, dataset, None, set()
+        self.resources, self.dataset, self._fitting, self._fits = resources, dataset, None, set()
         self._copyable = error is None
         self.fallback = None if error is None else f"the model cannot be replicated ({type(error).__name__}: {error})"
-        self.strategy.forget(crew)
+        self.strategy.forget(resources)
 
-    def need_crew(self) -> Crew:
-        if self.crew is None:
+    def need_resources(self) -> Resources:
+        if self.resources is None:
             raise RuntimeError("Trainer.init(dataset, model, loss, optimizer) comes first")
-        return self.crew
+        return self.resources
 
-    # ------------------------------------------------------------------ whose turn it is
+    # ------------------------------------------------------------------ one call at a time
     @contextmanager
     def exclusive(self, what: str) -> Iterator[None]:
-        """A turn: RuntimeError if another call is using the trainer. To be used within `uninterrupted`, since a signal
-        between the turn's beginning and the body would leave the trainer in use for ever."""
+        """Within this context the calling thread uses the trainer: RuntimeError if another call does. To be used within
+        `uninterrupted`, since a signal between its beginning and the body would leave the trainer in use for ever."""
         with self.lock:
-            if self.turn is not None:
+            if self.call is not None:
                 raise RuntimeError(f"{what} while this trainer is training (in another thread, or from a callback)")
-            self.turn, self.stopping = Turn(), False
-            if self.crew is not None:
-                self.crew.take_up()
+            self.call, self.stopping = ExclusiveCall(), False
+            if self.resources is not None:
+                self.resources.take_up()
         try:
             yield
         finally:
             with self.lock:
-                self.turn = None
-                if self.changed:        # a `configure` that this turn did not act on
+                self.call = None
+                if self.changed:        # a `configure` that this call did not act on
                     self.ensure_pool()
 
     def is_ours(self) -> bool:
         """Whether the calling thread is the one that is using the trainer now."""
-        turn = self.turn        # read once: it may end meanwhile
-        return turn is not None and turn.thread == threading.get_ident()
+        call = self.call        # read once: it may end meanwhile
+        return call is not None and call.thread == threading.get_ident()
 
     # ------------------------------------------------------------------ configuration
     def configure(self, enable: bool, thread_count: int = 0) -> bool:
@@ -135,9 +135,9 @@ class Runtime:
         with self.lock:
             self.enabled, self.thread_count = bool(enable), int(thread_count)
             self.changed, self._fitting, self._fits = True, None, set()
-            if self.turn is not None:
-                if self.crew is not None:
-                    self.crew.ask()
+            if self.call is not None:
+                if self.resources is not None:
+                    self.resources.ask()
                 return False
             self.ensure_pool()
         return True
@@ -179,34 +179,34 @@ class Runtime:
     def stop(self) -> None:
         """As Trainer.stop says."""
         self.stopping = True
-        if self.crew is not None:
-            self.crew.ask()
+        if self.resources is not None:
+            self.resources.ask()
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """As Trainer.shutdown says."""
         timeout = self.shutdown_timeout if timeout is None else float(timeout)      # NumPy's float32 has too few digits
         deadline = time.monotonic() + timeout
         with self.lock, uninterrupted():
-            turn, crew = self.turn, self.crew
-            self.stopping, self.changed = turn is not None, False
-            if crew is not None and turn is not None:
-                crew.ask()
-                crew.give_up_at = deadline if crew.give_up_at is None else min(crew.give_up_at, deadline)
+            call, resources = self.call, self.resources
+            self.stopping, self.changed = call is not None, False
+            if resources is not None and call is not None:
+                resources.ask()
+                resources.give_up_at = deadline if resources.give_up_at is None else min(resources.give_up_at, deadline)
             pool, self.pool = self.pool, None
             if pool is not None:
                 pool.close()
                 self._closed.append(pool)
-                if turn is not None:
-                    turn.pool = pool
-        if turn is None or self.is_ours():
+                if call is not None:
+                    call.pool = pool
+        if call is None or self.is_ours():
             return self._threads_end(deadline)
-        if turn.pool is not None and threading.current_thread() in turn.pool.threads:
+        if call.pool is not None and threading.current_thread() in call.pool.threads:
             return False
-        if not self._wait_for(turn, deadline):
+        if not self._wait_for(call, deadline):
             with self.lock:
-                if crew is not None and self.turn is turn:
-                    crew.cancel()
-        ended = self._wait_for(turn, deadline + MARGIN)
+                if resources is not None and self.call is call:
+                    resources.cancel()
+        ended = self._wait_for(call, deadline + MARGIN)
         return self._threads_end(deadline + MARGIN) and ended
 
     def _threads_end(self, deadline: float) -> bool:
@@ -218,12 +218,12 @@ class Runtime:
                     self._closed = [p for p in self._closed if p is not pool]
         return not self._closed
 
-    def _wait_for(self, turn: Turn, deadline: float) -> bool:
-        """Wait until `turn` is over, or until the deadline; whether it is over. It sleeps and looks, since a Ctrl-C during
+    def _wait_for(self, call: ExclusiveCall, deadline: float) -> bool:
+        """Wait until `call` is over, or until the deadline; whether it is over. It sleeps and looks, since a Ctrl-C during
         the wait for an Event may leave the event's lock held."""
-        while self.turn is turn and time.monotonic() < deadline:
+        while self.call is call and time.monotonic() < deadline:
             time.sleep(0.005)
-        return self.turn is not turn
+        return self.call is not call
 
     # ------------------------------------------------------------------ what to run
     def mode(self, asked: str | None) -> str:
@@ -239,7 +239,7 @@ class Runtime:
         """How to go on, for the training thread between two updates: the mode, the setting, the number of updates at most
         (None: no limit), and the pool. None if training is to stop."""
         with self.lock:
-            self.need_crew().take_back()
+            self.need_resources().take_back()
             if self.stopping:           # a shutdown may have ended the pool
                 return None
             if self.changed and asked is None:
@@ -269,7 +269,7 @@ class Runtime:
         assert self.dataset is not None
         # the native driver submits as many tasks as the setting has threads, so the pool may be larger; the Python driver
         # submits a task for each batch, and every thread of the pool would take some
-        n = max(setting.n_threads, setting.keep) if self.need_crew().takes_arrays(self.dataset) else setting.n_threads
+        n = max(setting.n_threads, setting.keep) if self.need_resources().takes_arrays(self.dataset) else setting.n_threads
         if setting.mode != "parallel":
             if self.policy.timeout is None or self.fallback is not None:
                 return None
@@ -281,11 +281,11 @@ class Runtime:
     @property
     def too_many_hung(self) -> bool:
         """Whether so many workers were put aside that training is to go on in the calling thread."""
-        return self.fallback is None and self.need_crew().hung_workers > self.policy.max_hung
+        return self.fallback is None and self.need_resources().hung_workers > self.policy.max_hung
 
     def go_on_serially_if_many_hung(self) -> None:
         if self.too_many_hung:
-            self.fallback = (f"{self.need_crew().hung_workers} workers were put aside for batches that took longer than "
+            self.fallback = (f"{self.need_resources().hung_workers} workers were put aside for batches that took longer than "
                              f"batch_timeout={self.policy.timeout:g} s")
             self.warn_fallback()
 
@@ -340,11 +340,12 @@ class Runtime:
                        self.strategy.copies(n_threads))
 
     def _memory_for(self, setting: Setting) -> MemoryReport:
-        crew = self.need_crew()
-        held = {"held_copies": len(crew.team)} if setting.copies else {
-            "held_threads": len(crew.replicas), "held_slots": len(crew.slots)}
-        return memory_report(crew.model, crew.plan, crew.optimizer, setting.n_threads, setting.n_slots, setting.copies,
-                             state=crew.state, **held)
+        resources = self.need_resources()
+        held = {"held_copies": len(resources.model_copies)} if setting.copies else {
+            "held_threads": len(resources.replicas), "held_slots": len(resources.slots)}
+        return memory_report(resources.model, resources.plan, resources.optimizer, setting.n_threads, setting.n_slots,
+                             setting.copies,
+                             state=resources.state, **held)
 
 
 def _check_threads(thread_count: int) -> None:

@@ -92,7 +92,7 @@ cdef class Program:
     ops: (name, refs [(space, offset in bytes)], sizes [(fixed, per sample)], reals, label) each, in the schema's order.
     sources: (name, elements of one row) of each, the model's n_inputs first. hooks: Python objects with run(local, arrays); "python" runs one.
     hook_places: for each hook, of each array (space, offset in bytes, shape, dtype, writable), -1 in a shape being the
-    batch's rows, or None. late: the first of the products that the update may make instead (fold.pyx), and for each
+    batch's rows, or None. late: the first of the products that the update may make instead (reduction.pyx), and for each
     (m, n, k per sample, a, b, c): a and b (space, offset), c the offset in the gradients; by their parameters, disjoint.
     """
 

@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
 
-from tinydl._kernels.engine.fold cimport room
+from tinydl._kernels.engine.reduction cimport room
 from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
 from tinydl._kernels.td cimport (
     TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
@@ -48,7 +48,7 @@ cdef int run_hook(int64_t hook, td_ctx *ctx) noexcept nogil:
 
 
 def scratch_bytes(Program program):
-    """Bytes that every replica needs beside its workspace: for the matrix product, and for averaging slots (fold.pyx)."""
+    """Bytes that every replica needs beside its workspace: for the matrix product, and for averaging slots (reduction.pyx)."""
     return program.k.matmul_scratch + room(program)
 
 

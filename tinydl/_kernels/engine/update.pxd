@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 from tinydl._kernels.td cimport TD_MAX_NUMBERS, TD_MAX_STATE, td_gradient, td_kernels, td_update_fn
 
 cdef enum:
-    FOLD = 1024     # elements folded and updated at a time: three such pieces of float64 stay in a 32 KiB L1 meanwhile
+    BLOCK = 1024     # elements averaged and updated at a time: three such pieces of float64 stay in a 32 KiB L1 meanwhile
 
 
 cdef struct Segment:        # of the parameters, up to `end`: those before are the segment's before
@@ -35,5 +35,5 @@ cdef class Update:
     cdef double clipped(self, void *g, int64_t count) noexcept nogil
     cdef double scale(self, double squares) noexcept nogil
     cdef void by(self, const char *g, int64_t at, int64_t count, double scale, int64_t t) noexcept nogil
-    cdef double whole(self, char *g) noexcept nogil
+    cdef double stages(self, char *g) noexcept nogil
     cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil

@@ -1,7 +1,7 @@
 """The optimizer's step: a rule bound to its parameters, with numbers that may differ between them and from update to update.
 
 Between the average of a group's gradients and the rule there may be stages, which see the whole gradient g, block by block of
-FOLD elements (a norm's squares are summed in each, then over the blocks in order, so that the number of threads changes no
+BLOCK elements (a norm's squares are summed in each, then over the blocks in order, so that the number of threads changes no
 bit): g := clamp(g, -clip_value, clip_value), then g := g min(1, clip_norm / (|g| + 1e-6)). What is to be done to gradients
 with other machines before an update belongs there, too. Behind the rule, where averaged weights are wanted,
 a := keep a + (1 - keep) p.
@@ -184,13 +184,13 @@ cdef class Update:
             own.b = own.a
         self.part(&own, at, count, t)
 
-    cdef double whole(self, char *g) noexcept nogil:
+    cdef double stages(self, char *g) noexcept nogil:
         """The stages on a whole gradient, by one thread; the sum of its squares."""
         cdef int64_t at = 0
         cdef double squares = 0
         while at < self.n:
-            squares += self.clipped(g + at * self.k.itemsize, min(FOLD, self.n - at))
-            at += FOLD
+            squares += self.clipped(g + at * self.k.itemsize, min(BLOCK, self.n - at))
+            at += BLOCK
         return squares
 
     cdef void running(self, const char *batch, int64_t at, int64_t count) noexcept nogil:
@@ -217,7 +217,7 @@ cdef class Update:
         g = <char *>pointer(vector)
         with nogil:
             if self.staged:
-                squares = self.whole(g)
+                squares = self.stages(g)
                 scale = self.scale(squares)
             if scale >= 0:
                 self.by(g, 0, self.n, scale, t)

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinydl.log import log
-from tinydl.parallel.job import Setting
+from tinydl.parallel.execution.epoch import Setting
 from tinydl.parallel.strategies.base import Strategy, check_count
 from tinydl.parallel.strategies.group import Group
 from tinydl.parallel.strategies.serial import Serial
 from tinydl.parallel.strategies.shard import Shard
 
 if TYPE_CHECKING:
-    from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Lap
+    from tinydl.parallel.execution.epoch import RunTiming
+    from tinydl.parallel.execution.resources import Resources
 
 #: Seconds that an epoch on one thread must take before threads are tried. Starting threads takes 0.3 to 1 ms a run: in such
 #: epochs that is less than 1 %, and a trial of 10 ms can tell it from the updates. In shorter ones it cannot. What that costs:
@@ -80,8 +80,8 @@ class Auto(Strategy):
         self._asked = 0                         # the number of threads that `tuning` is for
         self.tuning: list[Candidate] = []
 
-    def forget(self, crew: Crew) -> None:
-        self._cuts = self._fixed() is not None or not any(layer.mixes_samples for _, layer in crew.model.layer.walk())
+    def forget(self, resources: Resources) -> None:
+        self._cuts = self._fixed() is not None or not any(layer.mixes_samples for _, layer in resources.model.layer.walk())
         self._asked, self.tuning = 0, []
 
     def _fixed(self) -> Strategy | None:
@@ -89,8 +89,8 @@ class Auto(Strategy):
             return Group(self.batches_per_update)
         return Shard(self.shards_per_batch) if self.shards_per_batch else None
 
-    def recipe(self, setting: Setting) -> list[int] | None:
-        return super().recipe(setting) if self._fixed() else None
+    def update_signature(self, setting: Setting) -> list[int] | None:
+        return super().update_signature(setting) if self._fixed() else None
 
     def cut(self, n_threads: int) -> tuple[int, int]:
         fixed = self._fixed()
@@ -151,25 +151,25 @@ class Auto(Strategy):
             way.rates.clear()
 
     # ------------------------------------------------------------------ what was measured
-    def ran(self, setting: Setting, lap: Lap) -> None:
-        self._trained += lap.wall
+    def ran(self, setting: Setting, timing: RunTiming) -> None:
+        self._trained += timing.wall
         if self._trials:
-            self._tried(lap)
-        elif lap.updates and lap.samples:
-            self._update = lap.seconds / lap.updates
-            rate = lap.samples / lap.seconds
+            self._tried(timing)
+        elif timing.updates and timing.samples:
+            self._update = timing.seconds / timing.updates
+            rate = timing.samples / timing.seconds
             if rate < DROP * self._best.samples_per_second:
                 self._look_at = min(self._look_at, self._looked + EVERY)
             if not self._best.rates:            # no look has measured it yet
                 self._best.samples_per_second = rate
 
-    def _tried(self, lap: Lap) -> None:
+    def _tried(self, timing: RunTiming) -> None:
         """Count a run of a trial. The trial is over after its updates or 50 ms, or if no update was made; if no sample arrived
         in it, it does not count."""
-        self._left -= lap.updates
-        self._seconds, self._samples = self._seconds + lap.seconds, self._samples + lap.samples
-        self._look_seconds, self._look_samples = self._look_seconds + lap.wall, self._look_samples + lap.samples
-        if lap.updates and self._left > 0 and self._seconds < 0.05:
+        self._left -= timing.updates
+        self._seconds, self._samples = self._seconds + timing.seconds, self._samples + timing.samples
+        self._look_seconds, self._look_samples = self._look_seconds + timing.wall, self._look_samples + timing.samples
+        if timing.updates and self._left > 0 and self._seconds < 0.05:
             return
         way = self._trials.pop(0)
         if self._samples:

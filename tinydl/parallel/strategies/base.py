@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tinydl.parallel import native_driver, python_driver
-from tinydl.parallel.job import Setting
+from tinydl.parallel.execution import native_driver, python_driver
+from tinydl.parallel.execution.epoch import Setting
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
-    from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Job, Lap
-    from tinydl.parallel.pool import WorkerPool
+    from tinydl.parallel.execution.epoch import EpochProgress, RunTiming
+    from tinydl.parallel.execution.resources import Resources
+    from tinydl.parallel.workers.pool import WorkerPool
 
 Array = np.ndarray[Any, Any]
-Tick = Callable[["Job", int], bool]
+Tick = Callable[["EpochProgress", int], bool]
 
 STRATEGIES: dict[str, type[Strategy]] = {}
 
@@ -41,7 +41,7 @@ class Strategy(ABC):
     def cut(self, n_threads: int) -> tuple[int, int]:
         """(batches of an update, parts that each batch is cut into), where n_threads threads are asked for."""
 
-    def recipe(self, setting: Setting) -> list[int] | None:
+    def update_signature(self, setting: Setting) -> list[int] | None:
         """The numbers that the bits of the updates depend on: batches of an update, parts of each, and what else a strategy
         has. A checkpoint keeps them. None if the bits depend on measurements or on chance."""
         return [int(setting.batches), int(setting.parts)]
@@ -55,26 +55,27 @@ class Strategy(ABC):
         the batches of an epoch, None if that is not known."""
         return Setting("parallel", n_threads, *self.cut(n_threads), self, self.copies(n_threads)), None
 
-    def prepare(self, crew: Crew, setting: Setting) -> None:
+    def prepare(self, resources: Resources, setting: Setting) -> None:
         """Allocate what a run with `setting` needs; MemoryError if there is not enough."""
-        crew.prepare(setting)
+        resources.prepare(setting)
 
-    def forget(self, crew: Crew) -> None:  # noqa: B027
-        """Forget what was measured: from now on another model, or other data, is trained (`crew` has it)."""
+    def forget(self, resources: Resources) -> None:  # noqa: B027
+        """Forget what was measured: from now on another model, or other data, is trained (`resources` has it)."""
 
-    def ran(self, setting: Setting, lap: Lap) -> None:  # noqa: B027
+    def ran(self, setting: Setting, timing: RunTiming) -> None:  # noqa: B027
         """Called after each run: what was done in it, and how long it took. For strategies that measure."""
 
-    def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+    def run_arrays(self, resources: Resources, epoch: EpochProgress, order: Array, bounds: Array, setting: Setting,
+                   pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:
-        """Batches job.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
-        tick(job, samples so far) says stop, or max_updates updates were made."""
-        native_driver.run(crew, job, order, bounds, setting, pool, tick, max_updates)
+        """Batches epoch.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
+        tick(epoch, samples so far) says stop, or max_updates updates were made."""
+        native_driver.train(resources, epoch, order, bounds, setting, pool, tick, max_updates)
 
-    def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
+    def run_batches(self, resources: Resources, epoch: EpochProgress, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
         """Batches from an iterator until it ends (True), or tick or max_updates say stop (False)."""
-        return python_driver.run(crew, job, batches, setting, pool, tick, max_updates)
+        return python_driver.train(resources, epoch, batches, setting, pool, tick, max_updates)
 
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tinydl.parallel import native_driver, python_driver
+from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.strategies.base import Array, Strategy, Tick
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
-    from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Job, Setting
-    from tinydl.parallel.pool import WorkerPool
+    from tinydl.parallel.execution.epoch import EpochProgress, Setting
+    from tinydl.parallel.execution.resources import Resources
+    from tinydl.parallel.workers.pool import WorkerPool
 
 
 class Hogwild(Strategy):
@@ -26,13 +26,14 @@ class Hogwild(Strategy):
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
 
-    def recipe(self, setting: Setting) -> list[int] | None:
-        return super().recipe(setting) if setting.n_threads == 1 else None
+    def update_signature(self, setting: Setting) -> list[int] | None:
+        return super().update_signature(setting) if setting.n_threads == 1 else None
 
-    def run_arrays(self, crew: Crew, job: Job, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
+    def run_arrays(self, resources: Resources, epoch: EpochProgress, order: Array, bounds: Array, setting: Setting,
+                   pool: WorkerPool | None,
                    tick: Tick, max_updates: int | None = None) -> None:
-        native_driver.run(crew, job, order, bounds, setting, pool, tick, max_updates, free=True)
+        native_driver.train(resources, epoch, order, bounds, setting, pool, tick, max_updates, free=True)
 
-    def run_batches(self, crew: Crew, job: Job, batches: Iterator[Batch | LazyBatch], setting: Setting,
+    def run_batches(self, resources: Resources, epoch: EpochProgress, batches: Iterator[Batch | LazyBatch], setting: Setting,
                     pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
-        return python_driver.run(crew, job, batches, setting, pool, tick, max_updates, free=True)
+        return python_driver.train(resources, epoch, batches, setting, pool, tick, max_updates, free=True)

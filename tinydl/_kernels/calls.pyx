@@ -180,9 +180,9 @@ def _sizes(declared, arrays, arguments):
     for letter in declared.at_least_one.split():
         if sizes[letter] == 0:
             raise wrong(f"the mean of no {'rows' if letter == 'R' else 'elements'} is undefined")
-    for whole, part in (("n", "S"), ("R", "S"), ("n", "C")):
-        if whole in sizes and part in sizes and "S" in declared.sizes and sizes[part] and sizes[whole] % sizes[part]:
-            raise wrong(f"{whole} = {sizes[whole]} must be a multiple of {part} = {sizes[part]}")
+    for total, part in (("n", "S"), ("R", "S"), ("n", "C")):
+        if total in sizes and part in sizes and "S" in declared.sizes and sizes[part] and sizes[total] % sizes[part]:
+            raise wrong(f"{total} = {sizes[total]} must be a multiple of {part} = {sizes[part]}")
     out = {}
     for name, default in declared.sizes.items():
         value = sizes.get(name, arguments.get(name, default))

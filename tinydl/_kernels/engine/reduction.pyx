@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 from tinydl._kernels.engine.program cimport LateProduct, Program, pointer
 from tinydl._kernels.engine.program cimport at as place
-from tinydl._kernels.engine.update cimport FOLD, Update
+from tinydl._kernels.engine.update cimport BLOCK, Update
 from tinydl._kernels.td cimport td_ctx, td_matmul, td_piece
 
 cdef enum:
@@ -42,7 +42,7 @@ cdef inline int64_t tree_half(int64_t n) noexcept nogil:
 cdef int64_t room(Program program) noexcept:
     """Bytes of scratch memory that averaging slots needs, beside the matrix product's own: for pieces of the slots' vectors,
     or for tiles of late products and their operands, whichever is more."""
-    cdef int64_t items = 32 * FOLD
+    cdef int64_t items = 32 * BLOCK
     if program.n_late:
         items = max(items, panel_at(program, DEFERRED_SLOTS, program.late_k + 16) + program.late_a)
     return items * program.k.itemsize
@@ -58,7 +58,7 @@ cdef inline int64_t panel_at(Program program, int64_t slot, int64_t panel) noexc
     return block_at(program, DEFERRED_SLOTS) + slot * panel
 
 
-cdef class Fold:
+cdef class Reduction:
     """Makes the updates from the slots of a group, with n_workers workers that take a slice each.
 
     arrived: for each slot, the number of samples behind its gradient, 0 if it failed; by: for each slot, the context of the
@@ -69,7 +69,7 @@ cdef class Fold:
         self.slot = <char **>calloc(len(slots), sizeof(char *))
         self.arrived = <double *>calloc(len(slots), sizeof(double))
         self.by = <const td_ctx **>calloc(len(slots), sizeof(td_ctx *))
-        self.squares = <double *>calloc(update.n // FOLD + 1, sizeof(double))
+        self.squares = <double *>calloc(update.n // BLOCK + 1, sizeof(double))
         if self.slot == NULL or self.arrived == NULL or self.by == NULL or self.squares == NULL:
             raise MemoryError
         for i in range(len(slots)):
@@ -100,33 +100,33 @@ cdef class Fold:
 
     cdef void blocks(self, int w, int64_t *lo, int64_t *hi) noexcept nogil:
         """Of the parameters, lo..hi-1 are worker w's where there are stages: whole blocks."""
-        cdef int64_t share = ((self.update.n + FOLD - 1) // FOLD + self.n_workers - 1) // self.n_workers * FOLD
+        cdef int64_t share = ((self.update.n + BLOCK - 1) // BLOCK + self.n_workers - 1) // self.n_workers * BLOCK
         lo[0], hi[0] = min(self.update.n, w * share), min(self.update.n, (w + 1) * share)
 
     cdef void gather(self, int w, char *scratch) noexcept nogil:
         """Worker w's part of the averaged gradient, into the first slot that arrived; with what stages do to each element."""
         cdef int64_t hi, size = self.update.k.itemsize
         cdef Area area
-        cdef Folded f
+        cdef Reduced f
         cdef char *to
         memset(&area, 0, sizeof(area))
         area.rows = 1
         self.blocks(w, &area.at, &hi)
         while area.at < hi:
-            area.row = min(FOLD, hi - area.at)
+            area.row = min(BLOCK, hi - area.at)
             f = self.halves(w, 0, self.k, &area, scratch)
             to = <char *>f.g.a
             if f.g.b != NULL:
                 to = self.slot[self.home] + area.at * size
                 self.update.k.weighted_mean(f.g.a, f.g.b, to, area.row, f.g.wa, f.g.wb)
-            self.squares[area.at // FOLD] = self.update.clipped(to, area.row)
+            self.squares[area.at // BLOCK] = self.update.clipped(to, area.row)
             area.at += area.row
 
     cdef double total(self) noexcept nogil:
         """The sum of all squares: when all workers have gathered."""
         cdef int64_t i
         cdef double squares = 0
-        for i in range((self.update.n + FOLD - 1) // FOLD):
+        for i in range((self.update.n + BLOCK - 1) // BLOCK):
             squares += self.squares[i]
         return squares
 
@@ -149,7 +149,7 @@ cdef class Fold:
         cdef int j
         cdef const LateProduct *p
         cdef Area area
-        cdef Folded f
+        cdef Reduced f
         if self.update.staged:
             self.blocks(w, &at, &hi)
             self.update.by(self.slot[self.home], at, hi - at, scale, t)
@@ -166,8 +166,8 @@ cdef class Fold:
             memset(&area, 0, sizeof(area))
             area.rows, at = 1, 0
             while at < self.update.n_statistics:    # a statistic is folded like a gradient
-                area.at, area.row = self.update.n + at, min(FOLD, self.update.n_statistics - at)
-                f = self.fold(w, 0, self.k, &area, scratch)
+                area.at, area.row = self.update.n + at, min(BLOCK, self.update.n_statistics - at)
+                f = self.mean_of(w, 0, self.k, &area, scratch)
                 self.update.running(<const char *>f.g.a, at, area.row)
                 at += area.row
 
@@ -176,11 +176,11 @@ cdef class Fold:
         means, at the root of the tree, is computed within the update's rule."""
         cdef int64_t lo, hi, piece
         cdef Area area
-        cdef Folded f
+        cdef Reduced f
         self.slice(w, end - first, &lo, &hi)
         piece = hi - lo         # one slot, or two: nothing to fold before the update, one long pass
         if self.k > 2 or (self.k == 2 and self.uncached()):
-            piece = FOLD
+            piece = BLOCK
         memset(&area, 0, sizeof(area))
         area.rows, area.at = 1, first + lo
         while area.at < first + hi:
@@ -197,7 +197,7 @@ cdef class Fold:
         cdef int64_t inner = p.k_per_sample * self.most, height = min(HEIGHT, PANEL // inner)
         cdef int64_t blocks = max(n // WIDTH, (n + WIDEST - 1) // WIDEST), width = ((n + blocks - 1) // blocks + 15) // 16 * 16
         cdef Area area
-        cdef Folded f
+        cdef Reduced f
         area.made_by, area.stride, area.first, area.panel, area.scratch, area.c = p, n, lo, share * inner + 16, scratch, 0
         while area.c < n:
             area.row, area.r, left = min(width, n - area.c), lo, (hi - lo + height - 1) // height
@@ -255,14 +255,14 @@ cdef class Fold:
         """Whether a slot's vector is too long for a core's cache."""
         return self.update.n * self.update.k.itemsize > 2 * NEAR
 
-    cdef Folded halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
+    cdef Reduced halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
         """The weighted mean of slots lo..hi-1 in the area, but for the last step: the result names the two halves, their
         weights, and where their mean is to be written (`mean`). With one slot, or where one half failed, there is one half
         only. The slots are halved recursively by `tree_half`, so the order of summation is fixed.
 
         The place of the mean is another worker's slot if possible: that worker finds the lines in one cache when it writes
         its next gradient. Of vectors that are too long for a cache, and of tiles, it is the scratch memory."""
-        cdef Folded left, right
+        cdef Reduced left, right
         cdef int64_t mid, size = self.update.k.itemsize
         if hi - lo == 1:
             left.g.a, left.g.b, left.g.wa, left.g.wb, left.g.mean = self.slot[lo] + area.at * size, NULL, 1, 0, NULL
@@ -273,10 +273,10 @@ cdef class Fold:
                 left.g.a = scratch
             return left
         mid = lo + tree_half(hi - lo)
-        left = self.fold(w, lo, mid, area, scratch)
+        left = self.mean_of(w, lo, mid, area, scratch)
         if left.weight == 0:       # the caller expects the result at this place in the scratch, which is unused
             return self.halves(w, mid, hi, area, scratch)
-        right = self.fold(w, mid, hi, area, scratch + (FOLD if area.made_by == NULL else PIECE) * size)
+        right = self.mean_of(w, mid, hi, area, scratch + (BLOCK if area.made_by == NULL else PIECE) * size)
         if right.weight == 0:
             return left
         left.g.b = right.g.a
@@ -289,9 +289,9 @@ cdef class Fold:
         left.theirs = left.theirs or right.theirs
         return left
 
-    cdef Folded fold(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
+    cdef Reduced mean_of(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
         """The weighted mean of slots lo..hi-1 in the area, with the last step of `halves` done: its place is in g.a."""
-        cdef Folded f = self.halves(w, lo, hi, area, scratch)
+        cdef Reduced f = self.halves(w, lo, hi, area, scratch)
         if f.g.b != NULL:
             self.update.k.weighted_mean(f.g.a, f.g.b, f.g.mean, area.rows * area.row, f.g.wa, f.g.wb)
             f.g.a, f.g.b = f.g.mean, NULL

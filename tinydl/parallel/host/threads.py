@@ -23,7 +23,7 @@ from math import floor
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinydl.parallel.system_files import read
+from tinydl.parallel.host.system_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,11 +1,11 @@
-"""Crew: the replicas and gradient slots that a trainer makes its updates with, and the counts of what was done with them.
+"""Resources: the replicas and gradient slots that a trainer makes its updates with, and the counts of what was done with them.
 
 It knows what runs now, and what was done, skipped and failed. Two drivers run an epoch with it. Both make the same groups, use
 the same slots and average them in the same tree, so they give the same bits:
  - native_driver.py: workers stay in native code over many groups. For data in arrays and optimizers with a native rule.
  - python_driver.py: one task a batch, for everything that wants Python between batches.
-Strategies say how batches become updates (strategies/base.py); the FailurePolicy says what is done about failures (job.py).
-An epoch is a Job. If it ends early (by an exception, a stop, a change of threads), the job says how many batches are done, and
+Strategies say how batches become updates (strategies/base.py); the FailurePolicy says what is done about failures (epoch.py).
+If an epoch ends early (by an exception, a stop, a change of threads), its EpochProgress says how many batches are done, and
 parameters and optimizer are as of the last finished update.
 """
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
 from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, TrainingError
-from tinydl.parallel.job import FailurePolicy, Job, Setting
-from tinydl.parallel.pool import TICK, Task, WorkerPool
-from tinydl.parallel.replica import Replica
-from tinydl.parallel.signals import uninterrupted
-from tinydl.parallel.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, ParallelStats, WorkerState
-from tinydl.parallel.threads import usable_cpus
+from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
+from tinydl.parallel.execution.replica import Replica
+from tinydl.parallel.execution.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, ParallelStats, WorkerState
+from tinydl.parallel.host.threads import usable_cpus
+from tinydl.parallel.workers.pool import TICK, Task, WorkerPool
+from tinydl.parallel.workers.signals import uninterrupted
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Crew"]
+__all__ = ["Resources"]
 
 #: how many workers may die without a group being finished in between, before training ends with their exception
 MAX_DEATHS = 10
@@ -47,7 +47,7 @@ class GaveUpError(BaseException):
     handler takes it for a failure of the batch."""
 
 
-class Crew:
+class Resources:
     """For a model, a loss and an optimizer. One thread at a time trains with it; `ask`, `cancel`, `workers` and `snapshot`
     are for any thread."""
 
@@ -65,21 +65,21 @@ class Crew:
         self.stats = ParallelStats()
         self.hung_workers = 0           # put aside so far for what batch_timeout found
         self.deaths = 0                 # workers that died since a group was last finished
-        self.running_since: float | None = None     # perf_counter() when the run under way began: not in job.seconds yet
+        self.running_since: float | None = None     # perf_counter() when the run under way began: not in epoch.seconds yet
         self.give_up_at: float | None = None    # monotonic() at which the time of a shutdown is over
         self.sources: list[engine.Source] = []      # the native driver's inputs and targets
-        self.running: list[engine.Stretch] = []         # what the native driver runs now
-        self.whole = False              # `running` must not be paused before its end
-        self.alone: Array = np.zeros(engine.ALONE, np.int64)    # see engine.Stretch: when one worker goes on alone
+        self.running: list[engine.NativeRun] = []         # what the native driver runs now
+        self.must_finish = False        # `running` must not be paused before its end
+        self.alone: Array = np.zeros(engine.ALONE, np.int64)    # see engine.NativeRun: when one worker goes on alone
         self.asked = False              # somebody wants the run to end after the update under way
-        self.live: Array = np.zeros((0, N_LIVE), np.int64)      # as Stretch.live, for the workers of the Python driver
+        self.live: Array = np.zeros((0, N_LIVE), np.int64)      # as NativeRun.live, for the workers of the Python driver
         self.in_hand: list[engine.Replica | None] = []          # the replica that each of these runs, or ran last
         self.renew_locks()
         self.reading: Any = None        # the iterator that batches come from, while an epoch runs
-        self.team: list[Any] = []       # the members of strategy local
+        self.model_copies: list[Any] = []       # of strategy local
 
     def renew_locks(self) -> None:
-        """For `parallel.fork`."""
+        """For `workers.fork`."""
         self.step_lock = threading.Lock()       # of the Python driver's free run: one update at a time
         self._asking = threading.RLock()        # also in the handler of a signal
         self._books = threading.RLock()         # held while a run's counts move from `running` to `stats`
@@ -95,9 +95,9 @@ class Crew:
         `take_back` before it looks at what is wanted next."""
         with self._asking:
             self.asked = True
-            for stretch in self.running:
-                if not self.whole:
-                    stretch.pause()
+            for run in self.running:
+                if not self.must_finish:
+                    run.pause()
 
     def take_back(self) -> None:
         """Withdraw `ask`, so that the next run is not ended by what was asked of the last one."""
@@ -114,11 +114,11 @@ class Crew:
             self.reading.cancel(GaveUpError("no batch came in time"))
 
     def _all_replicas(self) -> list[Replica]:
-        return [*self.replicas, *(member.replica for member in self.team)]
+        return [*self.replicas, *(c.replica for c in self.model_copies)]
 
     def forget_workers(self) -> None:
         """In a forked child, which has none of the workers: drop what they were using."""
-        self.replicas, self.slots, self.team, self.running, self.reading = [], [], [], [], None
+        self.replicas, self.slots, self.model_copies, self.running, self.reading = [], [], [], [], None
         self.make_room(0)
 
     def prepare(self, setting: Setting) -> None:
@@ -169,11 +169,11 @@ class Crew:
         """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""
         return max(1, min(parts, self.max_rows // self.plan.least_rows))
 
-    def most_failures(self, job: Job, parts: int) -> int:
+    def most_failures(self, epoch: EpochProgress, parts: int) -> int:
         """How many more pieces may fail in this epoch before training ends."""
         parts = self.most_pieces(parts)
-        pieces = None if job.n_batches is None else job.n_batches * parts
-        return max(0, self.policy.most_failures(pieces, job.batches_done * parts) - len(job.failures))
+        pieces = None if epoch.n_batches is None else epoch.n_batches * parts
+        return max(0, self.policy.most_failures(pieces, epoch.batches_done * parts) - len(epoch.failures))
 
     # ------------------------------------------------------------------ workers that die, or do not come back
     def count_death(self, error: BaseException | None) -> None:
@@ -239,7 +239,7 @@ class Crew:
         live[STATE], live[SINCE] = 0, now
 
     # ------------------------------------------------------------------ books
-    def stop_for(self, job: Job, failures: list[BatchFailure], booked: bool = False, lost: int = 0) -> None:
+    def stop_for(self, epoch: EpochProgress, failures: list[BatchFailure], booked: bool = False, lost: int = 0) -> None:
         """Raise TrainingError for these failures; their group made no update. booked: they were passed to `book` before, and
         counted as skipped. lost: how many batches after them never came."""
         s = self.stats
@@ -250,48 +250,48 @@ class Crew:
             for failure in failures:
                 log_failure("training ends for a batch", failure)
         s.failed += len(failures)
-        every = job.failures if booked else [*job.failures, *failures]
+        every = epoch.failures if booked else [*epoch.failures, *failures]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
                f"more than max_failed_fraction={self.policy.max_failed_fraction:g} of the epoch's batches")
         missing = f", and {lost} more did not come" if lost else ""
-        raise TrainingError(f"epoch {job.epoch}: {len(every)} of its batches failed{missing} ({why}); parameters are as of the "
-                            "last good update", every) from every[0].exception
+        raise TrainingError(f"epoch {epoch.number}: {len(every)} of its batches failed{missing} ({why}); parameters are as of "
+                            "the last good update", every) from every[0].exception
 
-    def book_end(self, job: Job, end: Exception, parts: int) -> None:
+    def book_end(self, epoch: EpochProgress, end: Exception, parts: int) -> None:
         """Note that there are no more batches, because of `end`: StopIteration, or what their source raised. In that case one
         batch has failed, and the rest of the epoch's n_batches are lost; all of them count against max_failed_fraction."""
         if isinstance(end, StopIteration):
             return
-        failure = BatchFailure(job.epoch, job.batches_done, 0, -1, end)
-        lost = 0 if job.n_batches is None else max(0, job.n_batches - job.batches_done - 1)
+        failure = BatchFailure(epoch.number, epoch.batches_done, 0, -1, end)
+        lost = 0 if epoch.n_batches is None else max(0, epoch.n_batches - epoch.batches_done - 1)
         with uninterrupted():
-            if 1 + lost * self.most_pieces(parts) > self.most_failures(job, parts):
-                self.stop_for(job, [failure], lost=lost)
-            self.book(job, 1, 1, 0, 0, 0, 0, [failure])
-            job.broken = True
+            if 1 + lost * self.most_pieces(parts) > self.most_failures(epoch, parts):
+                self.stop_for(epoch, [failure], lost=lost)
+            self.book(epoch, 1, 1, 0, 0, 0, 0, [failure])
+            epoch.broken = True
 
-    def book(self, job: Job, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
+    def book(self, epoch: EpochProgress, batches: int, dispatched: int, arrived: int, retried: int, samples: int, updates: int,
              failures: list[BatchFailure]) -> None:
         """Count a group, or several, as done: `batches` batches in `dispatched` pieces, of which `arrived` gave a gradient,
         `retried` of them not at the first try."""
         self.deaths = 0
         for failure in failures:
-            job.failures.append(failure)
+            epoch.failures.append(failure)
             log_failure("batch left out", failure)
-        job.batches_done += batches
-        job.updates += updates
+        epoch.batches_done += batches
+        epoch.updates += updates
         s = self.stats
         s.dispatched, s.done, s.retried = s.dispatched + dispatched, s.done + arrived - retried, s.retried + retried
         s.skipped, s.samples, s.updates = s.skipped + dispatched - arrived, s.samples + samples, s.updates + updates
 
     @contextmanager
     def booking(self) -> Iterator[None]:
-        """Within this context the driver moves the counts of the run that ended into `stats` and the job. `snapshot` waits
+        """Within this context the driver moves the counts of the run that ended into `stats` and the epoch. `snapshot` waits
         meanwhile, so that it sees each count once: in the run or in the statistics."""
         with self._books:
             running, self.running = self.running, []
-            for stretch in running:
-                self.stats.add_live(stretch.live)
+            for run in running:
+                self.stats.add_live(run.live)
             yield
 
     def workers(self) -> list[WorkerState]:
@@ -307,10 +307,10 @@ class Crew:
         held = self._books.acquire(timeout=TICK)        # with a limit, since who has the lock may be writing to a log
         try:
             out = self.stats.copy()
-            for stretch in list(self.running):
-                out.add_live(stretch.live)
-                out.samples += stretch.samples_done
-                out.under_way += int((stretch.statuses == engine.OK).sum())
+            for run in list(self.running):
+                out.add_live(run.live)
+                out.samples += run.samples_done
+                out.under_way += int((run.statuses == engine.OK).sum())
         finally:
             if held:
                 self._books.release()

@@ -18,7 +18,7 @@ cdef struct Area:           # of parameters: `rows` rows of `row` of them, `stri
     int64_t panel           # elements between its rows of a' of one slot and of the next
     char *scratch           # this worker's, for making them
 
-cdef struct Folded:
+cdef struct Reduced:
     td_gradient g           # of some slots: one vector, or the mean of two that is still to be taken
     double weight           # 0: none of them counts
     bint theirs             # g.a is in a slot that another worker filled
@@ -28,7 +28,7 @@ cdef int64_t room(Program program) noexcept
 
 
 @cython.final
-cdef class Fold:
+cdef class Reduction:
     cdef Update update
     cdef Program program
     cdef object slots
@@ -53,5 +53,5 @@ cdef class Fold:
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil
     cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil
     cdef bint uncached(self) noexcept nogil
-    cdef Folded halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil
-    cdef Folded fold(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil
+    cdef Reduced halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil
+    cdef Reduced mean_of(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil

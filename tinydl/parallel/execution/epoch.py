@@ -1,4 +1,4 @@
-"""Job: how far an epoch is; Setting: how its updates are made now; FailurePolicy: what is done about batches that fail."""
+"""EpochProgress: how far an epoch is; Setting: how its updates are made now; FailurePolicy: what is done about failures."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from tinydl.parallel.errors import BatchFailure
 
-__all__ = ["FailurePolicy", "Job", "Lap", "Setting"]
+__all__ = ["EpochProgress", "FailurePolicy", "RunTiming", "Setting"]
 
 #: which batch, or part of one: in the native driver its first and last position (plus one) in the epoch's order; in the
 #: Python driver the batch's number, the part's number, and how many parts there are
 Piece = tuple[int, ...]
 
 
-class Lap(NamedTuple):
+class RunTiming(NamedTuple):
     """What one run of a driver did: updates, samples, and seconds while batches ran; wall: seconds with all preparations."""
 
     updates: int
@@ -26,14 +26,14 @@ class Lap(NamedTuple):
     wall: float = 0.0
 
 
-NO_LAP = Lap(0, 0, 0.0)
+NOTHING = RunTiming(0, 0, 0.0)
 
 
 @dataclass
-class Job:
+class EpochProgress:
     """How far an epoch is, and what came of it so far."""
 
-    epoch: int
+    number: int                         # from 1
     shuffle: bool = True
     batches_done: int = 0
     samples: int = 0
@@ -68,10 +68,10 @@ class Job:
         for norm in known:
             self.norm_sum += norm
 
-    def lap(self, wall: float, before: Lap = NO_LAP) -> Lap:
+    def timing(self, wall: float, before: RunTiming = NOTHING) -> RunTiming:
         """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""
-        return Lap(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
-                   wall - before.wall)
+        return RunTiming(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
+                         wall - before.wall)
 
 
 class Runs(Protocol):
@@ -79,11 +79,11 @@ class Runs(Protocol):
 
     @property
     def name(self) -> str: ...
-    def recipe(self, setting: Setting, /) -> list[int] | None: ...
-    def prepare(self, crew: Any, setting: Setting, /) -> None: ...
-    def run_arrays(self, crew: Any, job: Job, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
+    def update_signature(self, setting: Setting, /) -> list[int] | None: ...
+    def prepare(self, resources: Any, setting: Setting, /) -> None: ...
+    def run_arrays(self, resources: Any, epoch: EpochProgress, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
                    max_updates: int | None = None, /) -> None: ...
-    def run_batches(self, crew: Any, job: Job, batches: Any, setting: Setting, pool: Any, tick: Any,
+    def run_batches(self, resources: Any, epoch: EpochProgress, batches: Any, setting: Setting, pool: Any, tick: Any,
                     max_updates: int | None = None, /) -> bool: ...
 
 

@@ -13,7 +13,7 @@ ALONE: int
 
 def look(alone: Array, now: int, took: int) -> None: ...
 
-class Stretch:
+class NativeRun:
     replicas: list[Replica]
     slots: list[Array]
     losses: Array

@@ -3,22 +3,22 @@
 How a group travels (any number of workers >= 1):
  1. Each worker claims slots of the group, first those that it had in the group before, then any that are left, and runs each
     slot's batch on its replica. The gradient is written to the slot's vector, loss and status to the batch's row of the
-    results. Large matrix products whose results are gradients may be left to step 3 (see fold.pyx).
+    results. Large matrix products whose results are gradients may be left to step 3 (see reduction.pyx).
  2. The workers wait for each other. The one that arrives last decides which slots count, and whether there is an update.
  3. Each worker averages its slice of the slots' vectors, in a fixed binary tree of weighted means, and updates its slice of
     the parameters. If the optimizer must see the whole gradient first (its norm), the mean is written, the workers wait for
     each other once more, and only then update (see update.pyx).
- 4. The workers wait for each other again. The one that arrives last opens the next group, or ends the stretch.
+ 4. The workers wait for each other again. The one that arrives last opens the next group, or ends the run.
 
 When other processes use the CPUs and groups are short, waiting for each other takes longer than the work that is shared. Then
 the worker that arrives last in step 4 runs the next groups alone, for some milliseconds, while the others go on waiting
-(td_look in sync.h decides that). The first worker to enter a stretch also begins alone if the last stretch ended that way.
+(td_look in sync.h decides that). The first worker to enter a run also begins alone if the last run ended that way.
 Plans with Python layers never do this: how long they take says nothing of the CPUs.
 
-In a free stretch workers never wait: each one claims a batch, runs it, and updates the parameters at once.
+In a free run workers never wait: each one claims a batch, runs it, and updates the parameters at once.
 
 Neither which worker runs which slot nor which one arrives last changes any bit: the slots, the tree and the arithmetic of
-each element are the same. A cancelled group makes no update; its batches are run again by the next stretch.
+each element are the same. A cancelled group makes no update; its batches are run again by the next run.
 """
 import numpy as np
 
@@ -30,7 +30,7 @@ from libc.string cimport memset
 from tinydl._kernels.engine.program import aligned
 from tinydl._kernels.frames import forget_frames
 
-from tinydl._kernels.engine.fold cimport DEFERRED_SLOTS, NEAR, Fold
+from tinydl._kernels.engine.reduction cimport DEFERRED_SLOTS, NEAR, Reduction
 from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
 from tinydl._kernels.engine.replica cimport POLL, Replica
 from tinydl._kernels.engine.update cimport Update
@@ -56,7 +56,7 @@ cdef extern from "sync.h" nogil:
 
 cdef enum:
     MAX_SLOTS = 1024
-    STATE = 0           # columns of Stretch.live
+    STATE = 0           # columns of NativeRun.live
     BATCH = 1
     SINCE = 2
     BUSY = 3
@@ -68,13 +68,13 @@ cdef enum:
     LIVE_IN_BATCH = 1
     WAITING = 2
     IN_UPDATE = 3
-    GIVEN_UP = 100      # status of a batch that failed before this stretch began
+    GIVEN_UP = 100      # status of a batch that failed before this run began
     COLLECTING = 0
     UPDATING = 1
     ABANDONED = 2
 
 IN_BATCH = LIVE_IN_BATCH
-ALONE = sizeof(td_alone) // sizeof(int64_t)     # numbers in Stretch's `alone`
+ALONE = sizeof(td_alone) // sizeof(int64_t)     # numbers in NativeRun's `alone`
 
 cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
     """The least and the greatest difference between neighbours of x[0..n]."""
@@ -85,12 +85,12 @@ cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
 
 
 def look(alone, int64_t now, int64_t took):
-    """Call td_look (sync.h) as the last worker of a stretch does after a group that took `took` nanoseconds. It may write
+    """Call td_look (sync.h) as the last worker of a run does after a group that took `took` nanoseconds. It may write
     into `alone` that one worker is to go on alone from the time `now` on. For tests."""
     td_look(<td_alone *>pointer(alone), now, took)
 
 
-cdef class Stretch:
+cdef class NativeRun:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
     replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order,
@@ -98,10 +98,10 @@ cdef class Stretch:
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, weights (what each loss weighs in a mean: samples, or the sum of the weights that counted), statuses, workers,
     attempts: a row per batch, filled as batches end. first_step: random key of group 0;
-    t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one stretch after the
+    t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one run after the
     other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
-    way makes no update and the stretch ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
+    way makes no update and the run ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
     row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
     clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
@@ -141,7 +141,7 @@ cdef class Stretch:
     cdef int64_t came                   # workers that have begun
     cdef object alone                   # None, or what `meeting` points into
     cdef td_alone *meeting              # until when one worker goes on alone; NULL where the workers always meet
-    cdef Fold fold
+    cdef Reduction reduction
     cdef bint may_defer                 # late products may be made in the update: each slot has a replica of its own, whose
                                         # workspace still holds the operands then
 
@@ -172,7 +172,7 @@ cdef class Stretch:
                 self.n_groups and not 1 <= least <= most <= self.k):
             raise ValueError(f"groups must be 1 to {self.k} batches each, {self.n_batches} in all; got {self.groups}")
         if free and self.k < self.n_workers:
-            raise ValueError(f"a free stretch of {self.n_workers} workers needs a slot for each; got {self.k}")
+            raise ValueError(f"a free run of {self.n_workers} workers needs a slot for each; got {self.k}")
         self.losses, self.weights = np.zeros(self.n_batches), np.zeros(self.n_batches)
         self.statuses = np.full(self.n_batches, -1, np.int32)
         self.workers = np.full(self.n_batches, -1, np.int32)
@@ -201,7 +201,7 @@ cdef class Stretch:
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
         program = (<Replica>replicas[0]).program
-        self.fold = Fold(update, slots, self.n_workers, program)
+        self.reduction = Reduction(update, slots, self.n_workers, program)
         update.check(t, self.n_groups)
         self.may_defer = (program.n_late > 0 and not free and not update.staged and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
@@ -233,7 +233,7 @@ cdef class Stretch:
 
     @property
     def updates(self):
-        """Updates made so far, those before this stretch included."""
+        """Updates made so far, those before this run included."""
         return td_get(&self.t)
 
     @property
@@ -268,7 +268,7 @@ cdef class Stretch:
         return True
 
     def give_up(self, int64_t b, error):
-        """Batch b of an abandoned free stretch did not come back."""
+        """Batch b of an abandoned free run did not come back."""
         self.errors[b], self.statuses[b] = error, GIVEN_UP
 
     # ------------------------------------------------------------------ the workers
@@ -280,7 +280,7 @@ cdef class Stretch:
         td_set(&self.group, group)
 
     def work(self, int worker, double seconds=0.0):
-        """Do the work of worker number `worker` of n_workers; return when the stretch ends, or after about `seconds` (0: no
+        """Do the work of worker number `worker` of n_workers; return when the run ends, or after about `seconds` (0: no
         limit). With a limit, signals are handled meanwhile: if a handler raises, the batch under way is cancelled and the
         exception comes out of this call."""
         cdef Replica replica = <Replica>self.replica[worker]
@@ -331,9 +331,9 @@ cdef class Stretch:
                 if self.update.staged:
                     if not self.gather(w, replica):
                         return
-                    scale = self.update.scale(self.fold.total())
+                    scale = self.update.scale(self.reduction.total())
                 if scale >= 0:
-                    self.fold.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
+                    self.reduction.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
             now = self.spent(live, UPDATED, now)
             live[STATE] = WAITING
             if td_barrier_arrive(&self.part_done):
@@ -350,9 +350,9 @@ cdef class Stretch:
                 now = self.spent(live, WAITED, now)
 
     cdef bint gather(self, int w, Replica r) noexcept nogil:
-        """This worker's part of the averaged gradient, then wait for the others'. False where the stretch is over."""
+        """This worker's part of the averaged gradient, then wait for the others'. False where the run is over."""
         cdef int32_t turn = td_barrier_turn(&self.gathered)
-        self.fold.gather(w, <char *>r.ctx.scratch)
+        self.reduction.gather(w, <char *>r.ctx.scratch)
         if td_barrier_arrive(&self.gathered):
             td_barrier_open(&self.gathered)
             return True
@@ -374,11 +374,11 @@ cdef class Stretch:
             if self.decision > 0:
                 if self.update.staged:
                     for i in range(self.n_workers):
-                        self.fold.gather(i, <char *>r.ctx.scratch)
-                    scale = self.update.scale(self.fold.total())
+                        self.reduction.gather(i, <char *>r.ctx.scratch)
+                    scale = self.update.scale(self.reduction.total())
                 if scale >= 0:
                     for i in range(self.n_workers):
-                        self.fold.run(i, self.t + 1, scale, <char *>r.ctx.scratch)
+                        self.reduction.run(i, self.t + 1, scale, <char *>r.ctx.scratch)
             now = self.spent(self.live_at + w * N_LIVE, UPDATED, now)
             self.advance(now, scale)
             td_set(&self.phase, COLLECTING)
@@ -388,7 +388,7 @@ cdef class Stretch:
         the same (Recht et al. 2011)."""
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t b, now = td_clock()
-        cdef char *g = self.fold.slot[w]
+        cdef char *g = self.reduction.slot[w]
         cdef double squares, scale
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
@@ -401,7 +401,7 @@ cdef class Stretch:
             if self.status[b] == TD_OK and self.weight[b] == 0:
                 pass                    # nothing in it counts
             elif self.status[b] == TD_OK:
-                squares = self.update.whole(g) if self.update.staged else 0
+                squares = self.update.stages(g) if self.update.staged else 0
                 scale = self.update.scale(squares)
                 if self.update.clip_norm >= 0:
                     self.norm[b] = sqrt(squares)
@@ -429,11 +429,11 @@ cdef class Stretch:
         cdef int64_t s = w, k = self.end - self.begin
         while s < k:
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.fold.slot[s], now)
+                now = self.run_batch(w, r, self.begin + s, self.reduction.slot[s], now)
             s += self.n_workers
         for s in range(k):
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.fold.slot[s], now)
+                now = self.run_batch(w, r, self.begin + s, self.reduction.slot[s], now)
         return now
 
     cdef bint claim(self, int64_t s) noexcept nogil:
@@ -447,7 +447,7 @@ cdef class Stretch:
         cdef int status, i
         cdef int64_t *live = self.live_at + w * N_LIVE
         if self.may_defer:
-            self.fold.by[b - self.begin] = NULL
+            self.reduction.by[b - self.begin] = NULL
         if self.status[b] == GIVEN_UP:
             return now
         if r.left >= 0:
@@ -478,7 +478,7 @@ cdef class Stretch:
                 td_add(&self.samples, r.ctx.n)
                 if r.deferred:
                     r.left = b - self.begin
-                    self.fold.by[r.left] = &r.ctx
+                    self.reduction.by[r.left] = &r.ctx
             elif status != TD_CANCELLED:
                 outlive()
                 with gil:
@@ -499,7 +499,7 @@ cdef class Stretch:
         r.run_late()
         if r.stopped:
             self.status[self.begin + r.left] = TD_CANCELLED
-        self.fold.by[r.left] = NULL
+        self.reduction.by[r.left] = NULL
         r.left = -1
         return self.spent(live, BUSY, now)
 
@@ -518,7 +518,7 @@ cdef class Stretch:
         """If b is this worker's last batch before the update, let its last product prefetch the parameters that the worker
         will update."""
         cdef int64_t lo, hi, size = self.update.k.itemsize
-        self.fold.slice(w, self.update.n, &lo, &hi)
+        self.reduction.slice(w, self.update.n, &lo, &hi)
         r.ctx.own.at, r.ctx.own.bytes = self.update.params_at + lo * size, (hi - lo) * size
         if self.free or self.n_workers == 1 or b + self.n_workers < self.end or r.ctx.own.bytes > NEAR:
             r.ctx.own.bytes = 0
@@ -535,11 +535,11 @@ cdef class Stretch:
 
     cdef void decide(self) noexcept nogil:
         """Set `decision`: the number of slots that arrived and count (with 0 there is no update), or -1: the group makes no
-        update and the stretch ends."""
+        update and the run ends."""
         cdef int64_t b, failed = 0
         self.decision = 0
         for b in range(self.begin, self.end):
-            self.fold.arrive(b - self.begin, self.weight[b] if self.status[b] == TD_OK else 0)
+            self.reduction.arrive(b - self.begin, self.weight[b] if self.status[b] == TD_OK else 0)
             if self.status[b] == TD_CANCELLED:
                 self.decision = -1
                 return
@@ -552,7 +552,7 @@ cdef class Stretch:
             self.decision = -1
         else:
             self.failed += failed
-        self.fold.open(self.end - self.begin)
+        self.reduction.open(self.end - self.begin)
 
     cdef void advance(self, int64_t now, double scale) noexcept nogil:
         """The group is over, at the time `now`, and its update made, if there was one: open the next group. scale -1: its
@@ -564,7 +564,7 @@ cdef class Stretch:
             if scale >= 0:
                 td_add(&self.t, 1)
             if self.update.clip_norm >= 0:
-                self.norm[self.group] = sqrt(self.fold.total())
+                self.norm[self.group] = sqrt(self.reduction.total())
         self.open_group(self.group + 1)
         if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
             td_set(&self.stop, 1)

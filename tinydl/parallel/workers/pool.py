@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tinydl.log import log
-from tinydl.parallel.affinity import Places
 from tinydl.parallel.errors import WorkerDiedError
-from tinydl.parallel.fork import renew_in_children
-from tinydl.parallel.signals import uninterrupted
+from tinydl.parallel.host.affinity import Places
+from tinydl.parallel.workers.fork import renew_in_children
+from tinydl.parallel.workers.signals import uninterrupted
 
 __all__ = ["Task", "WorkerPool"]
 

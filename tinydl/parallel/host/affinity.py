@@ -9,7 +9,7 @@ import threading
 
 from tinydl._kernels._dispatch import current_cpu
 from tinydl.log import log
-from tinydl.parallel.fork import renew_in_children
+from tinydl.parallel.workers.fork import renew_in_children
 
 __all__ = ["Places", "pin", "unpin"]
 

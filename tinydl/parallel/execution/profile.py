@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl.data import ArrayDataset
-from tinydl.parallel.job import Job
+from tinydl.parallel.execution.epoch import EpochProgress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tinydl.data import Dataset
-    from tinydl.parallel.crew import Crew
-    from tinydl.parallel.job import Setting
-    from tinydl.parallel.pool import WorkerPool
+    from tinydl.parallel.execution.epoch import Setting
+    from tinydl.parallel.execution.resources import Resources
+    from tinydl.parallel.workers.pool import WorkerPool
     from tinydl.plan import Plan
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +50,7 @@ class Profile:
             rows.append((str(i), op.label or "-", " ".join([op.name, *op.notes]), f"{seconds / self.batches * 1e6:,.2f}",
                          f"{seconds / total:.1%}", f"{flops / seconds * 1e-9:.1f}" if flops and seconds else ""))
         rest = total - busy.sum()
-        rows.append(("", "", "fold, update, waiting", f"{rest / self.batches * 1e6:,.2f}", f"{rest / total:.1%}", ""))
+        rows.append(("", "", "average, update, waiting", f"{rest / self.batches * 1e6:,.2f}", f"{rest / total:.1%}", ""))
         widths = [max(len(r[c]) for r in rows) for c in range(6)]
         lines = ["  ".join(t.ljust(w) if c < 3 else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
                  for r in rows]
@@ -74,24 +74,24 @@ class Profile:
             json.dump({"traceEvents": trace, "displayTimeUnit": "ns"}, f)
 
 
-def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
+def profile(resources: Resources, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
     """Run `steps` updates (of each copy, if there are copies) on `train` by the setting's strategy, twice: the first time to
-    fill the caches. This really trains the crew's model: pass a crew of copies."""
+    fill the caches. This really trains the resources's model: pass a resources of copies."""
     strategy = setting.strategy
-    strategy.prepare(crew, setting)
-    replicas = [m.replica for m in crew.team] if setting.copies else crew.replicas
+    strategy.prepare(resources, setting)
+    replicas = [m.replica for m in resources.model_copies] if setting.copies else resources.replicas
     n_batches = steps * setting.batches * max(1, setting.copies)
     for warm in (True, False):
         for replica in replicas:
-            replica.native.record(0 if warm else n_batches * setting.parts * crew.plan.program.n_ops)
-        job = Job(0)
-        if isinstance(train, ArrayDataset) and crew.takes_arrays(train):
-            order, bounds = train.order(crew.seed, 0)
-            crew.set_arrays(train.inputs, *train.sources[train.n_inputs:])
-            strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
+            replica.native.record(0 if warm else n_batches * setting.parts * resources.plan.program.n_ops)
+        epoch = EpochProgress(0)
+        if isinstance(train, ArrayDataset) and resources.takes_arrays(train):
+            order, bounds = train.order(resources.seed, 0)
+            resources.set_arrays(train.inputs, *train.sources[train.n_inputs:])
+            strategy.run_arrays(resources, epoch, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
         else:
-            batches = islice(train.epoch(crew.seed, 0), n_batches)
-            strategy.run_batches(crew, job, batches, setting, pool, lambda *_: False)
+            batches = islice(train.epoch(resources.seed, 0), n_batches)
+            strategy.run_batches(resources, epoch, batches, setting, pool, lambda *_: False)
     events = [replica.native.record(0) for replica in replicas]
-    return Profile(crew.plan, [e for e in events if e is not None], setting.n_threads, job.updates, job.batches_done,
-                   job.samples, job.seconds)
+    return Profile(resources.plan, [e for e in events if e is not None], setting.n_threads, epoch.updates, epoch.batches_done,
+                   epoch.samples, epoch.seconds)

@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 __all__ = ["ParallelStats", "WorkerState", "format_parallel_stats"]
 
-# columns of a worker's row (Stretch.live in tinydl._kernels.engine): times in nanoseconds of the monotonic clock
+# columns of a worker's row (NativeRun.live in tinydl._kernels.engine): times in nanoseconds of the monotonic clock
 STATE, BATCH, SINCE, BUSY, WAITED, UPDATED, N_LIVE = 0, 1, 2, 3, 4, 5, 8
 STATES = ("idle", "in a batch", "waiting", "in an update")
 
@@ -79,7 +79,7 @@ class ParallelStats:
         return (self.busy + self.updating) / total if total else float("nan")
 
     def add_live(self, live: Array) -> None:
-        """Add the times in `live` (Stretch.live, or the Python driver's rows) to busy, waited and updating."""
+        """Add the times in `live` (NativeRun.live, or the Python driver's rows) to busy, waited and updating."""
         busy, waited, updating = (live[:, [BUSY, WAITED, UPDATED]].sum(axis=0) * 1e-9).tolist()
         self.busy, self.waited, self.updating = self.busy + busy, self.waited + waited, self.updating + updating
 

@@ -9,8 +9,8 @@ import numpy as np
 from tinydl._kernels.engine import CancelledError
 from tinydl.losses import Loss
 from tinydl.model import Model
-from tinydl.parallel.aggregator import GradientAggregator
-from tinydl.parallel.replica import Replica
+from tinydl.parallel.execution.aggregator import GradientAggregator
+from tinydl.parallel.execution.replica import Replica
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch

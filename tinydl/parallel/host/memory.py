@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from tinydl._kernels.engine import ALIGNING, scratch_bytes
-from tinydl.parallel.system_files import read
+from tinydl.parallel.host.system_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path

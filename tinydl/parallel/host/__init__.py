@@ -1,0 +1,1 @@
+"""What the machine gives: CPUs and their quota, memory, affinity, BLAS threads."""

@@ -1,0 +1,1 @@
+"""Threads that run tasks, and what interrupts them: signals and forks."""
