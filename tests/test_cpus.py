@@ -194,7 +194,7 @@ def test_the_pools_threads_are_allowed_everywhere_after_training(driver):
     with Trainer(2, strategy="shard", thread_count=2, seed=0) as t:
         t.init(driver(*classification(64), 8), deep(), losses.SoftmaxCrossEntropy(), optim.SGD())
         t.train()
-        assert [os.sched_getaffinity(thread.native_id) for thread in t._runtime.pool.threads] == [everywhere] * 2
+        assert [os.sched_getaffinity(thread.native_id) for thread in t.runtime.pool.threads] == [everywhere] * 2
 
 
 @needs_affinity

@@ -274,7 +274,7 @@ def test_hogwild_books_what_it_did_before_ctrl_c(driver):
             return dy
     with Trainer(1, strategy="hogwild", thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), with_layer(Presses()), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-        workers = list(t._runtime.pool.threads)
+        workers = list(t.runtime.pool.threads)
         with pytest.raises(KeyboardInterrupt):
             t.train(shuffle=False)
         check_books(t)

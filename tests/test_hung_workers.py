@@ -223,10 +223,10 @@ def test_a_pool_that_is_closed_while_batches_are_given_out_leaves_nobody_at_work
     with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), Model(nn.Sequential(layer, nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
                optim.SGD(0.1))
-        workers = t._runtime.pool.threads
-        t._runtime.pool._lock = ShutDownBetween(t)
+        workers = t.runtime.pool.threads
+        t.runtime.pool._lock = ShutDownBetween(t)
         assert t.train().interrupted and layer.entered.wait(10)
-        assert t._runtime.resources.replicas == []           # those that a worker may still be in
+        assert t.runtime.resources.replicas == []           # those that a worker may still be in
         layer.release.set()
         for worker in workers:
             worker.join(10)
@@ -278,7 +278,7 @@ def test_workers_that_die_between_two_trainings_lose_no_batch(driver, name, ends
     with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         t.train()
-        threads = list(t._runtime.pool.threads) if name != "serial" else []
+        threads = list(t.runtime.pool.threads) if name != "serial" else []
         for thread in threads:
             kill(thread)
         while epochs == 1 or (any(thread.is_alive() for thread in threads) and name.startswith("auto") and epochs < 30):
@@ -323,7 +323,7 @@ def test_a_thread_that_dies_is_replaced_and_its_batch_is_counted(driver, name, b
     with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
         t.init(driver(x, y, 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         t.train()
-        assert not died[0].is_alive() and t.is_parallel_training_enabled() and died[0] not in t._runtime.pool.threads
+        assert not died[0].is_alive() and t.is_parallel_training_enabled() and died[0] not in t.runtime.pool.threads
         assert all(type(f.exception) is WorkerDiedError for f in t.history.failures)
         lost = sum(f.n_samples for f in t.history.failures)
         # only where a task is a batch, or a part of one, it is lost with the thread that had begun it
@@ -382,7 +382,7 @@ def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(dri
 
     def first(task):
         if when == "before" and task.worker is not None and not layer.release.is_set():
-            tasks.let_back(layer, t._runtime.pool.threads[task.worker])
+            tasks.let_back(layer, t.runtime.pool.threads[task.worker])
         return put_aside(task)
 
     def then(workers, worker):
@@ -404,7 +404,7 @@ def test_a_worker_that_comes_back_as_it_is_put_aside_leaves_no_thread_behind(dri
     (failure,) = t.history.failures
     assert isinstance(failure.exception, BatchTimeoutError) and failure.batch_index == 1
     assert "in forward" in str(failure.exception)
-    assert t._runtime.resources.hung_workers == (when == "after")
+    assert t.runtime.resources.hung_workers == (when == "after")
 
 
 def test_tasks_that_wait_behind_a_batch_that_hangs_do_not_begin_when_it_is_given_up(driver):
@@ -497,7 +497,7 @@ def test_of_two_members_that_hang_one_comes_back_and_one_is_put_aside(driver, la
     for layer, failure in zip(layers, t.history.failures, strict=True):
         for part in ("layer ", "in forward", by_layer[layer].name):
             assert part in str(failure.exception), part
-    assert len(started) == 3 and t._runtime.resources.hung_workers == 1      # two, and a successor
+    assert len(started) == 3 and t.runtime.resources.hung_workers == 1      # two, and a successor
     assert t.stats().mode == "parallel" and t.stats().skipped == 2 and t.history["samples"] == [48]
     monkeypatch.undo()
     assert digest(t.model) == digest(local(Fails(13 / 64), Fails(21 / 64)).model)

@@ -48,7 +48,7 @@ def train(kind, x, y, batch, model, threads, strategy, optimizer=None, **options
         except TrainingError:
             pass
         s = t.stats()
-        slots = list(t._runtime.resources.slots)
+        slots = list(t.runtime.resources.slots)
         return (model.params.tobytes(), tuple(t.history["loss"]), s.done, s.retried, s.skipped, s.updates), slots
 
 

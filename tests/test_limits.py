@@ -61,7 +61,7 @@ def test_training_in_the_calling_thread_asks_for_memory_too(mode, monkeypatch):
             with pytest.raises(MemoryError, match=f"with one thread and {slots}, and 1000 B are available"):
                 getattr(t, mode)()
         assert t.model.params.tobytes() == before and not t.optimizer.t and not t.history.records
-        assert not t._runtime.resources.replicas
+        assert not t.runtime.resources.replicas
         asked = []
         monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1))
         t.max_epochs = 3
@@ -86,8 +86,8 @@ def test_threads_that_leave_take_the_slots_with_them_that_the_user_did_not_fix(s
         with pytest.warns(ParallelFallbackWarning, match="no memory for 8 threads: training goes on with 2"):
             t.train()
         assert (t.memory_report().n_threads, t.memory_report().n_slots) == (2, 2)
-        assert max(len(t._runtime.resources.replicas), len(t._runtime.resources.slots),
-                   len(t._runtime.resources.model_copies)) <= 2
+        assert max(len(t.runtime.resources.replicas), len(t.runtime.resources.slots),
+                   len(t.runtime.resources.model_copies)) <= 2
         if strategy in ("group", "shard", "local"):
             assert t.model.params.tobytes() == two.model.params.tobytes()
 

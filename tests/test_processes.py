@@ -190,7 +190,7 @@ def test_a_child_forked_while_a_lock_is_taken_shuts_down(lock):
         t.init(small_set(), Model(nn.Linear(6, 3)), losses.SoftmaxCrossEntropy(), optim.SGD(0.01))
 
         def hold():
-            with t._runtime.pool._lock if lock == "the pool's" else t._runtime.lock:
+            with t.runtime.pool._lock if lock == "the pool's" else t.runtime.lock:
                 taken.set()
                 assert go_on.wait(60)
         holder = threading.Thread(target=hold)
@@ -335,7 +335,7 @@ def lock_parameters():
     libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
     for number in (signal.SIGSEGV, signal.SIGBUS):
         libc.signal(number, ctypes.cast(libc.pause, ctypes.c_void_p))
-    for vector in (t.model.params, *(m.all for m in t._runtime.resources.model_copies)):
+    for vector in (t.model.params, *(m.all for m in t.runtime.resources.model_copies)):
         page = vector.ctypes.data // mmap.PAGESIZE + 1
         assert libc.mprotect(ctypes.c_void_p(page * mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
 

@@ -5,7 +5,7 @@ import pytest
 from every_strategy import TABLE
 from small import Batched, classification, mlp
 
-from tinydl import Model, Monitor, Trainer, data, losses, nn, optim
+from tinydl import Model, Monitor, Trainer, data, epochs, losses, nn, optim
 from tinydl.parallel import strategies
 from tinydl.parallel.execution import native_driver
 from tinydl.parallel.workers import pool
@@ -162,7 +162,7 @@ def test_what_was_asked_of_one_run_does_not_pause_the_next():
     """The thread that asks is held up between saying so and pausing what runs."""
     with Trainer(1, strategy="serial", seed=0) as t:
         t.init(data.ArrayDataset(*classification(16), 8), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD())
-        of, taken, paused = t._runtime.resources, threading.Event(), []
+        of, taken, paused = t.runtime.resources, threading.Event(), []
         back = threading.Thread(target=lambda: (of.take_back(), taken.set()))
 
         class Run:
@@ -179,9 +179,9 @@ def test_what_was_asked_of_one_run_does_not_pause_the_next():
 @pytest.mark.parametrize("driver", [data.ArrayDataset])
 def test_what_is_not_for_this_training_does_not_hold_it_up(met, monkeypatch):
     """A serial run that was paused is not gone on with update by update."""
-    tick, looks = Trainer._tick, []
+    tick, looks = epochs._tick, []
     monkeypatch.setattr(Trainer, "train", Trainer.single_thread_train)
-    monkeypatch.setattr(Trainer, "_tick", lambda *a: (looks.append(a), tick(*a))[1])
+    monkeypatch.setattr(epochs, "_tick", lambda *a: (looks.append(a), tick(*a))[1])
     _, t, ended = met(TABLE["shard"][0](), lambda t: t.configure_parallel_training(True, 3))
     assert ended and t.history["samples"] == [400] and len(looks) <= 3
 
@@ -195,6 +195,6 @@ def test_auto_tries_numbers_of_threads_with_the_threads_that_there_are(eager_aut
             counts.append(setting.n_threads)
     with Trainer(10, strategy=Notes(), thread_count=5, seed=0) as t:
         t.init(data.ArrayDataset(*classification(640), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
-        threads = list(t._runtime.pool.threads)
+        threads = list(t.runtime.pool.threads)
         t.train()
-        assert set(counts) == {1, 2, 4, 5} and t._runtime.pool.threads == threads and t.get_parallel_thread_count() == 5
+        assert set(counts) == {1, 2, 4, 5} and t.runtime.pool.threads == threads and t.get_parallel_thread_count() == 5

@@ -47,7 +47,7 @@ def test_shutdown_says_which_thread_was_in_which_batch_and_layer(kind, strategy,
     t.init(kind(x, y, 4), Model(nn.Sequential(nn.Linear(6, 6), Stuck(), nn.Linear(6, 3)), seed=0), losses.SoftmaxCrossEntropy(),
            optim.SGD(0.0))
     t.model.load_state_dict({"0.weight": np.eye(6), "0.bias": np.zeros(6)}, strict=False)
-    threads = list(t._runtime.pool.threads)
+    threads = list(t.runtime.pool.threads)
 
     def act():
         assert Stuck.entered.wait(10)
@@ -163,7 +163,7 @@ def test_after_a_shutdown_by_another_thread_nothing_changes_the_parameters(drive
     over = threading.Event()
 
     def wait():
-        while not t._runtime.stopping:
+        while not t.runtime.stopping:
             time.sleep(0.001)
         over.wait(0.2)
     layer = Held(wait)
@@ -196,12 +196,12 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
     with training(t, train), ThreadPoolExecutor(1) as other:
         assert layers[3].entered.wait(10)
         first = other.submit(t.shutdown, 0.1)
-        while not t._runtime.stopping:
+        while not t.runtime.stopping:
             time.sleep(0.001)
         start = time.monotonic()
         assert t.shutdown(60) and first.result()
         took = time.monotonic() - start
-        assert t._runtime.call is None
+        assert t.runtime.call is None
     assert took < 15 and t.history.interrupted and t.optimizer.t == 0 and t.model.params.tobytes() == before
     assert not t.history.failures or strategy == "hogwild"      # there a batch under way counts as failed
     go_on.set()
@@ -220,7 +220,7 @@ def test_a_run_does_not_begin_when_a_shutdowns_time_is_over(driver, strategy, mo
     prepare = type(t.strategy).prepare
 
     def shut_down_first(self, resources, setting):
-        if not t._runtime.stopping:
+        if not t.runtime.stopping:
             assert in_thread(lambda: t.shutdown(0)) is False
         prepare(self, resources, setting)
     monkeypatch.setattr(type(t.strategy), "prepare", shut_down_first)
@@ -243,7 +243,7 @@ def test_shutdown_does_not_wait_for_a_callback_longer_than_it_may():
             took = time.monotonic() - start
         finally:
             go_on.set()
-        assert t.shutdown(30) and t._runtime.call is None
+        assert t.shutdown(30) and t.runtime.call is None
     assert took < 5 and t.history.interrupted and t.optimizer.t == 0
 
 
@@ -333,7 +333,7 @@ def test_a_trainer_that_is_forgotten_leaves_no_threads(driver, strategy):
     t = Trainer(1, strategy=strategy, thread_count=2, seed=0)
     t.init(driver(*classification(64), 8), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
     t.train()
-    threads = list(t._runtime.pool.threads)
+    threads = list(t.runtime.pool.threads)
     del t
     gc.collect()
     assert not still_alive(threads, 10)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small import Batched, classification
 
-from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
+from tinydl import Model, Trainer, callbacks, data, epochs, losses, nn, optim
 from tinydl._kernels import engine
 from tinydl.data import StreamDataset
 from tinydl.parallel import GradientAggregator
@@ -181,7 +181,7 @@ def test_training_is_interrupted_by_the_second_signal_where_the_first_was_lost(m
 
 
 @pytest.mark.parametrize("function", [
-    Trainer.init, Trainer._train, Trainer._run_epoch, Trainer._end_epoch, Trainer.load_checkpoint, Trainer.profile,
+    Trainer.init, Trainer._train, epochs._run_epoch, epochs._end_epoch, Trainer.load_checkpoint, Trainer.profile,
     BlasLimit.__enter__, BlasLimit.__exit__, GradientAggregator.submit_gradients, GradientAggregator.get_average_gradients,
     StreamDataset._epoch, uninterrupted.__exit__, Opened.__exit__,
 ], ids=lambda f: f.__qualname__)

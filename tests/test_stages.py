@@ -79,7 +79,7 @@ def test_the_bits_are_those_of_any_threads_and_driver(strategy, options):
             t = run(kind(x, y, 8), model, TABLE[strategy][0](), threads, epochs=1, optimizer=optimizer)
             got.add(digest(model))
             norms.add(t.history["gradient_norm"][0])
-            states.add(b"".join(v.tobytes() for v in t._runtime.resources.state.vectors.values()))
+            states.add(b"".join(v.tobytes() for v in t.runtime.resources.state.vectors.values()))
     assert len(got) == len(norms) == len(states) == 1
     assert (norms == {None}) == ("clip_norm" not in OPTIONS[options])
     plain = wide()
@@ -117,7 +117,7 @@ def test_late_products_know_their_segment_and_the_average(threads):
     trainers = [run(kind(x, y, 8), model, "shard", threads, epochs=1, shards_per_batch=2, optimizer=optim.SGD(0.1, **options))
                 for kind, model in zip(DRIVERS.values(), models, strict=True)]
     assert digest(models[0]) == digest(models[1])
-    assert len({t._runtime.resources.state.vectors["ema"].tobytes() for t in trainers}) == 1
+    assert len({t.runtime.resources.state.vectors["ema"].tobytes() for t in trainers}) == 1
 
 
 def test_hogwild_with_one_thread_is_serial(driver):

@@ -199,7 +199,7 @@ def test_door():
     assert repr(Local(3, 2)) == "Local(sync_every=3, n_models=2, average_state=True)" and isinstance(Shard(), Strategy)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Trainer(1, strategy="auto")._runtime.enabled and not Trainer(1, strategy="serial")._runtime.enabled
+        assert Trainer(1, strategy="auto").runtime.enabled and not Trainer(1, strategy="serial").runtime.enabled
 
 
 @pytest.mark.parametrize("name", TABLE)

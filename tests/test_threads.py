@@ -201,7 +201,7 @@ def test_one_goes_on_alone_for_a_while():
     with Trainer(1, strategy=TABLE["shard"][0](), enable_parallel=True, thread_count=3, seed=7) as t:
         t.init(dataset, deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         for _ in range(4):
-            stall(t._runtime.resources.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
+            stall(t.runtime.resources.alone, time.monotonic_ns() - 15_000_000)      # 1 ms is left
             t.train()
         assert digest(t.model) == digest(want)
 
@@ -229,6 +229,6 @@ def test_one_alone_that_is_abandoned_makes_no_more_updates():
 
 def test_a_wrong_note_is_refused():
     with trainer() as t, pytest.raises(ValueError, match="alone: float64"):
-        t._runtime.resources.alone = np.zeros(engine.ALONE)
+        t.runtime.resources.alone = np.zeros(engine.ALONE)
         t.configure_parallel_training(True, 2)
         t.train()

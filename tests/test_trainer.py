@@ -379,7 +379,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
         """The trainer's lock; Ctrl-C comes where the turn has just been taken, or is just about to be given back."""
 
         def __init__(self, t, taking):
-            self.t, self.lock, self.taking = t, t._runtime.lock, taking
+            self.t, self.lock, self.taking = t, t.runtime.lock, taking
 
         def __enter__(self):
             self.lock.acquire()
@@ -387,7 +387,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
 
         def __exit__(self, *exception):
             self.lock.release()
-            self.press(self.taking is True and self.t._runtime.call is not None)
+            self.press(self.taking is True and self.t.runtime.call is not None)
 
         def press(self, now):
             if now:
@@ -395,7 +395,7 @@ def test_ctrl_c_as_training_begins_or_ends_leaves_the_trainer_free():
                 signal.raise_signal(signal.SIGINT)
     for taking, epochs in ((True, 0), (False, 1)):
         t = trainer(epochs=1)
-        t._runtime.lock = Presses(t, taking)
+        t.runtime.lock = Presses(t, taking)
         with pytest.raises(KeyboardInterrupt) as held:      # its traceback holds all frames
             t.train()
         assert t.epoch == epochs

@@ -9,6 +9,8 @@ from tinydl.history import EpochRecord
 from tinydl.model import Model
 from tinydl.parallel.execution.epoch import EpochProgress
 from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.runtime import Runtime
+from tinydl.parallel.strategies import Strategy
 from tinydl.training import Training
 
 __all__ = ["Progress", "Resumable"]
@@ -29,12 +31,16 @@ class Progress:
 
 
 class Resumable(Training, Protocol):
-    """The trainer as checkpoint.py and notify.py see it."""
+    """The trainer as epochs.py, checkpoint.py and notify.py see it."""
 
     progress: Progress
     callbacks: list[Callback]
 
     @property
+    def runtime(self) -> Runtime: ...
+    @property
     def resources(self) -> Resources: ...
+    @property
+    def strategy(self) -> Strategy: ...
 
     def evaluated_model(self) -> Model: ...

@@ -8,39 +8,34 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl import _hints, notify
+from tinydl import _hints, epochs, notify
 from tinydl.callbacks import Callback
-from tinydl.checkpoint import load_checkpoint, save_checkpoint, warn_other_updates
+from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.checks import check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.data.frames import check_columns
-from tinydl.history import EpochRecord, History
+from tinydl.history import History
 from tinydl.losses import Loss
 from tinydl.metrics import Evaluator, evaluate
 from tinydl.model import Model
 from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel import strategies
-from tinydl.parallel.errors import BatchFailure, TrainingError
-from tinydl.parallel.execution import python_driver
-from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
+from tinydl.parallel.execution.epoch import FailurePolicy
 from tinydl.parallel.execution.profile import Profile, profile
 from tinydl.parallel.execution.replica import replication_error
-from tinydl.parallel.execution.resources import GaveUpError, Resources
+from tinydl.parallel.execution.resources import Resources
 from tinydl.parallel.execution.stats import ParallelStats
 from tinydl.parallel.host.blas import BlasLimit
 from tinydl.parallel.host.memory import MemoryReport
 from tinydl.parallel.runtime import Runtime
-from tinydl.parallel.workers.pool import PoolClosedError
 from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.progress import Progress
 
@@ -109,10 +104,10 @@ class Trainer:
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
-        self._runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
+        self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
             asked = strategy is not None or batches_per_update is not None or thread_count >= 2
-            self._runtime.enabled = asked and chosen.parallel
+            self.runtime.enabled = asked and chosen.parallel
         for i, callback in enumerate(callbacks):
             if not isinstance(callback, Callback):
                 raise _hints.expected(f"callbacks[{i}]", Callback, callback)
@@ -138,11 +133,11 @@ class Trainer:
         new object) and what callbacks remember begin anew. Trainers that are given the same optimizer share its numbers
         (`lr` and so on), and each trains its own model with a state of its own.
         """
-        with uninterrupted() as held, self._runtime.exclusive("init"), held.open():
+        with uninterrupted() as held, self.runtime.exclusive("init"), held.open():
             self._init(dataset, model, loss, optimizer)
-            self._runtime.ensure_pool()
-        if self._runtime.enabled:
-            self._runtime.warn_fallback()
+            self.runtime.ensure_pool()
+        if self.runtime.enabled:
+            self.runtime.warn_fallback()
 
     def _init(self, dataset: Dataset | Split[Any], model: Model, loss: Loss, optimizer: Optimizer, again: bool = False) -> None:
         """again: the same training, in a copy of its trainer."""
@@ -166,7 +161,7 @@ class Trainer:
             raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "
                              f"{rows} (batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
-        with uninterrupted(), self._runtime.lock:       # nothing has changed until here
+        with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
             model.feature_names = names and list(names)
@@ -178,7 +173,7 @@ class Trainer:
                     for callback in self.callbacks:
                         callback.on_init(self)
             finally:
-                self._runtime.take(resources, train, error)
+                self.runtime.take(resources, train, error)
 
     # ------------------------------------------------------------------ configuration, from any thread
     def configure_parallel_training(self, enable: bool, thread_count: int = 0) -> None:
@@ -186,36 +181,36 @@ class Trainer:
 
         While training runs, it takes effect at the next update (strategy local: round); no batch is lost or repeated.
         """
-        if self._runtime.configure(enable, thread_count) and enable:
-            self._runtime.warn_fallback()
+        if self.runtime.configure(enable, thread_count) and enable:
+            self.runtime.warn_fallback()
 
     @property
     def strategy(self) -> strategies.Strategy:
         """How batches become updates, as given."""
-        return self._runtime.strategy
+        return self.runtime.strategy
 
     @property
     def failure_policy(self) -> FailurePolicy:
         """What is done about batches that fail, as given."""
-        return self._runtime.policy
+        return self.runtime.policy
 
     @property
     def shutdown_timeout(self) -> float:
         """Seconds that `shutdown` waits where it is not told."""
-        return self._runtime.shutdown_timeout
+        return self.runtime.shutdown_timeout
 
     def is_parallel_training_enabled(self) -> bool:
         """Whether parallel training is configured, and its pool exists and is alive."""
-        return self._runtime.is_parallel()
+        return self.runtime.is_parallel()
 
     def get_parallel_thread_count(self) -> int:
         """Threads that would really train now: the pool's, or 1. Strategy "auto" may let fewer of them train (see `stats`)."""
-        return self._runtime.n_threads()
+        return self.runtime.n_threads()
 
     def memory_report(self) -> MemoryReport:
         """Bytes of parameters, optimizer state, and of each thread's and slot's memory, as configured now; and what is
         available. `print(trainer.memory_report())` is a table. Nothing is allocated."""
-        return self._runtime.memory_report()
+        return self.runtime.memory_report()
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """End training and the pool within `timeout` seconds (default: shutdown_timeout) and 0.2. True if training and all
@@ -227,29 +222,29 @@ class Trainer:
         and training ends afterwards; in a worker (from a layer) it is False at once. May be called any number of times, also
         to wait for what was left, and `train` may be called afterwards: it starts a new pool.
         """
-        return self._runtime.shutdown(timeout)
+        return self.runtime.shutdown(timeout)
 
     def stop(self, *, finished: bool = False) -> None:
         """End training after the update (strategy local: round) under way; from a callback or any thread. `train` goes on from
         there. finished: that is no interruption (`history.interrupted` is False), training is at its end: as by early
         stopping, which then puts the best parameters back."""
         self._finished = self._finished or finished
-        self._runtime.stop()
+        self.runtime.stop()
 
     def save_checkpoint(self, path: str | Path) -> None:
         """All that is needed to go on with the same bits, into one file (see `tinydl.checkpoint`): from a callback, or
         while nothing trains. OSError where it cannot be written; a file that was there before is then still whole."""
-        if self._runtime.is_ours():
+        if self.runtime.is_ours():
             save_checkpoint(self, path)
             return
-        with uninterrupted() as held, self._runtime.exclusive("save_checkpoint"), held.open():
+        with uninterrupted() as held, self.runtime.exclusive("save_checkpoint"), held.open():
             save_checkpoint(self, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
         what does not fit, and then nothing has changed. The next training warns where its updates are cut otherwise
         (other numbers of batches or parts) than the checkpoint's."""
-        with uninterrupted() as held, self._runtime.exclusive("load_checkpoint"), held.open():
+        with uninterrupted() as held, self.runtime.exclusive("load_checkpoint"), held.open():
             load_checkpoint(self, path)
 
     # ------------------------------------------------------------------ training
@@ -269,9 +264,9 @@ class Trainer:
 
     def parallel_train(self, shuffle: bool = True) -> History:
         """As `train`, in parallel, whether or not it was enabled (it is from now on)."""
-        self._runtime.need_resources()
+        self.runtime.need_resources()
         if not self.is_parallel_training_enabled():
-            self.configure_parallel_training(True, self._runtime.thread_count)
+            self.configure_parallel_training(True, self.runtime.thread_count)
         return self._train(None, shuffle)
 
     def simplified_parallel_train(self, shuffle: bool = True) -> History:
@@ -284,9 +279,9 @@ class Trainer:
     def _train(self, asked: str | None, shuffle: bool) -> History:
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle={shuffle!r}: True or False (init takes the data, Trainer(...) the number of epochs)")
-        resources = self._runtime.need_resources()
-        limit = BlasLimit() if resources.plan.program.hooks and self._runtime.enabled and asked != "serial" else nullcontext()
-        with uninterrupted() as held, self._runtime.exclusive("train"), limit:
+        resources = self.runtime.need_resources()
+        limit = BlasLimit() if resources.plan.program.hooks and self.runtime.enabled and asked != "serial" else nullcontext()
+        with uninterrupted() as held, self.runtime.exclusive("train"), limit:
             if resources.state.update is not None and resources.state.update.params is not self.model.params:
                 raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
             resources.optimizer.hold(resources.state)         # which another trainer may have been initialised with
@@ -300,7 +295,7 @@ class Trainer:
                 self.history.interrupted = True         # until it is known that it was not
                 notify.of_epoch(self, held)
                 with held.open():
-                    all_done = self._run_epochs(resources, asked, shuffle)
+                    all_done = epochs.run(self, asked, shuffle)
                 self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
@@ -321,116 +316,12 @@ class Trainer:
             self.history.interrupted = True
             raise errors[0]
 
-    def _run_epochs(self, resources: Resources, asked: str | None, shuffle: bool) -> bool:
-        """max_epochs epochs; False where they were stopped before, or there is something left of one."""
-        for _ in range(self.max_epochs):
-            if self._runtime.stopping or not self._run_epoch(resources, asked, shuffle):
-                return False
-        return self.progress.under_way is None
-
-    def _tick(self, asked: str | None, setting: Setting, epoch: EpochProgress, samples: int) -> bool:
-        """Called a few times a second while workers run: progress, and whether they should come back."""
-        self.monitor.progress(epoch.number, samples, epoch.loss)
-        return self._runtime.wants_back(asked, setting)
-
-    def _run_epoch(self, resources: Resources, asked: str | None, shuffle: bool) -> bool:
-        """One epoch, or what was left of an interrupted one; False where it was stopped before its end."""
-        train = self.data.train
-        epoch = self.progress.under_way = self.progress.under_way or EpochProgress(self.epoch + 1, shuffle)
-        self.monitor.start_epoch(epoch.number)
-        for callback in self.callbacks:
-            callback.on_epoch_start(self, epoch.number)
-        arrays = resources.takes_arrays(train)
-        order, bounds = None, None
-        if arrays and isinstance(train, ArrayDataset):
-            order, bounds = train.order(self.seed, self.epoch, epoch.shuffle)
-        batches = None if arrays else iter(() if epoch.broken else train.epoch(self.seed, self.epoch, epoch.shuffle))
-        epoch.n_batches = train.n_batches
-        finished, fatal = False, list[BatchFailure]()
-        try:
-            rest = None
-            if batches is not None:
-                resources.reading = batches
-                rest = python_driver.behind(batches, epoch.batches_done)
-            finished = self._run_updates(resources, epoch, asked, rest, order, bounds)
-        except (GaveUpError, PoolClosedError):
-            if not self._runtime.stopping:
-                raise
-        except TrainingError as e:
-            fatal = [replace(f, fatal=True) for f in e.failures[len(epoch.failures):]]
-            raise
-        finally:
-            resources.reading = None
-            if batches is not None and hasattr(batches, "close"):
-                batches.close()
-            self.monitor.history.failures.extend([*epoch.failures[epoch.reported:], *fatal])
-            epoch.reported = len(epoch.failures)
-        if not finished:
-            return False
-        self._end_epoch(resources, epoch)
-        return True
-
-    def _run_updates(self, resources: Resources, epoch: EpochProgress, asked: str | None, batches: Iterator[Any] | None,
-                     order: Array | None,
-                     bounds: Array | None) -> bool:
-        """The rest of the epoch, by one setting after another where the configuration changes; False where it is stopped."""
-        runtime, finished = self._runtime, False
-        notify.of_updates(self, epoch)
-        while not finished and not runtime.stopping:
-            runtime.go_on_serially_if_many_hung()
-            before = epoch.timing(time.perf_counter())
-            found = runtime.next_setting(asked)
-            if found is None:
-                break
-            mode, setting, most, pool = found
-            update_signature = (setting.strategy if mode == "serial" else self.strategy).update_signature(setting)
-            most, tick = notify.updates_until_next(self, epoch, most), partial(self._tick, asked, setting)
-            try:
-                setting.strategy.prepare(resources, setting)
-            except MemoryError:
-                if setting.n_threads == 1:
-                    raise
-                runtime.lower(setting.n_threads - 1)
-                continue
-            warn_other_updates(self, update_signature)
-            try:
-                if batches is None:
-                    assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(resources, epoch, order, bounds, setting, pool, tick, most)
-                    finished = epoch.batches_done >= len(bounds) - 1
-                else:
-                    finished = setting.strategy.run_batches(resources, epoch, batches, setting, pool, tick, most)
-            finally:
-                if epoch.updates > before.updates:
-                    self.progress.update_signature = update_signature
-            if mode == "parallel":      # else the strategy was not asked
-                self.strategy.ran(setting, epoch.timing(time.perf_counter(), before))
-            notify.of_updates(self, epoch)
-        return finished
-
-    def _end_epoch(self, resources: Resources, epoch: EpochProgress) -> None:
-        """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
-        record = EpochRecord(epoch.number, epoch.loss, epoch.seconds, epoch.samples, epoch.updates, len(epoch.failures),
-                             learning_rate=self.optimizer.rate(max(0, resources.state.t - 1)),
-                             gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
-        with uninterrupted() as held:
-            self.progress.under_way = None
-            resources.stats.seconds += epoch.seconds
-            if not epoch.samples:
-                cause = epoch.failures[0].exception if epoch.failures else None
-                raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",
-                                    epoch.failures) from cause
-            self.progress.epoch += 1
-            self.history.records.append(record)
-            self.progress.last, self.progress.left = record, [notify.VALIDATION, notify.MONITOR, *range(len(self.callbacks))]
-            notify.of_epoch(self, held)
-
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training), of the
         averaged parameters where the optimizer keeps them (`ema`). Where the samples have weights, `loss` is their mean by
         these; the evaluator counts all samples alike.
         ValueError where it is empty."""
-        self._runtime.need_resources()
+        self.runtime.need_resources()
         held_out = self.data.validation if self.data.test is None else self.data.test
         chosen = dataset if dataset is not None else self.data.train if held_out is None else held_out
         return evaluate(self.evaluated_model(), chosen, loss=self.loss, evaluator=self.evaluator)
@@ -438,7 +329,7 @@ class Trainer:
     def averaged_model(self) -> Model:
         """A copy of the model with the averaged parameters that the optimizer keeps (its argument `ema`); ValueError where it
         keeps none. Running statistics are the model's."""
-        state = self._runtime.need_resources().state
+        state = self.runtime.need_resources().state
         if "ema" not in state.vectors:
             raise ValueError(f"{type(self.optimizer).__name__} keeps no averaged parameters: give it ema=0.999, say, before "
                              "Trainer.init")
@@ -449,7 +340,7 @@ class Trainer:
 
     def evaluated_model(self) -> Model:
         """What validation and `evaluate` look at: the averaged model where there is one, else the model."""
-        return self.averaged_model() if "ema" in self._runtime.need_resources().state.vectors else self.model
+        return self.averaged_model() if "ema" in self.runtime.need_resources().state.vectors else self.model
 
     @property
     def history(self) -> History:
@@ -464,7 +355,7 @@ class Trainer:
     @property
     def resources(self) -> Resources:
         """What the updates are made with (parallel/resources.py). RuntimeError before `init`."""
-        return self._runtime.need_resources()
+        return self.runtime.need_resources()
 
     @property
     def batches_done(self) -> int:
@@ -476,7 +367,7 @@ class Trainer:
 
         `parallel.format_parallel_stats` makes a text of it.
         """
-        out = self._runtime.need_resources().snapshot()
+        out = self.runtime.need_resources().snapshot()
         epoch = self.progress.under_way
         if epoch is not None:
             out.seconds += epoch.seconds
@@ -499,13 +390,13 @@ class Trainer:
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """
-        self._runtime.need_resources()
+        self.runtime.need_resources()
         if steps < 1:
             raise ValueError(f"steps={steps}: at least 1")
-        with uninterrupted() as held, self._runtime.exclusive("profile"), held.open():
-            with self._runtime.lock:
-                setting, _ = self._runtime.setting(None)
-                pool = self._runtime.pool_for(setting) if setting.mode == "parallel" else None
+        with uninterrupted() as held, self.runtime.exclusive("profile"), held.open():
+            with self.runtime.lock:
+                setting, _ = self.runtime.setting(None)
+                pool = self.runtime.pool_for(setting) if setting.mode == "parallel" else None
             train = self.data.train
             try:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
@@ -526,8 +417,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy's runtime has no pool and no locks of this one."""
-        resources = self._runtime.resources
-        return {**self.__dict__, "_runtime": self._runtime.again(),
+        resources = self.runtime.resources
+        return {**self.__dict__, "runtime": self.runtime.again(),
                 "_made": None if resources is None else (resources.step, resources.state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -537,6 +428,6 @@ class Trainer:
             step, held = made
             self.optimizer.hold(held)
             self._init(self.data, self.model, self.loss, self.optimizer, again=True)
-            self._runtime.need_resources().step = step
-            if self._runtime.enabled:
-                self._runtime.warn_fallback()
+            self.runtime.need_resources().step = step
+            if self.runtime.enabled:
+                self.runtime.warn_fallback()
