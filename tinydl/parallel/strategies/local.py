@@ -8,7 +8,6 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tinydl._kernels import engine
 from tinydl.optim import Optimizer
@@ -23,6 +22,8 @@ from tinydl.parallel.signals import uninterrupted
 from tinydl.parallel.strategies.base import Array, Strategy, Tick, check_count
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.crew import Crew
     from tinydl.parallel.job import Job, Setting
