@@ -78,8 +78,11 @@ class Value:
     @property
     def is_whole(self) -> bool:
         """Whether it is all of its buffer, in C order."""
-        return not self.offset and self.size == self.buffer.items and all(
-            n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
+        if self.offset or self.size != self.buffer.items:
+            return False
+        steps = c_strides(self.shape)
+        return self.strides == steps or all(
+            n == 1 or s == c for n, s, c in zip(self.shape, self.strides, steps, strict=True))
 
     def part(self, axis: int, start: int, size: int, step: int = 1) -> Value:
         """`size` places of one axis, from `start` on, `step` apart: the same memory."""
