@@ -95,7 +95,7 @@ def _written(z: ZipFile) -> Iterator[ZipFile]:
 
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
-    import json             # these two take as long to import as a tenth of tinydl, and many a process saves nothing
+    import json  # these two take as long to import as a tenth of tinydl, and many a process saves nothing
     import zipfile
     text = json.dumps(plain(meta), indent=1, default=_refuse)
     with _written(zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)) as z:
@@ -108,7 +108,7 @@ def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.n
 
 def read_arrays(path: Path, header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
     """What write_arrays wrote; ValueError naming the file where it is truncated or something else."""
-    import json             # not above, as in write_arrays
+    import json  # not above, as in write_arrays
     import zipfile
     import zlib
     try:

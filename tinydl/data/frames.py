@@ -147,7 +147,7 @@ def _is_missing(kind: type) -> bool:
 
 
 def _is_number(kind: type) -> bool:
-    from decimal import Decimal         # a millisecond, and only for arrays of objects
+    from decimal import Decimal  # a millisecond, and only for arrays of objects
     return issubclass(kind, (Real, Decimal, np.bool_))
 
 
