@@ -3,23 +3,23 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import stat
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import BoundArguments, signature
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl.nn.arguments import has_recorded_arguments
 from tinydl.nn.layer import REGISTRY, Layer, Parameter
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 #: of the files; those that need no more than version 1 are of version 1
 FORMAT, VERSION = "tinydl-model", 2
@@ -82,10 +82,9 @@ def _refuse(value: Any) -> Any:
 
 
 @contextmanager
-def _zip(f: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """A zip written to f. What interrupts the writing comes out as it is: ZipFile's own exit would put a ValueError about a
+def _written(z: ZipFile) -> Iterator[ZipFile]:
+    """z while it is written. What interrupts the writing comes out as it is: ZipFile's own exit would put a ValueError about a
     half-written entry in its place."""
-    z = zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)
     try:
         yield z
     except BaseException:
@@ -96,8 +95,10 @@ def _zip(f: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A zip with `header` (JSON) and arrays/NAME.npy entries."""
+    import json  # these two take as long to import as a tenth of tinydl, and many a process saves nothing
+    import zipfile
     text = json.dumps(plain(meta), indent=1, default=_refuse)
-    with _zip(f) as z:
+    with _written(zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)) as z:
         z.writestr(zipfile.ZipInfo(header), text)       # no date: the same model, the same bytes
         for name, array in arrays.items():
             entry = io.BytesIO()
@@ -107,6 +108,9 @@ def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.n
 
 def read_arrays(path: Path, header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
     """What write_arrays wrote; ValueError naming the file where it is truncated or something else."""
+    import json  # not above, as in write_arrays
+    import zipfile
+    import zlib
     try:
         with zipfile.ZipFile(path) as z:
             meta = json.loads(z.read(header))

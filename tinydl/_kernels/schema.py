@@ -23,16 +23,18 @@ partial="k: m n": it makes sums of k terms, m n elements each; where there are s
 Letters: B samples, R rows, C columns, n elements; S samples with a weight each, of as many rows
 or elements each. `:=` overwrites, `+=` adds.
 
-This file imports nothing, since it is read before anything is built.
+This file imports nothing, since it is read before anything is built. Its classes are plain, since each import of tinydl makes
+them: generating the methods of a dataclass takes longer than reading a dozen declarations.
 """
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 #: name, C type
 DTYPES = {"float32": "float", "float64": "double", "uint8": "uint8_t", "int8": "int8_t", "uint16": "uint16_t",
           "int16": "int16_t", "int32": "int32_t", "int64": "int64_t", "uint32": "uint32_t", "bool": "uint8_t"}
+#: how signatures write them
+SHORT = {"i64": "int64", "i32": "int32", "u8": "uint8"}
 
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
@@ -41,26 +43,16 @@ KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
 
 
-@dataclass(frozen=True)
 class Operand:
     """One array of an operation. dtype None: the plan's; "any": whatever it is."""
 
-    name: str
-    shape: tuple[str, ...] | None
-    dtype: str | None
-    optional: bool
-    strided: bool
-    written: bool
-
-
-def _operand(text: str, written: bool) -> Operand:
-    optional = text.endswith("?")
-    head, bracket, sizes = text.removesuffix("?").partition("[")
-    shape = tuple(sizes.removesuffix("]").split(",")) if bracket else None
-    strided = head.endswith("~")
-    name, _, dtype = head.removesuffix("~").partition(":")
-    short = {"": None, "i64": "int64", "i32": "int32", "u8": "uint8"}
-    return Operand(name, shape, short.get(dtype, dtype), optional, strided, written)
+    def __init__(self, text: str, written: bool) -> None:
+        head, bracket, sizes = text.removesuffix("?").partition("[")
+        name, _, dtype = head.removesuffix("~").partition(":")
+        self.name = name
+        self.shape = tuple(sizes.removesuffix("]").split(",")) if bracket else None
+        self.dtype = SHORT.get(dtype, dtype) or None
+        self.optional, self.strided, self.written = text.endswith("?"), head.endswith("~"), written
 
 
 def _numbers(text: str, kind: type) -> dict[str, float | None]:
@@ -69,40 +61,27 @@ def _numbers(text: str, kind: type) -> dict[str, float | None]:
     return {name: kind(default) if sign else None for name, sign, default in pairs}
 
 
-@dataclass(frozen=True)
 class Operation:
-    """See the module's docstring."""
+    """See the module's docstring. `sizes` and `real_numbers` hold the defaults, those of shapes come first; `pairs` are those
+    of in_place: (written, read); `outputs` are the operands that are written."""
 
-    name: str
-    signature: str
-    settings: str = ""
-    reals: str = ""
-    in_place: str = ""
-    at_least_one: str = ""
-    number: bool = False
-    partial: str = ""
-    does: str = ""
-    operands: dict[str, Operand] = field(init=False)
-    sizes: dict[str, float | None] = field(init=False)      # with their defaults, those of shapes first
-    real_numbers: dict[str, float | None] = field(init=False)
-    pairs: list[tuple[str, str]] = field(init=False)        # of in_place: (written, read)
-    outputs: frozenset[str] = field(init=False)             # the operands that are written
-
-    def __post_init__(self) -> None:
-        reads, _, writes = self.signature.partition("->")
-        operands = [_operand(t, False) for t in reads.split()] + [_operand(t, True) for t in writes.split()]
-        if self.partial:
-            operands.append(_operand("partial?", True))
+    def __init__(self, name: str, signature: str, settings: str = "", reals: str = "", in_place: str = "",
+                 at_least_one: str = "", number: bool = False, partial: str = "", does: str = "") -> None:
+        self.name, self.signature, self.settings, self.reals = name, signature, settings, reals
+        self.at_least_one, self.number, self.partial, self.does = at_least_one, number, partial, does
+        reads, _, writes = signature.partition("->")
+        operands = [Operand(t, False) for t in reads.split()] + [Operand(t, True) for t in writes.split()]
+        if partial:
+            operands.append(Operand("partial?", True))
         sizes: dict[str, float | None] = {size: None for o in operands for size in o.shape or ()}
         for o in operands:
             if o.strided:
                 sizes |= {f"{o.name}_row": None, f"{o.name}_col": None}
-        set_ = object.__setattr__
-        set_(self, "operands", {o.name: o for o in operands})
-        set_(self, "sizes", sizes | _numbers(self.settings, int))
-        set_(self, "real_numbers", _numbers(self.reals, float))
-        set_(self, "pairs", [tuple(pair.split(":")) for pair in self.in_place.split()])
-        set_(self, "outputs", frozenset(o.name for o in operands if o.written))
+        self.operands = {o.name: o for o in operands}
+        self.sizes = sizes | _numbers(settings, int)
+        self.real_numbers = _numbers(reals, float)
+        self.pairs = [(out, into) for out, _, into in (pair.partition(":") for pair in in_place.split())]
+        self.outputs = frozenset(o.name for o in operands if o.written)
 
     def partial_terms(self, sizes: Mapping[str, int]) -> tuple[int, int]:
         """The terms of the longest sum, and the elements of one sum: (0, 0) where none needs room."""
@@ -119,20 +98,15 @@ class Operation:
         return f"{self.name}: {self.signature}" + (f"; {numbers}" if numbers else "")
 
 
-@dataclass(frozen=True)
 class Rule:
-    """An optimizer's update rule: its numbers and its state vectors ("v?momentum": v may be None where momentum is 0)."""
+    """An optimizer's update rule: its numbers and its state vectors ("v?momentum": v may be None where momentum is 0).
 
-    name: str
-    state: str
-    numbers: str
-    does: str = ""
-    vectors: dict[str, str] = field(init=False)             # by name, the number without which it may be None, or ""
-    reals: dict[str, float | None] = field(init=False)
+    vectors: by name, the number without which it may be None, or ""; reals: the numbers with their defaults."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "vectors", {t.partition("?")[0]: t.partition("?")[2] for t in self.state.split()})
-        object.__setattr__(self, "reals", _numbers(self.numbers, float))
+    def __init__(self, name: str, state: str, numbers: str, does: str = "") -> None:
+        self.name, self.state, self.does = name, state, does
+        self.vectors = {vector: unless for vector, _, unless in (t.partition("?") for t in state.split())}
+        self.reals = _numbers(numbers, float)
 
 
 _LIST = [

@@ -6,7 +6,6 @@ of bool beside one of floats into objects; so do columns that may miss values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -148,6 +147,7 @@ def _is_missing(kind: type) -> bool:
 
 
 def _is_number(kind: type) -> bool:
+    from decimal import Decimal  # a millisecond, and only for arrays of objects
     return issubclass(kind, (Real, Decimal, np.bool_))
 
 

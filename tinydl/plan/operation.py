@@ -1,7 +1,6 @@
 """Op: one operation of a plan, while it is built."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -11,22 +10,16 @@ from tinydl.plan.values import Buffer, Rows
 Place = tuple[Buffer, int]          # and the element of a sample's part where it begins
 
 
-@dataclass(eq=False)
 class Op:
     """One operation: where its operands are (None: not there), its sizes, settings and reals, all by the schema's names. Those
-    of a Python layer, which the schema does not know, are numbered. outputs: the operands that it writes."""
+    of a Python layer, which the schema does not know, are numbered. outputs: the operands that it writes. notes: what fusions
+    did to it, for `Plan.describe`."""
 
-    declared: Operation
-    places: dict[str, Place | None]
-    sizes: dict[str, Any]
-    reals: dict[str, float]
-    label: str
-    outputs: frozenset[str]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.declared.name
+    def __init__(self, declared: Operation, places: dict[str, Place | None], sizes: dict[str, Any], reals: dict[str, float],
+                 label: str, outputs: frozenset[str]) -> None:
+        self.declared, self.name = declared, declared.name
+        self.places, self.sizes, self.reals, self.label, self.outputs = places, sizes, reals, label, outputs
+        self.notes: list[str] = []
 
     @property
     def reads(self) -> list[Buffer]:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -13,41 +12,43 @@ FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 Initializer = Any
 
 
-@dataclass(frozen=True)
 class Rows:
     """A size that grows with the batch: `per_sample` for each of its samples."""
 
-    per_sample: int = 1
+    def __init__(self, per_sample: int = 1) -> None:
+        self.per_sample = per_sample
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and self.per_sample == other.per_sample
+
+    def __hash__(self) -> int:
+        return hash((Rows, self.per_sample))
+
+    def __repr__(self) -> str:
+        return f"Rows({self.per_sample})"
 
 
 Size = int | Rows
 
 
-@dataclass(eq=False)
 class Buffer:
-    """`items` elements for each sample of the batch (or in all, where not per_row) somewhere in `space`."""
+    """`items` elements for each sample of the batch (or in all, where not per_row) somewhere in `space`, `offset` bytes from
+    its beginning."""
 
-    items: int
-    per_row: bool = True
-    space: str = "work"
-    offset: int = 0                 # bytes
-    dtype: np.dtype[Any] = FLOAT32
-    name: str = ""
+    def __init__(self, items: int, per_row: bool = True, space: str = "work", offset: int = 0,
+                 dtype: np.dtype[Any] = FLOAT32, name: str = "") -> None:
+        self.items, self.per_row, self.space, self.offset, self.dtype, self.name = items, per_row, space, offset, dtype, name
 
     def bytes(self, rows: int) -> int:
         return self.items * self.dtype.itemsize * (rows if self.per_row else 1)
 
 
-@dataclass(eq=False)
 class Matrix:
     """Two axes of a buffer: n_rows by n_cols, elements row_step and col_step apart, from element `offset` on."""
 
-    buffer: Buffer
-    n_rows: Size
-    n_cols: Size
-    row_step: int
-    col_step: int
-    offset: int = 0
+    def __init__(self, buffer: Buffer, n_rows: Size, n_cols: Size, row_step: int, col_step: int, offset: int = 0) -> None:
+        self.buffer, self.n_rows, self.n_cols, self.row_step, self.col_step = buffer, n_rows, n_cols, row_step, col_step
+        self.offset = offset
 
     @property
     def T(self) -> Matrix:
@@ -55,7 +56,6 @@ class Matrix:
         return Matrix(self.buffer, self.n_cols, self.n_rows, self.col_step, self.row_step, self.offset)
 
 
-@dataclass(eq=False)
 class Value:
     """One sample's array of this shape for each sample of the batch (of a buffer that is not per_row: one array), and where
     it lies: from element `offset` of a sample's part of the buffer on, elements `strides` apart (left out: C order).
@@ -63,15 +63,13 @@ class Value:
     needs_grad: whether anything before it has parameters. Slices, transposes and reshapes are values of the same buffer.
     """
 
-    buffer: Buffer
-    shape: tuple[int, ...]
-    needs_grad: bool = True
-    offset: int = 0
-    strides: tuple[int, ...] = field(default=())
+    def __init__(self, buffer: Buffer, shape: tuple[int, ...], needs_grad: bool = True, offset: int = 0,
+                 strides: tuple[int, ...] | None = None) -> None:
+        self.buffer, self.shape, self.needs_grad, self.offset = buffer, shape, needs_grad, offset
+        self.strides = c_strides(shape) if strides is None else strides
 
-    def __post_init__(self) -> None:
-        if len(self.strides) != len(self.shape):
-            self.strides = c_strides(self.shape)
+    def __repr__(self) -> str:
+        return f"Value({self.shape}, {self.buffer.dtype}, {self.buffer.name or self.buffer.space})"
 
     @property
     def size(self) -> int:
@@ -80,8 +78,11 @@ class Value:
     @property
     def is_whole(self) -> bool:
         """Whether it is all of its buffer, in C order."""
-        return not self.offset and self.size == self.buffer.items and all(
-            n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
+        if self.offset or self.size != self.buffer.items:
+            return False
+        steps = c_strides(self.shape)
+        return self.strides == steps or all(
+            n == 1 or s == c for n, s, c in zip(self.shape, self.strides, steps, strict=True))
 
     def part(self, axis: int, start: int, size: int, step: int = 1) -> Value:
         """`size` places of one axis, from `start` on, `step` apart: the same memory."""
@@ -118,7 +119,10 @@ class Value:
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Elements between neighbours along each axis, in C order."""
-    return tuple(prod(shape[i + 1:]) for i in range(len(shape)))
+    strides, step = [1] * len(shape), 1
+    for axis in range(len(shape) - 1, 0, -1):
+        strides[axis - 1] = step = step * shape[axis]
+    return tuple(strides)
 
 
 class Parameter:

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import floor
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from tinydl.parallel.errors import BatchFailure
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["EpochProgress", "FailurePolicy", "RunTiming", "Setting"]
 

@@ -8,7 +8,6 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tinydl._kernels import engine
 from tinydl.optim import Optimizer
@@ -23,6 +22,8 @@ from tinydl.parallel.workers.pool import Task
 from tinydl.parallel.workers.signals import uninterrupted
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from tinydl.data import Batch, LazyBatch
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
     from tinydl.parallel.execution.resources import Resources
