@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from conftest import still_alive
-from small import classification, in_thread, mlp, trainer, workers
+from small import classification, in_thread, mlp, trainer, wait_until, workers
 
 from tinydl import Model, Trainer, data, losses, nn, optim, parallel
 from tinydl.callbacks import Callback
@@ -163,8 +163,7 @@ def test_after_a_shutdown_by_another_thread_nothing_changes_the_parameters(drive
     over = threading.Event()
 
     def wait():
-        while not t._runtime.stopping:
-            time.sleep(0.001)
+        wait_until(lambda: t._runtime.stopping)
         over.wait(0.2)
     layer = Held(wait)
     t = Trainer(1, strategy=strategies.Local(1, 2) if strategy == "local" else strategy, thread_count=2, seed=0)
@@ -187,7 +186,7 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
     monkeypatch.setattr(runtime, "MARGIN", 15)
     monkeypatch.setattr(pool_module, "TICK", 60)
     go_on = threading.Event()
-    layers = [Held(lambda: go_on.wait(0.02)) for _ in range(1000)]
+    layers = [Held(lambda: go_on.wait(0.1)) for _ in range(200)]
     t = Trainer(1, strategy=strategy, enable_parallel=threads > 0, thread_count=threads, seed=0)
     t.init(driver(*classification(64), 8), Model(nn.Sequential(*layers, nn.Linear(6, 3)), seed=0),
            losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
@@ -196,8 +195,7 @@ def test_shutdown_by_another_thread_cancels_what_runs(driver, strategy, threads,
     with training(t, train), ThreadPoolExecutor(1) as other:
         assert layers[3].entered.wait(10)
         first = other.submit(t.shutdown, 0.1)
-        while not t._runtime.stopping:
-            time.sleep(0.001)
+        wait_until(lambda: t._runtime.stopping)
         start = time.monotonic()
         assert t.shutdown(60) and first.result()
         took = time.monotonic() - start
@@ -268,8 +266,7 @@ def test_shutdown_ends_training_while_the_source_is_stuck(strategy):
             stuck.clear()
             with training(t) as thread:
                 assert stuck.wait(10)
-                while t.batches_done < 2:
-                    time.sleep(0.001)
+                wait_until(lambda: t.batches_done >= 2)
                 t.shutdown(0.1)
                 thread.join(30)
                 assert not thread.is_alive() and t.history.interrupted and not t.history.failures
