@@ -98,7 +98,7 @@ def test_a_stuck_worker_does_not_hold_up_the_end(kind, how, caplog):
             assert t.train(shuffle=False).interrupted
     took = time.monotonic() - start[0]
     helper.join()
-    assert took < 2, took       # 0.3 s, and what a busy machine adds
+    assert took < 10, took      # 0.3 s, and what a busy machine adds; the worker is stuck for 60
     assert any("put aside" in r.message and "worker" in r.message for r in caplog.records)
     # batch 10, of update 5, is stuck: five updates are made, and nothing of the sixth
     assert t.optimizer.t == 5
@@ -365,7 +365,7 @@ def test_pool_shutdown_is_bounded_with_a_stuck_task():
     assert entered.wait(10)
     start = time.monotonic()
     assert pool.shutdown(0.2) is False
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10        # the task is stuck for 60
     with pytest.raises(RuntimeError, match="shut down"):
         pool.submit(stuck)
     release.set()
