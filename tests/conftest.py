@@ -1,4 +1,5 @@
 """What several test files use."""
+import gc
 import os
 import signal
 import threading
@@ -19,6 +20,12 @@ os.environ["PYTHONPATH"] = str(Path(tinydl.__file__).parents[1])
 # a shell's background jobs begin with Ctrl-C ignored, and so would the programs that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish(session):
+    """What was collected and imported lives to the end: the many tests that call gc.collect() need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def still_alive(threads, seconds):

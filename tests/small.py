@@ -1,6 +1,7 @@
 """Small models and data for tests, and a busy machine."""
 import hashlib
 import threading
+import time
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -67,6 +68,15 @@ def in_thread(call):
     if error is not None:
         raise error
     return result
+
+
+def wait_until(condition, seconds=60):
+    """Returns once condition() holds. For what sets no event, as what native code writes for others to read; it fails, rather
+    than wait for ever, where the condition never holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for never came"
+        time.sleep(0.001)
 
 
 @contextmanager

@@ -384,7 +384,7 @@ SIGNALS = [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupte
 
 
 def started(two: Path, *more: str) -> subprocess.Popen:
-    p = command("train", two, "--target", "label", "--epochs", "40000", "--hidden", "8", "--out", "m", *more,
+    p = command("train", two, "--target", "label", "--epochs", "10000", "--hidden", "8", "--out", "m", *more,
                 bufsize=1)
     while "epoch" not in p.stdout.readline():       # the first of twenty lines: it trains
         pass

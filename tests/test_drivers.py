@@ -38,7 +38,8 @@ def test_random_runs(seed):
             return (model.params.tobytes() + model.statistics.tobytes(), tuple(t.history["loss"]),
                     s.dispatched, s.done, s.retried, s.skipped, s.failed, s.samples, s.updates)
     want = run(data.ArrayDataset, 1)
-    assert all(run(kind, n) == want for kind in (data.ArrayDataset, Batched) for n in ((1, 2) if large else (1, 2, 3, 5)))
+    more = (2,) if large else (2, 3, 5)
+    assert all(run(data.ArrayDataset, n) == want for n in more) and all(run(Batched, n) == want for n in (1, *more))
 
 
 @pytest.mark.parametrize("optimizer", range(len(OPTIMIZERS)))
@@ -55,4 +56,4 @@ def test_numbers_too_small_to_be_normal(strategy, optimizer):
             t.train()
         return [model.params.tobytes(), *(v.tobytes() for v in o.state.values())]
     want = run(data.ArrayDataset, 1)
-    assert all(run(kind, n) == want for kind in DRIVERS.values() for n in (1, 2, 3))
+    assert all(run(kind, n) == want for kind in DRIVERS.values() for n in (1, 2, 3) if (kind, n) != (data.ArrayDataset, 1))

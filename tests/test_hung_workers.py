@@ -168,7 +168,6 @@ def test_after_too_many_hung_workers_training_goes_on_serially(driver):
     with Trainer(1, strategy="group", batches_per_update=2, thread_count=2, seed=7, batch_timeout=0.2, max_hung_workers=1,
                  max_failed_fraction=1) as t:
         t.init(driver(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-        threading.Timer(2.0, layer.release.set).start()
         with pytest.warns(ParallelFallbackWarning, match="2 workers were put aside"):
             t.train(shuffle=False)
         assert not t.is_parallel_training_enabled() and t.get_parallel_thread_count() == 1
@@ -177,8 +176,11 @@ def test_after_too_many_hung_workers_training_goes_on_serially(driver):
 
 
 def _wait_where_odd(x, layer):
-    if np.float32(13 / 64) in x[:, 0] or np.float32(77 / 64) in x[:, 0] or np.float32(120 / 64) in x[:, 0]:
+    if np.float32(13 / 64) in x[:, 0] or np.float32(77 / 64) in x[:, 0]:
         assert layer.release.wait(60)
+    if np.float32(120 / 64) in x[:, 0]:     # by then training is serial, and no batch takes too long
+        assert not layer.release.wait(0.5)
+        layer.release.set()
     return x
 
 
@@ -447,7 +449,6 @@ def test_a_batch_that_comes_back_late_does_not_hide_another_that_hangs(name):
 
         def backward(self, dy, saved):
             return dy
-    threading.Timer(5, second.release.set).start()
     t = run(Batched(*marked(64), 8), with_layer(Both()), TABLE[name][0](), 1, epochs=1, shuffle=False, batch_timeout=0.3,
             max_failed_fraction=1)
     assert [type(f.exception) for f in t.history.failures] == [BatchTimeoutError] * 2 and not second.release.is_set()

@@ -1,11 +1,10 @@
 """Large gradients that are a matrix product are made by the update, piece by piece: the same bits as without, always."""
 import threading
-import time
 from functools import partial
 
 import numpy as np
 import pytest
-from small import DRIVERS, classification, mlp, spoilt
+from small import DRIVERS, classification, mlp, spoilt, wait_until
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
 from tinydl._kernels import engine
@@ -138,8 +137,7 @@ def test_a_worker_that_takes_another_slot_first_makes_what_it_left(given_up):
     run, slots = by_hand(model, x, y, 32, {1: TimeoutError()} if given_up else None)
     first = threading.Thread(target=run.work, args=(0,))
     first.start()
-    while (run.statuses < 0).any() and first.is_alive():
-        time.sleep(0.001)
+    wait_until(lambda: (run.statuses >= 0).all() or not first.is_alive())
     written = [bool(s[:700 * 1000].any()) for s in slots]
     run.work(1)
     first.join()
@@ -157,8 +155,7 @@ def test_an_end_within_what_a_worker_left_cancels_its_batch():
         run, _ = by_hand(model, x, y, 400)
         worker = threading.Thread(target=run.work, args=(0,))
         worker.start()
-        while run.live[0, 0] != SETTLING and (run.statuses < 0).any():
-            time.sleep(0.001)
+        wait_until(lambda run=run: run.live[0, 0] == SETTLING or (run.statuses >= 0).all())
         run.cancel()
         run.work(1)
         worker.join()

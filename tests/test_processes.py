@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from small import DRIVERS, Batched, classification, in_thread, mlp, small_set, train_to_digest
@@ -272,8 +274,12 @@ def recommended(variable, most):
 
 @pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), "loky"])
 def test_a_process_pool_does_not_oversubscribe(method):
-    def in_pool(variable, most):
-        settings = [variable] * 2, [most] * 2
+    n = min(2, threads.machine_cpus())
+    # the user, or who started them, knows better
+    want = [("TINYDL_NUM_THREADS", "", 1), ("TINYDL_NUM_THREADS", "2", n), ("OMP_NUM_THREADS", "2", n)] * 2
+
+    def in_pool():
+        settings = [variable for variable, _, _ in want], [most for _, most, _ in want]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             if method == "loky":
@@ -285,10 +291,7 @@ def test_a_process_pool_does_not_oversubscribe(method):
             with multiprocessing.get_context(method).Pool(2) as pool:
                 return pool.starmap_async(recommended, zip(*settings, strict=True)).get(60)
     assert not threads.in_process_pool()
-    assert in_pool("TINYDL_NUM_THREADS", "") == [(1, 1)] * 2
-    n = min(2, threads.machine_cpus())
-    for variable in ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS"):
-        assert in_pool(variable, "2") == [(n, n)] * 2       # the user, or who started them, knows better
+    assert in_pool() == [(number, number) for _, _, number in want]
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
@@ -361,17 +364,31 @@ print("the end", file=sys.stderr, flush=True)
 """
 
 
-@pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
-@pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
-@pytest.mark.parametrize("python_layer", [True, False])
-def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(kind, strategy, python_layer, tmp_path):
+KINDS = "data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"
+
+
+@contextmanager
+def all_at_once(programs, **options):
+    """A dictionary of running processes, for a dictionary of programs; at the end none is left."""
+    command = [sys.executable, "-W", "ignore::UserWarning", "-c"]
+    with ExitStack() as stack:
+        running = {case: stack.enter_context(subprocess.Popen([*command, program], stderr=subprocess.PIPE, text=True, **options))
+                   for case, program in programs.items()}
+        try:
+            yield running
+        finally:
+            for p in running.values():
+                p.kill()
+
+
+def test_a_worker_that_comes_back_after_the_interpreter_has_ended_stays_quiet(tmp_path):
     """The process, its interpreter gone, reads on until its input is closed. Its workers wait in a kernel, for a page of the
     samples that lies in a file without a byte, until that is filled."""
-    late = tmp_path / "page"
-    code = STUCK.format(wait="pass", shape=(64, 1024), batch=8, kind=kind, strategy=strategy)
-    if not python_layer:
-        code = code.replace("Stuck(), ", "")
-    code = code.replace("Trainer(1,", "Trainer(10**6,").replace("entered.wait()", "stuck()").replace("rows, width", f"""
+    def program(kind, strategy, python_layer, late):
+        code = STUCK.format(wait="pass", shape=(64, 1024), batch=8, kind=kind, strategy=strategy)
+        if not python_layer:
+            code = code.replace("Stuck(), ", "")
+        code = code.replace("Trainer(1,", "Trainer(10**6,").replace("entered.wait()", "stuck()").replace("rows, width", f"""
 def stuck():
     while not any(w.state == "in a batch" for w in t.stats().workers):
         time.sleep(0.001)
@@ -384,41 +401,43 @@ def stuck():
     with open({str(late)!r}, "w+b") as f:
         at = (x.ctypes.data // mmap.PAGESIZE + 1) * mmap.PAGESIZE
         assert at == libc.mmap(at, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | fixed, f.fileno(), 0)
-    time.sleep(0.2)
+    while not any(w.state == "in a batch" and w.seconds > 0.2 for w in t.stats().workers):      # they take far less else
+        time.sleep(0.001)
     return True
 rows, width""", 1)
-    code += """
+        return code + """
 import ctypes
 assert ctypes.pythonapi.Py_AtExit(ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)) == 0
 """
-    with subprocess.Popen([sys.executable, "-W", "ignore::UserWarning", "-c", code], stdin=subprocess.PIPE,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as p:
-        while p.stderr.readline() != "the end\n":      # a line before says that the worker was put aside
-            assert p.poll() is None
-        with pytest.raises(subprocess.TimeoutExpired):      # meanwhile the interpreter ends
-            p.wait(0.5)
-        late.write_bytes(bytes(mmap.PAGESIZE))
-        with pytest.raises(subprocess.TimeoutExpired):      # else it crashed
-            p.wait(1)
-        p.stdin.close()
-        assert p.stderr.read() == "" and p.wait(30) == 0
+    cases = [(strategy, kind, layer) for strategy in ("group", "local", "hogwild") for kind in KINDS for layer in (True, False)]
+    late = {case: tmp_path / str(i) for i, case in enumerate(cases)}
+    programs = {case: program(case[1], case[0], case[2], late[case]) for case in cases}
+    with all_at_once(programs, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+        for case, p in running.items():
+            while (line := p.stderr.readline()) != "the end\n":      # a line before says that the worker was put aside
+                assert line, case
+        time.sleep(0.5)         # meanwhile the interpreters end
+        for case, p in running.items():
+            assert p.poll() is None, case
+            late[case].write_bytes(bytes(mmap.PAGESIZE))
+        time.sleep(1)
+        for case, p in running.items():
+            assert p.poll() is None, case       # else it crashed
+            p.stdin.close()
+        for case, p in running.items():
+            assert p.stderr.read() == "" and p.wait(30) == 0, case
 
 
-@pytest.mark.parametrize("strategy", ["group", "local", "hogwild"])
-@pytest.mark.parametrize("kind", ["data.ArrayDataset", "type('Batched', (data.ArrayDataset,), {})"], ids=["native", "python"])
 @pytest.mark.parametrize("wait", ["threading.Event().wait()", "time.sleep(600)", "lock_parameters()"],
                          ids=["lock", "sleep", "kernel"])
-def test_a_process_ends_with_a_stuck_worker(wait, kind, strategy):
+def test_a_process_ends_with_a_stuck_worker(wait):
     """It is killed where it waits for that worker. The kernel is the product behind that layer: it may not read the parameters,
     and what is called then pauses for good."""
-    code = STUCK.format(wait=wait, shape=(4, 1024), batch=4, kind=kind, strategy=strategy)
-    with subprocess.Popen([sys.executable, "-W", "ignore::UserWarning", "-c", code], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as p:
-        late = threading.Timer(60, p.kill)
-        late.start()
-        p.wait()
-        late.cancel()
-        out, err = p.stdout.read(), p.stderr.read()
-    assert p.returncode == 0, err
-    assert out == "True\n"
-    assert err.endswith("the end\n")    # the interpreter says nothing as it ends
+    programs = {(strategy, kind): STUCK.format(wait=wait, shape=(4, 1024), batch=4, kind=kind, strategy=strategy)
+                for strategy in ("group", "local", "hogwild") for kind in KINDS}
+    with all_at_once(programs, stdout=subprocess.PIPE) as running:
+        for case, p in running.items():
+            out, err = p.communicate(timeout=120)
+            assert p.returncode == 0, (case, err)
+            assert out == "True\n", case
+            assert err.endswith("the end\n"), case    # the interpreter says nothing as it ends

@@ -3,12 +3,11 @@ import dis
 import signal
 import sys
 import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from small import Batched, classification
+from small import Batched, classification, wait_until
 
 from tinydl import Model, Trainer, callbacks, data, epochs, losses, nn, optim
 from tinydl._kernels import engine
@@ -268,17 +267,16 @@ def test_what_comes_between_an_update_and_its_books_waits_for_them(kind, number,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("strategy", [Serial(), Group(1), Hogwild()], ids=lambda s: s.name)
 def test_a_long_batch_in_the_calling_thread_ends_at_its_next_operation(kind, number, strategy):
-    """30 operations of 20 ms or more: a signal that waited for their end would find an update made."""
-    width = 1024
-    x = np.ones((width, width), np.float32)
+    """30 operations of 10 ms or more: a signal that waited for their end would find an update made."""
+    rows, width = 512, 1024
+    x = np.ones((rows, width), np.float32)
     model = Model(nn.Sequential(*(nn.Linear(width, width) for _ in range(10))), seed=0)
     t = Trainer(1, strategy=strategy, enable_parallel=False, seed=0)
-    t.init(kind(x, x, width), model, losses.MeanSquaredError(), optim.SGD(0.1))
+    t.init(kind(x, x, rows), model, losses.MeanSquaredError(), optim.SGD(0.1))
     before = model.params.tobytes()
 
     def send():
-        while not any(w.state == "in a batch" for w in t.stats().workers):
-            time.sleep(0.001)
+        wait_until(lambda: any(w.state == "in a batch" for w in t.stats().workers))
         signal.raise_signal(number)
     sender = threading.Thread(target=send)
     with handler(stop, number):
@@ -302,8 +300,7 @@ def test_a_long_product_ends_on_its_way(rows, inputs, outputs, by_signal):
     x, out = np.ones((rows, inputs), np.float32), np.full((rows, outputs), np.nan, np.float32)
 
     def send():
-        while not np.isfinite(out[0, 0]):
-            time.sleep(0.001)
+        wait_until(lambda: np.isfinite(out[0, 0]))
         if by_signal:
             signal.raise_signal(signal.SIGINT)
         else:
