@@ -171,15 +171,23 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
         loaded = batch.load()
         x, y = loaded.arrays()
         outputs = model.predict(x)
-        if same_shape(y.shape, outputs.shape):
-            y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
+        y = _like(y, outputs)
         if loss is not None:
             mean, weight = loss.mean(outputs, y, loaded.weights())
             total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
             evaluator.update(outputs, y)
-        n += len(x)
+        n += loaded.n
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
     figures = {} if loss is None else {"loss": total / weights if weights else 0.0}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}
+
+
+def _like(y: Any, outputs: Any) -> Any:
+    """Targets in the outputs' shape where they have as many numbers: else (B,) - (B, 1) in somebody's evaluator makes (B, B)."""
+    if isinstance(y, dict):
+        return {name: _like(one, outputs[name]) if isinstance(outputs, dict) and name in outputs else one for name, one in y.items()}
+    if isinstance(y, tuple) or isinstance(outputs, (dict, tuple)):
+        return y
+    return y.reshape(outputs.shape) if same_shape(y.shape, outputs.shape) else y

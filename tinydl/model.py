@@ -19,7 +19,7 @@ import numpy as np
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data.frames import as_array, in_order, refuse
-from tinydl.nn.graph import Graph, inputs_of
+from tinydl.nn.graph import Graph, inputs_of, named_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan
 from tinydl.serialization import read_model, write_model
@@ -40,7 +40,7 @@ class Model:
     """A network ready to train or predict.
 
     layer: the network, often an `nn.Sequential`; or inputs and outputs: a graph between symbolic values (see `nn.Input`), of
-    one or several each. dtype: "float32" or "float64". seed: of the initial values (None: fresh ones each time). name:
+    one or several each. Outputs may be a dict by their names; losses.Joint trains several. dtype: "float32" or "float64". seed: of the initial values (None: fresh ones each time). name:
     for people.
 
         >>> import numpy as np
@@ -64,7 +64,8 @@ class Model:
 
     @_hints.arguments
     def __init__(self, layer: Layer | None = None, dtype: str = "float32", seed: int | None = None, name: str | None = None, *,
-                 inputs: Symbol | Sequence[Symbol] | None = None, outputs: Symbol | Sequence[Symbol] | None = None) -> None:
+                 inputs: Symbol | Sequence[Symbol] | None = None,
+                 outputs: Symbol | Sequence[Symbol] | Mapping[str, Symbol] | None = None) -> None:
         if isinstance(dtype, Layer):
             raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
         if inputs is not None or outputs is not None:
@@ -190,9 +191,15 @@ class Model:
         """Of the inputs, in order; ["x"] where there is one that nobody named."""
         return [name for name, _, _ in self.inputs]
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """Of the outputs, in order, where they were given as a dict; else None."""
+        return self.layer.output_names if isinstance(self.layer, Graph) else None
+
     def output_shape(self, input_shape: Any = None) -> Any:
-        """The shape of one output (of several, a tuple of shapes); ValueError where the layers do not fit `input_shape`."""
-        return self.layer.output_shape(*self._need_shapes(input_shape))
+        """The shape of one output (of several, a tuple of shapes, or a dict by their names); ValueError where the layers do not
+        fit `input_shape`."""
+        return named_outputs(self.layer, self.layer.output_shape(*self._need_shapes(input_shape)))
 
     def _need_shapes(self, shape: Any) -> Shapes:
         """Of each input."""
@@ -218,7 +225,9 @@ class Model:
         if self._by_path() != {**self._parameters, **self._statistics}:
             raise ValueError("layers were given other parameters since they were put into this model: give them before, or make "
                              "a new Model")
-        self.layer.output_shape(*shapes)
+        outputs = named_outputs(self.layer, self.layer.output_shape(*shapes))
+        if loss is not None:
+            loss.check_outputs(outputs)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
         b.weighted = weighted
@@ -230,8 +239,10 @@ class Model:
         if loss is None:
             b.outputs = ys
         else:
-            dy = loss.emit(b, y)
+            dy = loss.emit(b, named_outputs(self.layer, y))
             if training and any(y.needs_grad for y in ys):
+                if isinstance(dy, dict):
+                    dy = tuple(dy[name] for name in outputs) if len(dy) > 1 else dy[next(iter(dy))]
                 backward(dy)
         return compile_plan(b, max(1, int(max_rows)))
 
@@ -248,7 +259,7 @@ class Model:
         """Outputs (rows, *output_shape) for x (rows, *input_shape): any number of rows, `batch_size` at a time.
 
         Of a model with several inputs x is a dict by their names, or a tuple in their order; of several outputs the result
-        is a tuple. A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may
+        is a tuple, or a dict where the model has names for them. A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may
         be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
         name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
         Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
@@ -272,9 +283,9 @@ class Model:
                 self._give_back(shapes, rows, replica)
             self._shape = self._shape or (shapes if len(shapes) > 1 else shapes[0])
         if not several:
-            return out
-        ends = np.cumsum(sizes)[:-1]
-        return tuple(np.ascontiguousarray(part).reshape(n, *s) for part, s in zip(np.split(out, ends, 1), outputs, strict=True))
+            return named_outputs(self.layer, out)
+        parts = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
+        return named_outputs(self.layer, tuple(np.ascontiguousarray(part).reshape(n, *s) for part, s in parts))
 
     def _arrays(self, x: Any) -> list[Array]:
         """x as an array for each input, checked."""

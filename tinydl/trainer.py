@@ -159,7 +159,7 @@ class Trainer:
         crew = Crew(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
                     input_shape=train.input_shape, weighted=train.weighted)
         if type(train) is ArrayDataset:
-            crew.set_arrays(train.inputs, *train.sources[train.n_inputs:])
+            crew.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < crew.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {crew.plan.least_rows} samples or more; the dataset's have {rows} "

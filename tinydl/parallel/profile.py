@@ -87,7 +87,7 @@ def profile(crew: Crew, train: Dataset, setting: Setting, pool: WorkerPool | Non
         job = Job(0)
         if isinstance(train, ArrayDataset) and crew.takes_arrays(train):
             order, bounds = train.order(crew.seed, 0)
-            crew.set_arrays(train.inputs, *train.sources[train.n_inputs:])
+            crew.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
             strategy.run_arrays(crew, job, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
         else:
             batches = islice(train.epoch(crew.seed, 0), n_batches)
