@@ -19,8 +19,9 @@ import numpy as np
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data.frames import as_array, in_order, refuse
-from tinydl.nn.graph import Graph, inputs_of, named_outputs
+from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
+from tinydl.nn.summary import shown, table
 from tinydl.plan import Builder, Plan, compile_plan
 from tinydl.serialization import read_model, write_model
 
@@ -40,8 +41,8 @@ class Model:
     """A network ready to train or predict.
 
     layer: the network, often an `nn.Sequential`; or inputs and outputs: a graph between symbolic values (see `nn.Input`), of
-    one or several each. Outputs may be a dict by their names; losses.Joint trains several. dtype: "float32" or "float64". seed: of the initial values (None: fresh ones each time). name:
-    for people.
+    one or several each. Outputs may be a dict by their names; losses.Joint trains several. dtype: "float32" or "float64".
+    seed: of the initial values (None: fresh ones each time). name: for people.
 
         >>> import numpy as np
         >>> from tinydl import nn
@@ -241,9 +242,8 @@ class Model:
         else:
             dy = loss.emit(b, named_outputs(self.layer, y))
             if training and any(y.needs_grad for y in ys):
-                if isinstance(dy, dict):
-                    dy = tuple(dy[name] for name in outputs) if len(dy) > 1 else dy[next(iter(dy))]
-                backward(dy)
+                backward(unnamed_outputs(self.layer, dy))
+                b.no_gradient(self._parameters.values())
         return compile_plan(b, max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
@@ -259,8 +259,8 @@ class Model:
         """Outputs (rows, *output_shape) for x (rows, *input_shape): any number of rows, `batch_size` at a time.
 
         Of a model with several inputs x is a dict by their names, or a tuple in their order; of several outputs the result
-        is a tuple, or a dict where the model has names for them. A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may
-        be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
+        is a tuple, or a dict where the model has names for them. A row's result has the same bits whatever rows are beside it.
+        Several threads may call it at once. x may be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
         name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
         Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
         """
@@ -284,8 +284,8 @@ class Model:
             self._shape = self._shape or (shapes if len(shapes) > 1 else shapes[0])
         if not several:
             return named_outputs(self.layer, out)
-        parts = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
-        return named_outputs(self.layer, tuple(np.ascontiguousarray(part).reshape(n, *s) for part, s in parts))
+        each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
+        return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
 
     def _arrays(self, x: Any) -> list[Array]:
         """x as an array for each input, checked."""
@@ -411,41 +411,15 @@ class Model:
 
     # ------------------------------------------------------------------ for people
     def summary(self, input_shape: Any = None) -> str:
-        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also what
-        each layer reads."""
+        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also its
+        inputs and outputs, and what each layer reads."""
         shapes = self._need_shapes(input_shape)
-        rows = [("layer", "type", "output", "parameters", "multiply-adds")]
-        seen: set[Parameter] = set()
-
-        def visit(path: str, layer: Layer, shapes: Shapes, note: str = "") -> Any:
-            out = layer.output_shape(*shapes)
-            children = list(layer.children())
-            if isinstance(layer, Graph):
-                names = [*self.input_names, *(str(number) for number, _ in layer.calls)] if layer is self.layer else []
-                every = layer.shapes(*shapes)
-                for number, values in layer.calls:
-                    reads = ", ".join(names[v] for v in values) if names else ""
-                    visit(f"{path}.{number}" if path else str(number), layer.layers[number], tuple(every[v] for v in values),
-                          f"({reads})" if reads else "")
-            elif not children:
-                new = {p for _, p in layer.parameters()} - seen
-                seen.update(new)
-                own = sum(p.size for p in new)
-                rows.append((path or "-", type(layer).__name__ + note, str(out), f"{own:,}", f"{layer.flops(*shapes):,}"))
-            else:
-                shape: Any = shapes[0]
-                for name, child in children:
-                    shape = visit(f"{path}.{name}" if path else name, child, (shape,))
-            return out
-        out = visit("", self.layer, shapes)
-        shown = shapes[0] if len(shapes) == 1 else ", ".join(f"{n} {s}" for n, s in zip(self.input_names, shapes, strict=True))
-        widths = [max(len(r[i]) for r in rows) for i in range(5)]
-        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))).rstrip()
-                 for r in rows]
-        lines.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join([f"{self.name}: {shown} -> {out}, {self.dtype}", *lines,
+        inputs = shown(self.input_names, shapes if len(shapes) > 1 else shapes[0])
+        frozen = sum(p.size for p in self._parameters.values() if p.frozen)
+        return "\n".join([f"{self.name}: {inputs} -> {shown([], self.output_shape(shapes if len(shapes) > 1 else shapes[0]))}, "
+                          f"{self.dtype}", *table(self.layer, shapes),
                           f"{self.num_parameters:,} parameters ({self.params.nbytes:,} bytes), "
-                          f"{self.layer.flops(*shapes):,} multiply-adds a sample"])
+                          f"{f'{frozen:,} frozen, ' if frozen else ''}{self.layer.flops(*shapes):,} multiply-adds a sample"])
 
     def __repr__(self) -> str:
         return f"Model({self.layer!r}, dtype='{self.dtype}', name={self.name!r})"

@@ -18,8 +18,8 @@ class Batch:
     """Rows `indices` of the sources x and y; indices None: all rows, in order.
 
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
-    (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of row 0 where indices is None. index: the
-    batch's number in its epoch. sample_weight: (rows,) floats, finite and not negative, or None: all count alike.
+    (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of
+    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not negative, or None: all count alike.
     """
 
     x: Any
@@ -34,7 +34,8 @@ class Batch:
         """Samples."""
         if self.indices is not None:
             return len(self.indices)
-        return len(next(iter(self.y.values())) if isinstance(self.y, dict) else self.y[0] if isinstance(self.y, tuple) else self.y)
+        y = self.y if isinstance(self.y, np.ndarray) else next(iter(self.y.values() if isinstance(self.y, dict) else self.y))
+        return len(y)
 
     def load(self) -> Batch:
         """The batch with its data at hand: itself."""

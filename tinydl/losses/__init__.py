@@ -18,8 +18,8 @@ from tinydl.losses.joint import Joint
 from tinydl.losses.likelihood import GaussianNLL, KLDivergence, PoissonNLL
 from tinydl.losses.margin import Hinge, Quantile
 
-__all__ = ["GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError", "MeanSquaredError", "PoissonNLL",
-           "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+__all__ = ["GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError", "MeanSquaredError",
+           "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -17,7 +17,8 @@ class Joint(Loss):
     """The weighted sum of a loss for each output of a model (Keras's loss={...}, loss_weights={...}).
 
     losses: a dict by the names of the outputs, which Model(inputs=..., outputs={"price": a, "kind": b}) gives them, or a list
-    in the order of the outputs. None: an output that nothing is trained on. weights: a dict or list likewise; 1 where left
+    in the order of the outputs. None: an output that nothing is trained on (freeze the parameters that only it needs, where
+    an optimizer's weight_decay is to leave them as they are). weights: a dict or list likewise; 1 where left
     out, else finite and 0 or more. A dataset's y is then a dict by the same names, or (of arrays) a tuple in the order of the
     losses.
 
@@ -95,8 +96,8 @@ class Joint(Loss):
         if not isinstance(given, (Mapping, tuple, list)) or len(given) != len(labels):
             raise ValueError(f"{wanted}; the {what} are {len(given) if isinstance(given, (Mapping, tuple, list)) else 1}")
         if self.names is not None and not trained:
-            raise ValueError(f"{wanted}; the model's outputs have no names: Model(inputs=..., outputs={{'{labels[0]}': ..., ...}}), "
-                             "or give Joint a list")
+            raise ValueError(f"{wanted}; the model's outputs have no names: Model(inputs=..., outputs={{'{labels[0]}': ..., "
+                             "...}), or give Joint a list")
         return list(given.values() if isinstance(given, Mapping) else given)
 
     def _members(self, *of_outputs: list[Any]) -> list[tuple[Any, ...]]:
@@ -106,7 +107,8 @@ class Joint(Loss):
 
     def check_outputs(self, outputs: Any) -> None:
         if not isinstance(outputs, dict) and not (outputs and isinstance(outputs[0], tuple)):
-            raise ValueError(f"Joint has losses of {', '.join(self._labels())}, and the model has one output: give its loss alone")
+            raise ValueError(f"Joint has losses of {', '.join(self._labels())}, and the model has one output: give "
+                             "its loss alone")
         self._in_order(outputs, "outputs", trained=False)
 
     def sources(self, targets: Any) -> Sequence[Array]:

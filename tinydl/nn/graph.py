@@ -177,6 +177,15 @@ def named_outputs(layer: Layer, outputs: Any) -> Any:
     return dict(zip(layer.output_names, outputs if len(layer.outputs) > 1 else (outputs,), strict=True))
 
 
+def unnamed_outputs(layer: Layer, outputs: Any) -> Any:
+    """What `named_outputs` made, or a dict with the same keys, as one, or a tuple."""
+    if not isinstance(outputs, dict):
+        return outputs
+    assert isinstance(layer, Graph) and layer.output_names is not None
+    every = tuple(outputs[name] for name in layer.output_names)
+    return every if len(every) > 1 else every[0]
+
+
 def inputs_of(layer: Layer) -> list[tuple[str, Shape | None, bool]]:
     """Of a model's layer: name, shape of one sample where it is known, and whether it takes integers."""
     if isinstance(layer, Graph):
