@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from small import trainer
 
 import tinydl
-from tinydl import Model
+from tinydl import Model, nn
 from tinydl.cli import main, progress, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table

@@ -208,7 +208,7 @@ def language_model(bias=True, table=None):
 
 
 @pytest.mark.parametrize("layer, x", [
-    (language_model(), WORDS[:6]), (language_model(False), WORDS[:6]),
+    (language_model(), WORDS[:6].clip(1)), (language_model(False), WORDS[:6].clip(1)),        # padding's row has no slope
     (nn.Sequential(first := nn.Linear(5, 3), nn.Tanh(), nn.TiedLinear(first)), rng.standard_normal((4, 5))),
     (nn.Sequential(nn.Linear(4, 4), nn.TiedLinear(nn.Embedding(6, 4))), rng.standard_normal((4, 4))),
 ], ids=["words", "without bias", "autoencoder", "a table that nobody reads"])
@@ -252,6 +252,17 @@ def test_tied_weights_to_one_hash_saved_and_loaded_as_one(strategy, tmp_path):
         assert train(again, 2) == train(copy.deepcopy(models[0]), 1)
 
 
+def test_a_layer_may_be_tied_before_the_other_is_called_or_if_it_never_is(tmp_path):
+    table = nn.Embedding(9, 4)
+    x, words = nn.Input((4,)), nn.Input((), "int64")
+    for model in (Model(inputs=[x, words], outputs=[nn.TiedLinear(table)(x), table(words)], seed=0),
+                  Model(nn.TiedLinear(nn.Embedding(9, 4)), seed=0)):
+        model.save(tmp_path / "m")
+        again = Model.load(tmp_path / "m")
+        assert again.num_parameters == 9 * 4 + 9 == model.num_parameters
+        assert all(np.array_equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
 def test_a_tied_weight_is_frozen_as_one():
     model = Model(language_model(), seed=0)
     model.freeze("0.weight")
@@ -292,6 +303,12 @@ def twice():
     return Model(inputs=[a, b], outputs=nn.Add()([a, b]))
 
 
+def tied_as_in_pytorch():
+    table, head = nn.Embedding(9, 4), nn.Linear(4, 9)
+    head.weight = table.weight
+    return Model(nn.Sequential(table, head)).predict(WORDS)
+
+
 X3 = nn.Input((3,))
 WRONG = [
     (outside, "the outputs need <z (3,) float32>, which is none of the inputs input0"),
@@ -308,6 +325,7 @@ WRONG = [
     (lambda: nn.Concat(1)([X3, X3]), "there is no axis 1"),
     (lambda: nn.Input((0,)), "sizes must be at least 1"),
     (lambda: nn.Input((3,), "int32"), "one of float32, float64, int64"),
+    (tied_as_in_pytorch, "must have shape (4, 9): nn.TiedLinear transposes the weight of another layer"),
     (lambda: nn.TiedLinear(nn.ReLU()), "TiedLinear takes the layer whose weight it shares, an Embedding or a Linear; got ReLU()"),
     (lambda: nn.Embedding(3, 0), "both must be at least 1"),
     (lambda: two_inputs().predict(NUMBERS), "a dict or a tuple of 2 inputs (numbers, store); got ndarray"),

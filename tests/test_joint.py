@@ -215,6 +215,7 @@ def test_parts_are_validated_and_evaluated_by_the_formula():
     with Trainer(1, seed=0) as t:
         t.init(parts, model, loss_of(), optim.SGD(0.1))
         t.train()
+        assert "loss of words" in t.profile(2).table()
         for part, got in ((parts.test, t.evaluate()), (parts.validation, {"loss": t.history["validation_loss"][0]})):
             want = formula(model.predict(part.x), part.y, part.sample_weight)
             assert got == {"loss": pytest.approx(want, rel=1e-12)}
@@ -309,6 +310,7 @@ def init(loss, model=None, y=None, **options):
 BOTH = losses.Joint({"kind": CE, "price": MSE})
 WRONG = [
     (lambda: init(MSE), "is the loss of one output, and the model has 2 (price, kind): losses.Joint gives each"),
+    (lambda: init({"price": MSE, "kind": CE}), "got dict; several losses go into losses.Joint(...)"),
     (lambda: init(MSE, two(None)), "the model has 2: losses.Joint"),
     (lambda: init(BOTH, two(None)), "the model's outputs have no names: Model(inputs=..., outputs={'kind': ..., ...})"),
     (lambda: init(BOTH, Model(nn.Linear(3, 2))), "Joint has losses of kind, price, and the model has one output: give"),

@@ -239,8 +239,8 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
 
 def _like(y: Any, outputs: Any) -> Any:
     """Targets in the outputs' shape where they have as many numbers: else (B,) - (B, 1) in somebody's evaluator makes (B, B)."""
-    if isinstance(y, dict):
+    if isinstance(y, dict) and isinstance(outputs, dict):
         return {name: _like(one, outputs[name]) if name in outputs else one for name, one in y.items()}
-    if isinstance(outputs, (dict, tuple)):      # there may be fewer targets, and who knows of which
-        return y
-    return y.reshape(outputs.shape) if same_shape(y.shape, outputs.shape) else y
+    if isinstance(y, np.ndarray) and isinstance(outputs, np.ndarray) and same_shape(y.shape, outputs.shape):
+        return y.reshape(outputs.shape)
+    return y

@@ -260,9 +260,10 @@ class Model:
 
         Of a model with several inputs x is a dict by their names, or a tuple in their order; of several outputs the result
         is a tuple, or a dict where the model has names for them. A row's result has the same bits whatever rows are beside it.
-        Several threads may call it at once. x may be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
-        name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
-        Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
+        Several threads may call it at once. x may be a table (pandas, polars, pyarrow). Where the model was trained on
+        one with named columns, those of x are taken by name, in whatever order; ValueError names columns that are missing, or
+        (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
+        row's outputs.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")

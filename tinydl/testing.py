@@ -34,8 +34,8 @@ def _projection(rng: np.random.Generator, n: int, output: Any) -> tuple[Loss, An
         one = _Projection(rng, (n, *output))
         return one, np.zeros_like(one.w)
     shapes = output if isinstance(output, dict) else dict(enumerate(output))
-    each = {name: _Projection(rng, (n, *shape)) for name, shape in shapes.items()}
-    targets = {name: np.zeros_like(one.w) for name, one in each.items()}
+    each: dict[Any, Loss | None] = {name: _Projection(rng, (n, *shape)) for name, shape in shapes.items()}
+    targets = {name: np.zeros((n, *shape)) for name, shape in shapes.items()}
     return (Joint(each), targets) if isinstance(output, dict) else (Joint(list(each.values())), tuple(targets.values()))
 
 
@@ -59,7 +59,8 @@ def check_gradients(layer: Layer, x: Any, *, loss: Loss | None = None, targets: 
     output: Any = named_outputs(model.layer, model.layer.output_shape(*(a.shape[1:] for a in xs)))
     if loss is None:
         loss, targets = _projection(np.random.default_rng(seed), n, output)
-    sources = [*xs, *loss.sources(loss.check_targets(targets if isinstance(targets, (dict, tuple)) else np.asarray(targets), output))]
+    targets = targets if isinstance(targets, (dict, tuple)) else np.asarray(targets)
+    sources = [*xs, *loss.sources(loss.check_targets(targets, output))]
     b = Builder(model.dtype, training=True, n_params=model.params.size, n_statistics=model.statistics.size)
     inputs = [b.input(a.shape[1:], name=f"x{i}", integer=a.dtype.kind == "i") for i, a in enumerate(xs)]
     for a, value in zip(xs, inputs, strict=True):

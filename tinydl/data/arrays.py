@@ -194,8 +194,8 @@ class ArrayDataset(Dataset):
         Where train is left out it takes the rest, else test where that is; validation left out is none. `split()` is 0.8
         to train, 0.2 to test. A part of 0 is None. stratify: every part gets its share of each class, rounded up or down,
         and train gets a sample of every class if it has room for all; "auto": where y is labels, one a sample.
-        A class that train has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train alone: every
-        sample of the others is evaluated.
+        A class that train has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train
+        alone: every sample of the others is evaluated.
 
             >>> parts = ArrayDataset([[0.0]] * 10, [0, 1] * 5).split(train=0.6, validation=0.2)
             >>> len(parts.train), sorted(parts.test.y.tolist())

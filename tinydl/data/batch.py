@@ -19,7 +19,8 @@ class Batch:
 
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
     (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of
-    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not negative, or None: all count alike.
+    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not
+    negative, or None: all count alike.
     """
 
     x: Any

@@ -16,7 +16,8 @@ class ItemDataset(Dataset):
 
     x: of one shape throughout, sample 0's; for a model of several inputs a dict by their names. y: an integer label, or a
     float or floats; for a model of several outputs a dict of these by their names. Items are made in the worker that trains on
-    their batch. One that raises, or is of another shape, fails its batch alone; the exception carries a note with the sample's number.
+    their batch. One that raises, or is of another shape, fails its batch alone; the exception carries a note with
+    the sample's number.
 
         >>> class Squares(ItemDataset):
         ...     def __len__(self): return 100

@@ -2,7 +2,7 @@
 
     numbers, store = nn.Input((8,), name="numbers"), nn.Input((), "int64", name="store")
     y = nn.Linear(12, 1)(nn.Concat()([numbers, nn.Embedding(50, 4)(store)]))
-    model = Model(inputs=[numbers, store], outputs=y)
+    model = Model(inputs=[numbers, store], outputs=y)               # or outputs={"price": y, "kind": z}
 """
 from __future__ import annotations
 

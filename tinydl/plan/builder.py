@@ -97,7 +97,9 @@ class Builder:
 
     def _check_parameter(self, p: Parameter, shape: tuple[int, ...] | None) -> None:
         if p.offset < 0 or (shape is not None and p.shape != shape):
-            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else f"must have shape {shape}"))
+            transposed = ": nn.TiedLinear transposes the weight of another layer" if p.shape == (shape or ())[::-1] else ""
+            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else
+                                                             f"must have shape {shape}{transposed}"))
 
     def grad(self, p: Parameter) -> tuple[Value, int]:
         """Where p's gradient goes, and whether to add to it (1: a parameter used twice) or overwrite it (0)."""
