@@ -7,6 +7,7 @@ from small import DRIVERS
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim, testing
 from tinydl.metrics import AccuracyEvaluator, JointEvaluator, RegressionEvaluator
+from tinydl.parallel import Replica
 from tinydl.parallel.strategies import Group, Hogwild, Local, Serial, Shard
 
 rng = np.random.default_rng(7)
@@ -372,6 +373,10 @@ def test_what_only_an_output_without_a_loss_needs_stays_as_it_is():
     model = two()
     before = model.state_dict()
     init_loss = losses.Joint({"price": MSE, "kind": None})
+    replica = Replica(model, init_loss, 8)
+    vector = np.full_like(replica.gradient_vector(), np.nan)
+    replica.run(data.Batch(X[:8], {"price": Y["price"][:8]}, None), vector)
+    assert not vector[-12:].any() and vector[:-12].all()        # of the second output's Linear, and of the first's
     with Trainer(2, strategy=Group(3), enable_parallel=True, thread_count=2, seed=1) as t:
         t.init(data.ArrayDataset(X, {"price": Y["price"]}, 8), model, init_loss, optim.Adam(0.1))
         t.train()
