@@ -21,7 +21,6 @@ from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
-from tinydl.nn.summary import shown, table
 from tinydl.plan import Builder, Plan, compile_plan
 from tinydl.serialization import read_model, write_model
 
@@ -414,6 +413,7 @@ class Model:
     def summary(self, input_shape: Any = None) -> str:
         """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also its
         inputs and outputs, and what each layer reads."""
+        from tinydl.nn.summary import shown, table      # not every program asks for one
         shapes = self._need_shapes(input_shape)
         inputs = shown(self.input_names, shapes if len(shapes) > 1 else shapes[0])
         frozen = sum(p.size for p in self._parameters.values() if p.frozen)

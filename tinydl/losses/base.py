@@ -37,8 +37,8 @@ class Loss(RecordsArguments):
         raise NotImplementedError(f"{type(self).__name__}.emit_on")
 
     def unit(self, output_shape: tuple[int, ...], weighted: bool) -> int:
-        """What a sample of weight 1, all of which counts, adds to the weight of a batch (see `mean`). weighted: whether samples
-        have weights."""
+        """What a sample of weight 1, all of which counts, adds to the weight of a batch: more than 1 where the loss counts the
+        places of a sequence, as SoftmaxCrossEntropy does. Joint needs it. weighted: whether samples have weights."""
         return 1
 
     def check_outputs(self, outputs: Any) -> None:

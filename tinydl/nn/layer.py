@@ -90,7 +90,7 @@ class Layer(RecordsArguments):
     moves_only: ClassVar[bool] = False
     #: whether it takes integers beside numbers, and gives numbers
     any_dtype: ClassVar[bool] = False
-    #: how many values it takes; None: two or more, on a list
+    #: how many values it takes; None: several, on a list (how many, `output_shape` says, or `forward` of a PythonLayer)
     n_inputs: ClassVar[int | None] = 1
 
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
