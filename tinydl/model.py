@@ -413,7 +413,7 @@ class Model:
     def summary(self, input_shape: Any = None) -> str:
         """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also its
         inputs and outputs, and what each layer reads."""
-        from tinydl.nn.summary import shown, table      # not every program asks for one
+        from tinydl.nn.summary import shown, table  # not every program asks for one
 
         shapes = self._need_shapes(input_shape)
         inputs = shown(self.input_names, shapes if len(shapes) > 1 else shapes[0])
