@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from small import trainer
 
 import tinydl
-from tinydl import Model
+from tinydl import Model, nn
 from tinydl.cli import main, progress, train
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
@@ -219,6 +220,36 @@ def test_info(capsys):
     for what in (f"tinydl               {tinydl.__version__}", "instruction set", "affinity", "container CPU quota",
                  "recommended threads", "NumPy", "GIL"):
         assert what in out
+
+
+def test_info_of_a_model(capsys, tmp_path):
+    numbers, store = nn.Input((4,), name="numbers"), nn.Input((), "int64", name="store")
+    hidden = nn.Concat()([nn.Sequential(nn.Linear(4, 8), nn.ReLU())(numbers), nn.Embedding(7, 3)(store)])
+    model = Model(inputs=[numbers, store], outputs={"price": nn.Linear(11, 1)(hidden), "kind": nn.Linear(11, 5)(hidden)})
+    model.freeze("1.*")
+    model.save(tmp_path / "m")
+    assert main(["info", str(tmp_path / "m")]) == 0
+    out = said(capsys)[0]
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"numbers +Input +\(4,\)\nstore +Input int64 +\(\)\n0.0 +Linear +numbers +\(8,\) +40 ", out)
+    assert re.search(r"2 +Concat +0, 1 .*\n3 +Linear +2 .*\n4 +Linear +2 .*\nprice +Output +3 +\(1,\)\nkind +Output +4 ", out)
+    assert "112 parameters" in out and "21 frozen" in out and "frozen: 1.weight" in out
+    Model(nn.ReLU()).save(tmp_path / "m")
+    assert main(["info", str(tmp_path / "m")]) == 0 and "its input is not known" in said(capsys)[0]
+
+
+class Own(nn.PythonLayer):
+    pass
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "there is no such file"), (b"x", "is not a model file of tinydl, or is truncated"), (Own, "only a program can load")])
+def test_info_of_what_is_no_model(capsys, tmp_path, content, message):
+    if content is Own:
+        Model(Own()).save(tmp_path / "m")
+    elif content is not None:
+        (tmp_path / "m").write_bytes(content)
+    assert main(["info", str(tmp_path / "m")]) == 2 and message in said(capsys)[1]
 
 
 def test_info_says_what_decides(capsys, monkeypatch):

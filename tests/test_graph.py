@@ -1,4 +1,7 @@
 """Models of several inputs and outputs, and layers called on symbolic values."""
+import copy
+import hashlib
+import pickle
 import re
 
 import numpy as np
@@ -75,7 +78,44 @@ def test_saved_and_loaded(tmp_path):
     assert again.input_names == ["numbers", "store"] and again.input_shape == ((4,), ())
     assert np.array_equal(again.predict((NUMBERS, STORE)), model.predict((NUMBERS, STORE)))
     text = model.summary()
-    assert "Embedding(store)" in text and "numbers (4,), store () -> (1,)" in text
+    assert "numbers (4,), store () -> (1,)" in text
+    assert re.search(r"1 +Embedding +store +\(3,\) +21 .*\n2 +Concat +0, 1 +\(11,\)", text)
+
+
+def test_a_summary_numbers_the_calls_of_a_layer():
+    x = nn.Input((3,), name="x")
+    again = nn.Linear(3, 3)
+    many = nn.Add()([x, again(x), again(again(x)), nn.Tanh()(x), nn.ReLU()(x)])
+    text = Model(inputs=x, outputs=[many, nn.Linear(3, 2)(many)]).summary()
+    assert re.search(r"0 +Linear +x .* 12 .*\n0 #2 +Linear +x .* 0 .*\n0 #3 +Linear +0 #2 ", text)
+    assert re.search(r"Add +x, 0, 0 #3, \.\.\. \(5\)", text) and re.search(r"output 1 +Output +4 +\(2,\)$", text, re.M)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def with_a_frozen_part():
+    """What a pretrained part is: the Embedding and the first Linear stay as they are."""
+    model = two_inputs()
+    model.freeze("0.*", "1.weight")
+    return model
+
+
+@pytest.mark.parametrize("make, frozen", [(two_inputs, 0), (with_a_frozen_part, 3)], ids=["two inputs", "a frozen part"])
+def test_trained_to_one_hash_by_1_2_and_3_threads_saved_loaded_and_trained_on(make, frozen, tmp_path):
+    def train(model, threads):
+        with Trainer(2, enable_parallel=True, thread_count=threads, batches_per_update=3, seed=3) as t:
+            t.init(DATA["dict"](), model, losses.MeanSquaredError(), optim.AdamW(0.01, weight_decay=0.1))
+            t.train()
+        return hashlib.sha256(b"".join(v.tobytes() for v in model.state_dict().values())).hexdigest()
+    models = [make() for _ in range(3)]
+    before = models[0].state_dict()
+    assert len({train(model, threads) for model, threads in zip(models, (1, 2, 3), strict=True)}) == 1
+    after = models[0].state_dict()
+    assert len(models[0].frozen) == frozen == sum(np.array_equal(before[name], after[name]) for name in before)
+    models[0].save(tmp_path / "m")
+    again = Model.load(tmp_path / "m")
+    assert again.frozen == models[0].frozen and again.num_parameters == models[0].num_parameters
+    assert again.predict((NUMBERS, STORE)).tobytes() == models[0].predict((NUMBERS, STORE)).tobytes()
+    assert train(again, 2) == train(models[1], 1)
 
 
 def test_an_index_outside_the_table_fails_its_batch_with_the_value(caplog):
@@ -158,6 +198,81 @@ def test_embedding_is_a_row_of_the_table_and_its_gradient_the_sum_of_its_rows():
     np.testing.assert_allclose((before - model.params).reshape(5, 2), want, atol=1e-12)
 
 
+WORDS = rng.integers(0, 9, (40, 5))
+
+
+def language_model(bias=True, table=None):
+    """Scores of the next of 9 words, by the table of words (Press and Wolf 2017)."""
+    table = table or nn.Embedding(9, 4, padding_idx=0)
+    return nn.Sequential(table, nn.Linear(4, 4), nn.Tanh(), nn.TiedLinear(table, bias))
+
+
+@pytest.mark.parametrize("layer, x", [
+    (language_model(), WORDS[:6].clip(1)), (language_model(False), WORDS[:6].clip(1)),        # padding's row has no slope
+    (nn.Sequential(first := nn.Linear(5, 3), nn.Tanh(), nn.TiedLinear(first)), rng.standard_normal((4, 5))),
+    (nn.Sequential(nn.Linear(4, 4), nn.TiedLinear(nn.Embedding(6, 4))), rng.standard_normal((4, 4))),
+], ids=["words", "without bias", "autoencoder", "a table that nobody reads"])
+def test_gradients_of_tied_weights(layer, x):
+    assert testing.check_gradients(layer, (x,) if x.dtype.kind == "i" else x) < 1e-7
+
+
+def test_a_tied_weight_is_one_parameter_and_its_gradient_the_sum_of_both_uses():
+    """Against the formulas in float64: scores tanh(e a + c) E' + b of words with the rows e of E."""
+    model = Model(language_model(), "float64", seed=1)
+    assert list(model.state_dict()) == ["0.weight", "1.weight", "1.bias", "3.bias"]
+    E, a, c, b = (v.copy() for v in model.state_dict().values())
+    want = np.tanh(E[WORDS] @ a + c) @ E.T + b
+    np.testing.assert_allclose(model.predict(WORDS), want, rtol=0, atol=1e-13)
+    targets = rng.integers(0, 9, WORDS.shape)
+    with Trainer(1, strategy="shard", shards_per_batch=3, enable_parallel=True, thread_count=2, seed=0) as t:
+        t.init(data.ArrayDataset(WORDS, targets, 40), model, losses.SoftmaxCrossEntropy(), optim.SGD(1.0))
+        t.train(shuffle=False)
+    h = np.tanh(E[WORDS] @ a + c)
+    d = np.exp(want - want.max(-1, keepdims=True))
+    d = (d / d.sum(-1, keepdims=True) - np.eye(9)[targets]) / targets.size
+    dE = np.einsum("rtw,rtd->wd", d, h)                             # of the scores
+    np.add.at(dE, WORDS, np.where(WORDS[..., None] == 0, 0, (d @ E * (1 - h * h)) @ a.T))       # of the rows; not of padding's
+    np.testing.assert_allclose(E - model.state_dict()["0.weight"], dE, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("strategy", [{"batches_per_update": 3}, {"strategy": "shard", "shards_per_batch": 2},
+                                      {"strategy": Local(n_models=2, sync_every=2)}], ids=str)
+def test_tied_weights_to_one_hash_saved_and_loaded_as_one(strategy, tmp_path):
+    def train(model, threads):
+        with Trainer(2, thread_count=threads, enable_parallel=True, seed=3, **strategy) as t:
+            t.init(data.ArrayDataset(WORDS, WORDS[:, ::-1], 8), model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+            t.train()
+        return model.params.tobytes()
+    models = [Model(language_model(), seed=0) for _ in range(3)]
+    assert len({train(model, threads) for model, threads in zip(models, (1, 2, 3), strict=True)}) == 1
+    models[0].save(tmp_path / "m")
+    for again in (Model.load(tmp_path / "m"), copy.deepcopy(models[0]), pickle.loads(pickle.dumps(models[0]))):
+        assert again.layer[3].weight is again.layer[0].weight and list(again.state_dict()) == list(models[0].state_dict())
+        assert again.predict(WORDS).tobytes() == models[0].predict(WORDS).tobytes()
+        assert train(again, 2) == train(copy.deepcopy(models[0]), 1)
+
+
+def test_a_layer_may_be_tied_before_the_other_is_called_or_if_it_never_is(tmp_path):
+    table = nn.Embedding(9, 4)
+    x, words = nn.Input((4,)), nn.Input((), "int64")
+    for model in (Model(inputs=[x, words], outputs=[nn.TiedLinear(table)(x), table(words)], seed=0),
+                  Model(nn.TiedLinear(nn.Embedding(9, 4)), seed=0)):
+        model.save(tmp_path / "m")
+        again = Model.load(tmp_path / "m")
+        assert again.num_parameters == 9 * 4 + 9 == model.num_parameters
+        assert all(np.array_equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_tied_weight_is_frozen_as_one():
+    model = Model(language_model(), seed=0)
+    model.freeze("0.weight")
+    before = model.state_dict()["0.weight"]
+    with Trainer(1, seed=0) as t:
+        t.init(data.ArrayDataset(WORDS, WORDS, 8), model, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+        t.train()
+    assert model.num_parameters == 4 * 4 + 4 + 9 and np.array_equal(model.state_dict()["0.weight"], before)
+
+
 def test_several_outputs_are_a_tuple():
     x = nn.Input((4,))
     hidden = nn.Tanh()(nn.Linear(4, 6)(x))
@@ -188,6 +303,12 @@ def twice():
     return Model(inputs=[a, b], outputs=nn.Add()([a, b]))
 
 
+def tied_as_in_pytorch():
+    table, head = nn.Embedding(9, 4), nn.Linear(4, 9)
+    head.weight = table.weight
+    return Model(nn.Sequential(table, head)).predict(WORDS)
+
+
 X3 = nn.Input((3,))
 WRONG = [
     (outside, "the outputs need <z (3,) float32>, which is none of the inputs input0"),
@@ -204,6 +325,8 @@ WRONG = [
     (lambda: nn.Concat(1)([X3, X3]), "there is no axis 1"),
     (lambda: nn.Input((0,)), "sizes must be at least 1"),
     (lambda: nn.Input((3,), "int32"), "one of float32, float64, int64"),
+    (tied_as_in_pytorch, "must have shape (4, 9): nn.TiedLinear transposes the weight of another layer"),
+    (lambda: nn.TiedLinear(nn.ReLU()), "TiedLinear takes the layer whose weight it shares, an Embedding or a Linear; got ReLU()"),
     (lambda: nn.Embedding(3, 0), "both must be at least 1"),
     (lambda: two_inputs().predict(NUMBERS), "a dict or a tuple of 2 inputs (numbers, store); got ndarray"),
     (lambda: two_inputs().predict({"numbers": NUMBERS}), "missing 'store'"),

@@ -74,7 +74,8 @@ def targets(kind, shape):
 
 
 def test_every_loss_has_a_row():
-    assert {type(loss).__name__ for loss, _, _ in LOSSES.values()} == set(losses.__all__) - {"Loss", "PythonLoss"}
+    assert {type(loss).__name__ for loss, _, _ in LOSSES.values()} == set(losses.__all__) - {
+        "Joint", "Loss", "PythonLoss"}      # test_joint
 
 
 @pytest.mark.parametrize("row", LOSSES)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel
 from tinydl._version import __version__
-from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
+from tinydl.metrics import AccuracyEvaluator, Evaluator, JointEvaluator, RegressionEvaluator
 from tinydl.model import Model
 from tinydl.monitor import History, Monitor
 from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
-__all__ = ["AccuracyEvaluator", "Evaluator", "History", "Model", "Monitor", "RegressionEvaluator", "Trainer",
+__all__ = ["AccuracyEvaluator", "Evaluator", "History", "JointEvaluator", "Model", "Monitor", "RegressionEvaluator", "Trainer",
            "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "nn", "optim", "parallel"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there

@@ -95,7 +95,7 @@ RENAMED = {
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
-    "test_size": "test", "train_size": "train", "val": "validation",
+    "test_size": "test", "train_size": "train", "val": "validation", "loss_weights": "weights",
 }
 #: and what to do instead, for any function
 ARGUMENTS = {
@@ -185,7 +185,9 @@ def expected(name: str, kind: type, value: object) -> TypeError:
     got = (f"the class {value.__name__}: write {value.__name__}(...)" if isinstance(value, type) else
            f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value, kind)) else
            repr(value) if isinstance(value, (str, int, float)) else type(value).__name__)
-    more = ("; callbacks go into callbacks=[...]" if "Callback" in bases else
+    several = kind.__name__ == "Loss" and isinstance(value, (dict, list, tuple))
+    more = ("; several losses go into losses.Joint(...)" if several else
+            "; callbacks go into callbacks=[...]" if "Callback" in bases else
             "; an evaluator goes into evaluator=..." if "Evaluator" in bases else "")
     return TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, such as "
                      f"{EXAMPLES[kind.__name__]}; got {got}{more}")

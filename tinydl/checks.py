@@ -30,6 +30,7 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     samples are made one by one, that is seen by the first of a part that is not trained on."""
     _check_not_empty(parts.train, "training set")
     output = model.output_shape(parts.train.input_shape)
+    loss.check_outputs(output)
     if type(parts.train) is ArrayDataset:           # one that is derived from it may give other batches
         held_out = parts.validation is not None or parts.test is not None
         _check_part(parts.train, model, loss, None if held_out else evaluator, output)

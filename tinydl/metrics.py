@@ -1,7 +1,7 @@
 """Metrics of outputs against targets, and the evaluators that collect them batch by batch."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["AccuracyEvaluator", "Evaluator", "RegressionEvaluator", "evaluate"]
+__all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "RegressionEvaluator", "evaluate"]
 
 
 class Evaluator:
@@ -35,7 +35,8 @@ class Evaluator:
         raise NotImplementedError
 
     def update(self, outputs: Array, targets: Array) -> None:
-        """One batch: outputs (B, ...); targets of the same shape, or class labels (B,) of outputs that score classes."""
+        """One batch: outputs (B, ...); targets of the same shape, or class labels (B,) of outputs that score classes. Of several
+        outputs both are dicts by names, or tuples."""
         raise NotImplementedError
 
     def result(self) -> dict[str, float]:
@@ -58,6 +59,7 @@ class AccuracyEvaluator(Evaluator):
     figure_names = ("accuracy",)
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        _check_one(self, output_shape)
         if len(output_shape) > 1 and targets.shape[1:] == output_shape[:-1]:
             targets, output_shape = targets.reshape(-1), output_shape[-1:]
         if self.ignore_index is not None:
@@ -115,6 +117,7 @@ class RegressionEvaluator(Evaluator):
     figure_names = ("mse", "rmse", "mae", "r2")
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> None:
+        _check_one(self, output_shape)
         if targets[:1].size != np.prod(output_shape, dtype=int):
             raise ValueError(f"RegressionEvaluator needs targets shaped like the output, (samples, "
                              f"{', '.join(map(str, output_shape))}); y is {targets.dtype} of shape {targets.shape} (for classes "
@@ -158,6 +161,56 @@ class RegressionEvaluator(Evaluator):
         return {"mse": mse, "rmse": mse ** 0.5, "mae": mae, "r2": float(r2.mean()) if self.n > 1 else float("nan")}
 
 
+class JointEvaluator(Evaluator):
+    """An evaluator for each of several outputs (or for some of them), by their names: figures are `kind_accuracy`, `price_r2`.
+
+    For a model whose outputs have names, and data whose targets have them too (see losses.Joint):
+
+        >>> import numpy as np
+        >>> e = JointEvaluator({"kind": AccuracyEvaluator(), "price": RegressionEvaluator()})
+        >>> e.update({"kind": np.eye(3), "price": np.ones((3, 1))}, {"kind": np.array([0, 1, 1]), "price": np.ones((3, 1))})
+        >>> round(e.result()["kind_accuracy"], 3), e.result()["price_mae"]
+        (0.667, 0.0)
+    """
+
+    def __init__(self, evaluators: Mapping[str, Evaluator]) -> None:
+        if not isinstance(evaluators, Mapping) or not evaluators:
+            raise TypeError(f"JointEvaluator takes a dict of evaluators by the names of outputs; got {evaluators!r}")
+        for name, evaluator in evaluators.items():
+            if not isinstance(evaluator, Evaluator):
+                raise _hints.expected(f"the evaluator of {name}", Evaluator, evaluator)
+        self.evaluators = dict(evaluators)
+        names = [(name, e.figure_names) for name, e in evaluators.items()]
+        if all(figures is not None for _, figures in names):
+            self.figure_names = [f"{name}_{figure}" for name, figures in names for figure in figures or ()]
+
+    def check_targets(self, targets: Any, output_shape: Any) -> None:
+        for name, evaluator in self.evaluators.items():
+            for what, given in (("outputs", output_shape), ("targets", targets)):
+                if not isinstance(given, Mapping) or name not in given:
+                    named = f"are {', '.join(given)}" if isinstance(given, Mapping) else "have no names"
+                    raise ValueError(f"JointEvaluator has an evaluator of {name!r}; the {what} {named}")
+            evaluator.check_targets(targets[name], output_shape[name])
+
+    def start(self) -> None:
+        for evaluator in self.evaluators.values():
+            evaluator.start()
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        for name, evaluator in self.evaluators.items():
+            evaluator.update(outputs[name], targets[name])
+
+    def result(self) -> dict[str, float]:
+        return {f"{name}_{figure}": value for name, e in self.evaluators.items() for figure, value in e.result().items()}
+
+
+def _check_one(evaluator: Evaluator, output_shape: Any) -> None:
+    """ValueError where there are several outputs."""
+    if isinstance(output_shape, dict) or (output_shape and isinstance(output_shape[0], tuple)):
+        raise ValueError(f"{type(evaluator).__name__} is of one output, and the model has {len(output_shape)}: "
+                         "JointEvaluator({name: evaluator, ...}) takes several")
+
+
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
     """`loss` (the mean over samples, by their weights where they have any) and the evaluator's figures (of all samples alike),
     over all samples of `dataset` in order; ValueError where there are none."""
@@ -171,15 +224,23 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
         loaded = batch.load()
         x, y = loaded.arrays()
         outputs = model.predict(x)
-        if same_shape(y.shape, outputs.shape):
-            y = y.reshape(outputs.shape)        # else (B,) - (B, 1) in somebody's evaluator makes (B, B)
+        y = _like(y, outputs)
         if loss is not None:
             mean, weight = loss.mean(outputs, y, loaded.weights())
             total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
             evaluator.update(outputs, y)
-        n += len(x)
+        n += loaded.n
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
     figures = {} if loss is None else {"loss": total / weights if weights else 0.0}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}
+
+
+def _like(y: Any, outputs: Any) -> Any:
+    """Targets in the outputs' shape where they have as many numbers: else (B,) - (B, 1) in somebody's evaluator makes (B, B)."""
+    if isinstance(y, dict) and isinstance(outputs, dict):
+        return {name: _like(one, outputs[name]) if name in outputs else one for name, one in y.items()}
+    if isinstance(y, np.ndarray) and isinstance(outputs, np.ndarray) and same_shape(y.shape, outputs.shape):
+        return y.reshape(outputs.shape)
+    return y

@@ -19,7 +19,7 @@ import numpy as np
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data.frames import as_array, in_order, refuse
-from tinydl.nn.graph import Graph, inputs_of
+from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan
 from tinydl.serialization import read_model, write_model
@@ -40,8 +40,8 @@ class Model:
     """A network ready to train or predict.
 
     layer: the network, often an `nn.Sequential`; or inputs and outputs: a graph between symbolic values (see `nn.Input`), of
-    one or several each. dtype: "float32" or "float64". seed: of the initial values (None: fresh ones each time). name:
-    for people.
+    one or several each. Outputs may be a dict by their names; losses.Joint trains several. dtype: "float32" or "float64".
+    seed: of the initial values (None: fresh ones each time). name: for people.
 
         >>> import numpy as np
         >>> from tinydl import nn
@@ -64,7 +64,8 @@ class Model:
 
     @_hints.arguments
     def __init__(self, layer: Layer | None = None, dtype: str = "float32", seed: int | None = None, name: str | None = None, *,
-                 inputs: Symbol | Sequence[Symbol] | None = None, outputs: Symbol | Sequence[Symbol] | None = None) -> None:
+                 inputs: Symbol | Sequence[Symbol] | None = None,
+                 outputs: Symbol | Sequence[Symbol] | Mapping[str, Symbol] | None = None) -> None:
         if isinstance(dtype, Layer):
             raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
         if inputs is not None or outputs is not None:
@@ -190,9 +191,15 @@ class Model:
         """Of the inputs, in order; ["x"] where there is one that nobody named."""
         return [name for name, _, _ in self.inputs]
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """Of the outputs, in order, where they were given as a dict; else None."""
+        return self.layer.output_names if isinstance(self.layer, Graph) else None
+
     def output_shape(self, input_shape: Any = None) -> Any:
-        """The shape of one output (of several, a tuple of shapes); ValueError where the layers do not fit `input_shape`."""
-        return self.layer.output_shape(*self._need_shapes(input_shape))
+        """The shape of one output (of several, a tuple of shapes, or a dict by their names); ValueError where the layers do not
+        fit `input_shape`."""
+        return named_outputs(self.layer, self.layer.output_shape(*self._need_shapes(input_shape)))
 
     def _need_shapes(self, shape: Any) -> Shapes:
         """Of each input."""
@@ -218,7 +225,9 @@ class Model:
         if self._by_path() != {**self._parameters, **self._statistics}:
             raise ValueError("layers were given other parameters since they were put into this model: give them before, or make "
                              "a new Model")
-        self.layer.output_shape(*shapes)
+        outputs = named_outputs(self.layer, self.layer.output_shape(*shapes))
+        if loss is not None:
+            loss.check_outputs(outputs)
         training = (loss is not None) if training is None else training
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
         b.weighted = weighted
@@ -230,9 +239,10 @@ class Model:
         if loss is None:
             b.outputs = ys
         else:
-            dy = loss.emit(b, y)
+            dy = loss.emit(b, named_outputs(self.layer, y))
             if training and any(y.needs_grad for y in ys):
-                backward(dy)
+                backward(unnamed_outputs(self.layer, dy))
+                b.no_gradient(self._parameters.values())
         return compile_plan(b, max(1, int(max_rows)))
 
     # ------------------------------------------------------------------ inference
@@ -248,10 +258,11 @@ class Model:
         """Outputs (rows, *output_shape) for x (rows, *input_shape): any number of rows, `batch_size` at a time.
 
         Of a model with several inputs x is a dict by their names, or a tuple in their order; of several outputs the result
-        is a tuple. A row's result has the same bits whatever rows are beside it. Several threads may call it at once. x may
-        be a table (pandas, polars, pyarrow). Where the model was trained on one with named columns, those of x are taken by
-        name, in whatever order; ValueError names columns that are missing, or (as in scikit-learn) not of the model.
-        Arrays and tables without names go by place. A missing value is NaN, and so are its row's outputs.
+        is a tuple, or a dict where the model has names for them. A row's result has the same bits whatever rows are beside it.
+        Several threads may call it at once. x may be a table (pandas, polars, pyarrow). Where the model was trained on
+        one with named columns, those of x are taken by name, in whatever order; ValueError names columns that are missing, or
+        (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
+        row's outputs.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
@@ -272,9 +283,9 @@ class Model:
                 self._give_back(shapes, rows, replica)
             self._shape = self._shape or (shapes if len(shapes) > 1 else shapes[0])
         if not several:
-            return out
-        ends = np.cumsum(sizes)[:-1]
-        return tuple(np.ascontiguousarray(part).reshape(n, *s) for part, s in zip(np.split(out, ends, 1), outputs, strict=True))
+            return named_outputs(self.layer, out)
+        each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
+        return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
 
     def _arrays(self, x: Any) -> list[Array]:
         """x as an array for each input, checked."""
@@ -400,41 +411,17 @@ class Model:
 
     # ------------------------------------------------------------------ for people
     def summary(self, input_shape: Any = None) -> str:
-        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also what
-        each layer reads."""
-        shapes = self._need_shapes(input_shape)
-        rows = [("layer", "type", "output", "parameters", "multiply-adds")]
-        seen: set[Parameter] = set()
+        """A table of layers, output shapes, parameters and multiply-adds of one sample's forward pass; of a graph, also its
+        inputs and outputs, and what each layer reads."""
+        from tinydl.nn.summary import shown, table  # not every program asks for one
 
-        def visit(path: str, layer: Layer, shapes: Shapes, note: str = "") -> Any:
-            out = layer.output_shape(*shapes)
-            children = list(layer.children())
-            if isinstance(layer, Graph):
-                names = [*self.input_names, *(str(number) for number, _ in layer.calls)] if layer is self.layer else []
-                every = layer.shapes(*shapes)
-                for number, values in layer.calls:
-                    reads = ", ".join(names[v] for v in values) if names else ""
-                    visit(f"{path}.{number}" if path else str(number), layer.layers[number], tuple(every[v] for v in values),
-                          f"({reads})" if reads else "")
-            elif not children:
-                new = {p for _, p in layer.parameters()} - seen
-                seen.update(new)
-                own = sum(p.size for p in new)
-                rows.append((path or "-", type(layer).__name__ + note, str(out), f"{own:,}", f"{layer.flops(*shapes):,}"))
-            else:
-                shape: Any = shapes[0]
-                for name, child in children:
-                    shape = visit(f"{path}.{name}" if path else name, child, (shape,))
-            return out
-        out = visit("", self.layer, shapes)
-        shown = shapes[0] if len(shapes) == 1 else ", ".join(f"{n} {s}" for n, s in zip(self.input_names, shapes, strict=True))
-        widths = [max(len(r[i]) for r in rows) for i in range(5)]
-        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))).rstrip()
-                 for r in rows]
-        lines.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join([f"{self.name}: {shown} -> {out}, {self.dtype}", *lines,
+        shapes = self._need_shapes(input_shape)
+        inputs = shown(self.input_names, shapes if len(shapes) > 1 else shapes[0])
+        frozen = sum(p.size for p in self._parameters.values() if p.frozen)
+        return "\n".join([f"{self.name}: {inputs} -> {shown([], self.output_shape(shapes if len(shapes) > 1 else shapes[0]))}, "
+                          f"{self.dtype}", *table(self.layer, shapes),
                           f"{self.num_parameters:,} parameters ({self.params.nbytes:,} bytes), "
-                          f"{self.layer.flops(*shapes):,} multiply-adds a sample"])
+                          f"{f'{frozen:,} frozen, ' if frozen else ''}{self.layer.flops(*shapes):,} multiply-adds a sample"])
 
     def __repr__(self) -> str:
         return f"Model({self.layer!r}, dtype='{self.dtype}', name={self.name!r})"

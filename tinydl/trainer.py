@@ -155,7 +155,7 @@ class Trainer:
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
                               input_shape=train.input_shape, weighted=train.weighted)
         if type(train) is ArrayDataset:
-            resources.set_arrays(train.inputs, *train.sources[train.n_inputs:])
+            resources.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < resources.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "

@@ -163,6 +163,10 @@ _LIST = [
               does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; "
                    "grad := clip(d, -delta, delta) / n"),
 
+    Operation("join_loss", "weights[S]? -> grad[n]? total:float64", "S=0 unit accumulate", "scale",
+              does="of several losses, behind each: with W the sum of weights, or B, and r = ctx->weight / (unit W), "
+                   "total := (total +) scale r ctx->number, grad := scale r grad; the number is total then, and its weight W"),
+
     # flat vectors
     Operation("add", "a[n] b[n] -> out[n]", in_place="out:a out:b", does="out := a + b"),
     Operation("copy", "x[n] -> out[n]", does="out := x"),

@@ -88,8 +88,10 @@ def parser() -> Parser:
     predict.add_argument("file", metavar="FILE", help="CSV, or .npz with x")
     predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
-    info = commands.add_parser("info", help="what tinydl found on this machine",
-                               description="Show version, instruction set, CPUs and recommended threads.")
+    info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's file",
+                               description="Show version, instruction set, CPUs and recommended threads; with MODEL, its inputs, "
+                                           "outputs, layers and parameters instead.")
+    info.add_argument("model", metavar="MODEL", nargs="?", help="a file that model.save or `tinydl train` wrote")
     info.set_defaults(run="tinydl.cli.info:run")
 
     bench = commands.add_parser("bench", help="measure, over thread counts or against other libraries",

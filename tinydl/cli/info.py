@@ -1,14 +1,16 @@
-"""tinydl info: what tinydl found on this machine."""
+"""tinydl info: what tinydl found on this machine, or what is in a model's file."""
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import shutil
 import sys
+import textwrap
 
 import numpy as np
 
-from tinydl import _kernels, parallel
+from tinydl import Model, _kernels, parallel
 from tinydl._version import __version__
 from tinydl.cli.errors import CommandError
 from tinydl.parallel.host.threads import affinity_cpus, cpu_limit
@@ -40,7 +42,35 @@ def lines() -> list[tuple[str, str]]:
     ]
 
 
+def of_model(path: str) -> str:
+    """What a model's file says, as text."""
+    try:
+        model = Model.load(path)
+    except FileNotFoundError:
+        raise CommandError(f"{path}: there is no such file") from None
+    except ValueError as e:
+        raise CommandError(str(e).replace("pass custom_layers=", "only a program can load it, by Model.load with custom_layers=")
+                           ) from None
+    except OSError:
+        raise
+    except Exception as e:          # whatever a foreign file may lead to
+        raise CommandError(f"{path} is not a model of tinydl, or is truncated ({type(e).__name__})") from None
+    if model.input_shape is None:
+        found = [f"{model.layer!r}, {model.dtype}", f"{model.num_parameters:,} parameters; the shape of its input is not known "
+                 "before it has seen data"]
+    else:
+        found = [model.summary()]
+    facts = model.metadata.get("table", {})
+    about = {"frozen": model.frozen, "columns": model.feature_names or facts.get("features"), "classes": facts.get("classes")}
+    width = shutil.get_terminal_size().columns
+    return "\n".join([*found, *(textwrap.fill(f"{what}: {', '.join(map(str, names))}", width, subsequent_indent="  ",
+                                              break_long_words=False) for what, names in about.items() if names)])
+
+
 def run(options: argparse.Namespace) -> int:
+    if options.model is not None:
+        print(of_model(options.model))
+        return 0
     rows = lines()
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -26,7 +26,8 @@ class ArrayDataset(Dataset):
     drop_last; a batch_size beyond the samples makes one batch of all.
 
     Several inputs are a dict by the names of the model's (nn.Input), or a tuple of arrays in their order; a batch takes the
-    same rows of each. Integer arrays are for inputs of integers, as categories.
+    same rows of each. Integer arrays are for inputs of integers, as categories. Targets of several outputs are a dict by the
+    names of losses.Joint's, or a tuple of arrays in the order of its losses.
 
     sample_weight (samples,): what each sample counts in the loss, sum(w loss) / sum(w), and so in each update; finite, 0 or
     more. Only what weights are beside each other matters. Batches are brought together by their sums of weights, and one
@@ -45,27 +46,29 @@ class ArrayDataset(Dataset):
     @_hints.arguments
     def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False, *, sample_weight: Any = None) -> None:
         self.drop_last = bool(drop_last)
-        several = isinstance(x, dict) or (isinstance(x, tuple) and len(x) > 0 and all(hasattr(a, "shape") for a in x))
-        given = {"x": x} if not several else dict(x) if isinstance(x, dict) else {f"x[{i}]": a for i, a in enumerate(x)}
-        if not given:
-            raise ValueError("x is a dict of no inputs")
-        self.feature_names = column_names(x, "x") if not several else None
-        arrays, y = [], as_targets(y)
+        #: the names of several inputs, and of several targets; None of one, () of a tuple, whose order they go by
+        self.input_names, given = _named(x, "x", "inputs")
+        self.target_names, named = _named(y, "y", "targets")
+        self.feature_names = column_names(x, "x") if self.input_names is None else None
+        arrays, targets = [], {name: as_targets(one, name) for name, one in named.items()}
+        first, n = next((name, len(y)) for name, y in targets.items())
+        for name, y in targets.items():
+            if len(y) != n:
+                raise ValueError(f"{name} has {len(y)} samples and {first} has {n}")
         for name, one in given.items():
             a = as_features(one, name)
-            if len(a) != len(y):
-                raise ValueError(f"{name} has {len(a)} samples and y has {len(y)}")
+            if len(a) != n:
+                raise ValueError(f"{name} has {len(a)} samples and {first} has {n}")
             if not len(a):
                 raise ValueError(f"the dataset is empty: {name} has shape {a.shape}")
             if not is_mapped(a):
                 check_finite(a, name, columns=self.feature_names)
             arrays.append(a)
-        #: the names of several inputs; None of one, () of a tuple, whose order they go by
-        self.input_names: tuple[str, ...] | None = None if not several else tuple(given) if isinstance(x, dict) else ()
-        self.n_inputs = len(arrays)
+        self.n_inputs, self.n_targets = len(arrays), len(targets)
         self.weighted = sample_weight is not None
-        #: x (each of several inputs), y, and sample weights if any, of all samples, which the parts of a dataset share
-        self.sources: tuple[Array, ...] = *arrays, y, *([as_weights(sample_weight, len(y))] if self.weighted else [])
+        #: x (each of several inputs), y (each of several targets), and sample weights if any, of all samples, which the parts of
+        #: a dataset share
+        self.sources: tuple[Array, ...] = *arrays, *targets.values(), *([as_weights(sample_weight, n)] if self.weighted else [])
         #: the rows of `sources` that are this dataset's samples, or None for all
         self.rows: Array | None = None
         self._set_batch_size(batch_size)
@@ -79,11 +82,9 @@ class ArrayDataset(Dataset):
         return len(self.sources[0]) if self.rows is None else len(self.rows)
 
     def __repr__(self) -> str:
-        xs, y = self.sources[:self.n_inputs], self.sources[self.n_inputs]
-        names = self.input_names or ["x"] * len(xs)
-        inputs = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(names, xs, strict=True))
-        return (f"{type(self).__name__}({len(self)} samples, {inputs}, y {y.dtype} {y.shape[1:]}, "
-                f"{'weighted, ' * self.weighted}batch_size={self.batch_size})")
+        names = [*(self.input_names or ["x"] * self.n_inputs), *(self.target_names or ["y"] * self.n_targets)]
+        arrays = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(names, self.sources, strict=False))
+        return f"{type(self).__name__}({len(self)} samples, {arrays}, {'weighted, ' * self.weighted}batch_size={self.batch_size})"
 
     @property
     def x(self) -> Any:
@@ -97,15 +98,17 @@ class ArrayDataset(Dataset):
     @property
     def inputs(self) -> Any:
         """x of all samples in `sources`: an array, or of several inputs a dict or tuple as it was given."""
-        xs = self.sources[:self.n_inputs]
-        if self.input_names is None:
-            return xs[0]
-        return dict(zip(self.input_names, xs, strict=True)) if self.input_names else xs
+        return _as_given(self.sources[:self.n_inputs], self.input_names)
 
     @property
-    def y(self) -> Array:
+    def all_y(self) -> Any:
+        """y of all samples in `sources`, as `inputs`."""
+        return _as_given(self.sources[self.n_inputs:self.n_inputs + self.n_targets], self.target_names)
+
+    @property
+    def y(self) -> Any:
         """y of these samples, as `x`."""
-        return self._own(self.sources[self.n_inputs])
+        return each_input(self.all_y, self._own)
 
     @property
     def sample_weight(self) -> Array | None:
@@ -119,12 +122,13 @@ class ArrayDataset(Dataset):
         own.flags.writeable = False     # what is written into a copy would be lost
         return own
 
-    def targets(self) -> Iterator[Array]:
+    def targets(self) -> Iterator[Any]:
         """y of these samples in pieces of a million numbers or so: for who looks at all of them, where y is a memory map."""
-        y = self.sources[self.n_inputs]
-        step = max(1, PIECE // max(1, y[:1].size))
+        size = sum(y[:1].size for y in self.sources[self.n_inputs:self.n_inputs + self.n_targets])
+        step = max(1, PIECE // max(1, size))
         for at in range(0, len(self), step):
-            yield y[at:at + step] if self.rows is None else y[self.rows[at:at + step]]
+            rows = slice(at, at + step) if self.rows is None else self.rows[at:at + step]
+            yield each_input(self.all_y, lambda y, rows=rows: y[rows])      # type: ignore[misc]
 
     @property
     def n_samples(self) -> int:
@@ -139,15 +143,14 @@ class ArrayDataset(Dataset):
         return each_input(self.inputs, lambda a: tuple(a.shape[1:]))
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
-        """What a model for y gives per sample: (classes,) for labels, y's own shape for numbers, (1,) for one.
+    def output_shape(self) -> Any:
+        """What a model for y gives per sample: (classes,) for labels, y's own shape for numbers, (1,) for one; of several
+        targets, a dict or tuple as they were given.
 
         Classes are those of `sources`: a part's model needs an output also for a class that the part has no sample of.
         """
-        y = self.sources[self.n_inputs]
-        if y.dtype.kind == "i":
-            return *y.shape[1:], int(y.max()) + 1
-        return tuple(y.shape[1:]) or (1,)
+        return each_input(self.all_y, lambda y: (*y.shape[1:], int(y.max()) + 1) if y.dtype.kind == "i" else
+                          tuple(y.shape[1:]) or (1,))
 
     def order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
         """The whole epoch at once, int64: rows of x and y, and bounds (batch b is rows[bounds[b]:bounds[b + 1]])."""
@@ -157,7 +160,7 @@ class ArrayDataset(Dataset):
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = self.order(seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
-            yield Batch(self.inputs, self.sources[self.n_inputs], order[bounds[b]:bounds[b + 1]], 0, b,
+            yield Batch(self.inputs, self.all_y, order[bounds[b]:bounds[b + 1]], 0, b,
                         self.sources[-1] if self.weighted else None)
 
     def with_batch_size(self, batch_size: int) -> ArrayDataset:
@@ -190,9 +193,9 @@ class ArrayDataset(Dataset):
 
         Where train is left out it takes the rest, else test where that is; validation left out is none. `split()` is 0.8
         to train, 0.2 to test. A part of 0 is None. stratify: every part gets its share of each class, rounded up or down,
-        and train gets a sample of every class if it has room for all; "auto": where y is labels. A class that train
-        has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train alone: every
-        sample of the others is evaluated.
+        and train gets a sample of every class if it has room for all; "auto": where y is labels, one a sample.
+        A class that train has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train
+        alone: every sample of the others is evaluated.
 
             >>> parts = ArrayDataset([[0.0]] * 10, [0, 1] * 5).split(train=0.6, validation=0.2)
             >>> len(parts.train), sorted(parts.test.y.tolist())
@@ -202,9 +205,10 @@ class ArrayDataset(Dataset):
         if stratify not in (True, False, "auto"):
             raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
         y = self.sources[self.n_inputs]
-        labels = self.y if y.dtype.kind == "i" and y.ndim == 1 else None
+        labels = self.y if self.target_names is None and y.dtype.kind == "i" and y.ndim == 1 else None
         if labels is None and stratify and stratify != "auto":
-            raise ValueError(f"stratify=True needs class labels; y is {y.dtype} of shape {y.shape}")
+            raise ValueError("stratify=True needs class labels; y is " + (
+                f"{y.dtype} of shape {y.shape}" if self.target_names is None else f"{self.n_targets} targets"))
         same = np.zeros(len(self), np.int64)
         first, *rest = deal(labels if labels is not None and stratify else same, sizes, np.random.default_rng(seed))
         if labels is not None and len(absent := np.setdiff1d(labels, labels[first])):
@@ -213,3 +217,20 @@ class ArrayDataset(Dataset):
                           UserWarning, stacklevel=3)
         second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
         return Split(self._part(first, self.drop_last), second, third)
+
+
+def _named(given: Any, name: str, what: str) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+    """Several inputs (or targets) by their names, and these: None of one, () of a tuple of arrays."""
+    if isinstance(given, dict):
+        if not given:
+            raise ValueError(f"{name} is a dict of no {what}")
+        return tuple(given), given
+    if isinstance(given, tuple) and given and all(getattr(a, "shape", ()) for a in given):
+        return (), {f"{name}[{i}]": a for i, a in enumerate(given)}
+    return None, {name: given}
+
+
+def _as_given(arrays: tuple[Array, ...], names: tuple[str, ...] | None) -> Any:
+    if names is None:
+        return arrays[0]
+    return dict(zip(names, arrays, strict=True)) if names else arrays

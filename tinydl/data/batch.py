@@ -18,12 +18,13 @@ class Batch:
     """Rows `indices` of the sources x and y; indices None: all rows, in order.
 
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
-    (rows, *outputs) numbers. indices: int64 (n,). first_id: the sample number of row 0 where indices is None. index: the
-    batch's number in its epoch. sample_weight: (rows,) floats, finite and not negative, or None: all count alike.
+    (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of
+    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not
+    negative, or None: all count alike.
     """
 
     x: Any
-    y: Array
+    y: Any
     indices: Array | None
     first_id: int = 0
     index: int = 0
@@ -32,7 +33,10 @@ class Batch:
     @property
     def n(self) -> int:
         """Samples."""
-        return len(self.y) if self.indices is None else len(self.indices)
+        if self.indices is not None:
+            return len(self.indices)
+        y = self.y if isinstance(self.y, np.ndarray) else next(iter(self.y.values() if isinstance(self.y, dict) else self.y))
+        return len(y)
 
     def load(self) -> Batch:
         """The batch with its data at hand: itself."""
@@ -41,7 +45,8 @@ class Batch:
     def part(self, lo: int, hi: int) -> Batch:
         """Its samples lo..hi - 1."""
         if self.indices is None:
-            return replace(self, x=each_input(self.x, lambda a: a[lo:hi]), y=self.y[lo:hi], first_id=self.first_id + lo,
+            x, y = (each_input(given, lambda a: a[lo:hi]) for given in (self.x, self.y))
+            return replace(self, x=x, y=y, first_id=self.first_id + lo,
                            sample_weight=None if self.sample_weight is None else self.sample_weight[lo:hi])
         return replace(self, indices=self.indices[lo:hi], first_id=self.first_id + lo)
 
@@ -49,10 +54,13 @@ class Batch:
         """The batch in `parts` nearly equal parts, or in fewer of `least` samples or more."""
         return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts, least)]
 
-    def arrays(self) -> tuple[Any, Array]:
+    def arrays(self) -> tuple[Any, Any]:
         """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
-        rows = self.indices
-        return (self.x, self.y) if rows is None else (each_input(self.x, lambda a: a[rows]), self.y[rows])
+        return self.x if self.indices is None else each_input(self.x, lambda a: a[self.indices]), self.targets()
+
+    def targets(self) -> Any:
+        """y of its samples, as `arrays`."""
+        return self.y if self.indices is None else each_input(self.y, lambda a: a[self.indices])
 
     def weights(self) -> Array | None:
         """sample_weight (n,) of its samples, as `arrays`."""
@@ -89,7 +97,7 @@ class LazyBatch:
 
 
 def each_input(x: Any, f: Callable[[Array], Any]) -> Any:
-    """f of x, or of each of several inputs, in what holds them."""
+    """f of x, or of each of several inputs (or of y), in what holds them."""
     if isinstance(x, dict):
         return {name: f(a) for name, a in x.items()}
     return tuple(map(f, x)) if isinstance(x, tuple) else f(x)

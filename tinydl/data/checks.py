@@ -119,21 +119,32 @@ def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None, 
     return ("" if numbers is None else f"sample {numbers[at[0]]}: ") + name + (f"[{inner}]" if inner else "")
 
 
-def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: Any) -> tuple[Any, Array]:
-    """Samples as x (n, *shape), where they are dicts one for each input, and y (n, ...); ValueError says which sample does not
-    fit the others, or `shape`."""
+def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: Any) -> tuple[Any, Any]:
+    """Samples as x (n, *shape), where they are dicts one for each input, and y (n, ...), likewise; ValueError says which sample
+    does not fit the others, or `shape`."""
     try:
-        y = as_targets(_stacked("y", ys, numbers), "y", numbers)
-        if not isinstance(xs[0], dict):
+        if _are_dicts("y", ys, numbers):
+            y: Any = {name: as_targets(_stacked(name, [y[name] for y in ys], numbers), name, numbers) for name in ys[0]}
+        else:
+            y = as_targets(_stacked("y", ys, numbers), "y", numbers)
+        if not _are_dicts("x", xs, numbers):
             return _features("x", xs, numbers, shape), y
-        for number, x in zip(numbers, xs, strict=True):
-            if not isinstance(x, dict) or x.keys() != xs[0].keys():
-                raise ValueError(f"sample {number}: x must have the inputs {', '.join(xs[0])}")
         shapes = shape if isinstance(shape, dict) else dict.fromkeys(xs[0])
         return {name: _features(name, [x[name] for x in xs], numbers, shapes[name]) for name in xs[0]}, y
     except ValueError as e:
         e.add_note(f"in a batch of the samples {numbers}")
         raise
+
+
+def _are_dicts(name: str, values: list[Any], numbers: list[int]) -> bool:
+    """Whether the samples' x (or y) are dicts, as the first is; then all must have its keys."""
+    if not isinstance(values[0], dict):
+        return False
+    for number, value in zip(numbers, values, strict=True):
+        if not isinstance(value, dict) or value.keys() != values[0].keys():
+            what = "inputs" if name == "x" else "targets"
+            raise ValueError(f"sample {number}: {name} must have the {what} {', '.join(values[0])}")
+    return True
 
 
 def _features(name: str, values: list[Any], numbers: list[int], shape: tuple[int, ...] | None) -> Array:

@@ -15,8 +15,9 @@ class ItemDataset(Dataset):
     """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once.
 
     x: of one shape throughout, sample 0's; for a model of several inputs a dict by their names. y: an integer label, or a
-    float or floats. Items are made in the worker that trains on their batch. One that raises, or is of another shape, fails
-    its batch alone; the exception carries a note with the sample's number.
+    float or floats; for a model of several outputs a dict of these by their names. Items are made in the worker that trains on
+    their batch. One that raises, or is of another shape, fails its batch alone; the exception carries a note with
+    the sample's number.
 
         >>> class Squares(ItemDataset):
         ...     def __len__(self): return 100

@@ -38,7 +38,8 @@ GRACE = 0.2
 
 class StreamDataset(Dataset):
     """source() gives a fresh iterator of samples (x, y), each time the same or not; it may be endless. (Here it is called
-    twice, and nothing read, to see that it does.) For a model of several inputs, x is a dict by their names.
+    twice, and nothing read, to see that it does.) For a model of several inputs, x is a dict by their names, and so is y for
+    one of several outputs (not in chunks).
 
     chunks: the iterator gives (x, y) arrays or tables of rows instead, of any lengths, cut anew into batches. n_batches:
     end each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle

@@ -1,6 +1,7 @@
 """Loss: what a plan emits after the model; PythonLoss: one that a user writes with NumPy."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -26,9 +27,33 @@ class Loss(RecordsArguments):
     #: whether targets are class labels (int64, one a sample or place of a sequence) rather than numbers shaped like the output
     labels = False
 
-    def emit(self, b: Builder, y: Value) -> Value | None:
-        """Emit the operations; return the gradient of y in training, None in evaluation."""
-        raise NotImplementedError
+    def emit(self, b: Builder, y: Any) -> Any:
+        """Emit the operations; return the gradient of y in training, None in evaluation. y: a Value; for Joint, a dict or tuple
+        of them, and so are the gradients."""
+        return self.emit_on(b, y, self.emit_targets(b, y), self.emit_weights(b))
+
+    def emit_on(self, b: Builder, y: Value, targets: Value, weights: Value | None) -> Value | None:
+        """The same, of targets and sample weights that are gathered already."""
+        raise NotImplementedError(f"{type(self).__name__}.emit_on")
+
+    def unit(self, output_shape: tuple[int, ...], weighted: bool) -> int:
+        """What a sample of weight 1, all of which counts, adds to the weight of a batch: more than 1 where the loss counts the
+        places of a sequence, as SoftmaxCrossEntropy does. Joint needs it. weighted: whether samples have weights."""
+        return 1
+
+    def check_outputs(self, outputs: Any) -> None:
+        """ValueError where it is not a loss for outputs of these shapes: of several, a dict by their names or a tuple of
+        shapes."""
+        if isinstance(outputs, dict) or (outputs and isinstance(outputs[0], tuple)):
+            raise ValueError(f"{self!r} is the loss of one output, and the model has {len(outputs)}"
+                             f"{' (' + ', '.join(outputs) + ')' if isinstance(outputs, dict) else ''}: losses.Joint gives each "
+                             "a loss of its own")
+
+    def sources(self, targets: Any) -> Sequence[Array]:
+        """The arrays of a dataset's y, in the order in which `emit` gathers from them."""
+        if isinstance(targets, (dict, tuple)):
+            raise ValueError(f"{self!r} takes one array of targets, and the data have {len(targets)}: losses.Joint takes several")
+        return [targets]
 
     def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
         """The mean loss of outputs (B, ...) against targets; with sample_weight (B,), sum(w loss) / sum(w), and 0 where all
@@ -43,6 +68,7 @@ class Loss(RecordsArguments):
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         """Targets (samples, ...) as this loss needs them for a model with that output; ValueError says what does not fit."""
+        self.sources(targets)
         if self.labels:
             places = output_shape[:-1]      # of a sequence
             wanted = f"(samples, {', '.join(map(str, places))})" if places else "(samples,)"
@@ -133,13 +159,12 @@ class PythonLoss(Loss):
             return float(self.forward(y, t)[0])
         return float(self.weighted(y, t, as_weights(sample_weight, len(y)).astype(y.dtype, copy=False))[0])
 
-    def emit(self, b: Builder, y: Value) -> Value | None:
-        t, w = self.emit_targets(b, y), self.emit_weights(b)
-        if w is not None:
+    def emit_on(self, b: Builder, y: Value, targets: Value, weights: Value | None) -> Value | None:
+        if weights is not None:
             self._takes_weights()
         dy = b.value(y.shape) if b.training else None
         with b.scope("loss"):
-            b.python(_Run(self), [b.whole(y), t, w], [dy])
+            b.python(_Run(self), [b.whole(y), targets, weights], [dy])
         return dy
 
 

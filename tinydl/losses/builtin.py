@@ -57,6 +57,9 @@ class SoftmaxCrossEntropy(KernelLoss):
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
         return {"R": int(np.prod(output_shape[:-1], dtype=int)), "C": output_shape[-1]}
 
+    def unit(self, output_shape: tuple[int, ...], weighted: bool) -> int:
+        return self.sizes(output_shape)["R"] if weighted or self.counts else 1
+
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         if self.weight is not None and self.weight.shape != output_shape[-1:]:
             raise ValueError(f"SoftmaxCrossEntropy has weights of {self.weight.size} classes; the model's output is "

@@ -33,14 +33,14 @@ class KernelLoss(Loss):
         """Sizes of the operation; n and R: so many a sample."""
         return {"n": int(np.prod(output_shape, dtype=int))}
 
-    def emit(self, b: Builder, y: Value) -> Value | None:
-        t, w = self.emit_targets(b, y), self.emit_weights(b)
+    def emit_on(self, b: Builder, y: Value, targets: Value, weights: Value | None) -> Value | None:
         dy = b.value(y.shape) if b.training else None
-        operands: dict[str, Any] = {"logits": b.whole(y), "labels": t} if self.labels else {"x": b.whole(y), "targets": t}
+        operands: dict[str, Any] = ({"logits": b.whole(y), "labels": targets} if self.labels else
+                                    {"x": b.whole(y), "targets": targets})
         operands |= {name: b.constant(table) for name, table in self.tables().items()}
         sizes: dict[str, Any] = {name: Rows(n) if name in "nR" else n for name, n in self.sizes(y.shape).items()}
-        if w is not None:
-            operands["weights"], sizes["S"] = w, Rows()
+        if weights is not None:
+            operands["weights"], sizes["S"] = weights, Rows()
         b.emit(self.kernel, **operands, grad=dy, **sizes, **self.numbers(y.shape), label="loss")
         return dy
 

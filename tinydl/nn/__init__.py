@@ -1,6 +1,6 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
-    weights         Linear, Embedding
+    weights         Linear, Embedding; TiedLinear shares the weight of one of these
     activations     ReLU, LeakyReLU, ELU, GELU, SiLU, Sigmoid, Tanh, Softmax, LogSoftmax
     normalisation   LayerNorm, BatchNorm1d
     regularisation  Dropout
@@ -22,7 +22,7 @@ from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph, Input
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
-from tinydl.nn.linear import Linear
+from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.python_layer import PythonLayer
@@ -32,7 +32,7 @@ from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 __all__ = ["ELU", "GELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Identity", "Input",
            "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Multiply", "Parameter", "Permute",
            "PythonLayer", "ReLU", "Reshape", "Residual", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Statistic", "Sum",
-           "Tanh", "initializers", "register"]
+           "Tanh", "TiedLinear", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

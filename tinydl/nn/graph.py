@@ -2,7 +2,7 @@
 
     numbers, store = nn.Input((8,), name="numbers"), nn.Input((), "int64", name="store")
     y = nn.Linear(12, 1)(nn.Concat()([numbers, nn.Embedding(50, 4)(store)]))
-    model = Model(inputs=[numbers, store], outputs=y)
+    model = Model(inputs=[numbers, store], outputs=y)               # or outputs={"price": y, "kind": z}
 """
 from __future__ import annotations
 
@@ -39,21 +39,25 @@ class Graph(Layer):
     """What `Model(inputs=..., outputs=...)` makes of symbolic values.
 
     layers: each once, however often it is called. calls: (number of the layer, numbers of its inputs) in an order in which
-    they can be made; value i is input i, then come the calls' results. outputs: numbers of values. names: of the inputs.
+    they can be made; value i is input i, then come the calls' results. outputs: numbers of values. output_names: of these,
+    where they have any.
     """
 
     n_inputs = None
 
     def __init__(self, *layers: Layer, inputs: Sequence[Mapping[str, Any]], calls: Sequence[tuple[int, Sequence[int]]],
-                 outputs: Sequence[int]) -> None:
+                 outputs: Sequence[int], output_names: Sequence[str] | None = None) -> None:
         self.layers = layers
         self.inputs = [(str(i["name"]), tuple(i["shape"]), str(i["dtype"])) for i in inputs]
         self.calls = [(int(layer), tuple(int(v) for v in values)) for layer, values in calls]
         self.outputs = [int(v) for v in outputs]
+        self.output_names = None if output_names is None else [str(name) for name in output_names]
 
     @classmethod
-    def of(cls, inputs: Symbol | Sequence[Symbol], outputs: Symbol | Sequence[Symbol]) -> Graph:
+    def of(cls, inputs: Symbol | Sequence[Symbol], outputs: Symbol | Sequence[Symbol] | Mapping[str, Symbol]) -> Graph:
         """The graph between symbolic values; ValueError names what is not connected, or doubly named."""
+        output_names = list(outputs) if isinstance(outputs, Mapping) else None
+        outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
         ins, outs = ([s] if isinstance(s, Symbol) else list(s) for s in (inputs, outputs))
         for what, symbols in (("inputs", ins), ("outputs", outs)):
             if not symbols or not all(isinstance(s, Symbol) for s in symbols):
@@ -90,14 +94,15 @@ class Graph(Layer):
         if unused:
             raise ValueError(f"no output depends on input {', '.join(unused)}")
         return cls(*layers, inputs=[{"name": n, "shape": s.shape, "dtype": s.dtype} for n, s in zip(names, ins, strict=True)],
-                   calls=calls, outputs=[numbers[id(s)] for s in outs])
+                   calls=calls, outputs=[numbers[id(s)] for s in outs], output_names=output_names)
 
     def __repr__(self) -> str:
         return f"Graph({len(self.inputs)} inputs, {', '.join(map(repr, self.layers))})"
 
     def config(self) -> dict[str, Any]:
+        named = {} if self.output_names is None else {"output_names": self.output_names}
         return {"inputs": [{"name": n, "shape": list(s), "dtype": d} for n, s, d in self.inputs],
-                "calls": [[layer, list(values)] for layer, values in self.calls], "outputs": self.outputs}
+                "calls": [[layer, list(values)] for layer, values in self.calls], "outputs": self.outputs, **named}
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
@@ -163,6 +168,22 @@ class Graph(Layer):
                         add(v, d)
             return tuple(grads[:len(xs)]) if len(xs) > 1 else grads[0]
         return outputs if len(outputs) > 1 else outputs[0], backward
+
+
+def named_outputs(layer: Layer, outputs: Any) -> Any:
+    """The outputs of a model's layer (one, or a tuple), as a dict where its graph gives them names."""
+    if not isinstance(layer, Graph) or layer.output_names is None:
+        return outputs
+    return dict(zip(layer.output_names, outputs if len(layer.outputs) > 1 else (outputs,), strict=True))
+
+
+def unnamed_outputs(layer: Layer, outputs: Any) -> Any:
+    """What `named_outputs` made, or a dict with the same keys, as one, or a tuple."""
+    if not isinstance(outputs, dict):
+        return outputs
+    assert isinstance(layer, Graph) and layer.output_names is not None
+    every = tuple(outputs[name] for name in layer.output_names)
+    return every if len(every) > 1 else every[0]
 
 
 def inputs_of(layer: Layer) -> list[tuple[str, Shape | None, bool]]:

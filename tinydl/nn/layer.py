@@ -88,7 +88,9 @@ class Layer(RecordsArguments):
 
     #: whether it does nothing to values but show them in another order: then it takes integers too
     moves_only: ClassVar[bool] = False
-    #: how many values it takes; None: two or more, on a list
+    #: whether it takes integers beside numbers, and gives numbers
+    any_dtype: ClassVar[bool] = False
+    #: how many values it takes; None: several, on a list (how many, `output_shape` says, or `forward` of a PythonLayer)
     n_inputs: ClassVar[int | None] = 1
 
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
@@ -102,7 +104,7 @@ class Layer(RecordsArguments):
             raise TypeError(f"{self!r} takes {self.n_inputs} input{'s' * (self.n_inputs != 1)}; got {len(given)}")
         dtype = given[0].dtype if self.moves_only else "float32"
         for s in given:
-            if not self.moves_only and s.dtype != self.input_dtype():
+            if not (self.moves_only or self.any_dtype) and s.dtype != self.input_dtype():
                 raise TypeError(f"{self!r} takes {'integers' if s.dtype == 'float32' else 'numbers, not integers'}; got {s!r}")
         return Symbol(self.output_shape(*(s.shape for s in given)), dtype, self, tuple(given))
 

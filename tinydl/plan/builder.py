@@ -1,7 +1,7 @@
 """Builder: what layers and losses emit their operations into."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -97,7 +97,9 @@ class Builder:
 
     def _check_parameter(self, p: Parameter, shape: tuple[int, ...] | None) -> None:
         if p.offset < 0 or (shape is not None and p.shape != shape):
-            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else f"must have shape {shape}"))
+            transposed = ": nn.TiedLinear transposes the weight of another layer" if p.shape == (shape or ())[::-1] else ""
+            raise ValueError(f"layer {self.path}: {p!r} " + ("is in no model" if p.offset < 0 else
+                                                             f"must have shape {shape}{transposed}"))
 
     def grad(self, p: Parameter) -> tuple[Value, int]:
         """Where p's gradient goes, and whether to add to it (1: a parameter used twice) or overwrite it (0)."""
@@ -106,6 +108,12 @@ class Builder:
         accumulate = int(p.offset in self._written)
         self._written.add(p.offset)
         return Value(Buffer(p.size, False, "grad", p.offset * self.dtype.itemsize, self.dtype, p.name), p.shape), accumulate
+
+    def no_gradient(self, parameters: Iterable[Parameter]) -> None:
+        """Emit gradients of 0 for those that are trained and have none in this plan: what is learned does not depend on them."""
+        for p in parameters:
+            if not p.frozen and p.offset not in self._written:
+                self.emit("fill", out=self.grad(p)[0], n=p.size, label="no loss")
 
     def statistic(self, s: Statistic, shape: tuple[int, ...] | None = None, *, batch: bool) -> Value:
         """A running statistic, or the place in the slot's vector for this batch's."""

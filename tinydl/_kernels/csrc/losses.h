@@ -186,6 +186,22 @@ MEAN_KERNEL(hinge, 0, const T s = w > 0 ? (T)1 : (T)-1; const T margin = 1 - s *
 #undef MEAN_KERNEL
 #undef MEAN_LOSS
 
+/* The loss before this operation is one of several. It was divided by ctx->weight, which may be the sum of the weights that
+ * counted for it alone; all of them are to be divided by W, so that means of batches can be brought together. */
+KERNEL(join_loss) {
+    double W = (double)ctx->n;
+    if (o->weights) {
+        W = 0;
+        for (i64 s = 0; s < o->S; s++) W += (double)o->weights[s];
+    }
+    const double all = W * (double)o->unit, factor = all > 0 ? o->scale * (ctx->weight / all) : 0;
+    const T k = (T)factor;
+    if (o->grad && k != 1) TD_EACH(i, o->n) o->grad[i] *= k;
+    *o->total = (o->accumulate ? *o->total : 0) + factor * ctx->number;
+    ctx->weight = W;
+    return NAME(set_loss)(ctx, *o->total);
+}
+
 /* Each target has several outputs, C columns apart. count: what the mean is over, for each row */
 #define ROWS_LOSS(name, MANY, count, EACH) \
     KERNEL(name) { \

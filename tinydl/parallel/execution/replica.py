@@ -60,18 +60,15 @@ class Replica:
         """
         xs = self.model.sources(batch.x)
         output = self.model.output_shape(xs[0].shape[1:] if len(xs) == 1 else tuple(a.shape[1:] for a in xs))
-        if batch.indices is None:
-            y = self.loss.check_targets(batch.y, output)
-        else:
-            y = batch.y
-            self.loss.check_targets(y[batch.indices], output)
+        y = self.loss.check_targets(batch.targets(), output)
+        ys = self.loss.sources(y if batch.indices is None else batch.y)
         w, weighted = batch.sample_weight, self.plan.weighted
         if (w is not None) != weighted:
             raise ValueError(f"a batch with{'out' * weighted} sample_weight, in a dataset that is "
                              f"{'not ' * (not weighted)}`weighted`")
         if w is not None:
             as_weights(batch.weights(), batch.n, "the batch's sample_weight")
-        arrays = (*xs, y) if w is None else (*xs, y, w)
+        arrays = (*xs, *ys) if w is None else (*xs, *ys, w)
         return float(self.native.run([self._source(a) for a in arrays], batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 

@@ -160,10 +160,10 @@ class Resources:
         self.optimizer.step(gradients)
         return float("nan")
 
-    def set_arrays(self, x: Any, *others: Array) -> None:
-        """Set the arrays that the native driver trains on. x: with several inputs, a dict by their names or a tuple; then come
-        y, and weights."""
-        self.sources = [engine.Source(a) for a in (*self.model.sources(x), *others)]
+    def set_arrays(self, x: Any, y: Any, *weights: Array) -> None:
+        """Set the arrays that the native driver trains on. x, y: with several inputs or outputs, a dict by their names or a
+        tuple; then come sample weights, if any."""
+        self.sources = [engine.Source(a) for a in (*self.model.sources(x), *self.loss.sources(y), *weights)]
 
     def most_pieces(self, parts: int) -> int:
         """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""
