@@ -165,6 +165,12 @@ def by_x(ulps, scale):
     return lambda eps, a, want: {"out": ulps * eps * scale(a)}
 
 
+def by_rounded_exponent(eps, a, want):
+    """alpha x is rounded before it is an exponent: an error of that size, relative to what comes out."""
+    x = a["saved"] if "saved" in a else a["x"]
+    return {"out": eps * (8 + np.abs(a["alpha"] * x)) * np.abs(want["out"])}
+
+
 ACTIVATIONS = [
     forward("identity", relative(0)),
     forward("relu", relative(0)),
@@ -173,6 +179,8 @@ ACTIVATIONS = [
     forward("sigmoid"), forward("tanh"), forward("silu"),
     forward("gelu", by_x(4, lambda a: np.abs(a["x"]))),
     forward("gelu_tanh", by_x(4, lambda a: np.abs(a["x"]))),
+    forward("selu"), forward("softplus", by_rounded_exponent, alpha=1.0),
+    forward("softplus", by_rounded_exponent, alpha=2.5), forward("mish", relative(16)), forward("hardswish"),
     backward("identity", relative(0)),
     backward("relu", relative(0)),
     backward("leaky_relu", relative(2), alpha=0.01),
@@ -182,6 +190,10 @@ ACTIVATIONS = [
     backward("silu", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
     backward("gelu", by_x(8, lambda a: np.abs(a["dy"]))),
     backward("gelu_tanh", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("selu", by_x(4, lambda a: np.abs(a["dy"]) * 1.8)),
+    backward("softplus", by_rounded_exponent, alpha=1.0), backward("softplus", by_rounded_exponent, alpha=2.5),
+    backward("mish", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("hardswish", by_x(4, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
 ]
 
 

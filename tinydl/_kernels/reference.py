@@ -60,16 +60,28 @@ def _gelu_slope(x: Floats, approximate: bool) -> Floats:
     return phi + x * slope
 
 
+def _mish_slope(x: Floats) -> Floats:
+    t = np.tanh(np.logaddexp(0, x))
+    return np.asarray(t + x * (1 - t * t) * _sigmoid(x))
+
+
+_SELU_SCALE, _SELU_BELOW = 1.0507009873554804934, 1.0507009873554804934 * 1.6732632423543772848
+
 _FUNCTIONS: dict[str, tuple[Callable[[Floats, float], Any], Callable[[Floats, float], Any]]] = {
     "identity": (lambda x, a: x, lambda y, a: np.ones_like(y)),
     "relu": (lambda x, a: np.where(x < 0, 0, x), lambda y, a: np.where(y > 0, 1, 0)),
     "leaky_relu": (lambda x, a: np.where(x < 0, a * x, x), lambda y, a: np.where(y > 0, 1, a)),
     "elu": (lambda x, a: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), lambda y, a: np.where(y > 0, 1, y + a)),
+    "selu": (lambda x, a: np.where(x < 0, _SELU_BELOW * np.expm1(np.minimum(x, 0)), _SELU_SCALE * x),
+             lambda y, a: np.where(y > 0, _SELU_SCALE, y + _SELU_BELOW)),
     "sigmoid": (lambda x, a: _sigmoid(x), lambda y, a: y * (1 - y)),
     "tanh": (lambda x, a: np.tanh(x), lambda y, a: 1 - y * y),
     "gelu": (lambda x, a: x * _gelu(x, False)[0], lambda x, a: _gelu_slope(x, False)),
     "gelu_tanh": (lambda x, a: x * _gelu(x, True)[0], lambda x, a: _gelu_slope(x, True)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, a: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
+    "softplus": (lambda x, a: np.logaddexp(0, a * x) / a, lambda x, a: _sigmoid(a * x)),
+    "mish": (lambda x, a: x * np.tanh(np.logaddexp(0, x)), lambda x, a: _mish_slope(x)),
+    "hardswish": (lambda x, a: x * np.clip(x + 3, 0, 6) / 6, lambda x, a: np.where(x < -3, 0, np.where(x > 3, 1, x / 3 + 0.5))),
 }
 
 

@@ -36,7 +36,8 @@ DTYPES = {"float32": "float", "float64": "double", "uint8": "uint8_t", "int8": "
 
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh",
+               "gelu", "gelu_tanh", "silu", "softplus", "mish", "hardswish")
 KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
 
