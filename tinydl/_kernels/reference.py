@@ -253,6 +253,36 @@ def embedding_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -
     return dtable
 
 
+def scale_columns(x: Floats, scale: Floats, out: Floats) -> Floats:
+    return _write(out, x * scale)
+
+
+def prelu(x: Floats, slope: Floats, out: Floats) -> Floats:
+    return _write(out, np.where(x < 0, slope * x, x))
+
+
+def prelu_backward(dy: Floats, x: Floats, slope: Floats, out: Floats, by_slope: Floats) -> None:
+    _write(by_slope, np.where(x > 0, 0, dy * x))
+    _write(out, np.where(x > 0, dy, slope * dy))
+
+
+def periodic(x: Floats, frequency: Floats, phase: Floats, weight: Floats, bias: Floats, out: Floats) -> Floats:
+    waves = np.cos(2 * np.pi * frequency * x[..., None] + phase)
+    return _write(out, np.einsum("rck,ckd->rcd", waves, weight) + bias)
+
+
+def periodic_backward(dy: Floats, x: Floats, frequency: Floats, phase: Floats, weight: Floats, dx: Floats, dfrequency: Floats,
+                      dphase: Floats, dweight: Floats, dbias: Floats, more_frequency: int = 0, more_phase: int = 0,
+                      more_weight: int = 0, more_bias: int = 0) -> None:
+    angle = 2 * np.pi * frequency * x[..., None] + phase
+    by_phase = -np.sin(angle) * np.einsum("rcd,ckd->rck", dy, weight)
+    _write(dx, (by_phase * 2 * np.pi * frequency).sum(2))
+    for out, more, value in ((dfrequency, more_frequency, (by_phase * 2 * np.pi * x[..., None]).sum(0)),
+                             (dphase, more_phase, by_phase.sum(0)), (dbias, more_bias, dy.sum(0)),
+                             (dweight, more_weight, np.einsum("rck,rcd->ckd", np.cos(angle), dy))):
+        _write(out, value + out if more else value)
+
+
 def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:
     return _write(out, wa * a + wb * b)
 

@@ -1,7 +1,8 @@
 """How parameters begin. An initialiser is called with (rng, shape, fans) and returns float64 values.
 
 fans = (fan_in, fan_out). gain for ReLU networks is sqrt(2) (He et al. 2015), 1 for linear and sigmoid ones;
-Xavier: Glorot and Bengio 2010; LeCun: LeCun et al. 1998, for SELU. `default_linear` is PyTorch's for Linear: uniform in +-1/sqrt(fan_in), which is
+Xavier: Glorot and Bengio 2010; LeCun: LeCun et al. 1998, for SELU. `default_linear` is
+PyTorch's for Linear: uniform in +-1/sqrt(fan_in), which is
 kaiming_uniform with a = sqrt(5).
 """
 from __future__ import annotations
