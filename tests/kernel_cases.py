@@ -165,6 +165,12 @@ def by_x(ulps, scale):
     return lambda eps, a, want: {"out": ulps * eps * scale(a)}
 
 
+def by_rounded_exponent(eps, a, want):
+    """alpha x is rounded before it is an exponent: an error of that size, relative to what comes out."""
+    x = a["saved"] if "saved" in a else a["x"]
+    return {"out": eps * (8 + np.abs(a["alpha"] * x)) * np.abs(want["out"])}
+
+
 ACTIVATIONS = [
     forward("identity", relative(0)),
     forward("relu", relative(0)),
@@ -173,6 +179,8 @@ ACTIVATIONS = [
     forward("sigmoid"), forward("tanh"), forward("silu"),
     forward("gelu", by_x(4, lambda a: np.abs(a["x"]))),
     forward("gelu_tanh", by_x(4, lambda a: np.abs(a["x"]))),
+    forward("selu"), forward("softplus", by_rounded_exponent, alpha=1.0),
+    forward("softplus", by_rounded_exponent, alpha=2.5), forward("mish", relative(16)), forward("hardswish"),
     backward("identity", relative(0)),
     backward("relu", relative(0)),
     backward("leaky_relu", relative(2), alpha=0.01),
@@ -182,6 +190,10 @@ ACTIVATIONS = [
     backward("silu", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
     backward("gelu", by_x(8, lambda a: np.abs(a["dy"]))),
     backward("gelu_tanh", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("selu", by_x(4, lambda a: np.abs(a["dy"]) * 1.8)),
+    backward("softplus", by_rounded_exponent, alpha=1.0), backward("softplus", by_rounded_exponent, alpha=2.5),
+    backward("mish", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("hardswish", by_x(4, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
 ]
 
 
@@ -430,6 +442,47 @@ def arranged(rng, a, b, c):
             "yb": b * c, "y1": 0, "y2": 0, "y3": 1, "y4": b}
 
 
+WAVES = ((0, 2, 3, 1), (1, 1, 1, 1), (5, 3, 16, 3), (4, 2, 17, 1), (3, 2, 40, 5), (5000, 1, 2, 2))       # R, C, K, D
+
+
+def waves(rng, s):
+    R, C, K, D = s
+    return {"x": rng.standard_normal((R, C)), "frequency": 0.5 * rng.standard_normal((C, K)), "out": unset((R, C, D)),
+            "phase": rng.uniform(-np.pi, np.pi, (C, K)), "weight": rng.standard_normal((C, K, D)),
+            "bias": rng.standard_normal((C, D))}
+
+
+def waves_backward(rng, s):
+    R, C, K, D = s
+    made = waves(rng, s)
+    del made["out"], made["bias"]
+    return {**made, "dy": rng.standard_normal((R, C, D)), "dx": unset((R, C)), "dfrequency": rng.standard_normal((C, K)),
+            "dphase": rng.standard_normal((C, K)), "dweight": rng.standard_normal((C, K, D)),
+            "dbias": rng.standard_normal((C, D))}
+
+
+def wave_error(eps, a):
+    """Of a cosine or sine: what rounding does to its angle, and to itself."""
+    return eps * (2 * np.pi * (2 * np.abs(a["frequency"] * a["x"][..., None]) + 1) + 4)
+
+
+def periodic_bound(eps, a, want):
+    K, w = a["frequency"].shape[1], np.abs(a["weight"])
+    return {"out": np.einsum("rck,ckd->rcd", wave_error(eps, a) + eps * (K + 2), w) + eps * (K + 2) * np.abs(a["bias"])}
+
+
+def periodic_backward_bound(eps, a, want):
+    x, f, dy, w = np.abs(a["x"])[..., None], np.abs(a["frequency"]), np.abs(a["dy"]), np.abs(a["weight"])
+    each = (wave_error(eps, a) + eps * (w.shape[2] + 8)) * np.einsum("rcd,ckd->rck", dy, w)
+    more, K = chain(len(x)) + 1, f.shape[1]
+    largest = np.einsum("rcd,ckd->rck", dy, w)
+    out = {"dx": 2 * np.pi * ((each + eps * (K + 4) * largest) * f).sum(2),
+           "dphase": each.sum(0) + eps * more * largest.sum(0),
+           "dfrequency": 2 * np.pi * ((each + 4 * eps * largest) * x).sum(0) + 2 * np.pi * eps * more * (largest * x).sum(0),
+           "dweight": np.einsum("rck,rcd->ckd", wave_error(eps, a) + eps * more, dy), "dbias": eps * more * dy.sum(0)}
+    return {k: v + eps * more * np.abs(a[k]) if k in a and k != "dx" else v for k, v in out.items()}
+
+
 AXES = [
     Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0}), ("out",), relative(0), CUBES, family="arrange"),
     Case("arrange", cube(lambda rng, *s: {**arranged(rng, *s), "itemsize": 0, "accumulate": 1}), ("out",), relative(1), CUBES,
@@ -447,6 +500,19 @@ AXES = [
     Case("embedding",
          lambda rng, s: {"table": rng.standard_normal((20, s[1])), "rows": rng.integers(0, 20, s[0]), "out": unset(s)}, ("out",),
          relative(0), MATRICES, family="embedding"),
+    Case("scale_columns", lambda rng, s: {**x_out(rng, s), "scale": rng.standard_normal(s[1])}, ("out",), relative(1), MATRICES,
+         ("x",), True, "columns"),
+    Case("prelu", lambda rng, s: {**x_out(rng, s), "slope": rng.standard_normal(s[1])}, ("out",), relative(1), MATRICES,
+         ("x",), True, "columns"),
+    Case("prelu_backward", lambda rng, s: {**x_out(rng, s), "dy": rng.standard_normal(s), "slope": rng.standard_normal(s[1]),
+                                           "by_slope": unset(s)},
+         ("out", "by_slope"), relative(1, "out", "by_slope"), MATRICES, ("dy",), True, "columns"),
+    Case("periodic", waves, ("out",), periodic_bound, WAVES, by_row=True, family="periodic"),
+    Case("periodic_backward", waves_backward, ("dx", "dfrequency", "dphase", "dweight", "dbias"), periodic_backward_bound, WAVES,
+         family="periodic"),
+    Case("periodic_backward", lambda rng, s: {**waves_backward(rng, s), **dict.fromkeys(
+        ("more_frequency", "more_phase", "more_weight", "more_bias"), 1)},
+         ("dx", "dfrequency", "dphase", "dweight", "dbias"), periodic_backward_bound, WAVES, family="periodic", variant="more"),
     *(Case("embedding_backward", lambda rng, s, more=more: {"dy": rng.standard_normal(s), "rows": rng.integers(0, 20, s[0]),
                                                             "dtable": rng.standard_normal((20, s[1])), **more},
            ("dtable",), lambda eps, a, want: {"dtable": eps * (len(a["dy"]) + 1) * (

@@ -60,16 +60,28 @@ def _gelu_slope(x: Floats, approximate: bool) -> Floats:
     return phi + x * slope
 
 
+def _mish_slope(x: Floats) -> Floats:
+    t = np.tanh(np.logaddexp(0, x))
+    return np.asarray(t + x * (1 - t * t) * _sigmoid(x))
+
+
+_SELU_SCALE, _SELU_BELOW = 1.0507009873554804934, 1.0507009873554804934 * 1.6732632423543772848
+
 _FUNCTIONS: dict[str, tuple[Callable[[Floats, float], Any], Callable[[Floats, float], Any]]] = {
     "identity": (lambda x, a: x, lambda y, a: np.ones_like(y)),
     "relu": (lambda x, a: np.where(x < 0, 0, x), lambda y, a: np.where(y > 0, 1, 0)),
     "leaky_relu": (lambda x, a: np.where(x < 0, a * x, x), lambda y, a: np.where(y > 0, 1, a)),
     "elu": (lambda x, a: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), lambda y, a: np.where(y > 0, 1, y + a)),
+    "selu": (lambda x, a: np.where(x < 0, _SELU_BELOW * np.expm1(np.minimum(x, 0)), _SELU_SCALE * x),
+             lambda y, a: np.where(y > 0, _SELU_SCALE, y + _SELU_BELOW)),
     "sigmoid": (lambda x, a: _sigmoid(x), lambda y, a: y * (1 - y)),
     "tanh": (lambda x, a: np.tanh(x), lambda y, a: 1 - y * y),
     "gelu": (lambda x, a: x * _gelu(x, False)[0], lambda x, a: _gelu_slope(x, False)),
     "gelu_tanh": (lambda x, a: x * _gelu(x, True)[0], lambda x, a: _gelu_slope(x, True)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, a: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
+    "softplus": (lambda x, a: np.logaddexp(0, a * x) / a, lambda x, a: _sigmoid(a * x)),
+    "mish": (lambda x, a: x * np.tanh(np.logaddexp(0, x)), lambda x, a: _mish_slope(x)),
+    "hardswish": (lambda x, a: x * np.clip(x + 3, 0, 6) / 6, lambda x, a: np.where(x < -3, 0, np.where(x > 3, 1, x / 3 + 0.5))),
 }
 
 
@@ -239,6 +251,36 @@ def embedding_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -
         dtable[...] = 0
     np.add.at(dtable, rows[rows != padding], dy[rows != padding])
     return dtable
+
+
+def scale_columns(x: Floats, scale: Floats, out: Floats) -> Floats:
+    return _write(out, x * scale)
+
+
+def prelu(x: Floats, slope: Floats, out: Floats) -> Floats:
+    return _write(out, np.where(x < 0, slope * x, x))
+
+
+def prelu_backward(dy: Floats, x: Floats, slope: Floats, out: Floats, by_slope: Floats) -> None:
+    _write(by_slope, np.where(x > 0, 0, dy * x))
+    _write(out, np.where(x > 0, dy, slope * dy))
+
+
+def periodic(x: Floats, frequency: Floats, phase: Floats, weight: Floats, bias: Floats, out: Floats) -> Floats:
+    waves = np.cos(2 * np.pi * frequency * x[..., None] + phase)
+    return _write(out, np.einsum("rck,ckd->rcd", waves, weight) + bias)
+
+
+def periodic_backward(dy: Floats, x: Floats, frequency: Floats, phase: Floats, weight: Floats, dx: Floats, dfrequency: Floats,
+                      dphase: Floats, dweight: Floats, dbias: Floats, more_frequency: int = 0, more_phase: int = 0,
+                      more_weight: int = 0, more_bias: int = 0) -> None:
+    angle = 2 * np.pi * frequency * x[..., None] + phase
+    by_phase = -np.sin(angle) * np.einsum("rcd,ckd->rck", dy, weight)
+    _write(dx, (by_phase * 2 * np.pi * frequency).sum(2))
+    for out, more, value in ((dfrequency, more_frequency, (by_phase * 2 * np.pi * x[..., None]).sum(0)),
+                             (dphase, more_phase, by_phase.sum(0)), (dbias, more_bias, dy.sum(0)),
+                             (dweight, more_weight, np.einsum("rck,rcd->ckd", np.cos(angle), dy))):
+        _write(out, value + out if more else value)
 
 
 def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:

@@ -38,7 +38,8 @@ SHORT = {"i64": "int64", "i32": "int32", "u8": "uint8"}
 
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh",
+               "gelu", "gelu_tanh", "silu", "softplus", "mish", "hardswish")
 KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
 
@@ -184,6 +185,16 @@ _LIST = [
               does="out := rows of the table by number; fails where one is not in 0..N-1"),
     Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
               does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
+    Operation("scale_columns", "x[R,C] scale[C] -> out[R,C]", in_place="out:x", does="out := x scale"),
+    Operation("prelu", "x[R,C] slope[C] -> out[R,C]", in_place="out:x", does="out := x where x > 0, else slope x"),
+    Operation("prelu_backward", "dy[R,C] x[R,C] slope[C] -> out[R,C] by_slope[R,C]", in_place="out:dy",
+              does="out := dy where x > 0, else slope dy; by_slope := 0 where x > 0, else dy x"),
+    Operation("periodic", "x[R,C] frequency[C,K] phase[C,K] weight[C,K,D] bias[C,D] -> out[R,C,D]",
+              does="out := bias + sum over k of cos(2 pi frequency x + phase) weight"),
+    Operation("periodic_backward", "dy[R,C,D] x[R,C] frequency[C,K] phase[C,K] weight[C,K,D] -> dx[R,C] dfrequency[C,K] "
+              "dphase[C,K] dweight[C,K,D] dbias[C,D]", "more_frequency=0 more_phase=0 more_weight=0 more_bias=0",
+              at_least_one="K D", partial="R: 4 C K D",
+              does="the gradients of periodic; of the parameters :=, or += with `more`"),
     Operation("weighted_mean", "a[n] b[n] -> out[n]", reals="wa wb", in_place="out:a out:b", does="out := wa a + wb b"),
     Operation("column_sum", "x[R,C] -> out[C]", "accumulate=0", does="out := (out +) sum of the rows of x"),
     Operation("squared_norm", "x[n] ->", number=True, does="sum of x^2, in double"),

@@ -1,4 +1,5 @@
-"""Activations: ReLU, LeakyReLU, ELU, Sigmoid, Tanh, GELU, SiLU (elementwise), Softmax, LogSoftmax (last axis)."""
+"""Activations: ReLU, LeakyReLU, ELU, SELU, Sigmoid, Tanh, GELU, SiLU, Softplus, Mish, Hardswish (elementwise), Softmax,
+LogSoftmax (last axis)."""
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -72,6 +73,14 @@ class ELU(Elementwise):
 
 
 @register
+class SELU(Elementwise):
+    """y = 1.0507 x where x > 0, else 1.0507 * 1.6733 (exp(x) - 1) (Klambauer et al. 2017): keeps means near 0 and variances
+    near 1 from layer to layer, where weights begin with initializers.lecun_normal."""
+
+    kind = "selu"
+
+
+@register
 class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x))"""
 
@@ -108,6 +117,35 @@ class SiLU(Elementwise):
     """y = x / (1 + exp(-x))"""
 
     kind = "silu"
+
+
+@register
+class Softplus(Elementwise):
+    """y = log(1 + exp(beta x)) / beta. PyTorch returns x where beta x > 20: the difference is below 2.1e-9 / beta."""
+
+    kind = "softplus"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"Softplus(beta={beta}): above 0")
+        self.beta = self.alpha = float(beta)
+
+    def config(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+
+@register
+class Mish(Elementwise):
+    """y = x tanh(log(1 + exp(x))) (Misra 2019)"""
+
+    kind = "mish"
+
+
+@register
+class Hardswish(Elementwise):
+    """y = x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019)"""
+
+    kind = "hardswish"
 
 
 class LastAxis(Layer):

@@ -1,7 +1,8 @@
 """How parameters begin. An initialiser is called with (rng, shape, fans) and returns float64 values.
 
 fans = (fan_in, fan_out). gain for ReLU networks is sqrt(2) (He et al. 2015), 1 for linear and sigmoid ones;
-Xavier: Glorot and Bengio 2010. `default_linear` is PyTorch's for Linear: uniform in +-1/sqrt(fan_in), which is
+Xavier: Glorot and Bengio 2010; LeCun: LeCun et al. 1998, for SELU. `default_linear` is
+PyTorch's for Linear: uniform in +-1/sqrt(fan_in), which is
 kaiming_uniform with a = sqrt(5).
 """
 from __future__ import annotations
@@ -37,6 +38,11 @@ def xavier_normal(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[
     return rng.standard_normal(shape) * sqrt(2 / max(1, sum(fans)))
 
 
+def lecun_normal(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
+    """normal with variance 1 / fan_in"""
+    return rng.standard_normal(shape) / sqrt(max(1, fans[0]))
+
+
 def default_linear(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
     """uniform in +-1 / sqrt(fan_in)"""
     return rng.uniform(-1, 1, shape) / sqrt(max(1, fans[0]))
@@ -58,7 +64,8 @@ def ones(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]
 
 
 INITIALIZERS: dict[str, Initializer] = {
-    f.__name__: f for f in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal, default_linear, normal, zeros, ones)}
+    f.__name__: f for f in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal, lecun_normal, default_linear,
+                                  normal, zeros, ones)}
 
 
 def get(name: str) -> Initializer:

@@ -32,12 +32,23 @@ static inline T NAME(gelu_slope)(T x) {
     return (T)0.79788456080286535588 * FMA((T)0.134145, x * x, (T)1);
 }
 
+/* log(1 + exp(x)) */
+static inline T NAME(softplus_of)(T x) {
+    return (x > 0 ? x : (T)0) + NAME(vm_log1p)(NAME(vm_exp)(-NAME(td_abs)(x)));
+}
+
+/* of SELU: its scale, and scale times alpha */
+#define SELU_SCALE ((T)1.0507009873554804934)
+#define SELU_BELOW ((T)1.7580993408473768600)
+
 FORWARD(relu, v < 0 ? (T)0 : v)
 BACKWARD(relu, v > 0 ? d : (T)0)
 FORWARD(leaky_relu, v < 0 ? a * v : v)
 BACKWARD(leaky_relu, v > 0 ? d : a * d)
 FORWARD(elu, v < 0 ? a * NAME(vm_expm1)(v) : v)
 BACKWARD(elu, v > 0 ? d : d * (v + a))
+FORWARD(selu, v < 0 ? SELU_BELOW * NAME(vm_expm1)(v) : SELU_SCALE * v)
+BACKWARD(selu, v > 0 ? SELU_SCALE * d : d * (v + SELU_BELOW))
 FORWARD(sigmoid, NAME(vm_sigmoid)(v))
 BACKWARD(sigmoid, d * (v * (1 - v)))
 FORWARD(tanh, NAME(vm_tanh)(v))
@@ -46,6 +57,11 @@ FORWARD(gelu, v * NAME(normal_cdf)(v))
 BACKWARD(gelu, d * FMA(v, NAME(normal_pdf)(v), NAME(normal_cdf)(v)))
 FORWARD(gelu_tanh, v * FMA((T)0.5, NAME(gelu_inner)(v), (T)0.5))
 FORWARD(silu, v * NAME(vm_sigmoid)(v))
+FORWARD(softplus, NAME(softplus_of)(a * v) / a)
+BACKWARD(softplus, d * NAME(vm_sigmoid)(a * v))
+FORWARD(mish, v * NAME(vm_tanh)(NAME(softplus_of)(v)))
+FORWARD(hardswish, v <= -3 ? (T)0 : v >= 3 ? v : v * (v + 3) / 6)
+BACKWARD(hardswish, v < -3 ? 0 * d : v > 3 ? d : d * (v / 3 + (T)0.5))
 
 static void NAME(gelu_tanh_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
     (void)a;
@@ -62,6 +78,14 @@ static void NAME(silu_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
         dx[i] = dy[i] * (s * FMA(v, 1 - s, (T)1));
     }
 }
+
+static void NAME(mish_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a;
+    TD_EACH(i, n) {
+        const T v = x[i], t = NAME(vm_tanh)(NAME(softplus_of)(v));
+        dx[i] = dy[i] * FMA(v * NAME(vm_sigmoid)(v), FMA(-t, t, (T)1), t);
+    }
+}
 #undef FORWARD
 #undef BACKWARD
 
@@ -71,11 +95,15 @@ static void NAME(activation)(int kind, double alpha, const void *x, void *y, i64
     case TD_RELU: NAME(relu)(a, x, y, n); break;
     case TD_LEAKY_RELU: NAME(leaky_relu)(a, x, y, n); break;
     case TD_ELU: NAME(elu)(a, x, y, n); break;
+    case TD_SELU: NAME(selu)(a, x, y, n); break;
     case TD_SIGMOID: NAME(sigmoid)(a, x, y, n); break;
     case TD_TANH: NAME(tanh)(a, x, y, n); break;
     case TD_GELU: NAME(gelu)(a, x, y, n); break;
     case TD_GELU_TANH: NAME(gelu_tanh)(a, x, y, n); break;
     case TD_SILU: NAME(silu)(a, x, y, n); break;
+    case TD_SOFTPLUS: NAME(softplus)(a, x, y, n); break;
+    case TD_MISH: NAME(mish)(a, x, y, n); break;
+    case TD_HARDSWISH: NAME(hardswish)(a, x, y, n); break;
     default: if (x != y) memcpy(y, x, (size_t)n * sizeof(T));
     }
 }
@@ -86,11 +114,15 @@ static void NAME(activation_backward)(int kind, double alpha, const void *dy, co
     case TD_RELU: NAME(relu_grad)(a, dy, saved, dx, n); break;
     case TD_LEAKY_RELU: NAME(leaky_relu_grad)(a, dy, saved, dx, n); break;
     case TD_ELU: NAME(elu_grad)(a, dy, saved, dx, n); break;
+    case TD_SELU: NAME(selu_grad)(a, dy, saved, dx, n); break;
     case TD_SIGMOID: NAME(sigmoid_grad)(a, dy, saved, dx, n); break;
     case TD_TANH: NAME(tanh_grad)(a, dy, saved, dx, n); break;
     case TD_GELU: NAME(gelu_grad)(a, dy, saved, dx, n); break;
     case TD_GELU_TANH: NAME(gelu_tanh_grad)(a, dy, saved, dx, n); break;
     case TD_SILU: NAME(silu_grad)(a, dy, saved, dx, n); break;
+    case TD_SOFTPLUS: NAME(softplus_grad)(a, dy, saved, dx, n); break;
+    case TD_MISH: NAME(mish_grad)(a, dy, saved, dx, n); break;
+    case TD_HARDSWISH: NAME(hardswish_grad)(a, dy, saved, dx, n); break;
     default: if (dy != dx) memcpy(dx, dy, (size_t)n * sizeof(T));
     }
 }

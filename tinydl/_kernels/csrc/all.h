@@ -13,6 +13,8 @@
 #include "arrange.h"
 #include "reduce.h"
 #include "embedding.h"
+#include "columns.h"
+#include "periodic.h"
 #include "dropout.h"
 #include "updates.h"
 #include "panels.h"

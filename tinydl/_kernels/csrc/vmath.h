@@ -194,6 +194,32 @@ static inline T NAME(vm_erf)(T x) {
     NAME(td_exp_sum)(r, q, &y);
     return NAME(td_sign)(z > 1 ? FMA(-NAME(td_pow2)(n), y, (T)1) : FMA(POLY(a, z * z), z, z), x);
 }
+
+/* x less the nearest whole number, which is 0 where x is too large to have a fraction */
+static inline T NAME(vm_turn)(T x) {
+    const T far = TD_SINGLE ? (T)4194304.0 : (T)2251799813685248.0;
+    return NAME(td_abs)(x) < far ? x - (x + ROUND - ROUND) : x - x;
+}
+
+/* sin(2 pi t), |t| <= 1/4 */
+static inline T NAME(vm_sin_quarter)(T t) {
+    static const T c[] = {
+#if TD_SINGLE
+        6.283185307f, -41.34170212f, 81.60522617f, -76.70427988f, 42.00977930f, -14.39396630f,
+#else
+        6.283185307179586477, -41.34170224039976023, 81.60524927607505097, -76.70585975306072309, 42.05869394482870141,
+        -15.09464257270197422, 3.81995243486680902, -0.718118921891065832, 0.1041830908706464838, -0.01168308288130749242,
+#endif
+    };
+    return t * POLY(c, t * t);
+}
+
+/* cos(2 pi t) and sin(2 pi t), |t| <= 1/2: what is taken from a quarter or a half is exact where it matters */
+static inline T NAME(vm_cos_turn)(T t) { return NAME(vm_sin_quarter)((T)0.25 - NAME(td_abs)(t)); }
+static inline T NAME(vm_sin_turn)(T t) {
+    const T half = t < 0 ? (T)-0.5 : (T)0.5;
+    return NAME(vm_sin_quarter)(NAME(td_abs)(t) > (T)0.25 ? half - t : t);
+}
 #undef BITS
 #undef REAL
 #undef POLY
