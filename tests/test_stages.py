@@ -1,11 +1,13 @@
 """Between the average of the gradients and the update, and beside it: clipping, groups of parameters, averaged weights."""
 import numpy as np
 import pytest
-from every_strategy import STEADY, TABLE, digest, run
+from every_strategy import STEADY, TABLE, Fails, digest, marked, run
 from small import DRIVERS, classification, mlp
 
-from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim
 from tinydl._kernels import engine
+from tinydl.callbacks import Callback
+from tinydl.parallel.strategies import Group
 
 OPTIONS = {"norm": {"clip_norm": 0.05}, "value": {"clip_value": 0.01}, "both": {"clip_norm": 0.05, "clip_value": 0.01},
            "ema": {"ema": 0.9}, "groups": {"groups": [{"params": "*.bias", "lr": 0.05}, {"params": "0.*", "weight_decay": 0.1}]},
@@ -120,6 +122,22 @@ def test_late_products_know_their_segment_and_the_average(threads):
     assert len({t.runtime.resources.state.vectors["ema"].tobytes() for t in trainers}) == 1
 
 
+@pytest.mark.parametrize("batches", [3, 4, 6])
+@pytest.mark.parametrize("marks", [(0,), (24, 32), (16, 24), (40,), (8, 16, 24)], ids=str)
+def test_the_mean_of_those_that_arrived_is_clipped(batches, marks):
+    """Also where a half of the tree failed, and the other half's mean is not where the first gradient was."""
+    x, y = marked(48)
+    got, norms = set(), set()
+    for kind in DRIVERS.values():
+        for threads in (1, 2, 3):
+            model = Model(nn.Sequential(Fails(*[m / 64 for m in marks]), nn.Linear(6, 400), nn.Tanh(), nn.Linear(400, 3)), seed=0)
+            t = run(kind(x, y, 8), model, Group(batches), threads, epochs=1, optimizer=optim.Adam(0.01, clip_norm=0.05),
+                    shuffle=False, max_failed_fraction=1.0)
+            got.add(digest(model))
+            norms.add(t.history["gradient_norm"][0])
+    assert len(got) == len(norms) == 1
+
+
 def test_hogwild_with_one_thread_is_serial(driver):
     x, y = classification(70)
     models = [wide(), wide()]
@@ -182,6 +200,113 @@ def test_validation_and_evaluation_are_of_the_averaged_weights():
         t.init(parts, wide(), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
         with pytest.raises(ValueError, match=r"ema=0\.999"):
             t.averaged_model()
+
+
+# ---------------------------------------------------------------------- the norm of each update
+@pytest.mark.parametrize("strategy", ["serial", "group", "shard"])
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-12), ("float32", 1e-5)])
+def test_each_updates_norm_is_that_of_its_gradient(driver, strategy, dtype, bound):
+    """SGD's steps divided by lr are the gradients; in float32 the step has the parameters' rounding."""
+    class Moves(Callback):
+        every = 1
+
+        def on_train_start(self, trainer):
+            self.before, self.moves, self.seen = trainer.model.params.copy(), [], []
+
+        def on_update(self, trainer, updates):
+            self.moves.append(np.linalg.norm((trainer.model.params - self.before).astype(np.float64)))
+            self.before = trainer.model.params.copy()
+            assert len(trainer.gradient_norms) == updates
+            self.seen.append(trainer.gradient_norms[-1])
+
+        def on_epoch_end(self, trainer, record):
+            assert trainer.gradient_norms.tolist() == self.seen[-record.updates:]
+    x, y = classification(70)
+    model, moves = mlp(6, 9, 3, dtype=dtype), Moves()
+    t = run(driver(x, y, 8), model, TABLE[strategy][0](), 2, epochs=2, callbacks=[moves],
+            optimizer=optim.SGD(1.0, clip_norm=float("inf")))
+    np.testing.assert_allclose(moves.moves, moves.seen, rtol=bound)
+    assert np.mean(moves.seen[:len(moves.seen) // 2]) == pytest.approx(t.history["gradient_norm"][0], rel=1e-14)
+    assert len(t.gradient_norms) == t.history["updates"][-1]
+
+
+def test_no_norm_is_kept_that_nobody_asked_for():
+    x, y = classification(70)
+    t = run(data.ArrayDataset(x, y, 8), wide(), "serial", 1, optimizer=optim.SGD(0.1, clip_value=1.0))
+    assert t.gradient_norms.shape == (0,) and t.history["gradient_norm"] == [None, None]
+
+
+@pytest.mark.parametrize("epoch_end", [False, True])
+def test_norms_go_on_in_a_resume(driver, tmp_path, epoch_end):
+    class Saves(Callback):
+        every = 3
+        seen, left = None, 1
+
+        def on_update(self, trainer, updates):
+            if self.left and not epoch_end:
+                self.left = 0
+                trainer.save_checkpoint(tmp_path / "c")
+
+        def on_epoch_end(self, trainer, record):
+            self.seen = trainer.gradient_norms
+            if epoch_end:
+                trainer.save_checkpoint(tmp_path / "c")
+
+    def trainer():
+        t = Trainer(1, seed=0, callbacks=[Saves()])
+        t.init(driver(*classification(70), 8), wide(), losses.SoftmaxCrossEntropy(), optim.Adam(0.01, clip_norm=0.5))
+        return t
+    whole, again = trainer(), trainer()
+    whole.train()
+    again.load_checkpoint(tmp_path / "c")
+    assert again.gradient_norms.tolist() == whole.gradient_norms[:9 if epoch_end else 3].tolist()
+    if not epoch_end:
+        again.train()
+        assert again.callbacks[0].seen.tolist() == whole.gradient_norms.tolist() and len(whole.gradient_norms) == 9
+        assert again.history["gradient_norm"] == whole.history["gradient_norm"]
+
+
+# ---------------------------------------------------------------------- a step of one's own
+class Own(optim.AdamW):
+    def step(self, gradients):
+        super().step(gradients)
+
+
+class Moves(optim.SGD):
+    """Moves the parameters itself."""
+
+    def step(self, gradients):
+        self._state.update.params[...] -= self.lr * gradients[:self._state.update.n]
+        self.t += 1
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "shard", "hogwild"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_step_of_ones_own_has_what_optimizer_step_does(driver, strategy, options):
+    x, y = classification(70)
+    got = set()
+    for kind in (Own, optim.AdamW):
+        model = wide()
+        t = run(driver(x, y, 8), model, TABLE[strategy][0](), 1, epochs=1, optimizer=kind(0.1, **OPTIONS[options]))
+        got.add((digest(model), t.history["gradient_norm"][0], t.optimizer.state.get("ema", np.zeros(0)).tobytes()))
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("strategy", ["serial", "group", "hogwild"])
+@pytest.mark.parametrize("options", [{"clip_norm": 0.05}, {"clip_value": 0.01}, {"ema": 0.9},
+                                     {"groups": [{"params": "*.bias", "lr": 0.05}]}], ids=lambda o: next(iter(o)))
+def test_what_a_step_of_ones_own_would_ignore_is_an_error(driver, strategy, options):
+    x, y = classification(32)
+    model = wide()
+    before = model.params.copy()
+    with Trainer(1, strategy=strategy, enable_parallel=True, thread_count=2, seed=7) as t:
+        t.init(driver(x, y, 8), model, losses.SoftmaxCrossEntropy(), Moves(0.1, **options))
+        words = rf"nobody looks at {next(iter(options))}: let it call super\(\).step"
+        with pytest.raises((ValueError, TrainingError), match=words):
+            t.train()
+        assert np.array_equal(model.params, before) and t.optimizer.t == 0
+        t.init(driver(x, y, 8), model, losses.SoftmaxCrossEntropy(), Moves(0.1))
+        assert t.train()["updates"][0] == t.optimizer.t > 0
 
 
 # ---------------------------------------------------------------------- at the door

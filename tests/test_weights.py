@@ -162,6 +162,105 @@ def test_parts_keep_their_weights_and_evaluation_goes_by_them():
         assert t.history["validation_loss"] == pytest.approx([loss(model.predict(v.x), v.y, v.sample_weight)], rel=1e-12)
 
 
+# ---------------------------------------------------------------------- of samples that are made one by one
+class Items(data.ItemDataset):
+    def __init__(self, batch_size=8, rows=slice(None), weights=W, **options):
+        super().__init__(batch_size, weighted=weights is not None, **options)
+        self.x, self.y, self.w = X[rows], Y[rows], None if weights is None else weights[rows]
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return (self.x[i], self.y[i]) if self.w is None else (self.x[i], self.y[i], self.w[i])
+
+
+def stream(**options):
+    return data.StreamDataset(lambda: zip(X, Y, W, strict=True), 8, weighted=True, **options)
+
+
+def chunked(**options):
+    def chunks():
+        for at in range(0, 53, 11):
+            yield X[at:at + 11], Y[at:at + 11], W[at:at + 11]
+    return data.StreamDataset(chunks, 8, chunks=True, weighted=True, **options)
+
+
+def outcome(dataset, strategy, threads, validation=None):
+    model = mlp(6, 9, 3)
+    with Trainer(2, enable_parallel=threads > 0, thread_count=threads, strategy=strategy, seed=5) as t:
+        t.init(data.Split(dataset, validation, None), model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        t.train(shuffle=False)
+        return (model.params.tobytes(), tuple(t.history["loss"]), tuple(t.history["validation_loss"]), t.evaluate()["loss"],
+                t.stats().samples)
+
+
+@pytest.mark.parametrize("strategy", [Group(1), Group(2), Shard(3), Local(2, 3)], ids=str)
+@pytest.mark.parametrize("make", [Items, stream, chunked])
+def test_samples_made_one_by_one_have_the_bits_of_arrays(make, strategy):
+    want = outcome(data.ArrayDataset(X, Y, 8, sample_weight=W), strategy, 1, data.ArrayDataset(X, Y, 9, sample_weight=W))
+    for threads in (1, 3):
+        assert outcome(make(), strategy, threads, Items(9)) == want
+    assert want != outcome(data.ArrayDataset(X, Y, 8), strategy, 1, data.ArrayDataset(X, Y, 9, sample_weight=W))
+
+
+def test_items_have_the_order_of_arrays_where_that_is_drawn():
+    assert run(lambda x, y, n, sample_weight: Items(n), Group(2), 2) == run(data.ArrayDataset, Group(2), 2)
+
+
+@pytest.mark.parametrize("make", [stream, chunked])
+def test_a_weight_keeps_to_its_sample_when_a_stream_is_shuffled(make):
+    weight_of = {x.tobytes(): w for x, w in zip(X, W, strict=True)}
+    seen = 0
+    for batch in make(shuffle_buffer=20).epoch(0, 0):
+        loaded = batch.load()
+        assert [weight_of[x.tobytes()] for x in loaded.x] == loaded.weights().tolist()
+        for part in batch.cut(3):
+            lo = part.first_id - batch.first_id
+            assert np.array_equal(part.load().weights(), loaded.weights()[lo:lo + part.n])
+        seen += batch.n
+    assert seen == 53
+
+
+@pytest.mark.parametrize("weight, words", [(-1.0, "is -1.0; weights are finite, and 0 or more"), (np.nan, "is nan"),
+                                           (np.ones(2), r"weight has shape \(2,\), and sample|shape \(8, 2\); one weight"),
+                                           ("a", "weight")])
+def test_a_weight_that_is_none_fails_its_batch_and_names_its_sample(weight, words):
+    class Bad(Items):
+        def __getitem__(self, i):
+            return X[i], Y[i], weight if i == 9 else 1.0
+
+    def samples():
+        for i in range(53):
+            yield X[i], Y[i], weight if i == 9 else 1.0
+    for dataset in (Bad(), data.StreamDataset(samples, 8, weighted=True)):
+        first, second, *_ = dataset.epoch(0, 0, shuffle=False)
+        assert first.load().weights().tolist() == [1.0] * 8
+        with pytest.raises((ValueError, TypeError), match=words) as e:
+            second.load()
+        assert "sample 9: weight" in str(e.value) or not isinstance(weight, float)
+
+
+def test_samples_of_other_parts_than_the_dataset_says():
+    for dataset, words in (
+            (data.StreamDataset(lambda: zip(X, Y, W, strict=True), 8), r"sample 0 of the stream must be \(x, y\); got 3 values "
+             r"\(weighted=True takes \(x, y, weight\)\)"),
+            (data.StreamDataset(lambda: zip(X, Y, strict=True), 8, weighted=True), r"must be \(x, y, weight\); got 2 values"),
+            (data.StreamDataset(lambda: [(X, Y)], 8, chunks=True, weighted=True), r"a chunk of the stream must be \(x, y, we"),
+            (data.StreamDataset(lambda: [(X, Y, W[:9])], 8, chunks=True, weighted=True),
+             r"as many rows of x as of y and of weights; got shapes \(53, 6\) and \(53,\) and \(9,\)")):
+        with pytest.raises(ValueError, match=words):
+            next(dataset.epoch(0, 0)).load()
+
+    class Two(Items):
+        def __getitem__(self, i):
+            return X[i], Y[i]
+    with pytest.raises(ValueError, match=r"a sample must be \(x, y, weight\); got 2 values"):
+        next(Two().epoch(0, 0)).load()
+    with Trainer(1, seed=0) as t, pytest.raises(ValueError, match=r"validation part: a sample must be \(x, y, weight\)"):
+        t.init(data.Split(Items(), Two(), None), mlp(6, 3), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+
+
 @pytest.mark.parametrize("w, words", [
     (np.ones(52), r"sample_weight has shape \(52,\); one weight a sample is \(53,\)"), (np.ones((53, 1)), r"\(53, 1\)"),
     (np.r_[np.ones(50), -1, 1, 1], r"sample_weight\[50\] is -1.0; weights are finite"),

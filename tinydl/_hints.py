@@ -52,6 +52,8 @@ NAMES = {
     **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),
     **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
+    **dict.fromkeys(("SWA", "AveragedModel", "StochasticWeightAveraging", "SWALR", "swa_utils"),
+                    "use callbacks.WeightAveraging(start=epoch), or for an average over updates optim.Adam(lr, ema=0.999)"),
     "ReduceLROnPlateau": "use callbacks.ReduceOnPlateau(figure)",
     "Nadam": "use optim.NAdam(lr)",
     "CSVLogger": "use Monitor(log_file=path): a line of JSON an epoch",
@@ -117,6 +119,7 @@ FIGURES = {"val_loss": "validation_loss", "valid_loss": "validation_loss", "val_
 EXAMPLES = {"Dataset": "data.ArrayDataset(x, y, batch_size)", "Model": "Model(nn.Sequential(...))",
             "Loss": "losses.SoftmaxCrossEntropy() or losses.MeanSquaredError()", "Optimizer": "optim.Adam(lr=1e-3)",
             "Monitor": "Monitor()", "Evaluator": "AccuracyEvaluator()", "Callback": "callbacks.EarlyStopping()",
+            "Transport": "a subclass of parallel.transport.Transport",
             "Layer": "nn.Sequential(nn.Linear(4, 2), nn.ReLU())"}
 
 

@@ -10,12 +10,16 @@ goes on to the bits of one that was never interrupted.
 """
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tinydl import _hints
 from tinydl.log import log
+from tinydl.parallel.statistics import mean_statistics
 from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.serialization import place_for
 
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinydl.history import EpochRecord
+    from tinydl.model import Model
     from tinydl.training import Training
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate", "ReduceOnPlateau"]
+Array = np.ndarray[Any, Any]
+
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate", "ReduceOnPlateau", "WeightAveraging"]
 
 
 class Callback:
@@ -57,6 +64,10 @@ class Callback:
     def on_update(self, trainer: Training, updates: int) -> None:
         """`every` more updates were made; `updates` in this epoch so far."""
 
+    def on_epoch_trained(self, trainer: Training, record: EpochRecord) -> None:
+        """The last update of an epoch is made, and validation comes next. Where Ctrl-C, or an exception, interrupts this, it is
+        called again, for all callbacks, when training goes on."""
+
     def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
         """An epoch is over; `record` is its line of the history. Where Ctrl-C interrupts this, it is called again when
         training goes on."""
@@ -71,7 +82,8 @@ class EarlyStopping(Callback):
 
     restore_best: the best epoch's parameters are put back where training ends: by this, or with its last epoch. After
     Ctrl-C, or `trainer.stop()`, they are not, since training may go on; they are in `best_state` then (as of
-    `model.state_dict()`; it is a copy).
+    `model.state_dict()`; it is a copy). Where averaged parameters are validated (the optimizer's `ema`, WeightAveraging), and
+    `figure` is of the validation, they are those averaged ones, and averaging goes on from them, or begins anew.
 
     `best` and `best_epoch` hold from one `train` to the next, and in checkpoints, until it has ended a training or put
     parameters back: with the next epoch it begins anew. So it does after `Trainer.init`.
@@ -116,7 +128,9 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: epoch {record.epoch} has {_hints.figure(self.figure, there)}"
                              + ("" if record.validation_loss is not None else " (validation needs a part of the data)"))
         if self._better(value):
-            state = trainer.model.state_dict() if self.restore_best else None
+            validated = self.figure == "validation_loss" or self.figure in record.figures
+            model = trainer.evaluated_model() if validated and self.restore_best else trainer.model
+            state = model.state_dict() if self.restore_best else None
             self.best, self.best_epoch, self.best_state = float(value), record.epoch, state
         elif record.epoch - max(self.best_epoch, self._since or 0) >= self.patience:
             log.info("%s was best in epoch %d: training ends", self.figure, self.best_epoch)
@@ -131,7 +145,7 @@ class EarlyStopping(Callback):
     def on_train_end(self, trainer: Training) -> None:
         if self.best_state is not None and not trainer.history.interrupted:
             with uninterrupted():
-                trainer.model.load_state_dict(self.best_state)
+                trainer.put_back(self.best_state)
                 self.best_state, self._restored = None, True
 
     def state_dict(self) -> dict[str, Any]:
@@ -151,6 +165,75 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.stopped = state["best"], state["best_epoch"], state["stopped"]
         self.best_state = held if held and self.restore_best else None
         self._restored, self._since = state["restored"], state["since"]
+
+
+class WeightAveraging(Callback):
+    """Keeps the average of the parameters that epochs number `start` (from 1) and all later ones end with: stochastic weight
+    averaging (Izmailov et al. 2018; PyTorch's torch.optim.swa_utils.AveragedModel, updated once an epoch). For the last 10 of 40
+    epochs: WeightAveraging(start=31). The optimizer's `ema` averages over updates instead; both at once are a ValueError.
+
+    From epoch `start` on validation, `trainer.evaluate()` and `EarlyStopping(restore_best=True)` look at the average, which
+    `trainer.averaged_model()` has; before it, at the model. The parameters that are trained on stay as they are. Checkpoints keep
+    the average, and it is the same bits for any number of threads and after a resume: each parameter is summed in float64, in
+    the order of the epochs, and the sum divided by their number is rounded once.
+
+    Running statistics (BatchNorm) of other parameters do not fit the averaged ones. So those of the averaged model are the
+    means of its batch statistics over an epoch of the training data (PyTorch's update_bn). That is one forward pass in the
+    calling thread, when the average is first looked at after an epoch: with a validation part, once an epoch from `start` on.
+
+        >>> WeightAveraging(start=31).start
+        31
+    """
+
+    @_hints.arguments
+    def __init__(self, start: int = 1) -> None:
+        if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 1:
+            raise ValueError(f"start={start!r}: the number of an epoch, 1 for the first")
+        self.start = int(start)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the epochs so far: the average is of the next ones (from `start` on)."""
+        #: epochs in the average, and the last of them
+        self.n = self.last_epoch = 0
+        self._sum: Array | None = None
+        self._statistics: Array | None = None       # of the average, once somebody has looked at it
+
+    def on_init(self, trainer: Training) -> None:
+        self.begin_anew()
+
+    def on_epoch_trained(self, trainer: Training, record: EpochRecord) -> None:
+        if record.epoch < self.start or record.epoch <= self.last_epoch:
+            return
+        with uninterrupted():
+            params = trainer.model.params.astype(np.float64)
+            self._sum = params if self._sum is None else self._sum + params
+            self.n, self.last_epoch, self._statistics = self.n + 1, record.epoch, None
+
+    def averaged_model(self, trainer: Training) -> Model:
+        """A copy of the trainer's model with the average; before epoch `start` has ended, with the parameters as they are."""
+        model = copy.deepcopy(trainer.model)
+        if self._sum is None:
+            return model
+        model.params[...] = self._sum / self.n
+        if model.statistics.size:
+            statistics = self._statistics
+            if statistics is None:
+                statistics = mean_statistics(model, trainer.loss, trainer.data.train, trainer.seed, self.last_epoch - 1)
+                self._statistics = statistics
+            model.statistics[...] = statistics
+        return model
+
+    def on_train_end(self, trainer: Training) -> None:
+        if not self.n and not trainer.history.interrupted and 0 < trainer.epoch < self.start:
+            log.warning("WeightAveraging(start=%d): training has ended with epoch %d, and nothing is averaged", self.start,
+                        trainer.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n": self.n, "last_epoch": self.last_epoch, **({} if self._sum is None else {"sum": self._sum})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.n, self.last_epoch, self._sum, self._statistics = state["n"], state["last_epoch"], state.get("sum"), None
 
 
 class Checkpoint(Callback):

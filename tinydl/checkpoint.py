@@ -8,6 +8,7 @@ of batches or parts of an update; where they are others than before, training wa
 from __future__ import annotations
 
 import warnings
+from array import array
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +50,7 @@ def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str,
                        "reported": epoch.reported, "hung": [[*piece, str(e)] for piece, e in epoch.hung.items()]}
     arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     arrays |= {f"optimizer/{k}": v for k, v in resources.state.vectors.items()}
+    arrays["gradient_norms"] = trainer.gradient_norms
     for i, callback in enumerate(trainer.callbacks):
         state = callback.state_dict()
         held = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
@@ -111,12 +113,14 @@ def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
         left = meta.get("left", [])
         trainer.progress.last = history.records[-1] if history.records else None
         trainer.progress.left = [step for step in left if isinstance(step, str)] + [i for i, j in enumerate(places) if j in left]
+        norms = array("d", arrays.get("gradient_norms", ()))
+        trainer.progress.norms = norms if meta["job"] is None else ()
         trainer.progress.under_way, trainer.progress.update_signature, trainer.progress.resumed = None, meta.get("recipe"), True
         if meta["job"] is not None:
             saved = meta["job"]
             epoch = EpochProgress(saved["epoch"], **{name: saved[name] for name in COUNTS if name in saved})
             trainer.progress.under_way = epoch
-            epoch.weight = saved.get("weight", float(epoch.samples))
+            epoch.weight, epoch.norms = saved.get("weight", float(epoch.samples)), norms
             epoch.told = [epoch.updates if j is None or j >= len(epoch.told) else epoch.told[j] for j in places]
             epoch.failures, epoch.reported = [_restored(f) for f in saved["failures"]], saved["reported"]
             epoch.hung = {tuple(piece): BatchTimeoutError(text) for *piece, text in saved["hung"]}

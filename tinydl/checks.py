@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl import _hints
+from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.data import ArrayDataset, Dataset, ItemDataset, Split, StreamDataset
-from tinydl.data.checks import as_targets, check_shape, stack
+from tinydl.data.checks import as_targets, check_shape, parts_of, stack
 from tinydl.data.frames import as_array
 from tinydl.history import EpochRecord
 from tinydl.metrics import Evaluator
 
 if TYPE_CHECKING:
-    from tinydl.callbacks import Callback
     from tinydl.losses import Loss
     from tinydl.model import Model
+    from tinydl.optim import Optimizer
 
 Array = np.ndarray[Any, Any]
 
@@ -68,13 +69,13 @@ def _targets(part: Dataset) -> Iterator[Array]:
     if isinstance(part, ArrayDataset):
         yield from part.targets()
     if isinstance(part, ItemDataset):
-        x, y = part[0]
+        x, y, *_ = parts_of(part[0], part.weighted, "a sample")
         yield stack([x], [y], [0], part.input_shape)[1]
     if isinstance(part, StreamDataset):
         first = next(iter(part.source()), None)
         if first is None:
             raise ValueError("the stream is empty: its source gave nothing")
-        x, y = first
+        x, y, *_ = parts_of(first, part.weighted, "what the stream gives")
         if part.chunks:
             check_shape(as_array(x, "x", part.feature_names), part.input_shape)
             yield as_targets(y)
@@ -96,3 +97,12 @@ def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, vali
                 meant = _hints.FIGURES.get(name)
                 there = f"it is called {meant!r}" if meant in names else f"an epoch will have {', '.join(names)}{hint}"
                 raise ValueError(f"{type(callback).__name__} needs {name!r}; {there}")
+
+
+def check_averages(callbacks: Iterable[Callback], optimizer: Optimizer) -> None:
+    """ValueError where there are several averages of the parameters: validation can look at one."""
+    kept = [f"WeightAveraging(start={c.start})" for c in callbacks if isinstance(c, WeightAveraging)]
+    kept += [] if optimizer.ema is None else [f"{type(optimizer).__name__}(ema={optimizer.ema})"]
+    if len(kept) > 1:
+        raise ValueError(f"{' and '.join(kept)}: validation looks at one average of the parameters; leave out the other"
+                         f"{'s' * (len(kept) > 2)}")

@@ -120,17 +120,19 @@ def _run_updates(trainer: Resumable, epoch: EpochProgress, asked: str | None, ba
 
 def _end_epoch(trainer: Resumable, epoch: EpochProgress) -> None:
     """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
-    record = EpochRecord(epoch.number, epoch.loss, epoch.seconds, epoch.samples, epoch.updates, len(epoch.failures),
+    loss, samples = trainer.resources.totals(epoch)
+    record = EpochRecord(epoch.number, loss, epoch.seconds, samples, epoch.updates, len(epoch.failures),
                          learning_rate=trainer.optimizer.rate(max(0, trainer.resources.state.t - 1)),
                          gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
     with uninterrupted() as held:
         trainer.progress.under_way = None
         trainer.resources.stats.seconds += epoch.seconds
-        if not epoch.samples:
+        if not samples:
             cause = epoch.failures[0].exception if epoch.failures else None
             raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",
                                 epoch.failures) from cause
         trainer.progress.epoch += 1
         trainer.history.records.append(record)
-        trainer.progress.last, trainer.progress.left = record, [notify.VALIDATION, notify.MONITOR, *range(len(trainer.callbacks))]
+        trainer.progress.norms = epoch.norms
+        trainer.progress.last, trainer.progress.left = record, [*notify.ALWAYS, *range(len(trainer.callbacks))]
         notify.of_epoch(trainer, held)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tinydl.progress import Resumable
 
 #: what an epoch ends with, before the callbacks hear of it
-VALIDATION, MONITOR = "validation", "monitor"
+ALWAYS = TRAINED, VALIDATION, MONITOR = ("trained", "validation", "monitor")
 
 
 def of_updates(trainer: Resumable, epoch: EpochProgress) -> None:
@@ -30,23 +30,26 @@ def updates_until_next(trainer: Resumable, epoch: EpochProgress, most: int | Non
 
 
 def of_epoch(trainer: Resumable, held: uninterrupted) -> None:
-    """What is left of the last epoch's end: `trainer.progress.left`. What Ctrl-C interrupts, and a validation that fails, is done
-    again when training goes on."""
+    """What is left of the last epoch's end: `trainer.progress.left`. What Ctrl-C interrupts, and what fails up to the validation,
+    is done again when training goes on."""
     while trainer.progress.left:
         step = trainer.progress.left.pop(0)         # before it is done: a checkpoint that a callback makes is of after it
         try:
             with held.open():
                 _do(trainer, step)
         except BaseException as e:
-            if step == VALIDATION or isinstance(e, KeyboardInterrupt):
+            if step in (TRAINED, VALIDATION) or isinstance(e, KeyboardInterrupt):
                 trainer.progress.left.insert(0, step)
             raise
 
 
 def _do(trainer: Resumable, step: str | int) -> None:
-    """VALIDATION, MONITOR, or the number of a callback."""
+    """TRAINED, VALIDATION, MONITOR, or the number of a callback."""
     record = trainer.progress.last
     assert record is not None
+    if step == TRAINED:
+        for callback in trainer.callbacks:
+            callback.on_epoch_trained(trainer, record)
     if step == VALIDATION and trainer.data.validation is not None:
         figures = evaluate(trainer.evaluated_model(), trainer.data.validation, loss=trainer.loss, evaluator=trainer.evaluator)
         record.validation_loss = figures.pop("loss")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl import _hints, epochs, notify
-from tinydl.callbacks import Callback
+from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
-from tinydl.checks import check_needs, check_parts
+from tinydl.checks import check_averages, check_needs, check_parts
 from tinydl.data import ArrayDataset, Dataset, Split
 from tinydl.data.frames import check_columns
 from tinydl.history import History
@@ -36,6 +36,7 @@ from tinydl.parallel.execution.stats import ParallelStats
 from tinydl.parallel.host.blas import BlasLimit
 from tinydl.parallel.host.memory import MemoryReport
 from tinydl.parallel.runtime import Runtime
+from tinydl.parallel.transport import Transport
 from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.progress import Progress
 
@@ -70,6 +71,7 @@ class Trainer:
     given up, never to be run again: its worker, unless it comes back at once, is put aside and another takes over; after
     max_hung_workers of them training goes on in the calling thread, where no batch can be given up. callbacks: see
     `tinydl.callbacks`. pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
+    transport: to other trainers of the same model, with which this one makes its updates (see `tinydl.parallel.transport`).
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
@@ -90,7 +92,8 @@ class Trainer:
                  strategy: str | strategies.Strategy | None = None, batches_per_update: int | None = None,
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
-                 pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = ()) -> None:
+                 pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = (),
+                 transport: Transport | None = None) -> None:
         if not isinstance(max_epochs, (int, np.integer)):
             raise TypeError(f"max_epochs must be a whole number; got {type(max_epochs).__name__} "
                             "(trainer.init takes dataset, model, loss and optimizer)")
@@ -103,6 +106,11 @@ class Trainer:
             raise TypeError(f"callbacks must be a list: callbacks=[{type(callbacks).__name__}(...)]")
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
+        if transport is not None and not isinstance(transport, Transport):
+            raise _hints.expected("transport", Transport, transport)
+        if transport is not None and not chosen.exchanges:
+            raise ValueError(f"strategy {chosen.name!r} makes no updates together with other trainers (transport=...): use "
+                             "'serial', 'group' or 'shard'")
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
@@ -113,7 +121,7 @@ class Trainer:
                 raise _hints.expected(f"callbacks[{i}]", Callback, callback)
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
-        self.callbacks, self.pin_threads = list(callbacks), pin_threads
+        self.callbacks, self.pin_threads, self.transport = list(callbacks), pin_threads, transport
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
@@ -149,11 +157,12 @@ class Trainer:
         train = parts.train
         check_parts(parts, model, loss, self.evaluator)
         check_needs(self.callbacks, self.evaluator, parts.validation is not None)
+        check_averages(self.callbacks, optimizer)
         names = model.feature_names or train.feature_names
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                              input_shape=train.input_shape, weighted=train.weighted)
+                              input_shape=train.input_shape, weighted=train.weighted, transport=self.transport)
         if type(train) is ArrayDataset:
             resources.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
         rows = min(train.batch_size, train.n_samples or train.batch_size)
@@ -318,7 +327,7 @@ class Trainer:
 
     def evaluate(self, dataset: Dataset | None = None) -> dict[str, float]:
         """`loss` and the evaluator's figures on `dataset` (default: the test part, else validation, else training), of the
-        averaged parameters where the optimizer keeps them (`ema`). Where the samples have weights, `loss` is their mean by
+        averaged parameters where they are kept (see `averaged_model`). Where the samples have weights, `loss` is their mean by
         these; the evaluator counts all samples alike.
         ValueError where it is empty."""
         self.runtime.need_resources()
@@ -327,12 +336,16 @@ class Trainer:
         return evaluate(self.evaluated_model(), chosen, loss=self.loss, evaluator=self.evaluator)
 
     def averaged_model(self) -> Model:
-        """A copy of the model with the averaged parameters that the optimizer keeps (its argument `ema`); ValueError where it
-        keeps none. Running statistics are the model's."""
+        """A copy of the model with the averaged parameters that the optimizer keeps (its argument `ema`; running statistics
+        are the model's), or a callback (`callbacks.WeightAveraging`, which says how it makes the statistics). ValueError where
+        nothing is averaged."""
         state = self.runtime.need_resources().state
+        for callback in self.callbacks:
+            if isinstance(callback, WeightAveraging):
+                return callback.averaged_model(self)
         if "ema" not in state.vectors:
             raise ValueError(f"{type(self.optimizer).__name__} keeps no averaged parameters: give it ema=0.999, say, before "
-                             "Trainer.init")
+                             "Trainer.init, or the Trainer callbacks=[callbacks.WeightAveraging(start=10)]")
         model = copy.deepcopy(self.model)
         if state.t:
             model.params[...] = state.vectors["ema"]
@@ -340,7 +353,19 @@ class Trainer:
 
     def evaluated_model(self) -> Model:
         """What validation and `evaluate` look at: the averaged model where there is one, else the model."""
-        return self.averaged_model() if "ema" in self.runtime.need_resources().state.vectors else self.model
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.callbacks)
+        return self.averaged_model() if averages or "ema" in self.runtime.need_resources().state.vectors else self.model
+
+    def put_back(self, state: Mapping[str, Any]) -> None:
+        """Put these values (as of `model.state_dict()`) into the model. Averages go on from them (`ema`), or begin anew
+        (`callbacks.WeightAveraging`), so `evaluate` looks at just these."""
+        vectors = self.runtime.need_resources().state.vectors
+        self.model.load_state_dict(state)
+        if "ema" in vectors:
+            vectors["ema"][...] = self.model.params
+        for callback in self.callbacks:
+            if isinstance(callback, WeightAveraging):
+                callback.begin_anew()
 
     @property
     def history(self) -> History:
@@ -361,6 +386,22 @@ class Trainer:
     def batches_done(self) -> int:
         """Batches of the epoch under way that are behind; 0 where none is under way, or it has just begun."""
         return 0 if self.progress.under_way is None else self.progress.under_way.batches_done
+
+    @property
+    def gradient_norms(self) -> Array:
+        """The norm of each update's gradient in the epoch under way, else in the last one, before clipping, float64; empty where
+        the optimizer has no clip_norm (float("inf") measures, and clips nothing). With a norm that is not finite there was no
+        update. A callback's `on_update` and `on_epoch_end` find those of the updates that are behind.
+
+            >>> from tinydl import Model, Trainer, datasets, losses, nn, optim
+            >>> with Trainer(1, seed=0) as trainer:
+            ...     trainer.init(datasets.digits(32), Model(nn.Linear(64, 10), seed=0), losses.SoftmaxCrossEntropy(),
+            ...                  optim.SGD(0.1, clip_norm=float("inf")))
+            ...     trainer.train()["updates"], len(trainer.gradient_norms)
+            ([57], 57)
+        """
+        epoch = self.progress.under_way
+        return np.array(self.progress.norms if epoch is None else epoch.norms, np.float64)
 
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.

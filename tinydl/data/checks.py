@@ -71,9 +71,9 @@ def _is_one_hot(a: Array) -> bool:
     return bool(a.ndim == 2 and (a.sum(1) == 1).all() and ((a == 0) | (a == 1)).all())
 
 
-def as_weights(weights: Any, n: int, name: str = "sample_weight") -> Array:
+def as_weights(weights: Any, n: int, name: str = "sample_weight", numbers: Sequence[int] | Array | None = None) -> Array:
     """Weights of n samples as float64, or float32 as they are: finite, at least 0 and at most 1e30 (a sum of many
-    larger ones would not be a float32)."""
+    larger ones would not be a float32). numbers: as for as_targets."""
     w = as_features(weights, name)
     if w.shape != (n,):
         raise ValueError(f"{name} has shape {w.shape}; one weight a sample is ({n},)")
@@ -81,8 +81,8 @@ def as_weights(weights: Any, n: int, name: str = "sample_weight") -> Array:
         w = w.astype(np.float64)
     if n and not (w.min() >= 0 and w.max() <= 1e30):
         row = int(np.argmin((w >= 0) & (w <= 1e30)))
-        raise ValueError(f"{name}[{row}] is {w[row]}; weights are finite, and 0 or more (at most 1e30: only what they are "
-                         "beside each other matters, so divide all by their mean)")
+        raise ValueError(f"{_place(name, [row], numbers)} is {w[row]}; weights are finite, and 0 or more (at most "
+                         "1e30: only what they are beside each other matters, so divide all by their mean)")
     return w
 
 
@@ -117,6 +117,21 @@ def _place(name: str, at: Sequence[int], numbers: Sequence[int] | Array | None, 
     inside = at[1:] if columns is None else [repr(columns[at[1]])]
     inner = ", ".join(map(str, inside if numbers is not None else [at[0], *inside]))
     return ("" if numbers is None else f"sample {numbers[at[0]]}: ") + name + (f"[{inner}]" if inner else "")
+
+
+def parts_of(sample: Any, weighted: bool, what: str) -> tuple[Any, ...]:
+    """`sample` as (x, y), or where it is weighted (x, y, weight); ValueError where it is something else."""
+    parts = tuple(sample) if isinstance(sample, (tuple, list)) else ()
+    if len(parts) != 2 + weighted:
+        got = f"{len(parts)} values" if parts else type(sample).__name__
+        hint = " (weighted=True takes (x, y, weight))" if len(parts) == 3 else ""
+        raise ValueError(f"{what} must be {'(x, y, weight)' if weighted else '(x, y)'}; got {got}{hint}")
+    return parts
+
+
+def stack_weights(weights: list[Any], numbers: list[int]) -> Array:
+    """The weights of samples as one array."""
+    return as_weights(_stacked("weight", weights, numbers), len(weights), "weight", numbers)
 
 
 def stack(xs: list[Any], ys: list[Any], numbers: list[int], shape: Any) -> tuple[Any, Any]:

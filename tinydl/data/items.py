@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tinydl.data.batch import Batch, Dataset, LazyBatch, epoch_order, whole_number
-from tinydl.data.checks import stack
+from tinydl.data.checks import parts_of, stack, stack_weights
 
 
 class ItemDataset(Dataset):
-    """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once.
+    """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once. weighted:
+    `__getitem__(i) -> (x, y, weight)`, what the sample counts, as ArrayDataset's sample_weight.
 
     x: of one shape throughout, sample 0's; for a model of several inputs a dict by their names. y: an integer label, or a
     float or floats; for a model of several outputs a dict of these by their names. Items are made in the worker that trains on
@@ -28,16 +29,17 @@ class ItemDataset(Dataset):
 
     _input_shape: Any = None
 
-    def __init__(self, batch_size: int = 32, drop_last: bool = False) -> None:
+    def __init__(self, batch_size: int = 32, drop_last: bool = False, *, weighted: bool = False) -> None:
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
+        self.weighted = bool(weighted)
 
     @abstractmethod
     def __len__(self) -> int:
         """Samples in all."""
 
     @abstractmethod
-    def __getitem__(self, i: int) -> tuple[Any, Any]:
-        """x and y of sample i, 0 <= i < len(self)."""
+    def __getitem__(self, i: int) -> tuple[Any, ...]:
+        """x and y of sample i, 0 <= i < len(self); and its weight, where the dataset is weighted."""
 
     @property
     def n_samples(self) -> int:
@@ -63,13 +65,15 @@ class ItemDataset(Dataset):
             yield LazyBatch(self._fetch, order[bounds[b]:bounds[b + 1]], int(bounds[b]), b, divisible=True)
 
     def _fetch(self, batch: LazyBatch) -> Batch:
-        xs, ys, numbers = [], [], batch.indices.tolist()
+        xs, ys, weights, numbers = [], [], [], batch.indices.tolist()
         for i in numbers:
             try:
-                x, y = self[i]
+                x, y, *weight = parts_of(self[i], self.weighted, "a sample")
             except BaseException as e:
                 e.add_note(f"sample {i} of {type(self).__name__}")
                 raise
             xs.append(x)
             ys.append(y)
-        return Batch(*stack(xs, ys, numbers, self.input_shape), None, batch.first_id, batch.index)
+            weights += weight
+        return Batch(*stack(xs, ys, numbers, self.input_shape), None, batch.first_id, batch.index,
+                     stack_weights(weights, numbers) if self.weighted else None)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, whole_number
-from tinydl.data.checks import as_features, as_targets, check_finite, check_shape, stack
+from tinydl.data.checks import as_features, as_targets, as_weights, check_finite, check_shape, parts_of, stack, stack_weights
 from tinydl.data.frames import as_array, column_names
 
 
@@ -41,6 +41,7 @@ class StreamDataset(Dataset):
     twice, and nothing read, to see that it does.) For a model of several inputs, x is a dict by their names, and so is y for
     one of several outputs (not in chunks).
 
+    weighted: it gives (x, y, weight) instead, what each sample counts, as ArrayDataset's sample_weight.
     chunks: the iterator gives (x, y) arrays or tables of rows instead, of any lengths, cut anew into batches. n_batches:
     end each epoch there (needed where the source is endless). prefetch: batches read ahead. shuffle_buffer: shuffle
     within a buffer of this many samples, drawn from (seed, epoch); without one, a stream keeps its order whatever
@@ -55,15 +56,16 @@ class StreamDataset(Dataset):
     """
 
     def __init__(self, source: Callable[[], Iterable[Any]], batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
-                 shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None) -> None:
+                 shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None,
+                 weighted: bool = False) -> None:
         if not callable(source):
             raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}: give the "
                             "generator function itself, not what it returns, or for a list of samples, lambda: samples")
         if not isinstance(input_shape, (tuple, list, type(None))):
             raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
-        self.source, self.chunks = source, bool(chunks)
-        self._input_shape: Any = None if input_shape is None else tuple(whole_number("input_shape", axis,
-                                                                                     1) for axis in input_shape)
+        self.source, self.chunks, self.weighted = source, bool(chunks), bool(weighted)
+        self._input_shape: Any = None if input_shape is None else tuple(
+            whole_number("input_shape", axis, 1) for axis in input_shape)
         self.batch_size, self.prefetch = whole_number("batch_size", batch_size, 1), whole_number("prefetch", prefetch, 1)
         self.shuffle_buffer = whole_number("shuffle_buffer", shuffle_buffer, 0)
         self._n_batches = None if n_batches is None else whole_number("n_batches", n_batches, 1)
@@ -125,7 +127,7 @@ class StreamDataset(Dataset):
         if rng is None and self.chunks:
             batches: Iterator[tuple[Callable[..., Batch], int]] = self._cut(items)
         else:
-            samples = chain.from_iterable(zip(*self._arrays(x, y), strict=True) for x, y in items) if self.chunks else items
+            samples = (chain.from_iterable(zip(*self._arrays(chunk), strict=True) for chunk in items) if self.chunks else items)
             batches = self._collect(samples if rng is None else _shuffled(samples, self.shuffle_buffer, rng))
         at = 0
         for index, (fetch, n) in enumerate(islice(batches, self._n_batches)):
@@ -138,28 +140,31 @@ class StreamDataset(Dataset):
 
     def _collect(self, samples: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
         while rows := list(islice(samples, self.batch_size)):
-            yield partial(_stack, rows, self._input_shape), len(rows)
+            yield partial(_stack, rows, self._input_shape, self.weighted), len(rows)
 
-    def _arrays(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """Of a chunk."""
-        x, y = as_array(x, "x", self.feature_names), as_array(y, "y", squeeze=True)
-        if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
-            raise ValueError(f"a chunk of the stream must be as many rows of x as of y; got shapes {x.shape} and {y.shape}")
-        return x, y
+    def _arrays(self, chunk: Any) -> tuple[Array, ...]:
+        """x and y of a chunk, and its weights where there are any."""
+        x, y, *weights = parts_of(chunk, self.weighted, "a chunk of the stream")
+        arrays = (as_array(x, "x", self.feature_names),
+                  *(as_array(a, name, squeeze=True) for a, name in zip((y, *weights), ("y", "weight"), strict=False)))
+        if min(a.ndim for a in arrays) < 1 or len({len(a) for a in arrays}) > 1:
+            raise ValueError("a chunk of the stream must be as many rows of x as of y"
+                             f"{' and of weights' * self.weighted}; got shapes {' and '.join(str(a.shape) for a in arrays)}")
+        return arrays
 
     def _cut(self, chunks: Iterator[Any]) -> Iterator[tuple[Callable[..., Batch], int]]:
-        pieces: list[tuple[Any, Any]] = []
+        pieces: list[tuple[Array, ...]] = []
         held = 0
-        for x, y in chunks:
-            x, y = self._arrays(x, y)
-            at = 0
-            while held + len(x) - at >= self.batch_size:
+        for chunk in chunks:
+            arrays = self._arrays(chunk)
+            n, at = len(arrays[0]), 0
+            while held + n - at >= self.batch_size:
                 end = at + self.batch_size - held
-                yield partial(_join, [*pieces, (x[at:end], y[at:end])], self._input_shape), self.batch_size
+                yield partial(_join, [*pieces, tuple(a[at:end] for a in arrays)], self._input_shape), self.batch_size
                 pieces, held, at = [], 0, end
-            if at < len(x):
-                pieces.append((x[at:], y[at:]))
-                held += len(x) - at
+            if at < n:
+                pieces.append(tuple(a[at:] for a in arrays))
+                held += n - at
         if pieces:
             yield partial(_join, pieces, self._input_shape), held
 
@@ -182,21 +187,22 @@ class Reading(Iterator[LazyBatch]):
         self._batches.close()
 
 
-def _stack(rows: list[tuple[Any, Any]], shape: Any, batch: LazyBatch) -> Batch:
+def _stack(rows: list[Any], shape: Any, weighted: bool, batch: LazyBatch) -> Batch:
     numbers = batch.indices.tolist()
     for number, row in zip(numbers, rows, strict=True):
-        if not isinstance(row, (tuple, list)) or len(row) != 2:
-            raise ValueError(f"sample {number} of the stream must be (x, y); got {type(row).__name__}")
-    return Batch(*stack([x for x, _ in rows], [y for _, y in rows], numbers, shape), None, batch.first_id, batch.index)
+        parts_of(row, weighted, f"sample {number} of the stream")
+    return Batch(*stack([row[0] for row in rows], [row[1] for row in rows], numbers, shape), None, batch.first_id, batch.index,
+                 stack_weights([row[2] for row in rows], numbers) if weighted else None)
 
 
-def _join(pieces: list[tuple[Any, Any]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:
-    for x, _ in pieces:
+def _join(pieces: list[tuple[Array, ...]], shape: tuple[int, ...] | None, batch: LazyBatch) -> Batch:
+    for x, *_ in pieces:
         check_shape(x, pieces[0][0].shape[1:] if shape is None else shape)
-    x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+    x, y, *weights = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
     x = as_features(x)
     check_finite(x, "x", batch.indices)
-    return Batch(x, as_targets(y, "y", batch.indices), None, batch.first_id, batch.index)
+    return Batch(x, as_targets(y, "y", batch.indices), None, batch.first_id, batch.index,
+                 as_weights(weights[0], len(x), "weight", batch.indices) if weights else None)
 
 
 def _shuffled(samples: Iterator[Any], size: int, rng: np.random.Generator) -> Iterator[Any]:

@@ -25,13 +25,15 @@ class OptimizerState:
     """What an optimizer keeps of one run: `vectors` by name, as long as the parameters, and `t`, the updates made.
 
     update: the rule bound to the parameters and these vectors; None before that, and in copies. sizes: the parameters by
-    name, in order, with their numbers of values; None where nobody said.
+    name, in order, with their numbers of values; None where nobody said. norm: of the last update's gradient, as
+    Optimizer.apply returned it; None before there was one.
     """
 
     vectors: dict[str, Array] = field(default_factory=dict)
     t: int = 0
     update: Update | None = None
     sizes: dict[str, int] | None = None
+    norm: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "update": None}
@@ -46,8 +48,9 @@ class Optimizer:
     All optimizers take these, by name:
 
     - clip_norm: the gradient g of all parameters together is multiplied by min(1, clip_norm / (|g| + 1e-6)) before the update
-      (PyTorch's clip_grad_norm_). The mean norm of an epoch, before that, is `gradient_norm` in the history; with
-      clip_norm=float("inf") it is only measured. Where the norm is not finite no update is made.
+      (PyTorch's clip_grad_norm_). The mean norm of an epoch, before that, is `gradient_norm` in the history, and each update's
+      is in `trainer.gradient_norms`; with clip_norm=float("inf") it is only measured. Where the norm is not finite no update
+      is made.
     - clip_value: each element of it is brought into -clip_value..clip_value, before clip_norm.
     - ema: beside the parameters, averaged ones are kept: a := ema a + (1 - ema) p after each update, the first one's p to begin
       with (PyTorch's AveragedModel with get_ema_multi_avg_fn). Validation uses them; `trainer.averaged_model()` has them, and
@@ -63,6 +66,10 @@ class Optimizer:
     `bind` (the trainer calls it) gives it a model's parameters; the state begins at zero, and `t` counts the
     updates. Given to several trainers, it keeps a state for each, so each trains its own model; they share the numbers, and
     `t`, `state`, `state_dict` and `step` are of the one that was initialised, or began to train, last.
+
+    A subclass may have a `step` of its own, in Python: it is given the averaged gradients, and changes them before
+    `super().step(gradients)` makes the update. One that moves the parameters itself takes none of clip_norm, clip_value, ema and
+    groups: ValueError at the first update, which is not made then.
 
     A new optimizer is one file: `rule` and `numbers`; its formula and state vectors are an entry of _kernels/schema.py and one
     function in csrc/updates.h. In updates, numbers too small to be normal (below 1.2e-38 in float32) count as zero.
@@ -231,7 +238,7 @@ class Optimizer:
     def apply(self, state: OptimizerState, gradients: Array) -> float:
         """One update of `state`'s parameters by `gradients`, which clipping overwrites. Returns their norm before that (NaN where
         clip_norm is None); where it is not finite no update is made."""
-        norm = self.native(state).apply(gradients, state.t + 1)
+        norm = state.norm = self.native(state).apply(gradients, state.t + 1)
         if self.clip_norm is None or isfinite(norm):
             state.t += 1
         return norm

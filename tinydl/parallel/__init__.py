@@ -31,6 +31,7 @@ Rooms:
                  the native and the Python driver, replica, aggregator (the average), processor (one batch), profile, stats
     workers/     threads that run tasks (pool), Ctrl-C and SIGTERM at the wrong moment (signals), fork at any moment
     host/        what the machine gives: threads (how many), memory, affinity, blas
+    transport    what several trainers of one model exchange; statistics: of averaged parameters
     errors       what is raised, and what is kept of a batch that failed
 """
 from tinydl.parallel.errors import (

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class NativeRun:
     n_groups: int
     k: int
     interrupted: bool
+    error: BaseException | None
     attempts: Array
     live: Array
     groups: Array
@@ -38,7 +40,8 @@ class NativeRun:
                  bounds: Array, update: Update, *, groups: Array | None = None, t: int = 0, first_step: int = 0,
                  seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
                  given_up: dict[int, BaseException] | None = None,
-                 alone: Array | None = None) -> None: ...
+                 alone: Array | None = None, exchange: Callable[[Array, float], float] | None = None,
+                 kept: list[Array] = ...) -> None: ...
     @property
     def next_group(self) -> int: ...
     @property

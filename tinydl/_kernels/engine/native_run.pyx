@@ -7,7 +7,8 @@ How a group travels (any number of workers >= 1):
  2. The workers wait for each other. The one that arrives last decides which slots count, and whether there is an update.
  3. Each worker averages its slice of the slots' vectors, in a fixed binary tree of weighted means, and updates its slice of
     the parameters. If the optimizer must see the whole gradient first (its norm), the mean is written, the workers wait for
-    each other once more, and only then update (see update.pyx).
+    each other once more, and only then update (see update.pyx). So they do if the mean is to be exchanged with other trainers'
+    (`exchange`): the last one that arrives takes the GIL and calls that meanwhile.
  4. The workers wait for each other again. The one that arrives last opens the next group, or ends the run.
 
 When other processes use the CPUs and groups are short, waiting for each other takes longer than the work that is shared. Then
@@ -22,7 +23,7 @@ each element are the same. A cancelled group makes no update; its batches are ru
 """
 import numpy as np
 
-from libc.math cimport sqrt
+from libc.math cimport NAN, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -93,13 +94,16 @@ def look(alone, int64_t now, int64_t took):
 cdef class NativeRun:
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
-    replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; order,
+    replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; or fewer, a power
+    of two, and in `kept` for k times as many batches as slots log2(k) more, rounded up (see reduction.pyx); order,
     bounds: batch b is samples order[bounds[b]:bounds[b + 1]] (order None: bounds count rows of x); groups: group g is
     batches groups[g]..groups[g + 1] - 1 (None: as many as there are slots). free: no groups; a slot a worker.
     losses, weights (what each loss weighs in a mean: samples, or the sum of the weights that counted), statuses, workers,
     attempts: a row per batch, filled as batches end. first_step: random key of group 0;
     t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one run after the
     other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
+    exchange(vector, weight): is called with the mean of a group and its weight before the update; it overwrites the mean and
+    returns its new weight (parallel/transport.py). What it raises is `error`, and the run ends without the update.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
     way makes no update and the run ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
     row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
@@ -115,14 +119,18 @@ cdef class NativeRun:
     cdef int64_t item_size[TD_MAX_SOURCES]
     cdef int n_sources
     cdef Update update
-    cdef int64_t *claimed               # by slot, a cache line each: the last group in which a worker took it
+    cdef int64_t *claimed               # by slot, a cache line each: `opened` when a worker last took it
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
-    cdef int64_t begin, end             # batches of the group under way
+    cdef int64_t begin, end             # batches of the group under way, or of its block
+    cdef int64_t opened                 # groups and blocks so far
     cdef int64_t failed, max_failed
     cdef int max_retries
     cdef readonly bint free, fatal
-    cdef readonly bint interrupted      # Ctrl-C arrived inside a Python layer
+    cdef readonly bint interrupted      # Ctrl-C arrived inside a Python layer, or in `exchange`
+    cdef object exchange
+    cdef readonly object error          # what `exchange` raised
+    cdef double exchanged_squares, exchanged_scale      # of the gradient that it left
     cdef uint64_t seed
     cdef double *loss
     cdef double *weight
@@ -147,9 +155,10 @@ cdef class NativeRun:
 
     def __cinit__(self, list replicas, list slots, list sources, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
-                  int max_retries=0, int64_t max_failed=2**62, given_up=None, alone=None):
+                  int max_retries=0, int64_t max_failed=2**62, given_up=None, alone=None, exchange=None, list kept=[]):
         cdef int i
         cdef Program program
+        cdef int64_t room
         if alone is not None and (alone.dtype != np.int64 or alone.shape != (ALONE,)):
             raise ValueError(f"alone: {alone.dtype} {alone.shape}; must be int64 ({ALONE},)")
         if not replicas or not slots or len(slots) > MAX_SLOTS:
@@ -168,9 +177,10 @@ cdef class NativeRun:
         self.n_groups = len(self.groups) - 1
         self.start = <const int64_t *>pointer(self.groups)
         least, most = steps(self.start, self.n_groups)
+        room = self.k << len(kept) if self.k & (self.k - 1) == 0 else self.k
         if self.start[0] != 0 or self.start[self.n_groups] != self.n_batches or (
-                self.n_groups and not 1 <= least <= most <= self.k):
-            raise ValueError(f"groups must be 1 to {self.k} batches each, {self.n_batches} in all; got {self.groups}")
+                self.n_groups and not 1 <= least <= most <= room):
+            raise ValueError(f"groups must be 1 to {room} batches each, {self.n_batches} in all; got {self.groups}")
         if free and self.k < self.n_workers:
             raise ValueError(f"a free run of {self.n_workers} workers needs a slot for each; got {self.k}")
         self.losses, self.weights = np.zeros(self.n_batches), np.zeros(self.n_batches)
@@ -201,9 +211,10 @@ cdef class NativeRun:
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
         program = (<Replica>replicas[0]).program
-        self.reduction = Reduction(update, slots, self.n_workers, program)
+        self.exchange = exchange
+        self.reduction = Reduction(update, slots, self.n_workers, program, kept, exchange is not None)
         update.check(t, self.n_groups)
-        self.may_defer = (program.n_late > 0 and not free and not update.staged and self.n_workers > 1
+        self.may_defer = (program.n_late > 0 and not free and not update.staged and exchange is None and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
         least, most = steps(self.bound, self.n_batches)
         if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
@@ -218,7 +229,8 @@ cdef class NativeRun:
         td_barrier_init(&self.gathered, self.n_workers, spins)
         td_barrier_init(&self.part_done, self.n_workers, spins)
         self.alone = alone
-        self.meeting = <td_alone *>pointer(alone) if alone is not None and self.n_workers > 1 and not program.hooks else NULL
+        self.meeting = <td_alone *>pointer(alone) if (
+            alone is not None and self.n_workers > 1 and not program.hooks and exchange is None and not kept) else NULL
         self.open_group(0)
 
     def __dealloc__(self):
@@ -276,8 +288,13 @@ cdef class NativeRun:
         if group >= self.n_groups:
             td_set(&self.stop, 1)
         else:
-            self.begin, self.end = self.start[group], self.start[group + 1]
+            self.open_block(self.start[group], group)
         td_set(&self.group, group)
+
+    cdef void open_block(self, int64_t begin, int64_t group) noexcept nogil:
+        """The batches from `begin` on: all that are left of the group, or as many as there are slots."""
+        self.begin, self.end = begin, min(begin + self.k, self.start[group + 1])
+        self.opened += 1
 
     def work(self, int worker, double seconds=0.0):
         """Do the work of worker number `worker` of n_workers; return when the run ends, or after about `seconds` (0: no
@@ -327,11 +344,13 @@ cdef class NativeRun:
             turn = td_barrier_turn(&self.part_done)
             live[STATE] = IN_UPDATE
             scale = 1
-            if self.decision > 0:
-                if self.update.staged:
+            if self.in_blocks() and self.decision >= 0 and not self.keep(w, replica):
+                return
+            if self.ends_group() and (self.decision > 0 or (self.reduction.exchanges and self.decision == 0)):
+                if self.update.staged or self.reduction.exchanges:
                     if not self.gather(w, replica):
                         return
-                    scale = self.update.scale(self.reduction.total())
+                    scale = self.exchanged_scale if self.reduction.exchanges else self.update.scale(self.reduction.total())
                 if scale >= 0:
                     self.reduction.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
             now = self.spent(live, UPDATED, now)
@@ -349,14 +368,58 @@ cdef class NativeRun:
             if self.n_workers > 1:
                 now = self.spent(live, WAITED, now)
 
-    cdef bint gather(self, int w, Replica r) noexcept nogil:
-        """This worker's part of the averaged gradient, then wait for the others'. False where the run is over."""
+    cdef bint in_blocks(self) noexcept nogil:
+        """Whether the group under way is run in several blocks."""
+        return self.start[self.group + 1] - self.start[self.group] > self.k
+
+    cdef bint ends_group(self) noexcept nogil:
+        """Whether the batches under way are the last of their group."""
+        return self.end == self.start[self.group + 1]
+
+    cdef bint keep(self, int w, Replica r) noexcept nogil:
+        """This worker's part of the mean of a block, then wait for the others'. False where the run is over."""
         cdef int32_t turn = td_barrier_turn(&self.gathered)
-        self.reduction.gather(w, <char *>r.ctx.scratch)
+        self.reduction.keep(w, self.ends_group(), <char *>r.ctx.scratch)
         if td_barrier_arrive(&self.gathered):
+            self.reduction.note_kept(self.ends_group())
+            if self.ends_group():
+                self.decision = self.reduction.arrived[0] > 0
             td_barrier_open(&self.gathered)
             return True
         return td_barrier_wait(&self.gathered, turn)
+
+    cdef bint gather(self, int w, Replica r) noexcept nogil:
+        """This worker's part of the averaged gradient, then wait for the others'. False where the run is over."""
+        cdef int32_t turn = td_barrier_turn(&self.gathered)
+        if self.decision > 0:
+            self.reduction.gather(w, <char *>r.ctx.scratch)
+        if td_barrier_arrive(&self.gathered):
+            if self.reduction.exchanges:
+                self.call_exchange(<char *>r.ctx.scratch)
+            td_barrier_open(&self.gathered)
+            return True
+        return td_barrier_wait(&self.gathered, turn)
+
+    cdef void call_exchange(self, char *scratch) noexcept nogil:
+        """Exchange the averaged gradient, which all workers have gathered, and do to the result what stages do."""
+        cdef double weight = self.reduction.gather_statistics(scratch)
+        outlive()
+        with gil:
+            weight = self.weight_of_all(self.slots[self.reduction.home], weight)
+        self.exchanged_squares, self.exchanged_scale = NAN, -1
+        if weight < 0:
+            self.decision = -1
+        elif weight > 0:
+            self.exchanged_squares = self.update.whole(self.reduction.slot[self.reduction.home]) if self.update.staged else 0
+            self.exchanged_scale = self.update.scale(self.exchanged_squares)
+
+    cdef double weight_of_all(self, vector, double weight) noexcept:
+        """What `exchange` returns; -1 where it raises."""
+        try:
+            return self.exchange(vector, weight)
+        except BaseException as e:
+            self.error, self.interrupted = e, self.interrupted or isinstance(e, KeyboardInterrupt)
+            return -1
 
     cdef void go_on_alone(self, int w, Replica r, int64_t now) noexcept nogil:
         """Worker w runs groups alone, also the other workers' slices of their updates, as long as that is expected to be
@@ -438,9 +501,9 @@ cdef class NativeRun:
 
     cdef bint claim(self, int64_t s) noexcept nogil:
         """Try to take slot s of the group under way; whether that worked, and the caller is to run it."""
-        cdef int64_t *group = self.claimed + s * LINE
-        cdef int64_t before = td_get(group)
-        return before < self.group and td_cas(group, before, self.group)
+        cdef int64_t *taken = self.claimed + s * LINE
+        cdef int64_t before = td_get(taken)
+        return before < self.opened and td_cas(taken, before, self.opened)
 
     cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
         """Run batch b, and again while it fails and has retries left; returns the time."""
@@ -560,11 +623,14 @@ cdef class NativeRun:
         if self.decision < 0:
             td_set(&self.stop, 1)
             return
-        if self.decision > 0:
+        if not self.ends_group():
+            self.open_block(self.end, self.group)
+            return
+        if self.decision > 0 or self.reduction.exchanges:
             if scale >= 0:
                 td_add(&self.t, 1)
             if self.update.clip_norm >= 0:
-                self.norm[self.group] = sqrt(self.reduction.total())
+                self.norm[self.group] = sqrt(self.exchanged_squares if self.reduction.exchanges else self.reduction.total())
         self.open_group(self.group + 1)
         if td_get(&self.pause_wanted) or (self.deadline and now > self.deadline):
             td_set(&self.stop, 1)

@@ -7,6 +7,7 @@ from tinydl._kernels.td cimport td_ctx, td_gradient
 
 cdef enum:
     NEAR = 2 << 20          # bytes: what is written next is asked for, and folded in place, where a cache may hold it
+    MOST_KEPT = 16
     DEFERRED_SLOTS = 4      # of groups of more, each worker would read more than the gradients are
 
 
@@ -40,6 +41,13 @@ cdef class Reduction:
     cdef const td_ctx **by  # of the replica that left the slot's late products to the update, or NULL
     cdef int64_t home       # the first slot that arrived: stages see the averaged gradient there
     cdef double *squares    # of its blocks
+    # of a group that is run in several blocks of as many batches as there are slots
+    cdef object kept_arrays
+    cdef char *kept[MOST_KEPT]          # means of the blocks so far, each of a power of two of them, fewer than the one before
+    cdef double kept_weight[MOST_KEPT]
+    cdef int n_kept
+    cdef int64_t block      # blocks so far
+    cdef bint exchanges     # that gradient, with the statistics behind it, is exchanged with others' before the update
     cdef int64_t most       # the most samples of those slots; 0: there are none
 
     cdef void arrive(self, int64_t s, double weight) noexcept nogil
@@ -48,6 +56,11 @@ cdef class Reduction:
     cdef void blocks(self, int w, int64_t *lo, int64_t *hi) noexcept nogil
     cdef void gather(self, int w, char *scratch) noexcept nogil
     cdef double total(self) noexcept nogil
+    cdef int joined(self, bint last) noexcept nogil
+    cdef void keep(self, int w, bint last, char *scratch) noexcept nogil
+    cdef void note_kept(self, bint last) noexcept nogil
+    cdef double weight(self, int64_t lo, int64_t hi) noexcept nogil
+    cdef double gather_statistics(self, char *scratch) noexcept nogil
     cdef void run(self, int w, int64_t t, double scale, char *scratch) noexcept nogil
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil

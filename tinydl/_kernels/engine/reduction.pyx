@@ -10,7 +10,7 @@ to 26 percent less. With one worker, or gradients that fit into the cache, it wo
 """
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from tinydl._kernels.engine.program cimport LateProduct, Program, pointer
 from tinydl._kernels.engine.program cimport at as place
@@ -63,8 +63,11 @@ cdef class Reduction:
 
     arrived: for each slot, the number of samples behind its gradient, 0 if it failed; by: for each slot, the context of the
     replica that has deferred its late products, NULL if it deferred none and the whole gradient is in the slot."""
-    def __cinit__(self, Update update, list slots, int n_workers, Program program):
+    def __cinit__(self, Update update, list slots, int n_workers, Program program, list kept=[], bint exchanges=False):
         cdef int i
+        self.exchanges, self.kept_arrays = exchanges, kept
+        if len(kept) > MOST_KEPT:
+            raise ValueError(f"{len(kept)} vectors for blocks; at most {MOST_KEPT}")
         self.update, self.slots, self.n_workers, self.program = update, slots, n_workers, program
         self.slot = <char **>calloc(len(slots), sizeof(char *))
         self.arrived = <double *>calloc(len(slots), sizeof(double))
@@ -76,6 +79,10 @@ cdef class Reduction:
             if slots[i].size != update.n + update.n_statistics:
                 raise ValueError(f"slot {i} holds {slots[i].size} values; the model has {update.n + update.n_statistics}")
             self.slot[i] = <char *>pointer(slots[i])
+        for i in range(len(kept)):
+            if kept[i].size != slots[0].size or kept[i].dtype != slots[0].dtype:
+                raise ValueError(f"a vector for blocks of {kept[i].size} {kept[i].dtype}; slots are {slots[0].size}")
+            self.kept[i] = <char *>pointer(kept[i])
         if program.n_grads != update.n + update.n_statistics:
             raise ValueError(f"the plan writes {program.n_grads} values; the optimizer is bound to "
                              f"{update.n + update.n_statistics}")
@@ -115,12 +122,94 @@ cdef class Reduction:
         while area.at < hi:
             area.row = min(BLOCK, hi - area.at)
             f = self.halves(w, 0, self.k, &area, scratch)
-            to = <char *>f.g.a
+            to = self.slot[self.home] + area.at * size
             if f.g.b != NULL:
-                to = self.slot[self.home] + area.at * size
                 self.update.k.weighted_mean(f.g.a, f.g.b, to, area.row, f.g.wa, f.g.wb)
-            self.squares[area.at // BLOCK] = self.update.clipped(to, area.row)
+            elif f.g.a != to:       # the mean of a half whose other half failed
+                memmove(to, f.g.a, area.row * size)
+            if not self.exchanges:      # else that comes behind the exchange
+                self.squares[area.at // BLOCK] = self.update.clipped(to, area.row)
             area.at += area.row
+
+    # A group of more batches than slots is run in blocks of as many as there are slots, a power of two. A block's mean is a node
+    # of the tree over all batches, and so is the mean of two blocks, of four, ...: those that are complete are joined as in a
+    # binary counter, so for k blocks log2(k) vectors are kept, and the tree, and so each bit, is that of as many slots as batches.
+    cdef int joined(self, bint last) noexcept nogil:
+        """How many of the means kept are joined with that of the block that has just been run: all, where it is the last."""
+        cdef int n = 0
+        while not last and self.block >> n & 1:
+            n += 1
+        return self.n_kept if last else n
+
+    cdef void keep(self, int w, bint last, char *scratch) noexcept nogil:
+        """Worker w's part of the mean of a block, joined with those before: to be kept or, of the last block, into slot 0."""
+        cdef int i, n = self.joined(last)
+        cdef int64_t hi, size = self.update.k.itemsize
+        cdef double weight, left
+        cdef char *mean
+        cdef char *to = self.slot[0] if last else self.kept[self.n_kept - n]
+        cdef Area area
+        cdef Reduced f
+        memset(&area, 0, sizeof(area))
+        area.rows = 1
+        self.slice(w, self.update.n + self.update.n_statistics, &area.at, &hi)
+        while area.at < hi:
+            area.row = min(BLOCK, hi - area.at)
+            f = self.mean_of(w, 0, self.k, &area, scratch)
+            mean, weight = <char *>f.g.a, f.weight
+            for i in range(self.n_kept - 1, self.n_kept - 1 - n, -1):
+                left = self.kept_weight[i]
+                if left and weight:
+                    self.update.k.weighted_mean(self.kept[i] + area.at * size, mean, mean, area.row, left / (left + weight),
+                                                weight / (left + weight))
+                elif left:
+                    mean = self.kept[i] + area.at * size
+                weight = left + weight
+            if weight:
+                memmove(to + area.at * size, mean, area.row * size)
+            area.at += area.row
+
+    cdef void note_kept(self, bint last) noexcept nogil:
+        """By one thread, when all workers have kept their parts. Behind the last block of a group slot 0 has its mean."""
+        cdef int i, n = self.joined(last)
+        cdef double weight = self.weight(0, self.k)
+        for i in range(n):
+            self.n_kept -= 1
+            weight = self.kept_weight[self.n_kept] + weight
+        if last:
+            self.block = 0
+            self.arrive(0, weight)
+            self.open(1)
+        else:
+            self.kept_weight[self.n_kept] = weight
+            self.n_kept += 1
+            self.block += 1
+
+    cdef double weight(self, int64_t lo, int64_t hi) noexcept nogil:
+        """The weight of the mean of slots lo..hi-1, added in the order of the tree."""
+        cdef int64_t mid
+        if hi - lo == 1:
+            return self.arrived[lo]
+        mid = lo + tree_half(hi - lo)
+        return self.weight(lo, mid) + self.weight(mid, hi)
+
+    cdef double gather_statistics(self, char *scratch) noexcept nogil:
+        """Before an exchange, by one thread: the averaged batch statistics, into the first slot that arrived. Returns the
+        weight of the mean; 0: none arrived, and what is exchanged is to be found in slot 0."""
+        cdef Area area
+        cdef Reduced f
+        cdef int64_t size = self.update.k.itemsize
+        if self.home == self.k:
+            self.home = 0
+            return 0
+        memset(&area, 0, sizeof(area))
+        area.rows, area.at = 1, self.update.n
+        while area.at < self.update.n + self.update.n_statistics:
+            area.row = min(BLOCK, self.update.n + self.update.n_statistics - area.at)
+            f = self.mean_of(0, 0, self.k, &area, scratch)
+            memmove(self.slot[self.home] + area.at * size, f.g.a, area.row * size)
+            area.at += area.row
+        return self.weight(0, self.k)
 
     cdef double total(self) noexcept nogil:
         """The sum of all squares: when all workers have gathered."""
@@ -150,7 +239,7 @@ cdef class Reduction:
         cdef const LateProduct *p
         cdef Area area
         cdef Reduced f
-        if self.update.staged:
+        if self.update.staged or self.exchanges:
             self.blocks(w, &at, &hi)
             self.update.by(self.slot[self.home], at, hi - at, scale, t)
         elif self.most:
@@ -162,7 +251,9 @@ cdef class Reduction:
             self.plain(w, at, self.update.n, t, scratch)
         else:
             self.plain(w, 0, self.update.n, t, scratch)
-        if w == 0:
+        if w == 0 and self.exchanges:
+            self.update.running(self.slot[self.home] + self.update.n * self.update.k.itemsize, 0, self.update.n_statistics)
+        elif w == 0:
             memset(&area, 0, sizeof(area))
             area.rows, at = 1, 0
             while at < self.update.n_statistics:    # a statistic is folded like a gradient

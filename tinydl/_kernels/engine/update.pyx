@@ -2,8 +2,8 @@
 
 Between the average of a group's gradients and the rule there may be stages, which see the whole gradient g, block by block of
 BLOCK elements (a norm's squares are summed in each, then over the blocks in order, so that the number of threads changes no
-bit): g := clamp(g, -clip_value, clip_value), then g := g min(1, clip_norm / (|g| + 1e-6)). What is to be done to gradients
-with other machines before an update belongs there, too. Behind the rule, where averaged weights are wanted,
+bit): g := clamp(g, -clip_value, clip_value), then g := g min(1, clip_norm / (|g| + 1e-6)). Before them, g may have been exchanged
+for the mean over several trainers (`exchange` in native_run.pyx). Behind the rule, where averaged weights are wanted,
 a := keep a + (1 - keep) p.
 """
 import numpy as np

@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 Gradients = Array | Mapping[str, Array]
 Names = list[tuple[str, tuple[int, ...]]]
 
-__all__ = ["GradientAggregator"]
+__all__ = ["BlockMeans", "GradientAggregator"]
 
 
 class GradientAggregator:
@@ -152,6 +152,12 @@ class GradientAggregator:
         K.call("weighted_mean", a=left[0], b=right[0], out=out, wa=left[1] / weight, wb=right[1] / weight)
         return out, weight
 
+    def mean(self) -> tuple[Array, float] | None:
+        """The weighted mean of the slots, which have all come, and its weight; in the slots' own vectors, as in_place. None where
+        nothing arrived that counts."""
+        with self._changed:
+            return self._fold(0, self.expected_submissions, True)
+
     def reset(self) -> None:
         """Forget all submissions: ready for the next group."""
         with self._changed:
@@ -174,3 +180,40 @@ class GradientAggregator:
         """Samples behind the gradients that arrived."""
         with self._changed:
             return sum(held[1] for held in self._slots.values() if held is not None)
+
+
+class BlockMeans:
+    """The mean of a group that is run in blocks of a power of two of slots, in the tree over all its slots.
+
+    A block's mean is a node of that tree, and so is the mean of two blocks, of four, ...: those that are complete are joined as
+    in a binary counter. `kept`: vectors for these, log2 of the number of blocks. The native driver does so in fold.pyx.
+    """
+
+    def __init__(self, kept: list[Array]) -> None:
+        self._vectors = kept
+        self._kept: list[tuple[Array, float] | None] = []       # each of a power of two of blocks, fewer than the one before
+        self._blocks = 0
+
+    def add(self, mean: tuple[Array, float] | None, last: bool) -> tuple[Array, float] | None:
+        """Take the next block's mean and weight (None: nothing arrived). Returns the last block's joined with all before; of the
+        others a copy is kept."""
+        pairs = self._blocks
+        while self._kept and (last or pairs & 1):
+            mean = _joined(self._kept.pop(), mean)
+            pairs >>= 1
+        self._blocks += 1
+        if not last:
+            if mean is not None:
+                self._vectors[len(self._kept)][...] = mean[0]
+                mean = self._vectors[len(self._kept)], mean[1]
+            self._kept.append(mean)
+        return mean
+
+
+def _joined(left: tuple[Array, float] | None, right: tuple[Array, float] | None) -> tuple[Array, float] | None:
+    """The weighted mean of both, in the vector of the right one."""
+    if left is None or right is None:
+        return right if left is None else left
+    weight = left[1] + right[1]
+    K.call("weighted_mean", a=left[0], b=right[0], out=right[0], wa=left[1] / weight, wb=right[1] / weight)
+    return right[0], weight

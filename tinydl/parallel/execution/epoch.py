@@ -1,6 +1,7 @@
 """EpochProgress: how far an epoch is; Setting: how its updates are made now; FailurePolicy: what is done about failures."""
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["EpochProgress", "FailurePolicy", "RunTiming", "Setting"]
+
+#: Updates of more pieces than this are made in blocks. A block ends with the workers waiting for each other, so it should not be
+#: small; 8 gradients are still little memory beside the workspaces. Arbitrary within 4 to 32.
+LEAST_BLOCK = 8
 
 #: which batch, or part of one: in the native driver its first and last position (plus one) in the epoch's order; in the
 #: Python driver the batch's number, the part's number, and how many parts there are
@@ -46,6 +51,7 @@ class EpochProgress:
     n_batches: int | None = None        # of the epoch, where that is known
     n_norms: int = 0                    # updates for whose gradient the norm was asked
     norm_sum: float = 0.0
+    norms: array[float] = field(default_factory=lambda: array("d"))     # of these, in their order
     broken: bool = False                # the source of the batches has raised an exception: no more will come
     failures: list[BatchFailure] = field(default_factory=list)
     reported: int = 0                   # how many of `failures` are in the history already
@@ -67,6 +73,7 @@ class EpochProgress:
         """Of the gradients of updates; NaN: it was not asked for."""
         known = [float(n) for n in np.asarray(norms, np.float64) if n == n]
         self.n_norms += len(known)
+        self.norms.extend(known)
         for norm in known:
             self.norm_sum += norm
 
@@ -114,9 +121,22 @@ class Setting:
         return self.batches * self.parts
 
     @property
+    def block(self) -> int:
+        """Pieces whose gradients are kept at the same time, each in a slot: all of an update, or where those are many a power of
+        two (LEAST_BLOCK, or two a thread). The blocks of an update are run one after another."""
+        most = max(LEAST_BLOCK, 1 << (2 * self.n_threads - 1).bit_length())
+        return self.k if self.k <= most else most
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of an update."""
+        return -(-self.k // self.block)
+
+    @property
     def n_slots(self) -> int:
-        """Gradient vectors: one for each piece of an update, and at least one a thread; or one a copy."""
-        return self.copies or max(self.k, self.n_threads)
+        """Gradient vectors: one for each piece of a block, and at least one a thread; behind them log2(n_blocks), rounded up, for
+        the means of blocks. Or one a copy."""
+        return self.copies or max(self.block, self.n_threads) + (self.n_blocks - 1).bit_length()
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,14 @@ def new_run(resources: Resources, epoch: EpochProgress, order: Array, bounds: Ar
     given_up = {i: epoch.hung[rows] for i in range(len(pieces) - 1)
                 if (rows := (int(pieces[i]), int(pieces[i + 1]))) in epoch.hung} if epoch.hung else None
     groups = group_starts(owner, setting.batches)
-    run = engine.NativeRun([r.native for r in resources.replicas[:n_threads]], resources.slots[:setting.n_slots],
-                           resources.sources,
+    n_slots = max(setting.block, setting.n_threads)
+    run = engine.NativeRun([r.native for r in resources.replicas[:n_threads]], resources.slots[:n_slots], resources.sources,
                            order, pieces, resources.rule(len(pieces) - 1 if free else len(groups) - 1), t=resources.state.t,
                            groups=None if free else groups,
                            first_step=resources.step, seed=resources.seed, free=free, max_retries=resources.policy.retries,
                            max_failed=resources.most_failures(epoch, setting.parts), given_up=given_up,
-                           alone=resources.alone, spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
+                           alone=resources.alone, exchange=resources.exchange, kept=resources.slots[n_slots:setting.n_slots],
+                           spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
     return run, pieces, owner
 
 
@@ -113,6 +114,8 @@ def drive(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeRu
                         run.work(0, TICK)
                     if run.interrupted:
                         raise KeyboardInterrupt
+                    if run.error is not None:
+                        raise run.error
                     if (tick(epoch, epoch.samples + sum(s.samples_done for s in runs)) or resources.asked) and not must_finish:
                         return True
             return True
@@ -145,6 +148,9 @@ def drive(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeRu
     if any(s.interrupted for s in runs) or any(isinstance(r.task.exception, KeyboardInterrupt) for r in workers):
         raise KeyboardInterrupt
     resources.check_deadline()
+    for run in runs:
+        if run.error is not None:
+            raise run.error
     return True
 
 
@@ -160,6 +166,8 @@ def _end(resources: Resources, workers: list[Worker], pool: WorkerPool | None) -
     tasks = [r.task for r in workers]
     for worker in workers:
         worker.run.cancel()
+    if workers and resources.transport is not None:
+        resources.transport.cancel()
     if wait_all(tasks, GRACE):
         return
     for run in _stretches(workers):

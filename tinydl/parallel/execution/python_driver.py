@@ -1,8 +1,8 @@
 """The Python driver: trains batch by batch, where Python has to run in between: streams, item datasets, custom optimizers.
 
-Each piece of a batch is a task of its own (ParallelBatchProcessor), and each group has a GradientAggregator. Groups, slots and
-the tree of averages are those of the native driver, so it gives the same bits. In a free run (strategy hogwild) each piece has
-an aggregator of its own, and the worker that ran it makes the update.
+Each piece of a batch is a task of its own (ParallelBatchProcessor), and each group, or block of a large one, has a
+GradientAggregator. Groups, slots and the tree of averages are those of the native driver, so it gives the same bits. In a free
+run (strategy hogwild) each piece has an aggregator of its own, and the worker that ran it makes the update.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy as np
 from tinydl._kernels import engine
 from tinydl.data.stream import ReaderGoneError
 from tinydl.parallel.errors import BatchFailure, NothingArrivedError
-from tinydl.parallel.execution.aggregator import GradientAggregator
+from tinydl.parallel.execution.aggregator import BlockMeans, GradientAggregator
 from tinydl.parallel.execution.processor import BatchProcessResult, ParallelBatchProcessor
 from tinydl.parallel.execution.replica import Replica
 from tinydl.parallel.execution.stats import BUSY, UPDATED, WAITED
@@ -53,7 +53,7 @@ def train(resources: Resources, epoch: EpochProgress, batches: Iterator[Batch | 
         group, end = next_batches(batches, size if left is None or not free else min(size, left))
         try:
             if group:
-                _run_group(resources, epoch, group, setting.parts, pool, free)
+                _run_group(resources, epoch, group, setting, pool, free)
         finally:
             epoch.seconds += time.perf_counter() - started
         if left is not None:
@@ -94,15 +94,20 @@ def next_batches(batches: Iterator[Batch | LazyBatch], n: int) -> tuple[list[Bat
     return group, None
 
 
-def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | LazyBatch], parts: int, pool: WorkerPool | None,
-               free: bool) -> None:
+def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | LazyBatch], setting: Setting,
+               pool: WorkerPool | None, free: bool) -> None:
+    parts = setting.parts
     cuts = [batch.cut(parts, resources.plan.least_rows) for batch in group]
     pieces = [(b, piece) for b, cut in enumerate(cuts) for piece in cut]
     keys = [(epoch.batches_done + b, i, parts) for b, cut in enumerate(cuts) for i in range(len(cut))]        # in epoch.hung
-    while len(resources.slots) < len(pieces):
+    size = len(pieces) if free else setting.block
+    while len(resources.slots) < min(size, len(pieces)):
         resources.slots.append(resources.replicas[0].gradient_vector())
-    together = GradientAggregator(len(pieces))
-    aggregators = [GradientAggregator(1) for _ in pieces] if free else [together] * len(pieces)
+    blocks = [range(lo, min(lo + size, len(pieces))) for lo in range(0, len(pieces), size)]
+    aggregators = ([GradientAggregator(1) for _ in pieces] if free else
+                   [a for block in blocks for a in [GradientAggregator(len(block))] * len(block)])
+    means = BlockMeans(resources.slots[setting.n_slots - (setting.n_blocks - 1).bit_length():])
+    mean: tuple[Array, float] | None = None         # of the group
     updates, norms = 0, list[float]()
     ended: dict[int, BatchProcessResult] = {}       # free: the result of each piece that ended (under resources.step_lock)
     given_up: dict[int, BatchProcessResult] = {}
@@ -117,9 +122,9 @@ def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | L
             with (held.open() if pool is None else nullcontext(),
                   BlasLimit() if pool is not None and resources.plan.program.hooks else nullcontext()):
                 result = ParallelBatchProcessor(
-                    piece, resources.model, resources.loss, aggregators[slot], worker, slot=0 if free else slot,
-                    replica=resources.replicas[worker], gradients=resources.slots[slot], seed=resources.seed,
-                    step=resources.step + (slot if free else 0), max_retries=resources.policy.retries)()
+                    piece, resources.model, resources.loss, aggregators[slot], worker,
+                    slot=0 if free else slot % size, replica=resources.replicas[worker], gradients=resources.slots[slot % size],
+                    seed=resources.seed, step=resources.step + (slot if free else 0), max_retries=resources.policy.retries)()
             if free:
                 with resources.step_lock:
                     if result.success and result.weight > 0 and not over:
@@ -137,7 +142,7 @@ def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | L
     def give_up(slot: int, worker: int, error: BaseException) -> bool:
         """Give up the piece of `slot` for good. False if its result arrived after all."""
         try:
-            aggregators[slot].submit_failure(0 if free else slot, error)
+            aggregators[slot].submit_failure(0 if free else slot % size, error)
         except ValueError:
             return False
         epoch.hung[keys[slot]] = error
@@ -150,23 +155,29 @@ def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | L
             for slot, key in enumerate(keys):
                 if key in epoch.hung:
                     give_up(slot, -1, epoch.hung[key])
-            to_run = [slot for slot in range(len(pieces)) if slot not in given_up]
-            if pool is None:
-                came = {slot: process(slot, 0) for slot in to_run}
-            else:
-                came = {}
-                for slot, task in _in_pool(resources, pool, process, give_up, to_run, held).items():
-                    if task.exception is not None:      # the worker died: no fault of the batch, but it has no result
-                        resources.count_death(task.exception)
-                        aggregators[slot].withdraw(0 if free else slot, task.exception)
-                        came[slot] = failed(slot, -1 if task.worker is None else task.worker, task.exception)
-                    else:
-                        came[slot] = task.result
+            came: dict[int, BatchProcessResult] = {}
+            for block in blocks:
+                to_run = [slot for slot in block if slot not in given_up]
+                if pool is None:
+                    came.update((slot, process(slot, 0)) for slot in to_run)
+                else:
+                    for slot, task in _in_pool(resources, pool, process, give_up, to_run, held, size).items():
+                        if task.exception is not None:      # the worker died: no fault of the batch, but it has no result
+                            resources.count_death(task.exception)
+                            aggregators[slot].withdraw(0 if free else slot % size, task.exception)
+                            came[slot] = failed(slot, -1 if task.worker is None else task.worker, task.exception)
+                        else:
+                            came[slot] = task.result
+                if not free:
+                    _stop_if_interrupted(came)
+                    resources.check_deadline()
+                    started = time.monotonic_ns()
+                    mean = means.add(aggregators[block[0]].mean(), block is blocks[-1])
+                    resources.live[0, UPDATED] += time.monotonic_ns() - started
+            if pool is not None:
                 # a piece whose update was made counts as done, even if its worker died right after
                 came.update((slot, r) for slot, r in ended.items() if r.success)
-            for r in came.values():
-                if isinstance(r.exception, KeyboardInterrupt):      # not a failure of the batch
-                    raise r.exception
+            _stop_if_interrupted(came)
             results = [given_up[slot] if slot in given_up else came[slot] for slot in range(len(pieces))]
             resources.check_deadline()
         except BaseException as e:
@@ -190,8 +201,7 @@ def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | L
             started = time.monotonic_ns()
             try:
                 before = resources.state.t
-                norms.append(resources.apply(together.get_average_gradients(timeout=0,
-                                                                            in_place=True)))     # type: ignore[arg-type]
+                norms.append(resources.apply(resources.exchanged(mean, held)))
                 updates = resources.state.t - before
             except NothingArrivedError:
                 pass
@@ -214,9 +224,17 @@ def _run_group(resources: Resources, epoch: EpochProgress, group: list[Batch | L
             resources.stop_for(epoch, failures[-1:], booked=True)
 
 
+def _stop_if_interrupted(came: dict[int, BatchProcessResult]) -> None:
+    for r in came.values():
+        if isinstance(r.exception, KeyboardInterrupt):      # not a failure of the batch
+            raise r.exception
+
+
 def _in_pool(resources: Resources, pool: WorkerPool, process: Callable[[int, int], BatchProcessResult],
-             give_up: Callable[[int, int, BaseException], bool], to_run: list[int], held: uninterrupted) -> dict[int, Task]:
-    """Run the pieces to_run in the pool and wait for them. Returns their tasks by slot, without those that were given up."""
+             give_up: Callable[[int, int, BaseException], bool], to_run: list[int], held: uninterrupted,
+             size: int) -> dict[int, Task]:
+    """Run the pieces to_run in the pool and wait for them. Returns their tasks by piece, without those that were given up.
+    size: of a block, in which each piece has a slot."""
     tasks = pool.submit_all(partial(process, slot) for slot in to_run)
     left = dict(zip(to_run, tasks, strict=True))
     try:
@@ -237,7 +255,7 @@ def _in_pool(resources: Resources, pool: WorkerPool, process: Callable[[int, int
                         resources.hung_workers += 1
                         resources.replicas[worker].native.cancel()
                         resources.replicas[worker] = resources.new_replica()
-                        resources.slots[slot] = resources.replicas[0].gradient_vector()
+                        resources.slots[slot % size] = resources.replicas[0].gradient_vector()
                         resources.leave_batch(worker)
                         pool.replace(worker)
     except BaseException:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,12 @@ from tinydl.log import log
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
-from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, TrainingError
+from tinydl.parallel.errors import BatchFailure, BatchTimeoutError, NothingArrivedError, TrainingError
 from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
 from tinydl.parallel.execution.replica import Replica
 from tinydl.parallel.execution.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, ParallelStats, WorkerState
 from tinydl.parallel.host.threads import usable_cpus
+from tinydl.parallel.transport import Transport, exchanged
 from tinydl.parallel.workers.pool import TICK, Task, WorkerPool
 from tinydl.parallel.workers.signals import uninterrupted
 
@@ -53,9 +55,12 @@ class Resources:
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
-                 input_shape: tuple[int, ...] | None = None, weighted: bool = False) -> None:
+                 input_shape: tuple[int, ...] | None = None, weighted: bool = False,
+                 transport: Transport | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
+        self.transport = transport      # to other trainers of the same model, if there are any
+        self.exchange = None if transport is None else partial(exchanged, transport)
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
@@ -87,6 +92,8 @@ class Resources:
     def take_up(self) -> None:
         """Forget the cancellation and the deadline that ended the last run."""
         self.give_up_at = None
+        if self.transport is not None:
+            self.transport.renew()
         for replica in self._all_replicas():
             replica.native.cancel(False)
 
@@ -112,6 +119,8 @@ class Resources:
             replica.native.cancel()
         if hasattr(self.reading, "cancel"):
             self.reading.cancel(GaveUpError("no batch came in time"))
+        if self.transport is not None:
+            self.transport.cancel()
 
     def _all_replicas(self) -> list[Replica]:
         return [*self.replicas, *(c.replica for c in self.model_copies)]
@@ -149,6 +158,26 @@ class Resources:
         """The optimizer's rule on this run's parameters and state, with the numbers of the next `updates` updates."""
         return self.optimizer.native(self.state, updates)
 
+    def exchanged(self, mean: tuple[Array, float] | None, held: uninterrupted) -> Array:
+        """The averaged gradient of a group, and of other trainers' groups, if there are any. mean: of this one's, and its weight.
+        The Python driver calls this. NothingArrivedError where nothing arrived that counts."""
+        vector, weight = (self.slots[0], 0.0) if mean is None else mean
+        if self.exchange is not None:
+            with held.open():
+                weight = self.exchange(vector, weight)
+        if not weight:
+            raise NothingArrivedError("no batch of the group arrived whose weights count")
+        return vector
+
+    def totals(self, epoch: EpochProgress) -> tuple[float, int]:
+        """The mean loss and the samples of an epoch, over all trainers."""
+        if self.transport is None:
+            return epoch.loss, epoch.samples
+        numbers = np.array([epoch.loss_sum, epoch.weight, epoch.samples], np.float64)
+        self.transport.add(numbers)
+        over_all = EpochProgress(epoch.number, loss_sum=float(numbers[0]), weight=float(numbers[1]), samples=int(numbers[2]))
+        return over_all.loss, over_all.samples
+
     def apply(self, gradients: Array) -> float:
         """Make one update from averaged gradients, which are used up. The Python driver calls this. Returns their norm, as
         Optimizer.apply does."""
@@ -157,8 +186,19 @@ class Resources:
         if self.optimizer.state is not self.state.vectors:
             raise RuntimeError(f"another trainer has taken {self.optimizer!r}, whose own `step` moves the parameters held last: "
                                "give each trainer an optimizer of its own")
+        return self._own_step(gradients)
+
+    def _own_step(self, gradients: Array) -> float:
+        """An update by the optimizer's own `step`. Returns the gradient's norm, where that calls Optimizer.step, else NaN."""
+        options, before = self.optimizer.options_config(), None
+        if options and self.state.norm is None:
+            before = self.model.params.copy(), self.state.t
         self.optimizer.step(gradients)
-        return float("nan")
+        if before is not None and self.state.norm is None:
+            self.model.params[...], self.state.t = before
+            raise ValueError(f"{type(self.optimizer).__name__} has a step of its own, which does not call Optimizer.step, so "
+                             f"nobody looks at {', '.join(options)}: let it call super().step(gradients), or leave these out")
+        return float("nan") if self.state.norm is None else self.state.norm
 
     def set_arrays(self, x: Any, y: Any, *weights: Array) -> None:
         """Set the arrays that the native driver trains on. x, y: with several inputs or outputs, a dict by their names or a

@@ -84,10 +84,11 @@ class MemoryReport:
     """Bytes that training takes; `print(report)` shows a table.
 
     Shared by all threads: parameters, optimizer_state, statistics (running ones, and their momenta). gradients: of one slot;
-    there is one for every batch or part of an update. workspace: of one thread. available: what the process may still
-    allocate (None: unknown). held: how much of the total is allocated already, so not part of `available`. n_copies: models
-    that are trained beside the shared one (strategy local), each with `copy` bytes of parameters, statistics and optimizer
-    state, a slot, and a workspace; the threads have no workspace then.
+    there is one for every batch or part of an update, or of many for 8 of them (or two a thread) and some more (Setting.n_slots
+    in epoch.py). workspace: of one thread. available: what the process may still allocate (None: unknown). held: how much of the
+    total is allocated already, so not part of `available`. n_copies: models that are trained beside the shared one (strategy
+    local), each with `copy` bytes of parameters, statistics and optimizer state, a slot, and a workspace; the threads have no
+    workspace then.
 
     Not counted: the data and an epoch's order, what Python layers keep, plans of `predict`, stacks of threads.
     """

@@ -33,6 +33,8 @@ class Strategy(ABC):
     name: ClassVar[str]
     #: whether it trains in a pool of threads
     parallel: ClassVar[bool] = True
+    #: whether other trainers can take part in its updates (parallel/transport.py)
+    exchanges: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         STRATEGIES[cls.name] = cls
