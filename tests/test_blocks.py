@@ -8,7 +8,8 @@ from small import mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels import engine
-from tinydl.parallel import GradientAggregator, epoch
+from tinydl.parallel import GradientAggregator
+from tinydl.parallel.execution import epoch
 from tinydl.parallel.execution.aggregator import BlockMeans
 from tinydl.parallel.strategies import Group, Shard
 

@@ -7,7 +7,8 @@ from every_strategy import Fails, check_books, marked
 from small import mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
-from tinydl.parallel import GradientAggregator, epoch
+from tinydl.parallel import GradientAggregator
+from tinydl.parallel.execution import epoch
 from tinydl.parallel.strategies import Group, Shard
 from tinydl.parallel.transport import Transport
 

@@ -47,7 +47,7 @@ NAMES = {
     "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
     **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d",
-                     "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention", "Softplus", "PReLU", "SELU", "Mish"),
+                     "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention"),
                     _NO_LAYER),
     **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),
     **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),

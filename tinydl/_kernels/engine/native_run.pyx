@@ -410,7 +410,7 @@ cdef class NativeRun:
         if weight < 0:
             self.decision = -1
         elif weight > 0:
-            self.exchanged_squares = self.update.whole(self.reduction.slot[self.reduction.home]) if self.update.staged else 0
+            self.exchanged_squares = self.update.stages(self.reduction.slot[self.reduction.home]) if self.update.staged else 0
             self.exchanged_scale = self.update.scale(self.exchanged_squares)
 
     cdef double weight_of_all(self, vector, double weight) noexcept:
