@@ -1,12 +1,10 @@
 from libc.stdint cimport int64_t
 
+from tinydl._kernels.engine.sync cimport td_rest
 from tinydl._kernels.td cimport td_ctx, td_kernels, td_op, td_op_fn, td_ref, td_source
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized()
-
-cdef extern from "sync.h" nogil:
-    void td_rest()
 
 
 cdef inline void outlive() noexcept nogil:
