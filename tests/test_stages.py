@@ -341,3 +341,20 @@ def test_segments_that_do_not_end_where_the_parameters_do():
         update.set(numbers, ema=0.9)
     with pytest.raises(ValueError, match="no numbers yet"):
         update.apply(np.zeros(4), 1)
+
+
+def test_numbers_that_were_changed_in_place_are_set_again():
+    """The engine skips numbers that are set already; it compares values, not the dict that it was given before."""
+    p, numbers = np.ones(2), {"lr": 1.0, "momentum": 0.0, "nesterov": 0.0, "weight_decay": 0.0}
+    update = engine.Update("sgd", p, {}, np.zeros(0), np.zeros(0))
+    update.set(numbers)
+    update.apply(np.ones(2), 1)
+    numbers["lr"] = 0.5
+    update.set(numbers)
+    update.apply(np.ones(2), 2)
+    assert p.tolist() == [-0.5, -0.5]
+    update.set(numbers, clip_norm=0.0)
+    assert update.apply(np.ones(2), 3) == pytest.approx(2 ** 0.5)       # the norm is asked for now
+    update.set(numbers)
+    assert np.isnan(update.apply(np.ones(2), 4))
+    assert p.tolist() == [-1.0, -1.0]

@@ -166,6 +166,10 @@ class Optimizer:
 
     def set_numbers(self, update: Update, state: OptimizerState, updates: int = 1) -> None:
         """Give `update` the numbers of the next `updates` updates behind `state`."""
+        numbers = self.numbers()
+        if not self.groups and not any(isinstance(value, Schedule) for value in numbers.values()):     # mostly: the short way
+            update.set(numbers, clip_norm=self.clip_norm, clip_value=self.clip_value, ema=self.ema)
+            return
         members, updates = self._members(), max(1, updates)
         segments = self._segments(state.sizes) if self.groups else [(update.n, 0)]
         each = [own.numbers() for own in members]

@@ -87,15 +87,19 @@ KERNEL(gather) {
 
 KERNEL(gather_rows) { return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B)); }
 
+/* What the loop reads is in variables of its own: `out` might overlap o and ctx, so it would be read again for each value. */
 KERNEL(gather_integers) {
-    const td_source *x = &ctx->source[o->source];
-    for (i64 r = 0; r < o->B; r++) {
-        const i64 row = ctx->index ? ctx->index[r] : r;
-        if (row < 0 || row >= x->rows) return NAME(arrived)(ctx, r);
-        for (i64 i = 0; i < o->I; i++) {
-            const i64 value = td_integer((int)x->dtype, x->data, row * o->I + i);
-            if (value < o->low || value >= o->high) { ctx->detail = value; return TD_BAD_VALUE; }
-            o->out[r * o->I + i] = value;
+    const td_source x = ctx->source[o->source];
+    const i64 *index = ctx->index, B = o->B, I = o->I, low = o->low, high = o->high;
+    const int dtype = (int)x.dtype;
+    i64 *out = o->out;
+    for (i64 r = 0; r < B; r++) {
+        const i64 row = index ? index[r] : r;
+        if (row < 0 || row >= x.rows) return NAME(arrived)(ctx, r);
+        for (i64 i = 0; i < I; i++) {
+            const i64 value = dtype == TD_INT64 ? ((const i64 *)x.data)[row * I + i] : td_integer(dtype, x.data, row * I + i);
+            if (value < low || value >= high) { ctx->detail = value; return TD_BAD_VALUE; }
+            out[r * I + i] = value;
         }
     }
     return TD_OK;

@@ -1,6 +1,7 @@
 /* simd.h: the few vector operations that the matrix product needs, for float32 and float64.
  *
  * V_f32, VL_f32   a native vector and its lanes      MR, NR  the register tile: MR rows, NV vectors wide
+ * vwiden          VL_f64 numbers of either dtype as doubles
  * The maths is the same everywhere; only width and tile differ, so AVX2 and AVX-512 give the same bits.
  */
 #ifndef TD_SIMD_H
@@ -31,6 +32,8 @@ static inline V_f32 vplus_f32(V_f32 a, V_f32 b) { return _mm512_add_ps(a, b); }
 static inline V_f64 vplus_f64(V_f64 a, V_f64 b) { return _mm512_add_pd(a, b); }
 static inline V_f32 vmuladd_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V_f64 vmuladd_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm512_fmadd_pd(a, b, c); }
+/* GCC 12 makes two conversions and an insertion of __builtin_convertvector: a sum of squares took twice as long */
+static inline V_f64 vwiden_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 /* x > 0 ? x : 0, NaN stays */
 static inline V_f32 vrelu_f32(V_f32 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
 static inline V_f64 vrelu_f64(V_f64 x) { return _mm512_max_pd(_mm512_setzero_pd(), x); }
@@ -67,6 +70,7 @@ static inline V_f32 vplus_f32(V_f32 a, V_f32 b) { return _mm256_add_ps(a, b); }
 static inline V_f64 vplus_f64(V_f64 a, V_f64 b) { return _mm256_add_pd(a, b); }
 static inline V_f32 vmuladd_f32(V_f32 a, V_f32 b, V_f32 c) { return _mm256_fmadd_ps(a, b, c); }
 static inline V_f64 vmuladd_f64(V_f64 a, V_f64 b, V_f64 c) { return _mm256_fmadd_pd(a, b, c); }
+static inline V_f64 vwiden_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 static inline V_f32 vrelu_f32(V_f32 x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
 static inline V_f64 vrelu_f64(V_f64 x) { return _mm256_max_pd(_mm256_setzero_pd(), x); }
 static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ), d); }
@@ -114,7 +118,13 @@ typedef double V_f64;
         return vload_##S(u); }
 TD_GENERIC(f32, float)
 TD_GENERIC(f64, double)
+static inline V_f64 vwiden_f32(const float *p) {
+    double t[VL_f64];
+    for (int i = 0; i < VL_f64; i++) t[i] = p[i];
+    return vload_f64(t);
+}
 #endif
+static inline V_f64 vwiden_f64(const double *p) { return vload_f64(p); }
 
 /* d[p][j] := s[j][p] for 8 x 8 floats; rows of s are s_row apart, rows of d d_row. With fewer than 8 rows of s, what
    stands in the other columns of d is of no account. Rows of d are written in order: they may overlap. */

@@ -10,7 +10,7 @@
 #ifndef TD_LANES
 #define TD_LANES ((i64)(64 / sizeof(T)))
 /* WIDE: columns whose sums are made together; forward and backward of a batch norm of 65536 x 512 took 1.6 times as long with 128 */
-enum { TD_BLOCK = 1024, TD_DOUBLES = 16, TD_WIDE = 512 };
+enum { TD_BLOCK = 1024, TD_WIDE = 512 };
 #if defined(__clang__)      /* which ignores GCC's word, and looks first whether arrays overlap: those that are the same do */
 #define TD_IVDEP _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -70,29 +70,29 @@ SUM_OF(sum_normalised, a * ((b - m) * s))       /* a times the normalised b */
 #undef SUM_OF
 static inline T NAME(sum)(const T *x, i64 n) { return NAME(sum_plain)(x, x, 0, 0, n); }
 
-/* the same in double, on 16 lanes, for sums over whole batches and arenas */
-typedef T NAME(some) __attribute__((vector_size(VL_f64 * sizeof(T)), aligned(sizeof(T)), may_alias));
-#define SUM_IN_DOUBLE(name, E) \
+/* the same in double, for sums over whole batches and arenas: s := STEP, each of so many lanes or a remaining number */
+#define SUM_IN_DOUBLE(name, LANES, STEP, STEP_1) \
     static inline double NAME(name)(const T *x, i64 n) { \
-        V_f64 sum[TD_DOUBLES / VL_f64] = {{0}}; \
-        double t[TD_DOUBLES], total = 0; \
+        V_f64 sum[LANES / VL_f64] = {{0}}; \
+        double t[LANES], total = 0; \
         i64 i = 0; \
-        for (; i + TD_DOUBLES <= n; i += TD_DOUBLES) \
-            _Pragma("GCC unroll 8") for (int k = 0; k < TD_DOUBLES / VL_f64; k++) { \
-                const V_f64 a = __builtin_convertvector(*(const NAME(some) *)(x + i + k * VL_f64), V_f64); \
-                sum[k] += E; \
+        for (; i + LANES <= n; i += LANES) \
+            _Pragma("GCC unroll 16") for (int k = 0; k < LANES / VL_f64; k++) { \
+                const V_f64 a = NAME(vwiden)(x + i + k * VL_f64), s = sum[k]; \
+                sum[k] = STEP; \
             } \
         memcpy(t, sum, sizeof t); \
-        for (int w = TD_DOUBLES / 2; w > 0; w /= 2) \
+        for (int w = LANES / 2; w > 0; w /= 2) \
             for (int j = 0; j < w; j++) t[j] += t[j + w]; \
         for (; i < n; i++) { \
-            const double a = (double)x[i]; \
-            total += E; \
+            const double a = (double)x[i], s = total; \
+            total = STEP_1; \
         } \
         return t[0] + total; \
     }
-SUM_IN_DOUBLE(double_sum, a)
-SUM_IN_DOUBLE(double_squares, a * a)
+SUM_IN_DOUBLE(double_sum, 16, s + a, s + a)
+/* the squares of float32 are exact in double, so that FMA changes none of their bits */
+SUM_IN_DOUBLE(double_squares, 32, vmuladd_f64(a, a, s), TD_FMAD(a, a, s))
 #undef SUM_IN_DOUBLE
 
 KERNEL(add) {

@@ -3,10 +3,13 @@
     program.pyx     Source: rows that batches are gathered from; Program: a compiled plan, shared by all replicas
     replica.pyx     Replica: a program with its own workspace and a gradient vector lent for each run
     update.pyx      Update: an optimizer's rule bound to its parameters
-    reduction.pyx        Reduction: from the gradients of a group's slots to one update
-    native_run.pyx     NativeRun: groups of batches, by one thread or by several that meet at a barrier
+    reduction.pyx   Reduction: from the gradients of a group's slots to one update
+    batches.pyx     Batches: where the rows of a run's batches are, how one of them runs, and what came of each
+    native_run.pyx  NativeRun: groups of batches, by one thread or by several that meet at a barrier
+    sync.pxd        what csrc/sync.h declares
 """
-from tinydl._kernels.engine.native_run import ALONE, IN_BATCH, NativeRun, look
+from tinydl._kernels.engine.batches import IN_BATCH
+from tinydl._kernels.engine.native_run import ALONE, NativeRun, look
 from tinydl._kernels.engine.program import (
     ALIGNING,
     DTYPES,

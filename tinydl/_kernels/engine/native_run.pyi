@@ -3,37 +3,25 @@ from typing import Any
 
 import numpy as np
 
+from tinydl._kernels.engine.batches import Batches
 from tinydl._kernels.engine.program import Source
 from tinydl._kernels.engine.replica import Replica
 from tinydl._kernels.engine.update import Update
 
 Array = np.ndarray[Any, Any]
 
-IN_BATCH: int
 ALONE: int
 
 def look(alone: Array, now: int, took: int) -> None: ...
 
-class NativeRun:
+class NativeRun(Batches):
     replicas: list[Replica]
     slots: list[Array]
-    losses: Array
-    weights: Array
-    statuses: Array
-    workers: Array
     norms: Array
-    errors: dict[int, BaseException]
-    n_workers: int
-    n_batches: int
     n_groups: int
     k: int
-    interrupted: bool
     error: BaseException | None
-    attempts: Array
-    live: Array
     groups: Array
-    bounds: Array
-    order: Array | None
     free: bool
     fatal: bool
     def __init__(self, replicas: list[Replica], slots: list[Array], sources: list[Source], order: Array | None,
@@ -47,11 +35,8 @@ class NativeRun:
     @property
     def updates(self) -> int: ...
     @property
-    def samples_done(self) -> int: ...
-    @property
     def finished(self) -> bool: ...
     def pause(self) -> None: ...
-    def give_up(self, b: int, error: BaseException) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> bool: ...
     def work(self, worker: int, seconds: float = 0.0) -> None: ...

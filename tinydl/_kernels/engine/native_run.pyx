@@ -1,5 +1,8 @@
 """Many groups of batches in native code, by one thread or by several that meet at a barrier.
 
+What is said here is who runs which batch, when the workers wait for each other, and what they do between batches. How one
+batch runs, and what is kept of it, is in batches.pyx; how gradients become an update, in reduction.pyx.
+
 How a group travels (any number of workers >= 1):
  1. Each worker claims slots of the group, first those that it had in the group before, then any that are left, and runs each
     slot's batch on its replica. The gradient is written to the slot's vector, loss and status to the batch's row of the
@@ -26,63 +29,28 @@ import numpy as np
 from libc.math cimport NAN, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
-from tinydl._kernels.engine.program import aligned
-from tinydl._kernels.frames import forget_frames
-
+from tinydl._kernels.engine.batches cimport (
+    BUSY, GIVEN_UP, IDLE, IN_UPDATE, N_LIVE, STATE, UPDATED, WAITED, WAITING, Batches, steps,
+)
+from tinydl._kernels.engine.program cimport Program, outlive, pointer
 from tinydl._kernels.engine.reduction cimport DEFERRED_SLOTS, NEAR, Reduction
-from tinydl._kernels.engine.program cimport Program, Source, outlive, pointer
-from tinydl._kernels.engine.replica cimport POLL, Replica
+from tinydl._kernels.engine.replica cimport Replica
+from tinydl._kernels.engine.sync cimport (
+    td_add, td_alone, td_barrier, td_barrier_abort, td_barrier_arrive, td_barrier_init, td_barrier_open, td_barrier_turn,
+    td_barrier_wait, td_cas, td_clock, td_get, td_look, td_set,
+)
 from tinydl._kernels.engine.update cimport Update
-from tinydl._kernels.td cimport TD_CANCELLED, TD_GRAD, TD_MAX_SOURCES, TD_OK, td_source
-
-cdef extern from "sync.h" nogil:
-    int64_t td_add(int64_t *x, int64_t d)
-    int td_cas(int64_t *x, int64_t from_, int64_t to)
-    int64_t td_get(const int64_t *x)
-    void td_set(int64_t *x, int64_t v)
-    int64_t td_clock()
-    ctypedef struct td_barrier:
-        pass
-    void td_barrier_init(td_barrier *b, int n, int spins)
-    int td_barrier_arrive(td_barrier *b)
-    int32_t td_barrier_turn(const td_barrier *b)
-    void td_barrier_open(td_barrier *b)
-    void td_barrier_abort(td_barrier *b)
-    int td_barrier_wait(td_barrier *b, int32_t turn)
-    ctypedef struct td_alone:
-        int64_t until
-    void td_look(td_alone *a, int64_t now, int64_t took)
+from tinydl._kernels.td cimport TD_CANCELLED, TD_OK
 
 cdef enum:
     MAX_SLOTS = 1024
-    STATE = 0           # columns of NativeRun.live
-    BATCH = 1
-    SINCE = 2
-    BUSY = 3
-    WAITED = 4
-    UPDATED = 5
     LINE = 8            # a cache line of int64
-    N_LIVE = LINE       # one for each worker
-    IDLE = 0
-    LIVE_IN_BATCH = 1
-    WAITING = 2
-    IN_UPDATE = 3
-    GIVEN_UP = 100      # status of a batch that failed before this run began
-    COLLECTING = 0
+    COLLECTING = 0      # values of NativeRun.phase
     UPDATING = 1
     ABANDONED = 2
 
-IN_BATCH = LIVE_IN_BATCH
 ALONE = sizeof(td_alone) // sizeof(int64_t)     # numbers in NativeRun's `alone`
-
-cdef (int64_t, int64_t) steps(const int64_t *x, int64_t n) noexcept nogil:
-    """The least and the greatest difference between neighbours of x[0..n]."""
-    cdef int64_t i, least = 2**62, most = -2**62
-    for i in range(n):
-        least, most = min(least, x[i + 1] - x[i]), max(most, x[i + 1] - x[i])
-    return least, most
 
 
 def look(alone, int64_t now, int64_t took):
@@ -91,7 +59,7 @@ def look(alone, int64_t now, int64_t took):
     td_look(<td_alone *>pointer(alone), now, took)
 
 
-cdef class NativeRun:
+cdef class NativeRun(Batches):
     """Groups of batches in native code. Create, let every worker call `work(i)`, read the results.
 
     replicas: one per worker; slots: one gradient vector for each batch of a group, overwritten by the update; or fewer, a power
@@ -110,46 +78,29 @@ cdef class NativeRun:
     clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
     cdef readonly list replicas, slots
-    cdef readonly object losses, weights, statuses, workers, attempts, live, order, bounds, groups
-    cdef readonly dict errors           # batch -> exception
-    cdef readonly int n_workers
-    cdef readonly int64_t n_batches, n_groups, k
-    cdef readonly list sources
-    cdef td_source source[TD_MAX_SOURCES]
-    cdef int64_t item_size[TD_MAX_SOURCES]
-    cdef int n_sources
+    cdef readonly object groups
+    cdef readonly object norms          # of the averaged gradient, for each group; NaN if it was not asked for
+    cdef readonly int64_t n_groups, k
+    cdef readonly bint free, fatal
     cdef Update update
+    cdef Reduction reduction
+    cdef void **replica
+    cdef const int64_t *start           # of each group
+    cdef double *norm
     cdef int64_t *claimed               # by slot, a cache line each: `opened` when a worker last took it
-    cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision, samples
+    cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision
     cdef int64_t phase                  # of the group: COLLECTING, UPDATING, or ABANDONED for good
     cdef int64_t begin, end             # batches of the group under way, or of its block
     cdef int64_t opened                 # groups and blocks so far
     cdef int64_t failed, max_failed
-    cdef int max_retries
-    cdef readonly bint free, fatal
-    cdef readonly bint interrupted      # Ctrl-C arrived inside a Python layer, or in `exchange`
     cdef object exchange
     cdef readonly object error          # what `exchange` raised
     cdef double exchanged_squares, exchanged_scale      # of the gradient that it left
-    cdef uint64_t seed
-    cdef double *loss
-    cdef double *weight
-    cdef int32_t *status
-    cdef int32_t *worker
-    cdef int32_t *attempt
-    cdef int64_t *live_at
-    cdef const int64_t *index
-    cdef const int64_t *bound
-    cdef const int64_t *start           # of each group
-    cdef void **replica
     cdef td_barrier meet, gathered, part_done
-    cdef readonly object norms          # of the averaged gradient, for each group; NaN if it was not asked for
-    cdef double *norm
     cdef int64_t met                    # when the last group ended, if all workers took part in it; else 0
     cdef int64_t came                   # workers that have begun
     cdef object alone                   # None, or what `meeting` points into
     cdef td_alone *meeting              # until when one worker goes on alone; NULL where the workers always meet
-    cdef Reduction reduction
     cdef bint may_defer                 # late products may be made in the update: each slot has a replica of its own, whose
                                         # workspace still holds the operands then
 
@@ -163,12 +114,10 @@ cdef class NativeRun:
             raise ValueError(f"alone: {alone.dtype} {alone.shape}; must be int64 ({ALONE},)")
         if not replicas or not slots or len(slots) > MAX_SLOTS:
             raise ValueError(f"{len(replicas)} replicas and {len(slots)} slots; both must be 1 to {MAX_SLOTS}")
-        self.replicas, self.slots, self.sources, self.n_sources = replicas, slots, sources, len(sources)
-        self.order = None if order is None else np.ascontiguousarray(order, np.int64)
-        self.bounds = np.ascontiguousarray(bounds, np.int64)
-        self.update = update
-        self.n_workers, self.k = len(replicas), len(slots)
-        self.n_batches = len(bounds) - 1
+        self.replicas, self.slots, self.update, self.k = replicas, slots, update, len(slots)
+        program = (<Replica?>replicas[0]).program
+        self.hold(sources, order, bounds, program, len(replicas), given_up)
+        self.seed, self.max_retries, self.lead = seed, max_retries, self.k
         if free:
             groups = np.arange(self.n_batches + 1)
         elif groups is None:
@@ -183,25 +132,9 @@ cdef class NativeRun:
             raise ValueError(f"groups must be 1 to {room} batches each, {self.n_batches} in all; got {self.groups}")
         if free and self.k < self.n_workers:
             raise ValueError(f"a free run of {self.n_workers} workers needs a slot for each; got {self.k}")
-        self.losses, self.weights = np.zeros(self.n_batches), np.zeros(self.n_batches)
-        self.statuses = np.full(self.n_batches, -1, np.int32)
-        self.workers = np.full(self.n_batches, -1, np.int32)
         self.norms = np.full(self.n_groups, np.nan)
         self.norm = <double *>pointer(self.norms)
-        self.attempts = np.zeros(self.n_batches, np.int32)
-        self.live = aligned(self.n_workers * N_LIVE, np.int64).reshape(self.n_workers, N_LIVE)
-        self.errors = dict(given_up or {})
-        for b in self.errors:
-            self.statuses[b] = GIVEN_UP
-        self.loss, self.weight = <double *>pointer(self.losses), <double *>pointer(self.weights)
-        self.status = <int32_t *>pointer(self.statuses)
-        self.worker = <int32_t *>pointer(self.workers)
-        self.attempt = <int32_t *>pointer(self.attempts)
-        self.live_at = <int64_t *>pointer(self.live)
-        self.index = <const int64_t *>pointer(self.order) if order is not None else NULL
-        self.bound = <const int64_t *>pointer(self.bounds)
-        self.t, self.first_step, self.seed, self.free = t, first_step, seed, free
-        self.max_retries, self.max_failed = max_retries, max_failed
+        self.t, self.first_step, self.free, self.max_failed = t, first_step, free, max_failed
         self.replica = <void **>calloc(self.n_workers, sizeof(void *))
         self.claimed = <int64_t *>calloc(self.k * LINE, sizeof(int64_t))
         if self.replica == NULL or self.claimed == NULL:
@@ -210,19 +143,11 @@ cdef class NativeRun:
             self.claimed[i * LINE] = -1
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
-        program = (<Replica>replicas[0]).program
         self.exchange = exchange
         self.reduction = Reduction(update, slots, self.n_workers, program, kept, exchange is not None)
         update.check(t, self.n_groups)
         self.may_defer = (program.n_late > 0 and not free and not update.staged and exchange is None and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
-        least, most = steps(self.bound, self.n_batches)
-        if self.n_batches and (most > replicas[0].program.max_rows or least < 1):
-            raise ValueError(f"batches of {least} to {most} rows on a plan "
-                             f"for 1 to {replicas[0].program.max_rows}")
-        program.check(sources)
-        for i in range(self.n_sources):
-            self.source[i], self.item_size[i] = (<Source>sources[i]).s, (<Source>sources[i]).itemsize
         for replica in replicas:
             replica.cancel(False)
         td_barrier_init(&self.meet, self.n_workers, spins)
@@ -247,10 +172,6 @@ cdef class NativeRun:
     def updates(self):
         """Updates made so far, those before this run included."""
         return td_get(&self.t)
-
-    @property
-    def samples_done(self):
-        return td_get(&self.samples)
 
     @property
     def finished(self):
@@ -278,10 +199,6 @@ cdef class NativeRun:
         td_barrier_abort(&self.meet)
         td_barrier_abort(&self.part_done)
         return True
-
-    def give_up(self, int64_t b, error):
-        """Batch b of an abandoned free run did not come back."""
-        self.errors[b], self.statuses[b] = error, GIVEN_UP
 
     # ------------------------------------------------------------------ the workers
     cdef void open_group(self, int64_t group) noexcept nogil:
@@ -453,11 +370,13 @@ cdef class NativeRun:
         cdef int64_t b, now = td_clock()
         cdef char *g = self.reduction.slot[w]
         cdef double squares, scale
+        replica.ctx.own.bytes = 0
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
                 return
-            now = self.run_batch(w, replica, b, g, now)
+            if self.status[b] != GIVEN_UP:
+                now = self.run_batch(w, replica, b, g, self.first_step + b, False, now)
             if td_get(&self.phase) == ABANDONED:
                 return
             live[STATE] = IN_UPDATE
@@ -479,24 +398,17 @@ cdef class NativeRun:
             if td_get(&self.pause_wanted) or self.status[b] == TD_CANCELLED or (self.deadline and now > self.deadline):
                 td_set(&self.stop, 1)
 
-    cdef int64_t spent(self, int64_t *live, int what, int64_t since) noexcept nogil:
-        """Add the time since `since` to column `what` of the worker's row; returns the time now."""
-        cdef int64_t now = td_clock()
-        live[what] += now - since
-        live[SINCE] = now
-        return now
-
     cdef int64_t run_slots(self, int w, Replica r, int64_t now) noexcept nogil:
         """Run the slots of the group under way that this worker can claim; returns the time. It tries every n_workers-th
         slot first, whose vectors it has in its caches from the groups before, then all that others have not claimed yet."""
         cdef int64_t s = w, k = self.end - self.begin
         while s < k:
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.reduction.slot[s], now)
+                now = self.run_slot(w, r, s, now)
             s += self.n_workers
         for s in range(k):
             if self.claim(s):
-                now = self.run_batch(w, r, self.begin + s, self.reduction.slot[s], now)
+                now = self.run_slot(w, r, s, now)
         return now
 
     cdef bint claim(self, int64_t s) noexcept nogil:
@@ -505,55 +417,22 @@ cdef class NativeRun:
         cdef int64_t before = td_get(taken)
         return before < self.opened and td_cas(taken, before, self.opened)
 
-    cdef int64_t run_batch(self, int w, Replica r, int64_t b, char *gradients, int64_t now) noexcept nogil:
-        """Run batch b, and again while it fails and has retries left; returns the time."""
-        cdef int status, i
-        cdef int64_t *live = self.live_at + w * N_LIVE
+    cdef int64_t run_slot(self, int w, Replica r, int64_t s, int64_t now) noexcept nogil:
+        """Run the batch of slot s of the group under way; returns the time."""
+        cdef int64_t b = self.begin + s
         if self.may_defer:
-            self.reduction.by[b - self.begin] = NULL
+            self.reduction.by[s] = NULL
         if self.status[b] == GIVEN_UP:
             return now
         if r.left >= 0:
-            now = self.settle(r, live, now)
-        live[BATCH], live[SINCE] = b, now
-        live[STATE] = LIVE_IN_BATCH
-        while True:
-            for i in range(self.n_sources):
-                r.ctx.source[i] = self.source[i]
-                if self.index == NULL:
-                    r.ctx.source[i].data = (<const char *>self.source[i].data
-                                            + self.bound[b] * self.source[i].row_items * self.item_size[i])
-            r.ctx.index = self.index + self.bound[b] if self.index != NULL else NULL
-            r.ctx.n = self.bound[b + 1] - self.bound[b]
-            r.ctx.first_id = self.bound[b]
-            r.ctx.seed = self.seed
-            r.ctx.step = <uint64_t>(self.first_step + (b if self.free else self.group))
-            r.ctx.base[TD_GRAD] = gradients
-            r.ctx.suspect = 0
-            self.look_ahead(r, b + self.k)
-            self.own_slice(w, r, b)
-            status = r.run_ops(self.may_defer and r.events == NULL)
-            self.loss[b], self.weight[b] = r.ctx.number, r.ctx.weight
-            self.worker[b] = w
-            self.attempt[b] += 1
-            self.status[b] = status
-            if status == TD_OK:
-                td_add(&self.samples, r.ctx.n)
-                if r.deferred:
-                    r.left = b - self.begin
-                    self.reduction.by[r.left] = &r.ctx
-            elif status != TD_CANCELLED:
-                outlive()
-                with gil:
-                    self.note(b, r.failure(status, self.sources))
-            if r.has_hooks:
-                outlive()
-                with gil:
-                    r.saved.clear()
-            if status == TD_OK or self.status[b] == TD_CANCELLED or self.attempt[b] > self.max_retries:
-                if r.poll:
-                    r.poll = td_clock() - now > POLL // 2       # shorter ones end soon enough by themselves
-                return self.spent(live, BUSY, now)
+            now = self.settle(r, self.live_at + w * N_LIVE, now)
+        self.own_slice(w, r, b)
+        now = self.run_batch(w, r, b, self.reduction.slot[s], self.first_step + self.group,
+                             self.may_defer and r.events == NULL, now)
+        if self.status[b] == TD_OK and r.deferred:
+            r.left = s
+            self.reduction.by[s] = &r.ctx
+        return now
 
     cdef int64_t settle(self, Replica r, int64_t *live, int64_t now) noexcept nogil:
         """Make the late products that replica r has deferred for a slot of this group, since its workspace, which holds their
@@ -566,35 +445,14 @@ cdef class NativeRun:
         r.left = -1
         return self.spent(live, BUSY, now)
 
-    cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
-        """Tell the matrix products of the batch that is about to run which rows to prefetch: those of batch b."""
-        memset(&r.ctx.ahead, 0, sizeof(r.ctx.ahead))
-        if self.index == NULL or b >= self.n_batches:
-            return
-        r.ctx.ahead.data = <const char *>self.source[0].data
-        r.ctx.ahead.row_bytes = self.source[0].row_items * self.item_size[0]
-        r.ctx.ahead.rows = self.source[0].rows
-        r.ctx.ahead.index = self.index + self.bound[b]
-        r.ctx.ahead.n = self.bound[b + 1] - self.bound[b]
-
     cdef void own_slice(self, int w, Replica r, int64_t b) noexcept nogil:
         """If b is this worker's last batch before the update, let its last product prefetch the parameters that the worker
         will update."""
         cdef int64_t lo, hi, size = self.update.k.itemsize
         self.reduction.slice(w, self.update.n, &lo, &hi)
         r.ctx.own.at, r.ctx.own.bytes = self.update.params_at + lo * size, (hi - lo) * size
-        if self.free or self.n_workers == 1 or b + self.n_workers < self.end or r.ctx.own.bytes > NEAR:
+        if self.n_workers == 1 or b + self.n_workers < self.end or r.ctx.own.bytes > NEAR:
             r.ctx.own.bytes = 0
-
-    cdef void note(self, int64_t b, error) noexcept:
-        """Keep the exception of batch b, without the frames that hold its data. A KeyboardInterrupt is no failure of the
-        batch: the group is cancelled, and run again later."""
-        if isinstance(error, KeyboardInterrupt):
-            self.interrupted = True
-            self.status[b] = TD_CANCELLED
-        else:
-            self.errors[b] = error
-            forget_frames(error)
 
     cdef void decide(self) noexcept nogil:
         """Set `decision`: the number of slots that arrived and count (with 0 there is no update), or -1: the group makes no

@@ -10,15 +10,11 @@ from tinydl._kernels.engine.program import aligned
 
 from tinydl._kernels.engine.reduction cimport room
 from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
+from tinydl._kernels.engine.sync cimport td_clock, td_get, td_set
 from tinydl._kernels.td cimport (
     TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
     TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels,
 )
-
-cdef extern from "sync.h" nogil:
-    int64_t td_clock()
-    int64_t td_get(const int64_t *x)
-    void td_set(int64_t *x, int64_t v)
 
 OK = TD_OK
 CANCELLED = TD_CANCELLED

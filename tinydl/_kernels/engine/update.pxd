@@ -14,6 +14,7 @@ cdef struct Segment:        # of the parameters, up to `end`: those before are t
 
 cdef class Update:
     cdef readonly object rule, params, statistics, state, momenta
+    cdef object asked                       # what `set` was called with, if no number varies
     cdef readonly int64_t n, n_statistics
     cdef const td_kernels *k
     cdef td_update_fn fn

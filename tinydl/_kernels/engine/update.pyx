@@ -84,6 +84,10 @@ cdef class Update:
         ValueError where the rule, with these, has a state vector that is not there.
         """
         cdef int i, j
+        asked = (dict(numbers), clip_norm, clip_value, ema) if isinstance(numbers, dict) and not varying else None
+        if asked is not None and asked == self.asked:
+            return                  # they are set already: most runs go on with the numbers of the run before
+        self.asked = None
         segments = [(self.n, numbers)] if isinstance(numbers, dict) else list(numbers)
         if not segments or segments[len(segments) - 1][0] != self.n or any(
                 a[0] >= b[0] for a, b in zip(segments, segments[1:])):
@@ -115,6 +119,7 @@ cdef class Update:
         self.clip_value = float("inf") if clip_value is None else clip_value
         self.keep = 0 if ema is None else ema
         self.staged = clip_norm is not None or clip_value is not None
+        self.asked = asked
 
     def check(self, int64_t t, int64_t updates):
         """ValueError where the values are not those of so many updates behind update number t (from 1)."""

@@ -66,16 +66,18 @@ class EpochProgress:
     def add_losses(self, losses: npt.ArrayLike, weights: npt.ArrayLike) -> None:
         """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
         one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
-        self.loss_sum, self.weight = (float(np.add.accumulate(np.append(total, more))[-1])
-                                      for total, more in ((self.loss_sum, losses), (self.weight, weights)))
+        rows = np.empty((2, np.size(losses) + 1))
+        rows[:, 0], rows[0, 1:], rows[1, 1:] = (self.loss_sum, self.weight), losses, weights
+        self.loss_sum, self.weight = np.add.accumulate(rows, axis=1)[:, -1].tolist()
 
     def add_norms(self, norms: npt.ArrayLike) -> None:
         """Of the gradients of updates; NaN: it was not asked for."""
-        known = [float(n) for n in np.asarray(norms, np.float64) if n == n]
-        self.n_norms += len(known)
-        self.norms.extend(known)
-        for norm in known:
-            self.norm_sum += norm
+        norms = np.asarray(norms, np.float64)
+        known = norms[norms == norms]
+        if known.size:
+            self.n_norms += known.size
+            self.norms.extend(known.tolist())
+            self.norm_sum = float(np.add.accumulate(np.append(self.norm_sum, known))[-1])     # in order, as the losses
 
     def timing(self, wall: float, before: RunTiming = NOTHING) -> RunTiming:
         """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""
