@@ -3,7 +3,7 @@
     schema.py       every operation, declared once: its operands, sizes and numbers, and what it computes
     headers.py      makes C's structs and tables of the schema when the package is built
     csrc/           C bodies, one object for each instruction set, each body once for float32 and once for float64
-    door.pyx        `call`: one operation with arrays, checked
+    calls.pyx       `call`: one operation with arrays, checked
     engine/         runs plans of operations, and training, without the GIL
     reference.py    every operation in plain NumPy, the tests' oracle
     _dispatch.pyx   picks the instruction set at import (TINYDL_ISA overrides)

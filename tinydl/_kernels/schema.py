@@ -1,7 +1,7 @@
 """Everything that plans are made of, declared once: operations, activations, dtypes, and the optimizers' rules.
 
 From an operation's declaration come its C struct and its row of the table (headers.py writes them when the package is
-built), the checks of `Builder.emit` (tinydl/plan.py) and those of `kernels.call` (door.pyx). Nobody counts positions.
+built), the checks of `Builder.emit` (tinydl/plan) and those of `kernels.call` (calls.pyx). Nobody counts positions.
 
     Operation("layer_norm", "x[R,C] gamma[C]? beta[C]? -> out[R,C] mean[R] rstd[R]", reals="eps=1e-5",
               in_place="out:x", does="out := (x - mean) rstd gamma + beta, ...")

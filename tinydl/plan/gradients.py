@@ -16,7 +16,7 @@ LATE_BYTES, LATE_MODEL, LATE_SIDE, LATE_WORK = 1 << 20, 4 << 20, 256, 3e9
 
 def make_last(ops: list[Op], n_params: int, itemsize: int, max_rows: int) -> tuple[list[Op], list[Op]]:
     """Move the products that are large gradients behind everything else, by their parameters: the update may make them
-    piece by piece instead, and use up each piece while a cache holds it (engine/fold.pyx). Returns all, and those."""
+    piece by piece instead, and use up each piece while a cache holds it (engine/reduction.pyx). Returns all, and those."""
     writes = [w.offset for op in ops for w in op.writes if w.space == "grad"]
     late: list[Op] = []
     work = 0.0

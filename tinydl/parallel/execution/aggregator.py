@@ -186,7 +186,7 @@ class BlockMeans:
     """The mean of a group that is run in blocks of a power of two of slots, in the tree over all its slots.
 
     A block's mean is a node of that tree, and so is the mean of two blocks, of four, ...: those that are complete are joined as
-    in a binary counter. `kept`: vectors for these, log2 of the number of blocks. The native driver does so in fold.pyx.
+    in a binary counter. `kept`: vectors for these, log2 of the number of blocks. The native driver does so in reduction.pyx.
     """
 
     def __init__(self, kept: list[Array]) -> None:
