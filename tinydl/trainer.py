@@ -415,7 +415,7 @@ class Trainer:
                              gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
         with uninterrupted() as held:
             self.progress.under_way = None
-            resources.stats.seconds += epoch.seconds
+            resources.ledger.stats.seconds += epoch.seconds
             if not epoch.samples:
                 cause = epoch.failures[0].exception if epoch.failures else None
                 raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",
@@ -476,7 +476,7 @@ class Trainer:
 
         `parallel.format_parallel_stats` makes a text of it.
         """
-        out = self._runtime.need_resources().snapshot()
+        out = self._runtime.need_resources().ledger.snapshot()
         epoch = self.progress.under_way
         if epoch is not None:
             out.seconds += epoch.seconds

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import Setting
+from tinydl.parallel.execution.updates import Together, Updates
 
 if TYPE_CHECKING:
     from tinydl.data import Batch, LazyBatch
@@ -25,14 +26,15 @@ STRATEGIES: dict[str, type[Strategy]] = {}
 class Strategy(ABC):
     """How an epoch's batches become updates. A new strategy is a file with a subclass, and a row in tests/every_strategy.py.
 
-    Most strategies only say how many batches make an update, and into how many parts each is cut (`cut`); the drivers do the
-    rest. A strategy whose workers do not wait for each other at every update runs the epoch itself (`run_arrays`,
-    `run_batches`).
+    A strategy says how many batches make an update, into how many parts each is cut (`cut`), and by which class of
+    parallel/execution/updates.py they become one (`updates`); the drivers do the rest.
     """
 
     name: ClassVar[str]
     #: whether it trains in a pool of threads
     parallel: ClassVar[bool] = True
+    #: how what was trained becomes updates
+    updates: ClassVar[type[Updates]] = Together
 
     def __init_subclass__(cls) -> None:
         STRATEGIES[cls.name] = cls
