@@ -31,7 +31,7 @@ from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel import strategies
 from tinydl.parallel.errors import BatchFailure, TrainingError
-from tinydl.parallel.execution import python_driver
+from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
 from tinydl.parallel.execution.profile import Profile, profile
 from tinydl.parallel.execution.replica import replication_error
@@ -396,10 +396,10 @@ class Trainer:
             try:
                 if batches is None:
                     assert order is not None and bounds is not None
-                    setting.strategy.run_arrays(resources, epoch, order, bounds, setting, pool, tick, most)
+                    native_driver.train(resources, epoch, order, bounds, setting, pool, tick, most)
                     finished = epoch.batches_done >= len(bounds) - 1
                 else:
-                    finished = setting.strategy.run_batches(resources, epoch, batches, setting, pool, tick, most)
+                    finished = python_driver.train(resources, epoch, batches, setting, pool, tick, most)
             finally:
                 if epoch.updates > before.updates:
                     self.progress.update_signature = update_signature

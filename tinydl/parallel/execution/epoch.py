@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import floor
 from typing import Any, NamedTuple, Protocol
 
@@ -68,6 +69,13 @@ class EpochProgress:
         for norm in known:
             self.norm_sum += norm
 
+    def hung_rows(self, bounds: npt.NDArray[Any]) -> dict[int, BaseException] | None:
+        """The numbers of those pieces in `hung`, where piece i is bounds[i]..bounds[i + 1] - 1 of the epoch's order."""
+        if not self.hung:
+            return None
+        pieces = enumerate(pairwise(bounds.tolist()))
+        return {i: self.hung[rows] for i, rows in pieces if rows in self.hung}
+
     def timing(self, wall: float, before: RunTiming = NOTHING) -> RunTiming:
         """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""
         return RunTiming(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
@@ -83,10 +91,6 @@ class Runs(Protocol):
     @property
     def updates(self) -> Any: ...
     def prepare(self, resources: Any, setting: Setting, /) -> None: ...
-    def run_arrays(self, resources: Any, epoch: EpochProgress, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
-                   max_updates: int | None = None, /) -> None: ...
-    def run_batches(self, resources: Any, epoch: EpochProgress, batches: Any, setting: Setting, pool: Any, tick: Any,
-                    max_updates: int | None = None, /) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,13 @@ MAX_DEATHS = 10
 
 
 class Work(Protocol):
-    """What several tasks of a pool do together: task i runs calls[i]. Each driver has one."""
+    """What the tasks of a driver do together; task i runs calls[i]."""
 
     calls: list[Callable[[int], None]]
     tasks: list[Task]
 
     def unfinished(self, i: int) -> bool:
-        """Whether something is left to do for task i, which has ended by an exception."""
+        """Whether task i, which was ended by an exception, has left something to do."""
 
     def row(self, i: int) -> Array:
         """The row of task i's worker, as in NativeRun.live."""
@@ -60,18 +60,17 @@ class Work(Protocol):
         """Let all workers come back at their next operation."""
 
     def stop(self, hung: dict[int, int]) -> bool:
-        """Give up what is under way: no update is made any more, and all workers come back at their next operation. hung: the
-        tasks that are the reason, and their batches. False, and nothing happens, if it has ended in the meantime."""
+        """Let no update be made any more, and `cancel`. hung: the tasks that are why, and their batches. False if these ended
+        in the meantime; then nothing has happened."""
 
     def gave_up(self, i: int, batch: int, error: BaseException, back: bool) -> bool:
-        """Whether task i's batch hung, now that all was stopped; not so if it had ended just before. back: the task is done."""
+        """Whether `batch` of task i had not ended when all was stopped. back: the task is done by now."""
 
 
 def wait(resources: Resources, epoch: EpochProgress, work: Work, pool: WorkerPool, held: uninterrupted,
          look: Callable[[], None] = lambda: None) -> bool:
-    """Wait until all tasks are done, and call look() meanwhile. False if batches hung: they are in epoch.hung now, what was
-    under way is given up, and workers that did not come back are put aside, with what they use. If an exception ends the
-    wait, no worker can make an update any more."""
+    """Wait until all tasks are done, and call look() meanwhile. False if batches hung: rules 2 and 3 were followed. If an
+    exception ends the wait, no worker can make an update any more."""
     deaths = 0
     try:
         while not wait_open(held, work.tasks) or _died(work):

@@ -40,8 +40,9 @@ __all__ = ["train"]
 
 def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Array, setting: Setting, pool: WorkerPool | None,
           tick: Tick, max_updates: int | None = None) -> None:
-    """Train as Strategy.run_arrays says."""
-    asked = False
+    """Train batches epoch.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
+    tick(epoch, samples so far) says stop, or max_updates updates were made."""
+    ledger, asked = resources.ledger, False
 
     def look(epoch: EpochProgress, samples: int) -> bool:
         nonlocal asked
@@ -53,31 +54,28 @@ def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Arra
             runs = updates.runs(order, bounds, max_updates)
             ended, outcome = False, Outcome()
             try:
-                ended = _drive(resources, epoch, [run.native for run in runs], pool, look, held, updates.must_finish)
+                ended = _run(resources, epoch, [run.native for run in runs], pool, look, held, updates.must_finish)
             finally:
-                with resources.ledger.booking():
+                with ledger.booking():
                     if ended or not updates.must_finish:
                         outcome = updates.end([_outcome(epoch, run, resources.state.t) for run in runs])
-                        resources.ledger.count(epoch, outcome)
-        resources.ledger.stop_for(epoch, outcome)
-        if not updates.must_finish:         # one run went on for as long as there was something to do
+                        ledger.count(epoch, outcome)
+        ledger.stop_for(epoch, outcome)
+        if not updates.must_finish:         # it went on for as long as there was something to do
             return
         max_updates = None if max_updates is None else max_updates - updates.n_updates
         if look(epoch, epoch.samples) or epoch.batches_done >= len(bounds) - 1 or (max_updates is not None and max_updates <= 0):
             return
 
 
-def _drive(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeRun], pool: WorkerPool | None, tick: Tick,
-           held: uninterrupted, must_finish: bool) -> bool:
-    """Run `runs` side by side to their end, or until `tick` says stop, unless they `must_finish`.
-
-    Signals are delivered while they run (`held` is opened). When this returns or raises, no worker can make an update in them
-    any more; the caller then counts what they did. Returns False if a batch exceeded its batch_timeout (see epoch.hung)."""
-    ledger = resources.ledger
-    resources.must_finish, ledger.running = must_finish, runs
+def _run(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeRun], pool: WorkerPool | None, tick: Tick,
+         held: uninterrupted, must_finish: bool) -> bool:
+    """Run `runs` side by side to their end, or until `tick` says stop, unless they `must_finish`. Signals are delivered
+    meanwhile. When this returns or raises, no worker can make an update any more. False if batches hung (see epoch.hung)."""
+    ledger, started = resources.ledger, time.perf_counter()
+    resources.must_finish, ledger.running, ledger.running_since = must_finish, runs, started
     if resources.asked:          # somebody asked before there was a run to pause
         resources.ask()
-    started = ledger.running_since = time.perf_counter()
 
     def asked() -> bool:
         return tick(epoch, epoch.samples + sum(run.samples_done for run in runs)) and not must_finish
@@ -88,7 +86,7 @@ def _drive(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeR
                 run.pause()
     try:
         if pool is None:
-            _drive_here(resources, runs, held, asked)
+            _run_here(resources, runs, held, asked)
             return True
         pool.places.begin_run(sum(run.n_workers for run in runs))
         ended = wait(resources, epoch, _Work(runs, pool, resources.pin_threads), pool, held, look)
@@ -103,8 +101,8 @@ def _drive(resources: Resources, epoch: EpochProgress, runs: list[engine.NativeR
     return ended
 
 
-def _drive_here(resources: Resources, runs: list[engine.NativeRun], held: uninterrupted, asked: Callable[[], bool]) -> None:
-    """As `_drive`, in the calling thread: one run after the other."""
+def _run_here(resources: Resources, runs: list[engine.NativeRun], held: uninterrupted, asked: Callable[[], bool]) -> None:
+    """As `_run`, in the calling thread: one run after the other."""
     for run in runs:
         while not run.finished and not run.fatal:
             resources.check_deadline()

@@ -1,17 +1,15 @@
-"""How the pieces of batches become updates, for both drivers. A strategy names one of these classes (Strategy.updates).
+"""How the pieces of batches become updates, for both drivers; Strategy.updates names a class.
 
-    Together     the mean gradient of a group's pieces is one update       serial, group, shard, auto
-    AtOnce       each piece is an update of its own, made at once          hogwild
-    Averaging    each copy of the model makes its own; see strategies/local.py
+    Updates      the mean gradient of a group's pieces is one update       serial, group, shard, auto
+    AtOnce       each piece is an update of its own                        hogwild
+    Averaging    each copy of the model makes its own                      local (strategies/local.py)
 
-The native driver makes an object of these for each run, and runs what `runs` returns. The Python driver makes one for each group
-of batches that it takes from their source: `lanes` says which pieces one task runs one after the other, `place` on what, and
-`after_piece` and `after_group` make the updates. At last, `end` sees what was done, for both drivers.
+The native driver makes an object for what it runs side by side (`runs`), the Python driver one for each group of batches: a task
+runs the pieces of a lane (`lanes`) one after the other, and updates are made `after_piece` and `after_group`.
 """
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -32,15 +30,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["AtOnce", "Run", "Together", "Updates", "group_starts", "mean"]
+__all__ = ["AtOnce", "Place", "Run", "Updates", "group_starts", "mean"]
 
 #: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
 SPINS = 300_000
 
 
 class Run(NamedTuple):
-    """A run of the native driver. numbers: in the epoch, of the batches that its pieces are of; copy: of the model, that it
-    trains (strategy local)."""
+    """A run of the native driver; the number in the epoch of each piece's batch; the copy of the model that it trains."""
 
     native: engine.NativeRun
     numbers: Array
@@ -48,8 +45,7 @@ class Run(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What a piece runs on in the Python driver: the vector for its gradient, the key of its random masks, and who counts as the
-    one who ran it."""
+    """What the Python driver runs a piece on; step: the key of its random masks; worker: who counts as having run it."""
 
     replica: Replica
     gradients: Array
@@ -57,73 +53,24 @@ class Place(NamedTuple):
     worker: int
 
 
-class Updates(ABC):
-    """How a run of the native driver, or a group of the Python driver, becomes updates."""
+class Updates:
+    """The mean gradient of a group's pieces is one update."""
 
     #: whether updates cannot be taken back: what was done before an exception counts
     at_once: ClassVar[bool] = False
-    #: whether a run that was begun makes no sense before its last batch, so that nothing pauses it
+    #: whether nothing may pause a run before its end, since it makes no update before
     must_finish: ClassVar[bool] = False
 
     def __init__(self, resources: Resources, epoch: EpochProgress, setting: Setting) -> None:
-        self.resources, self.epoch, self.setting = resources, epoch, setting
-        self.t = resources.state.t
+        self.resources, self.epoch, self.setting, self.t = resources, epoch, setting, resources.state.t
         self.prepare()
 
-    @abstractmethod
     def prepare(self) -> None:
-        """Make the replicas and vectors that are missing: at first, and where workers that hang have taken some away."""
-
-    def given_up(self, bounds: Array) -> dict[int, BaseException] | None:
-        """The pieces that hung before, where piece i is bounds[i]..bounds[i + 1] - 1 of the epoch's order."""
-        hung = self.epoch.hung
-        return {i: hung[rows] for i in range(len(bounds) - 1) if (rows := (int(bounds[i]), int(bounds[i + 1]))) in hung
-                } if hung else None
-
-    @abstractmethod
-    def runs(self, order: Array, bounds: Array, max_updates: int | None) -> list[Run]:
-        """What the native driver is to run side by side, from batch epoch.batches_done on."""
-
-    @abstractmethod
-    def n_batches(self, left: int | None) -> int:
-        """How many batches the Python driver takes from their source at a time, if `left` more updates are to be made at most
-        (None: no limit)."""
-
-    @property
-    @abstractmethod
-    def n_updates(self) -> int:
-        """How many updates (of each copy) a group of the Python driver counts for, or a run that must finish."""
-
-    @abstractmethod
-    def lanes(self, n_pieces: int) -> list[range]:
-        """Which pieces of a group are run one after the other: by one task."""
-
-    def begin(self, lane: int) -> None:  # noqa: B027
-        """Called by the worker that begins a lane, also if it begins anew because another worker died in it."""
-
-    @abstractmethod
-    def place(self, lane: int, piece: int, worker: int) -> Place:
-        """What a piece runs on."""
-
-    def after_piece(self, lane: int, piece: int) -> tuple[float, int]:
-        """Called by its worker when a piece has arrived, in which something counts. Returns the norm of the gradient (NaN: not
-        known), and how many updates were made."""
-        return float("nan"), 0
-
-    def after_group(self, parts: list[Outcome]) -> list[Outcome]:
-        """Called when all lanes are over, with the outcome of each."""
-        return parts
-
-    @abstractmethod
-    def end(self, parts: list[Outcome]) -> Outcome:
-        """Called when a run (a group) is over, with the outcome of each of `runs` (lanes). Returns what is to be counted, and
-        sets the optimizer's state and the key of random masks accordingly."""
-
-
-class Together(Updates):
-    """The mean gradient of a group's pieces is one update."""
+        """Make what is missing: at first, and where workers that were put aside have taken some away."""
+        self.resources.prepare(self.setting)
 
     def runs(self, order: Array, bounds: Array, max_updates: int | None) -> list[Run]:
+        """What the native driver runs side by side, from batch epoch.batches_done on."""
         resources, epoch, setting = self.resources, self.epoch, self.setting
         last = None if max_updates is None else epoch.batches_done + max_updates * setting.batches + 1
         pieces, owner = cut_rows(bounds[epoch.batches_done:last], setting.parts, resources.plan.least_rows)
@@ -133,32 +80,41 @@ class Together(Updates):
             [r.native for r in resources.replicas[:n_threads]], resources.slots[:setting.n_slots], resources.sources, order,
             pieces, resources.rule(len(pieces if groups is None else groups) - 1), t=self.t, groups=groups,
             first_step=resources.step, seed=resources.seed, free=self.at_once, max_retries=resources.policy.retries,
-            max_failed=resources.most_failures(epoch, setting.parts), given_up=self.given_up(pieces), alone=resources.alone,
+            max_failed=resources.most_failures(epoch, setting.parts), given_up=epoch.hung_rows(pieces), alone=resources.alone,
             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
         return [Run(native, owner + epoch.batches_done)]
 
-    def prepare(self) -> None:
-        self.resources.prepare(self.setting)
-
     def n_batches(self, left: int | None) -> int:
+        """How many batches the Python driver takes at a time, if at most `left` updates are still to be made."""
         return self.setting.batches
 
     @property
     def n_updates(self) -> int:
+        """How many updates those count for, or a run that must finish."""
         return 1
 
     def lanes(self, n_pieces: int) -> list[range]:
+        """Which pieces of a group a task runs one after the other."""
         return [range(i, i + 1) for i in range(n_pieces)]
 
+    def begin(self, lane: int) -> None:
+        """Called by a worker that begins a lane, and by the next one if it dies there."""
+
     def place(self, lane: int, piece: int, worker: int) -> Place:
+        """Where to run a piece."""
         return Place(self.resources.replicas[worker], self.resources.slots[piece], self.resources.step, worker)
 
+    def after_piece(self, lane: int, piece: int) -> tuple[float, int]:
+        """Called by the worker after a piece that has arrived. Returns the gradient's norm, if it is known, and how many updates
+        it has made."""
+        return float("nan"), 0
+
     def after_group(self, parts: list[Outcome]) -> list[Outcome]:
+        """Called after all lanes, with the outcome of each."""
         resources, outcome, started = self.resources, Outcome.join(parts), time.monotonic_ns()
-        outcome.groups = 1
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]
-        average = mean(resources.slots, parts)
+        average, outcome.groups = mean(resources.slots, parts), 1
         if average is not None:
             outcome.norms = [resources.apply(average)]
             outcome.updates = resources.state.t - self.t
@@ -166,20 +122,21 @@ class Together(Updates):
         return [outcome]
 
     def end(self, parts: list[Outcome]) -> Outcome:
+        """Called at the end, with the outcome of each of `runs`, or what `after_group` returned. Returns what is to be counted,
+        and moves the optimizer's clock and the key of random masks on."""
         outcome = Outcome.join(parts)
         self.resources.state.t = self.t + outcome.updates
         self.resources.step += outcome.groups
         return outcome
 
 
-class AtOnce(Together):
-    """Each piece is an update of its own, made at once by the worker that ran it; no worker waits for another."""
+class AtOnce(Updates):
+    """Each piece is an update of its own, made by the worker that ran it; no worker waits for another."""
 
     at_once = True
 
     def n_batches(self, left: int | None) -> int:
-        n = len(self.resources.replicas)
-        return n if left is None else min(n, left)
+        return self.n_updates if left is None else min(self.n_updates, left)
 
     @property
     def n_updates(self) -> int:
@@ -210,12 +167,11 @@ def group_starts(owner: Array, batches: int) -> Array:
 
 
 def mean(vectors: Sequence[Array], parts: Sequence[Outcome]) -> Array | None:
-    """The mean of the vectors, one for each part, by the weights that arrived in it; None if nothing that counts did. The vectors
-    are used up."""
+    """The mean of vectors, one for each part, by the weights that arrived in it; None if none did. Uses the vectors up."""
     aggregator = GradientAggregator(len(parts))
-    for slot, (vector, part) in enumerate(zip(vectors, parts, strict=False)):
+    for slot, part in enumerate(parts):
         if part.samples:
-            aggregator.submit_gradients(vector, part.samples, slot, copy=False, weight=part.weight)
+            aggregator.submit_gradients(vectors[slot], part.samples, slot, copy=False, weight=part.weight)
         else:
             aggregator.submit_failure(slot)
     try:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from tinydl.parallel.execution.ledger import Outcome
 from tinydl.parallel.execution.replica import Replica
 from tinydl.parallel.execution.updates import Place, Run, Updates, mean
 from tinydl.parallel.host.memory import starts_of
-from tinydl.parallel.strategies.base import Array, Strategy, check_count
+from tinydl.parallel.strategies.base import Strategy, check_count
 
 if TYPE_CHECKING:
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
     from tinydl.parallel.execution.resources import Resources
+
+Array = np.ndarray[Any, Any]
 
 
 class Averaging(Updates):
@@ -50,7 +52,7 @@ class Averaging(Updates):
             native = engine.NativeRun(
                 [copy.replica.native], [copy.slot], resources.sources, order, own, copy.update, t=self.t,
                 first_step=resources.step + share.start, seed=resources.seed, max_retries=resources.policy.retries,
-                max_failed=resources.most_failures(self.epoch, 1), given_up=self.given_up(own))
+                max_failed=resources.most_failures(self.epoch, 1), given_up=self.epoch.hung_rows(own))
             runs.append(Run(native, np.arange(first + share.start, first + share.stop), i))
         return runs
 
@@ -75,6 +77,9 @@ class Averaging(Updates):
         made = int(self.resources.optimizer.clip_norm is None or isfinite(norm))
         copy.t += made
         return norm, made
+
+    def after_group(self, parts: list[Outcome]) -> list[Outcome]:
+        return parts
 
     def end(self, parts: list[Outcome]) -> Outcome:
         resources, outcome = self.resources, Outcome.join(parts)
