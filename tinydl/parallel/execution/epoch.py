@@ -56,11 +56,11 @@ class EpochProgress:
         """The mean over the samples that arrived, by their weights; 0 where all weights are."""
         return self.loss_sum / self.weight if self.weight else 0.0 if self.samples else float("nan")
 
-    def add_losses(self, losses: npt.ArrayLike, weights: npt.ArrayLike) -> None:
+    def add_losses(self, losses: npt.NDArray[Any], weights: npt.NDArray[Any]) -> None:
         """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
         one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
-        self.loss_sum, self.weight = (float(np.add.accumulate(np.append(total, more))[-1])
-                                      for total, more in ((self.loss_sum, losses), (self.weight, weights)))
+        self.loss_sum, self.weight = [float(np.add.accumulate(np.concatenate(([total], more)))[-1])
+                                      for total, more in ((self.loss_sum, losses), (self.weight, weights))]
 
     def add_norms(self, norms: npt.ArrayLike) -> None:
         """Of the gradients of updates; NaN: it was not asked for."""

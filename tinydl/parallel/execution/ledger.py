@@ -18,7 +18,7 @@ from tinydl._kernels import engine
 from tinydl.log import log
 from tinydl.parallel.errors import BatchFailure, TrainingError
 from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
-from tinydl.parallel.execution.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, UPDATED, WAITED, ParallelStats, WorkerState
+from tinydl.parallel.execution.stats import BATCH, BUSY, N_LIVE, SINCE, STATE, UPDATED, ParallelStats, WorkerState
 from tinydl.parallel.workers.pool import TICK
 from tinydl.parallel.workers.signals import uninterrupted
 
@@ -28,7 +28,7 @@ Numbers = Sequence[Any] | Array
 __all__ = ["Ledger", "Outcome"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """What a run did, or a part of one. The first six have an entry for each piece, in the epoch's order; weights: what its loss
     weighs in a mean; workers: who ran it, -1 if nobody did.
@@ -66,19 +66,10 @@ class Outcome:
                    updates=sum(part.updates for part in parts), batches=sum(part.batches for part in parts),
                    groups=sum(part.groups for part in parts))
 
-    @property
-    def samples(self) -> int:
-        """Those that arrived."""
-        return int(np.asarray(self.sizes)[self._came].sum())
-
-    @property
-    def weight(self) -> float:
-        """Of those that arrived."""
-        return float(sum(np.asarray(self.weights)[self._came].tolist()))
-
-    @property
-    def _came(self) -> slice | Array:
-        return np.asarray(self.arrived, bool) if self.failures else slice(None)     # nearly always a view instead of a copy
+    def of_arrived(self, numbers: Numbers) -> Array:
+        """Those of the pieces that arrived; nearly always a view instead of a copy."""
+        array = np.asarray(numbers)
+        return array[np.asarray(self.arrived, bool)] if self.failures else array
 
 
 class Ledger:
@@ -135,25 +126,24 @@ class Ledger:
                 self.stats.add_live(run.live)
             if not running:
                 self.stats.add_live(self.live)
-                self.live[:, [BUSY, WAITED, UPDATED]] = 0
+                self.live[:, BUSY:UPDATED + 1] = 0
             yield
 
     def count(self, epoch: EpochProgress, outcome: Outcome) -> None:
         """Count what was done."""
-        came, stats = outcome._came, self.stats
-        weights = np.asarray(outcome.weights)[came]
+        stats, weights = self.stats, outcome.of_arrived(outcome.weights)
         # not np.dot: from 10,000 numbers on its BLAS wakes threads, which then spin on the next run's CPUs for 0.1 s
-        epoch.add_losses(np.asarray(outcome.losses)[came] * weights, weights)
+        epoch.add_losses(outcome.of_arrived(outcome.losses) * weights, weights)
         epoch.add_norms(outcome.norms)
         for failure in outcome.failures:
             epoch.failures.append(failure)
             log_failure("batch left out", failure)
-        samples, pieces, skipped = outcome.samples, len(outcome.sizes), len(outcome.failures)
-        retried = int((np.asarray(outcome.attempts)[came] > 1).sum())
+        samples, pieces, skipped = int(outcome.of_arrived(outcome.sizes).sum()), len(outcome.sizes), len(outcome.failures)
+        retried = int(np.count_nonzero(outcome.of_arrived(outcome.attempts) > 1))
         epoch.samples += samples
         epoch.batches_done += outcome.batches
         epoch.updates += outcome.updates
-        for worker, count in enumerate(np.bincount(np.asarray(outcome.workers, np.int64) + 1).tolist(), -1):
+        for worker, count in enumerate(np.bincount(np.asarray(outcome.workers, np.int32) + 1).tolist(), -1):
             if count:
                 stats.count_worker(worker, count)
         stats.dispatched, stats.done = stats.dispatched + pieces, stats.done + pieces - skipped - retried

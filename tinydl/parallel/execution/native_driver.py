@@ -52,7 +52,7 @@ def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Arra
         with uninterrupted() as held:
             updates = setting.strategy.updates(resources, epoch, setting)
             runs = updates.runs(order, bounds, max_updates)
-            ended, outcome = False, Outcome()
+            ended, outcome = False, None
             try:
                 ended = _run(resources, epoch, [run.native for run in runs], pool, look, held, updates.must_finish)
             finally:
@@ -60,7 +60,8 @@ def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Arra
                     if ended or not updates.must_finish:
                         outcome = updates.end([_outcome(epoch, run, resources.state.t) for run in runs])
                         ledger.count(epoch, outcome)
-        ledger.stop_for(epoch, outcome)
+        if outcome is not None:
+            ledger.stop_for(epoch, outcome)
         if not updates.must_finish:         # it went on for as long as there was something to do
             return
         max_updates = None if max_updates is None else max_updates - updates.n_updates
@@ -176,7 +177,7 @@ def _work(run: engine.NativeRun, number: int, thread: int, *, pinned: bool, plac
 def _outcome(epoch: EpochProgress, run: Run, t: int) -> Outcome:
     """What a run did that began after t updates."""
     native, numbers, copy = run
-    groups, sizes, statuses = native.next_group, np.diff(native.bounds), native.statuses
+    groups, sizes, statuses = native.next_group, native.bounds[1:] - native.bounds[:-1], native.statuses
     done = int(native.groups[groups])
     arrived = statuses[:done] == engine.OK
     workers = native.workers[:done] if copy is None else np.where(native.workers[:done] < 0, -1, copy)
@@ -187,7 +188,7 @@ def _outcome(epoch: EpochProgress, run: Run, t: int) -> Outcome:
         worker = int(native.workers[i]) if copy is None or native.workers[i] < 0 else copy
         return BatchFailure(epoch.number, int(numbers[i]), int(sizes[i]), worker, error,
                             None if native.order is None else native.order[rows])
-    failures = [] if arrived.all() else [failure(int(i)) for i in np.flatnonzero(~arrived)]
+    failures = [] if np.count_nonzero(arrived) == done else [failure(int(i)) for i in np.flatnonzero(~arrived)]
     fatal = []
     if native.fatal and not native.free:
         group = range(done, int(native.groups[groups + 1]))

@@ -6,6 +6,7 @@ and the tree of averages are those of the native driver, so it gives the same bi
 """
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from tinydl._kernels import engine
 from tinydl.data.stream import ReaderGoneError
 from tinydl.log import log
 from tinydl.parallel.errors import BatchFailure
-from tinydl.parallel.execution.aggregator import GradientAggregator
 from tinydl.parallel.execution.hung import wait
 from tinydl.parallel.execution.ledger import Outcome
 from tinydl.parallel.execution.processor import BatchProcessResult, ParallelBatchProcessor
@@ -181,13 +181,14 @@ class _Lanes:
             return False
         resources, updates, number = self.resources, self.updates, self.keys[piece][0]
         place = updates.place(lane, piece, worker)
-        log.debug("worker %d: epoch %d batch %d", place.worker, self.epoch.number, number)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("worker %d: epoch %d batch %d", place.worker, self.epoch.number, number)
         since = resources.ledger.enter_batch(worker, number, place.replica.native)
         try:
             with nullcontext() if self.held is None else self.held.open():
                 result = ParallelBatchProcessor(
-                    self.pieces[piece], resources.model, resources.loss, GradientAggregator(1), place.worker, slot=0,
-                    replica=place.replica, gradients=place.gradients, seed=resources.seed, step=place.step,
+                    self.pieces[piece], resources.model, resources.loss, None, place.worker, replica=place.replica,
+                    gradients=place.gradients, seed=resources.seed, step=place.step,
                     max_retries=resources.policy.retries)()
         finally:
             resources.ledger.leave_batch(worker, since)

@@ -168,10 +168,13 @@ def group_starts(owner: Array, batches: int) -> Array:
 
 def mean(vectors: Sequence[Array], parts: Sequence[Outcome]) -> Array | None:
     """The mean of vectors, one for each part, by the weights that arrived in it; None if none did. Uses the vectors up."""
+    if len(parts) == 1:
+        return vectors[0] if parts[0].of_arrived(parts[0].weights).any() else None
     aggregator = GradientAggregator(len(parts))
     for slot, part in enumerate(parts):
-        if part.samples:
-            aggregator.submit_gradients(vectors[slot], part.samples, slot, copy=False, weight=part.weight)
+        if samples := int(part.of_arrived(part.sizes).sum()):
+            weight = float(sum(part.of_arrived(part.weights).tolist()))
+            aggregator.submit_gradients(vectors[slot], samples, slot, copy=False, weight=weight)
         else:
             aggregator.submit_failure(slot)
     try:
