@@ -141,6 +141,35 @@ def test_what_was_given_up_stays_so_where_its_group_is_interrupted(driver, name,
         thread.join(10)
 
 
+class Counts(nn.PythonLayer):
+    """How often each batch of 8 was run."""
+
+    def __init__(self):
+        self.ran = Counter()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.ran[int(x[0, 0] * 8)] += 1
+        return x, None
+
+    def backward(self, dy, saved):
+        return dy
+
+
+@pytest.mark.parametrize("strategy", [Group(2), Hogwild()], ids=lambda s: s.name)
+def test_who_shares_a_group_with_a_batch_that_hangs_is_run_again_but_for_updates_that_were_made(strategy):
+    """Batches 0 and 1 are given out together, and 1 hangs."""
+    counts, layer = Counts(), Hangs(13 / 64)
+    model = Model(nn.Sequential(counts, layer, nn.Linear(6, 3)), seed=0)
+    t = run(Batched(*marked(64), 8), model, strategy, epochs=1, shuffle=False, batch_timeout=0.3)
+    layer.release.set()
+    free = strategy.name == "hogwild"
+    assert counts.ran == {0: 1 if free else 2, **dict.fromkeys(range(1, 8), 1)}
+    assert t.optimizer.t == (7 if free else 4) and t.history["samples"] == [56] and t.stats().skipped == 1
+
+
 class Unnumbered(data.Dataset):
     """marked(64) in batches that do not say which they are."""
 
