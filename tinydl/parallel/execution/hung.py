@@ -92,7 +92,6 @@ def wait(resources: Resources, epoch: EpochProgress, work: Work, pool: WorkerPoo
     for task in work.tasks:
         if isinstance(task.exception, KeyboardInterrupt):       # it is no failure of a batch
             raise task.exception
-    resources.check_deadline()
     return True
 
 

@@ -54,7 +54,8 @@ def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Arra
             runs = updates.runs(order, bounds, max_updates)
             ended, outcome = False, None
             try:
-                ended = _run(resources, epoch, [run.native for run in runs], pool, look, held, updates.must_finish)
+                active = [run.native for run in runs if run.native.n_batches]
+                ended = _run(resources, epoch, active, pool, look, held, updates.must_finish)
             finally:
                 with ledger.booking():
                     if ended or not updates.must_finish:
