@@ -25,7 +25,7 @@ from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
 from tinydl.cli.train import standardise
 from tinydl.parallel import runtime
-from tinydl.parallel.execution import native_driver
+from tinydl.parallel.execution import native_driver, updates
 from tinydl.parallel.host import threads
 from tinydl.parallel.workers import pool
 
@@ -489,7 +489,7 @@ def stop(folder, monkeypatch):
             m.setattr(Progress, "progress", progress)
             for module in (native_driver, pool):
                 m.setattr(module, "TICK", 1e-4)
-            m.setattr(native_driver, "SPINS", 0)        # waiting workers sleep, so others get their turn in mid-epoch
+            m.setattr(updates, "SPINS", 0)        # waiting workers sleep, so others get their turn in mid-epoch
             assert main([*STOPPED, threads, "--out", "m", *more]) == code
         assert sent
     return call

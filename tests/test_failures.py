@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from every_strategy import STEADY, TABLE, At13, Fails, check_books, deep, digest, left_out, marked, raising, run, with_layer
-from small import classification, mlp
+from small import Batched, classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl._kernels.engine import NonFiniteError
@@ -185,6 +185,21 @@ def test_the_books_add_up_after_every_update(driver, name, policy):
     s = t.stats()
     assert len(seen) > 1 and sorted(seen) == seen and seen[-1] == s.dispatched and len(set(seen)) == len(seen)
     assert (s.skipped, s.retried) == ((0, 2) if policy == "retry" else (2, 0))
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_both_drivers_count_alike(name):
+    """By the same ledger: batches that failed, that were retried, samples, updates, and who ran how many."""
+    x, y = marked(128)
+
+    def counts(driver):
+        layers = nn.Sequential(Fails(13 / 64, times=1), Fails(77 / 64))
+        t = run(driver(x, y, 8), with_layer(layers), TABLE[name][0](), 1, epochs=1, shuffle=False, on_batch_failure="retry")
+        s = t.stats()
+        assert (s.retried, s.skipped) == (1, 1) and sum(s.batches_by_worker.values()) == s.dispatched and s.busy > 0
+        return (s.dispatched, s.done, s.retried, s.skipped, s.failed, s.samples, s.updates, s.batches_by_worker,
+                t.history["loss"], [(f.batch_index, f.n_samples, f.thread_id, *f.indices) for f in t.history.failures])
+    assert counts(data.ArrayDataset) == counts(Batched)
 
 
 def test_a_training_error_lists_ten_failures_and_the_count():

@@ -14,7 +14,7 @@ from small import Batched, classification, mlp, small_set, train_to_digest
 
 from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.parallel import Replica
-from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.execution.ledger import Ledger
 from tinydl.parallel.host.memory import MemoryReport, available_memory, fitting_threads, memory_report
 from tinydl.parallel.strategies import Group, Hogwild, Local, Shard
 
@@ -283,9 +283,9 @@ KNOWN = {data.ArrayDataset: 8 * B + 8 + 3 * 8 + 1 + 3 * 8 + 8 // K + 3 * 8, Batc
 def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
     few = 50
     end = [0]
-    real = Resources.book
+    real = Ledger.count
 
-    def book(self, *args):
+    def count(self, *args):
         end[0] = c_bytes()              # the last time everything of the epoch is alive
         real(self, *args)
 
@@ -307,7 +307,7 @@ def test_memory_of_an_update_is_its_batches_results(kind, monkeypatch):
             gc.collect()
             at_ends, lefts = [], []
             with monkeypatch.context() as patch:
-                patch.setattr(Resources, "book", book)
+                patch.setattr(Ledger, "count", count)
                 for _ in range(3):      # the least: interpreters without a GIL free some things later
                     before = c_bytes()
                     t.train()

@@ -169,10 +169,10 @@ def test_what_was_asked_of_one_run_does_not_pause_the_next():
             def pause(self):
                 back.start()
                 paused.append(taken.wait(0.05))
-        of.running = [Run()]
+        of.ledger.running = [Run()]
         of.ask()
         back.join(20)
-        of.running = []
+        of.ledger.running = []
         assert paused == [False] and taken.is_set() and not of.asked
 
 

@@ -13,7 +13,7 @@ from tinydl import Model, Trainer, callbacks, data, epochs, losses, nn, optim
 from tinydl._kernels import engine
 from tinydl.data import StreamDataset
 from tinydl.parallel import GradientAggregator
-from tinydl.parallel.execution.resources import Resources
+from tinydl.parallel.execution.ledger import Ledger
 from tinydl.parallel.host.blas import BlasLimit
 from tinydl.parallel.strategies import Group, Hogwild, Local, Serial, Shard
 from tinydl.parallel.workers.signals import HELD, Opened, uninterrupted
@@ -242,13 +242,13 @@ def test_what_a_handler_raises_inside_a_layer_is_not_the_batchs_fault(kind, stra
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("strategy", [Serial(), Group(2), Shard(2), Local(2, 2), Hogwild()], ids=lambda s: s.name)
 def test_what_comes_between_an_update_and_its_books_waits_for_them(kind, number, strategy, monkeypatch):
-    real, left = Resources.book, [number]
+    real, left = Ledger.count, [number]
 
-    def book(*args):
+    def count(*args):
         if left:
             signal.raise_signal(left.pop())
         real(*args)
-    monkeypatch.setattr(Resources, "book", book)
+    monkeypatch.setattr(Ledger, "count", count)
     with trainer(kind, strategy, nn.Sequential()) as t:
         with handler(stop, number), pytest.raises(Stop):
             t.train()

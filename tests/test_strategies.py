@@ -13,8 +13,8 @@ from tinydl import Model, Trainer, data, losses, nn, optim
 from tinydl.data import LazyBatch
 from tinydl.data.batch import cut_rows
 from tinydl.parallel import ParallelFallbackWarning
-from tinydl.parallel.execution import resources
-from tinydl.parallel.execution.native_driver import group_starts
+from tinydl.parallel.execution import ledger
+from tinydl.parallel.execution.updates import group_starts
 from tinydl.parallel.strategies import Auto, Group, Hogwild, Local, Serial, Shard, Strategy
 from tinydl.parallel.strategies.base import STRATEGIES
 
@@ -205,8 +205,8 @@ def test_door():
 @pytest.mark.parametrize("name", TABLE)
 def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
     """What ran is in the statistics as running, or as done: it is booked in one step."""
-    monkeypatch.setattr(resources, "TICK", 30.0)
-    book, asked = resources.Resources.book, []        # threads, what they saw, and what was booked when they asked
+    monkeypatch.setattr(ledger, "TICK", 30.0)
+    count, asked = ledger.Ledger.count, []        # threads, what they saw, and what was booked when they asked
 
     def slowly(self, *args):
         def ask():
@@ -216,9 +216,9 @@ def test_whoever_asks_while_a_run_is_booked_misses_nothing(name, monkeypatch):
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join(0.02)       # as long as it takes, where nothing keeps it
-        book(self, *args)
+        count(self, *args)
         asked.append((thread, seen, [self.stats.samples, self.stats.done]))
-    monkeypatch.setattr(resources.Resources, "book", slowly)
+    monkeypatch.setattr(ledger.Ledger, "count", slowly)
     with Trainer(1, strategy=TABLE[name][0](), enable_parallel=True, thread_count=2, seed=7) as t:
         t.init(data.ArrayDataset(*classification(32), 8), deep(), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
         t.train()

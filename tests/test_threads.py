@@ -15,7 +15,7 @@ from small import classification, spoilt, stall, trainer
 from tinydl import Trainer, data, losses, optim, parallel
 from tinydl._kernels import engine
 from tinydl.parallel import Replica
-from tinydl.parallel.execution import native_driver
+from tinydl.parallel.execution import native_driver, updates
 from tinydl.parallel.host import threads
 
 VARIABLES = ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS", *threads.LAUNCHERS)
@@ -157,7 +157,7 @@ def test_a_thread_count_that_is_given_wins(machine, monkeypatch):
         with trainer(epochs=1, enable_parallel=True, thread_count=2) as t:
             t.train()
             assert t.stats().thread_count == 2
-    assert spins == [native_driver.SPINS, native_driver.SPINS, 0]       # the last ones have not a CPU each
+    assert spins == [updates.SPINS, updates.SPINS, 0]       # the last ones have not a CPU each
 
 
 # ------------------------------------------------------------------ threads that something else keeps from their CPUs
@@ -183,9 +183,9 @@ def test_after_stalls_one_goes_on_alone(groups, ms):
 @pytest.mark.parametrize("k", [2, 3, 5])
 @pytest.mark.parametrize("strategy", ["group", "shard", "auto"])
 def test_one_alone_gives_the_same_bits(one_alone, monkeypatch, strategy, k):
-    who, collect = [], native_driver._collect
-    monkeypatch.setattr(native_driver, "_collect", lambda resources, epoch, run, *rest: (
-        who.append({*run.workers.tolist()}), collect(resources, epoch, run, *rest))[1])
+    who, collect = [], native_driver._outcome
+    monkeypatch.setattr(native_driver, "_outcome", lambda epoch, run, t: (
+        who.append({*run.native.workers.tolist()}), collect(epoch, run, t))[1])
     x, y = classification(90)
     results = [run(spoilt(data.ArrayDataset, x, y, 8, [33]), deep(), TABLE[strategy][0](), n, max_failed_fraction=1)
                for n in (1, k)]

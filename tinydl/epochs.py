@@ -18,7 +18,7 @@ from tinydl.checkpoint import warn_other_updates
 from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
 from tinydl.parallel.errors import BatchFailure, TrainingError
-from tinydl.parallel.execution import python_driver
+from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import EpochProgress, Setting
 from tinydl.parallel.execution.resources import GaveUpError
 from tinydl.parallel.workers.pool import PoolClosedError
@@ -105,10 +105,10 @@ def _run_updates(trainer: Resumable, epoch: EpochProgress, asked: str | None, ba
         try:
             if batches is None:
                 assert order is not None and bounds is not None
-                setting.strategy.run_arrays(resources, epoch, order, bounds, setting, pool, tick, most)
+                native_driver.train(resources, epoch, order, bounds, setting, pool, tick, most)
                 finished = epoch.batches_done >= len(bounds) - 1
             else:
-                finished = setting.strategy.run_batches(resources, epoch, batches, setting, pool, tick, most)
+                finished = python_driver.train(resources, epoch, batches, setting, pool, tick, most)
         finally:
             if epoch.updates > before.updates:
                 trainer.progress.update_signature = update_signature
@@ -126,7 +126,7 @@ def _end_epoch(trainer: Resumable, epoch: EpochProgress) -> None:
                          gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
     with uninterrupted() as held:
         trainer.progress.under_way = None
-        trainer.resources.stats.seconds += epoch.seconds
+        trainer.resources.ledger.stats.seconds += epoch.seconds
         if not samples:
             cause = epoch.failures[0].exception if epoch.failures else None
             raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",

@@ -408,7 +408,7 @@ class Trainer:
 
         `parallel.format_parallel_stats` makes a text of it.
         """
-        out = self.runtime.need_resources().snapshot()
+        out = self.runtime.need_resources().ledger.snapshot()
         epoch = self.progress.under_way
         if epoch is not None:
             out.seconds += epoch.seconds

@@ -49,11 +49,11 @@ class Ours:
 
     def step(self, indices: Array) -> float:
         n, batch = indices.shape
-        before = self.resources.stats.samples
+        before = self.resources.ledger.stats.samples
         epoch = EpochProgress(0)
         native_driver.train(self.resources, epoch, indices.ravel(), np.arange(n + 1) * batch, self.setting, self.pool,
                             lambda *_: False)
-        assert self.resources.stats.samples - before == n * batch
+        assert self.resources.ledger.stats.samples - before == n * batch
         return epoch.loss
 
     def close(self) -> None:

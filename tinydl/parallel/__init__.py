@@ -27,8 +27,9 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
 Rooms:
     runtime      configuration, one call at a time, the pool of threads, shutdown
     strategies/  how batches become updates: one small file each
-    execution/   how they run: resources (replicas, slots, counts), epoch (how far it is, and what is done about failures),
-                 the native and the Python driver, replica, aggregator (the average), processor (one batch), profile, stats
+    execution/   how they run: the native and the Python driver, updates (when they are made), resources (replicas, slots),
+                 epoch (how far it is, and what is done about failures), ledger (counts), hung (workers that hang or die),
+                 replica, aggregator (the average), processor (one batch), profile, stats
     workers/     threads that run tasks (pool), Ctrl-C and SIGTERM at the wrong moment (signals), fork at any moment
     host/        what the machine gives: threads (how many), memory, affinity, blas
     transport    what several trainers of one model exchange; statistics: of averaged parameters

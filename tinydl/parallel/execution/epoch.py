@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -63,7 +64,7 @@ class EpochProgress:
         """The mean over the samples that arrived, by their weights; 0 where all weights are."""
         return self.loss_sum / self.weight if self.weight else 0.0 if self.samples else float("nan")
 
-    def add_losses(self, losses: npt.ArrayLike, weights: npt.ArrayLike) -> None:
+    def add_losses(self, losses: npt.NDArray[Any], weights: npt.NDArray[Any]) -> None:
         """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
         one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
         rows = np.empty((2, np.size(losses) + 1))
@@ -79,6 +80,13 @@ class EpochProgress:
             self.norms.extend(known.tolist())
             self.norm_sum = float(np.add.accumulate(np.append(self.norm_sum, known))[-1])     # in order, as the losses
 
+    def hung_rows(self, bounds: npt.NDArray[Any]) -> dict[int, BaseException] | None:
+        """The numbers of those pieces in `hung`, where piece i is bounds[i]..bounds[i + 1] - 1 of the epoch's order."""
+        if not self.hung:
+            return None
+        pieces = enumerate(pairwise(bounds.tolist()))
+        return {i: self.hung[rows] for i, rows in pieces if rows in self.hung}
+
     def timing(self, wall: float, before: RunTiming = NOTHING) -> RunTiming:
         """What was done since `before` (which this method returned then), or since the epoch began; wall: the clock now."""
         return RunTiming(self.updates - before.updates, self.samples - before.samples, self.seconds - before.seconds,
@@ -91,11 +99,9 @@ class Runs(Protocol):
     @property
     def name(self) -> str: ...
     def update_signature(self, setting: Setting, /) -> list[int] | None: ...
+    @property
+    def updates(self) -> Any: ...
     def prepare(self, resources: Any, setting: Setting, /) -> None: ...
-    def run_arrays(self, resources: Any, epoch: EpochProgress, order: Any, bounds: Any, setting: Setting, pool: Any, tick: Any,
-                   max_updates: int | None = None, /) -> None: ...
-    def run_batches(self, resources: Any, epoch: EpochProgress, batches: Any, setting: Setting, pool: Any, tick: Any,
-                    max_updates: int | None = None, /) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,15 @@ class BatchProcessResult:
 
 
 class ParallelBatchProcessor:
-    """Callable: loads `batch`, runs it, submits its gradient (or its failure) to slot `slot` of `aggregator`.
+    """Callable: loads `batch`, runs it, submits its gradient (or its failure) to slot `slot` of `aggregator`, if there is one.
 
     It never raises: every exception, of whatever kind, is in the result and at the aggregator. Without a
     `replica` it makes one; a trainer hands in its worker's, and the slot's vector as `gradients`. A batch that
     fails is run again, max_retries times at most.
     """
 
-    def __init__(self, batch: Batch | LazyBatch, model: Model, loss: Loss, aggregator: GradientAggregator, thread_id: int = 0, *,
-                 slot: int | None = None, replica: Replica | None = None, gradients: Array | None = None,
+    def __init__(self, batch: Batch | LazyBatch, model: Model, loss: Loss, aggregator: GradientAggregator | None,
+                 thread_id: int = 0, *, slot: int | None = None, replica: Replica | None = None, gradients: Array | None = None,
                  seed: int = 0, step: int = 0, max_retries: int = 0) -> None:
         self.max_retries = max_retries
         self.batch, self.model, self.loss, self.aggregator, self.thread_id = batch, model, loss, aggregator, thread_id
@@ -62,10 +62,12 @@ class ParallelBatchProcessor:
                 gradients = replica.gradient_vector() if self.gradients is None else self.gradients
                 loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
                 weight = replica.native.weight
-                self.aggregator.submit_gradients(gradients, n, self.slot, copy=False, weight=weight)
+                if self.aggregator is not None:
+                    self.aggregator.submit_gradients(gradients, n, self.slot, copy=False, weight=weight)
             except BaseException as e:
                 if attempt <= self.max_retries and not isinstance(e, (KeyboardInterrupt, CancelledError)):
                     continue
-                self.aggregator.withdraw(self.slot, e)      # the exception may have come after the gradient was submitted
+                if self.aggregator is not None:
+                    self.aggregator.withdraw(self.slot, e)      # the exception may have come after the gradient was submitted
                 return BatchProcessResult(self.thread_id, self.batch.index, float("nan"), n, False, e, attempt)
             return BatchProcessResult(self.thread_id, self.batch.index, loss, n, True, None, attempt, weight)

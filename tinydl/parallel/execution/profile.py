@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl.data import ArrayDataset
+from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import EpochProgress
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Profile:
 def profile(resources: Resources, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
     """Run `steps` updates (of each copy, if there are copies) on `train` by the setting's strategy, twice: the first time to
     fill the caches. This really trains the resources's model: pass a resources of copies."""
-    strategy = setting.strategy
-    strategy.prepare(resources, setting)
+    setting.strategy.prepare(resources, setting)
     replicas = [m.replica for m in resources.model_copies] if setting.copies else resources.replicas
     n_batches = steps * setting.batches * max(1, setting.copies)
     for warm in (True, False):
@@ -88,10 +88,10 @@ def profile(resources: Resources, train: Dataset, setting: Setting, pool: Worker
         if isinstance(train, ArrayDataset) and resources.takes_arrays(train):
             order, bounds = train.order(resources.seed, 0)
             resources.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
-            strategy.run_arrays(resources, epoch, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
+            native_driver.train(resources, epoch, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
         else:
             batches = islice(train.epoch(resources.seed, 0), n_batches)
-            strategy.run_batches(resources, epoch, batches, setting, pool, lambda *_: False)
+            python_driver.train(resources, epoch, batches, setting, pool, lambda *_: False)
     events = [replica.native.record(0) for replica in replicas]
     return Profile(resources.plan, [e for e in events if e is not None], setting.n_threads, epoch.updates, epoch.batches_done,
                    epoch.samples, epoch.seconds)

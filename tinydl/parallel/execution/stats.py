@@ -80,7 +80,7 @@ class ParallelStats:
 
     def add_live(self, live: Array) -> None:
         """Add the times in `live` (NativeRun.live, or the Python driver's rows) to busy, waited and updating."""
-        busy, waited, updating = (live[:, [BUSY, WAITED, UPDATED]].sum(axis=0) * 1e-9).tolist()
+        busy, waited, updating = (live[:, BUSY:UPDATED + 1].sum(axis=0) * 1e-9).tolist()
         self.busy, self.waited, self.updating = self.busy + busy, self.waited + waited, self.updating + updating
 
     def count_worker(self, worker: int, batches: int) -> None:

@@ -2,22 +2,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import Setting
+from tinydl.parallel.execution.updates import Updates
 
 if TYPE_CHECKING:
-    from tinydl.data import Batch, LazyBatch
-    from tinydl.parallel.execution.epoch import EpochProgress, RunTiming
+    from tinydl.parallel.execution.epoch import RunTiming
     from tinydl.parallel.execution.resources import Resources
-    from tinydl.parallel.workers.pool import WorkerPool
-
-Array = np.ndarray[Any, Any]
-Tick = Callable[["EpochProgress", int], bool]
 
 STRATEGIES: dict[str, type[Strategy]] = {}
 
@@ -25,9 +19,8 @@ STRATEGIES: dict[str, type[Strategy]] = {}
 class Strategy(ABC):
     """How an epoch's batches become updates. A new strategy is a file with a subclass, and a row in tests/every_strategy.py.
 
-    Most strategies only say how many batches make an update, and into how many parts each is cut (`cut`); the drivers do the
-    rest. A strategy whose workers do not wait for each other at every update runs the epoch itself (`run_arrays`,
-    `run_batches`).
+    A strategy says how many batches make an update, into how many parts each is cut (`cut`), and by which class of
+    parallel/execution/updates.py they become one (`updates`); the drivers do the rest.
     """
 
     name: ClassVar[str]
@@ -35,6 +28,8 @@ class Strategy(ABC):
     parallel: ClassVar[bool] = True
     #: whether other trainers can take part in its updates (parallel/transport.py)
     exchanges: ClassVar[bool] = False
+    #: how what was trained becomes updates
+    updates: ClassVar[type[Updates]] = Updates
 
     def __init_subclass__(cls) -> None:
         STRATEGIES[cls.name] = cls
@@ -66,18 +61,6 @@ class Strategy(ABC):
 
     def ran(self, setting: Setting, timing: RunTiming) -> None:  # noqa: B027
         """Called after each run: what was done in it, and how long it took. For strategies that measure."""
-
-    def run_arrays(self, resources: Resources, epoch: EpochProgress, order: Array, bounds: Array, setting: Setting,
-                   pool: WorkerPool | None,
-                   tick: Tick, max_updates: int | None = None) -> None:
-        """Batches epoch.batches_done.. of the epoch (batch b is order[bounds[b]:bounds[b + 1]]), until done, or
-        tick(epoch, samples so far) says stop, or max_updates updates were made."""
-        native_driver.train(resources, epoch, order, bounds, setting, pool, tick, max_updates)
-
-    def run_batches(self, resources: Resources, epoch: EpochProgress, batches: Iterator[Batch | LazyBatch], setting: Setting,
-                    pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
-        """Batches from an iterator until it ends (True), or tick or max_updates say stop (False)."""
-        return python_driver.train(resources, epoch, batches, setting, pool, tick, max_updates)
 
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

@@ -1,17 +1,13 @@
 """hogwild: workers update the shared parameters without waiting for each other."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tinydl.parallel.execution import native_driver, python_driver
-from tinydl.parallel.strategies.base import Array, Strategy, Tick
+from tinydl.parallel.execution.updates import AtOnce
+from tinydl.parallel.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from tinydl.data import Batch, LazyBatch
-    from tinydl.parallel.execution.epoch import EpochProgress, Setting
-    from tinydl.parallel.execution.resources import Resources
-    from tinydl.parallel.workers.pool import WorkerPool
+    from tinydl.parallel.execution.epoch import Setting
 
 
 class Hogwild(Strategy):
@@ -22,18 +18,10 @@ class Hogwild(Strategy):
     """
 
     name = "hogwild"
+    updates = AtOnce
 
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
 
     def update_signature(self, setting: Setting) -> list[int] | None:
         return super().update_signature(setting) if setting.n_threads == 1 else None
-
-    def run_arrays(self, resources: Resources, epoch: EpochProgress, order: Array, bounds: Array, setting: Setting,
-                   pool: WorkerPool | None,
-                   tick: Tick, max_updates: int | None = None) -> None:
-        native_driver.train(resources, epoch, order, bounds, setting, pool, tick, max_updates, free=True)
-
-    def run_batches(self, resources: Resources, epoch: EpochProgress, batches: Iterator[Batch | LazyBatch], setting: Setting,
-                    pool: WorkerPool | None, tick: Tick, max_updates: int | None = None) -> bool:
-        return python_driver.train(resources, epoch, batches, setting, pool, tick, max_updates, free=True)
