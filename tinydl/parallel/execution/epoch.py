@@ -49,6 +49,8 @@ class EpochProgress:
     reported: int = 0                   # how many of `failures` are in the history already
     told: list[int] = field(default_factory=list)       # for each callback, `updates` at its last on_update
     hung: dict[Piece, BaseException] = field(default_factory=dict)     # pieces that exceeded batch_timeout: never run again
+    #: the losses of the pieces, each multiplied by its weight, and the weights, in order: where somebody has put a list here
+    pieces: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] | None = None
 
     @property
     def loss(self) -> float:
@@ -58,6 +60,8 @@ class EpochProgress:
     def add_losses(self, losses: npt.ArrayLike, weights: npt.ArrayLike) -> None:
         """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
         one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
+        if self.pieces is not None:
+            self.pieces.append((np.asarray(losses, np.float64), np.asarray(weights, np.float64)))
         self.loss_sum, self.weight = (float(np.add.accumulate(np.append(total, more))[-1])
                                       for total, more in ((self.loss_sum, losses), (self.weight, weights)))
 
