@@ -11,9 +11,9 @@ They go into pipelines, searches, `clone` and pickles as scikit-learn's do, and 
     >>> from tinydl.sklearn import MLPClassifier
     >>> search = GridSearchCV(make_pipeline(StandardScaler(), MLPClassifier()), {"mlpclassifier__alpha": [1e-4, 1e-2]})
 
-Each fit trains with one thread unless n_threads says otherwise, so a search with n_jobs=2 uses two CPUs and no more; by processes,
-or by threads (`joblib.parallel_backend("threading")`), since training holds no GIL. What estimators have in common is in base.py,
-labels.py and epochs.py.
+Each fit trains with one thread unless n_threads says otherwise, so a search with n_jobs=2 uses two CPUs and no more, by
+processes or by threads (`joblib.parallel_config("threading")`), since training holds no GIL. What estimators have in common is
+in base.py, labels.py and epochs.py.
 """
 try:
     import sklearn as _scikit_learn
@@ -24,5 +24,6 @@ if tuple(map(int, _scikit_learn.__version__.split(".")[:2])) < (1, 6):
                       "pip install -U 'tinydl-parallel[sklearn]'")
 
 from tinydl.sklearn.mlp import MLPClassifier, MLPRegressor
+from tinydl.sklearn.neural import NeuralClassifier, NeuralRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NeuralClassifier", "NeuralRegressor"]

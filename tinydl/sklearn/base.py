@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -27,15 +26,20 @@ from tinydl.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["RULES", "Estimator", "Part"]
+__all__ = ["RULES", "TOO_LARGE", "Estimator", "Part"]
 
 #: of the parameters that all estimators have
 RULES: dict[str, Rule] = {
     "shuffle": boolean, "tol": real(0), "verbose": either(boolean, whole(0)), "warm_start": boolean, "early_stopping": boolean,
     "validation_fraction": real(0, 1, below=True), "n_iter_no_change": either(whole(1), one_of(float("inf"))),
     "n_threads": either(whole(1), one_of(-1)), "n_shards": either(whole(1), one_of(None)),
-    "dtype": either(one_of(None, "float32", "float64", np.float32, np.float64), Rule(lambda v: isinstance(v, np.dtype), "a dtype")),
+    "dtype": Rule(lambda v: v is None or (isinstance(v, (str, type, np.dtype)) and v in (np.float32, np.float64)),
+                  "None, 'float32' or 'float64'"),
 }
+
+#: how scikit-learn says it
+TOO_LARGE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed "
+             "(a StandardScaler, say)")
 
 
 class Part:
@@ -57,9 +61,20 @@ class Part:
 class Estimator(BaseEstimator):     # type: ignore[misc]
     """The base of tinydl's estimators. A subclass says what model there is, what it trains on, and what its outputs mean."""
 
-    #: whether samples may have more than one axis (images, sequences)
-    _any_shape: ClassVar[bool] = False
     model_: Model
+    shuffle: bool
+    tol: float
+    n_iter_no_change: float
+    early_stopping: bool
+    validation_fraction: float
+    warm_start: bool
+    random_state: Any
+    verbose: Any
+    n_threads: int
+    n_shards: int | None
+    dtype: Any
+
+    n_outputs_: int
     n_iter_: int
     t_: int
     loss_: float
@@ -67,6 +82,16 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
+
+    @property
+    def _any_shape(self) -> bool:
+        """Whether samples may have more than one axis (images, sequences)."""
+        return False
+
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
 
     # ------------------------------------------------------------------ arrays
     def _arrays(self, X: Any, y: Any, sample_weight: Any, reset: bool, **options: Any) -> tuple[Array, Array, Array | None]:
@@ -120,8 +145,7 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
             except TrainingError as e:
-                raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values and need to "
-                                 f"be preprocessed (a StandardScaler, say), or the learning rate is too large: {e}") from e
+                raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
 
     # ------------------------------------------------------------------ copies and files
     def _new_optimizer(self) -> Optimizer:
@@ -134,11 +158,12 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
         if "model_" in state:
             file = io.BytesIO()
             self.model_.save(file)
-            own = {type(layer).__name__: type(layer) for _, layer in self.model_.layer.walk() if type(layer) not in REGISTRY.values()}
-            state["model_"], state["_own_layers"] = file.getvalue(), own
+            kinds = {type(layer) for _, layer in self.model_.layer.walk()} - set(REGISTRY.values())
+            state["model_"], state["_own_layers"] = file.getvalue(), {kind.__name__: kind for kind in kinds}
         optimizer = state.pop("_optimizer", None)
         if optimizer is not None:
-            state["_optimizer_state"] = {"lr": optimizer.lr, **optimizer.state_dict()}
+            rate = {"lr": optimizer.lr} if isinstance(optimizer.lr, float) else {}      # a schedule is in the parameters
+            state["_optimizer_state"] = {**rate, **optimizer.state_dict()}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -149,8 +174,5 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
         super().__setstate__(state)
         if held is not None:
             self._optimizer = self._new_optimizer()
-            self._optimizer.lr = held.pop("lr")
+            self._optimizer.lr = held.pop("lr", self._optimizer.lr)
             self._optimizer.load_state_dict(held)
-
-
-Score = Callable[[Model], float]

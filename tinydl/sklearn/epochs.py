@@ -1,10 +1,10 @@
 """The epochs of one fit: which rows come when, the loss of each epoch, and when training ends.
 
-All estimators end as scikit-learn's MLPs do: when for more than n_iter_no_change epochs the training loss did not fall by tol, or,
-where a score on held-out rows is asked for, that did not rise by tol; then the best epoch's parameters are put back.
+All estimators end as scikit-learn's MLPs do: when for more than n_iter_no_change epochs the training loss did not fall by tol,
+or, where a score on held-out rows is asked for, that did not rise by tol; then the best epoch's parameters are put back.
 
-A tiny epoch takes less time than what a trainer does around it. So as many epochs as can be made without a look at the model, since
-none of them can be the last, are one epoch of the trainer: `ahead` of them.
+A tiny epoch takes less time than what a trainer does around it. So as many epochs as can be made without a look at the model,
+since none of them can be the last, are one epoch of the trainer: `ahead` of them.
 """
 from __future__ import annotations
 
@@ -33,18 +33,21 @@ class Epochs(Callback):
 
     data: its `order` is replaced. rng: draws the rows' order as scikit-learn does, so that the same random_state has the same
     rows in the same batches. max_epochs: epochs at most. score: called with the model after each epoch, a figure to be high.
-    time_limit: seconds from now on, of which the last look at the clock is before the last epoch. whole_batches: whether
-    batches are trained in one piece.
+    time_limit: seconds from now on; an epoch that would end later is not begun. whole_batches: whether batches are trained in one
+    piece. least_rows: a last batch of fewer rows is left out of its epoch.
     """
 
-    def __init__(self, estimator: Any, data: ArrayDataset, rng: Any, max_epochs: int, *, score: Callable[[Model], float] | None = None,
-                 time_limit: float | None = None, whole_batches: bool = True) -> None:
+    def __init__(self, estimator: Any, data: ArrayDataset, rng: Any, max_epochs: int, *,
+                 score: Callable[[Model], float] | None = None, time_limit: float | None = None,
+                 whole_batches: bool = True, least_rows: int = 1) -> None:
         self.estimator, self.data, self.rng, self.max_epochs = estimator, data, rng, max_epochs
         self.score, self.time_limit, self.whole_batches = score, time_limit, whole_batches
         self.started = time.perf_counter()
         self.stopped = False            # before max_epochs
         self.best: dict[str, Array] | None = None
         self.rows = np.arange(len(data), dtype=np.int64)
+        last = len(data) % data.batch_size
+        self.used = len(data) - last * (0 < last < min(least_rows, len(data)))
         self.weights = data.sample_weight
         data.order = self._order        # type: ignore[method-assign]   # an attribute of this one dataset
         self._pieces: list[tuple[Array, Array]] = []
@@ -74,7 +77,7 @@ class Epochs(Callback):
     def on_epoch_start(self, trainer: Any, epoch: int) -> None:
         self.ahead = self._epochs_ahead()
         self._rows = np.concatenate([self._shuffled() for _ in range(self.ahead)]) if self.ahead > 1 else self._shuffled()
-        n, size = len(self.rows), self.data.batch_size
+        n, size = self.used, self.data.batch_size
         starts = np.arange(0, n, size, dtype=np.int64)
         self._bounds = np.append((starts + n * np.arange(self.ahead)[:, None]).ravel(), n * self.ahead)
         self._pieces = []
@@ -92,7 +95,7 @@ class Epochs(Callback):
             chosen = np.arange(len(self.rows), dtype=np.int64)
             self.rng.shuffle(chosen)
             self.rows = self.rows[chosen]
-        return self.rows
+        return self.rows[:self.used]
 
     def _order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
         return self._rows, self._bounds
@@ -133,7 +136,7 @@ class Epochs(Callback):
         """Whether another epoch as long as the mean one would end behind the time limit."""
         spent = time.perf_counter() - self.started
         assert self.time_limit is not None
-        return spent * (1 + 1 / max(1, self.estimator.n_iter_)) > self.time_limit
+        return bool(spent * (1 + 1 / max(1, self.estimator.n_iter_)) > self.time_limit)
 
     def _count(self, trainer: Any) -> None:
         """Epochs without improvement: scikit-learn's rule."""

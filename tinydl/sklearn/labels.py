@@ -47,7 +47,7 @@ class Classifier(ClassifierMixin):      # type: ignore[misc]
         return codes
 
     def _encode_known(self, y: Array, all_of_them: bool = False) -> Array:
-        """The codes of y in the classes that there are; ValueError where y has another one. all_of_them: or where it lacks one."""
+        """The codes of y in the classes that there are; ValueError where y has another one, or (all_of_them) lacks one."""
         if self._several:
             if y.ndim != 2 or y.shape[1] != len(self.classes_):
                 raise ValueError(f"y has shape {y.shape}; it had {len(self.classes_)} labels a row before")
@@ -56,14 +56,14 @@ class Classifier(ClassifierMixin):      # type: ignore[misc]
         found = np.unique(y)
         self._refuse_unknown(self.classes_, found)
         if all_of_them and len(found) < len(self.classes_):
-            raise ValueError("warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
-                             f"got {self.classes_}, `y` has {found}")
+            raise ValueError("warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                             f"Previously got {self.classes_}, `y` has {found}")
         return np.searchsorted(self.classes_, y)
 
     def _column(self, y: Array) -> Array:
         if y.ndim == 2 and y.shape[1] > 1:
-            raise ValueError(f"y has shape {y.shape} and is not 0 and 1 alone: a column of labels is (n,), several labels a row are "
-                             "a column of 0 and 1 for each label")
+            raise ValueError(f"y has shape {y.shape} and is not 0 and 1 alone: a column of labels is (n,), several labels a row "
+                             "are a column of 0 and 1 for each label")
         y = column_or_1d(y, warn=True)
         if y.dtype.kind not in "iubUS":
             check_classification_targets(y)
@@ -73,6 +73,25 @@ class Classifier(ClassifierMixin):      # type: ignore[misc]
         found = self.classes_ if found is None else found
         if len(np.setdiff1d(found, classes, assume_unique=True)):
             raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has {found}.")
+
+    def _check_classes(self, y: Any, classes: Any) -> None:
+        """What partial_fit is told about them."""
+        if "model_" not in vars(self) and classes is None and np.ndim(y) < 2:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if "model_" in vars(self) and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"`classes={classes!r:.60}` is not the same as on last call to partial_fit, was: "
+                             f"{self.classes_!r:.60}")
+
+    def _accuracy(self, outputs: Array, targets: Array, weights: Array | None) -> float:
+        """The share of rows whose labels are all right. targets: what the model trains on."""
+        p = self._probabilities(outputs)
+        if self._several:
+            right = ((p > 0.5) == (targets > 0.5)).all(1)
+        elif targets.ndim == 2 and targets.shape[1] > 1:
+            right = p.argmax(1) == targets.argmax(1)
+        else:
+            right = p.argmax(1) == targets.reshape(-1)
+        return float(np.average(right, weights=weights))
 
     def _labels(self, probabilities: Array) -> Array:
         """The labels of probabilities (n, classes)."""
@@ -102,12 +121,12 @@ class Classifier(ClassifierMixin):      # type: ignore[misc]
         """Probabilities (n, classes), in the order of classes_, of the dtype trained with. A row's have the same bits
         whatever rows are beside it."""
         check_is_fitted(self)
-        return self._probabilities(self._outputs(X))        # type: ignore[attr-defined]
+        return self._probabilities(self._outputs(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`, also of probabilities that are too small for a number."""
         check_is_fitted(self)
-        return self._probabilities(self._outputs(X), log=True)      # type: ignore[attr-defined]
+        return self._probabilities(self._outputs(X), log=True)
 
     def __sklearn_tags__(self) -> Any:
         """Several labels a row are taken."""

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -16,11 +17,10 @@ from sklearn.utils.validation import column_or_1d
 from tinydl import losses, nn
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
-from tinydl.optim import Optimizer
-from tinydl.sklearn.base import RULES, Estimator, Part
+from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part
 from tinydl.sklearn.epochs import Epochs
 from tinydl.sklearn.labels import Classifier
-from tinydl.sklearn.parameters import boolean, check, either, one_of, real, whole
+from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.rules import MLPSGD, MLPAdam, Penalties
 
 Array = np.ndarray[Any, Any]
@@ -33,12 +33,13 @@ ACTIVATIONS: dict[str, type[nn.Layer] | None] = {"identity": None, "logistic": n
 class MLPEpochs(Epochs):
     """With the penalty of the weights in each batch and in the loss, and scikit-learn's learning rates."""
 
-    #: a penalty up to this may be interpolated in the losses of epochs that are trained at one go: the error is a few percent of it
+    #: a penalty up to this may be interpolated in the losses of epochs that are trained at one go: the error is some percent
     LITTLE = 1e-3
 
-    def __init__(self, *args: Any, optimizer: MLPAdam | MLPSGD, factor: float, constant: float, **options: Any) -> None:
+    def __init__(self, *args: Any, optimizer: MLPAdam | MLPSGD, factor: float, constants: Array | None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.optimizer, self.factor, self.constant = optimizer, factor, constant
+        self.optimizer, self.factor, self.constants = optimizer, factor, constants
+        self.constant: float | Array = 0.0 if constants is None else float(constants.mean())
         self.alpha = float(self.estimator.alpha)
         self.n_batches = -(-len(self.rows) // self.data.batch_size)
         self.per_square = np.full(1, 0.5 * self.alpha * self.n_batches / len(self.rows))
@@ -52,15 +53,17 @@ class MLPEpochs(Epochs):
         return bool(not changes and self.per_square[0] * self.squares <= self.LITTLE)
 
     def begin(self, trainer: Any, order: Array, bounds: Array) -> None:
-        if not isinstance(self.optimizer.penalty, Penalties):
-            return
         rows = np.diff(bounds)
         counts = rows if self.weights is None else np.add.reduceat(self.weights[order], bounds[:-1], dtype=np.float64)
-        self.optimizer.penalty.set(self.optimizer.t, self.alpha / self.optimizer.scale / counts[counts > 0])
+        if isinstance(self.optimizer.penalty, Penalties):
+            self.optimizer.penalty.set(self.optimizer.t, self.alpha / self.optimizer.scale / counts[counts > 0])
         if self.weights is not None:
-            shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0).reshape(self.ahead, -1)
+            shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
             #: what the sum of squares of all weights is multiplied by in each epoch's loss
-            self.per_square = 0.5 * self.alpha * shares.sum(1) / len(self.rows)
+            self.per_square = 0.5 * self.alpha * shares.reshape(self.ahead, -1).sum(1)
+            if self.constants is not None:
+                constants = np.add.reduceat((self.weights * self.constants)[order], bounds[:-1], dtype=np.float64)
+                self.constant = (constants * shares).reshape(self.ahead, -1).sum(1)
 
     def values(self, trainer: Any, means: Array) -> Array:
         means = self.factor * means + self.constant
@@ -93,7 +96,8 @@ class MLPEpochs(Epochs):
 class MLP(Estimator):
     """What both have in common."""
 
-    _rules = {**RULES, "activation": one_of(*ACTIVATIONS), "solver": one_of("adam", "sgd", "lbfgs"), "alpha": real(0),
+    _rules: ClassVar[dict[str, Rule]] = {
+        **RULES, "activation": one_of(*ACTIVATIONS), "solver": one_of("adam", "sgd", "lbfgs"), "alpha": real(0),
               "batch_size": either(one_of("auto"), whole(1)), "learning_rate": one_of("constant", "invscaling", "adaptive"),
               "learning_rate_init": real(0, above=True), "power_t": real(0), "max_iter": whole(1), "momentum": real(0, 1),
               "nesterovs_momentum": boolean, "beta_1": real(0, 1, below=True), "beta_2": real(0, 1, below=True),
@@ -103,18 +107,21 @@ class MLP(Estimator):
     n_layers_: int
     out_activation_: str
 
-    def __init__(self, hidden_layer_sizes: Any, activation: str, solver: str, alpha: float, batch_size: Any, learning_rate: str,
-                 learning_rate_init: float, power_t: float, max_iter: int, loss: str, shuffle: bool, random_state: Any, tol: float,
-                 verbose: Any, warm_start: bool, momentum: float, nesterovs_momentum: bool, early_stopping: bool,
-                 validation_fraction: float, beta_1: float, beta_2: float, epsilon: float, n_iter_no_change: float, max_fun: int,
-                 n_threads: int, n_shards: int | None, dtype: Any) -> None:
-        self.hidden_layer_sizes, self.activation, self.solver, self.alpha = hidden_layer_sizes, activation, solver, alpha
-        self.batch_size, self.learning_rate, self.learning_rate_init = batch_size, learning_rate, learning_rate_init
-        self.power_t, self.max_iter, self.loss, self.shuffle, self.random_state = power_t, max_iter, loss, shuffle, random_state
-        self.tol, self.verbose, self.warm_start, self.momentum = tol, verbose, warm_start, momentum
-        self.nesterovs_momentum, self.early_stopping, self.validation_fraction = nesterovs_momentum, early_stopping, validation_fraction
-        self.beta_1, self.beta_2, self.epsilon, self.n_iter_no_change = beta_1, beta_2, epsilon, n_iter_no_change
-        self.max_fun, self.n_threads, self.n_shards, self.dtype = max_fun, n_threads, n_shards, dtype
+    hidden_layer_sizes: Any
+    activation: str
+    solver: str
+    alpha: float
+    batch_size: Any
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    loss: str
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
 
     # ------------------------------------------------------------------ parameters as scikit-learn shows them
     def _linear(self) -> list[nn.Linear]:
@@ -151,8 +158,8 @@ class MLP(Estimator):
         """ValueError where one cannot be used. The units of the hidden layers."""
         check(self, self._rules)
         if self.solver == "lbfgs":
-            raise ValueError("solver='lbfgs' is not there: use 'adam' (with batch_size=len(X) an update is of all rows, too), 'sgd', or "
-                             f"sklearn.neural_network.{type(self).__name__}")
+            raise ValueError("solver='lbfgs' is not there: use 'adam' (with batch_size=len(X) an update is of all rows, too), "
+                             f"'sgd', or sklearn.neural_network.{type(self).__name__}")
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
         for size in sizes:
@@ -174,34 +181,36 @@ class MLP(Estimator):
         elif hidden != [len(b) for b in self.intercepts_[:-1]]:
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}, and the model that is to be trained on has "
                              f"{[len(b) for b in self.intercepts_[:-1]]}: set warm_start=False for a new one")
-        part, held_out = Part(X, targets.astype(self.model_.dtype, copy=False) if targets.dtype.kind != "i" else targets, weights), None
+        if targets.dtype.kind != "i":
+            targets = targets.astype(self.model_.dtype, copy=False)
+        part, held_out = Part(X, targets, weights), None
         if self.early_stopping:
             binary = self._classifies and self.n_outputs_ == 1
             part, held_out = part.halves(self.validation_fraction, rng, targets if binary else None)
         n = len(part.x)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3)
-        data = ArrayDataset(part.x, part.y, min(200 if self.batch_size == "auto" else self.batch_size, n), sample_weight=part.weights)
+        batch_size = min(200 if self.batch_size == "auto" else self.batch_size, n)
+        data = ArrayDataset(part.x, part.y, batch_size, sample_weight=part.weights)
         if not incremental or "_optimizer" not in vars(self):
-            self._optimizer = self._new_optimizer()
+            self._optimizer: MLPAdam | MLPSGD = self._new_optimizer()
         loss, _, factor = self._loss()
         self.n_iter_ = 0
         epochs = MLPEpochs(self, data, rng, 1 if incremental else self.max_iter, optimizer=self._optimizer, factor=factor,
-                           constant=self._constant(part), whole_batches=self._shards()[1] == 1,
+                           constants=self._constants(part), whole_batches=self._shards()[1] == 1,
                            score=None if held_out is None else lambda model: self._score_of(model, held_out))
         self._train(loss, self._optimizer, data, epochs)
         if not np.isfinite(self.model_.params).all():
-            raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                             "preprocessed.")
+            raise ValueError(TOO_LARGE)
         if not incremental and not epochs.stopped and self.n_iter_ == self.max_iter:
-            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged "
-                          "yet.", ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                          "converged yet.", ConvergenceWarning, stacklevel=3)
         return self
 
     def _new_model(self, units: list[int], dtype: str, rng: Any) -> None:
         """With the initial values that scikit-learn draws (Glorot and Bengio 2010)."""
         layers: list[nn.Layer] = []
-        for i, (before, after) in enumerate(zip(units[:-1], units[1:], strict=True)):
+        for i, (before, after) in enumerate(pairwise(units)):
             kind = ACTIVATIONS[self.activation]
             layers += [*([kind()] if i and kind is not None else []), nn.Linear(before, after)]
         self.model_ = Model(nn.Sequential(*layers), dtype, seed=0, name=type(self).__name__)
@@ -211,7 +220,7 @@ class MLP(Estimator):
             coef[...] = rng.uniform(-bound, bound, coef.shape)
             intercept[...] = rng.uniform(-bound, bound, intercept.shape)
 
-    def _new_optimizer(self) -> Optimizer:
+    def _new_optimizer(self) -> MLPAdam | MLPSGD:
         scale, penalty = self._loss()[1], Penalties() if self.alpha else 0.0
         if self.solver == "adam":
             return MLPAdam(float(self.learning_rate_init), (self.beta_1, self.beta_2), self.epsilon, scale, penalty)
@@ -220,9 +229,9 @@ class MLP(Estimator):
     def _y_options(self) -> dict[str, Any]:
         return {}
 
-    def _constant(self, part: Part) -> float:
-        """What is to be added to the loss."""
-        return 0.0
+    def _constants(self, part: Part) -> Array | None:
+        """What is to be added to the loss of each row."""
+        return None
 
     def _loss(self) -> tuple[losses.Loss, float, float]:
         """The loss, by how much its gradient is to be multiplied for scikit-learn's, and by how much its value."""
@@ -245,16 +254,17 @@ class MLP(Estimator):
 class MLPClassifier(Classifier, MLP):
     """scikit-learn's MLPClassifier, several times as fast: changing the import is enough.
 
-    Parameters, defaults, attributes and meaning are scikit-learn's (see its documentation), and so are the numbers: with the same
-    random_state it begins with the same weights, sets the same rows aside and takes the rows in the same order, so that its losses
-    and probabilities are scikit-learn's up to rounding. In addition:
+    Parameters, defaults, attributes and meaning are scikit-learn's (see its documentation), and so are the numbers: with the
+    same random_state it begins with the same weights, sets the same rows aside and takes the rows in the same order, so that its
+    losses and probabilities are scikit-learn's up to rounding. In addition:
 
     n_threads: threads that train (-1: as many as are recommended here). n_shards: parts that each batch is cut into (None:
     n_threads). With the same n_shards the parameters have the same bits for any n_threads; with another number they differ by
     rounding. dtype: "float32" trains in float32 whatever X is, twice as fast; None in X's, which is float64 unless X is float32.
     Predictions have the dtype trained in.
 
-    There is no solver="lbfgs", and X cannot be sparse. Of a single class predict_proba is (n, 1). `model_` is the trained `tinydl.Model`: model_.save(path) writes it to a file.
+    There is no solver="lbfgs", and X cannot be sparse. Of a single class predict_proba is (n, 1), and predict_log_proba has
+    numbers where scikit-learn's is -inf. `model_` is the trained `tinydl.Model`: model_.save(path) writes it to a file.
 
         >>> from sklearn.datasets import load_digits
         >>> from tinydl.sklearn import MLPClassifier
@@ -269,25 +279,20 @@ class MLPClassifier(Classifier, MLP):
     _classifies = True
 
     def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, solver: str = "adam", alpha: float = 0.0001,
-                 batch_size: Any = "auto", learning_rate: str = "constant", learning_rate_init: float = 0.001, power_t: float = 0.5,
-                 max_iter: int = 200, shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: Any = False,
-                 warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
+                 batch_size: Any = "auto", learning_rate: str = "constant", learning_rate_init: float = 0.001,
+                 power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True, random_state: Any = None, tol: float = 1e-4,
+                 verbose: Any = False, warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
+                 early_stopping: bool = False,
                  validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
                  n_iter_no_change: float = 10, max_fun: int = 15000, n_threads: int = 1, n_shards: int | None = None,
                  dtype: Any = None) -> None:
-        super().__init__(hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t,
-                         max_iter, "log_loss", shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum,
-                         early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads,
-                         n_shards, dtype)
+        self._take(locals())
 
-    @available_if(lambda self: self._can_go_on())
+    @available_if(lambda self: self._can_go_on())       # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """One epoch on these rows, going on from where the model is. classes: all that there will be; needed in the first call,
         unless y has several labels a row."""
-        if "model_" not in vars(self) and classes is None and np.ndim(y) < 2:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if "model_" in vars(self) and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"`classes={classes!r:.60}` is not the same as on last call to partial_fit, was: {self.classes_!r:.60}")
+        self._check_classes(y, classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _targets(self, y: Array, first: bool, classes: Any) -> Array:
@@ -309,12 +314,7 @@ class MLPClassifier(Classifier, MLP):
         outputs = model.predict(held_out.x)
         if not np.isfinite(outputs).all():
             return float("nan")
-        p = self._probabilities(outputs)
-        if self._several:
-            right = ((p > 0.5) == (held_out.y > 0.5)).all(1)
-        else:
-            right = p.argmax(1) == held_out.y.reshape(-1)
-        return float(np.average(right, weights=held_out.weights))
+        return self._accuracy(outputs, held_out.y, held_out.weights)
 
 
 class MLPRegressor(RegressorMixin, MLP):        # type: ignore[misc]
@@ -331,21 +331,19 @@ class MLPRegressor(RegressorMixin, MLP):        # type: ignore[misc]
         True
     """
 
-    _rules = {**MLP._rules, "loss": one_of("squared_error", "poisson")}
+    _rules: ClassVar[dict[str, Rule]] = {**MLP._rules, "loss": one_of("squared_error", "poisson")}
 
     def __init__(self, loss: str = "squared_error", hidden_layer_sizes: Any = (100,), activation: str = "relu", *,
                  solver: str = "adam", alpha: float = 0.0001, batch_size: Any = "auto", learning_rate: str = "constant",
                  learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True,
-                 random_state: Any = None, tol: float = 1e-4, verbose: Any = False, warm_start: bool = False, momentum: float = 0.9,
-                 nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
-                 beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000, n_threads: int = 1,
-                 n_shards: int | None = None, dtype: Any = None) -> None:
-        super().__init__(hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t,
-                         max_iter, loss, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum,
-                         early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads,
-                         n_shards, dtype)
+                 random_state: Any = None, tol: float = 1e-4, verbose: Any = False, warm_start: bool = False,
+                 momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
+                 validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
+                 n_iter_no_change: float = 10, max_fun: int = 15000, n_threads: int = 1, n_shards: int | None = None,
+                 dtype: Any = None) -> None:
+        self._take(locals())
 
-    @available_if(lambda self: self._can_go_on())
+    @available_if(lambda self: self._can_go_on())       # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """One epoch on these rows, going on from where the model is."""
         return self._fit(X, y, sample_weight, incremental=True)
@@ -384,12 +382,11 @@ class MLPRegressor(RegressorMixin, MLP):        # type: ignore[misc]
             return losses.PoissonNLL(), float(self.n_outputs_), float(self.n_outputs_)
         return losses.MeanSquaredError(), self.n_outputs_ / 2, 0.5
 
-    def _constant(self, part: Part) -> float:
+    def _constants(self, part: Part) -> Array | None:
         if self.loss != "poisson":
-            return 0.0
+            return None
         y = part.y.astype(np.float64)
-        terms = y * np.log(y, out=np.zeros_like(y), where=y > 0) - y
-        return float(np.average(terms, axis=0, weights=part.weights).sum())
+        return np.asarray((y * np.log(y, out=np.zeros_like(y), where=y > 0) - y).sum(1))
 
     def _score_of(self, model: Model, held_out: Part) -> float:
         found = self._answers(model.predict(held_out.x))

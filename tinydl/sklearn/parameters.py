@@ -1,4 +1,4 @@
-"""What the arguments of estimators may be. scikit-learn leaves them alone in the constructor; `fit` checks them by these rules."""
+"""What the arguments of estimators may be: `fit` checks them by these rules, since constructors leave them as they are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 
 def whole(least: int) -> Rule:
     """A whole number, at least so much."""
-    return Rule(lambda v: isinstance(v, Integral) and not isinstance(v, (bool, np.bool_)) and v >= least,
+    return Rule(lambda v: isinstance(v, Integral) and not isinstance(v, (bool, np.bool_)) and int(v) >= least,
                 f"a whole number, at least {least}")
 
 
@@ -31,7 +31,8 @@ def real(least: float, most: float = float("inf"), *, above: bool = False, below
     def holds(v: Any) -> bool:
         if not isinstance(v, Real) or isinstance(v, (bool, np.bool_)) or not abs(float(v)) < float("inf"):
             return False
-        return (v > least if above else v >= least) and (v < most if below else v <= most)
+        x = float(v)
+        return (x > least if above else x >= least) and (x < most if below else x <= most)
     return Rule(holds, says)
 
 
