@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     "shuffle": boolean, "tol": real(0), "verbose": either(boolean, whole(0)), "warm_start": boolean, "early_stopping": boolean,
     "validation_fraction": real(0, 1, below=True), "n_iter_no_change": either(whole(1), one_of(float("inf"))),
     "n_threads": either(whole(1), one_of(-1)), "n_shards": either(whole(1), one_of(None)),
-    "dtype": Rule(lambda v: v is None or (isinstance(v, (str, type, np.dtype)) and v in (np.float32, np.float64)),
+    "dtype": Rule(lambda v: v is None or str(getattr(v, "__name__", v)) in ("float32", "float64"),
                   "None, 'float32' or 'float64'"),
 }
 
@@ -90,8 +90,7 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
 
     def _take(self, arguments: dict[str, Any]) -> None:
         """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        vars(self).update((name, value) for name, value in arguments.items() if name != "self")
 
     # ------------------------------------------------------------------ arrays
     def _arrays(self, X: Any, y: Any, sample_weight: Any, reset: bool, **options: Any) -> tuple[Array, Array, Array | None]:
@@ -104,7 +103,7 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             if not sample_weight.any():
-                raise ValueError("sample_weight is 0 for all samples: nothing is left to train on")
+                raise ValueError("Sample weights must contain at least one non-zero number.")
         return X, y, sample_weight
 
     def _dtypes(self) -> Any:

@@ -8,8 +8,8 @@ since none of them can be the last, are one epoch of the trainer: `ahead` of the
 """
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Epochs(Callback):
                  whole_batches: bool = True, least_rows: int = 1) -> None:
         self.estimator, self.data, self.rng, self.max_epochs = estimator, data, rng, max_epochs
         self.score, self.time_limit, self.whole_batches = score, time_limit, whole_batches
-        self.started = time.perf_counter()
+        self.started = perf_counter()
         self.stopped = False            # before max_epochs
         self.best: dict[str, Array] | None = None
         self.rows = np.arange(len(data), dtype=np.int64)
@@ -134,7 +134,7 @@ class Epochs(Callback):
 
     def _would_be_late(self) -> bool:
         """Whether another epoch as long as the mean one would end behind the time limit."""
-        spent = time.perf_counter() - self.started
+        spent = perf_counter() - self.started
         assert self.time_limit is not None
         return bool(spent * (1 + 1 / max(1, self.estimator.n_iter_)) > self.time_limit)
 

@@ -36,7 +36,10 @@ class Penalties(Schedule):
         self.first, self.values = first, values
 
     def rate(self, n: Array) -> Array:
-        return self.values[np.clip(n.astype(np.int64) - self.first, 0, len(self.values) - 1)]
+        return np.asarray(self.values[np.clip(n.astype(np.int64) - self.first, 0, len(self.values) - 1)])
+
+    def rates(self, first: int, count: int) -> Array:
+        return self.rate(np.arange(first, first + count))
 
     def config(self) -> dict[str, Any]:
         return {"schedule": type(self).__name__}
