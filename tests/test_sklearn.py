@@ -225,9 +225,11 @@ def test_threads_to_one_hash(estimator):
     assert digest(two) == digest(clone(estimator).set_params(n_shards=2).fit(X, targets(estimator)))
 
 
-def test_epochs_at_one_go(monkeypatch):
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_epochs_at_one_go(monkeypatch, n_threads):
     """They are the epochs that come one by one: same bits, same losses but for the penalty's interpolation, same end."""
-    estimator = MLPClassifier((6,), random_state=0, tol=0.01, n_iter_no_change=4, batch_size=40, max_iter=300)
+    estimator = MLPClassifier((6,), random_state=0, tol=0.01, n_iter_no_change=4, batch_size=40, max_iter=300,
+                              n_threads=n_threads)
     fast = clone(estimator).fit(X, LABELS)
     monkeypatch.setattr(epochs, "MOST_ROWS", 1)
     slow = clone(estimator).fit(X, LABELS)

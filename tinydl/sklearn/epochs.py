@@ -86,7 +86,7 @@ class Epochs(Callback):
 
     def _epochs_ahead(self) -> int:
         own, left = self.estimator, self.max_epochs - self.estimator.n_iter_
-        if self.score is not None or not self.whole_batches or not self.may_run_ahead():
+        if self.score is not None or not self.may_run_ahead():
             return 1
         return int(max(1, min(left, own.n_iter_no_change + 1 - own._no_improvement_count, MOST_ROWS // len(self.rows))))
 
@@ -124,7 +124,8 @@ class Epochs(Callback):
             trainer.stop(finished=True)
 
     def _means(self) -> Array:
-        """The mean loss of each epoch: over the batches by their rows, as scikit-learn's; of batches in parts, by weights."""
+        """The mean loss of each epoch: over the batches by their rows, as scikit-learn's; of batches in parts, by weights. All
+        epochs have as many pieces, since their batches are as large."""
         losses, weights = (np.concatenate(part).reshape(self.ahead, -1) for part in zip(*self._pieces, strict=True))
         if self.whole_batches:
             losses = np.divide(losses, weights, out=np.zeros_like(losses), where=weights > 0)
