@@ -90,7 +90,7 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
 
     def _take(self, arguments: dict[str, Any]) -> None:
         """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
-        vars(self).update((name, value) for name, value in arguments.items() if name != "self")
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # ------------------------------------------------------------------ arrays
     def _arrays(self, X: Any, y: Any, sample_weight: Any, reset: bool, **options: Any) -> tuple[Array, Array, Array | None]:
@@ -128,23 +128,32 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
         n_threads = recommended_thread_count() if self.n_threads == -1 else self.n_threads
         return n_threads, n_threads if self.n_shards is None else self.n_shards
 
-    def _train(self, loss: Loss, optimizer: Optimizer, data: ArrayDataset, epochs: Epochs, seed: int = 0) -> None:
+    def _train(self, loss: Loss, optimizer: Optimizer, data: ArrayDataset, epochs: Epochs, *, seed: int = 0,
+               keep: bool = False) -> None:
         """Train model_ on data. Ctrl-C ends that with a warning, as in scikit-learn's MLPs; ValueError where numbers
-        become too large."""
+        become too large. keep: the trainer, for the next call with the same model and optimizer, as of partial_fit."""
         n_threads, n_shards = self._shards()
-        parallel: dict[str, Any] = {"strategy": "serial"} if n_shards == 1 else {
-            "strategy": "shard", "shards_per_batch": n_shards, "enable_parallel": n_threads > 1, "thread_count": n_threads}
-        with Trainer(epochs.max_epochs, seed=seed, on_batch_failure="raise", callbacks=[epochs], **parallel) as trainer:
+        keep = keep and n_shards == 1           # others have threads
+        trainer: Trainer | None = self.__dict__.pop("_trainer", None)
+        if not keep or trainer is None or not _feed(trainer, data, self.model_, optimizer):
+            parallel: dict[str, Any] = {"strategy": "serial"} if n_shards == 1 else {
+                "strategy": "shard", "shards_per_batch": n_shards, "enable_parallel": n_threads > 1, "thread_count": n_threads}
+            trainer = Trainer(epochs.max_epochs, seed=seed, on_batch_failure="raise", **parallel)
             trainer.init(data, self.model_, loss, optimizer)
-            try:
-                if n_shards > 1 and n_threads == 1:
-                    trainer.simplified_parallel_train()
-                else:
-                    trainer.train()
-            except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
-            except TrainingError as e:
-                raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
+        trainer.callbacks = [epochs]
+        try:
+            if n_shards > 1 and n_threads == 1:
+                trainer.simplified_parallel_train()
+            else:
+                trainer.train()
+            if keep:
+                self._trainer = trainer
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        except TrainingError as e:
+            raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
+        finally:
+            trainer.shutdown()
 
     # ------------------------------------------------------------------ copies and files
     def _new_optimizer(self) -> Optimizer:
@@ -154,6 +163,7 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """The model as the bytes of its file (`Model.save`), which other versions of tinydl read; the optimizer as its state."""
         state = dict(super().__getstate__())
+        state.pop("_trainer", None)
         if "model_" in state:
             file = io.BytesIO()
             self.model_.save(file)
@@ -175,3 +185,14 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
             self._optimizer = self._new_optimizer()
             self._optimizer.lr = held.pop("lr", self._optimizer.lr)
             self._optimizer.load_state_dict(held)
+
+
+def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:
+    """Whether a trainer of this model and optimizer takes the data."""
+    if trainer.model is not model or trainer.optimizer is not optimizer:
+        return False
+    try:
+        trainer.feed(data)
+    except (ValueError, RuntimeError):      # larger batches, say; what is really wrong comes out of `init`
+        return False
+    return True

@@ -64,7 +64,8 @@ class Classifier(ClassifierMixin):      # type: ignore[misc]
         if y.ndim == 2 and y.shape[1] > 1:
             raise ValueError(f"y has shape {y.shape} and is not 0 and 1 alone: a column of labels is (n,), several labels a row "
                              "are a column of 0 and 1 for each label")
-        y = column_or_1d(y, warn=True)
+        if y.ndim == 2:
+            y = column_or_1d(y, warn=True)
         if y.dtype.kind not in "iubUS":
             check_classification_targets(y)
         return y

@@ -199,7 +199,7 @@ class MLP(Estimator):
         epochs = MLPEpochs(self, data, rng, 1 if incremental else self.max_iter, optimizer=self._optimizer, factor=factor,
                            constants=self._constants(part), whole_batches=self._shards()[1] == 1,
                            score=None if held_out is None else lambda model: self._score_of(model, held_out))
-        self._train(loss, self._optimizer, data, epochs)
+        self._train(loss, self._optimizer, data, epochs, keep=incremental)
         if not np.isfinite(self.model_.params).all():
             raise ValueError(TOO_LARGE)
         if not incremental and not epochs.stopped and self.n_iter_ == self.max_iter:

@@ -80,7 +80,7 @@ class Neural(Estimator):
         epochs = Epochs(self, data, rng, 1 if incremental else self.max_epochs, time_limit=self.time_limit,
                         whole_batches=self._shards()[1] == 1, least_rows=2 if self._mixes() else 1,
                         score=None if held_out is None else lambda model: self._score_of(model, held_out))
-        self._train(loss, self._optimizer, data, epochs, seed=int(rng.randint(2**31 - 1)))
+        self._train(loss, self._optimizer, data, epochs, seed=int(rng.randint(2**31 - 1)), keep=incremental)
         return self
 
     def _new_model(self, X: Array, rng: Any) -> Model:
