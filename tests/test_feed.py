@@ -14,7 +14,7 @@ def begin(dataset, **options):
     return trainer
 
 
-@pytest.mark.parametrize("options", [{}, {"strategy": "shard", "thread_count": 2, "shards_per_batch": 2}], ids=["serial", "shard"])
+@pytest.mark.parametrize("options", [{}, {"strategy": "shard", "thread_count": 2, "shards_per_batch": 2}], ids=["1", "2"])
 def test_pieces_are_the_whole(options):
     """Batches that come in three datasets are those of one, to the same bits; epochs and history go on."""
     with begin(data.ArrayDataset(X, Y, 10), **options) as whole:
