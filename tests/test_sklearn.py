@@ -165,7 +165,7 @@ def test_training_holds_no_gil():
 
 @each
 def test_metadata(estimator):
-    """Weights reach fit and score through a search and a pipeline, where they are asked for."""
+    """Weights reach fit and score through a search, and through a pipeline, where they are asked for."""
     weights = rng.uniform(size=len(X))
     seen = []
 
@@ -179,9 +179,12 @@ def test_metadata(estimator):
             return super().score(X, y, sample_weight)
     with sklearn.config_context(enable_metadata_routing=True):
         asked = Watched(**estimator.get_params()).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        GridSearchCV(make_pipeline(StandardScaler().set_fit_request(sample_weight=False), asked),
-                     {"watched__tol": [1e-3]}, cv=2).fit(X, targets(estimator), sample_weight=weights)
-    assert set(seen) == {("fit", True), ("score", True)}
+        GridSearchCV(asked, {"tol": [1e-3]}, cv=2).fit(X, targets(estimator), sample_weight=weights)
+        assert set(seen) == {("fit", True), ("score", True)}
+        seen.clear()
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), asked)
+        pipeline.fit(X, targets(estimator), sample_weight=weights).score(X, targets(estimator), sample_weight=weights)
+        assert seen == [("fit", True), ("score", True)]
 
 
 def test_tables():
