@@ -196,6 +196,7 @@ def test_tables():
     fitted = clone(EACH[1]).fit(table, pandas.Series(NUMBERS))
     with pytest.raises(ValueError, match="feature names should match"):
         fitted.predict(table[list("qprs")])
+    np.testing.assert_array_equal(fitted.model_.predict(table[list("qprs")])[:, 0], fitted.predict(table))
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         np.testing.assert_array_equal(fitted.predict(X), fitted.predict(table))
 

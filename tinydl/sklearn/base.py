@@ -132,6 +132,8 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
                keep: bool = False) -> None:
         """Train model_ on data. Ctrl-C ends that with a warning, as in scikit-learn's MLPs; ValueError where numbers
         become too large. keep: the trainer, for the next call with the same model and optimizer, as of partial_fit."""
+        names = getattr(self, "feature_names_in_", None)
+        self.model_.feature_names = None if names is None else names.tolist()       # for who takes the model out
         n_threads, n_shards = self._shards()
         keep = keep and n_shards == 1           # others have threads
         trainer: Trainer | None = self.__dict__.pop("_trainer", None)
