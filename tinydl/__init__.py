@@ -12,7 +12,7 @@
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
 # _hints, log; plan; nn, losses, optim, data, datasets, serialization, history, plotting; model, metrics, monitor; parallel;
 # training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs, trainer; testing,
-# benchmarks, cli.
+# benchmarks, sklearn, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel

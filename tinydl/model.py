@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -359,8 +359,9 @@ class Model:
         for n, value in values.items():
             own[n][...] = value
 
-    def save(self, path: str | Path) -> None:
-        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`.
+    def save(self, path: str | Path | IO[bytes]) -> None:
+        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`. path may be a
+        binary file that is open, such as an io.BytesIO.
 
         A missing folder is made. Of a symbolic link the target is replaced, and a file that is replaced leaves its
         permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
@@ -374,8 +375,9 @@ class Model:
         write_model(path, self.layer, about, self.state_dict())
 
     @classmethod
-    def load(cls, path: str | Path, custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
-        """The model that `save` wrote. custom_layers: classes by name for layers that are not tinydl's own.
+    def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
+        """The model that `save` wrote. path may be a binary file that is open. custom_layers: classes by name for layers that
+        are not tinydl's own.
 
         FileNotFoundError, or ValueError for a file that is truncated or not a tinydl model.
         """

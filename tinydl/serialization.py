@@ -106,7 +106,7 @@ def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.n
             z.writestr(zipfile.ZipInfo(f"arrays/{name}.npy"), entry.getvalue())
 
 
-def read_arrays(path: Path, header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+def read_arrays(path: Path | IO[bytes], header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
     """What write_arrays wrote; ValueError naming the file where it is truncated or something else."""
     import json  # not above, as in write_arrays
     import zipfile
@@ -225,7 +225,8 @@ def share_parameters(layer: Layer, shared: Mapping[str, str]) -> None:
         owner.replace_parameter(p, held[first][1])
 
 
-def write_model(path: str | Path, layer: Layer, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write_model(path: str | Path | IO[bytes], layer: Layer, about: Mapping[str, Any],
+                arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """A model's file. about: what else is to be known of it (JSON), by names other than "format", "version", "layer" and
     "shared"; arrays: the values of its parameters and statistics, by name."""
     spec = layer_to_json(layer, {})
@@ -234,14 +235,17 @@ def write_model(path: str | Path, layer: Layer, about: Mapping[str, Any], arrays
     meta = {"format": FORMAT, "version": VERSION if new else 1, **about, "layer": spec}
     if shared:
         meta["shared"] = shared
-    write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, arrays))
+    if isinstance(path, (str, os.PathLike)):
+        write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, arrays))
+    else:
+        write_arrays(path, "architecture.json", meta, arrays)
 
 
-def read_model(path: str | Path, custom_layers: Mapping[str, type[Layer]],
+def read_model(path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]],
                ) -> tuple[Layer, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Layer, `about` and arrays, as they were given to `write_model`. ValueError where the file is something else, or has a
     layer that is neither tinydl's own nor among custom_layers."""
-    meta, arrays = read_arrays(Path(path), "architecture.json", "model file")
+    meta, arrays = read_arrays(Path(path) if isinstance(path, str) else path, "architecture.json", "model file")
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path} is not a tinydl model: its format is {meta.get('format')!r}")
     if meta["version"] > VERSION:

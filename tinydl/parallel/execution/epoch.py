@@ -58,6 +58,8 @@ class EpochProgress:
     reported: int = 0                   # how many of `failures` are in the history already
     told: list[int] = field(default_factory=list)       # for each callback, `updates` at its last on_update
     hung: dict[Piece, BaseException] = field(default_factory=dict)     # pieces that exceeded batch_timeout: never run again
+    #: the losses of the pieces, each multiplied by its weight, and the weights, in order: where somebody has put a list here
+    pieces: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] | None = None
 
     @property
     def loss(self) -> float:
@@ -67,6 +69,8 @@ class EpochProgress:
     def add_losses(self, losses: npt.NDArray[Any], weights: npt.NDArray[Any]) -> None:
         """Add the losses of some pieces, each multiplied by its weight, and the weights, in the pieces' order. They are added
         one by one, so the epoch's loss has the same bits for both drivers, and however often the epoch is interrupted."""
+        if self.pieces is not None:
+            self.pieces.append((np.asarray(losses, np.float64), np.asarray(weights, np.float64)))
         rows = np.empty((2, np.size(losses) + 1))
         rows[:, 0], rows[0, 1:], rows[1, 1:] = (self.loss_sum, self.weight), losses, weights
         self.loss_sum, self.weight = np.add.accumulate(rows, axis=1)[:, -1].tolist()

@@ -1,0 +1,200 @@
+"""What all estimators share: checked arrays, the rows set aside, the training of a model, files of it in pickles.
+
+An estimator has the parameters of `RULES`, and what `fit` leaves behind in it are scikit-learn's names: model_ (a
+`tinydl.Model`), n_iter_, t_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_.
+"""
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from tinydl.data import ArrayDataset
+from tinydl.losses import Loss
+from tinydl.model import Model
+from tinydl.nn.layer import REGISTRY
+from tinydl.optim import Optimizer
+from tinydl.parallel import TrainingError, recommended_thread_count
+from tinydl.sklearn.epochs import Epochs
+from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real, whole
+from tinydl.trainer import Trainer
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["RULES", "TOO_LARGE", "Estimator", "Part"]
+
+#: of the parameters that all estimators have
+RULES: dict[str, Rule] = {
+    "shuffle": boolean, "tol": real(0), "verbose": either(boolean, whole(0)), "warm_start": boolean, "early_stopping": boolean,
+    "validation_fraction": real(0, 1, below=True), "n_iter_no_change": either(whole(1), one_of(float("inf"))),
+    "n_threads": either(whole(1), one_of(-1)), "n_shards": either(whole(1), one_of(None)),
+    "dtype": Rule(lambda v: v is None or str(getattr(v, "__name__", v)) in ("float32", "float64"),
+                  "None, 'float32' or 'float64'"),
+}
+
+#: how scikit-learn says it
+TOO_LARGE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed "
+             "(a StandardScaler, say)")
+
+
+class Part:
+    """Rows to train on, or held out: x, what y was encoded as, weights or None."""
+
+    def __init__(self, x: Array, y: Array, weights: Array | None = None) -> None:
+        self.x, self.y, self.weights = x, y, weights
+
+    def halves(self, fraction: float, rng: Any, stratify: Array | None = None) -> tuple[Part, Part]:
+        """Those to train on, and those that are set aside, by scikit-learn's train_test_split; ValueError where that are
+        fewer than two."""
+        arrays = [self.x, self.y, *([] if self.weights is None else [self.weights])]
+        parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=stratify)
+        if len(parts[1]) < 2:
+            raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+        return Part(*parts[::2]), Part(*parts[1::2])
+
+
+class Estimator(BaseEstimator):     # type: ignore[misc]
+    """The base of tinydl's estimators. A subclass says what model there is, what it trains on, and what its outputs mean."""
+
+    model_: Model
+    shuffle: bool
+    tol: float
+    n_iter_no_change: float
+    early_stopping: bool
+    validation_fraction: float
+    warm_start: bool
+    random_state: Any
+    verbose: Any
+    n_threads: int
+    n_shards: int | None
+    dtype: Any
+
+    n_outputs_: int
+    n_iter_: int
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+
+    @property
+    def _any_shape(self) -> bool:
+        """Whether samples may have more than one axis (images, sequences)."""
+        return False
+
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
+
+    # ------------------------------------------------------------------ arrays
+    def _arrays(self, X: Any, y: Any, sample_weight: Any, reset: bool, **options: Any) -> tuple[Array, Array, Array | None]:
+        """X of the dtype to train in, y, and weights of that dtype. reset: X says how many columns there are, and their names;
+        else it must have those."""
+        if hasattr(y, "toarray"):
+            y = y.toarray()
+        X, y = validate_data(self, X, y, multi_output=True, dtype=self._dtypes(), order="C", reset=reset,
+                             allow_nd=self._any_shape, **options)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+            if not sample_weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+        return X, y, sample_weight
+
+    def _dtypes(self) -> Any:
+        dtype = getattr(self, "dtype", None)
+        return [np.float64, np.float32] if dtype is None else np.dtype(dtype)
+
+    def _outputs(self, X: Any) -> Array:
+        """The model's outputs for X, which is checked; of the dtype trained with."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False, allow_nd=self._any_shape)
+        return np.asarray(self.model_.predict(X))
+
+    # ------------------------------------------------------------------ training
+    def _begin_record(self, scored: bool) -> None:
+        """Forget what former fits found."""
+        self.n_iter_, self.t_, self.loss_curve_, self._no_improvement_count = 0, 0, [], 0
+        self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if scored else (None, None)
+        self.best_loss_ = None if scored else np.inf
+
+    def _shards(self) -> tuple[int, int]:
+        """Threads, and parts that a batch is cut into."""
+        n_threads = recommended_thread_count() if self.n_threads == -1 else self.n_threads
+        return n_threads, n_threads if self.n_shards is None else self.n_shards
+
+    def _train(self, loss: Loss, optimizer: Optimizer, data: ArrayDataset, epochs: Epochs, *, seed: int = 0,
+               keep: bool = False) -> None:
+        """Train model_ on data. Ctrl-C ends that with a warning, as in scikit-learn's MLPs; ValueError where numbers
+        become too large. keep: the trainer, for the next call with the same model and optimizer, as of partial_fit."""
+        names = getattr(self, "feature_names_in_", None)
+        self.model_.feature_names = None if names is None else names.tolist()       # for who takes the model out
+        n_threads, n_shards = self._shards()
+        keep = keep and n_shards == 1           # others have threads
+        trainer: Trainer | None = self.__dict__.pop("_trainer", None)
+        if not keep or trainer is None or not _feed(trainer, data, self.model_, optimizer):
+            parallel: dict[str, Any] = {"strategy": "serial"} if n_shards == 1 else {
+                "strategy": "shard", "shards_per_batch": n_shards, "enable_parallel": n_threads > 1, "thread_count": n_threads}
+            trainer = Trainer(epochs.max_epochs, seed=seed, on_batch_failure="raise", **parallel)
+            trainer.init(data, self.model_, loss, optimizer)
+        trainer.callbacks = [epochs]
+        try:
+            if n_shards > 1 and n_threads == 1:
+                trainer.simplified_parallel_train()
+            else:
+                trainer.train()
+            if keep:
+                self._trainer = trainer
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        except TrainingError as e:
+            raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
+        finally:
+            trainer.shutdown()
+
+    # ------------------------------------------------------------------ copies and files
+    def _new_optimizer(self) -> Optimizer:
+        """As `fit` makes it."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model as the bytes of its file (`Model.save`), which other versions of tinydl read; the optimizer as its state."""
+        state = dict(super().__getstate__())
+        state.pop("_trainer", None)
+        if "model_" in state:
+            file = io.BytesIO()
+            self.model_.save(file)
+            kinds = {type(layer) for _, layer in self.model_.layer.walk()} - set(REGISTRY.values())
+            state["model_"], state["_own_layers"] = file.getvalue(), {kind.__name__: kind for kind in kinds}
+        optimizer = state.pop("_optimizer", None)
+        if optimizer is not None:
+            rate = {"lr": optimizer.lr} if isinstance(optimizer.lr, float) else {}      # a schedule is in the parameters
+            state["_optimizer_state"] = {**rate, **optimizer.state_dict()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        own, held = state.pop("_own_layers", {}), state.pop("_optimizer_state", None)
+        if "model_" in state:
+            state["model_"] = Model.load(io.BytesIO(state["model_"]), custom_layers=own)
+        super().__setstate__(state)
+        if held is not None:
+            self._optimizer = self._new_optimizer()
+            self._optimizer.lr = held.pop("lr", self._optimizer.lr)
+            self._optimizer.load_state_dict(held)
+
+
+def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:
+    """Whether a trainer of this model and optimizer takes the data."""
+    if trainer.model is not model or trainer.optimizer is not optimizer:
+        return False
+    try:
+        trainer.feed(data)
+    except (ValueError, RuntimeError):      # larger batches, say; what is really wrong comes out of `init`
+        return False
+    return True
