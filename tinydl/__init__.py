@@ -15,7 +15,7 @@
 # benchmarks, cli.
 from typing import TYPE_CHECKING
 
-from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel
+from tinydl import _hints, callbacks, data, datasets, losses, metrics, nn, optim, parallel
 from tinydl._version import __version__
 from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
 from tinydl.model import Model
@@ -24,7 +24,8 @@ from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "Model", "Monitor", "RegressionEvaluator", "Trainer",
-           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "nn", "optim", "parallel"]
+           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "metrics", "nn", "optim",
+           "parallel"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)
