@@ -16,6 +16,7 @@ import pytest
 
 from tinydl import Model
 from tinydl.cli import main
+from tinydl.cli.features import encode, learn
 from tinydl.cli.sources import Source, separator_of
 from tinydl.cli.tables import Reading, read_table
 
@@ -128,6 +129,17 @@ def test_codes_without_a_row_begin_at_zero(folder):
     model = Model.load("t.tinydl")
     table = next(v for v in model.state_dict().values() if v.shape[1:] == (8,) and len(v) == 2 + 13)
     assert not table[:2].any() and table[2:].any(1).all()
+
+
+def test_each_column_has_embeddings_of_its_own(folder):
+    t = frame()
+    t["other"] = t["town"]
+    t.to_csv("t.csv", index=False)
+    table = read_table(Path("t.csv"), "label")
+    facts, _ = learn(table, np.arange(200))
+    codes = encode(facts, table)["categories"]
+    np.testing.assert_array_equal(codes[:, 1], codes[:, 0] + 2 + 12)
+    assert codes.min() == 0 and codes.max() < 2 * (2 + 12)
 
 
 def test_dates_and_identifiers(folder, capsys):

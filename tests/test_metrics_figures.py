@@ -146,8 +146,9 @@ def test_numbers(outputs, weighted):
         assert getattr(metrics, name)(y, p, sample_weight=w) == pytest.approx(function(y, p, sample_weight=w), rel=1e-11), name
         if outputs == 1:
             assert getattr(metrics, name)(y[:, 0], p, sample_weight=w) == getattr(metrics, name)(y, p, sample_weight=w)
-    constant = np.full(9, 0.1)
-    assert metrics.r2(constant, constant) == 1 and metrics.r2(constant, constant + 1e-9) == 0
+    for n in range(2, 40):      # of some of which the mean is not 0.1
+        constant = np.full(n, 0.1)
+        assert metrics.r2(constant, constant) == 1 and metrics.r2(constant, constant + 1e-9) == 0
     assert np.isnan(metrics.r2([1.0], [1.0]))
 
 
@@ -163,6 +164,12 @@ def test_one_class_alone():
     assert np.isnan(metrics.roc_auc([1, 1], [[1, 2, 3], [1, 2, 3]]))
     assert np.isnan(metrics.roc_auc([1, 1], [[1, 2, 3], [1, 2, 3]], multi_class="ovo"))
     assert metrics.roc_auc(["b", "b"], [0.5, 0.5], labels=["a", "b"]) != metrics.roc_auc([0, 1], [0.5, 0.6])
+
+
+def test_a_class_that_is_only_predicted():
+    y, p = [0, 0, 1, 1], [0, 2, 1, 1]
+    assert metrics.balanced_accuracy(y, p) == sklearns(sk.balanced_accuracy_score, y, p) == 0.75
+    assert metrics.recall(y, p) == 0.5 and metrics.precision(y, p) == pytest.approx(2 / 3)
 
 
 def test_a_class_without_samples_does_not_count_in_the_mean():

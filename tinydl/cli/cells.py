@@ -80,7 +80,7 @@ class Bad:
     complaint: str
 
 
-class _Memo(dict[str, Any]):
+class Memo(dict[str, Any]):
     """What a cell is, computed once for cells that come often."""
 
     def __init__(self, function: Any) -> None:
@@ -115,8 +115,8 @@ class Cells:
         self.asked = self.kind is not None
         if self.as_text:
             self.kind = "categories"
-        self._number = _Memo(self.format.number)
-        self._text = _Memo(self.format.text)
+        self._number = Memo(self.format.number)
+        self._text = Memo(self.format.text)
 
     def add(self, cells: Sequence[str]) -> None:
         """A block."""
@@ -125,18 +125,27 @@ class Cells:
         if self.kind in ("categories", "dates"):
             self.texts.extend(map(self._text.__getitem__, cells))
         else:
-            try:
-                values = list(map(float, cells)) if self.format.decimal == "." else list(map(self._number.__getitem__, cells))
-            except ValueError:
-                values = list(map(self._number.__getitem__, cells))
-            if None in values:
-                self._not_numbers(cells, values.index(None))
+            values = self._numbers(cells)
+            if values is None:
+                self._not_numbers(cells)
                 return
             self.numbers.extend(values)
         self.n += len(cells)
 
-    def _not_numbers(self, cells: Sequence[str], at: int) -> None:
+    def _numbers(self, cells: Sequence[str]) -> array[float] | None:
+        if self.format.decimal == ".":
+            try:
+                return array("d", map(float, cells))        # nearly always
+            except ValueError:
+                pass
+        try:
+            return array("d", map(self._number.__getitem__, cells))
+        except TypeError:       # None: text
+            return None
+
+    def _not_numbers(self, cells: Sequence[str]) -> None:
         if self.asked:
+            at = next(i for i, cell in enumerate(cells) if self._number[cell] is None)
             self.bad = Bad(self.n + at, f"{short(cells[at].strip())} is not a number")
         elif self.n:
             self.late = True

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.cli.cells import MISSING, Bad, Cells, Format, complain, decimal_of, quoted
+from tinydl.cli.cells import MISSING, Bad, Cells, Format, Memo, complain, decimal_of, quoted
 from tinydl.cli.errors import CommandError
 from tinydl.cli.sources import Source, name_of, separator_of, standard_input
 from tinydl.tables.columns import columns, read
@@ -24,8 +24,10 @@ from tinydl.tables.columns import columns, read
 Array = np.ndarray[Any, Any]
 
 GAP = "the cell is empty, and the model was trained on a table without missing values"
-#: rows that are turned into columns at once
-BLOCK = 4096
+#: rows that are turned into columns at once: few enough for their cells to stay in the cache
+BLOCK = 256
+#: rows that are looked at for how the file is written
+FIRST = 4096
 #: names that writers give to a column that numbers the rows
 INDEX_NAMES = ("", "Unnamed: 0", "index", "rownames", "row.names", "__index_level_0__")
 
@@ -160,7 +162,7 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
         header = [name.strip() for name in next(rows, (0, []))[1]]
         if not header:
             raise CommandError(f"{source.name} is empty; a CSV with a header is needed")
-        first = list(islice(rows, BLOCK))
+        first = list(islice(rows, FIRST))
     if first and all(len(row) == len(header) + 1 for _, row in first):      # as R writes the names of rows
         header = ["", *header]
     names = _wanted(source.name, header, target, features, reading, notes,
@@ -210,6 +212,7 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
              cells: list[Cells], form: Format) -> tuple[list[str], array[int], int]:
     """Fill `cells`, block by block; the targets, the lines, and how many rows were left out since they have no target."""
     labels: list[str] = []
+    known_label = Memo(form.text)
     lines, without = array("q"), 0
     width = len(header)
     with _rows(source, encoding, separator) as rows:
@@ -219,7 +222,7 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
                 if len(row) != width:
                     raise CommandError(f"{source.name}, line {line}: {len(row)} cells; the header has {width}")
             if target_at is not None:
-                known = [(line, row) for line, row in block if form.text(row[target_at]) is not None]
+                known = [(line, row) for line, row in block if known_label[row[target_at]] is not None]
                 without += len(block) - len(known)
                 block = known
                 labels += [row[target_at].strip() for _, row in block]

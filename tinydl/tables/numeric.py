@@ -59,7 +59,7 @@ class Numbers:
             if self.clipped:
                 with np.errstate(over="ignore"):
                     z = np.clip((np.clip(x, -HUGE, HUGE) - self.median) * self.factor, -HUGE, HUGE)
-                out[:, 0] = z / np.hypot(1, z / 3)
+                out[:, 0] = z / np.sqrt(1 + (z / 3) ** 2)
             else:
                 out[:, 0] = np.clip(x, -3e38, 3e38)
         if self.marked:
