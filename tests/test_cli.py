@@ -298,7 +298,7 @@ TABLES = {
     "blank": ("\n\n", "bad.csv is empty"),
     "header only": ("a,y\n", "no rows"),
     "text among numbers": ("a,b,y\n" + "".join(f"1,{i if i != 1 else 'x'},p\n" for i in range(40)),
-                           "bad.csv, line 3, column 'b': 'x' is not a number, as most of the column's cells are: correct it, "
+                           "bad.csv, line 3, column 'b': 'x' is not a number, as most cells of the column are: correct it, "
                            "or say --missing 'x', or --categorical 'b'"),
     "text far behind numbers": ("b,y\n" + "".join(f"{i},p\n" for i in range(5000)) + "x,q\n",
                                 "bad.csv, line 5002, column 'b': 'x' is not a number"),

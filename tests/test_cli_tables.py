@@ -6,7 +6,10 @@ import csv
 import gzip
 import io
 import lzma
+import os
+import signal
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 from tinydl import Model
 from tinydl.cli import main
 from tinydl.cli.features import encode, learn
+from tinydl.cli.progress import Progress
 from tinydl.cli.sources import Source, separator_of
 from tinydl.cli.tables import Reading, read_table
 
@@ -96,6 +100,26 @@ def test_same_seed_same_bits(folder):
     assert Path("one").read_bytes() == Path("two").read_bytes() != Path("other").read_bytes()
 
 
+def test_a_resume_gives_the_bits_of_a_training_without_a_stop(folder, monkeypatch):
+    """Of a table with categories, too; and of other rows of it there is no resume."""
+    t = frame(3000)
+    t.to_csv("t.csv", index=False)
+    arguments = ["train", "t.csv", "--target", "label", "--epochs", "3", "--hidden", "32", "--threads", "2", "--quiet"]
+    assert main([*arguments, "--out", "whole"]) == 0
+
+    def end_epoch(self, record):
+        if record.epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+    with monkeypatch.context() as m:
+        m.setattr(Progress, "end_epoch", end_epoch)
+        assert main([*arguments, "--out", "m"]) == 143
+    t[:-100].to_csv("t.csv", index=False)
+    assert main([*arguments, "--out", "m", "--resume"]) == 2
+    t.to_csv("t.csv", index=False)
+    assert main([*arguments, "--out", "m", "--resume"]) == 0
+    assert Path("m").read_bytes() == Path("whole").read_bytes()
+
+
 def test_a_table_of_numbers_without_gaps_has_the_model_that_it_had(folder):
     frame()[["number", "label"]].dropna().to_csv("t.csv", index=False)
     assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
@@ -167,7 +191,10 @@ def test_rows_without_a_target_are_left_out_and_counted(folder, capsys):
     assert main(["train", "t.csv", "--target", "label", "--epochs", "1"]) == 0
     out = capsys.readouterr().out
     assert "note: 30 rows without a target: left out\n" in out and "t.csv: 170 rows" in out
+    table = read("a,y\n1,p\nNA,NA\n3,q\n")
+    assert not table.all_numbers                # a gap in a row that predict may be asked for
     table = read("a,y\n1,p\n2,NA\n3,q\n")
+    assert table.all_numbers
     assert table.where(1) == "t.csv, line 4" and table.y.tolist() == ["p", "q"] and column(table, "a") == [1, 3]
 
 
@@ -342,6 +369,14 @@ def test_parquet_and_feather(folder, capsys, suffix):
     t.assign(number=t["town"]).to_parquet("u.parquet")
     assert main(["predict", "m", "u.parquet"]) == 2
     assert capsys.readouterr().err == "tinydl: u.parquet: column 'number' holds categories; the model was trained on numbers\n"
+
+
+def test_a_pipe_is_read_once(folder):
+    os.mkfifo("t.csv")
+    writer = threading.Thread(target=lambda: Path("t.csv").write_bytes(frame().to_csv(index=False).encode()))
+    writer.start()
+    assert read_table(Path("t.csv"), "label").n == 200
+    writer.join()
 
 
 def test_parquet_without_pyarrow(folder, capsys, monkeypatch):

@@ -195,7 +195,7 @@ class Cells:
         if len(numbers) > FEW_NUMBERS and 2 * n >= total:
             row = next(i for i, t in enumerate(self.texts) if t is not None and t not in numbers)
             text = short(str(self.texts[row]))
-            self.bad = Bad(row, f"{text} is not a number, as most of the column's cells are: correct it, or say --missing "
+            self.bad = Bad(row, f"{text} is not a number, as most cells of the column are: correct it, or say --missing "
                                 f"{text}, or --categorical {self.name!r} to take its values as categories")
             return
         like = [t for t in counts if LIKE_A_NUMBER.fullmatch(t) and t not in numbers]

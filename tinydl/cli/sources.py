@@ -40,6 +40,8 @@ class Source:
             if sys.stdin is None:
                 raise CommandError("standard input is closed")
             self._given = sys.stdin.buffer.read()
+        elif not path.is_file():        # a pipe, as of <(...), can be read once
+            self._given = path.read_bytes()
         with self._raw() as f:
             self.magic = f.read(6)
         with self.open() as f:
@@ -78,7 +80,8 @@ class Source:
         if self.sample.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
         if b"\0" in self.sample:
-            raise CommandError(f"{self.name} is not a CSV: it has bytes that are 0, as no text has")
+            raise CommandError(f"{self.name} is not a CSV: it has bytes that are 0, as no text has (but UTF-16, which needs its mark "
+                               "at the beginning)")
         return "utf-8-sig"
 
 

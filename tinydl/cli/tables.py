@@ -47,7 +47,8 @@ class Reading:
 @dataclass(frozen=True)
 class Table:
     """n rows. columns: name -> values (n,): float64 with NaN, datetime64 with NaT, or objects (text, None). y: the target as it
-    stands in the file, or None. where: row number -> its place. notes: what was decided, a line each."""
+    stands in the file, or None. where: row number -> its place. notes: what was decided, a line each.
+    more_gaps: rows that were left out, since they have no target, have missing features."""
 
     columns: dict[str, Array]
     n: int
@@ -55,6 +56,7 @@ class Table:
     where: Callable[[int], str]
     notes: list[str] = field(default_factory=list)
     format: Format = field(default_factory=Format)
+    more_gaps: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -62,8 +64,8 @@ class Table:
 
     @property
     def all_numbers(self) -> bool:
-        """Whether all columns are of numbers, and none is missing."""
-        return all(c.dtype.kind == "f" and not np.isnan(c).any() for c in self.columns.values())
+        """Whether all columns are of numbers, and none is missing in any row of the file: predictions may be asked for all."""
+        return not self.more_gaps and all(c.dtype.kind == "f" and not np.isnan(c).any() for c in self.columns.values())
 
     @property
     def x(self) -> Array:
@@ -147,10 +149,10 @@ def _read_text(source: Source, target: str | None, features: Mapping[str, str] |
     encoding, notes = source.encoding(), []
     try:
         return _read_csv(source, encoding, target, features, reading, [])
-    except UnicodeDecodeError as e:
+    except UnicodeDecodeError:
         if encoding == "utf-16":
             raise
-        notes.append(f"{source.name} is not UTF-8 (byte {e.start}): read as Latin-1")
+        notes.append(f"{source.name} is not UTF-8: read as Latin-1")
     return _read_csv(source, "latin-1", target, features, reading, notes)
 
 
@@ -177,7 +179,7 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     late: set[str] = set()
     for _ in range(2):
         cells = [Cells(n, form, "numbers" if kinds.get(n) == "full" else kinds.get(n), n in late) for n in names]
-        labels, lines, without = _collect(source, encoding, separator, header, at, target_at, cells, form)
+        labels, lines, without, more_gaps = _collect(source, encoding, separator, header, at, target_at, cells, form)
         late = {c.name for c in cells if c.late}
         if not late:
             break
@@ -195,7 +197,7 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     if without:
         notes.append(f"{without:,} row{'s' * (without > 1)} without a target: left out")
     return Table(columns, len(lines), np.array(labels) if target is not None else None,
-                 lambda row: f"{source.name}, line {lines[row]}", notes, form)
+                 lambda row: f"{source.name}, line {lines[row]}", notes, form, more_gaps)
 
 
 @contextmanager
@@ -209,11 +211,12 @@ def _rows(source: Source, encoding: str, separator: str) -> Iterator[Iterator[tu
 
 
 def _collect(source: Source, encoding: str, separator: str, header: list[str], at: list[int], target_at: int | None,
-             cells: list[Cells], form: Format) -> tuple[list[str], array[int], int]:
-    """Fill `cells`, block by block; the targets, the lines, and how many rows were left out since they have no target."""
+             cells: list[Cells], form: Format) -> tuple[list[str], array[int], int, bool]:
+    """Fill `cells`, block by block; the targets, the lines, how many rows were left out since they have no target, and whether
+    any of these has a missing feature."""
     labels: list[str] = []
     known_label = Memo(form.text)
-    lines, without = array("q"), 0
+    lines, without, more_gaps = array("q"), 0, False
     width = len(header)
     with _rows(source, encoding, separator) as rows:
         next(rows)
@@ -223,14 +226,17 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
                     raise CommandError(f"{source.name}, line {line}: {len(row)} cells; the header has {width}")
             if target_at is not None:
                 known = [(line, row) for line, row in block if known_label[row[target_at]] is not None]
-                without += len(block) - len(known)
+                if len(known) < len(block):
+                    without += len(block) - len(known)
+                    more_gaps = more_gaps or any(form.text(row[i]) is None for _, row in block for i in at
+                                                 if known_label[row[target_at]] is None)
                 block = known
                 labels += [row[target_at].strip() for _, row in block]
             lines.extend(line for line, _ in block)
             turned = list(zip(*(row for _, row in block), strict=True))
             for c, i in zip(cells, at, strict=True):
                 c.add(turned[i] if turned else ())
-    return labels, lines, without
+    return labels, lines, without, more_gaps
 
 
 # ---------------------------------------------------------------------- Parquet and Feather
@@ -269,7 +275,7 @@ def _read_arrow(source: Source, target: str | None, features: Mapping[str, str] 
             row = int(np.isinf(x).argmax())
             raise CommandError(f"{source.name}, row {row}, column {name!r}: {x[row]} is not a finite number")
         found[name] = x
-    rows, y = np.arange(n), None
+    rows, y, more_gaps = np.arange(n), None, False
     if target is not None:
         column = read(by_name[target], target)
         if column.kind == "dates":
@@ -278,13 +284,14 @@ def _read_arrow(source: Source, target: str | None, features: Mapping[str, str] 
         if gaps.any():
             notes.append(f"{gaps.sum():,} row{'s' * (gaps.sum() > 1)} without a target: left out")
         rows = np.flatnonzero(~gaps)
+        more_gaps = any(x.dtype.kind == "f" and bool(np.isnan(x[gaps]).any()) for x in found.values())
         y = column.values[rows]
         y = np.array([str(v) for v in y.tolist()]) if column.kind == "categories" else y
         found = {name: x[rows] for name, x in found.items()}
     if not len(rows):
         raise CommandError(f"{source.name} has no rows" if not n else
                            f"column {target!r} of {source.name} is missing in all {n} rows")
-    return Table(found, len(rows), y, lambda row: f"{source.name}, row {rows[row]}", notes)
+    return Table(found, len(rows), y, lambda row: f"{source.name}, row {rows[row]}", notes, more_gaps=more_gaps)
 
 
 def _gaps(x: Array) -> list[bool]:
