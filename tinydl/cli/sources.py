@@ -80,8 +80,8 @@ class Source:
         if self.sample.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
         if b"\0" in self.sample:
-            raise CommandError(f"{self.name} is not a CSV: it has bytes that are 0, as no text has (but UTF-16, which needs its mark "
-                               "at the beginning)")
+            raise CommandError(f"{self.name} is not a CSV: it has bytes that are 0, as no text has (but UTF-16, which needs its "
+                               "mark at the beginning)")
         return "utf-8-sig"
 
 
