@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import io
 import json
 import os
@@ -327,26 +328,33 @@ TABLES = {
     "empty": ("", "bad.csv is empty"),
     "blank": ("\n\n", "bad.csv is empty"),
     "header only": ("a,y\n", "no rows"),
-    "text": ("a,b,y\n1,2,p\n1,x,q\n", "bad.csv, line 3, column 'b': 'x' is not a number"),
-    "text beside True": ("a,b,y\nTrue,x,p\n", "bad.csv, line 2, column 'b': 'x' is not a number"),
-    "empty cell": ("a,b,y\n1,,p\n1,2,q\n", "bad.csv, line 2, column 'b': the cell is empty"),
-    "nan": ("a,y\n1,p\nNaN,q\n", "bad.csv, line 3, column 'a': NaN is not a finite number"),
+    "text among numbers": ("a,b,y\n" + "".join(f"1,{i if i != 1 else 'x'},p\n" for i in range(40)),
+                           "bad.csv, line 3, column 'b': 'x' is not a number, as most cells of the column are: correct it, "
+                           "or say --missing 'x', or --categorical 'b'"),
+    "text far behind numbers": ("b,y\n" + "".join(f"{i},p\n" for i in range(5000)) + "x,q\n",
+                                "bad.csv, line 5002, column 'b': 'x' is not a number"),
+    "numbers written otherwise": ("b,y\n" + "".join(f"$ {i},p\n" for i in range(40)),
+                                  "bad.csv, line 2, column 'b': '$ 0' looks like a number"),
     "inf": ("a,y\n1,p\n-inf,q\n", "bad.csv, line 3, column 'a': -inf is not a finite number"),
-    "no label": ("a,y\n1,p\n2,\n", "bad.csv, line 3, column 'y': the target is missing"),
-    "nan label": ("a,y\n1,p\n2,nan\n", "bad.csv, line 3, column 'y': the target is missing"),
+    "no label": ("a,y\n1,\n2,nan\n", "column 'y' of bad.csv is missing in all 2 rows"),
     "ragged": ("a,y\n1,p\n2,q,r\n", "bad.csv, line 3: 3 cells; the header has 2"),
     "duplicate columns": ("a,a,y\n1,1,p\n", "column 'a' comes more than once"),
-    "nameless column": (",a,y\n1,1,p\n", "column 1 has no name"),
+    "nameless column": (",a,y\n1,1,p\n1,2,q\n", "column 1 has no name; name it in the header, or leave it out by --index"),
+    "nameless column within": ("a,,y\n1,1,p\n", "column 2 has no name; name it in the header, or leave it out"),
+    "nothing but an index": (",y\n1,p\n2,q\n", "no column but the target"),
+    "nothing to learn from": ("a,b,y\n" + "".join(f"n{i},1,{'pq'[i % 2]}\n" for i in range(20)),
+                              "nothing to learn from: column 'a': no two values of it are in 2 rows or more: left out; column"),
     "target only": ("y\n1\n2\n", "no column but the target"),
     "one class": ("a,y\n1,p\n2,p\n", "one class only, 'p'"),
-    "reals": ("a,y\n1,0.5\n2,1\n", "say --task regression"),
-    "semicolons": ("a;y\n1;p\n2;q\n", "separated by commas?"),
+    "unknown separator": ("a;y\n1;p;q\n2;q\n", "it has 'a;y'; say what separates its cells, by --separator"),
     "too few rows": ("a,y\n1,p\n2,q\n", "2 rows are too few"),
-    "many classes": ("a,y\n" + "".join(f"{i},{i}\n" for i in range(40)), "40 different values in 40 rows"),
     "many names": ("a,y\n" + "".join(f"{i},n{i}\n" for i in range(40)), "is it the right --target?"),
     "huge": ("a,y\n" + "".join(f"{i % 9}e307,{i % 2}\n" for i in range(20)), "column 'a' holds numbers too large"),
-    "not UTF-8": (b"a,y\n\xff,p\n", "not a CSV in UTF-8"),
-    "binary": (bytes(range(256)), "bad.csv"),
+    "not UTF-16": (b"\xff\xfea\0,\0y\0\n\0\x00\xd8\x01\x01", "bad.csv is not text in UTF-16"),
+    "binary": (bytes(range(256)), "bad.csv is not a CSV: it has bytes that are 0"),
+    "damaged gzip": (gzip.compress(b"a,y\n1,p\n2,q\n" * 100)[:40], "bad.csv is compressed, and damaged or truncated"),
+    "empty gzip": (gzip.compress(b""), "bad.csv is empty"),
+    "damaged Parquet": (b"PAR1 and no more", "bad.csv is damaged or truncated"),
     "long cell": ("a,y\n" + "1" * 200_000 + ",p\n", "is not a CSV: field larger"),
 }
 
@@ -371,7 +379,6 @@ ARRAYS = {
     "nan": ({"x": np.array([[0, 0], [0, np.nan]]), "y": np.zeros(2)}, "x holds nan in row 1, column 1"),
     "nan y": ({"x": np.zeros((2, 2)), "y": np.array([0, np.nan])}, "y holds nan in row 1"),
     "one class": ({"x": np.zeros((9, 2)), "y": np.zeros(9)}, "one class only"),
-    "reals": ({"x": np.zeros((9, 2)), "y": np.arange(9) / 2}, "--task regression"),
 }
 
 

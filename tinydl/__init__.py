@@ -10,12 +10,12 @@
         print(trainer.evaluate())
 """
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
-# _hints, log; plan; nn, losses, optim, data, datasets, serialization, history, plotting; model, metrics, monitor; parallel;
-# training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs, trainer; testing,
-# benchmarks, sklearn, cli.
+# _hints, log; plan; nn, losses, optim, data, datasets, tables, serialization, history, plotting; model, metrics, monitor;
+# parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs, trainer;
+# testing, benchmarks, sklearn, cli.
 from typing import TYPE_CHECKING
 
-from tinydl import _hints, callbacks, data, datasets, losses, nn, optim, parallel
+from tinydl import _hints, callbacks, data, datasets, losses, metrics, nn, optim, parallel
 from tinydl._version import __version__
 from tinydl.metrics import AccuracyEvaluator, Evaluator, JointEvaluator, RegressionEvaluator
 from tinydl.model import Model
@@ -24,7 +24,8 @@ from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "JointEvaluator", "Model", "Monitor", "RegressionEvaluator", "Trainer",
-           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "nn", "optim", "parallel"]
+           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "metrics", "nn", "optim",
+           "parallel"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

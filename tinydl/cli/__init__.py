@@ -58,14 +58,22 @@ def parser() -> Parser:
     demo.add_argument("--no-plot", action="store_true", help="draw nothing")
 
     train = commands.add_parser("train", help="train on your own data",
-                                description="Train on FILE: a CSV with a header and numeric features, or an .npz with "
-                                            "x and y. Features are standardised, a part of the rows is held out for a "
-                                            "test, and the model is saved with all that `tinydl predict` needs.")
+                                description="Train on FILE: a CSV with a header (numbers, text, dates, missing cells; also "
+                                            "compressed), Parquet or Feather, or an .npz with x and y. Features are scaled or "
+                                            "encoded, a part of the rows is held out for a test, and the model is saved "
+                                            "with all that `tinydl predict` needs.")
     train.set_defaults(run="tinydl.cli.train:run_train")
-    train.add_argument("file", metavar="FILE", help="CSV, or .npz with x and y")
-    train.add_argument("--target", metavar="COLUMN", help="the column to predict (CSV)")
+    train.add_argument("file", metavar="FILE", help="CSV (also .gz, .xz, .bz2, .zip), Parquet, Feather, .npz with x and y; - is "
+                                                    "standard input")
+    train.add_argument("--target", metavar="COLUMN", help="the column to predict; rows without it are left out")
     train.add_argument("--task", choices=("classification", "regression"),
-                       help="default: classification, where the target is text or whole numbers")
+                       help="default: classification, where the target is text or few different whole numbers")
+    train.add_argument("--ignore", action="append", metavar="COLUMN", help="leave this column out (may be said more than once)")
+    train.add_argument("--index", action="store_true", help="the first column numbers or names the rows: leave it out (one "
+                                                            "without a name that does is left out anyway)")
+    train.add_argument("--categorical", action="append", metavar="COLUMN",
+                       help="take this column's values as categories, also where they are numbers (may be said more than once)")
+    _reading_options(train)
     train.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F",
                        help="share of the rows held out for the test (default: 0.2)")
     _training_options(train, epochs=60, batch_size=32, hidden="64,64")
@@ -81,11 +89,12 @@ def parser() -> Parser:
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     predict = commands.add_parser("predict", help="predict with a trained model",
-                                  description="Write the predictions for FILE (CSV, its columns found by name; or .npz "
+                                  description="Write the predictions for FILE (its columns found by name; or .npz "
                                               "with x) as CSV: the class and the probability of each, or the value.")
     predict.set_defaults(run="tinydl.cli.train:run_predict")
     predict.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
-    predict.add_argument("file", metavar="FILE", help="CSV, or .npz with x")
+    predict.add_argument("file", metavar="FILE", help="as of train; the target need not be there; other columns do no harm")
+    _reading_options(predict)
     predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
     info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's file",
@@ -108,6 +117,15 @@ def parser() -> Parser:
     bench.add_argument("--out", metavar="FILE", help="write raw figures and the machine's description as JSON")
     bench.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib)")
     return p
+
+
+def _reading_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--separator", type=_separator, metavar="S",
+                   help="between cells: , ; | or comma, semicolon, pipe, tab (default: what cuts the first lines evenly)")
+    p.add_argument("--decimal", choices=(".", ","), help="of numbers (default: , where cells show it and are cut by another)")
+    p.add_argument("--missing", action="append", metavar="TEXT",
+                   help="a cell of this text is missing, as are empty ones, NA, NaN, null, ? and what else pandas takes for it "
+                        "(may be said more than once)")
 
 
 def _training_options(p: argparse.ArgumentParser, *, epochs: int, batch_size: int, hidden: str) -> None:
@@ -143,6 +161,14 @@ def _seed(text: str) -> int:
 
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(_whole(part.strip(), 1, MAX_WIDTH) for part in text.split(","))
+
+
+def _separator(text: str) -> str:
+    names = {"comma": ",", "semicolon": ";", "pipe": "|", "tab": "\t", "\\t": "\t"}
+    separator = names.get(text, text)
+    if len(separator) != 1 or separator.isalnum() or separator in "\"\r\n.":
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of , ; | comma, semicolon, pipe, tab")
+    return separator
 
 
 def _some(text: str, known: tuple[str, ...]) -> list[str]:

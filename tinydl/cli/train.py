@@ -1,7 +1,7 @@
 """tinydl train and tinydl predict: a person's own table.
 
 The model's file carries in its metadata, under "table", all that predict needs besides the weights: the task, the
-columns, how to standardise them, and the names of the classes or the target's own mean and scale.
+columns, how to standardise or encode them, and the names of the classes or the target's own mean and scale.
 """
 from __future__ import annotations
 
@@ -15,17 +15,29 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, nn, optim
+from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, Trainer, TrainingError, losses, optim
 from tinydl.checkpoint import load_checkpoint, read_settings, save_checkpoint
 from tinydl.cli.errors import CommandError, Terminated
+from tinydl.cli.features import (
+    check_standardisation,
+    described,
+    encode,
+    fits,
+    kinds,
+    learn,
+    network,
+    standardisation,
+    standardise,
+)
 from tinydl.cli.progress import Progress, try_print
-from tinydl.cli.tables import Array, Table, class_labels, read_table, regression_target
+from tinydl.cli.sources import name_of, standard_input
+from tinydl.cli.tables import Array, Reading, Table, read_table
+from tinydl.cli.targets import class_labels, regression_target, task_of
 from tinydl.data import ArrayDataset
 from tinydl.parallel import recommended_thread_count
 from tinydl.parallel.host.threads import affinity_cpus
@@ -39,16 +51,6 @@ OPTIMIZERS: dict[str, tuple[Any, float]] = {    # and their default learning rat
 
 
 # ---------------------------------------------------------------------- shared with demo
-def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
-    """Linear layers of these sizes with ReLU (and dropout) between them."""
-    layers: list[nn.Layer] = []
-    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
-        if i:
-            layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
-        layers.append(nn.Linear(inputs, outputs))
-    return Model(nn.Sequential(*layers), seed=seed, name="MLP " + "-".join(map(str, sizes)))
-
-
 def thread_count(asked: int, n_batches: int = 1, n_samples: int = 1) -> int:
     """Threads to train with: those asked for, or (0) the recommended ones; CommandError where that makes no sense."""
     try:
@@ -95,39 +97,17 @@ def check_picture(path: Path, what: str) -> None:
     check_writable(path, what)
 
 
-# ---------------------------------------------------------------------- standardisation
-def standardisation(x: Array) -> tuple[Array, Array]:
-    """Mean and factor of each column, so that (x - mean) factor has variance 1; the factor of a constant is 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = x.mean(0), x.std(0)
-    varies = deviation > 1e-12 * np.abs(x).max(0)
-    return mean, np.where(varies, 1 / np.where(varies, deviation, 1), 0)
-
-
-def standardise(x: Array, mean: Array, factor: Array) -> Array:
-    """(x - mean) factor, as float32."""
-    largest = float(np.finfo(np.float32).max)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(np.clip((x - mean) * factor, -largest, largest), np.float32)
-
-
-def _checked(mean: Array, factor: Array, names: list[str]) -> None:
-    for name, a, b in zip(names, mean, factor, strict=True):
-        if not np.isfinite(a) or not np.isfinite(b):
-            raise CommandError(f"column {name!r} holds numbers too large or too small to standardise")
-
-
 # ---------------------------------------------------------------------- tinydl train
 def run_train(options: argparse.Namespace) -> int:
     """`tinydl train`; its exit code."""
     path = Path(options.file)
-    out = Path(options.out) if options.out else Path(path.stem + ".tinydl")
+    out = Path(options.out) if options.out else Path(_stem(path) + ".tinydl")
     thread_count(options.threads)
     if options.target is not None and path.suffix.lower() == ".npz":
         raise CommandError("--target is for CSV files; an .npz has its target in y")
     checkpoint = Path(f"{out}.checkpoint")
     for place in (out, checkpoint):
-        if place.exists() and path.exists() and place.samefile(path):
+        if place.exists() and not standard_input(path) and path.exists() and place.samefile(path):
             raise CommandError(f"--out {place} is the data itself")
         check_writable(place, "--out")
     if options.resume and not checkpoint.exists():
@@ -138,34 +118,36 @@ def run_train(options: argparse.Namespace) -> int:
     say = (lambda *_: None) if options.quiet else try_print
     target = options.target or "y"
 
-    table = read_table(path, target=options.target)
-    if options.task == "regression":
-        names, y = None, regression_target(table, target)
-    else:
-        names, y = class_labels(table, target, asked=options.task is not None)
-    say(f"{path}: {plural(len(table.x), 'row')}, {plural(len(table.names), 'feature')}, "
+    table = read_table(path, options.target, reading=_reading(options))
+    for note in table.notes:
+        say(f"note: {note}")
+    task = task_of(table, options.task)
+    names, y = (None, regression_target(table, target)) if task == "regression" else class_labels(
+        table, target, asked=options.task is not None)
+    say(f"{name_of(path)}: {plural(table.n, 'row')}, {plural(len(table.names), 'feature')}{described(table)}, "
         + (f"{plural(len(names), 'class')} of {target!r}" if names else f"target {target!r}"))
+    if names is None and options.task is None:
+        say(f"{target!r} holds numbers with decimals, or many: its value is predicted\n(--task classification takes classes)")
 
-    train, test = _held_out(len(table.x), y, options.test_fraction, options.seed)
-    mean, factor = standardisation(table.x[train])
-    _checked(mean, factor, table.names)
-    facts: dict[str, Any] = {"task": "classification" if names else "regression", "target": target,
-                             "features": table.names, "classes": names,
-                             "mean": mean.tolist(), "factor": factor.tolist()}
+    train, test = _held_out(table.n, y, options.test_fraction, options.seed)
+    learned, notes = learn(table, train)
+    for note in notes:
+        say(f"note: {note}")
+    facts: dict[str, Any] = {"task": task, "target": target, "classes": names, **learned}
     scale = 1.0
     if names is None:
         y_mean, y_factor = standardisation(y[train])
-        _checked(y_mean, y_factor, [target])
+        check_standardisation(y_mean, y_factor, [target])
         if not y_factor[0]:
             raise CommandError(f"column {target!r} holds the same value in all rows: there is nothing to learn")
         scale = float(1 / y_factor[0])
         facts.update(target_mean=float(y_mean[0]), target_scale=scale)
         y = standardise(y, y_mean, y_factor)
-    x = standardise(table.x, mean, factor)
+    x = encode(facts, table)
     everything = ArrayDataset(x, y, options.batch_size)
     data = everything.subset(train)
 
-    model = mlp((x.shape[1], *options.hidden, len(names) if names else 1), options.seed)
+    model = network(facts, x, train, options.hidden, len(names) if names else 1, options.seed)
     model.metadata = {"table": facts}
     make, rate = OPTIMIZERS[options.optimizer]
     rate = options.learning_rate or rate
@@ -173,7 +155,7 @@ def run_train(options: argparse.Namespace) -> int:
     settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in (
         "target", "task", "test_fraction", "batch_size", "seed", "optimizer")}
     settings |= {"--hidden": ",".join(map(str, options.hidden)), "--learning-rate": rate, "--threads": threads,
-                 "data": _digest(facts, x, y)}
+                 "data": _digest(facts, *(x.values() if isinstance(x, dict) else [x]), y)}
     batches = None          # of an update: as many as threads, unless a checkpoint says how many
     if options.resume:
         saved = _saved_settings(checkpoint, settings, keep=() if options.threads else ("--threads",))
@@ -210,6 +192,22 @@ def run_train(options: argparse.Namespace) -> int:
                       + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
     say(f"model: {out}")
     return 0
+
+
+def _stem(path: Path) -> str:
+    """The name of a model of that data: without .csv.gz and the like."""
+    if standard_input(path):
+        return "stdin"
+    inner = Path(path.stem)
+    return inner.stem if path.suffix.lower() in (".gz", ".xz", ".bz2", ".zip") and inner.suffix else path.stem
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    if options.separator is not None and options.separator == options.decimal:
+        raise CommandError(f"--separator and --decimal are both {options.separator!r}")
+    ignore, categorical = (tuple(getattr(options, name, None) or ()) for name in ("ignore", "categorical"))
+    return Reading(options.separator, options.decimal, tuple(options.missing or ()), ignore, getattr(options, "index", False),
+                   categorical)
 
 
 def _unsaved(path: Path, save: Callable[[], None]) -> str:
@@ -287,12 +285,14 @@ def run_predict(options: argparse.Namespace) -> int:
     model = load(Path(options.model))
     if out is not None:
         for other in (path, Path(options.model)):
-            if out.exists() and other.exists() and out.samefile(other):
+            if out.exists() and not standard_input(other) and other.exists() and out.samefile(other):
                 raise CommandError(f"--out {out} would replace {other}")
         check_writable(out, "--out")
     elif sys.stdout is None:
         raise CommandError("standard output is closed; say --out FILE")
-    header, rows = predictions(model, read_table(path, features=model.metadata["table"]["features"]))
+    facts = model.metadata["table"]
+    options.missing = [*(options.missing or ()), *facts.get("missing", ())]
+    header, rows = predictions(model, read_table(path, features=kinds(facts), reading=_reading(options)))
     if out is None:
         _write_csv(sys.stdout, header, rows)
     else:
@@ -305,7 +305,7 @@ def run_predict(options: argparse.Namespace) -> int:
 def predictions(model: Model, table: Table) -> tuple[list[str], Iterator[list[str]]]:
     """The header and a row a prediction: the class and the probabilities of all, or the value."""
     facts = model.metadata["table"]
-    y = model.predict(standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))).astype(np.float64)
+    y = model.predict(encode(facts, table)).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(y).all(1))
     if len(bad):
         raise CommandError(f"{table.where(int(bad[0]))}: the features are too far from those of the training")
@@ -323,9 +323,7 @@ def load(path: Path) -> Model:
     try:
         model = Model.load(path)
         facts = model.metadata["table"]
-        n, outputs = len(facts["features"]), len(facts["classes"] or "1")
-        ok = (model.output_shape((n,)) == (outputs,) and len(facts["mean"]) == len(facts["factor"]) == n
-              and facts["task"] in ("classification", "regression"))
+        ok = fits(model, facts, len(facts["classes"] or "1")) and facts["task"] in ("classification", "regression")
     except FileNotFoundError:
         raise CommandError(f"{path}: there is no such file") from None
     except OSError:

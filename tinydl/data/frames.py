@@ -24,20 +24,20 @@ def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze
     if isinstance(x, np.ndarray):
         if hasattr(x, "mask"):      # np.ma.MaskedArray takes 20 ms to name
             raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value)) or leave the masked rows out")
-        return x if type(x) is np.memmap else _numbers(np.asarray(x))
-    table = _table(x)
+        return x if type(x) is np.memmap else as_numbers(np.asarray(x))
+    table = columns_of(x)
     if table is None:
-        if not squeeze and _is_category(x):
-            raise ValueError(f"{name} must be numbers; it is {_dtype(x)}")
-        return _numbers(np.asarray(x))
+        if not squeeze and is_category(x):
+            raise ValueError(f"{name} must be numbers; it is {dtype_of(x)}")
+        return as_numbers(np.asarray(x))
     labels, values = table
     if squeeze and len(values) == 1:
-        return _numbers(np.asarray(values[0]))
+        return as_numbers(np.asarray(values[0]))
     found = None if columns is None else column_names(x, name)
     if columns is not None and found is not None:
         if set(found) != set(columns):
             raise ValueError(f"{name} does not have the columns that the model was trained on, model.feature_names: "
-                             f"{_differences(found, columns)}")
+                             f"{differences(found, columns)}")
         by_name = dict(zip(found, values, strict=True))
         labels, values = list(columns), [by_name[column] for column in columns]
     return _side_by_side(labels, values, name)
@@ -49,7 +49,7 @@ def in_order(x: Any, names: Sequence[str]) -> list[Any]:
         missing, unknown = [n for n in names if n not in x], [n for n in x if n not in names]
         if missing or unknown:
             raise ValueError(f"the inputs are {', '.join(names)}; " + "; ".join(
-                [*[f"missing {_listed(missing)}"] * bool(missing), *[f"not among them {_listed(unknown)}"] * bool(unknown)]))
+                [*[f"missing {listed(missing)}"] * bool(missing), *[f"not among them {listed(unknown)}"] * bool(unknown)]))
         return [x[n] for n in names]
     if not isinstance(x, (tuple, list)) or len(x) != len(names):
         raise ValueError(f"give x as a dict or a tuple of {len(names)} inputs ({', '.join(names)}); got {type(x).__name__}"
@@ -59,7 +59,7 @@ def in_order(x: Any, names: Sequence[str]) -> list[Any]:
 
 def column_names(x: Any, name: str) -> list[str] | None:
     """The names of a table's columns, in order; None where they have none (but numbers, say), and where x is no table."""
-    table = None if isinstance(x, np.ndarray) else _table(x)
+    table = None if isinstance(x, np.ndarray) else columns_of(x)
     labels = [] if table is None else table[0]
     named = [label for label in labels if isinstance(label, str)]
     if not named:
@@ -70,7 +70,7 @@ def column_names(x: Any, name: str) -> list[str] | None:
                          f"be text ({name}.columns.astype(str)), or none")
     twice = sorted({label for label in named if named.count(label) > 1}) if len(set(named)) < len(named) else []
     if twice:
-        raise ValueError(f"{name} has more than one column {_listed(twice)}: columns are told apart by their names")
+        raise ValueError(f"{name} has more than one column {listed(twice)}: columns are told apart by their names")
     return list(map(str, named))
 
 
@@ -79,7 +79,7 @@ def check_columns(found: Sequence[str] | None, wanted: Sequence[str] | None, wha
     if found is None or wanted is None or list(found) == list(wanted):
         return
     raise ValueError(f"{what} does not have the columns that the model was trained on, model.feature_names: "
-                     f"{_differences(found, wanted) or 'they are in another order'}")
+                     f"{differences(found, wanted) or 'they are in another order'}")
 
 
 def refuse(a: Array, x: Any, name: str) -> None:
@@ -87,12 +87,12 @@ def refuse(a: Array, x: Any, name: str) -> None:
     if a.ndim == 0 and a.dtype == object:
         hint = next((f": give {name}.{method}()" for method in ("toarray", "collect") if hasattr(x, method)), "")
         raise ValueError(f"{name} must be an array of numbers; got {type(x).__name__}{hint}")
-    at = _first_other(a)
+    at = first_other(a)
     raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}"
                      + (f", where {name}[{', '.join(map(str, at))}] is {a[at]!r}" if at else ""))
 
 
-def _table(x: Any) -> tuple[list[Any], list[Any]] | None:
+def columns_of(x: Any) -> tuple[list[Any], list[Any]] | None:
     """The columns' labels, and the columns; None where x is no table."""
     if hasattr(x, "iloc") and x.ndim == 2:                              # pandas
         return list(x.columns), [column for _, column in x.items()]
@@ -109,10 +109,10 @@ def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:
         raise ValueError(f"{name} is a table without columns")
     arrays, refused = [], []
     for label, column in zip(labels, columns, strict=True):
-        a = _numbers(np.asarray(column))
-        if a.dtype.kind not in "fiub" or a.ndim != 1 or _is_category(column):
-            at = _first_other(a)
-            refused.append(f"{label!r} is {_dtype(column)}" + (f" with {a[at]!r} in row {at[0]}" if at else ""))
+        a = as_numbers(np.asarray(column))
+        if a.dtype.kind not in "fiub" or a.ndim != 1 or is_category(column):
+            at = first_other(a)
+            refused.append(f"{label!r} is {dtype_of(column)}" + (f" with {a[at]!r} in row {at[0]}" if at else ""))
         arrays.append(a)
     if refused:
         raise ValueError(f"{name} must be numbers; column {'; '.join(refused[:8])}{'; ...' if len(refused) > 8 else ''}: turn it "
@@ -120,42 +120,42 @@ def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:
     return np.array(arrays).T
 
 
-def _dtype(column: Any) -> str:
+def dtype_of(column: Any) -> str:
     return str(getattr(column, "dtype", None) or getattr(column, "type", None))     # pyarrow says type
 
 
-def _is_category(column: Any) -> bool:
+def is_category(column: Any) -> bool:
     """Categories of numbers would be taken for numbers: "category", "Categorical", "Enum(...)", "dictionary<...>"."""
-    return _dtype(column).lower().startswith(("categor", "enum", "dictionary"))
+    return dtype_of(column).lower().startswith(("categor", "enum", "dictionary"))
 
 
-def _numbers(a: Array) -> Array:
+def as_numbers(a: Array) -> Array:
     """An array of objects that are all numbers, or missing (None, pandas.NA), as numbers and NaN; any other as it is."""
     if a.dtype != object:
         return a
     values = a.ravel().tolist()
     kinds = set(map(type, values))
-    missing = {kind for kind in kinds if _is_missing(kind)}
-    if not all(map(_is_number, kinds - missing)):
+    missing = {kind for kind in kinds if is_missing(kind)}
+    if not all(map(is_number, kinds - missing)):
         return a
     out = np.array([np.nan if type(value) in missing else value for value in values] if missing else values)
     return (out.astype(np.float64) if out.dtype == object else out).reshape(a.shape)
 
 
-def _is_missing(kind: type) -> bool:
+def is_missing(kind: type) -> bool:
     return kind is type(None) or kind.__name__ == "NAType"
 
 
-def _is_number(kind: type) -> bool:
+def is_number(kind: type) -> bool:
     from decimal import Decimal  # a millisecond, and only for arrays of objects
     return issubclass(kind, (Real, Decimal, np.bool_))
 
 
-def _first_other(a: Array) -> tuple[int, ...]:
+def first_other(a: Array) -> tuple[int, ...]:
     """Where in an array of objects the first lies that is no number; () where all are, and in other arrays."""
     if a.dtype == object:
         for at in np.ndindex(a.shape):
-            if not _is_number(type(a[at])) and not _is_missing(type(a[at])):
+            if not is_number(type(a[at])) and not is_missing(type(a[at])):
                 return at
     return ()
 
@@ -164,17 +164,17 @@ def first_missing(a: Array) -> tuple[int, ...] | None:
     """Where the first value of an array of objects lies that is missing (None, NaN, pandas.NA); None where none is."""
     if a.dtype == object:
         for at in np.ndindex(a.shape):
-            if _is_missing(type(a[at])) or (isinstance(a[at], float) and np.isnan(a[at])):
+            if is_missing(type(a[at])) or (isinstance(a[at], float) and np.isnan(a[at])):
                 return at
     return None
 
 
-def _differences(found: Sequence[str], wanted: Sequence[str]) -> str:
+def differences(found: Sequence[str], wanted: Sequence[str]) -> str:
     """Which of the wanted names are missing, and which others are there."""
     missing, others = [n for n in wanted if n not in set(found)], [n for n in found if n not in set(wanted)]
-    return "; ".join([*(f"missing {_listed(missing)}" for _ in range(bool(missing))),
-                      *(f"not among them {_listed(others)}" for _ in range(bool(others)))])
+    return "; ".join([*(f"missing {listed(missing)}" for _ in range(bool(missing))),
+                      *(f"not among them {listed(others)}" for _ in range(bool(others)))])
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,147 @@
+"""The features of a table as a model takes them, and what its file must know to do the same again.
+
+A table of numbers without gaps is standardised. Any other goes through a TableEncoder: numbers beside columns of 0 and 1, and
+codes of categories, each with an embedding. All embeddings are rows of one table, one column's after another's.
+"""
+# n rows, F numbers, C columns of codes
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tinydl import Model, nn
+from tinydl.cli.errors import CommandError
+from tinydl.cli.tables import Array, Table
+from tinydl.tables import TableEncoder
+
+#: Of RealMLP (Holzmueller et al. 2024): a column of more categories is embedded in so many numbers.
+ONE_HOT_UP_TO, EMBEDDING = 8, 8
+MAX_CATEGORIES, MIN_COUNT = 1000, 2
+
+
+# ---------------------------------------------------------------------- numbers alone
+def standardisation(x: Array) -> tuple[Array, Array]:
+    """Mean and factor of each column, so that (x - mean) factor has variance 1; the factor of a constant is 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = x.mean(0), x.std(0)
+    varies = deviation > 1e-12 * np.abs(x).max(0)
+    return mean, np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+
+
+def standardise(x: Array, mean: Array, factor: Array) -> Array:
+    """(x - mean) factor, as float32."""
+    largest = float(np.finfo(np.float32).max)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.clip((x - mean) * factor, -largest, largest), np.float32)
+
+
+def check_standardisation(mean: Array, factor: Array, names: list[str]) -> None:
+    for name, a, b in zip(names, mean, factor, strict=True):
+        if not np.isfinite(a) or not np.isfinite(b):
+            raise CommandError(f"column {name!r} holds numbers too large or too small to standardise")
+
+
+# ---------------------------------------------------------------------- any table
+def learn(table: Table, rows: Array) -> tuple[dict[str, Any], list[str]]:
+    """What the rows to train on say, for the model's metadata, and notes for people."""
+    if table.all_numbers:
+        x = table.x
+        mean, factor = standardisation(x[rows])
+        check_standardisation(mean, factor, table.names)
+        return {"features": table.names, "mean": mean.tolist(), "factor": factor.tolist()}, []
+    columns, notes = dict(table.columns), []
+    while True:
+        encoder = TableEncoder(dates=True, binary=True, one_hot_up_to=ONE_HOT_UP_TO, max_categories=MAX_CATEGORIES,
+                               min_count=MIN_COUNT).fit({name: values[rows] for name, values in columns.items()})
+        if not encoder.left_out:
+            break
+        for name, why in encoder.left_out.items():
+            del columns[name]
+            notes.append(f"column {name!r}: {why}: left out")
+        if not columns:
+            raise CommandError(f"there is nothing to learn from: {'; '.join(notes)}")
+    kinds = {"f": "numbers", "M": "dates", "O": "categories"}
+    return {"features": list(columns), "kinds": [kinds[values.dtype.kind] for values in columns.values()],
+            "missing": sorted(table.format.missing), "encoder": encoder.to_dict()}, notes
+
+
+def encode(facts: dict[str, Any], table: Table) -> Any:
+    """The features of all rows: numbers float32 (n, F), codes int64 (n, C), or a dict of both, as the model has inputs."""
+    if "encoder" not in facts:
+        return standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))
+    encoder = TableEncoder.from_dict(facts["encoder"])
+    try:
+        numbers, codes = encoder.transform({name: table.columns[name] for name in facts["features"]})
+    except ValueError as e:
+        raise CommandError(str(e)) from None
+    offsets = np.cumsum([0, *encoder.cardinalities[:-1]]) if encoder.cardinalities else np.zeros(0, np.int64)
+    codes = codes.astype(np.int64) + offsets
+    return numbers if not codes.shape[1] else codes if not numbers.shape[1] else {"numbers": numbers, "categories": codes}
+
+
+def network(facts: dict[str, Any], x: Any, rows: Array, hidden: tuple[int, ...], outputs: int, seed: int) -> Model:
+    """Linear layers with ReLU between them, on the numbers and the embeddings of the categories of x."""
+    if not isinstance(x, dict) and x.dtype.kind == "f":
+        return mlp((x.shape[1], *hidden, outputs), seed)
+    numbers, codes = (x["numbers"], x["categories"]) if isinstance(x, dict) else (None, x)
+    total = sum(TableEncoder.from_dict(facts["encoder"]).cardinalities)
+    category = nn.Input((codes.shape[1],), "int64", name="categories")
+    joined, inputs, width = nn.Flatten()(nn.Embedding(total, EMBEDDING)(category)), [category], codes.shape[1] * EMBEDDING
+    if numbers is not None:
+        number = nn.Input((numbers.shape[1],), name="numbers")
+        joined, inputs, width = nn.Concat()([number, joined]), [number, category], numbers.shape[1] + width
+    sizes = (width, *hidden, outputs)
+    model = Model(inputs=inputs, outputs=nn.Sequential(*_layers(sizes))(joined), seed=seed,
+                  name="MLP " + "-".join(map(str, sizes)))
+    # A code without a row to train on keeps the embedding it begins with: let that be 0, the mean of all, and not chance.
+    values = model.state_dict()
+    name = next(n for n, v in values.items() if v.shape == (total, EMBEDDING))
+    table = values[name].copy()
+    table[np.bincount(codes[rows].ravel(), minlength=total) == 0] = 0
+    model.load_state_dict({**values, name: table})
+    return model
+
+
+def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
+    """Linear layers of these sizes with ReLU (and dropout) between them."""
+    return Model(nn.Sequential(*_layers(sizes, dropout)), seed=seed, name="MLP " + "-".join(map(str, sizes)))
+
+
+def _layers(sizes: tuple[int, ...], dropout: float = 0.0) -> list[nn.Layer]:
+    layers: list[nn.Layer] = []
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        if i:
+            layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
+        layers.append(nn.Linear(inputs, outputs))
+    return layers
+
+
+def fits(model: Model, facts: dict[str, Any], outputs: int) -> bool:
+    """Whether a model takes what `encode` makes by these facts."""
+    n = len(facts["features"])
+    if "encoder" not in facts:
+        return model.output_shape((n,)) == (outputs,) and len(facts["mean"]) == len(facts["factor"]) == n
+    encoder = TableEncoder.from_dict(facts["encoder"])
+    F, C = len(encoder.number_names), len(encoder.cardinalities)
+    shape: Any = {"numbers": (F,), "categories": (C,)} if F and C else (F,) if F else (C,)
+    return (model.output_shape(shape) == (outputs,) and encoder.feature_names == facts["features"]
+            and len(facts["kinds"]) == n)
+
+
+def kinds(facts: dict[str, Any]) -> dict[str, str]:
+    """Of the columns that a file must have to predict."""
+    return dict(zip(facts["features"], facts.get("kinds") or ["full"] * len(facts["features"]), strict=True))
+
+
+def described(table: Table) -> str:
+    """How many columns of which kind."""
+    found = {"f": 0, "O": 0, "M": 0}
+    for values in table.columns.values():
+        found[values.dtype.kind] += 1
+    if found["f"] == len(table.columns):
+        return ""
+    words = {"f": "of numbers", "O": "of categories", "M": "of dates"}
+    return " (" + ", ".join(f"{n} {words[kind]}" for kind, n in found.items() if n) + ")"
+

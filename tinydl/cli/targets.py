@@ -1,0 +1,76 @@
+"""A table's target: a number a row, or one of several classes."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinydl.cli.cells import Format, short
+from tinydl.cli.errors import CommandError
+from tinydl.cli.tables import Array, Table
+
+#: Whole numbers are classes where at most FEW are different, or at most MOST of which each comes FEW_ROWS times on average.
+FEW, FEW_ROWS, MOST = 20, 5, 100
+
+
+def task_of(table: Table, asked: str | None) -> str:
+    """ "classification" or "regression", as asked; else regression of numbers with decimals, or of many whole ones."""
+    if asked is not None:
+        return asked
+    assert table.y is not None
+    if table.y.dtype.kind == "U":
+        different = set(table.y.tolist())
+        numbers: Sequence[Any] = [_number(text, table.format) for text in different]
+    else:
+        numbers = np.unique(table.y).tolist()
+    if any(v is None for v in numbers) or len(numbers) < 2:
+        return "classification"
+    whole = all(float(v).is_integer() for v in numbers)
+    return "classification" if whole and len(numbers) <= MOST and not _many(len(numbers), len(table.y)) else "regression"
+
+
+def _many(different: int, rows: int) -> bool:
+    return different > FEW and different * FEW_ROWS > rows
+
+
+def regression_target(table: Table, target: str) -> Array:
+    """y as float64 (n, 1); CommandError names a value that is no number."""
+    assert table.y is not None
+    if table.y.dtype.kind != "U":
+        return table.y.astype(np.float64)[:, None]
+    out = np.empty((len(table.y), 1))
+    for row, text in enumerate(table.y.tolist()):
+        value = _number(text, table.format)
+        if value is None:
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as --task regression "
+                               "needs")
+        out[row] = value
+    return out
+
+
+def class_labels(table: Table, target: str, *, asked: bool) -> tuple[list[str], Array]:
+    """The names of the classes in order, and each row's class as int64 (n,). asked: --task classification was said."""
+    assert table.y is not None
+    if table.y.dtype.kind == "U":
+        texts: Sequence[str] = table.y.tolist()
+    else:
+        texts = [str(int(v)) if float(v).is_integer() else str(v) for v in table.y]
+    different = sorted(set(texts))
+    numbers = [_number(text, table.format) for text in different]
+    if None not in numbers:
+        value = dict(zip(different, numbers, strict=True))
+        different.sort(key=lambda text: value[text] or 0.0)
+    if len(different) < 2:
+        raise CommandError(f"column {target!r} holds one class only, {short(different[0])}: there is nothing to learn")
+    if not asked and _many(len(different), len(texts)):
+        raise CommandError(f"column {target!r} holds {len(different)} different values in {len(texts)} rows: is it the right "
+                           "--target? If so, say --task classification")
+    number_of = {name: i for i, name in enumerate(different)}
+    return different, np.array([number_of[text] for text in texts], np.int64)
+
+
+def _number(text: str, format: Format) -> float | None:
+    value = format.number(text)
+    return value if value is not None and math.isfinite(value) else None

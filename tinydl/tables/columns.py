@@ -1,0 +1,121 @@
+"""A table as columns of a few kinds. No library of tables is imported: each column is asked for NumPy by its own conversion."""
+# n rows
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from tinydl.data.frames import as_numbers, columns_of, dtype_of, is_category
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind and its values (n,).
+
+    kind: "numbers" (float64, NaN where one is missing), "booleans" (the same, of 0 and 1), "dates" (datetime64, NaT),
+    "categories" (objects or numbers, as they are), "nothing" (all are missing).
+    """
+
+    kind: str
+    values: Array
+    dtype: str
+
+
+def columns(x: Any, name: str = "x") -> tuple[list[Any], list[Any], int]:
+    """The labels of a table's columns, the columns as they are, and the number of rows; ValueError where x is no table."""
+    if isinstance(x, Mapping):
+        labels, values = list(x), list(x.values())
+    elif (table := None if isinstance(x, np.ndarray) else columns_of(x)) is not None:
+        labels, values = table
+    else:
+        a = x if isinstance(x, np.ndarray) else np.asarray(x, None if hasattr(x, "__array__") else object)
+        if hasattr(a, "mask"):
+            raise ValueError(f"{name} is a masked array: fill it ({name}.filled(value))")
+        if a.ndim != 2:
+            what = f"an array of shape {a.shape}" if a.ndim else type(x).__name__
+            raise ValueError(f"{name} must be a table (of pandas, polars or pyarrow, a dict of columns, or a 2-D array); "
+                             f"it is {what}")
+        labels, values = list(range(a.shape[1])), list(a.T)
+    if not values:
+        raise ValueError(f"{name} is a table without columns")
+    sizes = [len(v) for v in values]
+    if len(set(sizes)) > 1:
+        other = next(i for i, n in enumerate(sizes) if n != sizes[0])
+        raise ValueError(f"the columns of {name} are of several lengths: {labels[0]!r} has {sizes[0]} rows, {labels[other]!r} "
+                         f"{sizes[other]}")
+    return labels, values, sizes[0]
+
+
+def read(column: Any, label: str, *, category: bool = False) -> Column:
+    """A column by its dtype; of objects by what they are. category: whatever it is, it is categories."""
+    dtype = dtype_of(column)
+    if dtype.startswith("dictionary") and hasattr(column, "cast"):
+        column = column.cast(column.type.value_type)        # NumPy's view of pyarrow's dictionaries has any value for a gap
+    as_category = category or is_category(column) or dtype.startswith("dictionary")
+    a = np.asarray(column, object) if isinstance(column, (list, tuple)) else np.asarray(column)
+    if a.ndim != 1:
+        raise ValueError(f"column {label!r} must have one value a row; it has shape {a.shape}")
+    if a.dtype.kind == "S":
+        a = np.char.decode(a, "utf-8")
+    if as_category and a.dtype.kind in "biufOUM":
+        if a.dtype.kind == "M":
+            a = a.astype(str).astype(object)
+        return Column("categories", a, dtype)
+    if a.dtype == object:
+        return _of_objects(a, label, dtype)
+    if a.dtype.kind in "iuf":
+        return Column("numbers", a.astype(np.float64), dtype)
+    if a.dtype.kind == "b":
+        return Column("booleans", a.astype(np.float64), dtype)
+    if a.dtype.kind == "M":
+        return Column("dates", a, dtype)
+    if a.dtype.kind == "U" or a.dtype.kind == "T":          # T: StringDType
+        return Column("categories", a, dtype)
+    raise ValueError(f"column {label!r} is {dtype if dtype != 'None' else a.dtype}: turn it into numbers, text or dates, or "
+                     "leave it out")
+
+
+def is_gap(value: Any) -> bool:
+    """Whether it stands for a missing value: None, NaN, NaT, pandas.NA."""
+    return value is None or (isinstance(value, (float, np.floating, Decimal)) and value != value) or (
+        type(value).__name__ in ("NAType", "NaTType")) or (isinstance(value, np.datetime64) and bool(np.isnat(value)))
+
+
+def _of_objects(a: Array, label: str, dtype: str) -> Column:
+    values = a.tolist()
+    kinds = set(map(type, values))
+    known = {kind for kind in kinds if kind is not type(None) and kind.__name__ not in ("NAType", "NaTType")}
+    if known <= {float} and all(map(is_gap, values)):
+        return Column("nothing", a, dtype)
+    if all(issubclass(kind, (bool, np.bool_)) or kind is float for kind in known) and not known <= {float}:
+        others = {float(v) for v in values if type(v) is float and v == v}
+        if not others:
+            return Column("booleans", as_numbers(a).astype(np.float64), dtype)
+    if all(issubclass(kind, (Real, Decimal)) for kind in known):
+        return Column("numbers", as_numbers(a).astype(np.float64), dtype)
+    if all(issubclass(kind, (datetime.date, np.datetime64)) or kind is float for kind in known):
+        if not any(type(v) is float and v == v for v in values):
+            return Column("dates", np.array([_date(v) for v in values], "datetime64[us]"), dtype)
+    return Column("categories", a, dtype)
+
+
+def _date(value: Any) -> Any:
+    """Without a time zone, in UTC."""
+    if is_gap(value):
+        return np.datetime64("NaT")
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    return np.datetime64(value, "us")
+
+
+def first(mask: Array) -> int:
+    """The first row where it holds."""
+    return int(np.argmax(mask))
