@@ -408,7 +408,7 @@ class Trainer:
 
     @property
     def resources(self) -> Resources:
-        """What the updates are made with (parallel/resources.py). RuntimeError before `init`."""
+        """What the updates are made with (parallel/execution/resources.py). RuntimeError before `init`."""
         return self.runtime.need_resources()
 
     @property
