@@ -254,6 +254,11 @@ def test_indices(folder, header, first, options, left):
     assert len(table.notes) == (left and not options)
 
 
+def test_empty_columns_without_a_name(folder):
+    table = read(",a,,y,\n,1,,p,\n,2,,q,\n")
+    assert table.names == ["a"] and table.notes == [f"column {i} has no name and is empty: left out" for i in (1, 3, 5)]
+
+
 def test_names_of_rows_as_R_writes_them(folder):
     """One name less in the header than cells in the rows."""
     table = read('"a" "y"\n'.replace(" ", "\t") + "".join(f'"{i}"\t{i * 2}\t"p"\n' for i in range(1, 5)))

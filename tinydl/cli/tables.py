@@ -104,8 +104,8 @@ def _said_of(path: Path) -> Iterator[None]:
 
 # ---------------------------------------------------------------------- which columns
 def _wanted(name: str, header: list[str], target: str | None, features: Mapping[str, str] | None, reading: Reading,
-            notes: list[str], counts_rows: Callable[[int], bool]) -> list[str]:
-    """The names of the feature columns."""
+            notes: list[str], seen: Callable[[int], Sequence[Any]]) -> list[str]:
+    """The names of the feature columns. seen: of a column by its place, the cells of the first rows."""
     if features is not None:
         missing = [f for f in features if f not in header]
         if missing:
@@ -122,14 +122,19 @@ def _wanted(name: str, header: list[str], target: str | None, features: Mapping[
     left: set[int] = set()
     if reading.index:
         left.add(0)
-    elif header[0] in INDEX_NAMES and header[0] != target and header[0] not in ignored and counts_rows(0):
+    elif header[0] in INDEX_NAMES and header[0] != target and header[0] not in ignored and len(set(seen(0))) == len(seen(0)):
         left.add(0)
         notes.append(f"column 1 ({header[0]!r} in the header) numbers or names the rows: left out" if header[0] else
                      "column 1 has no name and numbers or names the rows: left out")
+    for i, h in enumerate(header):          # as separators at the ends of lines make
+        if not h and i not in left and not any(str(cell).strip() for cell in seen(i)):
+            left.add(i)
+            notes.append(f"column {i + 1} has no name and is empty: left out")
     kept = [h for i, h in enumerate(header) if i not in left and h not in ignored]
     if "" in kept:
-        raise CommandError(f"{name}: column {header.index('') + 1} has no name; name it in the header"
-                           + (", or leave it out by --index" if not header[0] else ", or leave it out"))
+        at = next(i for i, h in enumerate(header) if not h and i not in left)
+        raise CommandError(f"{name}: column {at + 1} has no name; name it in the header, or leave it out"
+                           + " by --index" * (at == 0))
     twice = sorted({n for n in kept if kept.count(n) > 1})
     if twice:
         raise CommandError(f"{name}: column {quoted(twice)} comes more than once")
@@ -168,7 +173,7 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     if first and all(len(row) == len(header) + 1 for _, row in first):      # as R writes the names of rows
         header = ["", *header]
     names = _wanted(source.name, header, target, features, reading, notes,
-                    lambda i: len({row[i] for _, row in first if len(row) > i}) == len(first))
+                    lambda i: [row[i] for _, row in first if len(row) > i])
     at = [header.index(name) for name in names]
     target_at = header.index(target) if target is not None else None
     looked_at = at if target_at is None else [*at, target_at]
@@ -253,7 +258,7 @@ def _read_arrow(source: Source, target: str | None, features: Mapping[str, str] 
     labels, values, n = columns(table)
     by_name, notes = dict(zip(labels, values, strict=True)), list[str]()
     names = _wanted(source.name, labels, target, features, reading, notes,
-                    lambda i: len(set(np.asarray(values[i]).tolist())) == n)
+                    lambda i: np.asarray(values[i]).tolist())
     found: dict[str, Array] = {}
     for name in names:
         kind = (features or {}).get(name) or ("categories" if name in reading.categorical else None)
