@@ -66,7 +66,7 @@ def net_of_ones_own(n_features, n_outputs):
 
 
 # ---------------------------------------------------------------------- the package
-@pytest.mark.parametrize("name", ["", ".mlp", ".neural", ".labels", ".base", ".epochs", ".rules", ".parameters"])
+@pytest.mark.parametrize("name", ["", ".mlp", ".neural", ".labels", ".base", ".epochs", ".rules", ".parameters", ".mlp_epochs"])
 def test_examples(name):
     failed, _ = doctest.testmod(importlib.import_module(f"tinydl.sklearn{name}"))
     assert failed == 0
@@ -104,6 +104,25 @@ def test_pickle(estimator):
     assert {digest(e.partial_fit(X, targets(estimator))) for e in others} == {digest(fitted.partial_fit(X, targets(estimator)))}
     assert digest(fitted) != before
     pickle.loads(pickle.dumps(clone(estimator)))
+
+
+def test_pickle_with_other_parameters():
+    """What was set after fit may ask for another optimizer: then that begins anew."""
+    fitted = clone(EACH[0]).fit(X, LABELS).set_params(solver="sgd")
+    other = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(answers(other), answers(fitted))
+    assert np.isfinite(answers(other.partial_fit(X, LABELS))).all()
+    broken = clone(EACH[2]).fit(X, LABELS).set_params(optimizer="none such")
+    np.testing.assert_array_equal(answers(pickle.loads(pickle.dumps(broken))), answers(broken))
+
+
+@each
+def test_going_on_by_another_figure(estimator):
+    """A warm start with early_stopping after one without, and the other way round."""
+    own = clone(estimator).set_params(warm_start=True).fit(X, targets(estimator))
+    for early_stopping in (True, False):
+        own.set_params(early_stopping=early_stopping).fit(X, targets(estimator))
+        assert (own.validation_scores_ is not None) == (own.best_loss_ is None) == early_stopping
 
 
 def test_a_pickle_is_a_models_file(tmp_path):
@@ -211,6 +230,9 @@ def test_rows_do_not_depend_on_each_other(estimator):
         assert together.dtype == dtype
         for rows in (slice(0, 1), slice(3, 10), slice(69, 70), [5, 68, 2]):
             np.testing.assert_array_equal(answers(fitted, x[rows]), together[rows])
+    if isinstance(estimator, MLPRegressor):
+        counts = clone(estimator).set_params(loss="poisson").fit(X, abs(Z))
+        np.testing.assert_array_equal(counts.predict(x)[3:10], counts.predict(x[3:10]))
     if not isinstance(estimator, regressors):
         several = clone(estimator).fit(X, Z > 0)
         logs = several.predict_log_proba(X)

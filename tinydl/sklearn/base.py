@@ -117,8 +117,10 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
         return np.asarray(self.model_.predict(X))
 
     # ------------------------------------------------------------------ training
-    def _begin_record(self, scored: bool) -> None:
-        """Forget what former fits found."""
+    def _begin_record(self, scored: bool, first: bool) -> None:
+        """Forget what former fits found; if this is not the first one, only where they went by another figure."""
+        if not first and scored == (self.validation_scores_ is not None):
+            return
         self.n_iter_, self.t_, self.loss_curve_, self._no_improvement_count = 0, 0, [], 0
         self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if scored else (None, None)
         self.best_loss_ = None if scored else np.inf
@@ -184,9 +186,13 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
             state["model_"] = Model.load(io.BytesIO(state["model_"]), custom_layers=own)
         super().__setstate__(state)
         if held is not None:
-            self._optimizer = self._new_optimizer()
-            self._optimizer.lr = held.pop("lr", self._optimizer.lr)
-            self._optimizer.load_state_dict(held)
+            try:
+                optimizer = self._new_optimizer()
+                optimizer.lr = held.pop("lr", optimizer.lr)
+                optimizer.load_state_dict(held)
+                self._optimizer = optimizer
+            except (KeyError, TypeError, ValueError):       # parameters were set after fit, and ask for another optimizer
+                pass
 
 
 def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:

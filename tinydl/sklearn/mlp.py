@@ -18,8 +18,8 @@ from tinydl import losses, nn
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
 from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part
-from tinydl.sklearn.epochs import Epochs
 from tinydl.sklearn.labels import Classifier
+from tinydl.sklearn.mlp_epochs import MLPEpochs
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.rules import MLPSGD, MLPAdam, Penalties
 
@@ -30,78 +30,15 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 ACTIVATIONS: dict[str, type[nn.Layer] | None] = {"identity": None, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
-class MLPEpochs(Epochs):
-    """With the penalty of the weights in each batch and in the loss, and scikit-learn's learning rates."""
-
-    #: a penalty up to this may be interpolated in the losses of epochs that are trained at one go: the error is some percent
-    LITTLE = 1e-3
-
-    def __init__(self, *args: Any, optimizer: MLPAdam | MLPSGD, factor: float, constants: Array | None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.optimizer, self.factor, self.constants = optimizer, factor, constants
-        self.constant: float | Array = 0.0 if constants is None else float(constants.mean())
-        self.alpha = float(self.estimator.alpha)
-        self.n_batches = -(-len(self.rows) // self.data.batch_size)
-        self.per_square = np.full(1, 0.5 * self.alpha * self.n_batches / len(self.rows))
-        self.squares = self._squares() if self.alpha else 0.0
-
-    def _squares(self) -> float:
-        return float(sum(np.square(w).sum(dtype=np.float64) for w in self.estimator.coefs_))
-
-    def may_run_ahead(self) -> bool:
-        changes = self.estimator.solver == "sgd" and self.estimator.learning_rate == "invscaling"
-        return bool(not changes and self.per_square[0] * self.squares <= self.LITTLE)
-
-    def begin(self, trainer: Any, order: Array, bounds: Array) -> None:
-        rows = np.diff(bounds)
-        counts = rows if self.weights is None else np.add.reduceat(self.weights[order], bounds[:-1], dtype=np.float64)
-        if isinstance(self.optimizer.penalty, Penalties):
-            self.optimizer.penalty.set(self.optimizer.t, self.alpha / self.optimizer.scale / counts[counts > 0])
-        if self.weights is not None:
-            shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
-            #: what the sum of squares of all weights is multiplied by in each epoch's loss
-            self.per_square = 0.5 * self.alpha * shares.reshape(self.ahead, -1).sum(1)
-            if self.constants is not None:
-                constants = np.add.reduceat((self.weights * self.constants)[order], bounds[:-1], dtype=np.float64)
-                self.constant = (constants * shares).reshape(self.ahead, -1).sum(1)
-
-    def values(self, trainer: Any, means: Array) -> Array:
-        means = self.factor * means + self.constant
-        if self.alpha:      # a batch's penalty is of the weights before its update: on average those of the middle of the epoch
-            before, self.squares = self.squares, self._squares()
-            middle = (np.arange(self.ahead) + (self.n_batches - 1) / (2 * self.n_batches)) / self.ahead
-            means = means + self.per_square * (before + middle * (self.squares - before))
-        return means
-
-    def after(self, trainer: Any) -> None:
-        own = self.estimator
-        if own.solver == "sgd" and own.learning_rate == "invscaling":
-            assert isinstance(self.optimizer, MLPSGD)
-            self.optimizer.change_rate(float(own.learning_rate_init) / (own.t_ + 1) ** own.power_t)
-
-    def exhausted(self, trainer: Any, message: str) -> bool:
-        own = self.estimator
-        if own.solver != "sgd" or own.learning_rate != "adaptive":
-            return super().exhausted(trainer, message)
-        assert isinstance(self.optimizer, MLPSGD)
-        rate = float(self.optimizer.lr)     # type: ignore[arg-type]
-        if rate <= 1e-6:
-            return super().exhausted(trainer, f"{message} Learning rate too small.")
-        self.optimizer.change_rate(rate / 5.0)
-        if own.verbose:
-            print(f"{message} Setting learning rate to {rate / 5.0:f}")
-        return False
-
-
 class MLP(Estimator):
     """What both have in common."""
 
     _rules: ClassVar[dict[str, Rule]] = {
         **RULES, "activation": one_of(*ACTIVATIONS), "solver": one_of("adam", "sgd", "lbfgs"), "alpha": real(0),
-              "batch_size": either(one_of("auto"), whole(1)), "learning_rate": one_of("constant", "invscaling", "adaptive"),
-              "learning_rate_init": real(0, above=True), "power_t": real(0), "max_iter": whole(1), "momentum": real(0, 1),
-              "nesterovs_momentum": boolean, "beta_1": real(0, 1, below=True), "beta_2": real(0, 1, below=True),
-              "epsilon": real(0, above=True), "max_fun": whole(1)}
+        "batch_size": either(one_of("auto"), whole(1)), "learning_rate": one_of("constant", "invscaling", "adaptive"),
+        "learning_rate_init": real(0, above=True), "power_t": real(0), "max_iter": whole(1), "momentum": real(0, 1),
+        "nesterovs_momentum": boolean, "beta_1": real(0, 1, below=True), "beta_2": real(0, 1, below=True),
+        "epsilon": real(0, above=True), "max_fun": whole(1)}
     _classifies = False
     n_outputs_: int
     n_layers_: int
@@ -177,10 +114,10 @@ class MLP(Estimator):
         rng = self._random_state = check_random_state(self.random_state)
         if first:
             self._new_model([X.shape[1], *hidden, self.n_outputs_], X.dtype.name, rng)
-            self._begin_record(self.early_stopping)
         elif hidden != [len(b) for b in self.intercepts_[:-1]]:
             raise ValueError(f"hidden_layer_sizes={self.hidden_layer_sizes!r}, and the model that is to be trained on has "
                              f"{[len(b) for b in self.intercepts_[:-1]]}: set warm_start=False for a new one")
+        self._begin_record(self.early_stopping, first)
         if targets.dtype.kind != "i":
             targets = targets.astype(self.model_.dtype, copy=False)
         part, held_out = Part(X, targets, weights), None

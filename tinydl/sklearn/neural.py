@@ -68,7 +68,7 @@ class Neural(Estimator):
         rng = check_random_state(self.random_state)
         if first:
             self.model_ = self._new_model(X, rng)
-            self._begin_record(self.early_stopping)
+        self._begin_record(self.early_stopping, first)
         loss = self._loss()
         part, held_out = Part(X, self._targets(codes, loss), weights), None
         if self.early_stopping:
