@@ -73,7 +73,7 @@ class EpochProgress:
             self.pieces.append((np.asarray(losses, np.float64), np.asarray(weights, np.float64)))
         rows = np.empty((2, np.size(losses) + 1))
         rows[:, 0], rows[0, 1:], rows[1, 1:] = (self.loss_sum, self.weight), losses, weights
-        self.loss_sum, self.weight = np.add.accumulate(rows, axis=1)[:, -1].tolist()
+        self.loss_sum, self.weight = np.add.accumulate(rows, axis=1, out=rows)[:, -1].tolist()
 
     def add_norms(self, norms: npt.ArrayLike) -> None:
         """Of the gradients of updates; NaN: it was not asked for."""
