@@ -21,7 +21,7 @@ cdef class Replica:
     cdef int64_t left                   # the slot of the group under way for which it did so, or -1
     cdef bint stopped                   # the run under way was told to end
     cdef object signal                  # what a signal's handler raised then
-    cdef int64_t position               # operation under way
+    cdef int64_t position               # operation under way; any thread may ask
     cdef int64_t *events                # (operation, start, end) in nanoseconds, one after another, or NULL
     cdef int64_t n_events, max_events
     cdef object events_array

@@ -112,7 +112,7 @@ cdef class Replica:
                 self.deferred = not self.ctx.suspect and self.bounded()
             if self.deferred and i < late_end:
                 continue
-            self.position = i
+            td_set(&self.position, i)
             if self.events == NULL:
                 status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
             else:
@@ -186,7 +186,7 @@ cdef class Replica:
 
     def where(self):
         """The label of the operation under way, or last run."""
-        return self.program.labels[self.position] if self.program.n_ops else ""
+        return self.program.labels[td_get(&self.position)] if self.program.n_ops else ""
 
     def record(self, int64_t max_events):
         """From now on record when each operation runs, up to max_events of them; 0 ends recording. Returns what was recorded
