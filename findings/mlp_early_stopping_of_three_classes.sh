@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scikit-learn 1.9.1 (NumPy 2.4.6): the rows that MLPClassifier(early_stopping=True) sets aside.
 #
-# Guess: they are a stratified split ("The split is stratified, except in a multilabel setting", says its documentation), so that
+# Guess: they are a stratified split, as its documentation says of all that is not multilabel, so that
 # a class with a tenth of the rows has a tenth of those set aside.
 # Seen: that holds for two classes. With three or more the split is not stratified: inside, the labels are a column for each class
 # by then, and the code that leaves out several labels a row asks for the number of columns. A class with 20 of 200 rows has 1
