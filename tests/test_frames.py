@@ -297,3 +297,16 @@ def test_a_stream_of_tables(make, buffer):
     data = StreamDataset(source, 6, chunks=True, shuffle_buffer=buffer)
     assert trained(data)[0].feature_names == data.feature_names == ["age", "is_new", "visits"]
     assert next(data.epoch(0, 0, shuffle=False)).load().x.tolist() == AS_ARRAY * 2
+
+
+@pytest.mark.parametrize("of", [lambda table: table, lambda table: table["y"], lambda table: table["y"].chunk(0)],
+                         ids=["table", "column", "chunk"])
+def test_a_null_of_a_dictionary_is_no_label(of):
+    """NumPy's view of a table's dictionary column has the dictionary's last value in its place."""
+    arrow = pytest.importorskip("pyarrow")
+
+    def labels(*values):
+        return of(arrow.table({"y": arrow.array(values).dictionary_encode()}))
+    assert ArrayDataset(np.ones((3, 1)), labels(1, 0, 1)).y.tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match=r"y\[1\] is nan"):
+        ArrayDataset(np.ones((3, 1)), labels(1, None, 0))

@@ -29,10 +29,10 @@ def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze
     if table is None:
         if not squeeze and is_category(x):
             raise ValueError(f"{name} must be numbers; it is {dtype_of(x)}")
-        return as_numbers(np.asarray(x))
+        return as_numbers(np.asarray(decoded(x)))
     labels, values = table
     if squeeze and len(values) == 1:
-        return as_numbers(np.asarray(values[0]))
+        return as_numbers(np.asarray(decoded(values[0])))
     found = None if columns is None else column_names(x, name)
     if columns is not None and found is not None:
         if set(found) != set(columns):
@@ -101,6 +101,13 @@ def columns_of(x: Any) -> tuple[list[Any], list[Any]] | None:
     if hasattr(x, "get_columns"):                                       # polars
         return list(x.columns), list(x.get_columns())
     return None
+
+
+def decoded(column: Any) -> Any:
+    """A column; of a pyarrow dictionary its values, since NumPy would take the last of them for each null of a table's."""
+    if dtype_of(column).startswith("dictionary") and hasattr(column, "cast"):
+        return column.cast(column.type.value_type)
+    return column
 
 
 def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.frames import as_numbers, columns_of, dtype_of, is_category
+from tinydl.data.frames import as_numbers, columns_of, decoded, dtype_of, is_category
 
 Array = np.ndarray[Any, Any]
 
@@ -57,8 +57,7 @@ def columns(x: Any, name: str = "x") -> tuple[list[Any], list[Any], int]:
 def read(column: Any, label: str, *, category: bool = False) -> Column:
     """A column by its dtype; of objects by what they are. category: whatever it is, it is categories."""
     dtype = dtype_of(column)
-    if dtype.startswith("dictionary") and hasattr(column, "cast"):
-        column = column.cast(column.type.value_type)        # NumPy's view of pyarrow's dictionaries has any value for a gap
+    column = decoded(column)
     as_category = category or is_category(column) or dtype.startswith("dictionary")
     a = np.asarray(column, object) if isinstance(column, (list, tuple)) else np.asarray(column)
     if a.ndim != 1:
