@@ -57,7 +57,7 @@ class BatchNorm1d(Layer):
 
     Every replica normalises its batch by that batch's own mean and variance. The running statistics take one step
     per update: running += momentum (m - running), m being the mean over the samples of the group's batches
-    (variances unbiased, as PyTorch's), folded in the gradients' fixed order. So they, too, have the same bits for
+    (variances unbiased, as PyTorch's), averaged in the gradients' fixed order. So they, too, have the same bits for
     any number of threads, and a failed batch leaves no trace in them.
 
     It trains on at least 2 values of each feature, which are 2 samples of shape (num_features,): `Trainer.init` refuses a

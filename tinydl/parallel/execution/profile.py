@@ -77,7 +77,7 @@ class Profile:
 
 def profile(resources: Resources, train: Dataset, setting: Setting, pool: WorkerPool | None, steps: int) -> Profile:
     """Run `steps` updates (of each copy, if there are copies) on `train` by the setting's strategy, twice: the first time to
-    fill the caches. This really trains the resources's model: pass a resources of copies."""
+    fill the caches. This really trains the model of `resources`: pass resources that were made of copies."""
     setting.strategy.prepare(resources, setting)
     replicas = [m.replica for m in resources.model_copies] if setting.copies else resources.replicas
     n_batches = steps * setting.batches * max(1, setting.copies)

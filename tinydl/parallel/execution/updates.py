@@ -5,7 +5,8 @@
     Averaging    each copy of the model makes its own                      local (strategies/local.py)
 
 The native driver makes an object for what it runs side by side (`runs`), the Python driver one for each group of batches: a task
-runs the pieces of a lane (`lanes`) one after the other, and updates are made `after_piece` and `after_group`.
+runs the pieces of a lane (`lanes`) one after the other, the lanes of a block (`blocks`) are run side by side, and updates are
+made `after_piece` (AfterPieces: AtOnce and Averaging) or `after_group`.
 """
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["AtOnce", "Place", "Run", "Updates", "group_starts", "mean"]
+__all__ = ["AfterPieces", "AtOnce", "Place", "Run", "Updates", "group_starts", "mean"]
 
 #: nanoseconds that a waiting worker spins at most before it sleeps (csrc/sync.h): three times what waking it costs
 SPINS = 300_000
@@ -148,7 +149,20 @@ class Updates:
         return outcome
 
 
-class AtOnce(Updates):
+class AfterPieces(Updates):
+    """Updates are made `after_piece`, and a subclass says how: nothing is averaged for a group, which is run in one block."""
+
+    def blocks(self, n_lanes: int) -> list[range]:
+        return [range(n_lanes)]
+
+    def after_block(self, parts: list[Outcome], last: bool) -> None:
+        pass
+
+    def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
+        return parts
+
+
+class AtOnce(AfterPieces):
     """Each piece is an update of its own, made by the worker that ran it; no worker waits for another."""
 
     at_once = True
@@ -166,15 +180,6 @@ class AtOnce(Updates):
     def after_piece(self, lane: int, piece: int) -> tuple[float, int]:
         before = self.resources.state.t
         return self.resources.apply(self.resources.slots[piece]), self.resources.state.t - before
-
-    def blocks(self, n_lanes: int) -> list[range]:
-        return [range(n_lanes)]
-
-    def after_block(self, parts: list[Outcome], last: bool) -> None:
-        pass
-
-    def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
-        return parts
 
     def end(self, parts: list[Outcome]) -> Outcome:
         outcome = super().end(parts)

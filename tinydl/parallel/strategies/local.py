@@ -11,19 +11,18 @@ from tinydl._kernels import engine
 from tinydl.optim import Optimizer
 from tinydl.parallel.execution.ledger import Outcome
 from tinydl.parallel.execution.replica import Replica
-from tinydl.parallel.execution.updates import Place, Run, Updates, mean
+from tinydl.parallel.execution.updates import AfterPieces, Place, Run, mean
 from tinydl.parallel.host.memory import starts_of
 from tinydl.parallel.strategies.base import Strategy, check_count
 
 if TYPE_CHECKING:
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
     from tinydl.parallel.execution.resources import Resources
-    from tinydl.parallel.workers.signals import uninterrupted
 
 Array = np.ndarray[Any, Any]
 
 
-class Averaging(Updates):
+class Averaging(AfterPieces):
     """A round: each copy of the model is trained on its share of the batches, one update after the other; at the end, their
     mean is what all go on from. Until then nothing shared has changed."""
 
@@ -78,15 +77,6 @@ class Averaging(Updates):
         made = int(self.resources.optimizer.clip_norm is None or isfinite(norm))
         copy.t += made
         return norm, made
-
-    def blocks(self, n_lanes: int) -> list[range]:
-        return [range(n_lanes)]
-
-    def after_block(self, parts: list[Outcome], last: bool) -> None:
-        pass
-
-    def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
-        return parts
 
     def end(self, parts: list[Outcome]) -> Outcome:
         resources, outcome = self.resources, Outcome.join(parts)
