@@ -43,6 +43,23 @@ def plot_histories(histories: Mapping[str, History], path: Path) -> Path:
     return path
 
 
+def plot_curves(members: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
+    """Training loss and the figure on rows set aside ("loss", "validation") over epochs, a line each; a dot at "best_epoch"."""
+    fig = figure(figsize=(10, 4), dpi=120, layout="constrained")
+    axes = fig.subplots(1, 2)
+    for name, curves in members.items():
+        axes[0].plot(range(1, len(curves["loss"]) + 1), curves["loss"], label=name)
+        line = axes[1].plot(range(1, len(curves["validation"]) + 1), curves["validation"], label=name)[0]
+        if curves["best_epoch"]:
+            axes[1].plot(curves["best_epoch"], curves["validation"][curves["best_epoch"] - 1], "o", color=line.get_color())
+    for ax, what in zip(axes, ("training loss", "rows set aside"), strict=True):
+        ax.set(xlabel="epoch", ylabel=what)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[1].legend(frameon=False)
+    fig.savefig(path)
+    return path
+
+
 def plot_rates(rates: Any, path: Path) -> Path:
     """The learning rate over updates."""
     fig = figure(figsize=(6, 3), dpi=120, layout="constrained")

@@ -1,5 +1,6 @@
 """Estimators for scikit-learn (1.6 and later): `pip install 'tinydl-parallel[sklearn]'`.
 
+    TabularClassifier, TabularRegressor a table as it is: numbers, text, categories, gaps
     MLPClassifier, MLPRegressor         scikit-learn's own multilayer perceptrons, several times as fast
     NeuralClassifier, NeuralRegressor   any `tinydl.nn` network
 
@@ -25,5 +26,7 @@ if tuple(map(int, _scikit_learn.__version__.split(".")[:2])) < (1, 6):
 
 from tinydl.sklearn.mlp import MLPClassifier, MLPRegressor
 from tinydl.sklearn.neural import NeuralClassifier, NeuralRegressor
+from tinydl.sklearn.tabular import TabularClassifier, TabularRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NeuralClassifier", "NeuralRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NeuralClassifier", "NeuralRegressor", "TabularClassifier",
+           "TabularRegressor"]

@@ -26,7 +26,7 @@ from tinydl.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["RULES", "TOO_LARGE", "Estimator", "Part"]
+__all__ = ["RULES", "TOO_LARGE", "Base", "Estimator", "Part"]
 
 #: of the parameters that all estimators have
 RULES: dict[str, Rule] = {
@@ -58,10 +58,54 @@ class Part:
         return Part(*parts[::2]), Part(*parts[1::2])
 
 
-class Estimator(BaseEstimator):     # type: ignore[misc]
-    """The base of tinydl's estimators. A subclass says what model there is, what it trains on, and what its outputs mean."""
+class Base(BaseEstimator):     # type: ignore[misc]
+    """What has a model_ after fit, and goes into pickles with it. n_features_in_, feature_names_in_: as scikit-learn's."""
 
     model_: Model
+
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name not in ("self", "__class__"))
+
+    # ------------------------------------------------------------------ copies and files
+    def _new_optimizer(self) -> Optimizer:
+        """As `fit` makes it."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model as the bytes of its file (`Model.save`), which other versions of tinydl read; the optimizer as its state."""
+        state = dict(super().__getstate__())
+        state.pop("_trainer", None)
+        if "model_" in state:
+            file = io.BytesIO()
+            self.model_.save(file)
+            kinds = {type(layer) for _, layer in self.model_.layer.walk()} - set(REGISTRY.values())
+            state["model_"], state["_own_layers"] = file.getvalue(), {kind.__name__: kind for kind in kinds}
+        optimizer = state.pop("_optimizer", None)
+        if optimizer is not None:
+            rate = {"lr": optimizer.lr} if isinstance(optimizer.lr, float) else {}      # a schedule is in the parameters
+            state["_optimizer_state"] = {**rate, **optimizer.state_dict()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        own, held = state.pop("_own_layers", {}), state.pop("_optimizer_state", None)
+        if "model_" in state:
+            state["model_"] = Model.load(io.BytesIO(state["model_"]), custom_layers=own)
+        super().__setstate__(state)
+        if held is not None:
+            try:
+                optimizer = self._new_optimizer()
+                optimizer.lr = held.pop("lr", optimizer.lr)
+                optimizer.load_state_dict(held)
+                self._optimizer = optimizer
+            except (KeyError, TypeError, ValueError):       # parameters were set after fit, and ask for another optimizer
+                pass
+
+
+class Estimator(Base):
+    """The base of those that train one network. A subclass says what model there is, what it trains on, and what its outputs mean."""
+
     shuffle: bool
     tol: float
     n_iter_no_change: float
@@ -87,10 +131,6 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
     def _any_shape(self) -> bool:
         """Whether samples may have more than one axis (images, sequences)."""
         return False
-
-    def _take(self, arguments: dict[str, Any]) -> None:
-        """Make each argument of the constructor the attribute of its name; scikit-learn wants no more to be done there."""
-        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # ------------------------------------------------------------------ arrays
     def _arrays(self, X: Any, y: Any, sample_weight: Any, reset: bool, **options: Any) -> tuple[Array, Array, Array | None]:
@@ -158,41 +198,6 @@ class Estimator(BaseEstimator):     # type: ignore[misc]
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
             trainer.shutdown()
-
-    # ------------------------------------------------------------------ copies and files
-    def _new_optimizer(self) -> Optimizer:
-        """As `fit` makes it."""
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The model as the bytes of its file (`Model.save`), which other versions of tinydl read; the optimizer as its state."""
-        state = dict(super().__getstate__())
-        state.pop("_trainer", None)
-        if "model_" in state:
-            file = io.BytesIO()
-            self.model_.save(file)
-            kinds = {type(layer) for _, layer in self.model_.layer.walk()} - set(REGISTRY.values())
-            state["model_"], state["_own_layers"] = file.getvalue(), {kind.__name__: kind for kind in kinds}
-        optimizer = state.pop("_optimizer", None)
-        if optimizer is not None:
-            rate = {"lr": optimizer.lr} if isinstance(optimizer.lr, float) else {}      # a schedule is in the parameters
-            state["_optimizer_state"] = {**rate, **optimizer.state_dict()}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        own, held = state.pop("_own_layers", {}), state.pop("_optimizer_state", None)
-        if "model_" in state:
-            state["model_"] = Model.load(io.BytesIO(state["model_"]), custom_layers=own)
-        super().__setstate__(state)
-        if held is not None:
-            try:
-                optimizer = self._new_optimizer()
-                optimizer.lr = held.pop("lr", optimizer.lr)
-                optimizer.load_state_dict(held)
-                self._optimizer = optimizer
-            except (KeyError, TypeError, ValueError):       # parameters were set after fit, and ask for another optimizer
-                pass
 
 
 def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:

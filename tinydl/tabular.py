@@ -1,0 +1,321 @@
+"""How a network is trained on a table: what TabularClassifier, TabularRegressor and `tinydl train` have in common.
+
+    encoder = TableEncoder(one_hot_up_to=8, binary=True).fit(table)
+    x = inputs(encoder, encoder.transform(table))
+    ensemble = fit(x, labels, Classes(3), Recipe(), seed=0)
+    ensemble.model.predict(inputs(encoder, encoder.transform(other)))       # probabilities (n, 3)
+
+Each of a few members is a network of its own, trained on all rows but a part that is set aside; another part for each. Where
+the rows that it has not seen are predicted best, a member's training ends. On them all, members' scores are calibrated by one
+factor (Guo et al. 2017, "temperature scaling"). The members become one model, whose prediction is their mean.
+"""
+# n rows, F numbers and C codes of a row, K outputs
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from tinydl import losses, nn, optim
+from tinydl.callbacks import Callback
+from tinydl.data import ArrayDataset
+from tinydl.history import EpochRecord
+from tinydl.losses import Loss
+from tinydl.model import Model
+from tinydl.nn.layer import Symbol
+from tinydl.tables import Encoded, TableEncoder
+from tinydl.trainer import Trainer
+from tinydl.training import Training
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["ACTIVATIONS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "fit", "inputs",
+           "network", "temperature"]
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
+
+#: numbers that a category is embedded in (RealMLP's)
+EMBEDDING = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings. hidden_sizes: of the hidden layers; activation: one of ACTIVATIONS; dropout: behind each of them;
+    periodic: whether numbers pass through nn.PeriodicEmbedding; learning_rate: AdamW's, highest (it falls and rises in
+    cycles, optim.schedules.CosLog); weight_decay; label_smoothing: of classes; batch_size: None is a sixteenth of the rows,
+    at least 32 and at most 256; max_epochs; patience: epochs without a better one, and training ends; n_members: networks;
+    validation_fraction: of the rows, which each of them sets aside."""
+
+    hidden_sizes: tuple[int, ...] = (256, 256, 256)
+    activation: str = "silu"
+    dropout: float = 0.0
+    periodic: bool = True
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.1
+    batch_size: int | None = None
+    max_epochs: int = 64
+    patience: int = 16
+    n_members: int = 4
+    validation_fraction: float = 0.2
+
+
+# ---------------------------------------------------------------------- tasks
+class Task:
+    """What outputs mean: their number, the loss, how good they are (`figure`: lower is better), and `link`: the layer that
+    makes predictions of them, None where they are that."""
+
+    n_outputs: int
+    link: type[nn.Layer] | None = None
+
+    def loss(self, recipe: Recipe) -> Loss:
+        raise NotImplementedError
+
+    def figure(self, outputs: Array, targets: Array, weights: Array | None) -> float:
+        raise NotImplementedError
+
+    def strata(self, targets: Array) -> Array:
+        """(n,): parts of the rows are to have equal shares of each of these."""
+        return np.zeros(len(targets), np.int64)
+
+    def scores(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        """Scores (n, K) float64 of which softmax makes probabilities, and the right ones' numbers (n,)."""
+        raise TypeError(f"{type(self).__name__} has no probabilities")
+
+
+class Classes(Task):
+    """One of n classes: targets (n,) integers, an output a class; log-loss."""
+
+    link = nn.Softmax
+
+    def __init__(self, n: int) -> None:
+        self.n_outputs = n
+
+    def loss(self, recipe: Recipe) -> Loss:
+        return losses.SoftmaxCrossEntropy(label_smoothing=recipe.label_smoothing)
+
+    def figure(self, outputs: Array, targets: Array, weights: Array | None) -> float:
+        z, right = self.scores(outputs, targets)
+        z -= z.max(1, keepdims=True)
+        each = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), right]
+        return float(np.average(each.reshape(len(outputs), -1).mean(1), weights=weights))
+
+    def strata(self, targets: Array) -> Array:
+        return targets
+
+    def scores(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        return outputs.astype(np.float64), targets
+
+
+class Labels(Classes):
+    """Any of n labels: targets (n, labels) of 0 and 1, an output a label; log-loss, the mean over labels."""
+
+    link = nn.Sigmoid
+
+    def loss(self, recipe: Recipe) -> Loss:
+        return losses.SigmoidCrossEntropy(label_smoothing=recipe.label_smoothing)
+
+    def strata(self, targets: Array) -> Array:
+        return Task.strata(self, targets)
+
+    def scores(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        z = outputs.astype(np.float64).ravel()
+        return np.stack([np.zeros_like(z), z], 1), targets.astype(np.int64).ravel()
+
+
+class Values(Task):
+    """Numbers: targets (n, K), of about unit scale; mean squared error."""
+
+    def __init__(self, n: int) -> None:
+        self.n_outputs = n
+
+    def loss(self, recipe: Recipe) -> Loss:
+        return losses.MeanSquaredError()
+
+    def figure(self, outputs: Array, targets: Array, weights: Array | None) -> float:
+        difference = outputs.astype(np.float64) - targets
+        return float(np.average((difference * difference).mean(1), weights=weights))
+
+
+class Quantiles(Values):
+    """Quantiles of one number: targets (n, 1), an output for each of the levels; pinball loss."""
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        super().__init__(len(levels))
+        self.levels = np.array(levels, np.float64)
+
+    def loss(self, recipe: Recipe) -> Loss:
+        return losses.Quantile(self.levels)
+
+    def figure(self, outputs: Array, targets: Array, weights: Array | None) -> float:
+        d = targets.astype(np.float64) - outputs
+        return float(np.average(np.maximum(self.levels * d, (self.levels - 1) * d).mean(1), weights=weights))
+
+
+# ---------------------------------------------------------------------- the network
+def inputs(encoder: TableEncoder, encoded: Encoded) -> dict[str, Array]:
+    """{"numbers": (n, F), "categories": (n, C)} as `network` has them; what there is none of is left out. Codes count on
+    from column to column, since all categories are rows of one embedding."""
+    first = np.cumsum([0, *encoder.cardinalities[:-1]]) if encoder.cardinalities else np.zeros(0, np.int64)
+    every = {"numbers": encoded.numbers, "categories": encoded.categories + first.astype(np.int64)}
+    return {name: values for name, values in every.items() if values.shape[1]}
+
+
+def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, seed: int | None = None, members: int = 1) -> Model:
+    """Numbers (periodic functions of them beside) and embeddings of categories, scaled, then hidden layers. members: so many of
+    these, and the outputs are the mean of their predictions; 0: one, and its outputs as they are."""
+    given = [nn.Input((x[name].shape[1],), dtype, name=name) for name, dtype in (("numbers", "float32"), ("categories", "int64"))
+             if name in x]
+    if not given:
+        raise ValueError("the table has no column to learn from: all are constant, or missing")
+    outputs = [_member(given, n_codes, task, recipe) for _ in range(members or 1)]
+    if members and task.link is not None:
+        outputs = [task.link()(y) for y in outputs]
+    y = outputs[0]
+    if members > 1:
+        y = nn.Mean(axis=0)(nn.Reshape((members, task.n_outputs))(nn.Concat()(outputs)))
+    return Model(inputs=given, outputs=y, seed=seed, name="tabular")
+
+
+def _member(given: Sequence[Symbol], n_codes: int, task: Task, recipe: Recipe) -> Symbol:
+    parts = []
+    for symbol in given:
+        if symbol.dtype == "int64":
+            parts.append(nn.Flatten()(nn.Embedding(n_codes, EMBEDDING)(symbol)))
+        else:
+            parts.append(nn.Flatten()(nn.PeriodicEmbedding(symbol.shape[0])(symbol)) if recipe.periodic else symbol)
+    h = nn.Concat()(parts) if len(parts) > 1 else parts[0]
+    h = nn.Scale(h.shape[0])(h)
+    for size in recipe.hidden_sizes:
+        h = ACTIVATIONS[recipe.activation]()(nn.Linear(h.shape[0], size)(h))
+        if recipe.dropout:
+            h = nn.Dropout(recipe.dropout)(h)
+    return nn.Linear(h.shape[0], task.n_outputs)(h)
+
+
+# ---------------------------------------------------------------------- training
+class BestEpoch(Callback):
+    """Remembers the parameters with the lowest figure on rows that are set aside, and ends training when it has not fallen for
+    `patience` epochs, or when another epoch as long as the mean one would end behind the deadline."""
+
+    def __init__(self, x: dict[str, Array], figure: Callable[[Array], float], patience: int, deadline: float,
+                 on_epoch: Callable[[], None] | None) -> None:
+        self.x, self.figure, self.patience, self.deadline, self.on_epoch = x, figure, patience, deadline, on_epoch
+        self.losses: list[float] = []
+        self.figures: list[float] = []
+        self.best, self.epoch = np.inf, 0
+        self.state: dict[str, Array] | None = None
+        self.outputs: Array | None = None
+
+    def on_train_start(self, trainer: Training) -> None:
+        self.started = perf_counter()
+
+    def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
+        outputs = trainer.model.predict(self.x)
+        finite = bool(np.isfinite(outputs).all())
+        value = self.figure(outputs) if finite else np.nan
+        self.losses.append(float(record.loss))
+        self.figures.append(value)
+        done = len(self.figures)
+        if value < self.best or (self.state is None and finite):
+            self.best, self.epoch, self.state, self.outputs = value, done, trainer.model.state_dict(), outputs
+        if self.on_epoch is not None:
+            self.on_epoch()
+        now = perf_counter()
+        if done - self.epoch >= self.patience or now + (now - self.started) / done > self.deadline:
+            trainer.stop(finished=True)
+
+
+@dataclass
+class Ensemble:
+    """What `fit` found. model: its predictions are the mean of the members'; members: of each its epochs' training losses,
+    figures on the rows set aside, and the epoch that was kept; temperature: by which scores were divided."""
+
+    model: Model
+    members: list[dict[str, Any]] = field(default_factory=list)
+    temperature: float = 1.0
+
+
+def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: int = 0, weights: Array | None = None,
+        seed: int = 0, time_limit: float | None = None, n_threads: int = 1, figure: Callable[[Array, Array], float] | None = None,
+        calibrate: bool = True, on_epoch: Callable[[], None] | None = None) -> Ensemble:
+    """Train the members on x and targets y (see `Task`), where rows count by their weights (n,).
+
+    figure: (outputs of rows set aside, their numbers) -> what picks the epoch, lower is better; None: the task's. n_codes:
+    the sum of the encoder's cardinalities. time_limit: seconds for all. TrainingError where numbers become too large."""
+    n, seeds = len(y), np.random.SeedSequence(seed).generate_state(2 * recipe.n_members + 1).tolist()
+    held_out = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
+    started, trained, records, kept = perf_counter(), [], [], []
+    for i in range(recipe.n_members):
+        rows, rest = np.flatnonzero(held_out != i), np.flatnonzero(held_out == i)
+        size = min(len(rows), recipe.batch_size or int(np.clip(1 << max(n // 16, 1).bit_length() - 1, 32, 256)))
+        data = ArrayDataset(_input(x, rows), y[rows], size, sample_weight=None if weights is None else weights[rows])
+        model = network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0)
+        best = BestEpoch(_input(x, rest), _figure(task, y, weights, rest) if figure is None else lambda z, r=rest: figure(z, r),
+                         recipe.patience, np.inf if time_limit is None else started + time_limit * (i + 1) / recipe.n_members,
+                         on_epoch)
+        with Trainer(recipe.max_epochs, strategy="serial", seed=seeds[2 * i + 2], on_batch_failure="raise",
+                     callbacks=[best]) as trainer:
+            trainer.init(data, model, task.loss(recipe), _optimizer(recipe, recipe.max_epochs * -(-len(rows) // size)))
+            trainer.train()
+        if best.state is not None:
+            model.load_state_dict(best.state)
+            kept.append((rest, best.outputs))
+        trained.append(model)
+        records.append({"loss": best.losses, "validation": best.figures, "best_epoch": best.epoch})
+    ensemble = Ensemble(network(x, n_codes, task, recipe, members=recipe.n_members), records)
+    if task.link is not None and calibrate and kept:
+        rows = np.concatenate([rest for rest, _ in kept])
+        z, right = task.scores(np.concatenate([outputs for _, outputs in kept]), y[rows])
+        w = None if weights is None else np.repeat(weights[rows], len(z) // len(rows))
+        ensemble.temperature = temperature(z, right, w)
+        for model in trained:
+            values = model.state_dict()
+            for name in list(values)[-2:]:      # weight and bias of the last layer, so that the scores come out divided
+                values[name] = values[name] / ensemble.temperature
+            model.load_state_dict(values)
+    ensemble.model.params[...] = np.concatenate([model.params for model in trained])
+    return ensemble
+
+
+def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
+    """The T > 0 for which softmax(z / T) has the lowest log-loss; z (n, K), the right classes' numbers (n,). From 1/8 to 8.
+
+    The log-loss is convex in 1 / T: its derivative is the mean of E[z] - z[right], where E is over softmax(z / T).
+    """
+    z = z - z.max(1, keepdims=True)
+    own, low, high = z[np.arange(len(z)), right], 1 / 8, 8.0
+    for _ in range(20):         # halves the interval of log(1 / T) each time
+        middle = float(np.sqrt(low * high))
+        p = np.exp(z * middle)
+        slope = float(np.average((p * z).sum(1) / p.sum(1) - own, weights=weights))
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return float(1 / np.sqrt(low * high))
+
+
+def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
+    return optim.AdamW(optim.schedules.CosLog(recipe.learning_rate, updates), betas=(0.9, 0.95),
+                       weight_decay=recipe.weight_decay)
+
+
+def _input(x: dict[str, Array], rows: Array) -> Any:
+    """Of these rows; of one input its array alone."""
+    chosen = {name: values[rows] for name, values in x.items()}
+    return chosen if len(chosen) > 1 else next(iter(chosen.values()))
+
+
+def _figure(task: Task, y: Array, weights: Array | None, rows: Array) -> Callable[[Array], float]:
+    targets, w = y[rows], None if weights is None else weights[rows]
+    return lambda outputs: task.figure(outputs, targets, w)
+
+
+def _parts(strata: Array, k: int, seed: int) -> Array:
+    """The part (n,) of 0..k-1 of each row, drawn so that parts are of equal size and have equal shares of each stratum."""
+    order = np.random.default_rng(seed).permutation(len(strata))
+    order = order[np.argsort(strata[order], kind="stable")]
+    parts = np.empty(len(strata), np.int64)
+    parts[order] = np.arange(len(strata)) % k
+    return parts
