@@ -2,8 +2,8 @@
 
     encoder = TableEncoder(one_hot_up_to=8, binary=True).fit(table)
     x = inputs(encoder, encoder.transform(table))
-    ensemble = fit(x, labels, Classes(3), Recipe(), seed=0)
-    ensemble.model.predict(inputs(encoder, encoder.transform(other)))       # probabilities (n, 3)
+    ensemble = fit(x, labels, Classes(3), Recipe(), n_codes=sum(encoder.cardinalities), seed=0)
+    ensemble.model.predict(given(inputs(encoder, encoder.transform(other))))        # probabilities (n, 3)
 
 Each of a few members is a network of its own, trained on all rows but a part that is set aside; another part for each. Where
 the rows that it has not seen are predicted best, a member's training ends. On them all, members' scores are calibrated by one
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -31,8 +32,10 @@ from tinydl.trainer import Trainer
 from tinydl.training import Training
 
 Array = np.ndarray[Any, Any]
+#: (outputs of rows set aside, the rows' numbers) -> how good they are, lower is better
+Figure = Callable[[Array, Array], float]
 
-__all__ = ["ACTIVATIONS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "fit", "inputs",
+__all__ = ["ACTIVATIONS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "fit", "given", "inputs",
            "network", "temperature"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
@@ -89,7 +92,7 @@ class Task:
 class Classes(Task):
     """One of n classes: targets (n,) integers, an output a class; log-loss."""
 
-    link = nn.Softmax
+    link: type[nn.Layer] | None = nn.Softmax
 
     def __init__(self, n: int) -> None:
         self.n_outputs = n
@@ -164,25 +167,27 @@ def inputs(encoder: TableEncoder, encoded: Encoded) -> dict[str, Array]:
     return {name: values for name, values in every.items() if values.shape[1]}
 
 
+def given(x: dict[str, Array]) -> Any:
+    """As a model and a dataset take it: of one input its array alone."""
+    return x if len(x) > 1 else next(iter(x.values()))
+
+
 def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, seed: int | None = None, members: int = 1) -> Model:
     """Numbers (periodic functions of them beside) and embeddings of categories, scaled, then hidden layers. members: so many of
     these, and the outputs are the mean of their predictions; 0: one, and its outputs as they are."""
-    given = [nn.Input((x[name].shape[1],), dtype, name=name) for name, dtype in (("numbers", "float32"), ("categories", "int64"))
-             if name in x]
-    if not given:
-        raise ValueError("the table has no column to learn from: all are constant, or missing")
-    outputs = [_member(given, n_codes, task, recipe) for _ in range(members or 1)]
+    symbols = [nn.Input((values.shape[1],), "float32" if name == "numbers" else "int64", name=name) for name, values in x.items()]
+    outputs = [_member(symbols, n_codes, task, recipe) for _ in range(members or 1)]
     if members and task.link is not None:
         outputs = [task.link()(y) for y in outputs]
     y = outputs[0]
     if members > 1:
         y = nn.Mean(axis=0)(nn.Reshape((members, task.n_outputs))(nn.Concat()(outputs)))
-    return Model(inputs=given, outputs=y, seed=seed, name="tabular")
+    return Model(inputs=symbols, outputs=y, seed=seed, name="tabular")
 
 
-def _member(given: Sequence[Symbol], n_codes: int, task: Task, recipe: Recipe) -> Symbol:
+def _member(symbols: Sequence[Symbol], n_codes: int, task: Task, recipe: Recipe) -> Symbol:
     parts = []
-    for symbol in given:
+    for symbol in symbols:
         if symbol.dtype == "int64":
             parts.append(nn.Flatten()(nn.Embedding(n_codes, EMBEDDING)(symbol)))
         else:
@@ -240,23 +245,25 @@ class Ensemble:
 
 
 def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: int = 0, weights: Array | None = None,
-        seed: int = 0, time_limit: float | None = None, n_threads: int = 1, figure: Callable[[Array, Array], float] | None = None,
+        seed: int = 0, time_limit: float | None = None, n_threads: int = 1, figure: Figure | None = None,
         calibrate: bool = True, on_epoch: Callable[[], None] | None = None) -> Ensemble:
     """Train the members on x and targets y (see `Task`), where rows count by their weights (n,).
 
-    figure: (outputs of rows set aside, their numbers) -> what picks the epoch, lower is better; None: the task's. n_codes:
-    the sum of the encoder's cardinalities. time_limit: seconds for all. TrainingError where numbers become too large."""
+    figure: what picks the epoch; None: the task's. n_codes: the sum of the encoder's cardinalities. time_limit: seconds for all.
+    n_threads: members side by side. TrainingError where numbers become too large."""
+    if not x:
+        raise ValueError("the table has no column to learn from: all are constant, or missing")
     n, seeds = len(y), np.random.SeedSequence(seed).generate_state(2 * recipe.n_members + 1).tolist()
     held_out = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
     started, trained, records, kept = perf_counter(), [], [], []
     for i in range(recipe.n_members):
         rows, rest = np.flatnonzero(held_out != i), np.flatnonzero(held_out == i)
         size = min(len(rows), recipe.batch_size or int(np.clip(1 << max(n // 16, 1).bit_length() - 1, 32, 256)))
-        data = ArrayDataset(_input(x, rows), y[rows], size, sample_weight=None if weights is None else weights[rows])
+        data = ArrayDataset(_rows(x, rows), y[rows], size, sample_weight=None if weights is None else weights[rows])
         model = network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0)
-        best = BestEpoch(_input(x, rest), _figure(task, y, weights, rest) if figure is None else lambda z, r=rest: figure(z, r),
-                         recipe.patience, np.inf if time_limit is None else started + time_limit * (i + 1) / recipe.n_members,
-                         on_epoch)
+        deadline = np.inf if time_limit is None else started + time_limit * (i + 1) / recipe.n_members
+        by = _figure(task, y, weights) if figure is None else figure
+        best = BestEpoch(_rows(x, rest), partial(_of_rows, by, rest), recipe.patience, deadline, on_epoch)
         with Trainer(recipe.max_epochs, strategy="serial", seed=seeds[2 * i + 2], on_batch_failure="raise",
                      callbacks=[best]) as trainer:
             trainer.init(data, model, task.loss(recipe), _optimizer(recipe, recipe.max_epochs * -(-len(rows) // size)))
@@ -301,15 +308,16 @@ def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
                        weight_decay=recipe.weight_decay)
 
 
-def _input(x: dict[str, Array], rows: Array) -> Any:
-    """Of these rows; of one input its array alone."""
-    chosen = {name: values[rows] for name, values in x.items()}
-    return chosen if len(chosen) > 1 else next(iter(chosen.values()))
+def _rows(x: dict[str, Array], rows: Array) -> Any:
+    return given({name: values[rows] for name, values in x.items()})
 
 
-def _figure(task: Task, y: Array, weights: Array | None, rows: Array) -> Callable[[Array], float]:
-    targets, w = y[rows], None if weights is None else weights[rows]
-    return lambda outputs: task.figure(outputs, targets, w)
+def _of_rows(figure: Figure, rows: Array, outputs: Array) -> float:
+    return figure(outputs, rows)
+
+
+def _figure(task: Task, y: Array, weights: Array | None) -> Figure:
+    return lambda outputs, rows: task.figure(outputs, y[rows], None if weights is None else weights[rows])
 
 
 def _parts(strata: Array, k: int, seed: int) -> Array:

@@ -104,7 +104,8 @@ class Base(BaseEstimator):     # type: ignore[misc]
 
 
 class Estimator(Base):
-    """The base of those that train one network. A subclass says what model there is, what it trains on, and what its outputs mean."""
+    """The base of those that train one network. A subclass says what model there is, what it trains on, and what its outputs
+    mean."""
 
     shuffle: bool
     tol: float

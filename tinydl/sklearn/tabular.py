@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.exceptions import DataConversionWarning
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import get_scorer, mean_pinball_loss
 from sklearn.utils import check_random_state
@@ -133,9 +134,9 @@ class Tabular(Base):
         return X, len(X)
 
     def _categorical(self) -> list[Any]:
-        chosen = [] if self.categorical_features is None else np.asarray(self.categorical_features)
-        if not len(chosen):
+        if self.categorical_features is None or not len(self.categorical_features):
             return []
+        chosen: Array = np.asarray(self.categorical_features)
         names = getattr(self, "feature_names_in_", None)
         if chosen.dtype.kind == "b":
             if len(chosen) != self.n_features_in_:
@@ -164,7 +165,7 @@ class Tabular(Base):
         check_is_fitted(self)
         X, _ = self._table(X, reset=False)
         x = tabular.inputs(self.encoder_, self.encoder_.transform(X))
-        return np.asarray(self.model_.predict(x if len(x) > 1 else next(iter(x.values()))))
+        return np.asarray(self.model_.predict(tabular.given(x)))
 
     def feature_importances(self, X: Any, y: Any, *, n_repeats: int = 5, scoring: Any = None,
                             random_state: Any = None) -> dict[str, float]:
@@ -321,7 +322,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
             values.sort(1)
         if self.clip:
             values = np.clip(values, self._lowest, self._highest)
-        return values.ravel() if self._one and self.quantiles is None else values
+        return np.asarray(values.ravel() if self._one and self.quantiles is None else values)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R2 of the predictions; of quantiles D2, the mean over levels."""
@@ -357,7 +358,6 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
                     estimator=owner)
     if y.ndim == 2 and y.shape[1] == 1:
-        from sklearn.exceptions import DataConversionWarning
         warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), "
                       "for example using ravel().", DataConversionWarning, stacklevel=4)
         y = y.ravel()
