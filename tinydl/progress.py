@@ -16,7 +16,7 @@ from tinydl.training import Training
 __all__ = ["Progress", "Resumable"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Progress:
     """How far a trainer is. epoch: epochs finished; under_way: an epoch that was begun and not finished; update_signature:
     Strategy.update_signature of the updates made last; resumed: whether those were a checkpoint's; last: the record of the

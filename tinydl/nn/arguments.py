@@ -19,7 +19,7 @@ import numpy as np
 __all__ = ["RecordsArguments", "has_recorded_arguments"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unsaved:
     """In place of an argument that a file cannot hold."""
 

@@ -13,7 +13,7 @@ from tinydl._kernels.frames import forget_frames
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchFailure:
     """One batch (or part of one) that did not arrive: which, where it ran, and why.
 

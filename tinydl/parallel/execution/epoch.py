@@ -37,7 +37,7 @@ class RunTiming(NamedTuple):
 NOTHING = RunTiming(0, 0, 0.0)
 
 
-@dataclass
+@dataclass(eq=False)
 class EpochProgress:
     """How far an epoch is, and what came of it so far."""
 
@@ -108,7 +108,7 @@ class Runs(Protocol):
     def prepare(self, resources: Any, setting: Setting, /) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """How updates are made now.
 
@@ -151,7 +151,7 @@ class Setting:
         return self.copies or max(self.block, self.n_threads) + (self.n_blocks - 1).bit_length()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FailurePolicy:
     """What is done about batches that fail. on_failure: "skip", "retry" (max_retries times, then skip) or "raise".
     max_failed_fraction: of an epoch's batches, which may fail before training ends; one may always fail, unless it is 0.

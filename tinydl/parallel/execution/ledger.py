@@ -28,7 +28,7 @@ Numbers = Sequence[Any] | Array
 __all__ = ["Ledger", "Outcome"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What a run did, or a part of one. The first six have an entry for each piece, in the epoch's order; weights: what its loss
     weighs in a mean; workers: who ran it, -1 if nobody did.

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 __all__ = ["BatchProcessResult", "ParallelBatchProcessor"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchProcessResult:
     """What became of a batch. If success is False, loss is NaN and `exception` says why, with its traceback. weight: what it
     counts in a mean over batches, the sum of its samples' weights, or without weights their number; 0 if it failed."""

@@ -16,7 +16,7 @@ STATE, BATCH, SINCE, BUSY, WAITED, UPDATED, N_LIVE = 0, 1, 2, 3, 4, 5, 8
 STATES = ("idle", "in a batch", "waiting", "in an update")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WorkerState:
     """What a worker does: "idle", "in a batch", "waiting" for the others, or "in an update"; and for how many seconds it has.
     batch: the batch's number within the run under way, None outside of a batch; layer: the layer that it is in."""
@@ -39,7 +39,7 @@ class WorkerState:
         return self.state if self.batch is None else f"{self.state} {self.batch}, layer {self.layer or '?'}"
 
 
-@dataclass
+@dataclass(eq=False)
 class ParallelStats:
     """Counts since `Trainer.init`. dispatched = done + retried + skipped + failed, after every update.
 

@@ -79,7 +79,7 @@ def _field(file: Path, name: str, default: int) -> int:
     return default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemoryReport:
     """Bytes that training takes; `print(report)` shows a table.
 
