@@ -79,7 +79,7 @@ def _field(file: Path, name: str, default: int) -> int:
     return default
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MemoryReport:
     """Bytes that training takes; `print(report)` shows a table.
 
