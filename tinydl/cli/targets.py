@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.cli.cells import Format, short
+from tinydl.cli.cells import Format, quoted, short
 from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
 
@@ -69,6 +69,28 @@ def class_labels(table: Table, target: str, *, asked: bool) -> tuple[list[str], 
                            "--target? If so, say --task classification")
     number_of = {name: i for i, name in enumerate(different)}
     return different, np.array([number_of[text] for text in texts], np.int64)
+
+
+def known_classes(table: Table, target: str, classes: list[str]) -> Array:
+    """Each row's class as its place in `classes`, int64 (n,), by its name or its number (1.0 is 1); CommandError names one that
+    is not there."""
+    assert table.y is not None
+    place: dict[str | float, int] = {}
+    for i, name in enumerate(classes):      # what is written alike first
+        number = _number(name, table.format)
+        if number is not None:
+            place.setdefault(number, i)
+    place.update({name: i for i, name in enumerate(classes)})
+    texts: Sequence[str] = table.y.tolist() if table.y.dtype.kind == "U" else [str(v) for v in table.y.tolist()]
+    out = np.empty(len(texts), np.int64)
+    for row, text in enumerate(texts):
+        number = None if text in place else _number(text, table.format)
+        at = place.get(text if number is None else number)
+        if at is None:
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is no class that the model knows "
+                               f"({quoted(classes)}): correct it, or say --missing {short(text)} to leave such rows out")
+        out[row] = at
+    return out
 
 
 def _number(text: str, format: Format) -> float | None:
