@@ -22,9 +22,9 @@ from small import trainer
 import tinydl
 from tinydl import Model, nn
 from tinydl.cli import common, main, progress
+from tinydl.cli.features import standardise
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
-from tinydl.cli.features import standardise
 from tinydl.parallel import runtime
 from tinydl.parallel.execution import native_driver, updates
 from tinydl.parallel.host import threads

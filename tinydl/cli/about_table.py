@@ -53,8 +53,8 @@ def _how(column: dict[str, Any]) -> str:
         return "left out"
     marked = "; gaps marked" * column["marked"]
     if kind == "numbers":
-        scaled = f"number: {_scaled(column['median'], column['factor'])}, clipped at 3" if column["factor"] else "constant"
-        return scaled + marked
+        scaled = f"{_scaled(column['median'], column['factor'])}, clipped at 3" if column["factor"] else "nothing of its value"
+        return f"number: {scaled}{marked}"
     if kind == "dates":
         parts = dict.fromkeys(name.removesuffix(" sin").removesuffix(" cos") for name in PARTS if name in column["parts"])
         return f"date: {', '.join(parts)}{marked}"

@@ -64,7 +64,8 @@ def of_model(path: str) -> str:
     width = shutil.get_terminal_size().columns
     found += [textwrap.fill(f"{what}: {', '.join(map(str, names))}", width, subsequent_indent="  ", break_long_words=False)
               for what, names in about.items() if names]
-    if "table" in model.metadata:
+    facts = model.metadata.get("table")
+    if isinstance(facts, dict) and {"task", "target", "classes", "features"} <= facts.keys():      # of `tinydl train`
         from tinydl.cli.about_table import about_table
         found += ["", about_table(model.metadata, width)]
     return "\n".join(found)
