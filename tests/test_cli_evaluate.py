@@ -39,7 +39,7 @@ def frame(n: int = 240, seed: int = 0) -> pd.DataFrame:
     town, a, b = rng.integers(12, size=n), rng.standard_normal(n), rng.standard_normal(n)
     kind = np.where(a + rng.standard_normal(n) / 2 > 0.7, 2, (b + town / 6 > 1).astype(int))
     return pd.DataFrame({"id": [f"{i:04d}" for i in range(n)], "town": [f"t{t}" for t in town], "a": a.round(4), "b": b.round(4),
-                         "kind": np.array(["red", "green", "<b>blue"])[kind], "two": np.where(kind == 2, "yes", "no"),
+                         "kind": np.array(["red", "green", "<b>$_^$"])[kind], "two": np.where(kind == 2, "yes", "no"),
                          "price": (50 + 10 * a - 3 * town + rng.standard_normal(n)).round(2)})
 
 
@@ -117,6 +117,16 @@ def test_figures_of_numbers_are_scikit_learns(folder, capsys):
         assert [float(v) for v in errors[name]] == pytest.approx(
             [np.quantile(said - y, q), np.quantile(abs(said - y), q)], rel=1e-5), name
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_target_that_is_no_number(folder, capsys):
+    t = trained("price").astype({"price": object})
+    t.loc[7, "price"] = "dear"
+    t.to_csv("u.csv", index=False)
+    assert ran(capsys, "evaluate", "m", "u.csv", code=2) == (
+        "tinydl: u.csv, line 9, column 'price': 'dear' is not a number, as the model predicts: correct it, or leave the row out "
+        "by --missing\n")
+    assert "1 row without a target: left out" in ran(capsys, "evaluate", "m", "u.csv", "--missing", "dear")
 
 
 def test_the_simplest_prediction_is_scikit_learns_dummy(folder, capsys):
@@ -236,7 +246,7 @@ def test_a_page_has_everything_in_it(folder, capsys, target):
     for source in page.sources:
         svg = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
         assert ET.fromstring(svg).tag.endswith("svg") and "href=\"http" not in svg
-    assert ("<b>blue" in page.cells) == (target == "kind")
+    assert ("<b>$_^$" in page.cells) == (target == "kind")
     again = Path("r.html").read_bytes()
     trained(target, "--validation", "0.1", "--sheet", "r.html")
     assert Path("r.html").read_bytes() == again
@@ -345,7 +355,7 @@ def test_info_of_a_table(folder, capsys):
 def test_probabilities_alone(folder, capsys):
     trained("kind")
     whole, alone = (list(csv.reader(io.StringIO(ran(capsys, "predict", "m", "t.csv", *more)))) for more in ([], ["--proba"]))
-    assert whole[0] == ["prediction", "probability_<b>blue", "probability_green", "probability_red"]
+    assert whole[0] == ["prediction", "probability_<b>$_^$", "probability_green", "probability_red"]
     assert [row[1:] for row in whole] == alone
     trained("price")
     assert "--proba is for classes; m predicts a number, 'price'" in ran(capsys, "predict", "m", "t.csv", "--proba", code=2)

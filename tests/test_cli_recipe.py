@@ -12,10 +12,10 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from tinydl import Model, nn, optim
-from tinydl.cli import main, time_limit
+from tinydl.cli import main, options, time_limit
 from tinydl.cli.options import parser
 from tinydl.cli.progress import Progress
-from tinydl.cli.recipe import LOW, Recipe
+from tinydl.cli.recipe import LOW, OPTIMIZERS, SCHEDULES, Recipe
 from tinydl.cli.result import Result
 from tinydl.cli.time_limit import TimeLimit
 from tinydl.metrics.named import OF_CLASSES, OF_NUMBERS, OF_PROBABILITIES, OF_SCORES
@@ -40,8 +40,8 @@ def arguments(target: str, *more: object) -> list[str]:
     return ["train", "t.csv", "--target", target, "--ignore", other, "--categorical", "town", *SMALL, *map(str, more)]
 
 
-def recipe(*options: str, n_classes: int = 3) -> Recipe:
-    return Recipe(parser().parse_args(["train", "t.csv", "--target", "label", *options]), n_classes)
+def recipe(*more: str, n_classes: int = 3) -> Recipe:
+    return Recipe(parser().parse_args(["train", "t.csv", "--target", "label", *more]), n_classes)
 
 
 @pytest.fixture
@@ -98,7 +98,12 @@ def test_what_is_measured_is_written_in_the_targets_unit(folder, capsys, records
 
 
 # ---------------------------------------------------------------------- the recipe
-@pytest.mark.parametrize(("options", "schedule"), [
+def test_the_parser_knows_what_the_recipe_has():
+    assert options.OPTIMIZERS == tuple(OPTIMIZERS) and options.SCHEDULES == tuple(SCHEDULES)
+    assert options.METRICS == (*OF_CLASSES, *OF_SCORES, *OF_PROBABILITIES, *OF_NUMBERS)
+
+
+@pytest.mark.parametrize(("more", "schedule"), [
     ([], None), (["--schedule", "linear"], lambda n: optim.schedules.Linear(1e-3, n)),
     (["--schedule", "cosine"], lambda n: optim.schedules.Cosine(1e-3, n)),
     (["--schedule", "one-cycle"], lambda n: optim.schedules.OneCycle(1e-3, n)),
@@ -106,11 +111,11 @@ def test_what_is_measured_is_written_in_the_targets_unit(folder, capsys, records
     (["--warm-up", "0.25"], lambda n: optim.schedules.Warmup(n // 4, optim.schedules.Constant(1e-3))),
     (["--warm-up", "0.25", "--schedule", "cosine", "--threads", "3"],
      lambda n: optim.schedules.Warmup(n // 4, optim.schedules.Cosine(1e-3, n - n // 4)))])
-def test_schedules_run_over_all_updates(folder, records, options, schedule):
-    assert main(arguments("label", "--epochs", 8, "--quiet", *options)) == 0
+def test_schedules_run_over_all_updates(folder, records, more, schedule):
+    assert main(arguments("label", "--epochs", 8, "--quiet", *more)) == 0
     n = sum(r.updates for r in records)
     rates = [1e-3] * 8 if schedule is None else [schedule(n)(n // 8 * (epoch + 1) - 1) for epoch in range(8)]
-    assert [r.learning_rate for r in records] == rates and n == 8 * (8 if "--threads" not in options else 3)
+    assert [r.learning_rate for r in records] == rates and n == 8 * (8 if "--threads" not in more else 3)
 
 
 def test_what_the_optimizer_and_the_network_are_given(folder):
@@ -161,8 +166,8 @@ BAD = {
 def test_bad_options(folder, capsys, case):
     t = pd.read_csv("t.csv")
     t.assign(two=(t["a"] > 0)).to_csv("t.csv", index=False)
-    options, message = BAD[case]
-    assert main(["train", "t.csv", "--target", "label", *SMALL, *options]) == 2
+    more, message = BAD[case]
+    assert main(["train", "t.csv", "--target", "label", *SMALL, *more]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and not Path("m").exists()
 

@@ -22,8 +22,10 @@ def run(options: argparse.Namespace) -> int:
     facts, training = model.metadata["table"], model.metadata.get("training", {})
     options.missing = [*(options.missing or ()), *facts.get("missing", ())]
     data = read_table(path, facts["target"], kinds(facts), reading(options))
-    y = regression_target(data, facts["target"])[:, 0] if facts["classes"] is None else known_classes(
-        data, facts["target"], facts["classes"])
+    if facts["classes"] is None:
+        y = regression_target(data, facts["target"], "the model predicts: correct it, or leave the row out by --missing")[:, 0]
+    else:
+        y = known_classes(data, facts["target"], facts["classes"])
     outcome = Outcome(facts["target"], facts["classes"], y, outputs(model, data))
     least = simplest(facts, training.get("shares"), y)
     now = {"model": outcome.figures()} | ({} if least is None else {"simplest": least.figures()})

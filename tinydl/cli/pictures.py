@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ POINTS, NAMED, COUNTED = 5000, 40, 15
 
 
 def svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
-    """The same bytes for the same picture."""
+    """The same bytes for the same picture. Its text stays text, so who looks at it has the fonts for any language."""
     fig = figure(figsize=size, dpi=150, layout="constrained")
     from matplotlib import rc_context
-    with rc_context({"svg.hashsalt": "tinydl", "svg.fonttype": "path", "font.size": 10}):
+    with rc_context({"svg.hashsalt": "tinydl", "svg.fonttype": "none", "font.size": 10}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # of signs that matplotlib's own font lacks
         draw(fig.subplots())
         out = io.StringIO()
         fig.savefig(out, format="svg", metadata={"Date": None})
@@ -45,7 +47,7 @@ def confusion(ax: Any, counts: Array, names: Sequence[str]) -> None:
                     ax.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", size=9 if K <= 8 else 7,
                             color="white" if shares[i, j] > 0.55 else "black")
     if K <= NAMED:
-        shown = [name if len(name) <= 16 else name[:14] + "..." for name in names]
+        shown = [_label(name, 16) for name in names]
         ax.set_xticks(range(K), shown, rotation=0 if max(map(len, shown)) * K < 36 else 90)
         ax.set_yticks(range(K), shown)
     ax.set(xlabel="predicted", ylabel="true")
@@ -58,7 +60,7 @@ def calibration(ax: Any, share: Array, mean: Array, n: Array) -> None:
     ax.plot(mean, share, color=BLUE, linewidth=1)
     ax.scatter(mean, share, 15 + 250 * n / n.max(), color=BLUE, alpha=0.6, linewidths=0)
     ax.set(xlabel="mean probability", ylabel="share that is so", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    _plain(ax)
+    _bare(ax)
 
 
 def errors(ax: Any, error: Array, target: str) -> None:
@@ -66,8 +68,8 @@ def errors(ax: Any, error: Array, target: str) -> None:
     low, high = np.quantile(error, (0.005, 0.995))
     ax.hist(error[(error >= low) & (error <= high)], bins=min(50, max(5, round(len(error) ** 0.5))), color=BLUE, alpha=0.8)
     ax.axvline(0, color=GREY, linewidth=1)
-    ax.set(xlabel=f"{_short(target)}: predicted - actual", ylabel="rows")
-    _plain(ax)
+    ax.set(xlabel=f"{_label(target)}: predicted - actual", ylabel="rows")
+    _bare(ax)
 
 
 def scatter(ax: Any, actual: Array, predicted: Array, target: str) -> None:
@@ -77,8 +79,8 @@ def scatter(ax: Any, actual: Array, predicted: Array, target: str) -> None:
     ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
     ax.scatter(actual[chosen], predicted[chosen], 12, color=BLUE, alpha=0.5 if len(actual) < 500 else 0.25, linewidths=0,
                rasterized=True)
-    ax.set(xlabel=f"{_short(target)}: actual", ylabel="predicted", aspect="equal")
-    _plain(ax)
+    ax.set(xlabel=f"{_label(target)}: actual", ylabel="predicted", aspect="equal")
+    _bare(ax)
 
 
 def training(ax: Any, epochs: Sequence[int], loss: Sequence[float], metric: Sequence[float] | None, name: str,
@@ -86,7 +88,8 @@ def training(ax: Any, epochs: Sequence[int], loss: Sequence[float], metric: Sequ
     """The loss over epochs, and the metric of the validation rows on an axis of its own."""
     ax.plot(epochs, loss, color=GREY, label="training loss")
     ax.set(xlabel="epoch", ylabel="training loss")
-    _plain(ax)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    _bare(ax)
     if metric is not None:
         other = ax.twinx()
         other.plot(epochs, metric, color=BLUE)
@@ -96,9 +99,10 @@ def training(ax: Any, epochs: Sequence[int], loss: Sequence[float], metric: Sequ
             other.axvline(best, color=RED, linestyle=":", linewidth=1)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else name[:27] + "..."
+def _label(name: str, width: int = 30) -> str:
+    """Not too long, and no formula, though matplotlib takes for one what stands between two $."""
+    return (name if len(name) <= width else name[:width - 3] + "...").replace("$", r"\$")
 
 
-def _plain(ax: Any) -> None:
+def _bare(ax: Any) -> None:
     ax.spines[["top", "right"]].set_visible(False)

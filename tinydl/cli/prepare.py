@@ -54,8 +54,10 @@ def labelled(options: argparse.Namespace, say: Say) -> Labelled:
     table = read_table(path, options.target, reading=reading(options))
     for note in table.notes:
         say(f"note: {note}")
-    classes, y = (None, regression_target(table, target)) if task_of(table, options.task) == "regression" else class_labels(
-        table, target, asked=options.task is not None)
+    if task_of(table, options.task) == "regression":
+        classes, y = None, regression_target(table, target, "--task regression needs")
+    else:
+        classes, y = class_labels(table, target, asked=options.task is not None)
     say(f"{name_of(path)}: {plural(table.n, 'row')}, {plural(len(table.names), 'feature')}{described(table)}, "
         + (f"{plural(len(classes), 'class')} of {target!r}" if classes else f"target {target!r}"))
     if classes is None and options.task is None:

@@ -25,8 +25,8 @@ from tinydl.tables import TableEncoder
 EMBEDDING = 8
 #: their classes, default learning rates, and what else they are given
 OPTIMIZERS: dict[str, tuple[Any, float, dict[str, float]]] = {
-    "adam": (optim.Adam, 1e-3, {}), "adamw": (optim.AdamW, 1e-3, {}), "rmsprop": (optim.RMSprop, 1e-3, {}),
-    "sgd": (optim.SGD, 1e-2, {"momentum": 0.9})}
+    "adam": (optim.Adam, 1e-3, {}), "adamw": (optim.AdamW, 1e-3, {}), "sgd": (optim.SGD, 1e-2, {"momentum": 0.9}),
+    "rmsprop": (optim.RMSprop, 1e-3, {})}
 #: from the rate and the number of updates
 SCHEDULES: dict[str, Callable[[float, int], schedules.Schedule]] = {
     "constant": lambda rate, updates: schedules.Constant(rate), "linear": schedules.Linear, "cosine": schedules.Cosine,
@@ -150,7 +150,8 @@ class Recipe:
             (f"dropout {own.dropout:g}", own.dropout), ("balanced class weights", own.class_weight == "balanced"),
             (f"weight decay {own.weight_decay or 0:g}", own.weight_decay is not None),
             (f"gradients clipped to norm {own.clip_norm or 0:g}", own.clip_norm is not None),
-            (f"best epoch by {self.metric}", self.validation)) if there]
+            (f"best epoch by {self.metric}", self.validation), (f"patience {own.patience}", own.patience),
+            (f"at most {own.time or 0:g} s", own.time)) if there]
 
 
 def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:

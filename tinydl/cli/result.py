@@ -18,6 +18,7 @@ from tinydl.cli.recipe import Recipe
 from tinydl.cli.saved import in_units
 from tinydl.cli.sheet import Sheet, figures, history, of_target, sections
 from tinydl.cli.sources import name_of
+from tinydl.cli.time_limit import TimeLimit
 from tinydl.serialization import plain
 
 
@@ -38,13 +39,13 @@ class Result:
         training: dict[str, Any] = {"rows": {"train": len(ready.train), "validation": len(ready.validation),
                                              "test": len(ready.test)},
                                     "epochs": self.trainer.epoch, "recipe": recipe.settings()}
+        if any(isinstance(c, TimeLimit) and c.reached for c in self.trainer.callbacks):
+            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.options.epochs}")
         best = next((c for c in self.trainer.callbacks if isinstance(c, EarlyStopping)), None)
         if best is not None and best.best is not None:
             value = best.best * unit_of(recipe.metric, ready.facts)
             training["best"] = {"epoch": best.best_epoch, "metric": recipe.metric, "value": value}
             say(f"best epoch: {best.best_epoch} of {self.trainer.epoch}, {recipe.metric} {text(recipe.metric, value)}")
-        elif self.trainer.epoch < recipe.options.epochs:
-            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.options.epochs}")
         if self.data.classes:
             counts = np.bincount(self.data.y[ready.train], minlength=len(self.data.classes))
             training["shares"] = (counts / counts.sum()).tolist()

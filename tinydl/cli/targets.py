@@ -35,8 +35,8 @@ def _many(different: int, rows: int) -> bool:
     return different > FEW and different * FEW_ROWS > rows
 
 
-def regression_target(table: Table, target: str) -> Array:
-    """y as float64 (n, 1); CommandError names a value that is no number."""
+def regression_target(table: Table, target: str, why: str) -> Array:
+    """y as float64 (n, 1); CommandError names a value that is no number, as `why` says it should be."""
     assert table.y is not None
     if table.y.dtype.kind != "U":
         return table.y.astype(np.float64)[:, None]
@@ -44,8 +44,7 @@ def regression_target(table: Table, target: str) -> Array:
     for row, text in enumerate(table.y.tolist()):
         value = _number(text, table.format)
         if value is None:
-            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as --task regression "
-                               "needs")
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as {why}")
         out[row] = value
     return out
 

@@ -124,9 +124,9 @@ def _stem(path: Path) -> str:
 
 def _say_what_is_trained(ready: Prepared, recipe: Recipe, model: Model, threads: int, batches: int, say: Say) -> None:
     validation = f"{len(ready.validation):,} to validate, " * bool(recipe.validation)
-    say(f"{len(ready.train):,} rows to train on, {validation}{len(ready.test):,} to test; {model.name}, "
-        f"{plural(model.num_parameters, 'parameter')};\n"
-        f"{recipe.options.optimizer} with learning rate {recipe.rate:g}, {plural(threads, 'thread')}"
+    say(textwrap.fill(f"{len(ready.train):,} rows to train on, {validation}{len(ready.test):,} to test; {model.name}, "
+                      f"{plural(model.num_parameters, 'parameter')};", WIDTH, break_on_hyphens=False))
+    say(f"{recipe.options.optimizer} with learning rate {recipe.rate:g}, {plural(threads, 'thread')}"
         + (f", {batches} batches an update" if batches != threads else ""))
     if recipe.words():
         say(textwrap.fill(", ".join(recipe.words()), WIDTH))
