@@ -146,8 +146,10 @@ def test_balanced_class_weights_are_scikit_learns(folder, capsys):
 
 BAD = {
     "metric": (["--metric", "auc"], "'auc' is not one of accuracy"),
-    "metric of numbers": (["--metric", "rmse"], "--metric rmse does not fit: "),
-    "metric of three classes": (["--task", "classification", "--metric", "top_k_accuracy", "--target", "two"], "does not fit: "),
+    "metric of numbers": (["--metric", "rmse"], "--metric rmse does not measure classes: take one of accuracy, "),
+    "metric of three classes": (["--task", "classification", "--metric", "top_k_accuracy", "--target", "two"],
+                                "--metric top_k_accuracy asks whether a class is among the first two, and there are but two"),
+    "metric of classes": (["--target", "price", "--metric", "f1"], "--metric f1 does not measure numbers: take one of mse, rmse"),
     "no validation": (["--patience", "3", "--validation", "0"], "--patience looks at rows that are set aside: let --validation"),
     "no validation for metric": (["--metric", "f1", "--validation", "0"], "--metric looks at rows that are set aside"),
     "all to validate": (["--validation", "0.999"], "240 rows are too few for --validation 0.999"),

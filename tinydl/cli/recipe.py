@@ -18,6 +18,7 @@ from tinydl.cli.errors import CommandError
 from tinydl.cli.reading import Array
 from tinydl.cli.time_limit import TimeLimit
 from tinydl.metrics import MetricsEvaluator
+from tinydl.metrics.named import OF_CLASSES, OF_NUMBERS, OF_PROBABILITIES, OF_SCORES
 from tinydl.optim import schedules
 from tinydl.tables import TableEncoder
 
@@ -49,6 +50,12 @@ class Recipe:
         #: what picks the best epoch
         self.metric: str = options.metric or ("log_loss" if n_classes else "rmse")
         wanted = next((f"--{name}" for name in ("metric", "patience") if getattr(options, name) is not None), None)
+        fitting = {**OF_CLASSES, **OF_SCORES, **OF_PROBABILITIES} if n_classes else OF_NUMBERS
+        if self.metric not in fitting:
+            raise CommandError(f"--metric {self.metric} does not measure {'classes' if n_classes else 'numbers'}: take one of "
+                               f"{', '.join(fitting)}")
+        if self.metric == "top_k_accuracy" and n_classes < 3:
+            raise CommandError("--metric top_k_accuracy asks whether a class is among the first two, and there are but two")
         given = options.validation
         #: share of the training rows that is set aside
         self.validation: float = given if given is not None else VALIDATION if wanted or options.time else 0.0
@@ -117,14 +124,9 @@ class Recipe:
         """Whether the rate depends on how many updates there will be."""
         return bool(self.options.schedule != "constant" or self.options.warm_up)
 
-    def evaluator(self, y: Array) -> MetricsEvaluator:
-        """What is measured on the rows that are set aside, whose targets are y; CommandError where it cannot be."""
-        try:
-            evaluator = MetricsEvaluator(self.metric)
-            evaluator.check_targets(y, (self.n_outputs,))
-        except ValueError as e:
-            raise CommandError(f"--metric {self.metric} does not fit: {e}") from None
-        return evaluator
+    def evaluator(self) -> MetricsEvaluator | None:
+        """What is measured on the rows that are set aside; None where there are none."""
+        return MetricsEvaluator(self.metric) if self.validation else None
 
     def callbacks(self) -> list[Callback]:
         """What ends training, and puts the best epoch's parameters back. Without --patience all epochs are trained."""

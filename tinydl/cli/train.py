@@ -28,7 +28,7 @@ from tinydl.metrics import evaluate
 def run(options: argparse.Namespace) -> int:
     """`tinydl train`; its exit code."""
     out, checkpoint = _places(options)
-    say: Say = (lambda text: None) if options.quiet else try_print
+    say: Say = (lambda text: None) if options.quiet else _say
     data = labelled(options, say)
     recipe = Recipe(options, len(data.classes or ()))
     ready = prepare(data, options.test_fraction, recipe.validation, options.seed, say)
@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
     progress = Progress("train", quiet=options.quiet, figure=recipe.metric if recipe.validation else None,
                         scale=unit_of(recipe.metric, ready.facts))
     try:
-        with Trainer(options.epochs, progress, recipe.evaluator(ready.y) if recipe.validation else None, batches > 1, threads,
-                     seed=options.seed, batches_per_update=batches, callbacks=recipe.callbacks()) as trainer:
+        with Trainer(options.epochs, progress, recipe.evaluator(), batches > 1, threads, seed=options.seed,
+                     batches_per_update=batches, callbacks=recipe.callbacks()) as trainer:
             trainer.init(parts, model, recipe.loss(ready.y[ready.train]), optimizer)
             _check_metric(trainer, recipe)
             if options.resume:
@@ -78,17 +78,20 @@ def run(options: argparse.Namespace) -> int:
                       + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
     say(f"model: {out}")
     if options.sheet:
-        say("" if options.sheet == "-" else f"sheet: {options.sheet}")
-        _write_sheet(result, out, options.sheet)
+        _write_sheet(result, out, options.sheet, say)
     return 0
 
 
-def _write_sheet(result: Result, out: Path, given: str) -> None:
+def _write_sheet(result: Result, out: Path, given: str, say: Say) -> None:
     """The model is saved before, and once more with the figures of the linear model beside its own."""
     try:
         sheet = result.sheet(out)
         result.model.save(out)
+        if given == "-":
+            say("")         # between what was said and the report
         sheet.write(given)
+        if given != "-":
+            say(f"sheet: {given}")
     except (Terminated, KeyboardInterrupt) as e:
         how = "terminated" if isinstance(e, Terminated) else "interrupted"
         raise type(e)(f"{how} before {given} was written; {out} is complete") from None
@@ -122,14 +125,19 @@ def _stem(path: Path) -> str:
     return inner.stem if path.suffix.lower() in (".gz", ".xz", ".bz2", ".zip") and inner.suffix else path.stem
 
 
+def _say(text: str) -> None:
+    """In lines of WIDTH columns, as far as anybody can read them."""
+    try_print("\n".join(textwrap.fill(line, WIDTH, break_on_hyphens=False, break_long_words=False) for line in text.split("\n")))
+
+
 def _say_what_is_trained(ready: Prepared, recipe: Recipe, model: Model, threads: int, batches: int, say: Say) -> None:
     validation = f"{len(ready.validation):,} to validate, " * bool(recipe.validation)
-    say(textwrap.fill(f"{len(ready.train):,} rows to train on, {validation}{len(ready.test):,} to test; {model.name}, "
-                      f"{plural(model.num_parameters, 'parameter')};", WIDTH, break_on_hyphens=False))
+    say(f"{len(ready.train):,} rows to train on, {validation}{len(ready.test):,} to test; {model.name}, "
+        f"{plural(model.num_parameters, 'parameter')};")
     say(f"{recipe.options.optimizer} with learning rate {recipe.rate:g}, {plural(threads, 'thread')}"
         + (f", {batches} batches an update" if batches != threads else ""))
     if recipe.words():
-        say(textwrap.fill(", ".join(recipe.words()), WIDTH))
+        say(", ".join(recipe.words()))
 
 
 def _check_metric(trainer: Trainer, recipe: Recipe) -> None:
