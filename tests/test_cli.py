@@ -21,10 +21,10 @@ from small import trainer
 
 import tinydl
 from tinydl import Model, nn
-from tinydl.cli import main, progress, train
+from tinydl.cli import common, main, progress
+from tinydl.cli.features import standardise
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
-from tinydl.cli.train import standardise
 from tinydl.parallel import runtime
 from tinydl.parallel.execution import native_driver, updates
 from tinydl.parallel.host import threads
@@ -296,7 +296,7 @@ BAD = {
     "out in no folder": (["train", "two.csv", "--target", "label", "--out", "no/m"], "--out no/m cannot be written"),
     "out is a folder": (["train", "two.csv", "--target", "label", "--out", "."], "is a folder"),
     "out is a device": (["train", "two.csv", "--target", "label", "--out", "/dev/null"], "not a plain file"),
-    "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "is the data itself"),
+    "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "--out two.csv would replace two.csv"),
     "plot": (["demo", "--plot", "no/x.png"], ""),
     "no model": (["predict", "no.tinydl", "two.csv"], "no.tinydl: there is no such file"),
     "model is a folder": (["predict", ".", "two.csv"], "."),
@@ -520,11 +520,11 @@ def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, thread
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1), (3, 1), (3, 2), (2, 4)])
 def test_resume_gives_the_same_bits_whatever_number_of_threads_is_recommended_now(stop, capsys, monkeypatch, before, now):
     """An update is of as many batches as before."""
-    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: before)
+    monkeypatch.setattr(common, "recommended_thread_count", lambda *sizes: before)
     assert main([*STOPPED, "0", "--out", "whole"]) == 0
     stop("0")
     said(capsys)
-    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: now)
+    monkeypatch.setattr(common, "recommended_thread_count", lambda *sizes: now)
     assert main([*(o for o in STOPPED if o != "--quiet"), "0", "--out", "m", "--resume"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
     used, how = min(before, now), f", {before} batches an update" if now < before else ""
@@ -544,9 +544,9 @@ def test_resume_where_there_was_no_memory_for_all_threads(stop, monkeypatch):
 def test_resume_after_a_resume(stop, monkeypatch):
     assert main([*STOPPED, "3", "--out", "whole"]) == 0
     stop("3")
-    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 2)
+    monkeypatch.setattr(common, "recommended_thread_count", lambda *sizes: 2)
     stop("0", more=["--resume"])
-    monkeypatch.setattr(train, "recommended_thread_count", lambda *sizes: 1)
+    monkeypatch.setattr(common, "recommended_thread_count", lambda *sizes: 1)
     assert main([*STOPPED, "0", "--out", "m", "--resume"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()
 
@@ -610,7 +610,8 @@ def test_the_model_is_saved_where_out_links_to(two, folder, capsys):
 
 def test_the_data_are_not_overwritten_by_their_own_checkpoint(folder, capsys):
     write(folder / "m.checkpoint", [["a", "y"], *([i, "pq"[i % 2]] for i in range(20))])
-    fails_in_one_line(folder, capsys, ["train", "m.checkpoint", "--target", "y", "--out", "m"], "is the data itself")
+    fails_in_one_line(folder, capsys, ["train", "m.checkpoint", "--target", "y", "--out", "m"],
+                      "--out m.checkpoint would replace m.checkpoint")
 
 
 def test_closed_pipe(folder):

@@ -68,7 +68,7 @@ def test_text_and_gaps(folder, capsys):
     assert main(["train", "t.csv", "--target", "label", "--epochs", "40"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and "note: column 1 has no name and numbers or names the rows: left out\n" in out
-    assert "t.csv: 600 rows, 4 features (2 of numbers, 2 of categories), 2 classes of 'label'\n" in out
+    assert "t.csv: 600 rows, 4 features (2 of numbers, 2 of categories), 2 classes of\n'label'\n" in out       # 80 columns
     assert float(out.split("accuracy ")[1].split()[0]) > 85
     model = Model.load("t.tinydl")
     assert model.input_names == ["numbers", "categories"]

@@ -131,6 +131,11 @@ def test_calibration_error(bins):
     w = np.arange(len(p)) % 3
     assert metrics.calibration_error(right, p, bins=bins, sample_weight=w) == pytest.approx(
         metrics.calibration_error(right.repeat(w), p.repeat(w), bins=bins), **CLOSE)
+    for got, wanted in zip(metrics.calibration_curve(right, p, bins=bins), (true, predicted, sizes[sizes > 0]), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    for got, wanted in zip(metrics.calibration_curve(right, p, bins=bins, sample_weight=w),
+                           metrics.calibration_curve(right.repeat(w), p.repeat(w), bins=bins), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
     assert metrics.calibration_error([0, 1], [0.0, 1.0], bins=bins) == (0.0)
     assert metrics.calibration_error([1, 0], [0.0, 1.0], bins=bins) == (1.0 if bins > 1 else 0.0)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tinydl.benchmarks import compare, machine
 from tinydl.benchmarks.workloads import ALL
+from tinydl.cli.common import check_picture, check_writable
 from tinydl.cli.errors import CommandError
-from tinydl.cli.train import check_picture, check_writable
 from tinydl.parallel import usable_cpus
 from tinydl.parallel.host.threads import affinity_cpus
 from tinydl.serialization import write_atomically

@@ -7,10 +7,10 @@ from math import cos, pi, sqrt
 from pathlib import Path
 
 from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
+from tinydl.cli.common import check_picture, fit, plural, thread_count
 from tinydl.cli.errors import CommandError
-from tinydl.cli.features import mlp
 from tinydl.cli.progress import Progress, table
-from tinydl.cli.train import check_picture, fit, plural, thread_count
+from tinydl.cli.recipe import mlp
 from tinydl.data import ArrayDataset, Split
 from tinydl.parallel import usable_cpus
 

@@ -6,12 +6,11 @@ codes of categories, each with an embedding. All embeddings are rows of one tabl
 # n rows, F numbers, C columns of codes
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tinydl import Model, nn
+from tinydl import Model
 from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
 from tinydl.tables import TableEncoder
@@ -79,43 +78,6 @@ def encode(facts: dict[str, Any], table: Table) -> Any:
     offsets = np.cumsum([0, *encoder.cardinalities[:-1]]) if encoder.cardinalities else np.zeros(0, np.int64)
     codes = codes.astype(np.int64) + offsets
     return numbers if not codes.shape[1] else codes if not numbers.shape[1] else {"numbers": numbers, "categories": codes}
-
-
-def network(facts: dict[str, Any], x: Any, rows: Array, hidden: tuple[int, ...], outputs: int, seed: int) -> Model:
-    """Linear layers with ReLU between them, on the numbers and the embeddings of the categories of x."""
-    if not isinstance(x, dict) and x.dtype.kind == "f":
-        return mlp((x.shape[1], *hidden, outputs), seed)
-    numbers, codes = (x["numbers"], x["categories"]) if isinstance(x, dict) else (None, x)
-    total = sum(TableEncoder.from_dict(facts["encoder"]).cardinalities)
-    category = nn.Input((codes.shape[1],), "int64", name="categories")
-    joined, inputs, width = nn.Flatten()(nn.Embedding(total, EMBEDDING)(category)), [category], codes.shape[1] * EMBEDDING
-    if numbers is not None:
-        number = nn.Input((numbers.shape[1],), name="numbers")
-        joined, inputs, width = nn.Concat()([number, joined]), [number, category], numbers.shape[1] + width
-    sizes = (width, *hidden, outputs)
-    model = Model(inputs=inputs, outputs=nn.Sequential(*_layers(sizes))(joined), seed=seed,
-                  name="MLP " + "-".join(map(str, sizes)))
-    # A code without a row to train on keeps the embedding it begins with: let that be 0, the mean of all, and not chance.
-    values = model.state_dict()
-    name = next(n for n, v in values.items() if v.shape == (total, EMBEDDING))
-    table = values[name].copy()
-    table[np.bincount(codes[rows].ravel(), minlength=total) == 0] = 0
-    model.load_state_dict({**values, name: table})
-    return model
-
-
-def mlp(sizes: tuple[int, ...], seed: int, dropout: float = 0.0) -> Model:
-    """Linear layers of these sizes with ReLU (and dropout) between them."""
-    return Model(nn.Sequential(*_layers(sizes, dropout)), seed=seed, name="MLP " + "-".join(map(str, sizes)))
-
-
-def _layers(sizes: tuple[int, ...], dropout: float = 0.0) -> list[nn.Layer]:
-    layers: list[nn.Layer] = []
-    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
-        if i:
-            layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
-        layers.append(nn.Linear(inputs, outputs))
-    return layers
 
 
 def fits(model: Model, facts: dict[str, Any], outputs: int) -> bool:

@@ -60,11 +60,15 @@ def of_model(path: str) -> str:
                  "before it has seen data"]
     else:
         found = [model.summary()]
-    facts = model.metadata.get("table", {})
-    about = {"frozen": model.frozen, "columns": model.feature_names or facts.get("features"), "classes": facts.get("classes")}
+    about = {"frozen": model.frozen, "columns": model.feature_names}
     width = shutil.get_terminal_size().columns
-    return "\n".join([*found, *(textwrap.fill(f"{what}: {', '.join(map(str, names))}", width, subsequent_indent="  ",
-                                              break_long_words=False) for what, names in about.items() if names)])
+    found += [textwrap.fill(f"{what}: {', '.join(map(str, names))}", width, subsequent_indent="  ", break_long_words=False)
+              for what, names in about.items() if names]
+    facts = model.metadata.get("table")
+    if isinstance(facts, dict) and {"task", "target", "classes", "features"} <= facts.keys():      # of `tinydl train`
+        from tinydl.cli.about_table import about_table
+        found += ["", about_table(model.metadata, width)]
+    return "\n".join(found)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,10 +18,10 @@ BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}  {remaining} left"
 
 
 def on_terminal() -> bool:
-    """Whether a bar makes sense."""
+    """Whether a bar makes sense: it is drawn on stderr, and what comes out goes to stdout."""
     try:
-        return all(f is not None and f.isatty() for f in (sys.stdout, sys.stderr)) and os.environ.get("TERM") != "dumb"
-    except ValueError:      # one is closed
+        return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:      # it is closed
         return False
 
 
@@ -32,13 +32,14 @@ def try_print(text: str) -> None:
 
 
 class Progress(Monitor):
-    """A Monitor that shows one training named `title` as a bar over all its epochs, or as lines. A bar, or lines, that
+    """A Monitor that shows one training named `title` as a bar over all its epochs, or as lines; these with the `figure` of the
+    validation, times `scale`, where there is one. A bar, or lines, that
     cannot be shown (tqdm obeys variables like TQDM_ASCII, and stumbles over some; nobody reads any more) are given up
     with one warning on stderr; training goes on, without a bar with lines."""
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
+    def __init__(self, title: str, *, quiet: bool = False, figure: str | None = None, scale: float = 1.0) -> None:
         super().__init__(quiet=True)
-        self.title, self.silent = title, quiet
+        self.title, self.silent, self.figure, self.scale = title, quiet, figure, scale
         self._bar: Any = None
         self._n_epochs, self._n_samples, self._first = 0, 0, 0
 
@@ -69,7 +70,8 @@ class Progress(Monitor):
         self._move(done * self._n_samples, record.loss)
         if self._bar is None and done * LINES // n > (done - 1) * LINES // n:
             failed = f"  {record.failed_batches} failed batches" if record.failed_batches else ""
-            line = (f"{self.title}  epoch {record.epoch:>{len(str(self._n_epochs))}}  loss {record.loss:.4f}  "
+            figure = f"{self.figure} {record.figures[self.figure] * self.scale:.5g}  " if self.figure in record.figures else ""
+            line = (f"{self.title}  epoch {record.epoch:>{len(str(self._n_epochs))}}  loss {record.loss:.4f}  {figure}"
                     f"{record.samples_per_second:,.0f} samples/s{failed}")
             self._show(partial(print, line, flush=True))
 
@@ -100,9 +102,9 @@ class Progress(Monitor):
                       file=sys.stderr, flush=True)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a header, the first column to the left and the others to the right."""
+def table(rows: Sequence[Sequence[str]], left: bool = False) -> str:
+    """Rows under a header, the first column to the left and the others to the right (or all to the left)."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-             for row in rows]
+    lines = ["  ".join(c.rjust(w) if i and not left else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+                       ).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

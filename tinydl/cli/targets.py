@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.cli.cells import Format, short
+from tinydl.cli.cells import Format, quoted, short
 from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
 
@@ -35,8 +35,8 @@ def _many(different: int, rows: int) -> bool:
     return different > FEW and different * FEW_ROWS > rows
 
 
-def regression_target(table: Table, target: str) -> Array:
-    """y as float64 (n, 1); CommandError names a value that is no number."""
+def regression_target(table: Table, target: str, why: str) -> Array:
+    """y as float64 (n, 1); CommandError names a value that is no number, as `why` says it should be."""
     assert table.y is not None
     if table.y.dtype.kind != "U":
         return table.y.astype(np.float64)[:, None]
@@ -44,8 +44,7 @@ def regression_target(table: Table, target: str) -> Array:
     for row, text in enumerate(table.y.tolist()):
         value = _number(text, table.format)
         if value is None:
-            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as --task regression "
-                               "needs")
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as {why}")
         out[row] = value
     return out
 
@@ -69,6 +68,28 @@ def class_labels(table: Table, target: str, *, asked: bool) -> tuple[list[str], 
                            "--target? If so, say --task classification")
     number_of = {name: i for i, name in enumerate(different)}
     return different, np.array([number_of[text] for text in texts], np.int64)
+
+
+def known_classes(table: Table, target: str, classes: list[str]) -> Array:
+    """Each row's class as its place in `classes`, int64 (n,), by its name or its number (1.0 is 1); CommandError names one that
+    is not there."""
+    assert table.y is not None
+    place: dict[str | float, int] = {}
+    for i, name in enumerate(classes):      # what is written alike first
+        number = _number(name, table.format)
+        if number is not None:
+            place.setdefault(number, i)
+    place.update({name: i for i, name in enumerate(classes)})
+    texts: Sequence[str] = table.y.tolist() if table.y.dtype.kind == "U" else [str(v) for v in table.y.tolist()]
+    out = np.empty(len(texts), np.int64)
+    for row, text in enumerate(texts):
+        number = None if text in place else _number(text, table.format)
+        at = place.get(text if number is None else number)
+        if at is None:
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is no class that the model knows "
+                               f"({quoted(classes)}): correct it, or say --missing {short(text)} to leave such rows out")
+        out[row] = at
+    return out
 
 
 def _number(text: str, format: Format) -> float | None:

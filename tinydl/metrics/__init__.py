@@ -17,11 +17,11 @@ All take `sample_weight`. They use NumPy alone, and sort at most: O(n log n) for
 from tinydl.metrics.classes import accuracy, balanced_accuracy, confusion_matrix, f1, precision, recall
 from tinydl.metrics.evaluators import AccuracyEvaluator, Evaluator, JointEvaluator, RegressionEvaluator, evaluate
 from tinydl.metrics.named import MetricsEvaluator
-from tinydl.metrics.probabilities import brier, calibration_error, log_loss
+from tinydl.metrics.probabilities import brier, calibration_curve, calibration_error, log_loss
 from tinydl.metrics.ranking import average_precision, roc_auc, top_k_accuracy
 from tinydl.metrics.regression import mae, mse, r2, rmse
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "MetricsEvaluator", "RegressionEvaluator", "accuracy",
-           "average_precision",
-           "balanced_accuracy", "brier", "calibration_error", "confusion_matrix", "evaluate", "f1", "log_loss", "mae", "mse",
-           "precision", "r2", "recall", "rmse", "roc_auc", "top_k_accuracy"]
+           "average_precision", "balanced_accuracy", "brier", "calibration_curve", "calibration_error",
+           "confusion_matrix", "evaluate", "f1", "log_loss", "mae", "mse", "precision", "r2", "recall", "rmse",
+           "roc_auc", "top_k_accuracy"]

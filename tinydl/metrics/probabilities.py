@@ -45,13 +45,39 @@ def calibration_error(y_true: Any, y_prob: Any, *, bins: int = 10, labels: Seque
                       sample_weight: Any = None) -> float:
     """The expected calibration error (Naeini et al. 2015): sum over bins of share of samples |mean y - mean p|.
 
-    The bins are (0, 1/bins], (1/bins, 2/bins], ...: of equal width, 0 in the first. Of two classes p is the probability of
-    the second and y whether a sample is of it; of more p is that of the most likely class, and y whether it is the right one
-    (Guo et al. 2017, who take 15 bins). Arguments as of `log_loss`.
+    The bins, p and y are those of `calibration_curve`, whose distances from the diagonal this is the mean of. (Guo et al. 2017
+    take 15 bins.) Arguments as of `log_loss`.
 
         >>> round(calibration_error([0, 1, 1, 1], [0.25, 0.75, 0.75, 0.75], bins=2), 3)
         0.25
     """
+    bin_of, right, p, w = _binned(y_true, y_prob, bins, labels, sample_weight)
+    differences = np.bincount(bin_of, w * (right - p), bins)        # share |mean y - mean p| = |sum w (y - p)| / sum w
+    return float(np.abs(differences).sum() / w.sum())
+
+
+def calibration_curve(y_true: Any, y_prob: Any, *, bins: int = 10, labels: Sequence[Any] | None = None,
+                      sample_weight: Any = None) -> tuple[Array, Array, Array]:
+    """The mean of y, the mean of p and the number of samples (or the sum of their weights) in each bin that has some, all float64
+    (bins that have some,): a model is calibrated where the first two are equal.
+
+    The bins are (0, 1/bins], (1/bins, 2/bins], ...: of equal width, 0 in the first. Of two classes p is the probability of
+    the second and y whether a sample is of it; of more p is that of the most likely class, and y whether it is the right one.
+    Arguments as of `log_loss`.
+
+        >>> share, mean, n = calibration_curve([0, 1, 1, 1], [0.25, 0.75, 0.75, 0.75], bins=2)
+        >>> share.tolist(), mean.tolist(), n.tolist()
+        ([0.0, 1.0], [0.25, 0.75], [1.0, 3.0])
+    """
+    bin_of, right, p, w = _binned(y_true, y_prob, bins, labels, sample_weight)
+    n = np.bincount(bin_of, w, bins)
+    some = n > 0
+    return np.bincount(bin_of, w * right, bins)[some] / n[some], np.bincount(bin_of, w * p, bins)[some] / n[some], n[some]
+
+
+def _binned(y_true: Any, y_prob: Any, bins: int, labels: Sequence[Any] | None, sample_weight: Any,
+            ) -> tuple[Array, Array, Array, Array]:
+    """Of each sample its bin, y, p and weight, as `calibration_curve` says."""
     if not isinstance(bins, (int, np.integer)) or bins < 1:
         raise ValueError(f"bins={bins!r}: a whole number of at least 1")
     t, p, w = _prepared(y_true, y_prob, labels, sample_weight)
@@ -60,9 +86,7 @@ def calibration_error(y_true: Any, y_prob: Any, *, bins: int = 10, labels: Seque
     else:
         named = p.argmax(1)
         p, right = p[np.arange(len(t)), named], named == t
-    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p)
-    differences = np.bincount(bin_of, w * (right - p), bins)        # share |mean y - mean p| = |sum w (y - p)| / sum w
-    return float(np.abs(differences).sum() / w.sum())
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p), right, p, w
 
 
 def _prepared(y_true: Any, y_prob: Any, labels: Sequence[Any] | None, sample_weight: Any) -> tuple[Array, Array, Array]:

@@ -1,0 +1,269 @@
+"""What can be said on the command line: the commands and their options. Nothing heavy is imported for it."""
+from __future__ import annotations
+
+import argparse
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from tinydl._version import __version__
+from tinydl.cli.errors import CommandError
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "linear", "cosine", "one-cycle", "cos-log")
+METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "top_k_accuracy",
+           "log_loss", "brier", "calibration_error", "mse", "rmse", "mae", "r2")
+RIVALS = ("torch", "jax", "sklearn", "numpy")
+WORKLOADS = ("W1", "W2", "W3", "W4", "digits", "matmul")
+MAX_THREADS, MAX_WIDTH = 256, 65_536
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and whose --help to read."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Nothing is left over for the command before: it would point to its own help."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            close = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1, cutoff=0.7)
+            self.error(f"unrecognised arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    p = Parser(prog="tinydl", description="Train small neural networks on the CPU, serially and in parallel threads.")
+    p.add_argument("--version", action="version", version=f"tinydl {__version__}")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="train on handwritten digits, serially and in parallel",
+                               description="Train a network on 8x8 pictures of handwritten digits, serially and then "
+                                           "in parallel from the same initial weights, and compare.")
+    demo.set_defaults(run="tinydl.cli.demo:run")
+    _training_options(demo, epochs=40, batch_size=32, hidden="512,256")
+    demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
+                                                     "where matplotlib is installed)")
+    demo.add_argument("--no-plot", action="store_true", help="draw nothing")
+
+    train = commands.add_parser("train", help="train on your own data",
+                                description="Train on FILE: a CSV with a header (numbers, text, dates, missing cells; also "
+                                            "compressed), Parquet or Feather, or an .npz with x and y. Features are scaled or "
+                                            "encoded, a part of the rows is held out for a test, and the model is saved "
+                                            "with all that `tinydl predict` needs.")
+    train.set_defaults(run="tinydl.cli.train:run")
+    train.add_argument("file", metavar="FILE", help="CSV (also .gz, .xz, .bz2, .zip), Parquet, Feather, .npz with x and y; - is "
+                                                    "standard input")
+    train.add_argument("--target", metavar="COLUMN", help="the column to predict; rows without it are left out")
+    train.add_argument("--task", choices=("classification", "regression"),
+                       help="default: classification, where the target is text or few different whole numbers")
+    train.add_argument("--ignore", action="append", metavar="COLUMN", help="leave this column out (may be said more than once)")
+    train.add_argument("--index", action="store_true", help="the first column numbers or names the rows: leave it out (one "
+                                                            "without a name that does is left out anyway)")
+    train.add_argument("--categorical", action="append", metavar="COLUMN",
+                       help="take this column's values as categories, also where they are numbers (may be said more than once)")
+    _reading_options(train)
+    train.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F",
+                       help="share of the rows held out for the test (default: 0.2)")
+    _training_options(train, epochs=60, batch_size=32, hidden="64,64")
+    _recipe_options(train.add_argument_group("recipe"))
+    train.add_argument("--out", metavar="MODEL", help="where to save the model (default: FILE's name with .tinydl, in "
+                                                      "the current folder)")
+    train.add_argument("--resume", action="store_true",
+                       help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
+                            "them, whatever number of threads is recommended now; all options that matter to it must be the "
+                            "same, but there may be more --epochs where the rate has no schedule. Removed when training is "
+                            "complete")
+    _sheet_option(train, "a report on the test rows, beside a linear model and the commonest class or the mean")
+    train.add_argument("--quiet", action="store_true", help="print errors only")
+
+    evaluate = commands.add_parser("evaluate", help="how good a trained model is on a table with the target",
+                                   description="Print the figures of MODEL on FILE, which has its columns and its target: "
+                                               "accuracy, log-loss, AUC and the like, of each class and each confusion; or the "
+                                               "errors of numbers. Beside them those of naming the commonest class, or the "
+                                               "mean, and those of the training's test rows. Rows without a target are left "
+                                               "out.")
+    evaluate.set_defaults(run="tinydl.cli.evaluate:run")
+    evaluate.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
+    evaluate.add_argument("file", metavar="FILE", help="as of train, with the target; other columns do no harm")
+    _reading_options(evaluate)
+    _sheet_option(evaluate, "the same, as a report")
+
+    predict = commands.add_parser("predict", help="predict with a trained model",
+                                  description="Write the predictions for FILE (its columns found by name; or .npz with x) as "
+                                              "CSV. Of classes there is a column `prediction`, the most likely class, and a "
+                                              "column `probability_CLASS` for each; of numbers a column `prediction`.")
+    predict.set_defaults(run="tinydl.cli.predict:run")
+    predict.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
+    predict.add_argument("file", metavar="FILE", help="as of train; the target need not be there; other columns do no harm")
+    predict.add_argument("--proba", action="store_true", help="write the probabilities alone, without the column `prediction`")
+    predict.add_argument("--id", action="append", default=[], metavar="COLUMN",
+                         help="repeat this column of FILE in front (may be said more than once)")
+    _reading_options(predict)
+    predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
+
+    info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's file",
+                               description="Show version, instruction set, CPUs and recommended threads; with MODEL, its inputs, "
+                                           "outputs, layers and parameters instead; of a table's model also the target, how "
+                                           "each column is encoded, and the figures of its test rows.")
+    info.add_argument("model", metavar="MODEL", nargs="?", help="a file that model.save or `tinydl train` wrote")
+    info.set_defaults(run="tinydl.cli.info:run")
+
+    bench = commands.add_parser("bench", help="measure, over thread counts or against other libraries",
+                                description="Throughput of training over thread counts; with --against, side by side with "
+                                            "other libraries (those that are installed), each in a process of its own.")
+    bench.set_defaults(run="tinydl.cli.bench:run")
+    bench.add_argument("--against", type=_rivals, metavar="A,B", help=f"of {', '.join(RIVALS)}")
+    bench.add_argument("--workloads", type=_workloads, metavar="W,W",
+                       help=f"of {', '.join(WORKLOADS)} (default: W2; with --against W1 to W4)")
+    bench.add_argument("--threads", type=_counts, metavar="N,N", help="thread counts (default: 1 to the usable CPUs)")
+    bench.add_argument("--runs", type=_count, default=20, metavar="N", help="rounds in which all take their turn (default: 20)")
+    bench.add_argument("--seconds", type=_positive, default=0.2, metavar="S", help="measured time of a turn (default: 0.2)")
+    bench.add_argument("--check", action="store_true", help="compare the losses of the first 20 batches, too")
+    bench.add_argument("--out", metavar="FILE", help="write raw figures and the machine's description as JSON")
+    bench.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib)")
+    return p
+
+
+def _reading_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--separator", type=_separator, metavar="S",
+                   help="between cells: , ; | or comma, semicolon, pipe, tab (default: what cuts the first lines evenly)")
+    p.add_argument("--decimal", choices=(".", ","), help="of numbers (default: , where cells show it and are cut by another)")
+    p.add_argument("--missing", action="append", metavar="TEXT",
+                   help="a cell of this text is missing, as are empty ones, NA, NaN, null, ? and what else pandas takes for it "
+                        "(may be said more than once)")
+
+
+def _sheet_option(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--sheet", metavar="PATH", help=f"write {what}: .html is one page with pictures (needs matplotlib), .txt is "
+                                                   "text, - is text on standard output")
+
+
+def _recipe_options(p: argparse._ArgumentGroup) -> None:
+    p.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
+    p.add_argument("--learning-rate", "--lr", type=_positive, metavar="LR",
+                   help="default: 0.001; sgd (with momentum 0.9) 0.01")
+    p.add_argument("--schedule", choices=SCHEDULES, default="constant",
+                   help="how the rate runs over all updates, from LR or up to LR (default: constant; linear and cosine fall "
+                        "to 0, one-cycle rises and falls, cos-log has four waves)")
+    p.add_argument("--warm-up", type=_fraction, default=0.0, metavar="F",
+                   help="share of the updates before that, in which the rate rises to LR (default: 0)")
+    p.add_argument("--weight-decay", type=_from_zero, metavar="W", help="default: 0; adamw 0.01")
+    p.add_argument("--clip-norm", type=_positive, metavar="N", help="gradients of a greater norm are scaled down to it")
+    p.add_argument("--dropout", type=_fraction, default=0.0, metavar="P",
+                   help="share of each hidden layer that is left out at random (default: 0)")
+    p.add_argument("--class-weight", choices=("balanced", "none"), default="none",
+                   help="balanced: each class counts as much as any other, whatever its number of rows (default: none)")
+    p.add_argument("--validation", type=_fraction, metavar="F",
+                   help="share of the training rows that is set aside to find the best epoch, whose weights are saved "
+                        "(default: 0; with --metric, --patience or --time 0.1)")
+    p.add_argument("--metric", type=_metric, metavar="NAME",
+                   help="what makes an epoch the best on those rows, a figure of tinydl.metrics: accuracy, balanced_accuracy, "
+                        "f1, roc_auc, log_loss, ..., or rmse, mae, r2 (default: log_loss, or rmse)")
+    p.add_argument("--patience", type=_count, metavar="N",
+                   help="end training after N epochs without a better one (default: all epochs are trained)")
+    p.add_argument("--time", type=_positive, metavar="SECONDS",
+                   help="end training after so many seconds, with the best epoch so far; reading the table and what follows is "
+                        "not counted")
+
+
+def _training_options(p: argparse.ArgumentParser, *, epochs: int, batch_size: int, hidden: str) -> None:
+    p.add_argument("--epochs", type=_count, default=epochs, metavar="N", help=f"default: {epochs}")
+    p.add_argument("--batch-size", type=_count, default=batch_size, metavar="N",
+                   help=f"samples a thread works on at a time (default: {batch_size})")
+    p.add_argument("--hidden", type=_sizes, default=_sizes(hidden), metavar="N,N",
+                   help=f"sizes of the hidden layers (default: {hidden})")
+    p.add_argument("--threads", type=_threads, default=0, metavar="N",
+                   help="0: as many as recommended (default). N batches make one update (strategy group), so the result "
+                        "depends on N")
+    p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
+
+
+# ---------------------------------------------------------------------- types of options
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 10_000_000)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_whole(part.strip(), 1, MAX_WIDTH) for part in text.split(","))
+
+
+def _separator(text: str) -> str:
+    names = {"comma": ",", "semicolon": ";", "pipe": "|", "tab": "\t", "\\t": "\t"}
+    separator = names.get(text, text)
+    if len(separator) != 1 or separator.isalnum() or separator in "\"\r\n.":
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of , ; | comma, semicolon, pipe, tab")
+    return separator
+
+
+def _some(text: str, known: tuple[str, ...]) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+    return names
+
+
+def _rivals(text: str) -> list[str]:
+    return _some(text, RIVALS)
+
+
+def _workloads(text: str) -> list[str]:
+    return _some(text, WORKLOADS)
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_whole(part.strip(), 1, MAX_THREADS) for part in text.split(",")})
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _fraction(text: str) -> float:
+    value = _real(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _real(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _from_zero(text: str) -> float:
+    value = _real(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def _metric(text: str) -> str:
+    name = text.replace("-", "_")
+    if name not in METRICS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(METRICS)}")
+    return name
+
+
+def _threads(text: str) -> int:
+    return _whole(text, 0, MAX_THREADS)
