@@ -42,6 +42,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mis
 
 #: numbers that a category is embedded in (RealMLP's)
 EMBEDDING = 8
+#: batches of an epoch at most, and rows of a batch
+BATCHES, BATCH_SIZES = 16, (32, 256)
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: i
     started, trained, records, kept = perf_counter(), [], [], []
     for i in range(recipe.n_members):
         rows, rest = np.flatnonzero(held_out != i), np.flatnonzero(held_out == i)
-        size = min(len(rows), recipe.batch_size or int(np.clip(1 << max(n // 16, 1).bit_length() - 1, 32, 256)))
+        size = min(len(rows), recipe.batch_size or _batch_size(n))
         data = ArrayDataset(_rows(x, rows), y[rows], size, sample_weight=None if weights is None else weights[rows])
         model = network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0)
         deadline = np.inf if time_limit is None else started + time_limit * (i + 1) / recipe.n_members
@@ -301,6 +303,11 @@ def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
         slope = float(np.average((p * z).sum(1) / p.sum(1) - own, weights=weights))
         low, high = (low, middle) if slope > 0 else (middle, high)
     return float(1 / np.sqrt(low * high))
+
+
+def _batch_size(n: int) -> int:
+    """For n rows: a power of 2."""
+    return int(np.clip(1 << max(n // BATCHES, 1).bit_length() - 1, *BATCH_SIZES))
 
 
 def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
