@@ -188,7 +188,7 @@ class _Fleet:
         self._pool.places.end_run()
         with self._lock:
             gone, self._running = self._running, {}
-        self._pool.shutdown(0 if gone else GRACE)
+        self._pool.shutdown(GRACE)
         for index, trainer in gone.values():
             error = TimeoutError("it did not stop: a layer, a loss, a callback or a dataset is still at work in its thread")
             log.warning("trainers[%d]: %s", index, error)
