@@ -11,8 +11,8 @@
 """
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
 # _hints, log; plan; nn, losses, optim, data, datasets, tables, serialization, history, plotting; model, metrics, monitor;
-# parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs, trainer, tabular;
-# testing, benchmarks, sklearn, cli.
+# parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs, trainer, fleet,
+# tabular; testing, benchmarks, sklearn, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, metrics, nn, optim, parallel
@@ -24,8 +24,10 @@ from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "JointEvaluator", "Model", "Monitor", "RegressionEvaluator", "Trainer",
-           "TrainingError", "__version__", "callbacks", "data", "datasets", "losses", "metrics", "nn", "optim",
+           "TrainingError", "__version__", "callbacks", "data", "datasets", "fleet", "losses", "metrics", "nn", "optim",
            "parallel"]
 
-if not TYPE_CHECKING:       # a type checker would take every name for one that is there
-    __getattr__ = _hints.module(__name__)
+if TYPE_CHECKING:
+    from tinydl import fleet
+else:                       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__, later=("fleet",))

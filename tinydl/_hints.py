@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Iterable
 from dis import opmap
 from functools import wraps
+from importlib import import_module
 from inspect import signature
 from types import FrameType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,9 +124,11 @@ EXAMPLES = {"Dataset": "data.ArrayDataset(x, y, batch_size)", "Model": "Model(nn
             "Layer": "nn.Sequential(nn.Linear(4, 2), nn.ReLU())"}
 
 
-def module(name: str) -> Callable[[str], Any]:
-    """The `__getattr__` of the module `name`."""
-    def __getattr__(asked: str) -> NoReturn:
+def module(name: str, later: tuple[str, ...] = ()) -> Callable[[str], Any]:
+    """The `__getattr__` of the module `name`. later: modules in it that are imported when they are first asked for."""
+    def __getattr__(asked: str) -> Any:
+        if asked in later:
+            return import_module(f"{name}.{asked}")
         hint = NAMES.get(asked) or _elsewhere(asked)
         if hint is None:
             raise AttributeError(f"module {name!r} has no attribute {asked!r}", name=asked, obj=sys.modules[name])

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from tinydl import losses, nn, optim
+from tinydl import fleet, losses, nn, optim
 from tinydl.callbacks import Callback
 from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.nn.layer import Symbol
+from tinydl.parallel import recommended_thread_count
 from tinydl.tables import Encoded, TableEncoder
 from tinydl.trainer import Trainer
 from tinydl.training import Training
@@ -205,12 +205,14 @@ def _member(symbols: Sequence[Symbol], n_codes: int, task: Task, recipe: Recipe)
 
 # ---------------------------------------------------------------------- training
 class BestEpoch(Callback):
-    """Remembers the parameters with the lowest figure on rows that are set aside, and ends training when it has not fallen for
-    `patience` epochs, or when another epoch as long as the mean one would end behind the deadline."""
+    """Remembers the parameters with the lowest figure on the rows x that are set aside, and ends training when it has not fallen
+    for `patience` epochs, or when another epoch as long as the mean one would end too late: behind this member's share of the
+    time that is left when it begins, when as many rounds of members are still to be trained, this one included."""
 
-    def __init__(self, x: dict[str, Array], figure: Callable[[Array], float], patience: int, deadline: float,
+    def __init__(self, x: dict[str, Array], rows: Array, figure: Figure, patience: int, until: float, rounds: int,
                  on_epoch: Callable[[], None] | None) -> None:
-        self.x, self.figure, self.patience, self.deadline, self.on_epoch = x, figure, patience, deadline, on_epoch
+        self.x, self.rows, self.figure, self.patience = x, rows, figure, patience
+        self.until, self.rounds, self.on_epoch = until, rounds, on_epoch
         self.losses: list[float] = []
         self.figures: list[float] = []
         self.best, self.epoch = np.inf, 0
@@ -219,11 +221,12 @@ class BestEpoch(Callback):
 
     def on_train_start(self, trainer: Training) -> None:
         self.started = perf_counter()
+        self.until = self.started + (self.until - self.started) / self.rounds
 
     def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
-        outputs = trainer.model.predict(self.x)
+        outputs = trainer.model.predict(given(self.x))
         finite = bool(np.isfinite(outputs).all())
-        value = self.figure(outputs) if finite else np.nan
+        value = self.figure(outputs, self.rows) if finite else np.nan
         self.losses.append(float(record.loss))
         self.figures.append(value)
         done = len(self.figures)
@@ -232,7 +235,7 @@ class BestEpoch(Callback):
         if self.on_epoch is not None:
             self.on_epoch()
         now = perf_counter()
-        if done - self.epoch >= self.patience or now + (now - self.started) / done > self.deadline:
+        if done - self.epoch >= self.patience or now + (now - self.started) / done > self.until:
             trainer.stop(finished=True)
 
 
@@ -252,42 +255,53 @@ def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: i
     """Train the members on x and targets y (see `Task`), where rows count by their weights (n,).
 
     figure: what picks the epoch; None: the task's. n_codes: the sum of the encoder's cardinalities. time_limit: seconds for all.
-    n_threads: members side by side. TrainingError where numbers become too large."""
+    n_threads: members side by side; -1: as many as recommended. TrainingError where numbers become too large."""
     if not x:
         raise ValueError("the table has no column to learn from: all are constant, or missing")
     n, seeds = len(y), np.random.SeedSequence(seed).generate_state(2 * recipe.n_members + 1).tolist()
-    held_out = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
-    started, trained, records, kept = perf_counter(), [], [], []
+    part_of = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
+    until = np.inf if time_limit is None else perf_counter() + time_limit
+    side_by_side = min(recommended_thread_count() if n_threads == -1 else n_threads, recipe.n_members)
+    data = ArrayDataset(given(x), y, _batch_size(n) if recipe.batch_size is None else recipe.batch_size, sample_weight=weights)
+    trainers, callbacks = [], []
     for i in range(recipe.n_members):
-        rows, rest = np.flatnonzero(held_out != i), np.flatnonzero(held_out == i)
-        size = min(len(rows), recipe.batch_size or _batch_size(n))
-        data = ArrayDataset(_rows(x, rows), y[rows], size, sample_weight=None if weights is None else weights[rows])
-        model = network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0)
-        deadline = np.inf if time_limit is None else started + time_limit * (i + 1) / recipe.n_members
-        by = _figure(task, y, weights) if figure is None else figure
-        best = BestEpoch(_rows(x, rest), partial(_of_rows, by, rest), recipe.patience, deadline, on_epoch)
-        with Trainer(recipe.max_epochs, strategy="serial", seed=seeds[2 * i + 2], on_batch_failure="raise",
-                     callbacks=[best]) as trainer:
-            trainer.init(data, model, task.loss(recipe), _optimizer(recipe, recipe.max_epochs * -(-len(rows) // size)))
-            trainer.train()
+        train, rest = np.flatnonzero(part_of != i), np.flatnonzero(part_of == i)
+        rounds = -(-(recipe.n_members - i) // side_by_side)
+        best = BestEpoch({name: values[rest] for name, values in x.items()}, rest, figure or _figure(task, y, weights),
+                         recipe.patience, until, rounds, on_epoch)
+        rows = data.subset(train)
+        trainer = Trainer(recipe.max_epochs, strategy="serial", seed=seeds[2 * i + 2], on_batch_failure="raise", callbacks=[best])
+        trainer.init(rows, network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0), task.loss(recipe),
+                     _optimizer(recipe, recipe.max_epochs * rows.n_batches))
+        trainers.append(trainer)
+        callbacks.append(best)
+    for result in fleet.train(trainers, side_by_side):
+        if result.error is not None:
+            raise result.error
+    for trainer, best in zip(trainers, callbacks, strict=True):
         if best.state is not None:
-            model.load_state_dict(best.state)
-            kept.append((rest, best.outputs))
-        trained.append(model)
-        records.append({"loss": best.losses, "validation": best.figures, "best_epoch": best.epoch})
-    ensemble = Ensemble(network(x, n_codes, task, recipe, members=recipe.n_members), records)
-    if task.link is not None and calibrate and kept:
-        rows = np.concatenate([rest for rest, _ in kept])
-        z, right = task.scores(np.concatenate([outputs for _, outputs in kept]), y[rows])
-        w = None if weights is None else np.repeat(weights[rows], len(z) // len(rows))
-        ensemble.temperature = temperature(z, right, w)
-        for model in trained:
-            values = model.state_dict()
+            trainer.model.load_state_dict(best.state)
+    ensemble = Ensemble(network(x, n_codes, task, recipe, members=recipe.n_members), [
+        {"loss": best.losses, "validation": best.figures, "best_epoch": best.epoch} for best in callbacks])
+    if task.link is not None and calibrate:
+        ensemble.temperature = _temperature(callbacks, y, task, weights)
+        for trainer in trainers:
+            values = trainer.model.state_dict()
             for name in list(values)[-2:]:      # weight and bias of the last layer, so that the scores come out divided
                 values[name] = values[name] / ensemble.temperature
-            model.load_state_dict(values)
-    ensemble.model.params[...] = np.concatenate([model.params for model in trained])
+            trainer.model.load_state_dict(values)
+    ensemble.model.params[...] = np.concatenate([trainer.model.params for trainer in trainers])
     return ensemble
+
+
+def _temperature(members: Sequence[BestEpoch], y: Array, task: Task, weights: Array | None) -> float:
+    """Of all members' scores for the rows that they had set aside."""
+    kept = [(best.rows, best.outputs) for best in members if best.outputs is not None]
+    if not kept:
+        return 1.0
+    rows = np.concatenate([rows for rows, _ in kept])
+    z, right = task.scores(np.concatenate([outputs for _, outputs in kept]), y[rows])
+    return temperature(z, right, None if weights is None else np.repeat(weights[rows], len(z) // len(rows)))
 
 
 def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
@@ -313,14 +327,6 @@ def _batch_size(n: int) -> int:
 def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
     return optim.AdamW(optim.schedules.CosLog(recipe.learning_rate, updates), betas=(0.9, 0.95),
                        weight_decay=recipe.weight_decay)
-
-
-def _rows(x: dict[str, Array], rows: Array) -> Any:
-    return given({name: values[rows] for name, values in x.items()})
-
-
-def _of_rows(figure: Figure, rows: Array, outputs: Array) -> float:
-    return figure(outputs, rows)
 
 
 def _figure(task: Task, y: Array, weights: Array | None) -> Figure:

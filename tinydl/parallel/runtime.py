@@ -38,6 +38,9 @@ log = logging.getLogger("tinydl")
 
 MAX_THREADS = 1024
 
+#: one batch, one update, in the calling thread
+SERIAL = Setting("serial", 1, 1, 1, Serial())
+
 #: seconds that a shutdown waits, beyond its timeout, for a run that it has cancelled
 MARGIN = 0.15
 
@@ -257,7 +260,7 @@ class Runtime:
         if mode == "parallel":
             assert self.dataset is not None
             return self.strategy.setting(self._threads_that_fit(), self.dataset.n_batches)
-        setting = self._largest_setting(mode, self._threads_wanted())
+        setting = self._largest_setting(mode, 1 if mode == "serial" else self._threads_wanted())
         if mode not in self._fits:
             fitting_threads(self._memory_for(setting))
             self._fits.add(mode)
@@ -335,7 +338,7 @@ class Runtime:
     def _largest_setting(self, mode: str, n_threads: int) -> Setting:
         """The setting that needs the most memory of those that training in `mode` with n_threads may use."""
         if mode == "serial":
-            return Setting("serial", 1, 1, 1, Serial())
+            return SERIAL
         return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,
                        self.strategy.copies(n_threads))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -127,24 +128,24 @@ class Setting:
     keep: int = 0
     brief: bool = False
 
-    @property
+    @cached_property
     def k(self) -> int:
         """Pieces of an update."""
         return self.batches * self.parts
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Pieces whose gradients are kept at the same time, each in a slot: all of an update, or where those are many a power of
         two (LEAST_BLOCK, or two a thread). The blocks of an update are run one after another."""
         most = max(LEAST_BLOCK, 1 << (2 * self.n_threads - 1).bit_length())
         return self.k if self.k <= most else most
 
-    @property
+    @cached_property
     def n_blocks(self) -> int:
         """Blocks of an update."""
         return -(-self.k // self.block)
 
-    @property
+    @cached_property
     def n_slots(self) -> int:
         """Gradient vectors: one for each piece of a block, and at least one a thread; behind them log2(n_blocks), rounded up, for
         the means of blocks. Or one a copy."""
