@@ -70,7 +70,7 @@ class Recipe:
 
 
 CLASSES = Recipe()
-NUMBERS = Recipe(activation="relu", dropout=0.0, weight_decay=0.0, label_smoothing=0.0, max_epochs=48)
+NUMBERS = Recipe(activation="relu", dropout=0.0, weight_decay=0.0, label_smoothing=0.0, batch_size=64, max_epochs=64)
 
 
 # ---------------------------------------------------------------------- tasks
