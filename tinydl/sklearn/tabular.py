@@ -40,7 +40,8 @@ class Tabular(Base):
 
     _rules: ClassVar[dict[str, Rule]] = {
         "n_members": whole(1), "hidden_layer_sizes": _sizes, "activation": one_of(*tabular.ACTIVATIONS),
-        "dropout": real(0, 1, below=True), "periodic": boolean, "learning_rate": real(0, above=True), "weight_decay": real(0),
+        "dropout": real(0, 1, below=True), "embedding": one_of("periodic", "piecewise", None),
+        "learning_rate": real(0, above=True), "weight_decay": real(0),
         "batch_size": either(one_of(None), whole(1)), "max_epochs": whole(1), "n_iter_no_change": whole(1),
         "validation_fraction": real(0, 0.5, above=True), "scoring": either(one_of(None), Rule(
             lambda v: isinstance(v, str) or callable(v), "the name of a scorer of scikit-learn, or one")),
@@ -51,7 +52,7 @@ class Tabular(Base):
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     dropout: float
-    periodic: bool
+    embedding: str | None
     learning_rate: float
     weight_decay: float
     batch_size: int | None
@@ -100,7 +101,7 @@ class Tabular(Base):
         x = tabular.inputs(self.encoder_, self.encoder_.fit_transform(X))
         recipe = tabular.Recipe(
             hidden_sizes=tuple(self.hidden_layer_sizes), activation=self.activation, dropout=float(self.dropout),
-            periodic=bool(self.periodic), learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
+            embedding=self.embedding, learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
             label_smoothing=float(getattr(self, "label_smoothing", 0.0)), batch_size=self.batch_size, max_epochs=self.max_epochs,
             patience=self.n_iter_no_change, n_members=self.n_members, validation_fraction=float(self.validation_fraction))
         progress = _Progress(self.max_epochs * self.n_members) if self.verbose else None
@@ -237,8 +238,9 @@ class TabularClassifier(Classifier, Tabular):
     class_weight: Any
 
     def __init__(self, *, n_members: int = CLASSES.n_members, hidden_layer_sizes: tuple[int, ...] = CLASSES.hidden_sizes,
-                 activation: str = CLASSES.activation, dropout: float = CLASSES.dropout, periodic: bool = CLASSES.periodic,
-                 learning_rate: float = CLASSES.learning_rate, weight_decay: float = CLASSES.weight_decay,
+                 activation: str = CLASSES.activation, dropout: float = CLASSES.dropout,
+                 embedding: str | None = CLASSES.embedding, learning_rate: float = CLASSES.learning_rate,
+                 weight_decay: float = CLASSES.weight_decay,
                  label_smoothing: float = CLASSES.label_smoothing, batch_size: int | None = CLASSES.batch_size,
                  max_epochs: int = CLASSES.max_epochs, n_iter_no_change: int = CLASSES.patience,
                  validation_fraction: float = CLASSES.validation_fraction, scoring: Any = None,
@@ -298,8 +300,9 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     quantiles: Any
 
     def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
-                 activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout, periodic: bool = NUMBERS.periodic,
-                 learning_rate: float = NUMBERS.learning_rate, weight_decay: float = NUMBERS.weight_decay,
+                 activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout,
+                 embedding: str | None = NUMBERS.embedding, learning_rate: float = NUMBERS.learning_rate,
+                 weight_decay: float = NUMBERS.weight_decay,
                  batch_size: int | None = NUMBERS.batch_size, max_epochs: int = NUMBERS.max_epochs,
                  n_iter_no_change: int = NUMBERS.patience, validation_fraction: float = NUMBERS.validation_fraction,
                  scoring: Any = None, time_limit: float | None = None, clip: bool = True, quantiles: Any = None,
