@@ -72,8 +72,8 @@ class Recipe:
 
 
 CLASSES = Recipe()
-NUMBERS = Recipe(activation="relu", dropout=0.0, embedding="piecewise", weight_decay=0.0, label_smoothing=0.0, batch_size=64,
-                 max_epochs=64)
+NUMBERS = Recipe(activation="relu", dropout=0.0, embedding="piecewise", learning_rate=1e-2, weight_decay=0.0, label_smoothing=0.0,
+                 batch_size=64, max_epochs=32)
 
 
 # ---------------------------------------------------------------------- tasks

@@ -40,7 +40,7 @@ class PiecewiseLinearEmbedding(Layer):
         self.num_features, self.n_bins = int(table.shape[0]), int(table.shape[1]) - 1
 
     @classmethod
-    def from_data(cls, x: Any, n_bins: int = 12) -> PiecewiseLinearEmbedding:
+    def from_data(cls, x: Any, n_bins: int = 16) -> PiecewiseLinearEmbedding:
         """With the quantiles of x (n, C) as edges, n_bins intervals. A column of fewer different quantiles has fewer; one of
         less than three, as of 0 and 1, has none."""
         table = np.asarray(x, np.float64)
