@@ -17,6 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
 
 from tinydl import tabular
+from tinydl.data.frames import as_numbers, decoded, first_missing
 from tinydl.parallel import TrainingError
 from tinydl.plotting import plot_curves
 from tinydl.sklearn.base import TOO_LARGE, Base
@@ -364,6 +365,11 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
         raise ValueError(f"{type(owner).__name__} requires y to be passed, but the target y is None")
     if hasattr(y, "toarray"):
         y = y.toarray()
+    known: Array = np.asarray(decoded(y))
+    missing = first_missing(known)
+    if missing is not None:
+        raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
+    y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
                     estimator=owner)
     if y.ndim == 2 and y.shape[1] == 1:
