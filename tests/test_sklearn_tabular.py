@@ -86,7 +86,7 @@ def test_labels_stay_what_they_are(dtype, values):
     clf = TabularClassifier(**SMALL).fit(X, y)
     assert clf.classes_.tolist() == values and type(clf.classes_.tolist()[0]) is type(values[0])
     y[3] = None
-    with pytest.raises(ValueError, match="y has no value in row 3|y contains NaN"):
+    with pytest.raises(ValueError, match=r"y has no value in row 3|y contains NaN"):
         TabularClassifier(**SMALL).fit(X, y)
 
 

@@ -23,6 +23,7 @@ from tinydl.plotting import plot_curves
 from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
+from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
 from tinydl.tabular import CLASSES, NUMBERS
 
@@ -83,6 +84,7 @@ class Tabular(Base):
         return weights
 
     # ------------------------------------------------------------------ fit
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train on X, a DataFrame or array of n rows, and y, where rows count by their sample_weight (n,). Returns self."""
         check(self, self._rules)
@@ -105,7 +107,8 @@ class Tabular(Base):
             embedding=self.embedding, learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
             label_smoothing=float(getattr(self, "label_smoothing", 0.0)), batch_size=self.batch_size, max_epochs=self.max_epochs,
             patience=self.n_iter_no_change, n_members=self.n_members, validation_fraction=float(self.validation_fraction))
-        progress = _Progress(self.max_epochs * self.n_members) if self.verbose else None
+        tasks = Tasks(self, X, y, sample_weight, self.max_epochs * self.n_members)
+        progress = _Progress(self.max_epochs * self.n_members, self.verbose, tasks)
         try:
             found = tabular.fit(
                 x, targets, task, recipe, n_codes=sum(self.encoder_.cardinalities), weights=weights,
@@ -115,10 +118,10 @@ class Tabular(Base):
         except TrainingError as e:
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
-            if progress is not None:
-                progress.close()
+            progress.close()
         self.model_, self.members_, self.temperature_ = found.model, found.members, found.temperature
         self.n_iter_ = max(len(member["loss"]) for member in found.members)
+        tasks.end()
         return self
 
     def _table(self, X: Any, reset: bool) -> tuple[Any, int]:
@@ -347,17 +350,21 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
 
 
 class _Progress:
-    """A line on stderr: how many of the epochs are done."""
+    """After each epoch of a member: a line on stderr, and scikit-learn's callbacks. They see no estimator yet: what predicts are
+    all members together."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.done = epochs, 0
+    def __init__(self, epochs: int, verbose: Any, tasks: Tasks) -> None:
+        self.epochs, self.done, self.verbose, self.tasks = epochs, 0, verbose, tasks
 
     def __call__(self) -> None:
         self.done += 1
-        print(f"\r{self.done} of at most {self.epochs} epochs", end="", file=sys.stderr, flush=True)
+        if self.verbose:
+            print(f"\r{self.done} of at most {self.epochs} epochs", end="", file=sys.stderr, flush=True)
+        self.tasks.epoch()
 
     def close(self) -> None:
-        print(file=sys.stderr)
+        if self.verbose:
+            print(file=sys.stderr)
 
 
 def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
