@@ -11,6 +11,7 @@ import pytest
 from small import Batched, classification, in_thread, mlp, spoilt, trainer, wait_until, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, callbacks, data, fleet, losses, nn, optim
+from tinydl._kernels.engine import gil
 from tinydl.callbacks import Callback
 from tinydl.parallel.transport import Transport
 
@@ -233,23 +234,21 @@ def test_time_limit(monkeypatch):
 
 
 def test_a_stop_is_not_lost_on_one_that_is_about_to_begin():
-    class Slow(Trainer):
-        asked = threading.Event()
+    stop, asked = threading.Event(), threading.Event()
 
+    class Slow(Trainer):
         def train(self, shuffle=True):
-            assert Slow.asked.wait(60)
+            stop.set()
+            assert asked.wait(60)
             return super().train(shuffle)       # which forgets what it was asked before
 
         def stop(self, *, finished=False):
             super().stop(finished=finished)
-            Slow.asked.set()
-    t, stop = Slow(FOREVER), threading.Event()
+            asked.set()
+    t = Slow(FOREVER)
     t.init(SHARED, mlp(6, 9, 3), LOSS, optim.SGD(0.01))
-    watcher = threading.Thread(target=lambda: wait_until(lambda: workers() == 1) or stop.set())
-    watcher.start()
     result, = fleet.train([t], 1, stop=stop)
-    watcher.join()
-    assert result.status in ("stopped", "not begun")
+    assert result.status == "stopped"
 
 
 def test_a_batch_that_takes_longer_is_left_at_its_next_operation():
@@ -276,7 +275,7 @@ def test_one_that_never_comes_back_is_left_to_its_thread(caplog):
     stuck, other = endless(hang), endless()
     with caplog.at_level(logging.WARNING, "tinydl"):
         results = fleet.train([stuck, other], 2, stop=stop)
-    assert [r.status for r in results][0] == "failed" and isinstance(results[0].error, TimeoutError)
+    assert results[0].status == "failed" and isinstance(results[0].error, TimeoutError)
     assert results[1].status in ("stopped", "not begun")
     assert "trainers[0]: it did not stop" in caplog.text
     assert workers() == 1
@@ -292,9 +291,62 @@ def test_what_on_finish_raises_ends_all_and_comes_out():
     assert workers() == 0 and long.runtime.call is None
 
 
+# ------------------------------------------------------------------ turns at the GIL
+HOUR = 3600 * 10**9
+
+
+def test_a_turn_is_one_threads_until_it_is_given_back_or_ends():
+    turn = np.zeros(1, np.int64)
+    mine = gil.take(turn, 0, HOUR)
+    assert mine > 0 and turn[0] == mine
+    assert gil.take(turn, 0, HOUR) == 0 and turn[0] == mine     # somebody else's: nothing is waited for here
+    assert not gil.give(turn, mine + 1) and turn[0] == mine
+    assert not gil.give(turn, 0) and turn[0] == mine            # a thread that has none
+    assert gil.give(turn, mine) and turn[0] == 0
+    short = gil.take(turn, 0, 1)                                # a nanosecond
+    later = gil.take(turn, HOUR, HOUR)
+    assert later > short > 0
+    assert not gil.give(turn, short) and turn[0] == later
+    ended = np.array([1], np.int64)
+    assert not gil.give(ended, 1) and ended[0] == 0             # given back too late
+
+
+def test_who_waits_for_a_turn_gets_it_when_it_is_given_back():
+    turn, got = np.zeros(1, np.int64), []
+    mine = gil.take(turn, 0, HOUR)
+    waiter = threading.Thread(target=lambda: got.append(gil.take(turn, HOUR, HOUR)))
+    waiter.start()
+    assert not got and gil.give(turn, mine)
+    waiter.join(60)
+    assert got == [turn[0]] and got[0] > 0
+
+
+def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
+    seen = {"native": [], "python": []}
+
+    class Looks(Twice):
+        def forward(self, x):
+            seen["native"].append(gil.turn_ends())
+            return super().forward(x)
+    look = Does(lambda t: seen["python"].append(gil.turn_ends()))
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Looks()), seed=0), optim.SGD(0.1), callbacks=[look], epochs=2,
+             dataset=data.ArrayDataset(X, Y, 16))
+    in_thread(t.train)
+    # before its first native call it has no turn: what is seen there is another thread's, which has ended
+    assert len(seen["native"]) == 16 and seen["native"][8:] == [0] * 8
+    assert len(seen["python"]) == 2 and all(end > 0 for end in seen["python"])
+    before = gil.turn_ends()
+    in_thread(lambda: t.model.predict(X))       # a thread that trains nothing leaves it as it is
+    assert gil.turn_ends() == before and len(seen["native"]) > 16
+
+
 # ------------------------------------------------------------------ the door
-class Nowhere(Transport):
-    n_trainers = 2
+class Elsewhere(Transport):
+    def exchange(self, vector, weight):
+        raise AssertionError("nothing is to be trained")
+
+    def add(self, numbers):
+        raise AssertionError("nothing is to be trained")
 
 
 def twins(**options):
@@ -320,6 +372,7 @@ BAD = {
     "no trainer": (lambda: [mlp(6, 3)], TypeError, r"trainers\[0\] must be a Trainer; got Model"),
     "no init": (lambda: [trainer(), Trainer(1)], ValueError, r"trainers\[1\] has nothing to train"),
     "parallel": (lambda: [trainer(thread_count=2, enable_parallel=True)], ValueError, "enable_parallel=False"),
+    "a transport": (lambda: [trainer(transport=Elsewhere())], ValueError, "together with other trainers"),
     "one twice": (lambda: [trainer()] * 2, ValueError, r"trainers\[0\] and trainers\[1\] have the same trainer"),
     "a model": (sharing_a_model, ValueError, r"have the same model \(Model\)"),
     "an optimizer": (sharing_an_optimizer, ValueError, r"the same optimizer \(SGD\)"),

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, data, nn
+from tinydl import AccuracyEvaluator, Evaluator, Model, RegressionEvaluator, data, losses, nn
+from tinydl.metrics import evaluate
 
 
 def figures(y, outputs, batch=7):
@@ -58,3 +59,48 @@ def test_argmax_of_all_negative_rows():
     e = AccuracyEvaluator()
     e.update(np.array([[-3.0, -1, -2], [-1, -2, -3]]), np.array([1, 2]))
     assert e.result() == {"accuracy": 0.5}
+
+
+class Sizes(Evaluator):
+    """How many samples came at a time."""
+
+    def start(self):
+        self.sizes = []
+
+    def update(self, outputs, targets):
+        self.sizes.append(len(targets))
+
+    def result(self):
+        return {}
+
+
+def sizes(dataset, features):
+    e = Sizes()
+    evaluate(Model(nn.Linear(features, 2), seed=0), dataset, evaluator=e)
+    return e.sizes
+
+
+def test_arrays_are_evaluated_in_large_batches():
+    """However small those are that they are trained in; not in larger ones than a megabyte, where the dataset's are not."""
+    x, y = np.zeros((10_000, 3), np.float32), np.zeros(10_000, int)
+    assert sizes(data.ArrayDataset(x, y, 32), 3) == [4096, 4096, 1808]
+    assert sizes(data.ArrayDataset(x, y, 6000), 3) == [6000, 4000]
+    wide = np.zeros((10, 1 << 16), np.float32)
+    assert sizes(data.ArrayDataset(wide, y[:10], 1), 1 << 16) == [3, 3, 3, 1]     # 256 KiB a sample, and its label
+    assert sizes(data.ArrayDataset(wide, y[:10], 4), 1 << 16) == [4, 4, 2]
+    assert sizes(data.ArrayDataset(x[:10], y[:10], 4, drop_last=True), 3) == [8]
+    assert sizes(data.ArrayDataset(x, y, 32).subset([5, 3, 3]), 3) == [3]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_do_not_depend_on_the_batch_size_of_arrays(weighted):
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal((300, 5)), rng.integers(0, 3, 300), rng.random(300)
+    m, rows = Model(nn.Linear(5, 3), "float64", seed=0), rng.permutation(300)[:200]
+    z = m.predict(x[rows])
+    each = np.log(np.exp(z).sum(1)) - z[np.arange(200), y[rows]]
+    found = [evaluate(m, data.ArrayDataset(x, y, size, sample_weight=w if weighted else None).subset(rows),
+                      loss=losses.SoftmaxCrossEntropy(), evaluator=AccuracyEvaluator()) for size in (1, 7, 64, 200)]
+    assert found == [found[0]] * 4
+    assert found[0]["loss"] == pytest.approx(np.average(each, weights=w[rows] if weighted else None), rel=1e-12)
+    assert found[0]["accuracy"] == np.mean(z.argmax(1) == y[rows])
