@@ -80,27 +80,44 @@ def sizes(dataset, features):
     return e.sizes
 
 
-def test_arrays_are_evaluated_in_large_batches():
-    """However small those are that they are trained in; not in larger ones than a megabyte, where the dataset's are not."""
+class Items(data.ItemDataset):
+    """The samples of an ArrayDataset, one by one."""
+
+    def __init__(self, arrays):
+        super().__init__(arrays.batch_size, drop_last=arrays.drop_last, weighted=arrays.weighted)
+        self.parts = [a for a in (arrays.x, arrays.y, arrays.sample_weight) if a is not None]
+
+    def __len__(self):
+        return len(self.parts[0])
+
+    def __getitem__(self, i):
+        return tuple(a[i] for a in self.parts)
+
+
+@pytest.mark.parametrize("kind", [lambda arrays: arrays, Items])
+def test_several_batches_are_evaluated_at_a_time(kind):
+    """As many as have 4096 samples and 262,144 numbers, and one at least."""
     x, y = np.zeros((10_000, 3), np.float32), np.zeros(10_000, int)
-    assert sizes(data.ArrayDataset(x, y, 32), 3) == [4096, 4096, 1808]
-    assert sizes(data.ArrayDataset(x, y, 6000), 3) == [6000, 4000]
-    wide = np.zeros((10, 1 << 16), np.float32)
-    assert sizes(data.ArrayDataset(wide, y[:10], 1), 1 << 16) == [3, 3, 3, 1]     # 256 KiB a sample, and its label
-    assert sizes(data.ArrayDataset(wide, y[:10], 4), 1 << 16) == [4, 4, 2]
-    assert sizes(data.ArrayDataset(x[:10], y[:10], 4, drop_last=True), 3) == [8]
-    assert sizes(data.ArrayDataset(x, y, 32).subset([5, 3, 3]), 3) == [3]
+    assert sizes(kind(data.ArrayDataset(x, y, 32)), 3) == [4096, 4096, 1808]
+    assert sizes(kind(data.ArrayDataset(x, y, 1000)), 3) == [4000, 4000, 2000]
+    assert sizes(kind(data.ArrayDataset(x, y, 6000)), 3) == [6000, 4000]
+    wide = np.zeros((10, 80_000), np.float32)
+    assert sizes(kind(data.ArrayDataset(wide, y[:10], 1)), 80_000) == [3, 3, 3, 1]
+    assert sizes(kind(data.ArrayDataset(wide, y[:10], 4)), 80_000) == [4, 4, 2]
+    assert sizes(kind(data.ArrayDataset(x[:10], y[:10], 4, drop_last=True)), 3) == [8]
+    assert sizes(kind(data.ArrayDataset(x, y, 32).subset([5, 3, 3])), 3) == [3]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_figures_do_not_depend_on_the_batch_size_of_arrays(weighted):
+def test_figures_of_samples_in_arrays_and_one_by_one(weighted):
     rng = np.random.default_rng(0)
-    x, y, w = rng.standard_normal((300, 5)), rng.integers(0, 3, 300), rng.random(300)
-    m, rows = Model(nn.Linear(5, 3), "float64", seed=0), rng.permutation(300)[:200]
+    x, y, w = rng.standard_normal((5000, 5)), rng.integers(0, 3, 5000), rng.random(5000)
+    m, rows = Model(nn.Linear(5, 3), "float64", seed=0), rng.permutation(5000)[:4500]
+    arrays = data.ArrayDataset(x, y, 7, sample_weight=w if weighted else None).subset(rows)
+    of_arrays, of_items = (evaluate(m, dataset, loss=losses.SoftmaxCrossEntropy(), evaluator=AccuracyEvaluator())
+                           for dataset in (arrays, Items(arrays)))
+    assert of_arrays == of_items
     z = m.predict(x[rows])
-    each = np.log(np.exp(z).sum(1)) - z[np.arange(200), y[rows]]
-    found = [evaluate(m, data.ArrayDataset(x, y, size, sample_weight=w if weighted else None).subset(rows),
-                      loss=losses.SoftmaxCrossEntropy(), evaluator=AccuracyEvaluator()) for size in (1, 7, 64, 200)]
-    assert found == [found[0]] * 4
-    assert found[0]["loss"] == pytest.approx(np.average(each, weights=w[rows] if weighted else None), rel=1e-12)
-    assert found[0]["accuracy"] == np.mean(z.argmax(1) == y[rows])
+    each = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), y[rows]]
+    assert of_arrays["loss"] == pytest.approx(np.average(each, weights=w[rows] if weighted else None), rel=1e-12)
+    assert of_arrays["accuracy"] == np.mean(z.argmax(1) == y[rows])

@@ -1,8 +1,9 @@
 """Many models side by side: each trained by one thread from its beginning to its end, on several threads at once.
 
-A batch of a small model is too little work to be cut over threads: two of them train 64-128-10 on batches of 32 samples 1.35 times
-as fast as one. Two such models side by side are trained twice as fast as one after another, since their threads need not wait for
-each other. So this is the way to train the members of an ensemble, the folds of a cross-validation, or a search over rates.
+A batch of a small model is too little work to be cut over threads: two of them train 64-128-10 on batches of 32 samples 1.35
+times as fast as one. Two such models side by side are trained twice as fast as one after another, since their threads need not
+wait for each other. So this is the way to train the members of an ensemble, the folds of a cross-validation, or a search over
+rates.
 
     results = fleet.train([member(seed) for seed in range(10)])         # trainers, each after its `init`
     scores = sum(result.trainer.model.predict(x) for result in results)
@@ -10,14 +11,14 @@ each other. So this is the way to train the members of an ensemble, the folds of
 Guarantees (tests/test_fleet.py):
  - Each model gets the bits that its trainer's `train` gives it alone, whatever the number of threads, and whoever ends first.
  - The next trainer begins as soon as a thread is free. What one raises is in its result, and in the log; the others go on.
- - Ctrl-C, `stop` and `time_limit` end all within a second or so: each after the update under way, or after 0.3 seconds without it,
-   at its next operation. What is then still in Python (a callback, a layer) is left to its thread, which is daemonic.
+ - Ctrl-C, `stop` and `time_limit` end all within a second or so: each after the update under way, or, after 0.3 seconds,
+   without it, at its next operation. What is then still in Python (a callback, a layer) is left to its thread, which is daemonic.
  - There are n_threads threads, and none that is left behind but those. (A trainer with a batch_timeout has one more.)
 
-What a thread does in Python between two epochs of batches takes about 0.1 milliseconds, and a validation 0.05 or more; two threads
-are not in Python at once, so the shorter epochs are, the fewer threads are of use (_kernels/engine/gil.pyx says how they take
-turns). Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but they need the GIL all
-the while: models with a PythonLayer are trained hardly faster on two threads than on one.
+What a thread does in Python around an epoch takes about 0.1 milliseconds, and around a validation 0.05 or more. No two threads
+are in Python at once (_kernels/engine/gil.pyx says how they take turns), so the shorter the epochs, the fewer threads are of use.
+Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while:
+models with a PythonLayer are trained hardly faster on two threads than on one.
 """
 from __future__ import annotations
 
@@ -66,9 +67,9 @@ def train(trainers: Iterable[Trainer], n_threads: int = -1, *, time_limit: float
     one training would depend on the other. A dataset of your own must bear being read by several threads at once.
     n_threads: -1 for as many as there are usable CPUs (parallel.usable_cpus()).
 
-    time_limit: seconds after which those that run are stopped, as by Trainer.stop, and no other begins. stop: an event; setting it,
-    from any thread, does the same at once. on_finish: called with each Result when there is one, in the thread that called `train`; what it raises
-    stops all, and comes out. So does KeyboardInterrupt; the trainers, which you have, then are as of their last updates.
+    time_limit: seconds after which those that run are stopped, as by Trainer.stop, and no other begins. stop: an event; setting
+    it, from any thread, does the same at once. on_finish: called with each Result when there is one, in the thread that called
+    `train`; what it raises stops all, and comes out. So does KeyboardInterrupt; the trainers then are as of their last updates.
 
         >>> from tinydl import Model, Trainer, datasets, fleet, losses, nn, optim
         >>> data = datasets.digits(batch_size=32).split(0.8, 0.2, seed=0)
