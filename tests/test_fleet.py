@@ -37,16 +37,12 @@ class OwnLoss(losses.PythonLoss):
 
 
 class Does(Callback):
-    """Calls `what` with the trainer after each epoch, and counts those that have ended in `epochs`."""
+    """Calls `what` with the trainer after each epoch."""
 
-    def __init__(self, what=lambda trainer: None):
-        self.what, self.epochs, self.began = what, 0, threading.Event()
-
-    def on_epoch_start(self, trainer, epoch):
-        self.began.set()
+    def __init__(self, what):
+        self.what = what
 
     def on_epoch_end(self, trainer, record):
-        self.epochs += 1
         self.what(trainer)
 
 
@@ -233,7 +229,14 @@ def test_time_limit(monkeypatch):
     assert first.epoch >= 2
 
 
-def test_a_stop_is_not_lost_on_one_that_is_about_to_begin():
+@pytest.fixture
+def patient(monkeypatch):
+    """Nothing is cut short, since there is a minute for what ends by itself."""
+    monkeypatch.setattr(fleet, "GRACE", 60)
+    monkeypatch.setattr(Trainer, "shutdown", lambda self, timeout=None: pytest.fail("it was not waited for"))
+
+
+def test_a_stop_is_not_lost_on_one_that_is_about_to_begin(patient):
     stop, asked = threading.Event(), threading.Event()
 
     class Slow(Trainer):
@@ -249,6 +252,19 @@ def test_a_stop_is_not_lost_on_one_that_is_about_to_begin():
     t.init(SHARED, mlp(6, 9, 3), LOSS, optim.SGD(0.01))
     result, = fleet.train([t], 1, stop=stop)
     assert result.status == "stopped"
+
+
+def test_the_update_under_way_is_waited_for(patient):
+    stop = threading.Event()
+
+    class Waits(Twice):
+        def forward(self, x):
+            stop.set()
+            wait_until(lambda: t.runtime.stopping)
+            return super().forward(x)
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Waits()), seed=0), optim.SGD(0.1))
+    result, = fleet.train([t], 1, stop=stop)
+    assert result.status == "stopped" and t.batches_done == 1 and t.resources.state.t == 1
 
 
 def test_a_batch_that_takes_longer_is_left_at_its_next_operation():
@@ -280,6 +296,22 @@ def test_one_that_never_comes_back_is_left_to_its_thread(caplog):
     assert "trainers[0]: it did not stop" in caplog.text
     assert workers() == 1
     release.set()       # and that thread ends, as the fixture sees
+
+
+def test_one_that_comes_back_too_late_changes_no_result(monkeypatch):
+    both, stop, release = threading.Barrier(2), threading.Event(), threading.Event()
+
+    def hang(t):
+        both.wait(60)
+        stop.set()
+        assert release.wait(60)
+
+    def warn(*args):            # of the first one that is given up: now both come back
+        release.set()
+        wait_until(lambda: workers() == 0)
+    monkeypatch.setattr(fleet.log, "warning", warn)
+    results = fleet.train([endless(hang), endless(hang)], 2, stop=stop)
+    assert [(r.status, type(r.error)) for r in results] == [("failed", TimeoutError)] * 2
 
 
 def test_what_on_finish_raises_ends_all_and_comes_out():
