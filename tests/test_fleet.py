@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -368,6 +369,7 @@ def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
     assert len(seen["native"]) == 16 and seen["native"][8:] == [0] * 8
     assert len(seen["python"]) == 2 and all(end > 0 for end in seen["python"])
     before = gil.turn_ends()
+    wait_until(lambda: time.monotonic_ns() > before)
     in_thread(lambda: t.model.predict(X))       # a thread that trains nothing leaves it as it is
     assert gil.turn_ends() == before and len(seen["native"]) > 16
 
