@@ -3,8 +3,10 @@
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/fleet.py --threads 2 --runs 11
 
 In a turn, new trainers are trained one after another in the calling thread, then new ones by fleet.train, then again one after
-another: the ratio is of the mean of the first and the third to the second. The medians are printed. A turn during which something
-else used more than 3 percent of a CPU does not count, and is made again, for `--minutes` at most.
+another: the ratio is of the mean of the first and the third to the second. The medians are printed. A turn begins when nothing
+else uses the CPUs. It does not count, and is made again, for `--minutes` at most, where something else used more than `--others`
+of a CPU meanwhile, or where the CPUs did less than nine tenths of their work at once before or after it (virtual ones that share
+a core).
 """
 from __future__ import annotations
 
@@ -53,11 +55,11 @@ def digits(epochs: int) -> Callable[[int], Trainer]:
 
 
 SETTINGS = {
-    "W1, 16384 samples": w1(16384, 30),
-    "W1, 16384 samples, 2048 to validate": w1(16384, 30, 2048),
-    "W1, 1024 samples": w1(1024, 300),
-    "W1, 1024 samples, 256 to validate": w1(1024, 200, 256),
-    "digits, as one does it": digits(200),
+    "W1, 16384 samples": w1(16384, 60),
+    "W1, 16384 samples, 2048 to validate": w1(16384, 60, 2048),
+    "W1, 1024 samples": w1(1024, 600),
+    "W1, 1024 samples, 256 to validate": w1(1024, 400, 256),
+    "digits, as one does it": digits(400),
 }
 
 
@@ -72,6 +74,7 @@ def side_by_side(trainers: list[Trainer], threads: int) -> None:
 
 def turn(member: Callable[[int], Trainer], threads: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
+    at_once = machine.cpus_at_once(threads)
     busy, own, began = machine.busy_seconds(), time.process_time(), time.perf_counter()
     for name, run in (("first", one_after_another), ("fleet", side_by_side), ("third", one_after_another)):
         trainers = [member(seed) for seed in range(threads)]
@@ -81,7 +84,18 @@ def turn(member: Callable[[int], Trainer], threads: int) -> dict[str, float]:
     wall, now = time.perf_counter() - began, machine.busy_seconds()
     others = 0.0 if busy is None or now is None else (now - busy - (time.process_time() - own)) / wall
     serial = (seconds["first"] + seconds["third"]) / 2
-    return {"serial": serial, "fleet": seconds["fleet"], "ratio": serial / seconds["fleet"], "others": others}
+    return {"serial": serial, "fleet": seconds["fleet"], "ratio": serial / seconds["fleet"], "others": others,
+            "cpus": min(at_once, machine.cpus_at_once(threads))}
+
+
+def await_quiet(end: float) -> None:
+    """Wait until nothing has used the CPUs for a fifth of a second, until the time `end` at most."""
+    while time.monotonic() < end:
+        before = machine.busy_seconds()
+        time.sleep(0.2)
+        after = machine.busy_seconds()
+        if before is None or after is None or after - before < 0.015:
+            return
 
 
 def main() -> None:
@@ -98,13 +112,12 @@ def main() -> None:
     every: dict[str, list[dict[str, float]]] = {name: [] for name in given.settings}
 
     def quiet(name: str) -> list[dict[str, float]]:
-        return [row for row in every[name] if row["others"] <= given.others]
+        return [row for row in every[name] if row["others"] <= given.others and row["cpus"] >= 0.9 * given.threads]
     end = time.monotonic() + 60 * given.minutes
     while time.monotonic() < end and any(len(quiet(name)) < given.runs for name in every):
         for name in (name for name in every if len(quiet(name)) < given.runs):
+            await_quiet(end)
             every[name].append(turn(SETTINGS[name], given.threads))
-            if every[name][-1]["others"] > given.others:
-                time.sleep(0.2)
     print(f"{given.threads} models on {given.threads} threads{'':14}one after another  side by side  times as fast (quartiles)")
     for name, turns in every.items():
         rows = quiet(name)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from small import Batched, classification, in_thread, mlp, spoilt, trainer, wait_until, workers
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, callbacks, data, fleet, losses, nn, optim
+from tinydl._kernels.engine import gil
 from tinydl.callbacks import Callback
 from tinydl.parallel.transport import Transport
 
@@ -36,16 +38,12 @@ class OwnLoss(losses.PythonLoss):
 
 
 class Does(Callback):
-    """Calls `what` with the trainer after each epoch, and counts those that have ended in `epochs`."""
+    """Calls `what` with the trainer after each epoch."""
 
-    def __init__(self, what=lambda trainer: None):
-        self.what, self.epochs, self.began = what, 0, threading.Event()
-
-    def on_epoch_start(self, trainer, epoch):
-        self.began.set()
+    def __init__(self, what):
+        self.what = what
 
     def on_epoch_end(self, trainer, record):
-        self.epochs += 1
         self.what(trainer)
 
 
@@ -232,24 +230,42 @@ def test_time_limit(monkeypatch):
     assert first.epoch >= 2
 
 
-def test_a_stop_is_not_lost_on_one_that_is_about_to_begin():
-    class Slow(Trainer):
-        asked = threading.Event()
+@pytest.fixture
+def patient(monkeypatch):
+    """Nothing is cut short, since there is a minute for what ends by itself."""
+    monkeypatch.setattr(fleet, "GRACE", 60)
+    monkeypatch.setattr(Trainer, "shutdown", lambda self, timeout=None: pytest.fail("it was not waited for"))
 
+
+def test_a_stop_is_not_lost_on_one_that_is_about_to_begin(patient):
+    stop, asked = threading.Event(), threading.Event()
+
+    class Slow(Trainer):
         def train(self, shuffle=True):
-            assert Slow.asked.wait(60)
+            stop.set()
+            assert asked.wait(60)
             return super().train(shuffle)       # which forgets what it was asked before
 
         def stop(self, *, finished=False):
             super().stop(finished=finished)
-            Slow.asked.set()
-    t, stop = Slow(FOREVER), threading.Event()
+            asked.set()
+    t = Slow(FOREVER)
     t.init(SHARED, mlp(6, 9, 3), LOSS, optim.SGD(0.01))
-    watcher = threading.Thread(target=lambda: wait_until(lambda: workers() == 1) or stop.set())
-    watcher.start()
     result, = fleet.train([t], 1, stop=stop)
-    watcher.join()
-    assert result.status in ("stopped", "not begun")
+    assert result.status == "stopped"
+
+
+def test_the_update_under_way_is_waited_for(patient):
+    stop = threading.Event()
+
+    class Waits(Twice):
+        def forward(self, x):
+            stop.set()
+            wait_until(lambda: t.runtime.stopping)
+            return super().forward(x)
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Waits()), seed=0), optim.SGD(0.1))
+    result, = fleet.train([t], 1, stop=stop)
+    assert result.status == "stopped" and t.batches_done == 1 and t.resources.state.t == 1
 
 
 def test_a_batch_that_takes_longer_is_left_at_its_next_operation():
@@ -283,6 +299,22 @@ def test_one_that_never_comes_back_is_left_to_its_thread(caplog):
     release.set()       # and that thread ends, as the fixture sees
 
 
+def test_one_that_comes_back_too_late_changes_no_result(monkeypatch):
+    both, stop, release = threading.Barrier(2), threading.Event(), threading.Event()
+
+    def hang(t):
+        both.wait(60)
+        stop.set()
+        assert release.wait(60)
+
+    def warn(*args):            # of the first one that is given up: now both come back
+        release.set()
+        wait_until(lambda: workers() == 0)
+    monkeypatch.setattr(fleet.log, "warning", warn)
+    results = fleet.train([endless(hang), endless(hang)], 2, stop=stop)
+    assert [(r.status, type(r.error)) for r in results] == [("failed", TimeoutError)] * 2
+
+
 def test_what_on_finish_raises_ends_all_and_comes_out():
     def tell(result):
         raise RuntimeError("enough")
@@ -292,9 +324,63 @@ def test_what_on_finish_raises_ends_all_and_comes_out():
     assert workers() == 0 and long.runtime.call is None
 
 
+# ------------------------------------------------------------------ turns at the GIL
+HOUR = 3600 * 10**9
+
+
+def test_a_turn_is_one_threads_until_it_is_given_back_or_ends():
+    turn = np.zeros(1, np.int64)
+    mine = gil.take(turn, 0, HOUR)
+    assert mine > 0 and turn[0] == mine
+    assert gil.take(turn, 0, HOUR) == 0 and turn[0] == mine     # somebody else's: nothing is waited for here
+    assert not gil.give(turn, mine + 1) and turn[0] == mine
+    assert not gil.give(turn, 0) and turn[0] == mine            # a thread that has none
+    assert gil.give(turn, mine) and turn[0] == 0
+    short = gil.take(turn, 0, 1)                                # a nanosecond
+    later = gil.take(turn, HOUR, HOUR)
+    assert later > short > 0
+    assert not gil.give(turn, short) and turn[0] == later
+    ended = np.array([1], np.int64)
+    assert not gil.give(ended, 1) and ended[0] == 0             # given back too late
+
+
+def test_who_waits_for_a_turn_gets_it_when_it_is_given_back():
+    turn, got = np.zeros(1, np.int64), []
+    mine = gil.take(turn, 0, HOUR)
+    waiter = threading.Thread(target=lambda: got.append(gil.take(turn, HOUR, HOUR)))
+    waiter.start()
+    assert not got and gil.give(turn, mine)
+    waiter.join(60)
+    assert got == [turn[0]] and got[0] > 0
+
+
+def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
+    seen = {"native": [], "python": []}
+
+    class Looks(Twice):
+        def forward(self, x):
+            seen["native"].append(gil.turn_ends())
+            return super().forward(x)
+    look = Does(lambda t: seen["python"].append(gil.turn_ends()))
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Looks()), seed=0), optim.SGD(0.1), callbacks=[look], epochs=2,
+             dataset=data.ArrayDataset(X, Y, 16))
+    in_thread(t.train)
+    # before its first native call it has no turn: what is seen there is another thread's, which has ended
+    assert len(seen["native"]) == 16 and seen["native"][8:] == [0] * 8
+    assert len(seen["python"]) == 2 and all(end > 0 for end in seen["python"])
+    before = gil.turn_ends()
+    wait_until(lambda: time.monotonic_ns() > before)
+    in_thread(lambda: t.model.predict(X))       # a thread that trains nothing leaves it as it is
+    assert gil.turn_ends() == before and len(seen["native"]) > 16
+
+
 # ------------------------------------------------------------------ the door
-class Nowhere(Transport):
-    n_trainers = 2
+class Elsewhere(Transport):
+    def exchange(self, vector, weight):
+        raise AssertionError("nothing is to be trained")
+
+    def add(self, numbers):
+        raise AssertionError("nothing is to be trained")
 
 
 def twins(**options):
@@ -320,6 +406,7 @@ BAD = {
     "no trainer": (lambda: [mlp(6, 3)], TypeError, r"trainers\[0\] must be a Trainer; got Model"),
     "no init": (lambda: [trainer(), Trainer(1)], ValueError, r"trainers\[1\] has nothing to train"),
     "parallel": (lambda: [trainer(thread_count=2, enable_parallel=True)], ValueError, "enable_parallel=False"),
+    "a transport": (lambda: [trainer(transport=Elsewhere())], ValueError, "together with other trainers"),
     "one twice": (lambda: [trainer()] * 2, ValueError, r"trainers\[0\] and trainers\[1\] have the same trainer"),
     "a model": (sharing_a_model, ValueError, r"have the same model \(Model\)"),
     "an optimizer": (sharing_an_optimizer, ValueError, r"the same optimizer \(SGD\)"),

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from tinydl import AccuracyEvaluator, Model, RegressionEvaluator, data, nn
+from tinydl import AccuracyEvaluator, Evaluator, Model, RegressionEvaluator, data, losses, nn
+from tinydl.metrics import evaluate
 
 
 def figures(y, outputs, batch=7):
@@ -58,3 +59,65 @@ def test_argmax_of_all_negative_rows():
     e = AccuracyEvaluator()
     e.update(np.array([[-3.0, -1, -2], [-1, -2, -3]]), np.array([1, 2]))
     assert e.result() == {"accuracy": 0.5}
+
+
+class Sizes(Evaluator):
+    """How many samples came at a time."""
+
+    def start(self):
+        self.sizes = []
+
+    def update(self, outputs, targets):
+        self.sizes.append(len(targets))
+
+    def result(self):
+        return {}
+
+
+def sizes(dataset, features):
+    e = Sizes()
+    evaluate(Model(nn.Linear(features, 2), seed=0), dataset, evaluator=e)
+    return e.sizes
+
+
+class Items(data.ItemDataset):
+    """The samples of an ArrayDataset, one by one."""
+
+    def __init__(self, arrays):
+        super().__init__(arrays.batch_size, drop_last=arrays.drop_last, weighted=arrays.weighted)
+        self.parts = [a for a in (arrays.x, arrays.y, arrays.sample_weight) if a is not None]
+
+    def __len__(self):
+        return len(self.parts[0])
+
+    def __getitem__(self, i):
+        return tuple(a[i] for a in self.parts)
+
+
+@pytest.mark.parametrize("kind", [lambda arrays: arrays, Items])
+def test_several_batches_are_evaluated_at_a_time(kind):
+    """As many as have 4096 samples and 262,144 numbers, and one at least."""
+    x, y = np.zeros((10_000, 3), np.float32), np.zeros(10_000, int)
+    assert sizes(kind(data.ArrayDataset(x, y, 32)), 3) == [4096, 4096, 1808]
+    assert sizes(kind(data.ArrayDataset(x, y, 1000)), 3) == [4000, 4000, 2000]
+    assert sizes(kind(data.ArrayDataset(x, y, 6000)), 3) == [6000, 4000]
+    wide = np.zeros((10, 80_000), np.float32)
+    assert sizes(kind(data.ArrayDataset(wide, y[:10], 1)), 80_000) == [3, 3, 3, 1]
+    assert sizes(kind(data.ArrayDataset(wide, y[:10], 4)), 80_000) == [4, 4, 2]
+    assert sizes(kind(data.ArrayDataset(x[:10], y[:10], 4, drop_last=True)), 3) == [8]
+    assert sizes(kind(data.ArrayDataset(x, y, 32).subset([5, 3, 3])), 3) == [3]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_of_samples_in_arrays_and_one_by_one(weighted):
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal((5000, 5)), rng.integers(0, 3, 5000), rng.random(5000)
+    m, rows = Model(nn.Linear(5, 3), "float64", seed=0), rng.permutation(5000)[:4500]
+    arrays = data.ArrayDataset(x, y, 7, sample_weight=w if weighted else None).subset(rows)
+    of_arrays, of_items = (evaluate(m, dataset, loss=losses.SoftmaxCrossEntropy(), evaluator=AccuracyEvaluator())
+                           for dataset in (arrays, Items(arrays)))
+    assert of_arrays == of_items
+    z = m.predict(x[rows])
+    each = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), y[rows]]
+    assert of_arrays["loss"] == pytest.approx(np.average(each, weights=w[rows] if weighted else None), rel=1e-12)
+    assert of_arrays["accuracy"] == np.mean(z.argmax(1) == y[rows])

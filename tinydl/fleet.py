@@ -1,23 +1,24 @@
 """Many models side by side: each trained by one thread from its beginning to its end, on several threads at once.
 
-A batch of a small model is too little work to be cut over threads: two of them train 64-128-10 on batches of 32 samples 1.4 times
-as fast as one. Two such models beside each other are trained twice as fast, since their threads need not wait for each other, so
-this is how to train the members of an ensemble, the folds of a cross-validation, and a search over rates.
+A batch of a small model is too little work to be cut over threads: two of them train 64-128-10 on batches of 32 samples 1.35
+times as fast as one. Two such models side by side are trained twice as fast as one after another, since their threads need not
+wait for each other. So this is the way to train the members of an ensemble, the folds of a cross-validation, or a search over
+rates.
 
-    results = fleet.train([member(seed) for seed in range(10)])         # trainers, after `init`
+    results = fleet.train([member(seed) for seed in range(10)])         # trainers, each after its `init`
     scores = sum(result.trainer.model.predict(x) for result in results)
 
 Guarantees (tests/test_fleet.py):
  - Each model gets the bits that its trainer's `train` gives it alone, whatever the number of threads, and whoever ends first.
  - The next trainer begins as soon as a thread is free. What one raises is in its result, and in the log; the others go on.
- - Ctrl-C, `stop` and `time_limit` end all of them after their update under way: within 0.3 seconds, and those that then are not
-   back at their next operation. What runs in Python for longer than that is left to its thread, which is daemonic.
- - No thread is left but such ones, and no trainer makes one for itself.
+ - Ctrl-C, `stop` and `time_limit` end all within a second or so: each after the update under way, or, after 0.3 seconds,
+   without it, at its next operation. What is then still in Python (a callback, a layer) is left to its thread, which is daemonic.
+ - There are n_threads threads, and none that is left behind but those. (A trainer with a batch_timeout has one more.)
 
-All but two parts of an epoch run without the GIL: its batches, and the network on the validation data. What is left is about 0.1
-milliseconds an epoch, so threads do not get into each other's way where an epoch takes a few times as long. Layers, losses,
-datasets, evaluators and callbacks in Python have the GIL while they run. They give the same bits here as elsewhere, but models
-with a PythonLayer are trained hardly faster on two threads than on one.
+What a thread does in Python around an epoch takes about 0.1 milliseconds, and around a validation 0.05 or more. No two threads
+are in Python at once (_kernels/engine/gil.pyx says how they take turns), so the shorter the epochs, the fewer threads are of use.
+Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while:
+models with a PythonLayer are trained hardly faster on two threads than on one.
 """
 from __future__ import annotations
 
@@ -61,14 +62,14 @@ def train(trainers: Iterable[Trainer], n_threads: int = -1, *, time_limit: float
           stop: threading.Event | None = None, on_finish: Callable[[Result], object] | None = None) -> list[Result]:
     """Call `train()` of each trainer, n_threads of them at a time, and return what became of each, in the order of `trainers`.
 
-    trainers: serial ones that were told what to train (`Trainer.init`). They may share datasets, and losses of tinydl, and
-    nothing else: a model, an optimizer, a callback, an evaluator, a monitor or a Python layer that belongs to two of them is a
-    ValueError, since the results of one would depend on the other. A dataset of your own must bear being read by several threads.
+    trainers: serial ones that were told what to train (`Trainer.init`). They may share datasets, and the losses that tinydl has:
+    a model, optimizer, callback, evaluator, monitor, or a layer or loss in Python, that two of them have is a ValueError, since
+    one training would depend on the other. A dataset of your own must bear being read by several threads at once.
     n_threads: -1 for as many as there are usable CPUs (parallel.usable_cpus()).
 
-    time_limit: seconds after which those that run are stopped, and no other begins. stop: an event; setting it, from any thread,
-    does the same at once. on_finish: called with each Result when there is one, in the thread that called `train`; what it raises
-    stops all, and comes out. So does KeyboardInterrupt; the trainers, which you have, then are as of their last updates.
+    time_limit: seconds after which those that run are stopped, as by Trainer.stop, and no other begins. stop: an event; setting
+    it, from any thread, does the same at once. on_finish: called with each Result when there is one, in the thread that called
+    `train`; what it raises stops all, and comes out. So does KeyboardInterrupt; the trainers then are as of their last updates.
 
         >>> from tinydl import Model, Trainer, datasets, fleet, losses, nn, optim
         >>> data = datasets.digits(batch_size=32).split(0.8, 0.2, seed=0)
@@ -223,12 +224,12 @@ class _Fleet:
             return job
 
     def _run(self, index: int, trainer: Trainer) -> Result:
-        started, error = time.perf_counter(), None
+        started = time.perf_counter()
         try:
             trainer.train()
         except BaseException as e:      # also KeyboardInterrupt, which in this thread is nobody's Ctrl-C
-            error = e
             log.warning("trainers[%d] failed: %s: %s", index, type(e).__name__, e, exc_info=(type(e), e, e.__traceback__))
-        trainer.resources.drop()        # the workspace: the next `train` makes one
-        status: Status = "failed" if error is not None else "stopped" if trainer.history.interrupted else "finished"
-        return Result(index, trainer, status, time.perf_counter() - started, error)
+            return Result(index, trainer, "failed", time.perf_counter() - started, e)
+        finally:
+            trainer.resources.drop()    # its workspace, which only training needs: the next `train` makes another
+        return Result(index, trainer, "stopped" if trainer.history.interrupted else "finished", time.perf_counter() - started)

@@ -296,7 +296,7 @@ class Model:
         xs: list[Array] = []
         for (name, shape, integer), one in zip(self.inputs, given, strict=True):
             a = as_array(one, name, self.feature_names)
-            if a.dtype.name not in DTYPES or not a.dtype.isnative or (integer and a.dtype.kind not in "iub"):
+            if a.dtype.str not in DTYPES or (integer and a.dtype.kind not in "iub"):
                 if a.dtype.kind not in ("iub" if integer else "fiub"):
                     if integer and a.dtype.kind == "f":
                         raise ValueError(f"input {name} takes integers; got {a.dtype}")

@@ -112,6 +112,11 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
     return next((a for n, a in arrays.items() if declared.operands[n].written), None)
 
 
+#: what an operand takes by its `dtype` in the schema: each array's `dtype.str`, which says the order of bytes, too
+DTYPES = {name: (np.dtype(name).str,) for name in schema.DTYPES}
+DTYPES |= {None: DTYPES["float32"] + DTYPES["float64"], "any": sum(DTYPES.values(), ())}
+
+
 def _checked(declared, arrays):
     """The dtype that all floats have."""
     dtype, first = None, None
@@ -122,8 +127,7 @@ def _checked(declared, arrays):
                 continue
             raise TypeError(f"{declared.name}: {name} is missing; {declared}")
         wanted = operand.dtype or "float32 or float64"
-        if not isinstance(a, np.ndarray) or (operand.dtype not in (None, "any", a.dtype.name)) or (
-                not operand.dtype and a.dtype.name not in ("float32", "float64")) or not a.dtype.isnative:
+        if not isinstance(a, np.ndarray) or a.dtype.str not in DTYPES[operand.dtype]:
             raise TypeError(f"{declared.name}: {name} is {a.dtype if isinstance(a, np.ndarray) else f'a {type(a).__name__}'}; "
                             f"needs an array of {wanted}")
         if operand.dtype in (None, "any"):

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data import ArrayDataset, Batch, Dataset, LazyBatch
+from tinydl.data import ArrayDataset, Batch, Dataset
 from tinydl.data.frames import check_columns
 from tinydl.losses.base import same_shape
 from tinydl.serialization import plain
@@ -21,8 +23,8 @@ Array = np.ndarray[Any, Any]
 __all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "RegressionEvaluator", "evaluate"]
 
 
-#: samples, and bytes of them, that `evaluate` takes out of arrays at a time, where the dataset's batches are no larger
-MOST_ROWS, MOST_BYTES = 4096, 1 << 20
+#: samples, and numbers in them, that `evaluate` takes at a time, where the dataset's batches are no larger
+MOST_ROWS, MOST_NUMBERS = 4096, 1 << 18
 
 
 class Evaluator:
@@ -224,33 +226,57 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     total, weights, n = 0.0, 0.0, 0
     if evaluator is not None:
         evaluator.start()
-    for batch in _in_order(dataset):
-        loaded = batch.load()
-        x, y = loaded.arrays()
+    for x, y, sample_weight in _pieces(dataset):
         outputs = model.predict(x)
         y = _like(y, outputs)
         if loss is not None:
-            mean, weight = loss.mean(outputs, y, loaded.weights())
+            mean, weight = loss.mean(outputs, y, sample_weight)
             total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
             evaluator.update(outputs, y)
-        n += loaded.n
+        n += len(_each(y)[0])
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
     figures = {} if loss is None else {"loss": total / weights if weights else 0.0}
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}
 
 
-def _in_order(dataset: Dataset) -> Iterator[Batch | LazyBatch]:
-    """All samples in order. Those in arrays come in large batches: what Python does around the 32 samples of a usual one takes
-    several times as long as a small network does with them, and keeps the GIL from other threads."""
-    if type(dataset) is not ArrayDataset:
-        return dataset.epoch(0, 0, shuffle=False)
-    rows, _ = dataset.order(0, 0, shuffle=False)
-    step = max(dataset.batch_size, min(MOST_ROWS, MOST_BYTES // max(1, sum(a[:1].nbytes for a in dataset.sources))))
-    weights = dataset.sources[-1] if dataset.weighted else None
-    return (Batch(dataset.inputs, dataset.all_y, rows[at:at + step], 0, i, weights)
-            for i, at in enumerate(range(0, len(rows), step)))
+def _pieces(dataset: Dataset) -> Iterator[tuple[Any, Any, Array | None]]:
+    """x, y and weights of all samples in order, several batches at a time: what Python does around a batch of 32 samples takes
+    several times as long as a small network does with them, and keeps the GIL from other threads. All kinds of datasets are cut
+    alike, so that their figures have the same bits."""
+    if type(dataset) is ArrayDataset:
+        rows, _ = dataset.order(0, 0, shuffle=False)
+        step = dataset.batch_size * _at_once(dataset.batch_size, dataset.inputs)
+        weights = dataset.sources[-1] if dataset.weighted else None
+        for at in range(0, len(rows), step):
+            piece = Batch(dataset.inputs, dataset.all_y, rows[at:at + step], sample_weight=weights)
+            yield *piece.arrays(), piece.weights()
+        return
+    batches = ((*batch.arrays(), batch.weights()) for batch in map(methodcaller("load"), dataset.epoch(0, 0, shuffle=False)))
+    for x, y, w in batches:
+        more = islice(batches, _at_once(len(_each(y)[0]), x) - 1)
+        xs, ys, ws = zip((x, y, w), *more, strict=True)
+        yield _joined(xs), _joined(ys), None if w is None else _joined(ws)
+
+
+def _at_once(n: int, x: Any) -> int:
+    """How many batches of n samples of x are taken at a time."""
+    return max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, sum(a[:1].size for a in _each(x)))) // max(1, n))
+
+
+def _each(x: Any) -> Sequence[Array]:
+    return list(x.values()) if isinstance(x, dict) else x if isinstance(x, tuple) else [x]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays, or what holds several, one behind the other."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: _joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, tuple):
+        return tuple(map(_joined, zip(*parts, strict=True)))
+    return first if len(parts) == 1 else np.concatenate(parts)
 
 
 def _like(y: Any, outputs: Any) -> Any:

@@ -6,6 +6,7 @@
     reduction.pyx   Reduction: from the gradients of a group's slots to one update
     batches.pyx     Batches: where the rows of a run's batches are, how one of them runs, and what came of each
     native_run.pyx  NativeRun: groups of batches, by one thread or by several that meet at a barrier
+    gil.pyx         runs of one worker, side by side, take the GIL in turns
     sync.pxd        what csrc/sync.h declares
 """
 from tinydl._kernels.engine.batches import IN_BATCH

@@ -33,6 +33,7 @@ from libc.stdlib cimport calloc, free
 from tinydl._kernels.engine.batches cimport (
     BUSY, GIVEN_UP, IDLE, IN_UPDATE, N_LIVE, STATE, UPDATED, WAITED, WAITING, Batches, steps,
 )
+from tinydl._kernels.engine.gil cimport enter_python, leave_python
 from tinydl._kernels.engine.program cimport Program, outlive, pointer
 from tinydl._kernels.engine.reduction cimport DEFERRED_SLOTS, NEAR, Reduction
 from tinydl._kernels.engine.replica cimport Replica
@@ -224,12 +225,13 @@ cdef class NativeRun(Batches):
             self.deadline = td_clock() + <int64_t>(seconds * 1e9)
         replica.poll, replica.polled = seconds > 0, td_clock()
         with nogil:
+            leave_python()
             if self.free:
                 self.free_loop(worker, replica)
             else:
                 self.loop(worker, replica)
             self.live_at[worker * N_LIVE + STATE] = IDLE
-            outlive()
+            enter_python(self.n_workers == 1)
         replica.raise_signal()
 
     cdef void loop(self, int w, Replica replica) noexcept nogil:

@@ -8,6 +8,7 @@ from libc.string cimport memset
 
 from tinydl._kernels.engine.program import aligned
 
+from tinydl._kernels.engine.gil cimport enter_python, leave_python
 from tinydl._kernels.engine.reduction cimport room
 from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
 from tinydl._kernels.engine.sync cimport td_clock, td_get, td_set
@@ -261,6 +262,7 @@ cdef class Replica:
             uint64_t seed=0, uint64_t step=0):
         """One batch: rows `index` (int64, or None: the first n) of the sources; returns the loss, or raises."""
         cdef int status
+        cdef bint in_turn
         self.program.check(sources)
         if n > self.program.max_rows:
             raise ValueError(f"a batch of {n} rows on a plan for {self.program.max_rows}")
@@ -278,8 +280,9 @@ cdef class Replica:
         memset(&self.ctx.own, 0, sizeof(self.ctx.own))
         self.poll, self.polled = True, td_clock()
         with nogil:
+            in_turn = leave_python()
             status = self.run_ops()
-            outlive()
+            enter_python(in_turn)
         self.saved.clear()
         self.raise_signal()
         if status != TD_OK:

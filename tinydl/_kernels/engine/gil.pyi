@@ -1,0 +1,9 @@
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+def take(turn: Array, wait: int, lasts: int) -> int: ...
+def give(turn: Array, mine: int) -> bool: ...
+def turn_ends() -> int: ...
