@@ -23,6 +23,7 @@ from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.tables import TableEncoder
+from tinydl.tabular import CLASSES, NUMBERS
 
 Array = np.ndarray[Any, Any]
 
@@ -235,12 +236,15 @@ class TabularClassifier(Classifier, Tabular):
     calibrate: bool
     class_weight: Any
 
-    def __init__(self, *, n_members: int = 4, hidden_layer_sizes: tuple[int, ...] = (256, 256, 256), activation: str = "silu",
-                 dropout: float = 0.0, periodic: bool = True, learning_rate: float = 2e-3, weight_decay: float = 1e-2,
-                 label_smoothing: float = 0.1, batch_size: int | None = None, max_epochs: int = 64, n_iter_no_change: int = 16,
-                 validation_fraction: float = 0.2, scoring: Any = None, time_limit: float | None = None, calibrate: bool = True,
-                 class_weight: Any = None, categorical_features: Any = None, dates: bool = False, n_threads: int = 1,
-                 random_state: Any = None, verbose: Any = False) -> None:
+    def __init__(self, *, n_members: int = CLASSES.n_members, hidden_layer_sizes: tuple[int, ...] = CLASSES.hidden_sizes,
+                 activation: str = CLASSES.activation, dropout: float = CLASSES.dropout, periodic: bool = CLASSES.periodic,
+                 learning_rate: float = CLASSES.learning_rate, weight_decay: float = CLASSES.weight_decay,
+                 label_smoothing: float = CLASSES.label_smoothing, batch_size: int | None = CLASSES.batch_size,
+                 max_epochs: int = CLASSES.max_epochs, n_iter_no_change: int = CLASSES.patience,
+                 validation_fraction: float = CLASSES.validation_fraction, scoring: Any = None,
+                 time_limit: float | None = None, calibrate: bool = True, class_weight: Any = None,
+                 categorical_features: Any = None, dates: bool = False, n_threads: int = 1, random_state: Any = None,
+                 verbose: Any = False) -> None:
         self._take(locals())
 
     def _targets(self, y: Any) -> tuple[tabular.Task, Array, Any]:
@@ -293,12 +297,14 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     clip: bool
     quantiles: Any
 
-    def __init__(self, *, n_members: int = 4, hidden_layer_sizes: tuple[int, ...] = (256, 256, 256), activation: str = "relu",
-                 dropout: float = 0.0, periodic: bool = True, learning_rate: float = 1e-2, weight_decay: float = 1e-2,
-                 batch_size: int | None = None, max_epochs: int = 64, n_iter_no_change: int = 16,
-                 validation_fraction: float = 0.2, scoring: Any = None, time_limit: float | None = None, clip: bool = True,
-                 quantiles: Any = None, categorical_features: Any = None, dates: bool = False, n_threads: int = 1,
-                 random_state: Any = None, verbose: Any = False) -> None:
+    def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
+                 activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout, periodic: bool = NUMBERS.periodic,
+                 learning_rate: float = NUMBERS.learning_rate, weight_decay: float = NUMBERS.weight_decay,
+                 batch_size: int | None = NUMBERS.batch_size, max_epochs: int = NUMBERS.max_epochs,
+                 n_iter_no_change: int = NUMBERS.patience, validation_fraction: float = NUMBERS.validation_fraction,
+                 scoring: Any = None, time_limit: float | None = None, clip: bool = True, quantiles: Any = None,
+                 categorical_features: Any = None, dates: bool = False, n_threads: int = 1, random_state: Any = None,
+                 verbose: Any = False) -> None:
         self._take(locals())
 
     def _targets(self, y: Any) -> tuple[tabular.Task, Array, Any]:
