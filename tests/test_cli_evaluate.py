@@ -24,7 +24,7 @@ from tinydl.cli.figures import Outcome
 from tinydl.cli.prepare import held_out
 from tinydl.cli.sheet import confusion, sections
 
-SMALL = ["--epochs", "5", "--hidden", "8", "--quiet", "--threads", "1"]
+SMALL = ["--epochs", "5", "--hidden", "8", "--members", "1", "--quiet", "--threads", "1"]
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from tinydl import Model, nn, optim
 from tinydl.cli import main, options, time_limit
 from tinydl.cli.options import parser
 from tinydl.cli.progress import Progress
-from tinydl.cli.recipe import LOW, OPTIMIZERS, SCHEDULES, Recipe
+from tinydl.cli.recipe import CLASSES_OF_OPTIMIZERS, LOW, SCHEDULES, Recipe
 from tinydl.cli.result import Result
 from tinydl.cli.time_limit import TimeLimit
 from tinydl.metrics.named import OF_CLASSES, OF_NUMBERS, OF_PROBABILITIES, OF_SCORES
 
-SMALL = ["--hidden", "8", "--threads", "1", "--out", "m"]
+SMALL = ["--hidden", "8", "--members", "1", "--batch-size", "32", "--threads", "1", "--out", "m"]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def arguments(target: str, *more: object) -> list[str]:
     return ["train", "t.csv", "--target", target, "--ignore", other, "--categorical", "town", *SMALL, *map(str, more)]
 
 
-def recipe(*more: str, n_classes: int = 3) -> Recipe:
-    return Recipe(parser().parse_args(["train", "t.csv", "--target", "label", *more]), n_classes)
+def recipe(*more: str, n_classes: int = 3, n_rows: int = 300) -> Recipe:
+    return Recipe(parser().parse_args(["train", "t.csv", "--target", "label", *more]), n_classes, n_rows)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_what_is_measured_is_written_in_the_targets_unit(folder, capsys, records
 
 # ---------------------------------------------------------------------- the recipe
 def test_the_parser_knows_what_the_recipe_has():
-    assert options.OPTIMIZERS == tuple(OPTIMIZERS) and options.SCHEDULES == tuple(SCHEDULES)
+    assert tuple(options.OPTIMIZERS) == tuple(CLASSES_OF_OPTIMIZERS) and options.SCHEDULES == tuple(SCHEDULES)
     assert options.METRICS == (*OF_CLASSES, *OF_SCORES, *OF_PROBABILITIES, *OF_NUMBERS)
 
 

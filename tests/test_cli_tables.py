@@ -24,7 +24,9 @@ from tinydl.cli.progress import Progress
 from tinydl.cli.sources import Source, separator_of
 from tinydl.cli.tables import Reading, read_table
 
-SMALL = ["--epochs", "2", "--hidden", "8", "--quiet"]
+#: a small network, where any will do
+TINY = ["--hidden", "8", "--members", "1"]
+SMALL = ["--epochs", "2", *TINY, "--quiet"]
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_a_resume_gives_the_bits_of_a_training_without_a_stop(folder, monkeypatc
     """Of a table with categories, too; and of other rows of it there is no resume."""
     t = frame(3000)
     t.to_csv("t.csv", index=False)
-    arguments = ["train", "t.csv", "--target", "label", "--epochs", "3", "--hidden", "32", "--threads", "2", "--quiet"]
+    arguments = ["train", "t.csv", "--target", "label", "--epochs", "3", "--hidden", "32", "--members", "1", "--threads", "2", "--quiet"]
     assert main([*arguments, "--out", "whole"]) == 0
 
     def end_epoch(self, record):
@@ -171,7 +173,7 @@ def test_dates_and_identifiers(folder, capsys):
                        name=[f"n{i}" for i in range(200)])
     t.loc[3, "day"] = None
     t.to_csv("t.csv", index=False)
-    assert main(["train", "t.csv", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "2 of numbers, 3 of categories, 1 of dates" in out
     assert "note: column 'name': no two values of it are in 2 rows or more: left out\n" in out
@@ -188,7 +190,7 @@ def test_rows_without_a_target_are_left_out_and_counted(folder, capsys):
     t = frame()
     t.loc[:29, "label"] = None
     t.to_csv("t.csv", index=False)
-    assert main(["train", "t.csv", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "note: 30 rows without a target: left out\n" in out and "t.csv: 170 rows" in out
     table = read("a,y\n1,p\nNA,NA\n3,q\n")
@@ -346,7 +348,7 @@ def test_standard_input(folder, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     content = frame().to_csv(index=False).encode()
     given(gzip.compress(content))
-    assert main(["train", "-", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "-", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert out.startswith("standard input: 200 rows") and out.endswith("model: stdin.tinydl\n")
     given(content)

@@ -35,8 +35,8 @@ Array = np.ndarray[Any, Any]
 #: (outputs of rows set aside, the rows' numbers) -> how good they are, lower is better
 Figure = Callable[[Array, Array], float]
 
-__all__ = ["ACTIVATIONS", "BETAS", "CLASSES", "NUMBERS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "batch_size",
-           "fit", "given", "inputs", "network", "temperature"]
+__all__ = ["ACTIVATIONS", "BETAS", "CLASSES", "NUMBERS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values",
+           "batch_size", "fit", "given", "inputs", "network", "temperature"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
 
@@ -315,13 +315,14 @@ def _temperature(members: Sequence[BestEpoch], y: Array, task: Task, weights: Ar
     return temperature(z, right, None if weights is None else np.repeat(weights[rows], len(z) // len(rows)))
 
 
-def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
+def temperature(z: Array, right: Array, weights: Array | None = None, smoothing: float = 0.0) -> float:
     """The T > 0 for which softmax(z / T) has the lowest log-loss; z (n, K), the right classes' numbers (n,). From 1/8 to 8.
+    smoothing: the share that all classes alike have of what is right, which is the right class's alone with 0.
 
     The log-loss is convex in 1 / T: its derivative is the mean of E[z] - z[right], where E is over softmax(z / T).
     """
     z = z - z.max(1, keepdims=True)
-    own, low, high = z[np.arange(len(z)), right], 1 / 8, 8.0
+    own, low, high = (1 - smoothing) * z[np.arange(len(z)), right] + smoothing * z.mean(1), 1 / 8, 8.0
     for _ in range(20):         # halves the interval of log(1 / T) each time
         middle = float(np.sqrt(low * high))
         p = np.exp(z * middle)

@@ -1,7 +1,7 @@
 """The networks that `tinydl train` trains side by side, in one plan and on the same batches, and the model that they become.
 
-While they are trained the outputs are (N, K): one row for each of N networks, which has a loss of its own. What is validated, and
-saved, is the mean of the rows.
+While N > 1 networks are trained the outputs are (N, K): a row for each, which has a loss of its own. What is validated, and saved,
+is the mean of the rows.
 """
 # n rows, N members, K outputs: scores of classes, or one number
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Members:
         self.recipe, self.n = recipe, recipe.n_members
 
     def targets(self, y: Array) -> Array:
-        """y (n, ...) once for each member."""
-        return np.repeat(y[:, None], self.n, 1)
+        """y (n,) or (n, 1) as `apart` is trained on it: once for each of several members."""
+        return np.repeat(y[:, None], self.n, 1) if self.n > 1 else y
 
     def apart(self, rows: Array, seed: int) -> Model:
-        """To train on these rows: the outputs are (N, K)."""
-        model = tabular.network(self.x, self.n_codes, self.task, self.recipe, seed=seed, members=self.n, apart=True)
+        """To train on these rows: the outputs are (N, K); of one member (K,)."""
+        model = tabular.network(self.x, self.n_codes, self.task, self.recipe, seed=seed, members=self.n, apart=self.n > 1)
         if "categories" in self.x:
             # A code without a row to train on keeps the embedding it begins with: let that be 0, the mean of all, and not chance.
             unseen = np.bincount(self.x["categories"][rows].ravel(), minlength=self.n_codes) == 0

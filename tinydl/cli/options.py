@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, NoReturn
 
 from tinydl._version import __version__
@@ -160,8 +161,9 @@ def _default(field: str, form: Callable[[Any], str] = str) -> str:
 
 
 def _recipe_options(p: argparse._ArgumentGroup) -> None:
-    rates = ", ".join(f"{name} {_default('learning_rate', lambda rate, name=name: f'{default_rate(rate, name, SCHEDULES[0]):g}')}"
-                      for name in OPTIMIZERS)
+    def rate(optimizer: str, base: float) -> str:
+        return f"{default_rate(base, optimizer, SCHEDULES[0]):g}"
+    rates = ", ".join(f"{name} {_default('learning_rate', partial(rate, name))}" for name in OPTIMIZERS)
     p.add_argument("--members", type=_members, metavar="N",
                    help=f"networks that are trained side by side, and whose predictions are averaged (default: "
                         f"{_default('n_members')})")
@@ -173,10 +175,10 @@ def _recipe_options(p: argparse._ArgumentGroup) -> None:
                         "and cosine fall to 0, one-cycle rises and falls)")
     p.add_argument("--warm-up", type=_fraction, default=0.0, metavar="F",
                    help="share of the updates before that, in which the rate rises to LR (default: 0)")
-    p.add_argument("--weight-decay", type=_from_zero, metavar="W", help=f"default: adamw {_default('weight_decay')}; others 0")
+    p.add_argument("--weight-decay", type=_from_zero, metavar="W", help=f"default: adamw {_default('weight_decay', '{:g}'.format)}; others 0")
     p.add_argument("--clip-norm", type=_positive, metavar="N", help="gradients of a greater norm are scaled down to it")
     p.add_argument("--dropout", type=_fraction, metavar="P",
-                   help=f"share of each hidden layer that is left out at random (default: {_default('dropout')})")
+                   help=f"share of each hidden layer that is left out at random (default: {_default('dropout', '{:g}'.format)})")
     p.add_argument("--class-weight", choices=("balanced", "none"), default="none",
                    help="balanced: each class counts as much as any other, whatever its number of rows (default: none)")
     p.add_argument("--validation", type=_fraction, metavar="F",

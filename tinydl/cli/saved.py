@@ -1,7 +1,7 @@
 """A model that `tinydl train` saved, and what it says of a table.
 
-Its metadata carry under "table" all that this needs besides the weights: the task, the columns, how to standardise or encode
-them, and the names of the classes or the target's own mean, scale and range; under "training", what train.py notes of how it became.
+Its metadata carry under "table" all that this needs besides the weights: the task, the columns, how to encode them,
+and the names of the classes or the target's own mean, scale and range; under "training", what train.py notes of how it became.
 """
 from __future__ import annotations
 
