@@ -1,7 +1,7 @@
 """The networks that `tinydl train` trains side by side, in one plan and on the same batches, and the model that they become.
 
-While N > 1 networks are trained the outputs are (N, K): a row for each, which has a loss of its own. What is validated, and saved,
-is the mean of the rows.
+While N > 1 networks are trained the outputs are (N, K): a row for each, which has a loss of its own. What is validated, and
+saved, is the mean of the rows.
 """
 # n rows, N members, K outputs: scores of classes, or one number
 from __future__ import annotations

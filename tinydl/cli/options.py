@@ -175,7 +175,8 @@ def _recipe_options(p: argparse._ArgumentGroup) -> None:
                         "and cosine fall to 0, one-cycle rises and falls)")
     p.add_argument("--warm-up", type=_fraction, default=0.0, metavar="F",
                    help="share of the updates before that, in which the rate rises to LR (default: 0)")
-    p.add_argument("--weight-decay", type=_from_zero, metavar="W", help=f"default: adamw {_default('weight_decay', '{:g}'.format)}; others 0")
+    p.add_argument("--weight-decay", type=_from_zero, metavar="W",
+                   help=f"default: adamw {_default('weight_decay', '{:g}'.format)}; others 0")
     p.add_argument("--clip-norm", type=_positive, metavar="N", help="gradients of a greater norm are scaled down to it")
     p.add_argument("--dropout", type=_fraction, metavar="P",
                    help=f"share of each hidden layer that is left out at random (default: {_default('dropout', '{:g}'.format)})")
