@@ -135,6 +135,18 @@ def test_what_the_optimizer_and_the_network_are_given(folder):
     assert [layer.p for _, layer in Model.load("m").layer.walk() if isinstance(layer, nn.Dropout)] == [0.25] * 4
 
 
+def test_default_rates_are_those_that_the_help_says(capsys):
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    rates = text.split("--learning-rate LR, --lr LR default: ")[1].split("; with --schedule constant 0.25 times that")[0]
+    assert [part.split()[0] for part in rates.split("; ")] == list(options.OPTIMIZERS)
+    for part in rates.split("; "):
+        name, *values = [word.rstrip(",") for word in part.split() if word not in ("for", "classes,", "numbers")]
+        for n_classes, value in ((3, values[0]), (0, values[-1])):
+            assert f"{recipe('--optimizer', name, n_classes=n_classes).rate:g}" == value
+            assert recipe("--optimizer", name, "--schedule", "constant", n_classes=n_classes).rate == float(value) / 4
+
+
 @pytest.mark.parametrize(("target", "wanted"), [("label", CLASSES), ("price", NUMBERS)])
 def test_the_default_is_the_recipe_of_tables(folder, target, wanted):
     """Of optimizer, schedule, network, loss, batches, epochs, and rows set aside."""
@@ -392,7 +404,8 @@ def test_time_before_a_checkpoint_counts(monkeypatch):
 
 # ---------------------------------------------------------------------- resumes
 ALL = ["--epochs", "9", "--members", "2", "--schedule", "cosine", "--warm-up", "0.2", "--dropout", "0.1", "--weight-decay",
-       "0.01", "--clip-norm", "1", "--class-weight", "balanced", "--metric", "f1", "--validation", "0.2", "--time", "1000", "--quiet"]
+       "0.01", "--clip-norm", "1", "--class-weight", "balanced", "--metric", "f1", "--validation", "0.2", "--time", "1000",
+       "--quiet"]
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -430,7 +443,8 @@ def test_a_resume_of_a_training_that_had_ended_by_itself(folder, monkeypatch):
 @pytest.mark.parametrize(("option", "value", "saved"), [
     ("--schedule", "linear", "cosine"), ("--warm-up", "0.1", "0.2"), ("--dropout", "0.2", "0.1"), ("--weight-decay", "0", "0.01"),
     ("--clip-norm", "2", "1.0"), ("--class-weight", "none", "balanced"), ("--metric", "accuracy", "f1"),
-    ("--validation", "0.3", "0.2"), ("--patience", "5", "16"), ("--members", "3", "2"), ("--epochs", "10", "9")])
+    ("--validation", "0.3", "0.2"), ("--patience", "5", "16"), ("--members", "3", "2"),
+    ("--epochs", "10", "9")])
 def test_a_resume_with_another_recipe_changes_nothing(stopped, capsys, option, value, saved):
     before = Path("m.checkpoint").read_bytes()
     assert main([*arguments("label", *ALL), "--resume", option, value]) == 2

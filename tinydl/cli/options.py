@@ -4,18 +4,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, NoReturn
 
 from tinydl._version import __version__
 from tinydl.cli.errors import CommandError
 from tinydl.tabular import BATCH_SIZES, BATCHES, CLASSES, NUMBERS
 
-#: their default rates, as multiples of the recipe's, which is AdamW's
-OPTIMIZERS = {"adamw": 1.0, "adam": 1.0, "sgd": 5.0, "rmsprop": 0.1}
+#: their default rates for classes and for numbers, as multiples of the recipe's, which is AdamW's. Of concrete (modeldata), whose
+#: target is a number, training by sgd fails with 0.1; digits do with 0.5.
+OPTIMIZERS = {"adamw": (1.0, 1.0), "adam": (1.0, 1.0), "sgd": (5.0, 1.0), "rmsprop": (0.1, 0.1)}
 SCHEDULES = ("cos-log", "constant", "linear", "cosine", "one-cycle")
-#: by which the default rate is multiplied where it does not change
-CONSTANT = 0.1
+#: by which that is multiplied where the rate does not change
+CONSTANT = 0.25
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "top_k_accuracy",
            "log_loss", "brier", "calibration_error", "mse", "rmse", "mae", "r2")
 RIVALS = ("torch", "jax", "sklearn", "numpy")
@@ -57,8 +57,10 @@ def parser() -> Parser:
     train = commands.add_parser("train", help="train on your own data",
                                 description="Train on FILE: a CSV with a header (numbers, text, dates, missing cells; also "
                                             "compressed), Parquet or Feather, or an .npz with x and y. Features are scaled or "
-                                            "encoded, a part of the rows is held out for a test, and the model is saved "
-                                            "with all that `tinydl predict` needs.")
+                                            "encoded, a part of the rows is held out for a test, and another to find the best "
+                                            "epoch and to calibrate probabilities. A few networks are trained side by side, "
+                                            "by the recipe of TabularClassifier and TabularRegressor; the model that is "
+                                            "saved gives the mean of them, and has all that `tinydl predict` needs.")
     train.set_defaults(run="tinydl.cli.train:run")
     train.add_argument("file", metavar="FILE", help="CSV (also .gz, .xz, .bz2, .zip), Parquet, Feather, .npz with x and y; - is "
                                                     "standard input")
@@ -82,8 +84,7 @@ def parser() -> Parser:
     train.add_argument("--resume", action="store_true",
                        help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
                             "them, whatever number of threads is recommended now; all options that matter to it must be the "
-                            "same, but there may be more --epochs where the rate has no schedule. Removed when training is "
-                            "complete")
+                            "same, but with --schedule constant there may be more --epochs. Removed when training is complete")
     _sheet_option(train, "a report on the test rows, beside a linear model and the commonest class or the mean")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -149,27 +150,30 @@ def _sheet_option(p: argparse.ArgumentParser, what: str) -> None:
                                                    "text, - is text on standard output")
 
 
-def default_rate(rate: float, optimizer: str, schedule: str) -> float:
-    """Where none is said; rate: the recipe's."""
-    return rate * OPTIMIZERS[optimizer] * (CONSTANT if schedule == "constant" else 1)
+def default_rate(of_numbers: bool, optimizer: str, schedule: str) -> float:
+    """Where none is said."""
+    rate = (NUMBERS if of_numbers else CLASSES).learning_rate
+    return rate * OPTIMIZERS[optimizer][of_numbers] * (CONSTANT if schedule == "constant" else 1)
 
 
 def _default(field: str, form: Callable[[Any], str] = str) -> str:
     """What the recipe has there, for the help."""
-    classes, numbers = (form(getattr(recipe, field)) for recipe in (CLASSES, NUMBERS))
+    return _both(*(form(getattr(recipe, field)) for recipe in (CLASSES, NUMBERS)))
+
+
+def _both(classes: str, numbers: str) -> str:
     return classes if classes == numbers else f"{classes} for classes, {numbers} for numbers"
 
 
 def _recipe_options(p: argparse._ArgumentGroup) -> None:
-    def rate(optimizer: str, base: float) -> str:
-        return f"{default_rate(base, optimizer, SCHEDULES[0]):g}"
-    rates = ", ".join(f"{name} {_default('learning_rate', partial(rate, name))}" for name in OPTIMIZERS)
+    rates = "; ".join(f"{name} {_both(*(f'{default_rate(of, name, SCHEDULES[0]):g}' for of in (False, True)))}"
+                      for name in OPTIMIZERS)
     p.add_argument("--members", type=_members, metavar="N",
                    help=f"networks that are trained side by side, and whose predictions are averaged (default: "
                         f"{_default('n_members')})")
     p.add_argument("--optimizer", choices=OPTIMIZERS, help="default: adamw; sgd has momentum 0.9")
     p.add_argument("--learning-rate", "--lr", type=_positive, metavar="LR",
-                   help=f"default: {rates}; with --schedule constant {CONSTANT:g} of that")
+                   help=f"default: {rates}; with --schedule constant {CONSTANT:g} times that")
     p.add_argument("--schedule", choices=SCHEDULES,
                    help="how the rate runs over all updates, from LR or up to LR (default: cos-log, which has four waves; linear "
                         "and cosine fall to 0, one-cycle rises and falls)")

@@ -76,7 +76,7 @@ class Recipe:
         if not self.validation:                     # labels are smoothed where scores can be calibrated
             said["label_smoothing"] = 0.0
         self.own = replace(base, **said)
-        self.rate: float = options.learning_rate or default_rate(base.learning_rate, self.optimizer_name, self.schedule)
+        self.rate: float = options.learning_rate or default_rate(not n_classes, self.optimizer_name, self.schedule)
 
     # ------------------------------------------------------------------ what is trained, and on what
     def loss(self, y: Array, label_smoothing: float | None = None) -> losses.Loss:
