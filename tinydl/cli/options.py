@@ -188,7 +188,7 @@ def _recipe_options(p: argparse._ArgumentGroup) -> None:
                    help="balanced: each class counts as much as any other, whatever its number of rows (default: none)")
     p.add_argument("--validation", type=_fraction, metavar="F",
                    help="share of the training rows that is set aside to find the best epoch, whose weights are saved, and to "
-                        "calibrate probabilities; with 0 all epochs are trained, and labels are not smoothed (default: "
+                        "calibrate probabilities; with 0 all epochs are trained (default: "
                         f"{_default('validation_fraction')}; of fewer than {FEWEST} rows 0)")
     p.add_argument("--metric", type=_metric, metavar="NAME",
                    help="what makes an epoch the best on those rows, a figure of tinydl.metrics: accuracy, balanced_accuracy, "

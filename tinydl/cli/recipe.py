@@ -73,8 +73,6 @@ class Recipe:
         said = {field: value for name, field in FIELDS.items() if (value := getattr(options, name)) is not None}
         if self.optimizer_name != "adamw":          # others make a penalty of it, which is another thing
             said = {"weight_decay": 0.0, **said}
-        if not self.validation:                     # labels are smoothed where scores can be calibrated
-            said["label_smoothing"] = 0.0
         self.own = replace(base, **said)
         self.rate: float = options.learning_rate or default_rate(not n_classes, self.optimizer_name, self.schedule)
 

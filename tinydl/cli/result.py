@@ -66,7 +66,7 @@ class Result:
             say(f"best epoch: {best.best_epoch} of {self.trainer.epoch}, {recipe.metric} {text(recipe.metric, value)}")
         if recipe.n_classes and recipe.validation:
             training["temperature"] = self.temperature
-            say(f"scores divided by {self.temperature:.3g}, which makes probabilities of them that fit the rows set aside")
+            say(f"scores divided by {self.temperature:.3g}, so that probabilities fit the rows set aside")
         if self.data.classes:
             counts = np.bincount(self.data.y[ready.train], minlength=len(self.data.classes))
             training["shares"] = (counts / counts.sum()).tolist()
