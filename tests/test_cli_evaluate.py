@@ -16,15 +16,15 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 
 from tinydl import Model, losses
 from tinydl.cli import baselines, main
 from tinydl.cli.figures import Outcome
 from tinydl.cli.prepare import held_out
 from tinydl.cli.sheet import confusion, sections
+from tinydl.tables import TableEncoder
 
-SMALL = ["--epochs", "5", "--hidden", "8", "--quiet", "--threads", "1"]
+SMALL = ["--epochs", "5", "--hidden", "8", "--members", "1", "--quiet", "--threads", "1"]
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_target_that_is_no_number(folder, capsys):
 def test_the_simplest_prediction_is_scikit_learns_dummy(folder, capsys):
     """Of the training rows, which are those that predict's figures are not of."""
     for target, dummy in (("kind", DummyClassifier(strategy="prior")), ("price", DummyRegressor())):
-        t = trained(target, "--test-fraction", "0")
+        t = trained(target, "--test-fraction", "0", "--validation", "0")
         dummy.fit(t[["a"]], t[target])
         t[:100].to_csv("u.csv", index=False)
         figures = table(ran(capsys, "evaluate", "m", "u.csv"), "FIGURES")
@@ -268,7 +268,7 @@ def test_a_page_has_everything_in_it(folder, capsys, target):
 def test_a_report_as_text_is_in_the_file_and_the_model(folder, capsys):
     trained("kind", "--sheet", "r.txt")
     text = Path("r.txt").read_text()
-    assert text.startswith("m: 48 test rows\ndata      t.csv: 192 rows to train on, 48 to test\n")
+    assert text.startswith("m: 48 test rows\ndata      t.csv: 154 rows to train on, 38 to validate, 48 to test\n")
     assert max(map(len, text.splitlines())) <= 80
     figures, kept = table(text, "FIGURES"), Model.load("m").metadata["training"]["figures"]
     for name, key in (("accuracy", "accuracy"), ("log-loss", "log_loss"), ("AUC", "roc_auc")):
@@ -284,14 +284,14 @@ def test_a_report_as_text_is_in_the_file_and_the_model(folder, capsys):
 
 def test_a_report_is_of_the_test_rows_alone(folder, capsys):
     """Its model's figures are evaluate's on these rows, and its linear model's those of scikit-learn's, fitted on the others."""
-    t = trained("kind", "--ignore", "town", "--sheet", "r.txt")
+    t = trained("kind", "--ignore", "town", "--validation", "0", "--sheet", "r.txt")
     labels, y = np.unique(t["kind"], return_inverse=True)
     train, test = held_out(len(t), y, 0.2, 0, "--test-fraction")
     t.iloc[test].to_csv("u.csv", index=False)
     figures = table(Path("r.txt").read_text(), "FIGURES")
     evaluated = table(ran(capsys, "evaluate", "m", "u.csv"), "FIGURES")
     assert {name: row[0] for name, row in figures.items()} == {name: row[0] for name, row in evaluated.items()}
-    x = StandardScaler().fit(t[["a", "b"]].to_numpy()[train]).transform(t[["a", "b"]].to_numpy())
+    x = TableEncoder().fit(t[["a", "b"]].iloc[train]).transform(t[["a", "b"]]).numbers
     p = LogisticRegression(tol=1e-8).fit(x[train], y[train]).predict_proba(x[test])
     assert float(figures["log-loss"][1]) == pytest.approx(sk.log_loss(y[test], p, labels=range(len(labels))), abs=1e-3)
 
@@ -360,8 +360,10 @@ def test_info_of_a_table(folder, capsys):
     assert table(out, "figures of 48 test rows") == table(Path("r.txt").read_text(), "FIGURES")
     trained("price", "--ignore", "town")
     out = ran(capsys, "info", "m")
-    assert re.search(r"target: 'price', a number; mean \d+\.\d+, standard deviation \d+\.\d+\n", out)
-    assert re.search(r"a +number: \(x [+-] [\d.]+\) / [\d.]+\n", out) and "figures of 48 test rows" in out
+    known = t["price"].iloc[held_out(len(t), t[["price"]].to_numpy(), 0.2, 0, "--test-fraction")[0]]
+    assert re.search(r"target: 'price', a number; mean \d+\.\d+, standard deviation \d+\.\d+, "
+                     f"predicted from {known.min():.6g} to {known.max():.6g} ", " ".join(out.split()))
+    assert re.search(r"a +number: \(x [+-] [\d.]+\) / [\d.]+, clipped at 3\n", out) and "figures of 48 test rows" in out
 
 
 # ---------------------------------------------------------------------- predict

@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tinydl import Model
+from tinydl import Model, nn
 from tinydl.cli import main
 from tinydl.cli.features import encode, learn
 from tinydl.cli.progress import Progress
 from tinydl.cli.sources import Source, separator_of
 from tinydl.cli.tables import Reading, read_table
 
-SMALL = ["--epochs", "2", "--hidden", "8", "--quiet"]
+#: a small network, where any will do
+TINY = ["--hidden", "8", "--members", "1"]
+SMALL = ["--epochs", "2", *TINY, "--quiet"]
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_text_and_gaps(folder, capsys):
 
 def test_categories_alone_and_numbers_alone(folder, capsys):
     t = frame()
-    for columns, inputs in ((["town"], ["categories"]), (["kind", "flag"], ["x"]), (["number"], ["x"])):
+    for columns, inputs in ((["town"], ["categories"]), (["kind", "flag"], ["numbers"]), (["number"], ["numbers"])):
         t[[*columns, "label"]].to_csv("t.csv", index=False)
         assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
         assert Model.load("t.tinydl").input_names == inputs
@@ -104,7 +106,8 @@ def test_a_resume_gives_the_bits_of_a_training_without_a_stop(folder, monkeypatc
     """Of a table with categories, too; and of other rows of it there is no resume."""
     t = frame(3000)
     t.to_csv("t.csv", index=False)
-    arguments = ["train", "t.csv", "--target", "label", "--epochs", "3", "--hidden", "32", "--threads", "2", "--quiet"]
+    arguments = ["train", "t.csv", "--target", "label", "--epochs", "3", "--hidden", "32", "--members", "1", "--threads", "2",
+                 "--quiet"]
     assert main([*arguments, "--out", "whole"]) == 0
 
     def end_epoch(self, record):
@@ -120,20 +123,56 @@ def test_a_resume_gives_the_bits_of_a_training_without_a_stop(folder, monkeypatc
     assert Path("m").read_bytes() == Path("whole").read_bytes()
 
 
-def test_a_table_of_numbers_without_gaps_has_the_model_that_it_had(folder):
-    frame()[["number", "label"]].dropna().to_csv("t.csv", index=False)
-    assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
-    facts = Model.load("t.tinydl").metadata["table"]
-    assert sorted(facts) == ["classes", "factor", "features", "mean", "target", "task"]
-
-
 def test_a_gap_in_predict_where_there_was_none_in_train(folder, capsys):
-    frame()[["number", "label"]].dropna().to_csv("t.csv", index=False)
+    """It is the median, as in a column that had gaps."""
+    t = frame()[["number", "label"]].dropna()
+    t.to_csv("t.csv", index=False)
     assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
-    Path("u.csv").write_text("number\n1\nNA\n")
-    assert main(["predict", "t.tinydl", "u.csv"]) == 2
-    assert capsys.readouterr().err == ("tinydl: u.csv, line 3, column 'number': the cell is empty, and the model was trained "
-                                       "on a table without missing values\n")
+    median = Model.load("t.tinydl").metadata["table"]["encoder"]["columns"][0]["median"]
+    Path("u.csv").write_text(f"number\n{median!r}\nNA\n")
+    rows = predicted(capsys, "t.tinydl", "u.csv")
+    assert len(rows) == 3 and rows[1] == rows[2]
+
+
+@pytest.fixture
+def earlier(folder):
+    """t.csv and its labels; m and n are models of two columns of numbers as earlier versions wrote them, of classes and numbers;
+    and the scores of m, and the values of n, of t.csv."""
+    x = np.random.default_rng(0).normal(3, 2, (50, 2)).round(3)
+    z = (x - [3.0, 2.5]) * [0.5, 0.25]
+    found = []
+    for name, outputs, facts in (("m", 2, {"task": "classification", "classes": ["no", "yes"]}),
+                                 ("n", 1, {"task": "regression", "classes": None, "target_mean": 10.0, "target_scale": 4.0})):
+        model = Model(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, outputs)), seed=0, name=f"MLP 2-8-{outputs}")
+        found.append(model.predict(z.astype(np.float32)).astype(np.float64))
+        model.metadata = {"table": {**facts, "target": "label", "features": ["a", "b"], "mean": [3.0, 2.5],
+                                    "factor": [0.5, 0.25]}}
+        model.save(name)
+    label = np.where(found[0][:, 1] > found[0][:, 0], "yes", "no")
+    label[:10] = "no"
+    pd.DataFrame({"b": x[:, 1], "a": x[:, 0], "label": label}).to_csv("t.csv", index=False)
+    return label, found[0], found[1][:, 0] * 4 + 10
+
+
+def test_models_of_earlier_versions(earlier, capsys):
+    label, scores, values = earlier
+    rows = predicted(capsys, "m", "t.csv")
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(np.array([row[1:] for row in rows[1:]], float), p, rtol=1e-5)
+    np.testing.assert_allclose([float(row[0]) for row in predicted(capsys, "n", "t.csv")[1:]], values, rtol=1e-6)
+    assert main(["evaluate", "m", "t.csv"]) == 0
+    assert f"accuracy             {np.mean(np.array(['no', 'yes'])[scores.argmax(1)] == label):.4f}\n" in capsys.readouterr().out
+    assert main(["info", "m"]) == 0
+    assert "a       number: (x - 3) / 2\nb       number: (x - 2.5) / 4\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("cells", "message"), [
+    ("1,\n", "u.csv, line 3, column 'b': the cell is empty, and the model was trained on a table without missing values"),
+    ("1e300,-1e300\n", "u.csv, line 3: the features are too far from those of the training")])
+def test_what_models_of_earlier_versions_do_not_take(earlier, capsys, cells, message):
+    Path("u.csv").write_text(f"a,b\n1,1\n{cells}")
+    assert main(["predict", "m", "u.csv"]) == 2
+    assert capsys.readouterr().err == f"tinydl: {message}\n"
 
 
 def test_text_in_predict_where_there_were_numbers(folder, capsys):
@@ -171,7 +210,7 @@ def test_dates_and_identifiers(folder, capsys):
                        name=[f"n{i}" for i in range(200)])
     t.loc[3, "day"] = None
     t.to_csv("t.csv", index=False)
-    assert main(["train", "t.csv", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "2 of numbers, 3 of categories, 1 of dates" in out
     assert "note: column 'name': no two values of it are in 2 rows or more: left out\n" in out
@@ -188,13 +227,10 @@ def test_rows_without_a_target_are_left_out_and_counted(folder, capsys):
     t = frame()
     t.loc[:29, "label"] = None
     t.to_csv("t.csv", index=False)
-    assert main(["train", "t.csv", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "note: 30 rows without a target: left out\n" in out and "t.csv: 170 rows" in out
-    table = read("a,y\n1,p\nNA,NA\n3,q\n")
-    assert not table.all_numbers                # a gap in a row that predict may be asked for
     table = read("a,y\n1,p\n2,NA\n3,q\n")
-    assert table.all_numbers
     assert table.where(1) == "t.csv, line 4" and table.y.tolist() == ["p", "q"] and column(table, "a") == [1, 3]
 
 
@@ -346,7 +382,7 @@ def test_standard_input(folder, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     content = frame().to_csv(index=False).encode()
     given(gzip.compress(content))
-    assert main(["train", "-", "--target", "label", "--epochs", "1"]) == 0
+    assert main(["train", "-", "--target", "label", "--epochs", "1", *TINY]) == 0
     out = capsys.readouterr().out
     assert out.startswith("standard input: 200 rows") and out.endswith("model: stdin.tinydl\n")
     given(content)

@@ -35,8 +35,8 @@ Array = np.ndarray[Any, Any]
 #: (outputs of rows set aside, the rows' numbers) -> how good they are, lower is better
 Figure = Callable[[Array, Array], float]
 
-__all__ = ["ACTIVATIONS", "CLASSES", "NUMBERS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "fit",
-           "given", "inputs", "network", "temperature"]
+__all__ = ["ACTIVATIONS", "BETAS", "CLASSES", "NUMBERS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values",
+           "batch_size", "fit", "given", "inputs", "network", "temperature"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
 
@@ -44,6 +44,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mis
 EMBEDDING = 8
 #: batches of an epoch at most, and rows of a batch
 BATCHES, BATCH_SIZES = 16, (32, 256)
+#: AdamW's
+BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -182,19 +184,22 @@ def given(x: dict[str, Array]) -> Any:
     return x if len(x) > 1 else next(iter(x.values()))
 
 
-def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, seed: int | None = None, members: int = 1) -> Model:
+def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, seed: int | None = None, members: int = 1,
+            apart: bool = False) -> Model:
     """Numbers (embedded too, as the recipe says) and embeddings of categories, scaled, then hidden layers. x: the rows to train
     on, by which numbers are embedded. members: so many of these, and the outputs are the mean of their predictions; 0: one, and
-    its outputs as they are."""
+    its outputs as they are. apart: the outputs of all as they are, (members, K), each for a loss of its own."""
     edges = nn.PiecewiseLinearEmbedding.from_data(x["numbers"]).edges if (
         recipe.embedding == "piecewise" and "numbers" in x) else None
     symbols = [nn.Input((values.shape[1],), "float32" if name == "numbers" else "int64", name=name) for name, values in x.items()]
     outputs = [_member(symbols, edges, n_codes, task, recipe) for _ in range(members or 1)]
-    if members and task.link is not None:
+    if members and task.link is not None and not apart:
         outputs = [task.link()(y) for y in outputs]
-    y = outputs[0]
-    if members > 1:
-        y = nn.Mean(axis=0)(nn.Reshape((members, task.n_outputs))(nn.Concat()(outputs)))
+    y = outputs[0] if len(outputs) == 1 else nn.Concat()(outputs)
+    if members > 1 or apart:
+        y = nn.Reshape((members, task.n_outputs))(y)
+    if members > 1 and not apart:
+        y = nn.Mean(axis=0)(y)
     return Model(inputs=symbols, outputs=y, seed=seed, name="tabular")
 
 
@@ -277,7 +282,7 @@ def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: i
     part_of = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
     until = np.inf if time_limit is None else perf_counter() + time_limit
     side_by_side = min(recommended_thread_count() if n_threads == -1 else n_threads, recipe.n_members)
-    data = ArrayDataset(given(x), y, _batch_size(n) if recipe.batch_size is None else recipe.batch_size, sample_weight=weights)
+    data = ArrayDataset(given(x), y, batch_size(n) if recipe.batch_size is None else recipe.batch_size, sample_weight=weights)
     trainers, callbacks = [], []
     for i in range(recipe.n_members):
         train, rest = np.flatnonzero(part_of != i), np.flatnonzero(part_of == i)
@@ -319,13 +324,14 @@ def _temperature(members: Sequence[BestEpoch], y: Array, task: Task, weights: Ar
     return temperature(z, right, None if weights is None else np.repeat(weights[rows], len(z) // len(rows)))
 
 
-def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
+def temperature(z: Array, right: Array, weights: Array | None = None, smoothing: float = 0.0) -> float:
     """The T > 0 for which softmax(z / T) has the lowest log-loss; z (n, K), the right classes' numbers (n,). From 1/8 to 8.
+    smoothing: the share that all classes alike have of what is right, which is the right class's alone with 0.
 
     The log-loss is convex in 1 / T: its derivative is the mean of E[z] - z[right], where E is over softmax(z / T).
     """
     z = z - z.max(1, keepdims=True)
-    own, low, high = z[np.arange(len(z)), right], 1 / 8, 8.0
+    own, low, high = (1 - smoothing) * z[np.arange(len(z)), right] + smoothing * z.mean(1), 1 / 8, 8.0
     for _ in range(20):         # halves the interval of log(1 / T) each time
         middle = float(np.sqrt(low * high))
         p = np.exp(z * middle)
@@ -334,13 +340,13 @@ def temperature(z: Array, right: Array, weights: Array | None = None) -> float:
     return float(1 / np.sqrt(low * high))
 
 
-def _batch_size(n: int) -> int:
-    """For n rows: a power of 2."""
+def batch_size(n: int) -> int:
+    """Rows of a batch where there are n in all: a power of 2."""
     return int(np.clip(1 << max(n // BATCHES, 1).bit_length() - 1, *BATCH_SIZES))
 
 
 def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
-    return optim.AdamW(optim.schedules.CosLog(recipe.learning_rate, updates), betas=(0.9, 0.95),
+    return optim.AdamW(optim.schedules.CosLog(recipe.learning_rate, updates), betas=BETAS,
                        weight_decay=recipe.weight_decay)
 
 

@@ -16,8 +16,12 @@ def about_table(metadata: dict[str, Any], width: int) -> str:
     """The target, the columns and how each is encoded, how it was trained, and the figures of its test rows."""
     facts, training = metadata["table"], metadata.get("training")
     classes = facts["classes"]
-    what = (f"a number; mean {facts['target_mean']:.6g}, standard deviation {facts['target_scale']:.6g}" if classes is None else
-            f"{plural(len(classes), 'class')}: {quoted(classes)}")
+    if classes is None:
+        what = f"a number; mean {facts['target_mean']:.6g}, standard deviation {facts['target_scale']:.6g}"
+        if "target_range" in facts:
+            what += ", predicted from {:.6g} to {:.6g}".format(*facts["target_range"])
+    else:
+        what = f"{plural(len(classes), 'class')}: {quoted(classes)}"
     parts = [textwrap.fill(f"target: {facts['target']!r}, {what}", width, subsequent_indent="  "), "",
              table([["column", "encoded as"], *([shortened(name, 18), how] for name, how in columns(facts))], left=True)]
     if training:

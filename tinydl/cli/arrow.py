@@ -46,7 +46,7 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
             row = int(np.isinf(x).argmax())
             raise CommandError(f"{source.name}, row {row}, column {name!r}: {x[row]} is not a finite number")
         found[name] = x
-    rows, y, more_gaps = np.arange(n), None, False
+    rows, y = np.arange(n), None
     if target is not None:
         column = read(by_name[target], target)
         if column.kind == "dates":
@@ -55,7 +55,6 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
         if gaps.any():
             notes.append(f"{gaps.sum():,} row{'s' * (gaps.sum() > 1)} without a target: left out")
         rows = np.flatnonzero(~gaps)
-        more_gaps = any(x.dtype.kind == "f" and bool(np.isnan(x[gaps]).any()) for x in found.values())
         y = column.values[rows]
         y = np.array([str(v) for v in y.tolist()]) if column.kind == "categories" else y
         found = {name: x[rows] for name, x in found.items()}
@@ -63,7 +62,7 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
     if not len(rows):
         raise CommandError(f"{source.name} has no rows" if not n else
                            f"column {target!r} of {source.name} is missing in all {n} rows")
-    return Table(found, len(rows), y, lambda row: f"{source.name}, row {rows[row]}", notes, more_gaps=more_gaps,
+    return Table(found, len(rows), y, lambda row: f"{source.name}, row {rows[row]}", notes,
                  kept={name: [cells[row] for row in rows] for name, cells in kept.items()})
 
 

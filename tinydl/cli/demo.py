@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from itertools import pairwise
 from math import cos, pi, sqrt
 from pathlib import Path
 
-from tinydl import AccuracyEvaluator, History, Trainer, datasets, losses, optim
+from tinydl import AccuracyEvaluator, History, Model, Trainer, datasets, losses, nn, optim
 from tinydl.cli.common import check_picture, fit, plural, thread_count
 from tinydl.cli.errors import CommandError
 from tinydl.cli.progress import Progress, table
-from tinydl.cli.recipe import mlp
 from tinydl.data import ArrayDataset, Split
 from tinydl.parallel import usable_cpus
 
@@ -67,7 +67,7 @@ class Cooling(Progress):
 
 def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int, ...],
            options: argparse.Namespace) -> tuple[History, float]:
-    model = mlp(sizes, options.seed, DROPOUT)
+    model = _mlp(sizes, options.seed, DROPOUT)
     # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
     rate = LEARNING_RATE * sqrt(threads)
     optimizer = optim.Adam(rate)
@@ -76,6 +76,16 @@ def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int,
         trainer.init(Split(data.train, None, data.test), model, losses.SoftmaxCrossEntropy(), optimizer)
         fit(trainer, rate)
         return trainer.history, trainer.evaluate()["accuracy"]
+
+
+def _mlp(sizes: tuple[int, ...], seed: int, dropout: float) -> Model:
+    """Linear layers of these sizes with ReLU (and dropout) between them."""
+    layers: list[nn.Layer] = []
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        if i:
+            layers += [nn.ReLU(), nn.Dropout(dropout)]
+        layers.append(nn.Linear(inputs, outputs))
+    return Model(nn.Sequential(*layers), seed=seed, name="MLP " + "-".join(map(str, sizes)))
 
 
 def _explanation(asked: int, threads: int, speed_up: float) -> str:

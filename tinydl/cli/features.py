@@ -1,7 +1,8 @@
 """The features of a table as a model takes them, and what its file must know to do the same again.
 
-A table of numbers without gaps is standardised. Any other goes through a TableEncoder: numbers beside columns of 0 and 1, and
-codes of categories, each with an embedding. All embeddings are rows of one table, one column's after another's.
+A table goes through a TableEncoder: numbers beside columns of 0 and 1, and codes of categories, each with an embedding. All
+embeddings are rows of one table, one column's after another's. Files of earlier versions may hold a mean and a factor for each
+column instead, of a table of numbers without gaps.
 """
 # n rows, F numbers, C columns of codes
 from __future__ import annotations
@@ -10,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from tinydl import Model
+from tinydl import Model, tabular
+from tinydl.cli.cells import quoted
 from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
 from tinydl.tables import TableEncoder
 
-#: Of RealMLP (Holzmueller et al. 2024): a column of more categories is embedded in so many numbers.
-ONE_HOT_UP_TO, EMBEDDING = 8, 8
+#: Of RealMLP (Holzmueller et al. 2024): a column of more categories is embedded.
+ONE_HOT_UP_TO = 8
 MAX_CATEGORIES, MIN_COUNT = 1000, 2
 
 
-# ---------------------------------------------------------------------- numbers alone
+# ---------------------------------------------------------------------- standardised: targets, and features in older files
 def standardisation(x: Array) -> tuple[Array, Array]:
     """Mean and factor of each column, so that (x - mean) factor has variance 1; the factor of a constant is 0."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -44,23 +46,20 @@ def check_standardisation(mean: Array, factor: Array, names: list[str]) -> None:
 
 # ---------------------------------------------------------------------- any table
 def learn(table: Table, rows: Array) -> tuple[dict[str, Any], list[str]]:
-    """What the rows to train on say, for the model's metadata, and notes for people."""
-    if table.all_numbers:
-        x = table.x
-        mean, factor = standardisation(x[rows])
-        check_standardisation(mean, factor, table.names)
-        return {"features": table.names, "mean": mean.tolist(), "factor": factor.tolist()}, []
-    columns, notes = dict(table.columns), []
+    """What the rows to train on say, for the model's metadata, and notes for people. A column that says nothing need not be there
+    to predict, but where columns go by their places."""
+    columns, notes = dict(table.columns), list[str]()
     while True:
         encoder = TableEncoder(dates=True, binary=True, one_hot_up_to=ONE_HOT_UP_TO, max_categories=MAX_CATEGORIES,
                                min_count=MIN_COUNT).fit({name: values[rows] for name, values in columns.items()})
-        if not encoder.left_out:
-            break
-        for name, why in encoder.left_out.items():
-            del columns[name]
-            notes.append(f"column {name!r}: {why}: left out")
-        if not columns:
+        for why in dict.fromkeys(encoder.left_out.values()):
+            names = [name for name, reason in encoder.left_out.items() if reason == why]
+            notes.append(f"column{'s' * (len(names) > 1)} {quoted(names)}: {why}: left out")
+        if len(encoder.left_out) == len(columns):
             raise CommandError(f"there is nothing to learn from: {'; '.join(notes)}")
+        if not encoder.left_out or table.by_place:
+            break
+        columns = {name: values for name, values in columns.items() if name not in encoder.left_out}
     kinds = {"f": "numbers", "M": "dates", "O": "categories"}
     return {"features": list(columns), "kinds": [kinds[values.dtype.kind] for values in columns.values()],
             "missing": sorted(table.format.missing), "encoder": encoder.to_dict()}, notes
@@ -72,12 +71,10 @@ def encode(facts: dict[str, Any], table: Table) -> Any:
         return standardise(table.x, np.array(facts["mean"]), np.array(facts["factor"]))
     encoder = TableEncoder.from_dict(facts["encoder"])
     try:
-        numbers, codes = encoder.transform({name: table.columns[name] for name in facts["features"]})
+        encoded = encoder.transform({name: table.columns[name] for name in facts["features"]})
     except ValueError as e:
         raise CommandError(str(e)) from None
-    offsets = np.cumsum([0, *encoder.cardinalities[:-1]]) if encoder.cardinalities else np.zeros(0, np.int64)
-    codes = codes.astype(np.int64) + offsets
-    return numbers if not codes.shape[1] else codes if not numbers.shape[1] else {"numbers": numbers, "categories": codes}
+    return tabular.given(tabular.inputs(encoder, encoded))
 
 
 def fits(model: Model, facts: dict[str, Any], outputs: int) -> bool:

@@ -47,7 +47,8 @@ def read_npz(path: Path, features: Sequence[str] | None, labelled: bool) -> Tabl
         elif y.dtype.kind in "US":
             y = np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
     names_of_columns = list(features or (f"x{i}" for i in range(x.shape[1])))
-    return Table(dict(zip(names_of_columns, x.T, strict=True)), len(x), y, lambda row: f"{path}, row {row}")
+    return Table(dict(zip(names_of_columns, x.T, strict=True)), len(x), y, lambda row: f"{path}, row {row}",
+                 by_place=True)
 
 
 def _array(path: Path, z: zipfile.ZipFile, name: str, key: str) -> Array:

@@ -2,19 +2,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tinydl._version import __version__
 from tinydl.cli.errors import CommandError
+from tinydl.tabular import BATCH_SIZES, BATCHES, CLASSES, NUMBERS
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "linear", "cosine", "one-cycle", "cos-log")
+#: their default rates for classes and for numbers, as multiples of the recipe's, which is AdamW's. Of concrete (modeldata), whose
+#: target is a number, training by sgd fails with 0.1; digits do with 0.5.
+OPTIMIZERS = {"adamw": (1.0, 1.0), "adam": (1.0, 1.0), "sgd": (5.0, 1.0), "rmsprop": (0.1, 0.1)}
+SCHEDULES = ("cos-log", "constant", "linear", "cosine", "one-cycle")
+#: by which that is multiplied where the rate does not change
+CONSTANT = 0.25
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "top_k_accuracy",
            "log_loss", "brier", "calibration_error", "mse", "rmse", "mae", "r2")
 RIVALS = ("torch", "jax", "sklearn", "numpy")
 WORKLOADS = ("W1", "W2", "W3", "W4", "digits", "matmul")
-MAX_THREADS, MAX_WIDTH = 256, 65_536
+MAX_THREADS, MAX_WIDTH, MAX_MEMBERS = 256, 65_536, 256
+#: rows of a table of which a part is set aside unless an option says so: of fewer it would be less than eight
+FEWEST = 50
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +49,7 @@ def parser() -> Parser:
                                description="Train a network on 8x8 pictures of handwritten digits, serially and then "
                                            "in parallel from the same initial weights, and compare.")
     demo.set_defaults(run="tinydl.cli.demo:run")
-    _training_options(demo, epochs=40, batch_size=32, hidden="512,256")
+    _training_options(demo, {"epochs": 40, "batch_size": 32, "hidden": _sizes("512,256")})
     demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
                                                      "where matplotlib is installed)")
     demo.add_argument("--no-plot", action="store_true", help="draw nothing")
@@ -49,8 +57,10 @@ def parser() -> Parser:
     train = commands.add_parser("train", help="train on your own data",
                                 description="Train on FILE: a CSV with a header (numbers, text, dates, missing cells; also "
                                             "compressed), Parquet or Feather, or an .npz with x and y. Features are scaled or "
-                                            "encoded, a part of the rows is held out for a test, and the model is saved "
-                                            "with all that `tinydl predict` needs.")
+                                            "encoded, a part of the rows is held out for a test, and another to find the best "
+                                            "epoch and to calibrate probabilities. A few networks are trained side by side, "
+                                            "by the recipe of TabularClassifier and TabularRegressor; the model that is "
+                                            "saved gives the mean of them, and has all that `tinydl predict` needs.")
     train.set_defaults(run="tinydl.cli.train:run")
     train.add_argument("file", metavar="FILE", help="CSV (also .gz, .xz, .bz2, .zip), Parquet, Feather, .npz with x and y; - is "
                                                     "standard input")
@@ -65,15 +75,16 @@ def parser() -> Parser:
     _reading_options(train)
     train.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F",
                        help="share of the rows held out for the test (default: 0.2)")
-    _training_options(train, epochs=60, batch_size=32, hidden="64,64")
+    _training_options(train, {})
     _recipe_options(train.add_argument_group("recipe"))
+    train.add_argument("--no-clip", action="store_true",
+                       help="let predicted numbers leave the range that the target has in the rows that are not of the test")
     train.add_argument("--out", metavar="MODEL", help="where to save the model (default: FILE's name with .tinydl, in "
                                                       "the current folder)")
     train.add_argument("--resume", action="store_true",
                        help="go on from MODEL.checkpoint, which SIGTERM or Ctrl-C leaves, with the same result as without "
                             "them, whatever number of threads is recommended now; all options that matter to it must be the "
-                            "same, but there may be more --epochs where the rate has no schedule. Removed when training is "
-                            "complete")
+                            "same, but with --schedule constant there may be more --epochs. Removed when training is complete")
     _sheet_option(train, "a report on the test rows, beside a linear model and the commonest class or the mean")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -139,44 +150,74 @@ def _sheet_option(p: argparse.ArgumentParser, what: str) -> None:
                                                    "text, - is text on standard output")
 
 
+def default_rate(of_numbers: bool, optimizer: str, schedule: str) -> float:
+    """Where none is said."""
+    rate = (NUMBERS if of_numbers else CLASSES).learning_rate
+    return rate * OPTIMIZERS[optimizer][of_numbers] * (CONSTANT if schedule == "constant" else 1)
+
+
+def _default(field: str, form: Callable[[Any], str] = str) -> str:
+    """What the recipe has there, for the help."""
+    return _both(*(form(getattr(recipe, field)) for recipe in (CLASSES, NUMBERS)))
+
+
+def _both(classes: str, numbers: str) -> str:
+    return classes if classes == numbers else f"{classes} for classes, {numbers} for numbers"
+
+
 def _recipe_options(p: argparse._ArgumentGroup) -> None:
-    p.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
+    rates = "; ".join(f"{name} {_both(*(f'{default_rate(of, name, SCHEDULES[0]):g}' for of in (False, True)))}"
+                      for name in OPTIMIZERS)
+    p.add_argument("--members", type=_members, metavar="N",
+                   help=f"networks that are trained side by side, and whose predictions are averaged (default: "
+                        f"{_default('n_members')})")
+    p.add_argument("--optimizer", choices=OPTIMIZERS, help="default: adamw; sgd has momentum 0.9")
     p.add_argument("--learning-rate", "--lr", type=_positive, metavar="LR",
-                   help="default: 0.001; sgd (with momentum 0.9) 0.01")
-    p.add_argument("--schedule", choices=SCHEDULES, default="constant",
-                   help="how the rate runs over all updates, from LR or up to LR (default: constant; linear and cosine fall "
-                        "to 0, one-cycle rises and falls, cos-log has four waves)")
+                   help=f"default: {rates}; with --schedule constant {CONSTANT:g} times that")
+    p.add_argument("--schedule", choices=SCHEDULES,
+                   help="how the rate runs over all updates, from LR or up to LR (default: cos-log, which has four waves; linear "
+                        "and cosine fall to 0, one-cycle rises and falls)")
     p.add_argument("--warm-up", type=_fraction, default=0.0, metavar="F",
                    help="share of the updates before that, in which the rate rises to LR (default: 0)")
-    p.add_argument("--weight-decay", type=_from_zero, metavar="W", help="default: 0; adamw 0.01")
+    p.add_argument("--weight-decay", type=_from_zero, metavar="W",
+                   help=f"default: adamw {_default('weight_decay', '{:g}'.format)}; others 0")
     p.add_argument("--clip-norm", type=_positive, metavar="N", help="gradients of a greater norm are scaled down to it")
-    p.add_argument("--dropout", type=_fraction, default=0.0, metavar="P",
-                   help="share of each hidden layer that is left out at random (default: 0)")
+    p.add_argument("--dropout", type=_fraction, metavar="P",
+                   help=f"share of each hidden layer that is left out at random (default: {_default('dropout', '{:g}'.format)})")
     p.add_argument("--class-weight", choices=("balanced", "none"), default="none",
                    help="balanced: each class counts as much as any other, whatever its number of rows (default: none)")
     p.add_argument("--validation", type=_fraction, metavar="F",
-                   help="share of the training rows that is set aside to find the best epoch, whose weights are saved "
-                        "(default: 0; with --metric, --patience or --time 0.1)")
+                   help="share of the training rows that is set aside to find the best epoch, whose weights are saved, and to "
+                        "calibrate probabilities; with 0 all epochs are trained (default: "
+                        f"{_default('validation_fraction')}; of fewer than {FEWEST} rows 0)")
     p.add_argument("--metric", type=_metric, metavar="NAME",
                    help="what makes an epoch the best on those rows, a figure of tinydl.metrics: accuracy, balanced_accuracy, "
                         "f1, roc_auc, log_loss, ..., or rmse, mae, r2 (default: log_loss, or rmse)")
     p.add_argument("--patience", type=_count, metavar="N",
-                   help="end training after N epochs without a better one (default: all epochs are trained)")
+                   help=f"end training after N epochs without a better one (default: {_default('patience')})")
     p.add_argument("--time", type=_positive, metavar="SECONDS",
                    help="end training after so many seconds, with the best epoch so far; reading the table and what follows is "
                         "not counted")
 
 
-def _training_options(p: argparse.ArgumentParser, *, epochs: int, batch_size: int, hidden: str) -> None:
-    p.add_argument("--epochs", type=_count, default=epochs, metavar="N", help=f"default: {epochs}")
-    p.add_argument("--batch-size", type=_count, default=batch_size, metavar="N",
-                   help=f"samples a thread works on at a time (default: {batch_size})")
-    p.add_argument("--hidden", type=_sizes, default=_sizes(hidden), metavar="N,N",
-                   help=f"sizes of the hidden layers (default: {hidden})")
+def _training_options(p: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
+    """defaults: of --epochs, --batch-size and --hidden; {}: the recipe's."""
+    own = defaults or {"epochs": _default("max_epochs"), "hidden": _default("hidden_sizes", _text), "batch_size": (
+        f"a power of 2 near a {BATCHES}th of the rows, from {BATCH_SIZES[0]} to {BATCH_SIZES[1]}, over the number of threads")}
+    p.add_argument("--epochs", type=_count, metavar="N", help=f"at most (default: {own['epochs']})")
+    p.add_argument("--batch-size", type=_count, metavar="N", help="rows that a thread works on at a time (default: "
+                                                                  f"{own['batch_size']})")
+    p.add_argument("--hidden", type=_sizes, metavar="N,N",
+                   help=f"sizes of the hidden layers (default: {_text(own['hidden']) if defaults else own['hidden']})")
     p.add_argument("--threads", type=_threads, default=0, metavar="N",
                    help="0: as many as recommended (default). N batches make one update (strategy group), so the result "
                         "depends on N")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
+    p.set_defaults(**defaults)
+
+
+def _text(sizes: tuple[int, ...]) -> str:
+    return ",".join(map(str, sizes))
 
 
 # ---------------------------------------------------------------------- types of options
@@ -192,6 +233,10 @@ def _whole(text: str, low: int, high: int) -> int:
 
 def _count(text: str) -> int:
     return _whole(text, 1, 10_000_000)
+
+
+def _members(text: str) -> int:
+    return _whole(text, 1, MAX_MEMBERS)
 
 
 def _seed(text: str) -> int:

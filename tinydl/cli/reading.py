@@ -35,8 +35,7 @@ class Reading:
 class Table:
     """n rows. columns: name -> values (n,): float64 with NaN, datetime64 with NaT, or objects (text, None). y: the target as it
     stands in the file, or None. where: row number -> its place. notes: what was decided, a line each.
-    more_gaps: rows that were left out, since they have no target, have missing features. kept: Reading.keep's cells, "" where one
-    is missing."""
+    by_place: columns have no names of their own. kept: Reading.keep's cells, "" where one is missing."""
 
     columns: dict[str, Array]
     n: int
@@ -44,17 +43,12 @@ class Table:
     where: Callable[[int], str]
     notes: list[str] = field(default_factory=list)
     format: Format = field(default_factory=Format)
-    more_gaps: bool = False
+    by_place: bool = False
     kept: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         return list(self.columns)
-
-    @property
-    def all_numbers(self) -> bool:
-        """Whether all columns are of numbers, and none is missing in any row of the file: predictions may be asked for all."""
-        return not self.more_gaps and all(c.dtype.kind == "f" and not np.isnan(c).any() for c in self.columns.values())
 
     @property
     def x(self) -> Array:

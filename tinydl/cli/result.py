@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from tinydl.cli import baselines
 from tinydl.cli.common import plural
 from tinydl.cli.errors import CommandError
 from tinydl.cli.figures import Outcome, simplest, text
+from tinydl.cli.members import Members
 from tinydl.cli.prepare import Labelled, Prepared, Say
+from tinydl.cli.reading import Array
 from tinydl.cli.recipe import Recipe
 from tinydl.cli.saved import in_units
 from tinydl.cli.sheet import Sheet, figures, history, of_target, sections
@@ -24,13 +27,27 @@ from tinydl.serialization import plain
 
 @dataclass(frozen=True)
 class Result:
-    """A training that has ended."""
+    """A training of members that has ended."""
 
     trainer: Trainer
-    model: Model
+    members: Members
     data: Labelled
     ready: Prepared
     recipe: Recipe
+
+    @cached_property
+    def temperature(self) -> float:
+        """By which the mean of the scores is divided: 1 of numbers, and where no rows were set aside."""
+        rows = self.ready.validation
+        if not self.recipe.n_classes or not len(rows):
+            return 1.0
+        return self.recipe.temperature(self.members.mean(self.trainer.model).predict(self._x(rows)), self.ready.y[rows],
+                                       self.recipe.class_weights(self.ready.y[self.ready.train]))
+
+    @cached_property
+    def model(self) -> Model:
+        """To be saved."""
+        return self.members.mean(self.trainer.model, self.temperature)
 
     def note(self, say: Say) -> None:
         """Say what came out, and put into model.metadata what `info` and `evaluate` show of it, under "training": numbers of rows
@@ -38,14 +55,18 @@ class Result:
         ready, recipe = self.ready, self.recipe
         training: dict[str, Any] = {"rows": {"train": len(ready.train), "validation": len(ready.validation),
                                              "test": len(ready.test)},
-                                    "epochs": self.trainer.epoch, "recipe": recipe.settings()}
+                                    "epochs": self.trainer.epoch, "recipe": recipe.settings() | {
+                                        "--batch-size": self.trainer.data.train.batch_size}}
         if any(isinstance(c, TimeLimit) and c.reached for c in self.trainer.callbacks):
-            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.options.epochs}")
+            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.own.max_epochs}")
         best = next((c for c in self.trainer.callbacks if isinstance(c, EarlyStopping)), None)
         if best is not None and best.best is not None:
             value = best.best * unit_of(recipe.metric, ready.facts)
             training["best"] = {"epoch": best.best_epoch, "metric": recipe.metric, "value": value}
             say(f"best epoch: {best.best_epoch} of {self.trainer.epoch}, {recipe.metric} {text(recipe.metric, value)}")
+        if recipe.n_classes and recipe.validation:
+            training["temperature"] = self.temperature
+            say(f"scores divided by {self.temperature:.3g}, so that probabilities fit the rows set aside")
         if self.data.classes:
             counts = np.bincount(self.data.y[ready.train], minlength=len(self.data.classes))
             training["shares"] = (counts / counts.sum()).tolist()
@@ -59,17 +80,21 @@ class Result:
 
     def outcome(self, model: Model) -> Outcome:
         """A model's on the test rows."""
-        x, rows = self.ready.x, self.ready.test
-        chosen = {name: values[rows] for name, values in x.items()} if isinstance(x, dict) else x[rows]
+        rows = self.ready.test
         y = self.data.y[rows] if self.data.classes else self.data.y[rows, 0]
-        return Outcome(self.data.target, self.data.classes, y, in_units(self.ready.facts, model.predict(chosen)))
+        return Outcome(self.data.target, self.data.classes, y, in_units(self.ready.facts, model.predict(self._x(rows))))
+
+    def _x(self, rows: Array) -> Any:
+        """The features of these rows."""
+        x = self.ready.x
+        return {name: values[rows] for name, values in x.items()} if isinstance(x, dict) else x[rows]
 
     def sheet(self, out: Path) -> Sheet:
         """The report on the test rows. A linear model is trained to compare with; its figures are added to model.metadata."""
         outcome, ready, recipe = self.outcome(self.model), self.ready, self.recipe
         if not np.isfinite(outcome.outputs).all():
             raise CommandError(f"--sheet: the features of some test rows are too far from those of the training; {out} is saved")
-        linear = baselines.linear(ready.x, ready.y, ready.train, recipe.loss(ready.y[ready.train]), recipe.n_outputs)
+        linear = baselines.linear(ready.x, ready.y, ready.train, recipe.loss(ready.y[ready.train], 0.0), recipe.n_outputs)
         training = self.model.metadata["training"]
         training["figures"]["linear"] = plain(self.outcome(linear).figures(), null=True)
         rows, best = training["rows"], training.get("best", {})
@@ -78,7 +103,7 @@ class Result:
                           f"{rows['test']:,} to test"),
                  ("target", of_target(ready.facts)),
                  ("model", f"{self.model.name}, {plural(self.model.num_parameters, 'parameter')}"),
-                 ("training", ", ".join([f"{recipe.options.optimizer} with learning rate {recipe.rate:g}",
+                 ("training", ", ".join([f"{recipe.optimizer_name} with learning rate {recipe.rate:g}",
                                          plural(self.trainer.epoch, "epoch"), *recipe.words()]))]
         unit = unit_of(recipe.metric, ready.facts)
         return Sheet(f"{out}: {plural(rows['test'], 'test row')}", about, [

@@ -1,7 +1,7 @@
 """A model that `tinydl train` saved, and what it says of a table.
 
-Its metadata carry under "table" all that this needs besides the weights: the task, the columns, how to standardise or encode
-them, and the names of the classes or the target's own mean and scale; under "training", what train.py notes of how it became.
+Its metadata carry under "table" all that this needs besides the weights: the task, the columns, how to encode them,
+and the names of the classes or the target's own mean, scale and range; under "training", what train.py notes of how it became.
 """
 from __future__ import annotations
 
@@ -48,9 +48,12 @@ def outputs(model: Model, table: Table) -> Array:
 
 
 def in_units(facts: dict[str, Any], y: Array) -> Array:
-    """What a model gives, (n, K) or (n, 1), as `outputs` says."""
+    """What a model gives, (n, K) or (n, 1), as `outputs` says; numbers within the target's range, where that is kept."""
     y = y.astype(np.float64)
-    return np.asarray(y if facts["classes"] else y[:, 0] * facts["target_scale"] + facts["target_mean"])
+    if facts["classes"]:
+        return y
+    y = y[:, 0] * facts["target_scale"] + facts["target_mean"]
+    return np.clip(y, *facts["target_range"]) if "target_range" in facts else y
 
 
 def softmax(scores: Array) -> Array:

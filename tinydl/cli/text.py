@@ -56,8 +56,7 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     late: set[str] = set()
     for _ in range(2):
         cells = [Cells(n, form, "numbers" if kinds.get(n) == "full" else kinds.get(n), n in late) for n in names]
-        labels, lines, without, more_gaps, kept = _collect(source, encoding, separator, header, at, target_at, keep_at, cells,
-                                                           form)
+        labels, lines, without, kept = _collect(source, encoding, separator, header, at, target_at, keep_at, cells, form)
         late = {c.name for c in cells if c.late}
         if not late:
             break
@@ -75,8 +74,8 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     if without:
         notes.append(f"{without:,} row{'s' * (without > 1)} without a target: left out")
     return Table(columns, len(lines), np.array(labels) if target is not None else None,
-                 lambda row: f"{source.name}, line {lines[row]}", notes, form, more_gaps,
-                 dict(zip(reading.keep, kept, strict=True)))
+                 lambda row: f"{source.name}, line {lines[row]}", notes, form,
+                 kept=dict(zip(reading.keep, kept, strict=True)))
 
 
 @contextmanager
@@ -91,12 +90,12 @@ def _rows(source: Source, encoding: str, separator: str) -> Iterator[Iterator[tu
 
 def _collect(source: Source, encoding: str, separator: str, header: list[str], at: list[int], target_at: int | None,
              keep_at: list[int], cells: list[Cells], form: Format,
-             ) -> tuple[list[str], array[int], int, bool, list[list[str]]]:
-    """Fill `cells`, block by block; the targets, the lines, how many rows were left out since they have no target, whether any
-    of these has a missing feature, and the cells of the columns keep_at."""
+             ) -> tuple[list[str], array[int], int, list[list[str]]]:
+    """Fill `cells`, block by block; the targets, the lines, how many rows were left out since they have no target, and the cells
+    of the columns keep_at."""
     labels: list[str] = []
     known_label = Memo(form.text)
-    lines, without, more_gaps = array("q"), 0, False
+    lines, without = array("q"), 0
     kept: list[list[str]] = [[] for _ in keep_at]
     width = len(header)
     with _rows(source, encoding, separator) as rows:
@@ -109,8 +108,6 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
                 known = [(line, row) for line, row in block if known_label[row[target_at]] is not None]
                 if len(known) < len(block):
                     without += len(block) - len(known)
-                    more_gaps = more_gaps or any(form.text(row[i]) is None for _, row in block for i in at
-                                                 if known_label[row[target_at]] is None)
                 block = known
                 labels += [row[target_at].strip() for _, row in block]
             lines.extend(line for line, _ in block)
@@ -119,4 +116,4 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
                 c.add(turned[i] if turned else ())
             for values, i in zip(kept, keep_at, strict=True):
                 values.extend(turned[i] if turned else ())
-    return labels, lines, without, more_gaps, kept
+    return labels, lines, without, kept

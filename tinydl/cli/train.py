@@ -1,6 +1,7 @@
 """tinydl train: from a person's own table to a model's file.
 
-What is read of the table is prepare.py's, what is trained and how recipe.py's, and what --resume needs resume.py's.
+What is read of the table is prepare.py's, how it is trained recipe.py's, which networks members.py's, and what --resume needs
+resume.py's.
 """
 from __future__ import annotations
 
@@ -14,15 +15,17 @@ from tinydl import Model, Trainer
 from tinydl.checkpoint import save_checkpoint
 from tinydl.cli.common import check_replaces_nothing, check_sheet, check_writable, fit, plural, thread_count
 from tinydl.cli.errors import CommandError, Terminated
+from tinydl.cli.members import Members
 from tinydl.cli.prepare import Prepared, Say, labelled, prepare
 from tinydl.cli.progress import Progress, try_print
-from tinydl.cli.recipe import Recipe
+from tinydl.cli.recipe import FEWEST_OF_BATCH, Recipe
 from tinydl.cli.result import Result, unit_of
 from tinydl.cli.resume import digest, resume, saved_settings, unsaved
 from tinydl.cli.sheet import WIDTH
 from tinydl.cli.sources import standard_input
 from tinydl.data import ArrayDataset, Split
 from tinydl.metrics import evaluate
+from tinydl.tabular import batch_size
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,14 +33,14 @@ def run(options: argparse.Namespace) -> int:
     out, checkpoint = _places(options)
     say: Say = (lambda text: None) if options.quiet else _say
     data = labelled(options, say)
-    recipe = Recipe(options, len(data.classes or ()))
+    recipe = Recipe(options, len(data.classes or ()), data.table.n)
     ready = prepare(data, options.test_fraction, recipe.validation, options.seed, say)
     if options.sheet and not len(ready.test):
         raise CommandError("--sheet is of the test rows, and --test-fraction 0 leaves none")
-    everything = ArrayDataset(ready.x, ready.y, options.batch_size)
-    parts = Split(everything.subset(ready.train), everything.subset(ready.validation) if recipe.validation else None, None)
-    model = recipe.network(ready.facts, ready.x, ready.train)
-    threads = thread_count(options.threads, parts.train.n_batches, parts.train.n_samples)
+    n, n_train = len(ready.train) + len(ready.validation), len(ready.train)
+    of_update = batch_size(n)           # unless --batch-size says what a thread's batch is
+    threads = thread_count(options.threads, -(-n_train // options.batch_size) if options.batch_size else
+                           max(1, min(n_train, of_update) // FEWEST_OF_BATCH), n_train)
     settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in ("target", "task", "test_fraction", "seed")}
     settings |= {**recipe.settings(), "--threads": threads,
                  "data": digest(ready.facts, *(ready.x.values() if isinstance(ready.x, dict) else [ready.x]), ready.y)}
@@ -47,23 +50,31 @@ def run(options: argparse.Namespace) -> int:
         saved = saved_settings(checkpoint, settings, keep=() if options.threads else ("--threads",))
         batches = settings["--threads"] = saved["--threads"]
         threads = min(threads, batches)
-    _say_what_is_trained(ready, recipe, model, threads, batches, say)
+    members = Members(ready.facts, ready.x, recipe.n_classes, recipe.own)
+    everything = ArrayDataset(ready.x, members.targets(ready.y), options.batch_size or max(1, of_update // batches))
+    parts = Split(everything.subset(ready.train), everything.subset(ready.validation) if recipe.validation else None, None)
+    trained = members.apart(ready.train, options.seed)
+    _say_what_is_trained(ready, recipe, trained, threads, batches, say)
 
-    optimizer = recipe.optimizer(options.epochs * math.ceil(parts.train.n_batches / batches))
+    epochs = recipe.own.max_epochs
+    optimizer = recipe.optimizer(epochs * math.ceil(parts.train.n_batches / batches))
     progress = Progress("train", quiet=options.quiet, figure=recipe.metric if recipe.validation else None,
                         scale=unit_of(recipe.metric, ready.facts))
     try:
-        with Trainer(options.epochs, progress, recipe.evaluator(), batches > 1, threads, seed=options.seed,
+        with Trainer(epochs, progress, recipe.evaluator(), batches > 1, threads, seed=options.seed,
                      batches_per_update=batches, callbacks=recipe.callbacks()) as trainer:
-            trainer.init(parts, model, recipe.loss(ready.y[ready.train]), optimizer)
+            trainer.init(parts, trained, recipe.loss(ready.y[ready.train]), optimizer)
             _check_metric(trainer, recipe)
             if options.resume:
                 resume(trainer, checkpoint)
             if not saved.get("ended"):
                 fit(trainer, recipe.rate)
-        result = Result(trainer, model, data, ready, recipe)
+        if data.classes is None and not options.no_clip:
+            known = data.y[[*ready.train, *ready.validation]]
+            ready.facts["target_range"] = [float(known.min()), float(known.max())]
+        result = Result(trainer, members, data, ready, recipe)
         result.note(say)
-        model.save(out)
+        result.model.save(out)
         if options.resume:
             checkpoint.unlink(missing_ok=True)
     except (Terminated, KeyboardInterrupt) as e:
@@ -71,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         if not optimizer.t:
             raise type(e)(f"{how} before the first update; no model was saved") from None
         # by --patience or --time: a resume trains no further
-        settings["ended"] = not trainer.history.interrupted and trainer.epoch < options.epochs
+        settings["ended"] = not trainer.history.interrupted and trainer.epoch < epochs
         why = unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings))
         raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
                       + (why or f"the same command with --resume goes on from {checkpoint}")
@@ -134,10 +145,9 @@ def _say_what_is_trained(ready: Prepared, recipe: Recipe, model: Model, threads:
     validation = f"{len(ready.validation):,} to validate, " * bool(recipe.validation)
     say(f"{len(ready.train):,} rows to train on, {validation}{len(ready.test):,} to test; {model.name}, "
         f"{plural(model.num_parameters, 'parameter')};")
-    say(f"{recipe.options.optimizer} with learning rate {recipe.rate:g}, {plural(threads, 'thread')}"
+    say(f"{recipe.optimizer_name} with learning rate {recipe.rate:g}, {plural(threads, 'thread')}"
         + (f", {batches} batches an update" if batches != threads else ""))
-    if recipe.words():
-        say(", ".join(recipe.words()))
+    say(", ".join(recipe.words()))
 
 
 def _check_metric(trainer: Trainer, recipe: Recipe) -> None:
