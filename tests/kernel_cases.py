@@ -732,4 +732,121 @@ MATMUL = [
     for name, alpha in (("leaky_relu", 0.01), ("elu", 1.0), ("sigmoid", 0), ("tanh", 0), ("gelu", 0), ("gelu_tanh", 0))
 ]
 
-CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL
+# images -------------------------------------------------------------------------------------------------------------
+
+# B, C, H, W, O, kernel, stride, padding, dilation, groups
+CONVOLUTIONS = ((0, 2, 4, 4, 3, 3, 1, 1, 1, 1), (1, 1, 1, 1, 1, 1, 1, 0, 1, 1), (2, 1, 9, 20, 16, 3, 1, 1, 1, 1),
+                (3, 16, 7, 7, 32, 3, 1, 1, 1, 1), (2, 6, 8, 9, 40, 3, 2, 1, 1, 2), (1, 3, 10, 11, 5, 4, 1, 3, 2, 1),
+                (2, 4, 5, 6, 4, 2, 3, 0, 1, 4), (1, 5, 6, 33, 33, 2, 2, 2, 2, 1), (70, 2, 8, 8, 3, 3, 1, 0, 1, 1),
+                (1, 470, 3, 4, 3, 3, 1, 1, 1, 1))
+
+
+def convolution(of, first=False, **more):
+    """Arguments of conv2d, of conv_transpose2d, or of conv2d_by_weight; first: channels of x are first, as users give images."""
+    def make(rng, shape):
+        B, C, H, W, O, k, s, p, d, G = shape            # noqa: E741 - the schema's letters
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        rows, cols = (O // G, C // G) if of == "conv_transpose2d" else (C // G, O // G)
+        N = 16 if cols <= 16 else 32
+        panels = rng.standard_normal((G, -(-cols // N), k * k * rows, N))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        places = {"xb": C * H * W, "xc": H * W, "xh": W, "xw": 1} if first else {"xb": C * H * W, "xc": 1, "xh": W * C, "xw": C}
+        x, dy = rng.standard_normal((B, C, H, W) if first else (B, H, W, C)), rng.standard_normal((B, Ho, Wo, O))
+        image = {"x": x, "C": C, "H": H, "W": W, **places}
+        if of == "conv2d":
+            return {**image, **window, "panels": panels, "bias": rng.standard_normal(O), "out": unset(dy.shape), **more}
+        if of == "conv_transpose2d":
+            made = {**window, "x": dy, "panels": panels, "bias": rng.standard_normal(C), "out": unset((B, H, W, C)), **more}
+            return {**made, "saved": rng.standard_normal((B, H, W, C))} if "activation" in more else made
+        sizes = dict(zip("GQRN", panels.shape, strict=True))
+        return {**image, **window, **sizes, "dy": dy, "dweight": rng.standard_normal((O, C // G, k * k)),
+                "db": rng.standard_normal(O), "sums": unset(panels.size + O), "terms": B * Ho * Wo, **more}
+    return make
+
+
+def convolution_bound(of):
+    def bound(eps, a, want):
+        """The same with magnitudes is what roundings are relative to."""
+        sizes = {k: np.abs(v) if is_float(v) else v for k, v in a.items() if k not in ("activation", "saved")}
+        for name in want:
+            sizes[name] = np.abs(a[name]) if of == "conv2d_by_weight" and name != "sums" else np.zeros_like(a[name])
+        getattr(reference, of)(**sizes)
+        terms = len(a["dy"].reshape(-1, a["dy"].shape[-1])) if "dy" in a else a["panels"].shape[2]
+        return {name: eps * ((chain(terms) / 2 + 4) * sizes[name] + np.abs(want[name])) for name in want}
+    return bound
+
+
+def panels_of(transposed):
+    def make(rng, shape):
+        _, C, _, _, O, k, *_, G = shape                 # noqa: E741
+        rows, cols = (O // G, C // G) if transposed else (C // G, O // G)
+        N = 16 if cols <= 16 else 32
+        return {"weight": rng.standard_normal((O, C // G, k * k)), "out": unset((G, -(-cols // N), k * k * rows, N)),
+                "transposed": transposed}
+    return make
+
+
+# B, H, W, C, kernel, stride, padding, dilation
+POOLINGS = ((0, 4, 4, 3, 2, 2, 0, 1), (2, 4, 6, 16, 2, 2, 0, 1), (2, 7, 8, 5, 3, 2, 1, 1), (1, 9, 9, 40, 3, 1, 1, 2),
+            (1, 5, 6, 70, 2, 3, 0, 1), (2, 5, 5, 33, 3, 3, 1, 1))
+
+
+def pooling(of, dilated=True, **more):
+    def make(rng, shape):
+        B, H, W, C, k, s, p, d = shape
+        d = d if dilated else 1
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        if not dilated:
+            del window["dh"], window["dw"]
+        x, out = rng.standard_normal((B, H, W, C)), unset((B, Ho, Wo, C))
+        if dilated:
+            x = np.round(2 * x) / 2     # some are equal
+            more_ = {"place": np.zeros(out.shape, np.uint8)}
+            if of.endswith("backward"):
+                reference.max_pool2d(x, out, **window, **more_)
+                more_ |= {"saved": out.copy(), **more} if more else {}
+        else:
+            more_ = more
+        if of.endswith("backward"):
+            return {"dy": rng.standard_normal(out.shape), "out": unset(x.shape), **window, **more_}
+        return {"x": x, "out": out, **window, **more_}
+    return make
+
+
+def pooling_bound(eps, a, want):
+    sizes = {**a, ("dy" if "dy" in a else "x"): np.abs(a["dy" if "dy" in a else "x"]), "out": np.zeros_like(a["out"])}
+    getattr(reference, "avg_pool2d" + "_backward" * ("dy" in a))(**sizes)
+    n = max(a["kh"] * a["kw"], a["x"].shape[1] * a["x"].shape[2] if "x" in a else a["out"].shape[1] * a["out"].shape[2])
+    return {"out": eps * (n + 4) * sizes["out"]}
+
+
+def several(eps, a, want):
+    """Gradients of a pixel that is the greatest of several windows are added: at most as many as a window has pixels."""
+    sizes = {**a, "dy": np.abs(a["dy"]), "out": np.zeros_like(a["out"])}
+    reference.max_pool2d_backward(**sizes)
+    return {"out": eps * (a["kh"] * a["kw"] + 4) * sizes["out"]}
+
+
+IMAGES = [
+    *(Case("conv_panels", panels_of(t), ("out",), relative(0), CONVOLUTIONS, family="images", variant="transposed" * t)
+      for t in (0, 1)),
+    *(Case("conv2d", convolution("conv2d", first, activation=KINDS[kind]), ("out",), convolution_bound("conv2d"), CONVOLUTIONS,
+           family="images", variant=f"{kind}{'-first' * first}") for kind, first in (("identity", False), ("relu", True))),
+    Case("conv_transpose2d", convolution("conv_transpose2d"), ("out",), convolution_bound("conv_transpose2d"), CONVOLUTIONS,
+         family="images"),
+    Case("conv_transpose2d", convolution("conv_transpose2d", activation=KINDS["relu"]), ("out",),
+         convolution_bound("conv_transpose2d"), CONVOLUTIONS, family="images", variant="backward"),
+    *(Case("conv2d_by_weight", convolution("conv2d_by_weight", first, **more), ("dweight", "db", "sums"),
+           convolution_bound("conv2d_by_weight"), CONVOLUTIONS, family="images", variant=variant)
+      for variant, first, more in (("", False, {}), ("more-first", True, {"more": 1, "more_bias": 1}))),
+    Case("max_pool2d", pooling("max_pool2d"), ("out", "place"), relative(0, "out", "place"), POOLINGS, family="images"),
+    Case("max_pool2d_backward", pooling("max_pool2d_backward"), ("out",), several, POOLINGS, family="images"),
+    Case("max_pool2d_backward", pooling("max_pool2d_backward", activation=KINDS["relu"]), ("out",), several, POOLINGS,
+         family="images", variant="relu"),
+    *(Case(f"avg_pool2d{back}", pooling(f"avg_pool2d{back}", False, **more), ("out",), pooling_bound, POOLINGS, family="images",
+           variant=variant)
+      for back in ("", "_backward") for variant, more in (("", {}), ("include", {"include": 1}), ("adaptive", {"adaptive": 1}))),
+]
+
+CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL + IMAGES

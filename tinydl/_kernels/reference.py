@@ -372,6 +372,147 @@ def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: 
     return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, more, more_beta)
 
 
+# images, channels last: B samples, C and O channels, G groups
+
+def _patches(x: Floats, Ho: int, Wo: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int) -> Floats:
+    """(B, H, W, C) -> (B, Ho, kh, Wo, kw, C): what each tap reads, 0 outside of the image."""
+    for axis, (n, k, s, p, d) in ((1, (Ho, kh, sh, ph, dh)), (3, (Wo, kw, sw, pw, dw))):
+        at = np.arange(n)[:, None] * s - p + np.arange(k) * d
+        inside = (at >= 0) & (at < x.shape[axis])
+        x = np.take(x, np.where(inside, at, 0), axis)
+        x = np.where(inside.reshape(inside.shape + (1,) * (x.ndim - axis - 2)), x, 0)
+    return x
+
+
+def _unpatched(patches: Floats, H: int, W: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int) -> Floats:
+    """The sum of what each tap gives each pixel: _patches, transposed."""
+    B, Ho, _, Wo, _, C = patches.shape
+    out = np.zeros((B, H, W, C), patches.dtype)
+    for h in range(Ho):
+        for w in range(Wo):
+            for i in range(kh):
+                for j in range(kw):
+                    y, z = h * sh - ph + i * dh, w * sw - pw + j * dw
+                    if 0 <= y < H and 0 <= z < W:
+                        out[:, y, z] += patches[:, h, i, w, j]
+    return out
+
+
+def _image(x: Floats, B: int, H: int, W: int, C: int, xb: int, xh: int, xw: int, xc: int) -> Floats:
+    return np.lib.stride_tricks.as_strided(x, (B, H, W, C), tuple(s * x.itemsize for s in (xb, xh, xw, xc)))
+
+
+def _of_panels(panels: Floats, taps: int, columns: int) -> Floats:
+    """(G, Q, R, N) -> (G, taps, R / taps, columns)"""
+    G, Q, R, N = panels.shape
+    return panels.reshape(G, Q, taps, R // taps, N).transpose(0, 2, 3, 1, 4).reshape(G, taps, R // taps, Q * N)[..., :columns]
+
+
+def conv_panels(weight: Floats, out: Floats, transposed: int = 0) -> Floats:
+    G, Q, R, N = out.shape
+    O, I, K = weight.shape      # noqa: E741 - the schema's letters
+    w = weight.reshape(G, O // G, I, K)
+    w = w.transpose(0, 3, 1, 2) if transposed else w.transpose(0, 3, 2, 1)
+    w = np.pad(w.reshape(G, R, -1), ((0, 0), (0, 0), (0, Q * N - w.shape[-1])))
+    return _write(out, w.reshape(G, R, Q, N).transpose(0, 2, 1, 3))
+
+
+def conv2d(x: Floats, panels: Floats, out: Floats, C: int, H: int, W: int, xb: int, xc: int, xh: int, xw: int, kh: int, kw: int,
+           sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+           bias: Floats | None = None) -> Floats:
+    B, Ho, Wo, O = out.shape        # noqa: E741
+    G = len(panels)
+    p = _patches(_image(x, B, H, W, C, xb, xh, xw, xc), Ho, Wo, kh, kw, sh, sw, ph, pw, dh, dw)
+    w = _of_panels(panels, kh * kw, O // G).reshape(G, kh, kw, C // G, O // G)
+    y = np.einsum("bhiwjgc,gijco->bhwgo", p.reshape(*p.shape[:5], G, C // G), w).reshape(out.shape)
+    return globals()["activation"](y + (0 if bias is None else bias), out, activation, alpha)      # type: ignore[no-any-return]
+
+
+def conv_transpose2d(x: Floats, panels: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                     dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None,
+                     saved: Floats | None = None) -> Floats:
+    (_, H, W, C), G = out.shape, len(panels)
+    w = _of_panels(panels, kh * kw, C // G).reshape(G, kh, kw, -1, C // G)
+    p = np.einsum("bhwgo,gijoc->bhiwjgc", x.reshape(*x.shape[:3], G, x.shape[3] // G), w)
+    y = _unpatched(p.reshape(*p.shape[:5], C), H, W, kh, kw, sh, sw, ph, pw, dh, dw) + (0 if bias is None else bias)
+    if saved is not None:
+        return globals()["activation_backward"](y, saved, out, activation, alpha)       # type: ignore[no-any-return]
+    return globals()["activation"](y, out, activation, alpha)                           # type: ignore[no-any-return]
+
+
+def conv2d_by_weight(x: Floats, dy: Floats, dweight: Floats, sums: Floats, C: int, H: int, W: int, G: int, Q: int, R: int, N: int,
+                     xb: int, xc: int, xh: int, xw: int, kh: int, kw: int, terms: int, sh: int = 1, sw: int = 1,
+                     ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, more: int = 0, more_bias: int = 0,
+                     db: Floats | None = None) -> Floats:
+    B, Ho, Wo, O = dy.shape     # noqa: E741
+    p = _patches(_image(x, B, H, W, C, xb, xh, xw, xc), Ho, Wo, kh, kw, sh, sw, ph, pw, dh, dw)
+    each = np.einsum("bhiwjgc,bhwgo->goijc", p.reshape(*p.shape[:5], G, C // G), dy.reshape(B, Ho, Wo, G, O // G))
+    by_bias = dy.sum((0, 1, 2))
+    w = each.reshape(G, O // G, R).transpose(0, 2, 1)
+    w = np.pad(w, ((0, 0), (0, 0), (0, Q * N - w.shape[-1])))
+    sums[...] = np.concatenate([w.reshape(G, R, Q, N).transpose(0, 2, 1, 3).ravel(), by_bias])
+    if db is not None:
+        db[...] = by_bias + (db if more_bias else 0)
+    value = each.transpose(0, 1, 4, 2, 3).reshape(dweight.shape)
+    return _write(dweight, value + (dweight if more else 0))
+
+
+def max_pool2d(x: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1,
+               dw: int = 1, place: npt.NDArray[np.uint8] | None = None) -> Floats:
+    B, Ho, Wo, C = out.shape
+    H, W = x.shape[1:3]
+    for b, h, w, c in np.ndindex(B, Ho, Wo, C):
+        best, at = None, -1
+        for i in range(kh):
+            for j in range(kw):
+                y, z = h * sh - ph + i * dh, w * sw - pw + j * dw
+                if 0 <= y < H and 0 <= z < W:
+                    v = x[b, y, z, c]
+                    if best is None or v > best or v != v:
+                        best, at = v, i * kw + j
+        out[b, h, w, c] = best
+        if place is not None:
+            place[b, h, w, c] = at
+    return out
+
+
+def max_pool2d_backward(dy: Floats, place: npt.NDArray[np.uint8], out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1,
+                        ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+                        saved: Floats | None = None) -> Floats:
+    if saved is not None:
+        dy = globals()["activation_backward"](dy, saved, np.empty_like(dy), activation, alpha)
+    taps = np.arange(kh * kw).reshape(kh, 1, kw, 1)
+    p = np.where(place[:, :, None, :, None] == taps, dy[:, :, None, :, None], 0)
+    return _write(out, _unpatched(p, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, dh, dw))
+
+
+def _means(n: int, windows: int, k: int, s: int, p: int, adaptive: int) -> Floats:
+    """(windows, n): 1 where a window has that place"""
+    i = np.arange(windows)[:, None]
+    begin, end = (i * n // windows, -(-(i + 1) * n // windows)) if adaptive else (i * s - p, i * s - p + k)
+    at = np.arange(n)
+    return np.asarray((at >= begin) & (at < end)).astype(np.float64)
+
+
+def _divided(x: Floats, Ho: int, Wo: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, include: int,
+             adaptive: int) -> tuple[Floats, Floats]:
+    """The share of each place in each window: of rows, of columns."""
+    rows, columns = _means(x.shape[1], Ho, kh, sh, ph, adaptive), _means(x.shape[2], Wo, kw, sw, pw, adaptive)
+    return (rows / (kh if include else rows.sum(1, keepdims=True)), columns / (kw if include else columns.sum(1, keepdims=True)))
+
+
+def avg_pool2d(x: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+               include: int = 0, adaptive: int = 0) -> Floats:
+    rows, columns = _divided(x, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+    return _write(out, np.einsum("hy,wz,byzc->bhwc", rows, columns, x))
+
+
+def avg_pool2d_backward(dy: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                        include: int = 0, adaptive: int = 0) -> Floats:
+    rows, columns = _divided(out, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+    return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
+
+
 # dropout
 
 def _splitmix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -1,6 +1,7 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
     weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
+    images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
     numbers         PeriodicEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
@@ -35,6 +36,7 @@ from tinydl.nn.activations import (
 )
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
+from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph, Input
@@ -43,15 +45,25 @@ from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
+from tinydl.nn.pool import (
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool1d,
+    MaxPool2d,
+)
 from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
-           "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Mish", "Multiply",
-           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape", "Residual", "Scale",
-           "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",
-           "initializers", "register"]
+__all__ = ["ELU", "GELU", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d", "Concat", "Conv1d",
+           "Conv2d", "Dot", "Dropout", "Embedding", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "Hardswish",
+           "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d",
+           "Mean", "Mish", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape",
+           "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh",
+           "TiedLinear", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

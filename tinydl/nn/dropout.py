@@ -9,7 +9,7 @@ from typing import Any
 
 from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Builder, Rows, Value, inverse
 
 
 @register
@@ -28,7 +28,8 @@ class Dropout(Layer):
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         if not b.training or self.p == 0:
             return x, lambda dy: dy
-        layer = b.random_key()
+        layer, order = b.random_key(), x.order()
+        x = b.whole(x.permute(order))
         y = b.value(x.shape, needs_grad=x.needs_grad)
         b.emit("dropout", x=x, out=y, B=Rows(), C=x.size, layer=layer, rate=self.p)
 
@@ -36,6 +37,6 @@ class Dropout(Layer):
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit("dropout", x=dy, out=dx, B=Rows(), C=x.size, layer=layer, rate=self.p)
-            return dx
-        return y, backward
+            b.emit("dropout", x=dy.permute(order), out=dx, B=Rows(), C=x.size, layer=layer, rate=self.p)
+            return dx.permute(inverse(order))
+        return y.permute(inverse(order)), backward

@@ -20,6 +20,6 @@ gradients (which come last, and how they are checked), placing (of buffers), com
 """
 from tinydl.plan.builder import Builder
 from tinydl.plan.compiler import Plan, compile_plan
-from tinydl.plan.values import Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
+from tinydl.plan.values import Buffer, Matrix, Parameter, Rows, Size, Statistic, Value, inverse
 
-__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan"]
+__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan", "inverse"]

@@ -19,6 +19,8 @@
 #include "updates.h"
 #include "panels.h"
 #include "matmul.h"
+#include "conv.h"
+#include "pool.h"
 #include "gather.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
