@@ -849,4 +849,167 @@ IMAGES = [
       for back in ("", "_backward") for variant, more in (("", {}), ("include", {"include": 1}), ("adaptive", {"adaptive": 1}))),
 ]
 
+# B, H, W, C, kernel, stride, padding, dilation
+DEPTHWISE = ((0, 4, 4, 3, 2, 2, 0, 1), (1, 1, 1, 1, 1, 1, 0, 1), (2, 7, 8, 5, 3, 1, 1, 1), (2, 8, 7, 70, 3, 2, 1, 1),
+             (1, 9, 6, 33, 2, 3, 1, 2), (1, 65, 70, 18, 3, 1, 1, 1))
+
+
+def depthwise(of, **more):
+    def make(rng, shape):
+        B, H, W, C, k, s, p, d = shape
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        x, dy = rng.standard_normal((B, H, W, C)), rng.standard_normal((B, Ho, Wo, C))
+        if of == "depthwise2d_by_weight":
+            return {**window, "x": x, "dy": dy, "dweight": unset((k * k, C)), "terms": B * Ho * Wo}
+        made = {**window, "weight": rng.standard_normal((k * k, C)), "bias": rng.standard_normal(C), **more}
+        if of == "depthwise2d":
+            return {**made, "x": x, "out": unset(dy.shape)}
+        return {**made, "x": dy, "out": unset(x.shape)} | ({"saved": rng.standard_normal(x.shape)} if more else {})
+    return make
+
+
+def depthwise_bound(of):
+    def bound(eps, a, want):
+        sizes = {k: np.abs(v) if is_float(v) else v for k, v in a.items() if k not in ("activation", "saved")}
+        name = "dweight" if "dy" in a else "out"
+        sizes[name] = np.zeros_like(a[name])
+        getattr(reference, of)(**sizes)
+        terms = a["dy"].size // a["dy"].shape[-1] if "dy" in a else len(a["weight"])
+        return {name: eps * ((chain(terms) / 2 + 4) * sizes[name] + np.abs(want[name]))}
+    return bound
+
+
+# B, C, H, W, Ho, Wo
+RESIZED = ((0, 2, 2, 2, 3, 3), (1, 1, 1, 1, 3, 2), (2, 5, 3, 4, 6, 8), (2, 17, 5, 3, 7, 9), (1, 33, 6, 7, 4, 3))
+
+
+def resized(back, **more):
+    def make(rng, shape):
+        B, C, H, W, Ho, Wo = shape
+        small, large = rng.standard_normal((B, H, W, C)), rng.standard_normal((B, Ho, Wo, C))
+        return {"dy": large, "out": unset(small.shape), **more} if back else {"x": small, "out": unset(large.shape), **more}
+    return make
+
+
+def resized_bound(eps, a, want):
+    """Shares are rounded, and are differences of numbers as large as the image."""
+    back = "dy" in a
+    sizes = {**a, ("dy" if back else "x"): np.abs(a["dy" if back else "x"]), "out": np.zeros_like(a["out"])}
+    getattr(reference, "upsample2d" + "_backward" * back)(**sizes)
+    if not a.get("bilinear"):
+        return {"out": eps * a["dy"].size * sizes["out"] if back else 0 * sizes["out"]}
+    return {"out": 8 * eps * sizes["out"] + eps * np.abs(a["dy" if back else "x"]).max(initial=0) * (a["dy"].size if back else 1)}
+
+
+GROUPED = ((0, 3, 4, 2), (1, 1, 2, 1), (3, 5, 6, 3), (2, 49, 64, 4), (2, 30, 33, 33), (1, 4200, 6, 2))       # B, P, C, G
+
+
+def grouped(back, affine=True, **more):
+    def make(rng, shape):
+        B, P, C, G = shape
+        a = {"x": 2 * rng.standard_normal((B, P, C)) + 1, "gamma": rng.standard_normal(C) if affine else None,
+             "beta": rng.standard_normal(C) if affine else None, "out": unset((B, P, C)), "mean": unset((B, G)),
+             "rstd": unset((B, G))}
+        if back:
+            reference.group_norm(**a)
+            del a["beta"]
+            a |= {"dy": rng.standard_normal((B, P, C)), "out": unset((B, P, C)), **more}
+            if affine:
+                a |= {"dgamma": rng.standard_normal(C), "dbeta": rng.standard_normal(C)}
+        return a
+    return make
+
+
+def by_group(a, values):
+    """The mean over each group, for each of its channels."""
+    B, P, C = values.shape
+    G = a["mean"].shape[1]
+    return np.repeat(values.reshape(B, P, G, C // G).mean((1, 3)), C // G, 1)[:, None, :]
+
+
+def grouped_bound(eps, a, want):
+    x, C, G = a["x"], a["x"].shape[2], a["mean"].shape[1]
+    steps = chain(x.shape[1]) + depth(C // G) + 8
+    mean, rstd = (np.repeat(want[k], C // G, 1)[:, None, :] for k in ("mean", "rstd"))
+    gamma, beta = (0 if v is None else np.abs(v) for v in (a["gamma"], a["beta"]))
+    size = by_group(a, np.abs(x))
+    off = rstd * (steps * size + steps * np.abs(x - mean)) * (gamma if a["gamma"] is not None else 1)
+    return {"out": eps * (off + 4 * np.abs(want["out"]) + 4 * beta), "mean": eps * steps * size[:, 0, ::C // G],
+            "rstd": eps * steps * (1 + size[:, 0, ::C // G] * want["rstd"]) * want["rstd"]}
+
+
+def grouped_backward_bound(eps, a, want):
+    x, dy, C, G = a["x"], np.abs(a["dy"]), a["x"].shape[2], a["mean"].shape[1]
+    steps = chain(x.shape[1]) + depth(C // G) + 8
+    mean, rstd = (np.repeat(a[k], C // G, 1)[:, None, :] for k in ("mean", "rstd"))
+    h = np.abs(x - mean) * rstd
+    g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
+    old = a if a.get("more") else {"dgamma": 0, "dbeta": 0}
+    n = chain(x.shape[1]) + len(x) + 4
+    return {"out": eps * steps * rstd * (g + by_group(a, g) + h * by_group(a, g * h)),
+            "dgamma": eps * n * ((dy * h).sum((0, 1)) + np.abs(old["dgamma"])),
+            "dbeta": eps * n * (dy.sum((0, 1)) + np.abs(old["dbeta"]))} if "dgamma" in a else {
+                "out": eps * steps * rstd * (g + by_group(a, g) + h * by_group(a, g * h))}
+
+
+def rms(back, gamma=True, **more):
+    def make(rng, shape):
+        a = {"x": 2 * rng.standard_normal(shape) + 1, "gamma": rng.standard_normal(shape[1]) if gamma else None,
+             "out": unset(shape), "rstd": unset(shape[0])}
+        if back:
+            reference.rms_norm(**a)
+            a |= {"dy": rng.standard_normal(shape), "out": unset(shape), **more}
+            if gamma:
+                a |= {"dgamma": rng.standard_normal(shape[1])}
+            if more:
+                a |= {"sums": unset(shape[1])}
+        return a
+    return make
+
+
+def rms_bound(eps, a, want):
+    steps = depth(cols(a["x"])) + 8
+    return {"out": eps * steps * np.abs(want["out"]), "rstd": eps * steps * want["rstd"]}
+
+
+def rms_backward_bound(eps, a, want):
+    dy, s = np.abs(a["dy"]), a["rstd"][:, None]
+    h, steps = np.abs(a["x"]) * s, depth(cols(a["x"])) + 8
+    g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
+    each = eps * (chain(len(h)) + 4) * (dy * h).sum(0)
+    more = eps * np.abs(a["dgamma"]) if a.get("more") else 0
+    return {"out": eps * steps * s * (g + h * (g * h).mean(1, keepdims=True)), "dgamma": each + more, "sums": each}
+
+
+IMAGES += [
+    Case("depthwise2d", depthwise("depthwise2d"), ("out",), depthwise_bound("depthwise2d"), DEPTHWISE, family="images"),
+    Case("depthwise2d", depthwise("depthwise2d", activation=KINDS["relu"]), ("out",), depthwise_bound("depthwise2d"), DEPTHWISE,
+         family="images", variant="relu"),
+    Case("depthwise_transpose2d", depthwise("depthwise_transpose2d"), ("out",), depthwise_bound("depthwise_transpose2d"),
+         DEPTHWISE, family="images"),
+    Case("depthwise_transpose2d", depthwise("depthwise_transpose2d", activation=KINDS["relu"]), ("out",),
+         depthwise_bound("depthwise_transpose2d"), DEPTHWISE, family="images", variant="backward"),
+    Case("depthwise2d_by_weight", depthwise("depthwise2d_by_weight"), ("dweight",), depthwise_bound("depthwise2d_by_weight"),
+         DEPTHWISE, family="images"),
+    *(Case(f"upsample2d{'_backward' * back}", resized(back, **more), ("out",), resized_bound, RESIZED, family="images",
+           variant=variant)
+      for back in (False, True) for variant, more in (("", {}), ("bilinear", {"bilinear": 1}),
+                                                      ("corners", {"bilinear": 1, "align": 1}))),
+    Case("group_norm", grouped(False), STATISTICS, grouped_bound, GROUPED, ("x",), family="images"),
+    Case("group_norm", grouped(False, False), STATISTICS, grouped_bound, GROUPED, ("x",), family="images", variant="plain"),
+    Case("group_norm_backward", grouped(True), ("out", "dgamma", "dbeta"), grouped_backward_bound, GROUPED, ("dy",),
+         family="images"),
+    Case("group_norm_backward", grouped(True, more=1, more_beta=1), ("out", "dgamma", "dbeta"), grouped_backward_bound, GROUPED,
+         ("dy",), family="images", variant="more"),
+    Case("group_norm_backward", grouped(True, False), ("out",), grouped_backward_bound, GROUPED, ("dy",), family="images",
+         variant="plain"),
+    Case("rms_norm", rms(False), ("out", "rstd"), rms_bound, MATRICES, ("x",), True, "norm"),
+    Case("rms_norm", rms(False, False), ("out", "rstd"), rms_bound, MATRICES, ("x",), True, "norm", "plain"),
+    Case("rms_norm_backward", rms(True), ("out", "dgamma"), rms_backward_bound, MATRICES, ("dy",), family="norm"),
+    Case("rms_norm_backward", rms(True, more=1), ("out", "dgamma", "sums"), rms_backward_bound, MATRICES, ("dy",), family="norm",
+         variant="more"),
+    Case("rms_norm_backward", rms(True, False), ("out",), rms_backward_bound, MATRICES, ("dy",), True, "norm", "plain"),
+]
+
 CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL + IMAGES

@@ -513,6 +513,95 @@ def avg_pool2d_backward(dy: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: i
     return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
 
 
+def _diagonal(weight: Floats) -> Floats:
+    """The kernel of a depthwise convolution (K, C) as panels of groups of one channel."""
+    K, C = weight.shape
+    return np.ascontiguousarray(weight.T.reshape(C, 1, K, 1))
+
+
+def depthwise2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None) -> Floats:
+    _, H, W, C = x.shape
+    return conv2d(x, _diagonal(weight), out, C, H, W, H * W * C, 1, W * C, C, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha,
+                  bias)
+
+
+def depthwise_transpose2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0,
+                          pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+                          bias: Floats | None = None, saved: Floats | None = None) -> Floats:
+    return conv_transpose2d(x, _diagonal(weight), out, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha, bias, saved)
+
+
+def depthwise2d_by_weight(x: Floats, dy: Floats, dweight: Floats, kh: int, kw: int, terms: int, sh: int = 1, sw: int = 1,
+                          ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1) -> Floats:
+    p = _patches(x, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, dh, dw)
+    return _write(dweight, np.einsum("bhiwjc,bhwc->ijc", p, dy).reshape(dweight.shape))
+
+
+def _between(n: int, m: int, bilinear: int, align: int) -> Floats:
+    """(m, n): the share that each of n places has in each of m."""
+    shares = np.zeros((m, n))
+    for i in range(m):
+        if not bilinear:
+            shares[i, i * n // m] = 1
+            continue
+        at = i * (n - 1) / max(m - 1, 1) if align else max(0.0, (i + 0.5) * n / m - 0.5)
+        lo = int(at)
+        shares[i, lo] += 1 - (at - lo)
+        shares[i, min(lo + 1, n - 1)] += at - lo
+    return shares
+
+
+def upsample2d(x: Floats, out: Floats, bilinear: int = 0, align: int = 0) -> Floats:
+    rows, columns = (_between(x.shape[a], out.shape[a], bilinear, align) for a in (1, 2))
+    return _write(out, np.einsum("hy,wz,byzc->bhwc", rows, columns, x))
+
+
+def upsample2d_backward(dy: Floats, out: Floats, bilinear: int = 0, align: int = 0) -> Floats:
+    rows, columns = (_between(out.shape[a], dy.shape[a], bilinear, align) for a in (1, 2))
+    return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
+
+
+def group_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
+               eps: float = 1e-5) -> Floats:
+    (B, P, C), G = x.shape, mean.shape[1]
+    groups = x.reshape(B, P, G, C // G)
+    mean[...] = groups.mean((1, 3))
+    rstd[...] = 1 / np.sqrt(groups.var((1, 3)) + eps)
+    return _affine(((groups - mean[:, None, :, None]) * rstd[:, None, :, None]).reshape(x.shape), gamma, beta, out)
+
+
+def group_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
+                        dgamma: Floats | None = None, dbeta: Floats | None = None, more: int = 0, more_beta: int = 0) -> Floats:
+    (B, P, C), G = x.shape, mean.shape[1]
+    s = rstd[:, None, :, None]
+    h = (x.reshape(B, P, G, C // G) - mean[:, None, :, None]) * s
+    if dgamma is not None:
+        dgamma[...] = (dy * h.reshape(x.shape)).sum((0, 1)) + (dgamma if more else 0)
+    if dbeta is not None:
+        dbeta[...] = dy.sum((0, 1)) + (dbeta if more_beta else 0)
+    g = (dy if gamma is None else dy * gamma).reshape(h.shape)
+    dx = s * (g - g.mean((1, 3), keepdims=True) - h * (g * h).mean((1, 3), keepdims=True))
+    return _write(out, dx.reshape(x.shape))
+
+
+def rms_norm(x: Floats, out: Floats, rstd: Floats, gamma: Floats | None = None, eps: float = 1e-5) -> Floats:
+    rstd[...] = 1 / np.sqrt((x * x).mean(1) + eps)
+    return _affine(x * rstd[:, None], gamma, None, out)
+
+
+def rms_norm_backward(dy: Floats, x: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
+                      dgamma: Floats | None = None, sums: Floats | None = None, more: int = 0) -> Floats:
+    h = x * rstd[:, None]
+    by_gamma = (dy * h).sum(0)
+    if more and sums is not None:
+        sums[...] = by_gamma
+    if dgamma is not None:
+        dgamma[...] = by_gamma + (dgamma if more else 0)
+    g = dy if gamma is None else dy * gamma
+    return _write(out, rstd[:, None] * (g - h * (g * h).mean(1, keepdims=True)))
+
+
 # dropout
 
 def _splitmix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

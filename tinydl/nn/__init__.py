@@ -1,12 +1,13 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
     weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
-    images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
+    images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
+                    GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
     numbers         PeriodicEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
-    normalisation   LayerNorm, BatchNorm1d
-    regularisation  Dropout
+    normalisation   LayerNorm, RMSNorm, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
+    regularisation  Dropout, Dropout2d
     merging         Add, Multiply, Concat, Dot: called on a list of values
     shaping         Reshape, Flatten, Permute, Slice, Identity
     reductions      Mean, Sum, Max: over axes of a sample
@@ -37,9 +38,10 @@ from tinydl.nn.activations import (
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
-from tinydl.nn.dropout import Dropout
+from tinydl.nn.dropout import Dropout, Dropout2d
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph, Input
+from tinydl.nn.image_norm import BatchNorm2d, GroupNorm, InstanceNorm2d, RMSNorm
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
@@ -56,14 +58,16 @@ from tinydl.nn.pool import (
 )
 from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.reduce import Max, Mean, Sum
+from tinydl.nn.resize import PixelShuffle, Upsample, ZeroPad2d
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d", "Concat", "Conv1d",
-           "Conv2d", "Dot", "Dropout", "Embedding", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "Hardswish",
-           "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d",
-           "Mean", "Mish", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape",
-           "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh",
-           "TiedLinear", "initializers", "register"]
+__all__ = ["ELU", "GELU", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Concat",
+           "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "Dropout", "Dropout2d", "Embedding", "Flatten", "GlobalAvgPool",
+           "GlobalMaxPool", "Graph", "GroupNorm", "Hardswish", "Identity", "Input", "InstanceNorm2d", "Layer", "LayerNorm",
+           "LeakyReLU", "Linear", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "Mish", "Multiply", "PReLU",
+           "Parameter", "PeriodicEmbedding", "Permute", "PixelShuffle", "PythonLayer", "RMSNorm", "ReLU", "Reshape", "Residual",
+           "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",
+           "Upsample", "ZeroPad2d", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -46,6 +46,15 @@ class Taps:
         """Whether it is a matrix product: one tap, and every pixel is read once."""
         return (self.taps, self.groups, self.window["sh"], self.window["sw"], self.image[1:]) == (1, 1, 1, 1, self.out[1:])
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved by itself."""
+        return 1 < self.groups == self.C == self.O
+
+    def _by_channel(self, b: Builder) -> Value:
+        """The kernel of a depthwise one, (taps, C)."""
+        return b.whole(Value(b.param(self.weight).buffer, (self.C, self.taps)).permute((1, 0)))
+
     def _matrix(self, b: Builder) -> Matrix:
         return b.matrix(Value(b.param(self.weight).buffer, (self.O, self.C)))
 
@@ -69,11 +78,18 @@ class Taps:
         return {"x": x, "C": self.C, "H": self.H, "W": self.W, "xb": x.buffer.items, "xc": 1 if self.C == 1 else xc, "xh": xh,
                 "xw": xw}
 
+    def _images(self) -> dict[str, Any]:
+        """Sizes of both images of a depthwise one."""
+        return {"B": Rows(), "H": self.H, "W": self.W, "C": self.C, "Ho": self.Ho, "Wo": self.Wo}
+
     def convolve(self, b: Builder, x: Value, bias: Buffer | None = None, needs_grad: bool = True) -> Value:
         """(C, H, W) -> (O, Ho, Wo)"""
         y = b.value((self.Ho, self.Wo, self.O), needs_grad=needs_grad)
         if self.plain:
             b.emit("matmul", a=b.matrix(x.permute((1, 2, 0))), b=self._matrix(b).T, out=y, bias=bias)
+        elif self.depthwise:
+            b.emit("depthwise2d", x=channels_last(b, x), weight=self._by_channel(b), bias=bias, out=y, K=self.taps, **self._images(),
+                   **self.window)
         else:
             arguments = {**self._kernel(b), **self._read(x), **self.window}
             b.emit("conv2d", bias=bias, out=y, B=Rows(), Ho=self.Ho, Wo=self.Wo, O=self.O, **arguments)
@@ -84,6 +100,9 @@ class Taps:
         x, y = b.value((self.H, self.W, self.C), needs_grad=needs_grad), channels_last(b, y)
         if self.plain:
             b.emit("matmul", a=b.matrix(y), b=self._matrix(b), out=x, bias=bias)
+        elif self.depthwise:
+            b.emit("depthwise_transpose2d", x=y, weight=self._by_channel(b), bias=bias, out=x, K=self.taps, **self._images(),
+                   **self.window)
         else:
             arguments = {**self._kernel(b, transposed=True), **self.window}
             b.emit("conv_transpose2d", x=y, bias=bias, out=x, B=Rows(), Ho=self.Ho, Wo=self.Wo, O=self.O, H=self.H, W=self.W,
@@ -95,6 +114,12 @@ class Taps:
         dweight, more = b.grad(self.weight)
         if self.plain:
             b.matmul(b.matrix(channels_last(b, dy)).T, b.matrix(x.permute((1, 2, 0))), dweight, accumulate=more)
+        elif self.depthwise:
+            sums = Value(b.buffer(dweight.size, per_row=False), (self.taps, self.C))
+            b.emit("depthwise2d_by_weight", x=channels_last(b, x), dy=channels_last(b, dy), dweight=sums, K=self.taps,
+                   terms=Rows(self.Ho * self.Wo), **self._images(), **self.window)
+            b.move(sums.permute((1, 0)), Value(dweight.buffer, (self.C, self.taps)), more)
+        if self.plain or self.depthwise:
             if bias:
                 bias_gradient(b, bias, dy)
             return

@@ -9,7 +9,8 @@ from tinydl.plan.placing import uses_of
 from tinydl.plan.values import INT64, Buffer, Rows, Size
 
 #: what an activation behind it may move into; what its derivative may
-FORWARD, BACKWARD = ("matmul", "conv2d", "conv_transpose2d"), ("matmul", "conv_transpose2d", "max_pool2d_backward")
+FORWARD = ("matmul", "conv2d", "conv_transpose2d", "depthwise2d", "depthwise_transpose2d")
+BACKWARD = ("matmul", "conv_transpose2d", "depthwise_transpose2d", "max_pool2d_backward")
 
 
 def fuse(ops: list[Op], training: bool) -> list[Op]:

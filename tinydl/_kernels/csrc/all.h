@@ -10,6 +10,7 @@
 #include "softmax.h"
 #include "losses.h"
 #include "norm.h"
+#include "image_norm.h"
 #include "arrange.h"
 #include "reduce.h"
 #include "embedding.h"
@@ -21,6 +22,8 @@
 #include "matmul.h"
 #include "conv.h"
 #include "pool.h"
+#include "depthwise.h"
+#include "upsample.h"
 #include "gather.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
