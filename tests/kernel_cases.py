@@ -968,12 +968,12 @@ def rms(back, gamma=True, **more):
     return make
 
 
-def rms_bound(eps, a, want):
+def rms_norm_bound(eps, a, want):
     steps = depth(cols(a["x"])) + 8
     return {"out": eps * steps * np.abs(want["out"]), "rstd": eps * steps * want["rstd"]}
 
 
-def rms_backward_bound(eps, a, want):
+def rms_norm_backward_bound(eps, a, want):
     dy, s = np.abs(a["dy"]), a["rstd"][:, None]
     h, steps = np.abs(a["x"]) * s, depth(cols(a["x"])) + 8
     g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
@@ -1004,12 +1004,12 @@ IMAGES += [
          ("dy",), family="images", variant="more"),
     Case("group_norm_backward", grouped(True, False), ("out",), grouped_backward_bound, GROUPED, ("dy",), family="images",
          variant="plain"),
-    Case("rms_norm", rms(False), ("out", "rstd"), rms_bound, MATRICES, ("x",), True, "norm"),
-    Case("rms_norm", rms(False, False), ("out", "rstd"), rms_bound, MATRICES, ("x",), True, "norm", "plain"),
-    Case("rms_norm_backward", rms(True), ("out", "dgamma"), rms_backward_bound, MATRICES, ("dy",), family="norm"),
-    Case("rms_norm_backward", rms(True, more=1), ("out", "dgamma", "sums"), rms_backward_bound, MATRICES, ("dy",), family="norm",
-         variant="more"),
-    Case("rms_norm_backward", rms(True, False), ("out",), rms_backward_bound, MATRICES, ("dy",), True, "norm", "plain"),
+    Case("rms_norm", rms(False), ("out", "rstd"), rms_norm_bound, MATRICES, ("x",), True, "norm"),
+    Case("rms_norm", rms(False, False), ("out", "rstd"), rms_norm_bound, MATRICES, ("x",), True, "norm", "plain"),
+    Case("rms_norm_backward", rms(True), ("out", "dgamma"), rms_norm_backward_bound, MATRICES, ("dy",), family="norm"),
+    Case("rms_norm_backward", rms(True, more=1), ("out", "dgamma", "sums"), rms_norm_backward_bound, MATRICES, ("dy",),
+         family="norm", variant="more"),
+    Case("rms_norm_backward", rms(True, False), ("out",), rms_norm_backward_bound, MATRICES, ("dy",), True, "norm", "plain"),
 ]
 
 CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL + IMAGES

@@ -267,8 +267,8 @@ _LIST = [
               "more=0 more_beta=0", in_place="out:dy", does="the gradients of group_norm, as layer_norm_backward's"),
     Operation("rms_norm", "x[R,C] gamma[C]? -> out[R,C] rstd[R]", reals="eps=1e-5", in_place="out:x",
               does="out := x rstd gamma, rstd = 1 / sqrt(mean(x^2) + eps), over each row"),
-    Operation("rms_norm_backward", "dy[R,C] x[R,C] gamma[C]? rstd[R] -> out[R,C] dgamma[C]? sums[C]?", "more=0", in_place="out:dy",
-              partial="R: C", does="the gradients of rms_norm; with `more`, dgamma += by way of sums"),
+    Operation("rms_norm_backward", "dy[R,C] x[R,C] gamma[C]? rstd[R] -> out[R,C] dgamma[C]? sums[C]?", "more=0",
+              in_place="out:dy", partial="R: C", does="the gradients of rms_norm; with `more`, dgamma += by way of sums"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

@@ -86,8 +86,8 @@ class Grouped(Layer):
 class GroupNorm(Grouped):
     """y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of each sample's groups of channels (Wu and He 2018)
 
-    Samples (num_channels, ...). A group is num_channels / num_groups channels side by side, with all their pixels; weight and bias
-    have a number for each channel.
+    Samples (num_channels, ...). A group is num_channels / num_groups channels side by side, with all their pixels; weight and
+    bias have a number for each channel.
     """
 
     @_hints.arguments

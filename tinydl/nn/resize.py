@@ -50,8 +50,8 @@ class Upsample(Layer):
         (_, Ho, Wo), xs = self.output_shape(x.shape), channels_last(b, x)
         H, W, C = xs.shape
         y = b.value((Ho, Wo, C), needs_grad=x.needs_grad)
-        sizes: dict[str, Any] = {"B": Rows(), "H": H, "W": W, "C": C, "Ho": Ho, "Wo": Wo, "bilinear": int(self.mode == "bilinear"),
-                                 "align": int(self.align_corners)}
+        sizes: dict[str, Any] = {"B": Rows(), "H": H, "W": W, "C": C, "Ho": Ho, "Wo": Wo,
+                                 "bilinear": int(self.mode == "bilinear"), "align": int(self.align_corners)}
         b.emit("upsample2d", x=xs, out=y, **sizes)
 
         def backward(dy: Value | None) -> Value | None:

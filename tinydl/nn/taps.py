@@ -88,8 +88,8 @@ class Taps:
         if self.plain:
             b.emit("matmul", a=b.matrix(x.permute((1, 2, 0))), b=self._matrix(b).T, out=y, bias=bias)
         elif self.depthwise:
-            b.emit("depthwise2d", x=channels_last(b, x), weight=self._by_channel(b), bias=bias, out=y, K=self.taps, **self._images(),
-                   **self.window)
+            b.emit("depthwise2d", x=channels_last(b, x), weight=self._by_channel(b), bias=bias, out=y, K=self.taps,
+                   **self._images(), **self.window)
         else:
             arguments = {**self._kernel(b), **self._read(x), **self.window}
             b.emit("conv2d", bias=bias, out=y, B=Rows(), Ho=self.Ho, Wo=self.Wo, O=self.O, **arguments)
@@ -115,10 +115,10 @@ class Taps:
         if self.plain:
             b.matmul(b.matrix(channels_last(b, dy)).T, b.matrix(x.permute((1, 2, 0))), dweight, accumulate=more)
         elif self.depthwise:
-            sums = Value(b.buffer(dweight.size, per_row=False), (self.taps, self.C))
-            b.emit("depthwise2d_by_weight", x=channels_last(b, x), dy=channels_last(b, dy), dweight=sums, K=self.taps,
+            by_tap = Value(b.buffer(dweight.size, per_row=False), (self.taps, self.C))
+            b.emit("depthwise2d_by_weight", x=channels_last(b, x), dy=channels_last(b, dy), dweight=by_tap, K=self.taps,
                    terms=Rows(self.Ho * self.Wo), **self._images(), **self.window)
-            b.move(sums.permute((1, 0)), Value(dweight.buffer, (self.C, self.taps)), more)
+            b.move(by_tap.permute((1, 0)), Value(dweight.buffer, (self.C, self.taps)), more)
         if self.plain or self.depthwise:
             if bias:
                 bias_gradient(b, bias, dy)
