@@ -5,21 +5,33 @@
 #define V NAME(V)
 #define VL NAME(VL)
 
-/* out := act(bias + sum over the pixels of x * their taps), or (...) act'(saved), for C channels */
-static inline __attribute__((always_inline)) void NAME(channels)(const T *x, const td_pixel *pixel, int n, const T *w, const T *bias,
-                                                                 T *out, i64 C) {
+/* out := bias + sum over the taps of x, for `pixels` (1 or 4) places of out, out_step apart, whose x are `step` apart */
+static inline __attribute__((always_inline)) void NAME(some_places)(const T *x, const td_pixel *tap, int n, const T *w, const T *bias,
+        T *out, i64 C, const int pixels, i64 step, i64 out_step) {
     i64 c = 0;
     for (; c + VL <= C; c += VL) {
-        V sum = bias ? NAME(vload)(bias + c) : NAME(vset1)(0);
-        for (int i = 0; i < n; i++)
-            sum = NAME(vmuladd)(NAME(vload)(x + pixel[i].offset + c), NAME(vload)(w + pixel[i].number * C + c), sum);
-        NAME(vstore)(out + c, sum);
+        V sum[4];
+        _Pragma("GCC unroll 4") for (int k = 0; k < pixels; k++) sum[k] = bias ? NAME(vload)(bias + c) : NAME(vset1)(0);
+        for (int i = 0; i < n; i++) {
+            const V by = NAME(vload)(w + tap[i].number * C + c);
+            const T *from = x + tap[i].offset + c;
+            _Pragma("GCC unroll 4") for (int k = 0; k < pixels; k++)
+                sum[k] = NAME(vmuladd)(NAME(vload)(from + k * step), by, sum[k]);
+        }
+        _Pragma("GCC unroll 4") for (int k = 0; k < pixels; k++) NAME(vstore)(out + k * out_step + c, sum[k]);
     }
-    for (; c < C; c++) {
-        T sum = bias ? bias[c] : 0;
-        for (int i = 0; i < n; i++) sum = FMA(x[pixel[i].offset + c], w[pixel[i].number * C + c], sum);
-        out[c] = sum;
-    }
+    for (; c < C; c++)
+        for (int k = 0; k < pixels; k++) {
+            T sum = bias ? bias[c] : 0;
+            for (int i = 0; i < n; i++) sum = FMA(x[tap[i].offset + k * step + c], w[tap[i].number * C + c], sum);
+            out[k * out_step + c] = sum;
+        }
+}
+static void NAME(places)(const T *x, const td_pixel *tap, int n, const T *w, const T *bias, T *out, i64 C, i64 places, i64 step,
+                         i64 out_step) {
+    i64 k = 0;
+    for (; k + 4 <= places; k += 4) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 4, step, out_step);
+    for (; k < places; k++) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 1, 0, 0);
 }
 
 KERNEL(depthwise2d) {
@@ -28,10 +40,12 @@ KERNEL(depthwise2d) {
         if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
         for (i64 h = 0; h < o->Ho; h++) {
             T *row = o->out + (b * o->Ho + h) * o->Wo * C;
-            for (i64 w = 0; w < o->Wo; w++) {
-                td_pixel pixel[TD_TAPS];
-                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, w * o->sw - o->pw, o->H, o->W, C, pixel);
-                NAME(channels)(o->x + b * o->H * o->W * C, pixel, n, o->weight, o->bias, row + w * C, C);
+            for (i64 w = 0, alike; w < o->Wo; w += alike) {
+                td_pixel tap[TD_TAPS];
+                const i64 left = w * o->sw - o->pw;
+                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, left, o->H, o->W, C, tap);
+                alike = td_alike(o->kw, o->dw, left, o->sw, o->W, o->Wo - w);
+                NAME(places)(o->x + b * o->H * o->W * C, tap, n, o->weight, o->bias, row + w * C, C, alike, o->sw * C, C);
             }
             if (o->activation) NAME(activation)((int)o->activation, o->alpha, row, row, o->Wo * C);
         }
@@ -40,22 +54,29 @@ KERNEL(depthwise2d) {
 }
 
 KERNEL(depthwise_transpose2d) {
-    const i64 C = o->C;
+    const i64 C = o->C, sw = o->sw;
     for (i64 b = 0; b < o->B; b++) {
         if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
         for (i64 h = 0; h < o->H; h++) {
             const i64 at = (b * o->H + h) * o->W * C;
-            for (i64 w = 0; w < o->W; w++) {
-                td_pixel pixel[TD_TAPS];
-                int n = 0;
-                for (i64 i = 0; i < o->kh; i++)
-                    for (i64 j = 0; j < o->kw; j++) {
-                        const i64 y = h + o->ph - i * o->dh, z = w + o->pw - j * o->dw, r = td_floor(y, o->sh), s = td_floor(z, o->sw);
-                        if (r >= 0 && r < o->Ho && s >= 0 && s < o->Wo && r * o->sh == y && s * o->sw == z)
-                            pixel[n++] = (td_pixel){(r * o->Wo + s) * C, (int)(i * o->kw + j)};
-                    }
-                NAME(channels)(o->x + b * o->Ho * o->Wo * C, pixel, n, o->weight, o->bias, o->out + at + w * C, C);
-            }
+            for (i64 first = 0; first < TD_MIN(sw, o->W); first++)      /* every sw-th column reads the same taps */
+                for (i64 w = first, alike; w < o->W; w += alike * sw) {
+                    td_pixel tap[TD_TAPS];
+                    int n = 0, inside = 1;
+                    alike = (o->W - 1 - w) / sw + 1;
+                    for (i64 i = 0; i < o->kh; i++)
+                        for (i64 j = 0; j < o->kw; j++) {
+                            const i64 y = h + o->ph - i * o->dh, z = w + o->pw - j * o->dw;
+                            const i64 r = td_floor(y, o->sh), s = td_floor(z, sw);
+                            if (r * o->sh != y || s * sw != z) continue;
+                            inside = inside && s >= 0 && s < o->Wo;
+                            alike = TD_MIN(alike, o->Wo - s);
+                            if (r >= 0 && r < o->Ho && s >= 0 && s < o->Wo)
+                                tap[n++] = (td_pixel){(r * o->Wo + s) * C, (int)(i * o->kw + j)};
+                        }
+                    if (!inside) alike = 1;
+                    NAME(places)(o->x + b * o->Ho * o->Wo * C, tap, n, o->weight, o->bias, o->out + at + w * C, C, alike, C, sw * C);
+                }
             if (!o->activation) continue;
             if (o->saved)
                 NAME(activation_backward)((int)o->activation, o->alpha, o->out + at, o->saved + at, o->out + at, o->W * C);

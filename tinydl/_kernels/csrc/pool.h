@@ -20,6 +20,11 @@ static inline int td_window(i64 kh, i64 kw, i64 dh, i64 dw, i64 top, i64 left, i
         }
     return n;
 }
+/* How many windows from this one on, `step` pixels apart, have the same pixels but for that: columns left, left + dw, ... */
+static inline i64 td_alike(i64 kw, i64 dw, i64 left, i64 step, i64 W, i64 most) {
+    const i64 beyond = W - 1 - (kw - 1) * dw - left;
+    return left < 0 || beyond < 0 ? 1 : TD_MIN(beyond / step + 1, most);
+}
 #endif
 
 /* rows (or columns) begin..end-1 of an image of n that window i covers */
@@ -33,30 +38,55 @@ KERNEL(max_pool2d) {
     (void)ctx;
     for (i64 b = 0; b < o->B; b++)
         for (i64 h = 0; h < o->Ho; h++)
-            for (i64 w = 0; w < o->Wo; w++) {
+            for (i64 w = 0, alike; w < o->Wo; w += alike) {
                 td_pixel pixel[TD_WINDOW];
-                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, w * o->sw - o->pw, o->H, o->W, C, pixel);
-                const T *x = o->x + b * o->H * o->W * C;
-                const i64 to = ((b * o->Ho + h) * o->Wo + w) * C;
-                i64 c = 0;
-                for (; c + VL <= C; c += VL) {
-                    V best = NAME(vload)(x + pixel[0].offset + c), at = NAME(vset1)((T)pixel[0].number);
-                    for (int i = 1; i < n; i++) NAME(vgreater)(NAME(vload)(x + pixel[i].offset + c), (T)pixel[i].number, &best, &at);
-                    NAME(vstore)(o->out + to + c, best);
-                    if (o->place) NAME(vto_bytes)(o->place + to + c, at);
-                }
-                for (; c < C; c++) {
-                    T best = x[pixel[0].offset + c];
-                    int at = pixel[0].number;
-                    for (int i = 1; i < n; i++) {
-                        const T v = x[pixel[i].offset + c];
-                        if (v > best || v != v) best = v, at = pixel[i].number;
+                const i64 left = w * o->sw - o->pw;
+                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, left, o->H, o->W, C, pixel);
+                alike = td_alike(o->kw, o->dw, left, o->sw, o->W, o->Wo - w);
+                for (i64 k = 0; k < alike; k++) {
+                    const T *x = o->x + (b * o->H * o->W + k * o->sw) * C;
+                    const i64 to = ((b * o->Ho + h) * o->Wo + w + k) * C;
+                    i64 c = 0;
+                    for (; c + VL <= C; c += VL) {
+                        V best = NAME(vload)(x + pixel[0].offset + c), at = NAME(vset1)((T)pixel[0].number);
+                        for (int i = 1; i < n; i++)
+                            NAME(vgreater)(NAME(vload)(x + pixel[i].offset + c), (T)pixel[i].number, &best, &at);
+                        NAME(vstore)(o->out + to + c, best);
+                        if (o->place) NAME(vto_bytes)(o->place + to + c, at);
                     }
-                    o->out[to + c] = best;
-                    if (o->place) o->place[to + c] = (uint8_t)at;
+                    for (; c < C; c++) {
+                        T best = x[pixel[0].offset + c];
+                        int at = pixel[0].number;
+                        for (int i = 1; i < n; i++) {
+                            const T v = x[pixel[i].offset + c];
+                            if (v > best || v != v) best = v, at = pixel[i].number;
+                        }
+                        o->out[to + c] = best;
+                        if (o->place) o->place[to + c] = (uint8_t)at;
+                    }
                 }
             }
     return TD_OK;
+}
+
+/* dx (+=) dy where the greatest were, for the windows of n pixels of one place of y */
+static inline __attribute__((always_inline)) void NAME(to_greatest)(const td_pixel *pixel, int n, const T *dy, const uint8_t *place,
+                                                                    T *dx, i64 C, const int alone) {
+    i64 c = 0;
+    for (; c + VL <= C; c += VL) {
+        const V at = NAME(vfrom_bytes)(place + c), d = NAME(vload)(dy + c);
+        for (int i = 0; i < n; i++) {
+            T *to = dx + pixel[i].offset + c;
+            const V part = NAME(vwhere)(at, (T)pixel[i].number, d);
+            NAME(vstore)(to, alone ? part : NAME(vplus)(NAME(vload)(to), part));
+        }
+    }
+    for (; c < C; c++)
+        for (int i = 0; i < n; i++) {
+            T *to = dx + pixel[i].offset + c;
+            const T part = place[c] == pixel[i].number ? dy[c] : 0;
+            *to = alone ? part : *to + part;
+        }
 }
 
 KERNEL(max_pool2d_backward) {
@@ -68,35 +98,24 @@ KERNEL(max_pool2d_backward) {
         memset(o->out, 0, (size_t)(o->B * o->H * o->W * C) * sizeof(T));
     for (i64 b = 0; b < o->B; b++)
         for (i64 h = 0; h < o->Ho; h++)
-            for (i64 w = 0; w < o->Wo; w++) {
+            for (i64 w = 0, alike; w < o->Wo; w += alike) {
                 td_pixel pixel[TD_WINDOW];
-                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, w * o->sw - o->pw, o->H, o->W, C, pixel);
-                T *dx = o->out + b * o->H * o->W * C;
-                for (i64 c0 = 0; c0 < C; c0 += TD_POOLED) {
-                    T slope[TD_POOLED];
-                    const i64 from = ((b * o->Ho + h) * o->Wo + w) * C + c0, some = TD_MIN(TD_POOLED, C - c0);
-                    const T *dy = o->dy + from;
-                    const uint8_t *place = o->place + from;
-                    if (o->activation && o->saved) {
-                        NAME(activation_backward)((int)o->activation, o->alpha, dy, o->saved + from, slope, some);
-                        dy = slope;
-                    }
-                    i64 c = 0;
-                    for (; c + VL <= some; c += VL) {
-                        const V at = NAME(vfrom_bytes)(place + c), d = NAME(vload)(dy + c);
-                        for (int i = 0; i < n; i++) {
-                            T *to = dx + pixel[i].offset + c0 + c;
-                            const V part = NAME(vwhere)(at, (T)pixel[i].number, d);
-                            NAME(vstore)(to, alone ? part : NAME(vplus)(NAME(vload)(to), part));
+                const i64 left = w * o->sw - o->pw;
+                const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, left, o->H, o->W, C, pixel);
+                alike = td_alike(o->kw, o->dw, left, o->sw, o->W, o->Wo - w);
+                for (i64 k = 0; k < alike; k++)
+                    for (i64 c = 0; c < C; c += TD_POOLED) {
+                        T slope[TD_POOLED];
+                        const i64 from = ((b * o->Ho + h) * o->Wo + w + k) * C + c, some = TD_MIN(TD_POOLED, C - c);
+                        const T *dy = o->dy + from;
+                        T *dx = o->out + (b * o->H * o->W + k * o->sw) * C + c;
+                        if (o->activation && o->saved) {
+                            NAME(activation_backward)((int)o->activation, o->alpha, dy, o->saved + from, slope, some);
+                            dy = slope;
                         }
+                        if (alone) NAME(to_greatest)(pixel, n, dy, o->place + from, dx, some, 1);
+                        else NAME(to_greatest)(pixel, n, dy, o->place + from, dx, some, 0);
                     }
-                    for (; c < some; c++)
-                        for (int i = 0; i < n; i++) {
-                            T *to = dx + pixel[i].offset + c0 + c;
-                            const T part = place[c] == pixel[i].number ? dy[c] : 0;
-                            *to = alone ? part : *to + part;
-                        }
-                }
             }
     return TD_OK;
 }
