@@ -44,7 +44,12 @@ class Dropout(Layer):
 
 @register
 class Dropout2d(Dropout):
-    """y = x / (1 - p), or 0 for all of a channel of (C, H, W), or (C, L), with probability p (Tompson et al. 2015)."""
+    """y = x / (1 - p), or 0 for all of a channel of (C, H, W), or (C, L), with probability p (Tompson et al. 2015).
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Dropout2d(0.1)).predict([[[[1.0, 2.0]]]]).tolist()      # it is there in training alone
+        [[[[1.0, 2.0]]]]
+    """
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2:

@@ -88,6 +88,10 @@ class GroupNorm(Grouped):
 
     Samples (num_channels, ...). A group is num_channels / num_groups channels side by side, with all their pixels; weight and
     bias have a number for each channel.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.GroupNorm(2, 4)).predict([[[1.0], [3.0], [5.0], [9.0]]]).round().tolist()
+        [[[-1.0], [1.0], [-1.0], [1.0]]]
     """
 
     @_hints.arguments
@@ -110,7 +114,12 @@ class GroupNorm(Grouped):
 @register
 class InstanceNorm2d(Grouped):
     """y = (x - mean) / sqrt(var + eps), mean and var of each channel of each image (C, H, W) (Ulyanov et al. 2016); with affine,
-    times weight plus bias. As PyTorch's without running statistics."""
+    times weight plus bias. As PyTorch's without running statistics.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.InstanceNorm2d(1)).predict([[[[1.0, 3.0]]]]).round().tolist()
+        [[[[-1.0, 1.0]]]]
+    """
 
     @_hints.arguments
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False) -> None:
@@ -135,6 +144,10 @@ class RMSNorm(Layer):
     """y = x / sqrt(mean(x^2) + eps) * weight over the last axes of each sample (Zhang and Sennrich 2019)
 
     normalized_shape: their sizes. eps: None is the least difference from 1 in the model's dtype, as in PyTorch.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.RMSNorm(2), "float64").predict([[1.0, 7.0]]).round(1).tolist()      # divided by 5
+        [[0.2, 1.4]]
     """
 
     @_hints.arguments

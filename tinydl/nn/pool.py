@@ -104,7 +104,12 @@ class MaxPool2d(MaxPool):
 
 @register
 class MaxPool1d(MaxPool):
-    """MaxPool2d along one axis: (C, L) -> (C, Lo)"""
+    """MaxPool2d along one axis: (C, L) -> (C, Lo)
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.MaxPool1d(2)).predict([[[1.0, 4.0, 3.0, 2.0]]]).tolist()
+        [[[4.0, 3.0]]]
+    """
 
     axes = 1
 
@@ -115,7 +120,7 @@ class AvgPool(Pool):
     dilation = (1, 1)
 
     @_hints.arguments
-    def __init__(self, kernel_size: int | Shape, stride: int | Shape | None = None, padding: int | Shape = 0,
+    def __init__(self, kernel_size: int | Shape, stride: int | Shape | None = None, padding: int | Shape = 0, *,
                  count_include_pad: bool = True) -> None:
         self._windows(kernel_size, stride, padding)
         self.count_include_pad = bool(count_include_pad)
@@ -135,6 +140,10 @@ class AvgPool2d(AvgPool):
 
     stride: kernel_size, if it is left out. padding: so many pixels of 0 on each side; count_include_pad: whether they count among
     those that a sum is divided by. As PyTorch's, with ceil_mode=False.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.AvgPool2d(2)).predict([[[[1.0, 2.0], [3.0, 6.0]]]]).tolist()
+        [[[[3.0]]]]
     """
 
     axes = 2
@@ -142,7 +151,12 @@ class AvgPool2d(AvgPool):
 
 @register
 class AvgPool1d(AvgPool):
-    """AvgPool2d along one axis: (C, L) -> (C, Lo)"""
+    """AvgPool2d along one axis: (C, L) -> (C, Lo)
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.AvgPool1d(3, stride=1)).output_shape((4, 10))
+        (4, 8)
+    """
 
     axes = 1
 
@@ -150,7 +164,12 @@ class AvgPool1d(AvgPool):
 @register
 class AdaptiveAvgPool2d(Pool):
     """The means of as many windows as make (C, *output_size) of images of any size: window i of n along an axis of N covers
-    places floor(i N / n) to ceil((i + 1) N / n). As PyTorch's; None in output_size keeps that size."""
+    places floor(i N / n) to ceil((i + 1) N / n). As PyTorch's; None in output_size keeps that size.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.AdaptiveAvgPool2d((4, None))).output_shape((3, 7, 9))
+        (3, 4, 9)
+    """
 
     axes = 2
 
@@ -201,7 +220,12 @@ class GlobalPool(Layer):
 
 @register
 class GlobalAvgPool(GlobalPool):
-    """The mean of each channel: (C, H, W) or (C, L) -> (C,)"""
+    """The mean of each channel: (C, H, W) or (C, L) -> (C,)
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.GlobalAvgPool()).predict([[[[1.0, 2.0], [3.0, 6.0]]]]).tolist()
+        [[3.0]]
+    """
 
     kind = Mean
 

@@ -65,7 +65,12 @@ class Upsample(Layer):
 
 @register
 class PixelShuffle(Layer):
-    """(C r^2, H, W) -> (C, H r, W r), r = upscale_factor: y[c, h r + i, w r + j] = x[c r^2 + i r + j, h, w] (Shi et al. 2016)"""
+    """(C r^2, H, W) -> (C, H r, W r), r = upscale_factor: y[c, h r + i, w r + j] = x[c r^2 + i r + j, h, w] (Shi et al. 2016)
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.PixelShuffle(2)).predict([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]]).tolist()
+        [[[[1.0, 2.0], [3.0, 4.0]]]]
+    """
 
     @_hints.arguments
     def __init__(self, upscale_factor: int) -> None:
@@ -110,7 +115,12 @@ class PixelShuffle(Layer):
 
 @register
 class ZeroPad2d(Layer):
-    """Zeros around an image (C, H, W). padding: on all sides, or (left, right, top, bottom), as PyTorch's."""
+    """Zeros around an image (C, H, W). padding: on all sides, or (left, right, top, bottom), as PyTorch's.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.ZeroPad2d((1, 0, 0, 1))).predict([[[[5.0]]]]).tolist()
+        [[[[0.0, 5.0], [0.0, 0.0]]]]
+    """
 
     @_hints.arguments
     def __init__(self, padding: int | Shape) -> None:
