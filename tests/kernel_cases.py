@@ -902,12 +902,14 @@ def resized_bound(eps, a, want):
     return {"out": 8 * eps * sizes["out"] + eps * np.abs(a["dy" if back else "x"]).max(initial=0) * (a["dy"].size if back else 1)}
 
 
-GROUPED = ((0, 3, 4, 2), (1, 1, 2, 1), (3, 5, 6, 3), (2, 49, 64, 4), (2, 30, 33, 33), (1, 4200, 6, 2))       # B, P, C, G
+# B, P, groups, channels of a group
+GROUPED = ((0, 3, 2, 2), (1, 1, 1, 2), (3, 5, 3, 2), (2, 49, 4, 16), (2, 30, 33, 1), (1, 4200, 2, 3))
 
 
 def grouped(back, affine=True, **more):
     def make(rng, shape):
-        B, P, C, G = shape
+        B, P, G, each = shape
+        C = G * each
         a = {"x": 2 * rng.standard_normal((B, P, C)) + 1, "gamma": rng.standard_normal(C) if affine else None,
              "beta": rng.standard_normal(C) if affine else None, "out": unset((B, P, C)), "mean": unset((B, G)),
              "rstd": unset((B, G))}

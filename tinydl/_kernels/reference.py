@@ -459,20 +459,16 @@ def conv2d_by_weight(x: Floats, dy: Floats, dweight: Floats, sums: Floats, C: in
 
 def max_pool2d(x: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1,
                dw: int = 1, place: npt.NDArray[np.uint8] | None = None) -> Floats:
-    B, Ho, Wo, C = out.shape
-    H, W = x.shape[1:3]
-    for b, h, w, c in np.ndindex(B, Ho, Wo, C):
-        best, at = None, -1
-        for i in range(kh):
-            for j in range(kw):
-                y, z = h * sh - ph + i * dh, w * sw - pw + j * dw
-                if 0 <= y < H and 0 <= z < W:
-                    v = x[b, y, z, c]
-                    if best is None or v > best or v != v:
-                        best, at = v, i * kw + j
-        out[b, h, w, c] = best
-        if place is not None:
-            place[b, h, w, c] = at
+    inside = np.ones_like(x)
+    each, there = (_patches(a, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, dh, dw) for a in (x, inside))
+    at = np.full(out.shape, -1)
+    for i in range(kh):
+        for j in range(kw):
+            v = each[:, :, i, :, j]
+            more = (there[:, :, i, :, j] > 0) & ((at < 0) | (v > out) | np.isnan(v))
+            out[...], at = np.where(more, v, out), np.where(more, i * kw + j, at)
+    if place is not None:
+        place[...] = at
     return out
 
 
