@@ -748,4 +748,286 @@ MATMUL = [
     for name, alpha in (("leaky_relu", 0.01), ("elu", 1.0), ("sigmoid", 0), ("tanh", 0), ("gelu", 0), ("gelu_tanh", 0))
 ]
 
-CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL
+# images -------------------------------------------------------------------------------------------------------------
+
+# B, C, H, W, O, kernel, stride, padding, dilation, groups
+CONVOLUTIONS = ((0, 2, 4, 4, 3, 3, 1, 1, 1, 1), (1, 1, 1, 1, 1, 1, 1, 0, 1, 1), (2, 1, 9, 20, 16, 3, 1, 1, 1, 1),
+                (3, 16, 7, 7, 32, 3, 1, 1, 1, 1), (2, 6, 8, 9, 40, 3, 2, 1, 1, 2), (1, 3, 10, 11, 5, 4, 1, 3, 2, 1),
+                (2, 4, 5, 6, 4, 2, 3, 0, 1, 4), (1, 5, 6, 33, 33, 2, 2, 2, 2, 1), (70, 2, 8, 8, 3, 3, 1, 0, 1, 1),
+                (1, 470, 3, 4, 3, 3, 1, 1, 1, 1))
+
+
+def convolution(of, first=False, **more):
+    """Arguments of conv2d, of conv_transpose2d, or of conv2d_by_weight; first: channels of x are first, as users give images."""
+    def make(rng, shape):
+        B, C, H, W, O, k, s, p, d, G = shape            # noqa: E741 - the schema's letters
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        rows, cols = (O // G, C // G) if of == "conv_transpose2d" else (C // G, O // G)
+        N = 16 if cols <= 16 else 32
+        panels = rng.standard_normal((G, -(-cols // N), k * k * rows, N))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        places = {"xb": C * H * W, "xc": H * W, "xh": W, "xw": 1} if first else {"xb": C * H * W, "xc": 1, "xh": W * C, "xw": C}
+        x, dy = rng.standard_normal((B, C, H, W) if first else (B, H, W, C)), rng.standard_normal((B, Ho, Wo, O))
+        image = {"x": x, "C": C, "H": H, "W": W, **places}
+        if of == "conv2d":
+            return {**image, **window, "panels": panels, "bias": rng.standard_normal(O), "out": unset(dy.shape), **more}
+        if of == "conv_transpose2d":
+            made = {**window, "x": dy, "panels": panels, "bias": rng.standard_normal(C), "out": unset((B, H, W, C)), **more}
+            return {**made, "saved": rng.standard_normal((B, H, W, C))} if "activation" in more else made
+        sizes = dict(zip("GQRN", panels.shape, strict=True))
+        return {**image, **window, **sizes, "dy": dy, "dweight": rng.standard_normal((O, C // G, k * k)),
+                "db": rng.standard_normal(O), "sums": unset(panels.size + O), "terms": B * Ho * Wo, **more}
+    return make
+
+
+def convolution_bound(of):
+    def bound(eps, a, want):
+        """The same with magnitudes is what roundings are relative to."""
+        sizes = {k: np.abs(v) if is_float(v) else v for k, v in a.items() if k not in ("activation", "saved")}
+        for name in want:
+            sizes[name] = np.abs(a[name]) if of == "conv2d_by_weight" and name != "sums" else np.zeros_like(a[name])
+        getattr(reference, of)(**sizes)
+        terms = len(a["dy"].reshape(-1, a["dy"].shape[-1])) if "dy" in a else a["panels"].shape[2]
+        return {name: eps * ((chain(terms) / 2 + 4) * sizes[name] + np.abs(want[name])) for name in want}
+    return bound
+
+
+def panels_of(transposed):
+    def make(rng, shape):
+        _, C, _, _, O, k, *_, G = shape                 # noqa: E741
+        rows, cols = (O // G, C // G) if transposed else (C // G, O // G)
+        N = 16 if cols <= 16 else 32
+        return {"weight": rng.standard_normal((O, C // G, k * k)), "out": unset((G, -(-cols // N), k * k * rows, N)),
+                "transposed": transposed}
+    return make
+
+
+# B, H, W, C, kernel, stride, padding, dilation
+POOLINGS = ((0, 4, 4, 3, 2, 2, 0, 1), (2, 4, 6, 16, 2, 2, 0, 1), (2, 7, 8, 5, 3, 2, 1, 1), (1, 9, 9, 40, 3, 1, 1, 2),
+            (1, 5, 6, 70, 2, 3, 0, 1), (2, 5, 5, 33, 3, 3, 1, 1))
+
+
+def pooling(of, dilated=True, **more):
+    def make(rng, shape):
+        B, H, W, C, k, s, p, d = shape
+        d = d if dilated else 1
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        if not dilated:
+            del window["dh"], window["dw"]
+        x, out = rng.standard_normal((B, H, W, C)), unset((B, Ho, Wo, C))
+        if dilated:
+            x = np.round(2 * x) / 2     # some are equal
+            more_ = {"place": np.zeros(out.shape, np.uint8)}
+            if of.endswith("backward"):
+                reference.max_pool2d(x, out, **window, **more_)
+                more_ |= {"saved": out.copy(), **more} if more else {}
+        else:
+            more_ = more
+        if of.endswith("backward"):
+            return {"dy": rng.standard_normal(out.shape), "out": unset(x.shape), **window, **more_}
+        return {"x": x, "out": out, **window, **more_}
+    return make
+
+
+def pooling_bound(eps, a, want):
+    sizes = {**a, ("dy" if "dy" in a else "x"): np.abs(a["dy" if "dy" in a else "x"]), "out": np.zeros_like(a["out"])}
+    getattr(reference, "avg_pool2d" + "_backward" * ("dy" in a))(**sizes)
+    n = max(a["kh"] * a["kw"], a["x"].shape[1] * a["x"].shape[2] if "x" in a else a["out"].shape[1] * a["out"].shape[2])
+    return {"out": eps * (n + 4) * sizes["out"]}
+
+
+def several(eps, a, want):
+    """Gradients of a pixel that is the greatest of several windows are added: at most as many as a window has pixels."""
+    sizes = {**a, "dy": np.abs(a["dy"]), "out": np.zeros_like(a["out"])}
+    reference.max_pool2d_backward(**sizes)
+    return {"out": eps * (a["kh"] * a["kw"] + 4) * sizes["out"]}
+
+
+IMAGES = [
+    *(Case("conv_panels", panels_of(t), ("out",), relative(0), CONVOLUTIONS, family="images", variant="transposed" * t)
+      for t in (0, 1)),
+    *(Case("conv2d", convolution("conv2d", first, activation=KINDS[kind]), ("out",), convolution_bound("conv2d"), CONVOLUTIONS,
+           family="images", variant=f"{kind}{'-first' * first}") for kind, first in (("identity", False), ("relu", True))),
+    Case("conv_transpose2d", convolution("conv_transpose2d"), ("out",), convolution_bound("conv_transpose2d"), CONVOLUTIONS,
+         family="images"),
+    Case("conv_transpose2d", convolution("conv_transpose2d", activation=KINDS["relu"]), ("out",),
+         convolution_bound("conv_transpose2d"), CONVOLUTIONS, family="images", variant="backward"),
+    *(Case("conv2d_by_weight", convolution("conv2d_by_weight", first, **more), ("dweight", "db", "sums"),
+           convolution_bound("conv2d_by_weight"), CONVOLUTIONS, family="images", variant=variant)
+      for variant, first, more in (("", False, {}), ("more-first", True, {"more": 1, "more_bias": 1}))),
+    Case("max_pool2d", pooling("max_pool2d"), ("out", "place"), relative(0, "out", "place"), POOLINGS, family="images"),
+    Case("max_pool2d_backward", pooling("max_pool2d_backward"), ("out",), several, POOLINGS, family="images"),
+    Case("max_pool2d_backward", pooling("max_pool2d_backward", activation=KINDS["relu"]), ("out",), several, POOLINGS,
+         family="images", variant="relu"),
+    *(Case(f"avg_pool2d{back}", pooling(f"avg_pool2d{back}", False, **more), ("out",), pooling_bound, POOLINGS, family="images",
+           variant=variant)
+      for back in ("", "_backward") for variant, more in (("", {}), ("include", {"include": 1}), ("adaptive", {"adaptive": 1}))),
+]
+
+# B, H, W, C, kernel, stride, padding, dilation
+DEPTHWISE = ((0, 4, 4, 3, 2, 2, 0, 1), (1, 1, 1, 1, 1, 1, 0, 1), (2, 7, 8, 5, 3, 1, 1, 1), (2, 8, 7, 70, 3, 2, 1, 1),
+             (1, 9, 6, 33, 2, 3, 1, 2), (1, 65, 70, 18, 3, 1, 1, 1))
+
+
+def depthwise(of, **more):
+    def make(rng, shape):
+        B, H, W, C, k, s, p, d = shape
+        Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
+        x, dy = rng.standard_normal((B, H, W, C)), rng.standard_normal((B, Ho, Wo, C))
+        if of == "depthwise2d_by_weight":
+            return {**window, "x": x, "dy": dy, "dweight": unset((k * k, C)), "terms": B * Ho * Wo}
+        made = {**window, "weight": rng.standard_normal((k * k, C)), "bias": rng.standard_normal(C), **more}
+        if of == "depthwise2d":
+            return {**made, "x": x, "out": unset(dy.shape)}
+        return {**made, "x": dy, "out": unset(x.shape)} | ({"saved": rng.standard_normal(x.shape)} if more else {})
+    return make
+
+
+def depthwise_bound(of):
+    def bound(eps, a, want):
+        sizes = {k: np.abs(v) if is_float(v) else v for k, v in a.items() if k not in ("activation", "saved")}
+        name = "dweight" if "dy" in a else "out"
+        sizes[name] = np.zeros_like(a[name])
+        getattr(reference, of)(**sizes)
+        terms = a["dy"].size // a["dy"].shape[-1] if "dy" in a else len(a["weight"])
+        return {name: eps * ((chain(terms) / 2 + 4) * sizes[name] + np.abs(want[name]))}
+    return bound
+
+
+# B, C, H, W, Ho, Wo
+RESIZED = ((0, 2, 2, 2, 3, 3), (1, 1, 1, 1, 3, 2), (2, 5, 3, 4, 6, 8), (2, 17, 5, 3, 7, 9), (1, 33, 6, 7, 4, 3))
+
+
+def resized(back, **more):
+    def make(rng, shape):
+        B, C, H, W, Ho, Wo = shape
+        small, large = rng.standard_normal((B, H, W, C)), rng.standard_normal((B, Ho, Wo, C))
+        return {"dy": large, "out": unset(small.shape), **more} if back else {"x": small, "out": unset(large.shape), **more}
+    return make
+
+
+def resized_bound(eps, a, want):
+    """Shares are rounded, and are differences of numbers as large as the image."""
+    back = "dy" in a
+    sizes = {**a, ("dy" if back else "x"): np.abs(a["dy" if back else "x"]), "out": np.zeros_like(a["out"])}
+    getattr(reference, "upsample2d" + "_backward" * back)(**sizes)
+    if not a.get("bilinear"):
+        return {"out": eps * a["dy"].size * sizes["out"] if back else 0 * sizes["out"]}
+    return {"out": 8 * eps * sizes["out"] + eps * np.abs(a["dy" if back else "x"]).max(initial=0) * (a["dy"].size if back else 1)}
+
+
+# B, P, groups, channels of a group
+GROUPED = ((0, 3, 2, 2), (1, 1, 1, 2), (3, 5, 3, 2), (2, 49, 4, 16), (2, 30, 33, 1), (1, 4200, 2, 3))
+
+
+def grouped(back, affine=True, **more):
+    def make(rng, shape):
+        B, P, G, each = shape
+        C = G * each
+        a = {"x": 2 * rng.standard_normal((B, P, C)) + 1, "gamma": rng.standard_normal(C) if affine else None,
+             "beta": rng.standard_normal(C) if affine else None, "out": unset((B, P, C)), "mean": unset((B, G)),
+             "rstd": unset((B, G))}
+        if back:
+            reference.group_norm(**a)
+            del a["beta"]
+            a |= {"dy": rng.standard_normal((B, P, C)), "out": unset((B, P, C)), **more}
+            if affine:
+                a |= {"dgamma": rng.standard_normal(C), "dbeta": rng.standard_normal(C)}
+        return a
+    return make
+
+
+def by_group(a, values):
+    """The mean over each group, for each of its channels."""
+    B, P, C = values.shape
+    G = a["mean"].shape[1]
+    return np.repeat(values.reshape(B, P, G, C // G).mean((1, 3)), C // G, 1)[:, None, :]
+
+
+def grouped_bound(eps, a, want):
+    x, C, G = a["x"], a["x"].shape[2], a["mean"].shape[1]
+    steps = chain(x.shape[1]) + depth(C // G) + 8
+    mean, rstd = (np.repeat(want[k], C // G, 1)[:, None, :] for k in ("mean", "rstd"))
+    gamma, beta = (0 if v is None else np.abs(v) for v in (a["gamma"], a["beta"]))
+    size = by_group(a, np.abs(x))
+    off = rstd * (steps * size + steps * np.abs(x - mean)) * (gamma if a["gamma"] is not None else 1)
+    return {"out": eps * (off + 4 * np.abs(want["out"]) + 4 * beta), "mean": eps * steps * size[:, 0, ::C // G],
+            "rstd": eps * steps * (1 + size[:, 0, ::C // G] * want["rstd"]) * want["rstd"]}
+
+
+def grouped_backward_bound(eps, a, want):
+    x, dy, C, G = a["x"], np.abs(a["dy"]), a["x"].shape[2], a["mean"].shape[1]
+    steps = chain(x.shape[1]) + depth(C // G) + 8
+    mean, rstd = (np.repeat(a[k], C // G, 1)[:, None, :] for k in ("mean", "rstd"))
+    h = np.abs(x - mean) * rstd
+    g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
+    old = a if a.get("more") else {"dgamma": 0, "dbeta": 0}
+    n = chain(x.shape[1]) + len(x) + 4
+    return {"out": eps * steps * rstd * (g + by_group(a, g) + h * by_group(a, g * h)),
+            "dgamma": eps * n * ((dy * h).sum((0, 1)) + np.abs(old["dgamma"])),
+            "dbeta": eps * n * (dy.sum((0, 1)) + np.abs(old["dbeta"]))} if "dgamma" in a else {
+                "out": eps * steps * rstd * (g + by_group(a, g) + h * by_group(a, g * h))}
+
+
+def rms(back, gamma=True, **more):
+    def make(rng, shape):
+        a = {"x": 2 * rng.standard_normal(shape) + 1, "gamma": rng.standard_normal(shape[1]) if gamma else None,
+             "out": unset(shape), "rstd": unset(shape[0])}
+        if back:
+            reference.rms_norm(**a)
+            a |= {"dy": rng.standard_normal(shape), "out": unset(shape), **more}
+            if gamma:
+                a |= {"dgamma": rng.standard_normal(shape[1])}
+            if more:
+                a |= {"sums": unset(shape[1])}
+        return a
+    return make
+
+
+def rms_norm_bound(eps, a, want):
+    steps = depth(cols(a["x"])) + 8
+    return {"out": eps * steps * np.abs(want["out"]), "rstd": eps * steps * want["rstd"]}
+
+
+def rms_norm_backward_bound(eps, a, want):
+    dy, s = np.abs(a["dy"]), a["rstd"][:, None]
+    h, steps = np.abs(a["x"]) * s, depth(cols(a["x"])) + 8
+    g = dy if a["gamma"] is None else dy * np.abs(a["gamma"])
+    each = eps * (chain(len(h)) + 4) * (dy * h).sum(0)
+    more = eps * np.abs(a["dgamma"]) if a.get("more") else 0
+    return {"out": eps * steps * s * (g + h * (g * h).mean(1, keepdims=True)), "dgamma": each + more, "sums": each}
+
+
+IMAGES += [
+    Case("depthwise2d", depthwise("depthwise2d"), ("out",), depthwise_bound("depthwise2d"), DEPTHWISE, family="images"),
+    Case("depthwise2d", depthwise("depthwise2d", activation=KINDS["relu"]), ("out",), depthwise_bound("depthwise2d"), DEPTHWISE,
+         family="images", variant="relu"),
+    Case("depthwise_transpose2d", depthwise("depthwise_transpose2d"), ("out",), depthwise_bound("depthwise_transpose2d"),
+         DEPTHWISE, family="images"),
+    Case("depthwise_transpose2d", depthwise("depthwise_transpose2d", activation=KINDS["relu"]), ("out",),
+         depthwise_bound("depthwise_transpose2d"), DEPTHWISE, family="images", variant="backward"),
+    Case("depthwise2d_by_weight", depthwise("depthwise2d_by_weight"), ("dweight",), depthwise_bound("depthwise2d_by_weight"),
+         DEPTHWISE, family="images"),
+    *(Case(f"upsample2d{'_backward' * back}", resized(back, **more), ("out",), resized_bound, RESIZED, family="images",
+           variant=variant)
+      for back in (False, True) for variant, more in (("", {}), ("bilinear", {"bilinear": 1}),
+                                                      ("corners", {"bilinear": 1, "align": 1}))),
+    Case("group_norm", grouped(False), STATISTICS, grouped_bound, GROUPED, ("x",), family="images"),
+    Case("group_norm", grouped(False, False), STATISTICS, grouped_bound, GROUPED, ("x",), family="images", variant="plain"),
+    Case("group_norm_backward", grouped(True), ("out", "dgamma", "dbeta"), grouped_backward_bound, GROUPED, ("dy",),
+         family="images"),
+    Case("group_norm_backward", grouped(True, more=1, more_beta=1), ("out", "dgamma", "dbeta"), grouped_backward_bound, GROUPED,
+         ("dy",), family="images", variant="more"),
+    Case("group_norm_backward", grouped(True, False), ("out",), grouped_backward_bound, GROUPED, ("dy",), family="images",
+         variant="plain"),
+    Case("rms_norm", rms(False), ("out", "rstd"), rms_norm_bound, MATRICES, ("x",), True, "norm"),
+    Case("rms_norm", rms(False, False), ("out", "rstd"), rms_norm_bound, MATRICES, ("x",), True, "norm", "plain"),
+    Case("rms_norm_backward", rms(True), ("out", "dgamma"), rms_norm_backward_bound, MATRICES, ("dy",), family="norm"),
+    Case("rms_norm_backward", rms(True, more=1), ("out", "dgamma", "sums"), rms_norm_backward_bound, MATRICES, ("dy",),
+         family="norm", variant="more"),
+    Case("rms_norm_backward", rms(True, False), ("out",), rms_norm_backward_bound, MATRICES, ("dy",), True, "norm", "plain"),
+]
+
+CASES = ACTIVATIONS + SOFTMAX + LOSSES + VECTOR + AXES + NORM + UPDATES + MATMUL + IMAGES

@@ -381,6 +381,232 @@ def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: 
     return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, more, more_beta)
 
 
+# images, channels last: B samples, C and O channels, G groups
+
+def _patches(x: Floats, Ho: int, Wo: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int) -> Floats:
+    """(B, H, W, C) -> (B, Ho, kh, Wo, kw, C): what each tap reads, 0 outside of the image."""
+    for axis, (n, k, s, p, d) in ((1, (Ho, kh, sh, ph, dh)), (3, (Wo, kw, sw, pw, dw))):
+        at = np.arange(n)[:, None] * s - p + np.arange(k) * d
+        inside = (at >= 0) & (at < x.shape[axis])
+        x = np.take(x, np.where(inside, at, 0), axis)
+        x = np.where(inside.reshape(inside.shape + (1,) * (x.ndim - axis - 2)), x, 0)
+    return x
+
+
+def _unpatched(patches: Floats, H: int, W: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int) -> Floats:
+    """The sum of what each tap gives each pixel: _patches, transposed."""
+    B, Ho, _, Wo, _, C = patches.shape
+    out = np.zeros((B, H, W, C), patches.dtype)
+    for h in range(Ho):
+        for w in range(Wo):
+            for i in range(kh):
+                for j in range(kw):
+                    y, z = h * sh - ph + i * dh, w * sw - pw + j * dw
+                    if 0 <= y < H and 0 <= z < W:
+                        out[:, y, z] += patches[:, h, i, w, j]
+    return out
+
+
+def _image(x: Floats, B: int, H: int, W: int, C: int, xb: int, xh: int, xw: int, xc: int) -> Floats:
+    return np.lib.stride_tricks.as_strided(x, (B, H, W, C), tuple(s * x.itemsize for s in (xb, xh, xw, xc)))
+
+
+def _of_panels(panels: Floats, taps: int, columns: int) -> Floats:
+    """(G, Q, R, N) -> (G, taps, R / taps, columns)"""
+    G, Q, R, N = panels.shape
+    return panels.reshape(G, Q, taps, R // taps, N).transpose(0, 2, 3, 1, 4).reshape(G, taps, R // taps, Q * N)[..., :columns]
+
+
+def conv_panels(weight: Floats, out: Floats, transposed: int = 0) -> Floats:
+    G, Q, R, N = out.shape
+    O, I, K = weight.shape      # noqa: E741 - the schema's letters
+    w = weight.reshape(G, O // G, I, K)
+    w = w.transpose(0, 3, 1, 2) if transposed else w.transpose(0, 3, 2, 1)
+    w = np.pad(w.reshape(G, R, -1), ((0, 0), (0, 0), (0, Q * N - w.shape[-1])))
+    return _write(out, w.reshape(G, R, Q, N).transpose(0, 2, 1, 3))
+
+
+def conv2d(x: Floats, panels: Floats, out: Floats, C: int, H: int, W: int, xb: int, xc: int, xh: int, xw: int, kh: int, kw: int,
+           sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+           bias: Floats | None = None) -> Floats:
+    B, Ho, Wo, O = out.shape        # noqa: E741
+    G = len(panels)
+    p = _patches(_image(x, B, H, W, C, xb, xh, xw, xc), Ho, Wo, kh, kw, sh, sw, ph, pw, dh, dw)
+    w = _of_panels(panels, kh * kw, O // G).reshape(G, kh, kw, C // G, O // G)
+    y = np.einsum("bhiwjgc,gijco->bhwgo", p.reshape(*p.shape[:5], G, C // G), w).reshape(out.shape)
+    return globals()["activation"](y + (0 if bias is None else bias), out, activation, alpha)      # type: ignore[no-any-return]
+
+
+def conv_transpose2d(x: Floats, panels: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                     dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None,
+                     saved: Floats | None = None) -> Floats:
+    (_, H, W, C), G = out.shape, len(panels)
+    w = _of_panels(panels, kh * kw, C // G).reshape(G, kh, kw, -1, C // G)
+    p = np.einsum("bhwgo,gijoc->bhiwjgc", x.reshape(*x.shape[:3], G, x.shape[3] // G), w)
+    y = _unpatched(p.reshape(*p.shape[:5], C), H, W, kh, kw, sh, sw, ph, pw, dh, dw) + (0 if bias is None else bias)
+    if saved is not None:
+        return globals()["activation_backward"](y, saved, out, activation, alpha)       # type: ignore[no-any-return]
+    return globals()["activation"](y, out, activation, alpha)                           # type: ignore[no-any-return]
+
+
+def conv2d_by_weight(x: Floats, dy: Floats, dweight: Floats, sums: Floats, C: int, H: int, W: int, G: int, Q: int, R: int, N: int,
+                     xb: int, xc: int, xh: int, xw: int, kh: int, kw: int, terms: int, sh: int = 1, sw: int = 1,
+                     ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, more: int = 0, more_bias: int = 0,
+                     db: Floats | None = None) -> Floats:
+    B, Ho, Wo, O = dy.shape     # noqa: E741
+    p = _patches(_image(x, B, H, W, C, xb, xh, xw, xc), Ho, Wo, kh, kw, sh, sw, ph, pw, dh, dw)
+    each = np.einsum("bhiwjgc,bhwgo->goijc", p.reshape(*p.shape[:5], G, C // G), dy.reshape(B, Ho, Wo, G, O // G))
+    by_bias = dy.sum((0, 1, 2))
+    w = each.reshape(G, O // G, R).transpose(0, 2, 1)
+    w = np.pad(w, ((0, 0), (0, 0), (0, Q * N - w.shape[-1])))
+    sums[...] = np.concatenate([w.reshape(G, R, Q, N).transpose(0, 2, 1, 3).ravel(), by_bias])
+    if db is not None:
+        db[...] = by_bias + (db if more_bias else 0)
+    value = each.transpose(0, 1, 4, 2, 3).reshape(dweight.shape)
+    return _write(dweight, value + (dweight if more else 0))
+
+
+def max_pool2d(x: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1,
+               dw: int = 1, place: npt.NDArray[np.uint8] | None = None) -> Floats:
+    inside = np.ones_like(x)
+    each, there = (_patches(a, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, dh, dw) for a in (x, inside))
+    at = np.full(out.shape, -1)
+    for i in range(kh):
+        for j in range(kw):
+            v = each[:, :, i, :, j]
+            more = (there[:, :, i, :, j] > 0) & ((at < 0) | (v > out) | np.isnan(v))
+            out[...], at = np.where(more, v, out), np.where(more, i * kw + j, at)
+    if place is not None:
+        place[...] = at
+    return out
+
+
+def max_pool2d_backward(dy: Floats, place: npt.NDArray[np.uint8], out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1,
+                        ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+                        saved: Floats | None = None) -> Floats:
+    if saved is not None:
+        dy = globals()["activation_backward"](dy, saved, np.empty_like(dy), activation, alpha)
+    taps = np.arange(kh * kw).reshape(kh, 1, kw, 1)
+    p = np.where(place[:, :, None, :, None] == taps, dy[:, :, None, :, None], 0)
+    return _write(out, _unpatched(p, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, dh, dw))
+
+
+def _means(n: int, windows: int, k: int, s: int, p: int, adaptive: int) -> Floats:
+    """(windows, n): 1 where a window has that place"""
+    i = np.arange(windows)[:, None]
+    begin, end = (i * n // windows, -(-(i + 1) * n // windows)) if adaptive else (i * s - p, i * s - p + k)
+    at = np.arange(n)
+    return np.asarray((at >= begin) & (at < end)).astype(np.float64)
+
+
+def _divided(x: Floats, Ho: int, Wo: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, include: int,
+             adaptive: int) -> tuple[Floats, Floats]:
+    """The share of each place in each window: of rows, of columns."""
+    rows, columns = _means(x.shape[1], Ho, kh, sh, ph, adaptive), _means(x.shape[2], Wo, kw, sw, pw, adaptive)
+    return (rows / (kh if include else rows.sum(1, keepdims=True)), columns / (kw if include else columns.sum(1, keepdims=True)))
+
+
+def avg_pool2d(x: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+               include: int = 0, adaptive: int = 0) -> Floats:
+    rows, columns = _divided(x, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+    return _write(out, np.einsum("hy,wz,byzc->bhwc", rows, columns, x))
+
+
+def avg_pool2d_backward(dy: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                        include: int = 0, adaptive: int = 0) -> Floats:
+    rows, columns = _divided(out, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+    return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
+
+
+def _diagonal(weight: Floats) -> Floats:
+    """The kernel of a depthwise convolution (K, C) as panels of groups of one channel."""
+    K, C = weight.shape
+    return np.ascontiguousarray(weight.T.reshape(C, 1, K, 1))
+
+
+def depthwise2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
+                dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None) -> Floats:
+    _, H, W, C = x.shape
+    return conv2d(x, _diagonal(weight), out, C, H, W, H * W * C, 1, W * C, C, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha,
+                  bias)
+
+
+def depthwise_transpose2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0,
+                          pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+                          bias: Floats | None = None, saved: Floats | None = None) -> Floats:
+    return conv_transpose2d(x, _diagonal(weight), out, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha, bias, saved)
+
+
+def depthwise2d_by_weight(x: Floats, dy: Floats, dweight: Floats, kh: int, kw: int, terms: int, sh: int = 1, sw: int = 1,
+                          ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1) -> Floats:
+    p = _patches(x, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, dh, dw)
+    return _write(dweight, np.einsum("bhiwjc,bhwc->ijc", p, dy).reshape(dweight.shape))
+
+
+def _between(n: int, m: int, bilinear: int, align: int) -> Floats:
+    """(m, n): the share that each of n places has in each of m."""
+    shares = np.zeros((m, n))
+    for i in range(m):
+        if not bilinear:
+            shares[i, i * n // m] = 1
+            continue
+        at = i * (n - 1) / max(m - 1, 1) if align else max(0.0, (i + 0.5) * n / m - 0.5)
+        lo = int(at)
+        shares[i, lo] += 1 - (at - lo)
+        shares[i, min(lo + 1, n - 1)] += at - lo
+    return shares
+
+
+def upsample2d(x: Floats, out: Floats, bilinear: int = 0, align: int = 0) -> Floats:
+    rows, columns = (_between(x.shape[a], out.shape[a], bilinear, align) for a in (1, 2))
+    return _write(out, np.einsum("hy,wz,byzc->bhwc", rows, columns, x))
+
+
+def upsample2d_backward(dy: Floats, out: Floats, bilinear: int = 0, align: int = 0) -> Floats:
+    rows, columns = (_between(out.shape[a], dy.shape[a], bilinear, align) for a in (1, 2))
+    return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
+
+
+def group_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
+               eps: float = 1e-5) -> Floats:
+    (B, P, C), G = x.shape, mean.shape[1]
+    groups = x.reshape(B, P, G, C // G)
+    mean[...] = groups.mean((1, 3))
+    rstd[...] = 1 / np.sqrt(groups.var((1, 3)) + eps)
+    return _affine(((groups - mean[:, None, :, None]) * rstd[:, None, :, None]).reshape(x.shape), gamma, beta, out)
+
+
+def group_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
+                        dgamma: Floats | None = None, dbeta: Floats | None = None, more: int = 0, more_beta: int = 0) -> Floats:
+    (B, P, C), G = x.shape, mean.shape[1]
+    s = rstd[:, None, :, None]
+    h = (x.reshape(B, P, G, C // G) - mean[:, None, :, None]) * s
+    if dgamma is not None:
+        dgamma[...] = (dy * h.reshape(x.shape)).sum((0, 1)) + (dgamma if more else 0)
+    if dbeta is not None:
+        dbeta[...] = dy.sum((0, 1)) + (dbeta if more_beta else 0)
+    g = (dy if gamma is None else dy * gamma).reshape(h.shape)
+    dx = s * (g - g.mean((1, 3), keepdims=True) - h * (g * h).mean((1, 3), keepdims=True))
+    return _write(out, dx.reshape(x.shape))
+
+
+def rms_norm(x: Floats, out: Floats, rstd: Floats, gamma: Floats | None = None, eps: float = 1e-5) -> Floats:
+    rstd[...] = 1 / np.sqrt((x * x).mean(1) + eps)
+    return _affine(x * rstd[:, None], gamma, None, out)
+
+
+def rms_norm_backward(dy: Floats, x: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
+                      dgamma: Floats | None = None, sums: Floats | None = None, more: int = 0) -> Floats:
+    h = x * rstd[:, None]
+    by_gamma = (dy * h).sum(0)
+    if more and sums is not None:
+        sums[...] = by_gamma
+    if dgamma is not None:
+        dgamma[...] = by_gamma + (dgamma if more else 0)
+    g = dy if gamma is None else dy * gamma
+    return _write(out, rstd[:, None] * (g - h * (g * h).mean(1, keepdims=True)))
+
+
 # dropout
 
 def _splitmix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -36,6 +36,9 @@ DTYPES = {"float32": "float", "float64": "double", "uint8": "uint8_t", "int8": "
 #: how signatures write them
 SHORT = {"i64": "int64", "i32": "int32", "u8": "uint8"}
 
+#: taps of a convolution's kernel, and numbers that one row of its output may be made of: csrc/conv.h
+MOST_TAPS, BAND = 1024, 1 << 17
+
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh",
@@ -221,6 +224,54 @@ _LIST = [
               does="the gradients of batch_norm, as layer_norm_backward's"),
     Operation("dropout", "x[B,C] -> out[B,C]", "layer=0", "rate", in_place="out:x",
               does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column)"),
+    # images, channels last (B, H, W, C); x of a convolution at any strides, in elements: xb of a sample, xh, xw, xc. Kernels of
+    # kh by kw taps, sh by sw apart, ph by pw zeros before an image and as many behind as they need, dilation dh by dw;
+    # G groups of channels, panels as conv_panels makes them
+    Operation("conv_panels", "weight[O,I,K] -> out[G,Q,R,N]", "transposed=0",
+              does="out := a kernel, K taps of I channels for each of O, in panels of N columns, the last filled up with zeros: "
+                   "of each of G groups, Q panels of R = K I rows (transposed: of R = K O / G rows, and I columns)"),
+    Operation("conv2d", "x panels[G,Q,R,N] bias[O]? -> out[B,Ho,Wo,O]",
+              "C H W xb xc xh xw kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              does="out := act(convolution of x + bias); at most 1024 taps, and a row of out must fit into the scratch memory"),
+    Operation("conv_transpose2d", "x[B,Ho,Wo,O] panels[G,Q,R,N] bias[C]? saved[B,H,W,C]? -> out[B,H,W,C]",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              does="out := act(transposed convolution of x + bias), the gradient of conv2d by its input; with `saved`, out := "
+                   "(...) act'(saved). panels: transposed"),
+    Operation("conv2d_by_weight", "x dy[B,Ho,Wo,O] -> dweight[O,I,K] db[O]? sums[M]",
+              "C H W G Q R N xb xc xh xw kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 terms more=0 more_bias=0", partial="terms: M",
+              does="the gradients of conv2d by its kernel and bias, := or += with `more`, `more_bias`; sums: those of the kernel "
+                   "in panels, then those of dy, M = G Q R N + O; terms: B Ho Wo"),
+    Operation("max_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C] place:u8[B,Ho,Wo,C]?", "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1",
+              does="out := the greatest in each window, place: where the first is, row by row; NaN is greater than anything"),
+    Operation("max_pool2d_backward", "dy[B,Ho,Wo,C] place:u8[B,Ho,Wo,C] saved[B,Ho,Wo,C]? -> out[B,H,W,C]",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              does="out := the sum of dy, or of dy act'(saved) with `activation`, over the windows that a pixel is the "
+                   "greatest in"),
+    Operation("avg_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0",
+              does="out := the mean of each window, or its sum / (kh kw) with `include`; adaptive: windows i H / Ho to "
+                   "(i + 1) H / Ho, rounded outwards"),
+    Operation("avg_pool2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0",
+              does="the gradient of avg_pool2d"),
+    Operation("depthwise2d", "x[B,H,W,C] weight[K,C] bias[C]? -> out[B,Ho,Wo,C]",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              does="out := act(convolution of each channel of x by its own K = kh kw taps + bias)"),
+    Operation("depthwise_transpose2d", "x[B,Ho,Wo,C] weight[K,C] bias[C]? saved[B,H,W,C]? -> out[B,H,W,C]",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              does="as conv_transpose2d, the gradient of depthwise2d by its input"),
+    Operation("depthwise2d_by_weight", "x[B,H,W,C] dy[B,Ho,Wo,C] -> dweight[K,C]",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 terms", partial="terms: K C",
+              does="the gradient of depthwise2d by its kernel; terms: B Ho Wo"),
+    Operation("upsample2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "bilinear=0 align=0",
+              does="out := the nearest pixels of x, or, bilinear, between the nearest ones, as PyTorch's; align: align_corners"),
+    Operation("upsample2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]", "bilinear=0 align=0", does="the gradient of upsample2d"),
+    Operation("group_norm", "x[B,P,C] gamma[C]? beta[C]? -> out[B,P,C] mean[B,G] rstd[B,G]", reals="eps=1e-5", in_place="out:x",
+              does="out := (x - mean) rstd gamma + beta over each sample's G groups of channels; C at most 16384"),
+    Operation("group_norm_backward", "dy[B,P,C] x[B,P,C] gamma[C]? mean[B,G] rstd[B,G] -> out[B,P,C] dgamma[C]? dbeta[C]?",
+              "more=0 more_beta=0", in_place="out:dy", does="the gradients of group_norm, as layer_norm_backward's"),
+    Operation("rms_norm", "x[R,C] gamma[C]? -> out[R,C] rstd[R]", reals="eps=1e-5", in_place="out:x",
+              does="out := x rstd gamma, rstd = 1 / sqrt(mean(x^2) + eps), over each row"),
+    Operation("rms_norm_backward", "dy[R,C] x[R,C] gamma[C]? rstd[R] -> out[R,C] dgamma[C]? sums[C]?", "more=0",
+              in_place="out:dy", partial="R: C", does="the gradients of rms_norm; with `more`, dgamma += by way of sums"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

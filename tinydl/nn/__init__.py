@@ -2,10 +2,12 @@
 
     weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
     numbers         PeriodicEmbedding, PiecewiseLinearEmbedding: of a table's columns
+    images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
+                    GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
-    normalisation   LayerNorm, BatchNorm1d
-    regularisation  Dropout
+    normalisation   LayerNorm, RMSNorm, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
+    regularisation  Dropout, Dropout2d
     merging         Add, Multiply, Concat, Dot: called on a list of values
     shaping         Reshape, Flatten, Permute, Slice, Identity
     reductions      Mean, Sum, Max: over axes of a sample
@@ -35,24 +37,96 @@ from tinydl.nn.activations import (
 )
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
-from tinydl.nn.dropout import Dropout
+from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
+from tinydl.nn.dropout import Dropout, Dropout2d
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph, Input
+from tinydl.nn.image_norm import BatchNorm2d, GroupNorm, InstanceNorm2d, RMSNorm
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
 from tinydl.nn.piecewise import PiecewiseLinearEmbedding
+from tinydl.nn.pool import (
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool1d,
+    MaxPool2d,
+)
 from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.reduce import Max, Mean, Sum
+from tinydl.nn.resize import PixelShuffle, Upsample, ZeroPad2d
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
-           "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Mish", "Multiply",
-           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PythonLayer", "ReLU", "Reshape",
-           "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh",
-           "TiedLinear", "initializers", "register"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "AdaptiveAvgPool2d",
+    "Add",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Concat",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Dot",
+    "Dropout",
+    "Dropout2d",
+    "Embedding",
+    "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "Graph",
+    "GroupNorm",
+    "Hardswish",
+    "Identity",
+    "Input",
+    "InstanceNorm2d",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Max",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Mean",
+    "Mish",
+    "Multiply",
+    "PReLU",
+    "Parameter",
+    "PeriodicEmbedding",
+    "Permute",
+    "PiecewiseLinearEmbedding",
+    "PixelShuffle",
+    "PythonLayer",
+    "RMSNorm",
+    "ReLU",
+    "Reshape",
+    "Residual",
+    "Scale",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Statistic",
+    "Sum",
+    "Tanh",
+    "TiedLinear",
+    "Upsample",
+    "ZeroPad2d",
+    "initializers",
+    "register",
+]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

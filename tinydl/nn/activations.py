@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from tinydl import _hints
 from tinydl._kernels.schema import FROM_OUTPUT, KINDS
 from tinydl.nn.layer import Backward, Layer, register
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Builder, Rows, Value, inverse
 
 
 class Elementwise(Layer):
@@ -21,6 +21,8 @@ class Elementwise(Layer):
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         kind = self._kind()
+        order = x.order()
+        x = b.whole(x.permute(order))
         y = b.value(x.shape, needs_grad=x.needs_grad)
         b.emit("activation", x=x, out=y, n=Rows(x.size), kind=KINDS[kind], alpha=self.alpha)
 
@@ -28,10 +30,10 @@ class Elementwise(Layer):
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit("activation_backward", dy=dy, saved=y if kind in FROM_OUTPUT else x, out=dx, n=Rows(x.size), kind=KINDS[kind],
-                   alpha=self.alpha)
-            return dx
-        return y, backward
+            b.emit("activation_backward", dy=dy.permute(order), saved=y if kind in FROM_OUTPUT else x, out=dx, n=Rows(x.size),
+                   kind=KINDS[kind], alpha=self.alpha)
+            return dx.permute(inverse(order))
+        return y.permute(inverse(order)), backward
 
 
 @register

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Builder, Rows, Value, inverse
 
 
 @register
@@ -124,15 +124,16 @@ class Residual(Layer):
         self.output_shape(x.shape)
         with b.scope("layer"):
             inside, back = self.layer.emit(b, x)
-        y = b.value(x.shape, needs_grad=x.needs_grad or inside.needs_grad)
-        b.emit("add", a=inside, b=x, out=y, n=Rows(x.size))
+        order = inside.order()
+        y = b.value(inside.permute(order).shape, needs_grad=x.needs_grad or inside.needs_grad)
+        b.emit("add", a=inside.permute(order), b=x.permute(order), out=y, n=Rows(x.size))
 
         def backward(dy: Value | None) -> Value | None:
             with b.scope("layer"):
                 through = back(dy) if inside.needs_grad else None
             if not x.needs_grad or dy is None or through is None:
                 return dy if x.needs_grad else None
-            dx = b.value(x.shape)
-            b.emit("add", a=through, b=dy, out=dx, n=Rows(x.size))
-            return dx
-        return y, backward
+            dx = b.value(y.shape)
+            b.emit("add", a=through.permute(order), b=dy.permute(order), out=dx, n=Rows(x.size))
+            return dx.permute(inverse(order))
+        return y.permute(inverse(order)), backward

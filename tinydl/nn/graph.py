@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tinydl.nn.layer import Backward, Layer, Symbol, register
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Builder, Rows, Value, inverse
 
 Shape = tuple[int, ...]
 DTYPES = ("float32", "float64", "int64")
@@ -152,9 +152,10 @@ class Graph(Layer):
                 if dy is None or before is None:
                     grads[v] = before if dy is None else dy
                     return
-                total = b.value(dy.shape)
-                b.emit("add", a=b.whole(before), b=b.whole(dy), out=total, n=Rows(dy.size))
-                grads[v] = total
+                order = dy.order()
+                total = b.value(dy.permute(order).shape)
+                b.emit("add", a=before.permute(order), b=dy.permute(order), out=total, n=Rows(dy.size))
+                grads[v] = total.permute(inverse(order))
             for v, dy in zip(self.outputs, dys if len(self.outputs) > 1 else (dys,), strict=True):
                 add(v, dy)
             for i in range(len(self.calls) - 1, -1, -1):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinydl.nn.layer import Backward, Layer, register
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Builder, Rows, Value, inverse
 
 Shape = tuple[int, ...]
 
@@ -40,12 +40,13 @@ class Add(Merge):
     """
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
-        total, needs_grad = b.whole(xs[0]), any(x.needs_grad for x in xs)
+        order, needs_grad = xs[0].order(), any(x.needs_grad for x in xs)
+        total = b.whole(xs[0].permute(order))
         for x in xs[1:]:
-            y = b.value(x.shape, needs_grad=needs_grad)
-            b.emit("add", a=total, b=b.whole(x), out=y, n=Rows(x.size))
+            y = b.value(total.shape, needs_grad=needs_grad)
+            b.emit("add", a=total, b=x.permute(order), out=y, n=Rows(x.size))
             total = y
-        return total, lambda dy: tuple(dy if x.needs_grad else None for x in xs)
+        return total.permute(inverse(order)), lambda dy: tuple(dy if x.needs_grad else None for x in xs)
 
 
 @register

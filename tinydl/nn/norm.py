@@ -70,7 +70,7 @@ class BatchNorm1d(Layer):
     @_hints.arguments
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         if num_features < 1 or not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm1d({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")
+            raise ValueError(f"{type(self).__name__}({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")
         self.num_features, self.eps, self.momentum = int(num_features), float(eps), float(momentum)
         self.weight = Parameter((num_features,), initializers.ones) if affine else None
         self.bias = Parameter((num_features,), initializers.zeros) if affine else None
@@ -93,9 +93,14 @@ class BatchNorm1d(Layer):
         return shape
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        self.output_shape(x.shape)
+        return self._by_columns(b, x)
+
+    def _by_columns(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        """Of the last axis."""
         c = self.num_features
         rows = Rows(x.size // c)
-        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
+        y = b.value(x.shape, needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         gamma, beta = (_flat(b, p, (c,)) for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
         if not b.training:

@@ -12,14 +12,15 @@ What flows between layers is a Value (values.py). Buffers are placed by their li
 share memory, and an operation that may work in place does. Large gradients of weights come last, where the update may
 make them instead (gradients.py). All sizes are (fixed + per sample * rows), so one program serves every batch up to max_rows.
 
-Fusions: an activation whose gradient needs only its output moves into the matrix product before it;
-its derivative into the product that makes the gradient; softmax is one operation with its loss.
+Fusions: an activation whose gradient needs only its output moves into the matrix product or convolution before it; its
+derivative into the one that makes the gradient, or into the gradient of a max-pooling; softmax is one operation with its
+loss.
 
 Files: values (what flows, and where it lies), operation (one, while a plan is built), builder (what layers emit into), fusion,
 gradients (which come last, and how they are checked), placing (of buffers), compiler (all of these, and the Plan).
 """
 from tinydl.plan.builder import Builder
 from tinydl.plan.compiler import Plan, compile_plan
-from tinydl.plan.values import Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
+from tinydl.plan.values import Buffer, Matrix, Parameter, Rows, Size, Statistic, Value, inverse
 
-__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan"]
+__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan", "inverse"]

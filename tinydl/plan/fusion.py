@@ -1,5 +1,6 @@
-"""Fusions: an activation whose gradient needs only its output moves into the matrix product before it, its derivative into the
-product that makes the gradient; and products read the batch's rows where they lie."""
+"""Fusions: an activation whose gradient needs only its output moves into the matrix product or convolution before it, its
+derivative into the one that makes the gradient, or into the gradient of a max-pooling; and products read the batch's rows where
+they lie."""
 from __future__ import annotations
 
 from tinydl._kernels.schema import ACTIVATIONS, FROM_OUTPUT
@@ -7,22 +8,36 @@ from tinydl.plan.operation import Op
 from tinydl.plan.placing import uses_of
 from tinydl.plan.values import INT64, Buffer, Rows, Size
 
+#: what an activation behind it may move into; what its derivative may
+FORWARD = ("matmul", "conv2d", "conv_transpose2d", "depthwise2d", "depthwise_transpose2d")
+BACKWARD = ("matmul", "conv_transpose2d", "depthwise_transpose2d", "max_pool2d_backward")
+
 
 def fuse(ops: list[Op], training: bool) -> list[Op]:
-    """Move an activation (or its derivative) into the matrix product just before it, where nobody else looks."""
+    """Move an activation (or its derivative) into what is just before it, where nobody else looks."""
     uses = uses_of(ops)
+    pooled = {op.buffer("place"): op for op in ops if op.name == "max_pool2d"}
     kept: list[Op] = []
     last = -1       # where in ops the last of `kept` was, or what was fused into it
     for i, op in enumerate(ops):
         before = kept[-1] if kept and last == i - 1 else None
         x = op.buffer("x" if op.name == "activation" else "dy") if op.name.startswith("activation") else None
-        if (before is not None and before.name == "matmul" and x is not None and before.buffer("out") is x
+        if (before is not None and before.name in (*FORWARD, *BACKWARD) and x is not None and before.buffer("out") is x
                 and x.space == "work" and uses[x] == [i - 1, i] and before.sizes["activation"] == 0):
             kind = op.sizes["kind"]
-            if op.name == "activation" and (ACTIVATIONS[kind] in FROM_OUTPUT or not training):
+            if op.name == "activation" and before.name in FORWARD and (ACTIVATIONS[kind] in FROM_OUTPUT or not training):
                 before.notes.append(f"+ {ACTIVATIONS[kind]}")
-            elif op.name == "activation_backward":
+            elif op.name == "activation_backward" and before.name in BACKWARD:
                 before.places["saved"] = op.places["saved"]
+                if before.name == "max_pool2d_backward":
+                    # the derivative at the greatest alone counts, and that is in the pooled image too, a part as large
+                    pool = pooled[before.buffer("place")]
+                    if ACTIVATIONS[kind] not in FROM_OUTPUT or pool.buffer("x") is not op.buffer("saved"):
+                        before.places["saved"] = None
+                        kept.append(op)
+                        last = i
+                        continue
+                    before.places["saved"] = pool.places["out"]
                 before.notes.append(f"* {ACTIVATIONS[kind]}'")
             else:
                 kept.append(op)

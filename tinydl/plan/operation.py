@@ -34,7 +34,11 @@ class Op:
         return None if place is None else place[0]
 
     def multiply_adds(self, rows: float) -> float:
-        """Of a matrix product for a batch of that many rows; 0 of anything else."""
+        """Of a matrix product or a convolution for a batch of that many rows; 0 of anything else."""
+        if self.name in ("conv2d", "conv_transpose2d", "conv2d_by_weight"):
+            return rows * float(prod(self.sizes[s] for s in ("Ho", "Wo", "O", "kh", "kw", "C"))) / float(self.sizes["G"])
+        if self.name in ("depthwise2d", "depthwise_transpose2d", "depthwise2d_by_weight"):
+            return rows * float(prod(self.sizes[s] for s in ("Ho", "Wo", "K", "C")))
         if self.name != "matmul":
             return 0
         return prod((d.per_sample * rows if isinstance(d, Rows) else d) for d in (self.sizes[s] for s in "mnk"))

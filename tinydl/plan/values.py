@@ -96,6 +96,12 @@ class Value:
         return Value(self.buffer, tuple(self.shape[a] for a in axes), self.needs_grad, self.offset,
                      tuple(self.strides[a] for a in axes))
 
+    def order(self) -> tuple[int, ...]:
+        """Axes in the order that they lie in, if that makes it whole: x.permute(x.order()) is; else as they are. What is done
+        element by element can keep it."""
+        axes = tuple(sorted(range(len(self.shape)), key=lambda a: -self.strides[a] * (self.shape[a] > 1)))
+        return axes if self.permute(axes).is_whole else tuple(range(len(self.shape)))
+
     def matrix(self) -> Matrix | None:
         """The last axis as columns, all others (and the samples) as rows; None where those do not lie evenly."""
         shape, steps = self.shape or (1,), self.strides or (1,)
@@ -123,6 +129,11 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     for axis in range(len(shape) - 1, 0, -1):
         strides[axis - 1] = step = step * shape[axis]
     return tuple(strides)
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """What undoes a permutation of axes."""
+    return tuple(axes.index(i) for i in range(len(axes)))
 
 
 class Parameter:

@@ -10,6 +10,7 @@
 #include "softmax.h"
 #include "losses.h"
 #include "norm.h"
+#include "image_norm.h"
 #include "arrange.h"
 #include "reduce.h"
 #include "embedding.h"
@@ -20,6 +21,10 @@
 #include "updates.h"
 #include "panels.h"
 #include "matmul.h"
+#include "conv.h"
+#include "pool.h"
+#include "depthwise.h"
+#include "upsample.h"
 #include "gather.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"

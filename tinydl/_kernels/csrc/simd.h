@@ -40,6 +40,23 @@ static inline V_f64 vrelu_f64(V_f64 x) { return _mm512_max_pd(_mm512_setzero_pd(
 /* y > 0 ? d : 0 */
 static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), d); }
 static inline V_f64 vgate_f64(V_f64 y, V_f64 d) { return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(y, _mm512_setzero_pd(), _CMP_GT_OQ), d); }
+/* where v > best, or v is NaN: best := v, at := here; d where at = here, else 0; small numbers as bytes */
+static inline void vgreater_f32(V_f32 v, float here, V_f32 *best, V_f32 *at) {
+    const __mmask16 m = _mm512_cmp_ps_mask(v, *best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    *best = _mm512_mask_mov_ps(*best, m, v);
+    *at = _mm512_mask_mov_ps(*at, m, _mm512_set1_ps(here));
+}
+static inline void vgreater_f64(V_f64 v, double here, V_f64 *best, V_f64 *at) {
+    const __mmask8 m = _mm512_cmp_pd_mask(v, *best, _CMP_GT_OQ) | _mm512_cmp_pd_mask(v, v, _CMP_UNORD_Q);
+    *best = _mm512_mask_mov_pd(*best, m, v);
+    *at = _mm512_mask_mov_pd(*at, m, _mm512_set1_pd(here));
+}
+static inline V_f32 vwhere_f32(V_f32 at, float here, V_f32 d) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(at, _mm512_set1_ps(here), _CMP_EQ_OQ), d); }
+static inline V_f64 vwhere_f64(V_f64 at, double here, V_f64 d) { return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(at, _mm512_set1_pd(here), _CMP_EQ_OQ), d); }
+static inline V_f32 vfrom_bytes_f32(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+static inline V_f64 vfrom_bytes_f64(const uint8_t *p) { return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+static inline void vto_bytes_f32(uint8_t *p, V_f32 v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))); }
+static inline void vto_bytes_f64(uint8_t *p, V_f64 v) { _mm_storel_epi64((__m128i *)p, _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v))); }
 
 #elif defined(TD_ISA_AVX2)
 #include <immintrin.h>
@@ -75,6 +92,34 @@ static inline V_f32 vrelu_f32(V_f32 x) { return _mm256_max_ps(_mm256_setzero_ps(
 static inline V_f64 vrelu_f64(V_f64 x) { return _mm256_max_pd(_mm256_setzero_pd(), x); }
 static inline V_f32 vgate_f32(V_f32 y, V_f32 d) { return _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ), d); }
 static inline V_f64 vgate_f64(V_f64 y, V_f64 d) { return _mm256_and_pd(_mm256_cmp_pd(y, _mm256_setzero_pd(), _CMP_GT_OQ), d); }
+static inline void vgreater_f32(V_f32 v, float here, V_f32 *best, V_f32 *at) {
+    const V_f32 m = _mm256_or_ps(_mm256_cmp_ps(v, *best, _CMP_GT_OQ), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    *best = _mm256_blendv_ps(*best, v, m);
+    *at = _mm256_blendv_ps(*at, _mm256_set1_ps(here), m);
+}
+static inline void vgreater_f64(V_f64 v, double here, V_f64 *best, V_f64 *at) {
+    const V_f64 m = _mm256_or_pd(_mm256_cmp_pd(v, *best, _CMP_GT_OQ), _mm256_cmp_pd(v, v, _CMP_UNORD_Q));
+    *best = _mm256_blendv_pd(*best, v, m);
+    *at = _mm256_blendv_pd(*at, _mm256_set1_pd(here), m);
+}
+static inline V_f32 vwhere_f32(V_f32 at, float here, V_f32 d) { return _mm256_and_ps(_mm256_cmp_ps(at, _mm256_set1_ps(here), _CMP_EQ_OQ), d); }
+static inline V_f64 vwhere_f64(V_f64 at, double here, V_f64 d) { return _mm256_and_pd(_mm256_cmp_pd(at, _mm256_set1_pd(here), _CMP_EQ_OQ), d); }
+static inline V_f32 vfrom_bytes_f32(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+static inline V_f64 vfrom_bytes_f64(const uint8_t *p) {
+    int four;
+    memcpy(&four, p, 4);
+    return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)));
+}
+static inline void vto_bytes_f32(uint8_t *p, V_f32 v) {
+    const __m256i i = _mm256_cvtps_epi32(v);
+    const __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(s, s));
+}
+static inline void vto_bytes_f64(uint8_t *p, V_f64 v) {
+    const __m128i i = _mm256_cvtpd_epi32(v), s = _mm_packs_epi32(i, i);
+    const int four = _mm_cvtsi128_si32(_mm_packus_epi16(s, s));
+    memcpy(p, &four, 4);
+}
 
 #else /* generic: vector extensions where the compiler has them (SSE2, NEON), else one lane */
 #define TD_MR 4
@@ -115,7 +160,19 @@ typedef double V_f64;
     static inline V_##S vgate_##S(V_##S y, V_##S d) { \
         T t[VL_##S], u[VL_##S]; memcpy(t, &y, sizeof t); memcpy(u, &d, sizeof u); \
         for (int i = 0; i < VL_##S; i++) u[i] = t[i] > 0 ? u[i] : 0; \
-        return vload_##S(u); }
+        return vload_##S(u); } \
+    static inline void vgreater_##S(V_##S v, T here, V_##S *best, V_##S *at) { \
+        T t[VL_##S], b[VL_##S], a[VL_##S]; memcpy(t, &v, sizeof t); memcpy(b, best, sizeof b); memcpy(a, at, sizeof a); \
+        for (int i = 0; i < VL_##S; i++) if (t[i] > b[i] || t[i] != t[i]) b[i] = t[i], a[i] = here; \
+        memcpy(best, b, sizeof b); memcpy(at, a, sizeof a); } \
+    static inline V_##S vwhere_##S(V_##S at, T here, V_##S d) { \
+        T t[VL_##S], u[VL_##S]; memcpy(t, &at, sizeof t); memcpy(u, &d, sizeof u); \
+        for (int i = 0; i < VL_##S; i++) u[i] = t[i] == here ? u[i] : 0; \
+        return vload_##S(u); } \
+    static inline V_##S vfrom_bytes_##S(const uint8_t *p) { T t[VL_##S]; for (int i = 0; i < VL_##S; i++) t[i] = p[i]; return vload_##S(t); } \
+    static inline void vto_bytes_##S(uint8_t *p, V_##S v) { \
+        T t[VL_##S]; memcpy(t, &v, sizeof t); \
+        for (int i = 0; i < VL_##S; i++) p[i] = (uint8_t)t[i]; }
 TD_GENERIC(f32, float)
 TD_GENERIC(f64, double)
 static inline V_f64 vwiden_f32(const float *p) {
