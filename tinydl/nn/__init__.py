@@ -4,6 +4,7 @@
     numbers         PeriodicEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
+    sequences       LSTM, GRU, RNN
     normalisation   LayerNorm, BatchNorm1d
     regularisation  Dropout
     merging         Add, Multiply, Concat, Dot: called on a list of values
@@ -44,10 +45,11 @@ from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
 from tinydl.nn.python_layer import PythonLayer
+from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
+__all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
            "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Mish", "Multiply",
            "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape", "Residual", "Scale",
            "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",

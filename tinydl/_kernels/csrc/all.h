@@ -20,6 +20,7 @@
 #include "panels.h"
 #include "matmul.h"
 #include "gather.h"
+#include "recurrent.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
 #undef KERNEL
