@@ -1,4 +1,4 @@
-"""Every kernel against its NumPy reference in float64, its bits, and its door. The table is kernel_cases.py."""
+"""Every kernel against its NumPy reference in float64, its bits, and its door. The tables are kernel_cases.py and sequence_cases.py."""
 import hashlib
 import inspect
 import os
@@ -9,7 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from kernel_cases import CASES, copied, update
+from kernel_cases import CASES as EVERY_OTHER
+from kernel_cases import copied, update
+from sequence_cases import SEQUENCES
 from threadpoolctl import threadpool_limits
 
 from tinydl import _kernels as kernels
@@ -24,6 +26,7 @@ def one_blas_thread():
         yield
 
 
+CASES = EVERY_OTHER + SEQUENCES
 DTYPES = (np.float32, np.float64)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)

@@ -12,6 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinydl._kernels.reference_sequences import (  # noqa: F401 - the oracle of those over sequences
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    mask_steps,
+    rnn,
+    rnn_backward,
+)
 from tinydl._kernels.schema import ACTIVATIONS
 
 Floats = npt.NDArray[np.floating[Any]]
