@@ -1,4 +1,4 @@
-"""Every kernel against its NumPy reference in float64, its bits, and its door. The tables are kernel_cases.py and sequence_cases.py."""
+"""Every kernel against its NumPy reference in float64, its bits, and its door. The tables: kernel_cases.py, sequence_cases.py."""
 import hashlib
 import inspect
 import os

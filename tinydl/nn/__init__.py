@@ -49,11 +49,11 @@ from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
-__all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
-           "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Mish", "Multiply",
-           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape", "Residual", "Scale",
-           "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",
-           "initializers", "register"]
+__all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding",
+           "Flatten", "Graph", "Hardswish", "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax",
+           "Max", "Mean", "Mish", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU",
+           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
+           "Tanh", "TiedLinear", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

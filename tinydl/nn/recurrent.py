@@ -68,7 +68,9 @@ class Recurrent(Layer):
     def _roles(self, shapes: Sequence[Shape]) -> dict[str, int]:
         """Which input is what: x, and where they are there, lengths and the vectors of the initial state."""
         state = (self.num_layers * self.directions, self.hidden_size)
-        given = {"x": 0} | {"lengths": i for i, s in enumerate(shapes) if i and s == ()}
+        given = {"x": 0}
+        if () in shapes:
+            given["lengths"] = list(shapes).index(())
         rest = [i for i in range(1, len(shapes)) if i != given.get("lengths")]
         names = ("h0", "c0")[:self.states]
         if any(shapes[i] != state for i in rest) or len(rest) not in (0, self.states):
@@ -154,8 +156,9 @@ class _Run:
         T, C = x.shape
         H, G = layer.hidden_size, layer.gates * layer.hidden_size
         self.layer, self.b, self.x, self.lengths, self.number = layer, b, x, lengths, number
-        self.w_ih, self.w_hh, self.b_ih, self.b_hh = (
-            getattr(layer, f"{kind}_{suffix}", None) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        self.w_ih: Parameter = getattr(layer, f"weight_ih_{suffix}")
+        self.w_hh: Parameter = getattr(layer, f"weight_hh_{suffix}")
+        self.b_ih, self.b_hh = (getattr(layer, f"{kind}_{suffix}", None) for kind in ("bias_ih", "bias_hh"))
         self.sizes: dict[str, Any] = {"B": Rows(), "L": T, "H": H, "W": y.shape[-1], "column": d * H, "reverse": d,
                                       **layer.settings()} | ({} if layer.gates == 1 else {"G": G})
         self.w = b.param(self.w_ih, (G, C)), b.param(self.w_hh, (G, H))
@@ -186,10 +189,10 @@ class _Run:
         dhidden = None
         if layer.operation == "gru" and not layer.settings()["reset_before"] and b.trains(self.w_hh, self.b_hh):
             dhidden = arguments["dhidden"] = b.value((T, H))
-        b.emit(layer.operation + "_backward", **arguments, **{f"d{name}": s for name, s in states.items()})
+        b.emit(layer.operation + "_backward", **arguments | {f"d{name}": s for name, s in states.items()})
         for name, s in states.items():
             b.move(s, grads[name].part(0, self.number, 1))
-        if self.w_ih is not None and b.trains(self.w_ih):
+        if b.trains(self.w_ih):
             dw, add = b.grad(self.w_ih)
             b.matmul(b.matrix(dgates).T, b.matrix(self.x), dw, accumulate=add)
         if b.trains(self.w_hh):
@@ -255,7 +258,7 @@ def _piece(b: Builder, grad: Value, first: int, n: int) -> Value:
 
 @register
 class LSTM(Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gates, Gers et al. 2000) over sequences (T, input_size).
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gates: Gers et al. 2000) over sequences (T, input_size).
 
         i, f, o = sigmoid(W_i x + b_i + U_i h + d_i), ...        g = tanh(W_g x + b_g + U_g h + d_g)
         c = f c + i g        h = o tanh(c)
@@ -294,13 +297,13 @@ class LSTM(Recurrent):
 
 @register
 class GRU(Recurrent):
-    """Gated recurrent units (Cho et al. 2014) over sequences (T, input_size). Inputs, output and parameters are as LSTM's, with the
-    gates r, z, n and a state of h0 alone.
+    """Gated recurrent units (Cho et al. 2014) over sequences (T, input_size). Inputs, output and parameters are as
+    LSTM's, with the gates r, z, n and a state of h0 alone.
 
         r, z = sigmoid(W x + b + U h + d)        n = tanh(W_n x + b_n + r (U_n h + d_n))        h = (1 - z) n + z h
 
     reset_after=False: n = tanh(W_n x + b_n + U_n (r h) + d_n), as the paper and Keras's reset_after=False have it; PyTorch, cuDNN
-    and Keras's default are reset_after=True. (Keras and ONNX order the gates z, r, n, and Keras's z is 1 - ours.)
+    and Keras's default are reset_after=True. (Keras and ONNX order the gates z, r, n.)
 
         >>> import numpy as np
         >>> from tinydl import Model, nn
@@ -325,8 +328,8 @@ class GRU(Recurrent):
 
 @register
 class RNN(Recurrent):
-    """h = tanh(W x + b + U h + d), or relu with nonlinearity="relu" (Elman 1990), over sequences (T, input_size). Inputs, output and
-    parameters are as LSTM's, without gates and with a state of h0 alone.
+    """h = tanh(W x + b + U h + d), or relu with nonlinearity="relu" (Elman 1990), over sequences (T, input_size).
+    Inputs, output and parameters are as LSTM's, without gates and with a state of h0 alone.
 
         >>> import numpy as np
         >>> from tinydl import Model, nn
