@@ -7,7 +7,7 @@ the weights have a norm of about 0.6.
 import numpy as np
 from kernel_cases import Case, unset
 
-from tinydl._kernels import reference
+from tinydl._kernels import reference, reference_attention
 from tinydl._kernels.schema import KINDS
 
 STEPS = ((0, 2, 3), (1, 1, 1), (2, 3, 5), (4, 5, 16), (3, 4, 33), (15, 3, 40), (2, 2, 131))       # B, L, H
@@ -70,6 +70,63 @@ def case(name, rich, variant, backward, **settings):
                 ("x",), family="recurrent", variant=variant)
 
 
+HEADS = ((0, 2, 3, 1, 4), (1, 1, 1, 1, 1), (2, 3, 5, 2, 4), (2, 45, 7, 1, 16), (1, 5, 300, 1, 3), (1, 46, 520, 1, 8),
+         (2, 4, 3, 3, 33), (2, 7, 9, 2, 64))        # B, L, M, N, D
+
+
+def attend(*which, rate=0.0, causal=0):
+    """which: of the inputs that need not be there."""
+    def make(rng, shape):
+        B, L, M, N, D = shape
+        a = {"q": rng.standard_normal((B, L, N * D + 3)), "kv": rng.standard_normal((B, M, 2 * N * D + 2)),
+             "out": unset((B, L, N * D)), "lse": unset((B, N, L)), "D": D, "q_at": 3, "k_at": 1, "v_at": N * D + 2,
+             "scale": D**-0.5, "rate": rate, "causal": causal}
+        given = {"lengths": rng.integers(0, M + 1, B), "ignored": rng.integers(0, 2, (B, M)),
+                 "q_lengths": rng.integers(0, L + 1, B)}
+        return a | {name: given[name] for name in which} | ({"seed": 3, "step": 5, "layer": 1} if rate else {})
+    return make
+
+
+def attend_backward(*which, rate=0.0, causal=0):
+    def make(rng, shape):
+        B, L, _, N, D = shape
+        a = attend(*which, rate=rate, causal=causal)(rng, shape)
+        reference.attention(**a)
+        return a | {"dy": rng.standard_normal((B, L, N * D)), "dq": np.zeros(a["q"].shape), "dkv": np.zeros(a["kv"].shape)}
+    return make
+
+
+def attention_bound(eps, a, want):
+    """Of a weight: what rounding does to its score, below the largest, and to the sum. Of the gradients: what that does to each
+    of their terms, and the sums of these."""
+    D, N = a["D"], a["out"].shape[2] // a["D"]
+    q, k, v = (reference_attention.heads(a[name], a[at], N, D) for name, at in (("q", "q_at"), ("kv", "k_at"), ("kv", "v_at")))
+    L, M = q.shape[2], k.shape[2]
+    seen = reference_attention.counts((len(q), L, M), a.get("lengths"), a.get("ignored"), a.get("q_lengths"), a["causal"])
+    p, lse = reference_attention.weights(q, k, a["scale"], seen)
+    size = a["scale"] * np.abs(q) @ np.abs(k).swapaxes(2, 3)
+    off = eps * ((D + 4) * size.max(initial=1.0) + M / 8 + 24) / (1 - a["rate"])
+    if "dy" not in a:
+        y = p @ np.abs(v)
+        return {"out": off * y.swapaxes(1, 2).reshape(a["out"].shape), "lse": off + 4 * eps * np.abs(lse)}
+    d, y = np.abs(reference_attention.heads(a["dy"], 0, N, D)), np.abs(reference_attention.heads(a["out"], 0, N, D))
+    ds = 2 * (off + eps * (D + L + M)) / (1 - a["rate"]) * p * (d @ np.abs(v).swapaxes(2, 3) + (d * y).sum(3, keepdims=True))
+    out = {"dq": np.zeros(a["q"].shape), "dkv": np.zeros(a["kv"].shape)}
+    ds *= a["scale"]
+    for name, at, value in (("dq", "q_at", ds @ np.abs(k)), ("dkv", "k_at", ds.swapaxes(2, 3) @ np.abs(q)),
+                            ("dkv", "v_at", 2 * (off + eps * L) * p.swapaxes(2, 3) @ d)):
+        out[name][..., a[at]:a[at] + N * D] = value.swapaxes(1, 2).reshape(*out[name].shape[:2], N * D)
+    return out
+
+
+ATTENTION = [
+    Case("attention" + "_backward" * backward, (attend_backward if backward else attend)(*which, **options),
+         ("dq", "dkv") if backward else ("out", "lse"), attention_bound, HEADS, family="attention", variant=variant)
+    for variant, which, options in (("", (), {}), ("causal", (), {"causal": 1}), ("lengths", ("lengths", "q_lengths"), {}),
+                                    ("ignored", ("ignored", "lengths"), {"causal": 1}), ("dropout", ("lengths",), {"rate": 0.3}))
+    for backward in (False, True)
+]
+
 SEQUENCES = [
     Case("mask_steps", lambda rng, s: {"x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] + 1, s[0]), "out": unset(s)},
          ("out",), lambda eps, a, want: {"out": 0 * want["out"]}, STEPS, ("x",), family="recurrent"),
@@ -77,4 +134,5 @@ SEQUENCES = [
       for name, variant, settings in (("lstm", "", {}), ("gru", "", {"reset_before": 0}), ("gru", "before-", {"reset_before": 1}),
                                       ("rnn", "tanh-", {"kind": KINDS["tanh"]}), ("rnn", "relu-", {"kind": KINDS["relu"]}))
       for rich in (False, True) for backward in (False, True)),
+    *ATTENTION,
 ]

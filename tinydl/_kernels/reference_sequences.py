@@ -50,6 +50,8 @@ def _forward(step: Any, x: Floats, H: int, lengths: Int64 | None, h0: Floats | N
     """step(b, t, x, h, c) -> h, c: writes what else a step keeps."""
     own = slice(column, column + H)
     for b, steps in _walk(x, lengths, reverse):
+        h: Any
+        c: Any
         h, c = (np.zeros(H) if s is None else s[b] for s in (h0, c0))
         for t in steps:
             if before is not None:

@@ -259,6 +259,19 @@ _LIST = [
     Operation("rnn_backward", "dy[B,L,W]? dlast[B,W]? gates[B,L,H] w_hh[H,H] lengths:i64[B]? -> dgates[B,L,H] dh0[B,H]?",
               "column=0 reverse=0 kind", in_place="dgates:gates", room="H H + 31 H + 2 B H + 32 B",
               does="the gradients of rnn by x (dgates) and h0"),
+    # attention: L queries and M keys, N heads of D columns; q, k and v of head h are columns q_at + h D.. of rows of q (P
+    # columns), and k_at + h D.., v_at + h D.. of kv (Q columns). Of a sample count the keys before lengths[b] that are not ignored; causal:
+    # for query i those up to the i-th. Queries from q_lengths[b] on give 0, and so do those that no key counts for
+    Operation("attention", "q[B,L,P] kv[B,M,Q] lengths:i64[B]? ignored:i64[B,M]? q_lengths:i64[B]? -> out[B,L,E] lse[B,N,L]",
+              "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
+              room="3 D M + 31 D + 64 M + 42 D + 12400",
+              does="out := softmax(scale q k') v of each head, E = N D; lse: the logarithm of each softmax's divisor; rate: that "
+                   "of dropout, by a hash of (seed, step, layer, number of the sample, head, query, key)"),
+    Operation("attention_backward", "dy[B,L,E] out[B,L,E] q[B,L,P] kv[B,M,Q] lse[B,N,L] lengths:i64[B]? ignored:i64[B,M]? "
+              "q_lengths:i64[B]? -> dq[B,L,P] dkv[B,M,Q]", "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
+              room="6 D M + 188 D + 126 M + 25900",
+              does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array, "
+                   "where those are columns of one"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

@@ -4,7 +4,7 @@
     numbers         PeriodicEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
-    sequences       LSTM, GRU, RNN
+    sequences       LSTM, GRU, RNN; MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, PositionalEncoding
     normalisation   LayerNorm, BatchNorm1d
     regularisation  Dropout
     merging         Add, Multiply, Concat, Dot: called on a list of values
@@ -34,6 +34,7 @@ from tinydl.nn.activations import (
     Softplus,
     Tanh,
 )
+from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.dropout import Dropout
@@ -48,12 +49,13 @@ from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
+from tinydl.nn.transformer import PositionalEncoding, TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding",
            "Flatten", "Graph", "Hardswish", "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax",
            "Max", "Mean", "Mish", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU",
            "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
-           "Tanh", "TiedLinear", "initializers", "register"]
+           "Tanh", "TiedLinear", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer", "TransformerEncoderLayer", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -9,7 +9,8 @@ from tinydl import _hints
 from tinydl._kernels.schema import KINDS
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, Symbol, register
-from tinydl.plan import Buffer, Builder, Rows, Value
+from tinydl.nn.steps import check_dtypes, columns, masked, piece
+from tinydl.plan import Builder, Rows, Value
 
 Shape = tuple[int, ...]
 
@@ -38,9 +39,9 @@ class Recurrent(Layer):
         self.return_sequences = bool(return_sequences)
         H, G = self.hidden_size, self.gates * self.hidden_size
         for k in range(self.num_layers):
-            columns = self.input_size if k == 0 else H * self.directions
+            width = self.input_size if k == 0 else H * self.directions
             for suffix in self._suffixes(k):
-                shapes = {"weight_ih": (G, columns), "weight_hh": (G, H)}
+                shapes: dict[str, Shape] = {"weight_ih": (G, width), "weight_hh": (G, H)}
                 if self.bias:
                     shapes |= {"bias_ih": (G,), "bias_hh": (G,)}
                 for kind, shape in shapes.items():      # uniform in +-1/sqrt(H)
@@ -60,9 +61,7 @@ class Recurrent(Layer):
 
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
         y = super().__call__(inputs)
-        for s in y.inputs:
-            if (s.dtype == "int64") != (s.shape == ()):
-                raise TypeError(f"{self!r} takes integers as lengths, of shape (), and nothing else of them; got {s!r}")
+        check_dtypes(self, y.inputs)
         return y
 
     def _roles(self, shapes: Sequence[Shape]) -> dict[str, int]:
@@ -89,19 +88,16 @@ class Recurrent(Layer):
     def flops(self, *shapes: Shape) -> int:
         H, total = self.hidden_size, 0
         for k in range(self.num_layers):
-            columns = self.input_size if k == 0 else H * self.directions
-            total += self.directions * self.gates * H * (columns + H)
+            width = self.input_size if k == 0 else H * self.directions
+            total += self.directions * self.gates * H * (width + H)
         return shapes[0][0] * total
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         roles = self._roles([x.shape for x in xs])
-        x, lengths = b.whole(xs[0]), b.whole(xs[roles["lengths"]]) if "lengths" in roles else None
-        initial = {name: xs[roles[name]] for name in ("h0", "c0") if name in roles}
+        lengths = b.whole(xs[roles["lengths"]]) if "lengths" in roles else None
+        x = masked(b, xs[0], lengths)
+        initial: dict[str, Value] = {name: xs[roles[name]] for name in ("h0", "c0") if name in roles}
         T, H, D = x.shape[0], self.hidden_size, self.directions
-        if lengths is not None:     # what lies there might be no number, which would be one in no product
-            kept = b.value(x.shape, needs_grad=x.needs_grad)
-            b.emit("mask_steps", x=x, lengths=lengths, out=kept, B=Rows(), L=T, C=x.shape[1])
-            x = kept
         steps: list[Any] = []
         for k in range(self.num_layers):
             whole = self.return_sequences or k + 1 < self.num_layers
@@ -170,8 +166,8 @@ class _Run:
         self.kept = {name: b.value((T, H)) for name in names}
         self.initial = {name: b.whole(s.part(0, number, 1)) for name, s in initial.items()}
         self.state_grads = [name for name, s in initial.items() if s.needs_grad]
-        b.emit(layer.operation, x=each, w_hh=self.w[1], b_hh=bias[1], lengths=lengths, gates=self.gates,
-               **{"out" if len(y.shape) == 2 else "last": y}, **self.kept, **self.initial, **self.sizes)
+        operands: dict[str, Any] = {"out" if len(y.shape) == 2 else "last": y, **self.kept, **self.initial}
+        b.emit(layer.operation, x=each, w_hh=self.w[1], b_hh=bias[1], lengths=lengths, gates=self.gates, **operands | self.sizes)
 
     def backward(self, dy: Value, dx: Value | None, more: int, grads: dict[str, Value]) -> None:
         """Emit the gradients by the parameters and the initial state; and dx := dx (as `more`) + that by x."""
@@ -200,9 +196,9 @@ class _Run:
             if layer.operation != "gru":
                 b.matmul(b.matrix(dgates).T, b.matrix(before), dw, accumulate=add)
             else:       # the last third goes by other inputs, or has another gradient
-                a = dgates.part(1, 2 * H, H) if dhidden is None else dhidden
-                b.matmul(_rows(dgates.part(1, 0, 2 * H)).T, b.matrix(before), _piece(b, dw, 0, 2 * H), accumulate=add)
-                b.matmul(_rows(a).T, b.matrix(before if dhidden is not None else kept["hidden"]), _piece(b, dw, 2 * H, H),
+                a = columns(dgates, 2 * H, H) if dhidden is None else b.matrix(dhidden)
+                b.matmul(columns(dgates, 0, 2 * H).T, b.matrix(before), piece(b, dw, 0, 2 * H), accumulate=add)
+                b.matmul(a.T, b.matrix(before if dhidden is not None else kept["hidden"]), piece(b, dw, 2 * H, H),
                          accumulate=add)
         self._biases(dgates, dhidden)
         if dx is not None:
@@ -218,10 +214,10 @@ class _Run:
             n = G
             if p is self.b_hh and dhidden is not None:
                 n = 2 * G // 3
-                b.emit("column_sum", x=dhidden, out=_piece(b, db, n, G - n), R=Rows(T), C=G - n, accumulate=add)
-            into = _piece(b, db, 0, n)
+                b.emit("column_sum", x=dhidden, out=piece(b, db, n, G - n), R=Rows(T), C=G - n, accumulate=add)
+            into = piece(b, db, 0, n)
             if sums and not add:        # the same sums as the other bias's
-                b.emit("copy", x=_piece(b, sums[0], 0, n), out=into, n=n)
+                b.emit("copy", x=piece(b, sums[0], 0, n), out=into, n=n)
             elif n == G:
                 b.emit("column_sum", x=dgates, out=into, R=Rows(T), C=G, accumulate=add)
             else:
@@ -240,20 +236,6 @@ def _backward_of(b: Builder, x: Value, runs: list[_Run]) -> Any:
                 run.backward(dy, dx, int(i > 0), grads)
         return dx
     return backward
-
-
-def _rows(x: Value) -> Any:
-    """Columns of a value as a matrix, where they lie."""
-    matrix = x.matrix()
-    assert matrix is not None
-    return matrix
-
-
-def _piece(b: Builder, grad: Value, first: int, n: int) -> Value:
-    """Rows first..first + n - 1 of a parameter's gradient, as all of a buffer."""
-    items, buffer = grad.size // grad.shape[0], grad.buffer
-    part = Buffer(n * items, False, buffer.space, buffer.offset + first * items * b.dtype.itemsize, b.dtype, buffer.name)
-    return Value(part, (n, *grad.shape[1:]))
 
 
 @register

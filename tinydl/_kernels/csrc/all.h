@@ -21,6 +21,7 @@
 #include "matmul.h"
 #include "gather.h"
 #include "recurrent.h"
+#include "attention.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
 #undef KERNEL
