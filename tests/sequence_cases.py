@@ -5,7 +5,7 @@ product of k terms and a few functions, and the step before's comes on top, at m
 the weights have a norm of about 0.6.
 """
 import numpy as np
-from kernel_cases import Case, unset
+from kernel_cases import Case, relative, unset
 
 from tinydl._kernels import reference, reference_attention
 from tinydl._kernels.schema import KINDS
@@ -130,6 +130,22 @@ ATTENTION = [
 SEQUENCES = [
     Case("mask_steps", lambda rng, s: {"x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] + 1, s[0]), "out": unset(s)},
          ("out",), lambda eps, a, want: {"out": 0 * want["out"]}, STEPS, ("x",), family="recurrent"),
+    *(Case("pool_steps", lambda rng, s, mean=mean, all_of=all_of: {
+        "x": rng.standard_normal(s), "lengths": None if all_of else rng.integers(0, s[1] + 1, s[0]), "out": unset((s[0], s[2])),
+        "mean": mean}, ("out",), lambda eps, a, want: {"out": eps * (a["x"].shape[1] + 2) * np.abs(a["x"]).max(1)}, STEPS,
+        family="steps", variant=variant) for variant, mean, all_of in (("last", 0, False), ("mean", 1, False), ("all", 1, True))),
+    *(Case("pool_steps_backward", lambda rng, s, mean=mean: {
+        "dy": rng.standard_normal((s[0], s[2])), "lengths": rng.integers(0, s[1] + 1, s[0]), "out": unset(s), "mean": mean},
+        ("out",), relative(2), STEPS, family="steps", variant="mean" if mean else "last") for mean in (0, 1)),
+    *(Case("embedding_bag", lambda rng, s, more=more: {
+        "table": rng.standard_normal((20, s[2])), "rows": rng.integers(0, 20, s[:2]), "out": unset((s[0], s[2])), **more},
+        ("out",), lambda eps, a, want: {"out": eps * (a["rows"].shape[1] + 2) * np.abs(a["table"]).sum(0)}, STEPS,
+        family="embedding", variant="-".join(more)) for more in ({}, {"padding": 3, "mean": 1})),
+    *(Case("embedding_bag_backward", lambda rng, s, more=more: {
+        "dy": rng.standard_normal((s[0], s[2])), "rows": rng.integers(0, 20, s[:2]), "dtable": rng.standard_normal((20, s[2])),
+        **more}, ("dtable",), lambda eps, a, want: {"dtable": eps * (a["rows"].size + 2) * (
+            np.abs(a["dtable"]) + a["rows"].shape[1] * np.abs(a["dy"]).sum(0))}, STEPS, family="embedding",
+        variant="-".join(more)) for more in ({}, {"padding": 3, "mean": 1}, {"accumulate": 1})),
     *(case(name, rich, f"{variant}{'rich' if rich else 'plain'}", backward, **settings)
       for name, variant, settings in (("lstm", "", {}), ("gru", "", {"reset_before": 0}), ("gru", "before-", {"reset_before": 1}),
                                       ("rnn", "tanh-", {"kind": KINDS["tanh"]}), ("rnn", "relu-", {"kind": KINDS["relu"]}))

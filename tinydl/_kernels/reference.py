@@ -15,11 +15,15 @@ import numpy.typing as npt
 from tinydl._kernels.reference_attention import attention, attention_backward  # noqa: F401 - the oracle of these
 from tinydl._kernels.reference_hash import hashes, splitmix
 from tinydl._kernels.reference_sequences import (  # noqa: F401 - and of these
+    embedding_bag,
+    embedding_bag_backward,
     gru,
     gru_backward,
     lstm,
     lstm_backward,
     mask_steps,
+    pool_steps,
+    pool_steps_backward,
     rnn,
     rnn_backward,
 )

@@ -45,6 +45,41 @@ def mask_steps(x: Floats, lengths: Int64, out: Floats) -> Floats:
     return out
 
 
+def pool_steps(x: Floats, out: Floats, lengths: Int64 | None = None, mean: int = 0) -> Floats:
+    _check(x, lengths)
+    for b, steps in _walk(x, lengths, 0):
+        out[b] = 0 if not steps else x[b, steps].mean(0) if mean else x[b, steps[-1]]
+    return out
+
+
+def pool_steps_backward(dy: Floats, out: Floats, lengths: Int64 | None = None, mean: int = 0) -> Floats:
+    _check(out, lengths)
+    out[...] = 0
+    for b, steps in _walk(out, lengths, 0):
+        for t in steps if mean else steps[-1:]:
+            out[b, t] = dy[b] / len(steps) if mean else dy[b]
+    return out
+
+
+def embedding_bag(table: Floats, rows: Int64, out: Floats, padding: int = -1, mean: int = 0) -> Floats:
+    if np.any((rows < 0) | (rows >= len(table))):
+        raise ValueError("a row is outside its range")
+    for r, bag in enumerate(rows):
+        own = table[bag[bag != padding]]
+        out[r] = own.sum(0) / (max(1, len(own)) if mean else 1)
+    return out
+
+
+def embedding_bag_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -1, mean: int = 0,
+                           accumulate: int = 0) -> Floats:
+    if not accumulate:
+        dtable[...] = 0
+    for r, bag in enumerate(rows):
+        own = bag[bag != padding]
+        np.add.at(dtable, own, dy[r] / (max(1, len(own)) if mean else 1))
+    return dtable
+
+
 def _forward(step: Any, x: Floats, H: int, lengths: Int64 | None, h0: Floats | None, c0: Floats | None, out: Floats | None,
              last: Floats | None, before: Floats | None, column: int, reverse: int) -> None:
     """step(b, t, x, h, c) -> h, c: writes what else a step keeps."""

@@ -197,6 +197,11 @@ _LIST = [
               does="out := rows of the table by number; fails where one is not in 0..N-1"),
     Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
               does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
+    Operation("embedding_bag", "table[N,D] rows:i64[R,K] -> out[R,D]", "padding=-1 mean=0",
+              does="out := sums of K rows of the table, or with `mean` their means, but for the number `padding`; 0 of none; fails "
+                   "where a number is not in 0..N-1"),
+    Operation("embedding_bag_backward", "dy[R,D] rows:i64[R,K] -> dtable[N,D]", "padding=-1 mean=0 accumulate=0",
+              does="dtable := its gradient, or += with `accumulate`"),
     Operation("scale_columns", "x[R,C] scale[C] -> out[R,C]", in_place="out:x", does="out := x scale"),
     Operation("prelu", "x[R,C] slope[C] -> out[R,C]", in_place="out:x", does="out := x where x > 0, else slope x"),
     Operation("prelu_backward", "dy[R,C] x[R,C] slope[C] -> out[R,C] by_slope[R,C]", in_place="out:dy",
@@ -235,6 +240,10 @@ _LIST = [
     # have W columns, of which these are column..column + H - 1. Beyond a sample's steps all that is written is 0
     Operation("mask_steps", "x[B,L,C] lengths:i64[B] -> out[B,L,C]", in_place="out:x",
               does="out := x, and 0 from each sample's length on; fails where a length is not in 0..L"),
+    Operation("pool_steps", "x[B,L,C] lengths:i64[B]? -> out[B,C]", "mean=0",
+              does="out := the last of each sample's steps, or with `mean` their mean; 0 of none"),
+    Operation("pool_steps_backward", "dy[B,C] lengths:i64[B]? -> out[B,L,C]", "mean=0",
+              does="out := the gradient of pool_steps, 0 beyond a sample's steps"),
     Operation("lstm", "x[B,L,G] w_hh[G,H] b_hh[G]? lengths:i64[B]? h0[B,H]? c0[B,H]? -> gates[B,L,G] out[B,L,W]? last[B,W]? "
               "before[B,L,H]? cells[B,L,H]? tanhs[B,L,H]?", "column=0 reverse=0", in_place="gates:x",
               room="H G + 31 H + B G + 2 B H + 32 B + H",

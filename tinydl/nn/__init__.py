@@ -1,10 +1,11 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
-    weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
+    weights         Linear, Embedding, EmbeddingBag, Scale; TiedLinear shares the weight of a Linear or Embedding
     numbers         PeriodicEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
-    sequences       LSTM, GRU, RNN; MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, PositionalEncoding
+    sequences       LSTM, GRU, RNN; MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, PositionalEncoding;
+                    LastStep, MeanSteps: of sequences of unequal lengths
     normalisation   LayerNorm, BatchNorm1d
     regularisation  Dropout
     merging         Add, Multiply, Concat, Dot: called on a list of values
@@ -38,7 +39,7 @@ from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.dropout import Dropout
-from tinydl.nn.embedding import Embedding
+from tinydl.nn.embedding import Embedding, EmbeddingBag
 from tinydl.nn.graph import Graph, Input
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.linear import Linear, TiedLinear
@@ -49,13 +50,15 @@ from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
+from tinydl.nn.steps import LastStep, MeanSteps
 from tinydl.nn.transformer import PositionalEncoding, TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding",
-           "Flatten", "Graph", "Hardswish", "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax",
-           "Max", "Mean", "Mish", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU",
-           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
-           "Tanh", "TiedLinear", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer", "TransformerEncoderLayer", "initializers", "register"]
+           "EmbeddingBag", "Flatten", "Graph", "Hardswish", "Identity", "Input", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
+           "Linear", "LogSoftmax", "Max", "Mean", "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter",
+           "PeriodicEmbedding", "Permute", "PositionalEncoding", "PythonLayer", "ReLU", "Reshape", "Residual", "Scale",
+           "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",
+           "TransformerDecoderLayer", "TransformerEncoderLayer", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -20,6 +20,7 @@
 #include "panels.h"
 #include "matmul.h"
 #include "gather.h"
+#include "steps.h"
 #include "recurrent.h"
 #include "attention.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }

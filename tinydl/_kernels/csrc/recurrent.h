@@ -45,12 +45,6 @@ static inline i64 NAME(row)(const NAME(walk) *w, i64 b, i64 s) {
     return b * w->L + (w->reverse ? NAME(steps)(w, b) - 1 - s : s);
 }
 
-static int NAME(check_lengths)(const i64 *lengths, i64 B, i64 L, td_ctx *ctx) {
-    for (i64 b = 0; lengths && b < B; b++)
-        if (lengths[b] < 0 || lengths[b] > L) { ctx->detail = lengths[b]; return TD_BAD_VALUE; }
-    return TD_OK;
-}
-
 static i64 NAME(most_steps)(const NAME(walk) *w) {
     i64 most = 0;
     for (i64 b = 0; b < w->B; b++) most = NAME(steps)(w, b) > most ? NAME(steps)(w, b) : most;
@@ -109,17 +103,6 @@ static void NAME(put_dh0)(const NAME(walk) *w, const T *dh, const T *dlast, T *d
     }
 }
 #define WALK {o->B, o->L, o->H, o->W, o->column, 0, o->lengths, (int)o->reverse}
-
-KERNEL(mask_steps) {
-    const i64 items = o->L * o->C;
-    if (NAME(check_lengths)(o->lengths, o->B, o->L, ctx)) return TD_BAD_VALUE;
-    for (i64 b = 0; b < o->B; b++) {
-        const i64 kept = o->lengths[b] * o->C;
-        if (o->out != o->x) memcpy(o->out + b * items, o->x + b * items, (size_t)kept * sizeof(T));
-        memset(o->out + b * items + kept, 0, (size_t)(items - kept) * sizeof(T));
-    }
-    return TD_OK;
-}
 
 static inline void NAME(lstm_cell)(i64 H, const T *x, const T *z, T *g, T *c, T *tanhs, T *h) {
     TD_EACH(j, 2 * H) g[j] = NAME(vm_sigmoid)(x[j] + z[j]);
