@@ -221,7 +221,8 @@ def test_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize("make, message", [
     (lambda: nn.MultiheadAttention(8, 3), "MultiheadAttention(8, 3)"), (lambda: nn.MultiheadAttention(8, 2, 1.0), "dropout=1.0"),
     (lambda: nn.TransformerEncoderLayer(8, 2, activation="tanh"), "'tanh'"),
-    (lambda: nn.TransformerEncoderLayer(8, 2, 0), "dim_feedforward=0"), (lambda: nn.PositionalEncoding(0), "PositionalEncoding(0"),
+    (lambda: nn.TransformerEncoderLayer(8, 2, 0), "dim_feedforward=0"),
+    (lambda: nn.PositionalEncoding(0), "PositionalEncoding(0"),
     (lambda: Model(nn.PositionalEncoding(4, 5)).output_shape((6, 4)), "at most 5"),
     (lambda: Model(nn.MultiheadAttention(8, 2)).output_shape((5, 7)), "(5, 7)"),
     (lambda: nn.MultiheadAttention(8, 2)([nn.Input((5, 8)), nn.Input((4,), "int64")]), "(4,)"),

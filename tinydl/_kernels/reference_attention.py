@@ -26,7 +26,7 @@ def counts(shape: tuple[int, ...], lengths: Int64 | None, ignored: Int64 | None,
     if lengths is not None:
         seen &= j < lengths[:, None, None]
     if ignored is not None:
-        seen &= np.asarray(ignored == 0)[:, None]
+        seen &= ignored.reshape(B, 1, M) == 0
     if q_lengths is not None:
         seen &= i < q_lengths[:, None, None]
     return seen

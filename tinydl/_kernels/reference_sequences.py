@@ -85,8 +85,6 @@ def _forward(step: Any, x: Floats, H: int, lengths: Int64 | None, h0: Floats | N
     """step(b, t, x, h, c) -> h, c: writes what else a step keeps."""
     own = slice(column, column + H)
     for b, steps in _walk(x, lengths, reverse):
-        h: Any
-        c: Any
         h, c = (np.zeros(H) if s is None else s[b] for s in (h0, c0))
         for t in steps:
             if before is not None:
@@ -107,14 +105,14 @@ def lstm(x: Floats, w_hh: Floats, gates: Floats, b_hh: Floats | None = None, len
     _clear(H, column, gates, before, cells, tanhs, wide=(out,))
 
     def step(b: int, t: int, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
-        i, f, g, o = np.split(x + w_hh @ h + (0 if b_hh is None else b_hh), 4)
-        i, f, g, o = _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
-        c = f * c + i * g
+        a: list[Any] = np.split(x + w_hh @ h + (0 if b_hh is None else b_hh), 4)
+        i, f, g, o = _sigmoid(a[0]), _sigmoid(a[1]), np.tanh(a[2]), _sigmoid(a[3])
+        cell = np.asarray(f * c + i * g)
         gates[b, t] = np.concatenate([i, f, g, o])
-        for a, value in ((cells, c), (tanhs, np.tanh(c))):
-            if a is not None:
-                a[b, t] = value
-        return o * np.tanh(c), c
+        for into, value in ((cells, cell), (tanhs, np.tanh(cell))):
+            if into is not None:
+                into[b, t] = value
+        return np.asarray(o * np.tanh(cell)), cell
     _forward(step, x, H, lengths, h0, c0, out, last, before, column, reverse)
     return gates
 
@@ -159,7 +157,8 @@ def _backward(step: Any, gates: Floats, H: int, lengths: Int64 | None, dy: Float
     """step(b, t, the step before or None, dh, dc) -> dh, dc of what came before."""
     own = slice(column, column + H)
     for b, steps in _walk(gates, lengths, reverse):
-        dh, dc = np.zeros(H) if dlast is None else dlast[b, own], np.zeros(H)
+        dh: Any = np.zeros(H) if dlast is None else dlast[b, own]
+        dc: Any = np.zeros(H)
         for i in range(len(steps) - 1, -1, -1):
             dh = dh if dy is None else dh + dy[b, steps[i], own]
             dh, dc = step(b, steps[i], steps[i - 1] if i else None, dh, dc)

@@ -198,8 +198,8 @@ _LIST = [
     Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
               does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
     Operation("embedding_bag", "table[N,D] rows:i64[R,K] -> out[R,D]", "padding=-1 mean=0",
-              does="out := sums of K rows of the table, or with `mean` their means, but for the number `padding`; 0 of none; fails "
-                   "where a number is not in 0..N-1"),
+              does="out := sums of K rows of the table, or with `mean` their means, but for the number `padding`; 0 of none; "
+                   "fails where a number is not in 0..N-1"),
     Operation("embedding_bag_backward", "dy[R,D] rows:i64[R,K] -> dtable[N,D]", "padding=-1 mean=0 accumulate=0",
               does="dtable := its gradient, or += with `accumulate`"),
     Operation("scale_columns", "x[R,C] scale[C] -> out[R,C]", in_place="out:x", does="out := x scale"),
@@ -269,8 +269,8 @@ _LIST = [
               "column=0 reverse=0 kind", in_place="dgates:gates", room="H H + 31 H + 2 B H + 32 B",
               does="the gradients of rnn by x (dgates) and h0"),
     # attention: L queries and M keys, N heads of D columns; q, k and v of head h are columns q_at + h D.. of rows of q (P
-    # columns), and k_at + h D.., v_at + h D.. of kv (Q columns). Of a sample count the keys before lengths[b] that are not ignored; causal:
-    # for query i those up to the i-th. Queries from q_lengths[b] on give 0, and so do those that no key counts for
+    # columns), and k_at + h D.., v_at + h D.. of kv (Q columns). Of a sample count the keys before lengths[b] that are not
+    # ignored; causal: for query i those up to the i-th. Queries from q_lengths[b] on, or that no key counts for, give 0
     Operation("attention", "q[B,L,P] kv[B,M,Q] lengths:i64[B]? ignored:i64[B,M]? q_lengths:i64[B]? -> out[B,L,E] lse[B,N,L]",
               "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
               room="3 D M + 31 D + 64 M + 42 D + 12400",
@@ -279,8 +279,8 @@ _LIST = [
     Operation("attention_backward", "dy[B,L,E] out[B,L,E] q[B,L,P] kv[B,M,Q] lse[B,N,L] lengths:i64[B]? ignored:i64[B,M]? "
               "q_lengths:i64[B]? -> dq[B,L,P] dkv[B,M,Q]", "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
               room="6 D M + 188 D + 126 M + 25900",
-              does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array, "
-                   "where those are columns of one"),
+              does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array "
+                   "that those are columns of"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

@@ -42,8 +42,8 @@ class MultiheadAttention(Layer):
     either. What lies beyond a length changes no bit of anything, whatever it is; key_padding_mask keeps values away from other
     steps, but they must be numbers.
 
-    The matrix of all weights is never in memory: a long sequence needs room in proportion to its length. Parameters are PyTorch's:
-    in_proj_weight (3 embed_dim, embed_dim) of q, k and v, Glorot-uniform, in_proj_bias (zeros), out_proj.weight
+    The matrix of all weights is never in memory: a long sequence needs room in proportion to its length. Parameters are
+    PyTorch's: in_proj_weight (3 embed_dim, embed_dim) of q, k and v, Glorot-uniform, in_proj_bias (zeros), out_proj.weight
     (embed_dim, embed_dim), uniform in +-1/sqrt(embed_dim), and out_proj.bias (zeros).
 
         >>> import numpy as np
@@ -100,8 +100,8 @@ class MultiheadAttention(Layer):
         return roles
 
     def _wrong(self, shapes: Sequence[Shape]) -> str:
-        return (f"{self!r} takes x (T, {self.embed_dim}), then, if you like, memory (M, {self.embed_dim}), lengths () and a mask of "
-                f"the keys (M,); got samples of shape {', '.join(map(str, shapes))}")
+        return (f"{self!r} takes x (T, {self.embed_dim}), then, if you like, memory (M, {self.embed_dim}), lengths () and a mask "
+                f"of the keys (M,); got samples of shape {', '.join(map(str, shapes))}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         self._roles(shapes)

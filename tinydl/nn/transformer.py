@@ -85,13 +85,12 @@ class _Block(Layer):
 
     def _normed(self, b: Builder, x: Value, norm: LayerNorm, name: str, f: Any) -> tuple[Value, Any]:
         """One step of the block; f(x) -> (y, backward), and backward(dy) -> (dx, further gradients ...)."""
+        h = x
+        norm_back: Any = None
         if self.norm_first:
             with b.scope(name):
                 h, norm_back = norm.emit(b, x)
-            y, f_back = f(h)
-        else:
-            h, norm_back = x, None
-            y, f_back = f(x)
+        y, f_back = f(h)
         y, drop_back = self._dropout.emit(b, y)
         total = b.value(x.shape, needs_grad=x.needs_grad or y.needs_grad)
         b.emit("add", a=b.whole(x), b=y, out=total, n=Rows(x.size))
@@ -171,8 +170,8 @@ class TransformerEncoderLayer(_Block):
 
     activation: "relu", "gelu", or "swiglu": silu(linear1(x)) gate(x) stands for act(linear1(x)), with a further linear layer
     (Shazeer 2020). causal: a step looks at those up to itself. A further input, in a graph: `lengths`, an integer for each
-    sample, as nn.MultiheadAttention takes it; what lies beyond a length changes no bit of anything, whatever it is, and what comes out
-    there is 0.
+    sample, as nn.MultiheadAttention takes it; what lies beyond a length changes no bit of anything, whatever it is, and what
+    comes out there is 0.
 
     Names of parameters are PyTorch's (self_attn.in_proj_weight, linear1.weight, norm1.bias, ...); weights of linear1 and linear2
     are stored as nn.Linear's, PyTorch's transposed.
