@@ -40,7 +40,7 @@ def heads(x: Floats, at: int, N: int, D: int) -> Floats:
 def weights(q: Floats, k: Floats, scale: float, seen: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """(B, N, L, M), 0 where nothing is seen; and the logarithm of what each row is divided by, 0 there."""
     s = np.where(seen[:, None], scale * (q @ k.swapaxes(2, 3)), -np.inf)
-    any_key = seen.any(2)[:, None]
+    any_key = np.asarray(seen.any(2), bool)[:, None]
     top = np.where(any_key, s.max(3, initial=-np.inf), 0)
     e = np.exp(s - top[..., None])
     total = np.where(any_key, e.sum(3), 1)

@@ -222,7 +222,7 @@ class TransformerEncoderLayer(_Block):
 
 @register
 class TransformerDecoderLayer(_Block):
-    """Causal self attention, attention to memory, and a feed-forward network: x (T, d_model), memory (M, d_model) -> (T, d_model).
+    """Causal self attention, attention to memory, and a feed-forward network: (T, d_model), (M, d_model) -> (T, d_model).
 
     Called on [x, memory], in a graph, and if you like `lengths` of x and then `memory_lengths`, integers. The rest is as
     TransformerEncoderLayer's, with a norm more: norm1 is self_attn's, norm2 multihead_attn's, norm3 the network's. causal=False:
