@@ -50,8 +50,8 @@ NAMES = {
                     _NO_LAYER),
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
-    **dict.fromkeys(("TransformerEncoder", "Transformer"), "put nn.TransformerEncoderLayer(d_model, nhead) into nn.Sequential, as "
-                    "many as you like"),
+    **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
+                    "into nn.Sequential"),
     **dict.fromkeys(("pad_sequence", "pack_padded_sequence", "pad_sequences"), "use data.SequenceDataset(sequences, y): it pads; "
                     "layers take the lengths as an input of integers"),
     **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),

@@ -184,11 +184,11 @@ class WindowDataset(_Rows):
     back at the part before, as a forecast does.
 
         >>> import numpy as np
-        >>> data = WindowDataset(np.arange(10.0), window=4, horizon=2)
+        >>> data = WindowDataset(np.arange(20.0), window=4, horizon=2)
         >>> len(data), data[0][0].ravel().tolist(), data[0][1].tolist()
-        (5, [0.0, 1.0, 2.0, 3.0], [4.0, 5.0])
+        (15, [0.0, 1.0, 2.0, 3.0], [4.0, 5.0])
         >>> [len(part) for part in data.split(train=0.6, validation=0.2, test=0.2)]
-        [2, 1, 1]
+        [9, 2, 2]
     """
 
     @_hints.arguments
