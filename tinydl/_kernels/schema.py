@@ -273,12 +273,12 @@ _LIST = [
     # ignored; causal: for query i those up to the i-th. Queries from q_lengths[b] on, or that no key counts for, give 0
     Operation("attention", "q[B,L,P] kv[B,M,Q] lengths:i64[B]? ignored:i64[B,M]? q_lengths:i64[B]? -> out[B,L,E] lse[B,N,L]",
               "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
-              room="3 D M + 31 D + 64 M + 42 D + 12400",
+              room="3 D M + 73 D + 64 M + 13100",
               does="out := softmax(scale q k') v of each head, E = N D; lse: the logarithm of each softmax's divisor; rate: that "
                    "of dropout, by a hash of (seed, step, layer, number of the sample, head, query, key)"),
     Operation("attention_backward", "dy[B,L,E] out[B,L,E] q[B,L,P] kv[B,M,Q] lse[B,N,L] lengths:i64[B]? ignored:i64[B,M]? "
               "q_lengths:i64[B]? -> dq[B,L,P] dkv[B,M,Q]", "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
-              room="6 D M + 188 D + 126 M + 25900",
+              room="6 D M + 188 D + 126 M + 27300",
               does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array "
                    "that those are columns of"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),

@@ -12,9 +12,11 @@
 #define NR (TD_NV * VL)
 #ifndef TD_ATTENTION
 #define TD_ATTENTION
-/* KEYS: a multiple of all NR. QUERIES at a time: three tiles with AVX-512; it changes no bit */
-enum { TD_KEYS = 256, TD_QUERIES = 42 };
+/* KEYS: a multiple of all NR. QUERIES at a time: three tiles with AVX-512; it changes no bit. ROW: between rows of scores. Rows
+   that are a multiple of APART bytes apart fall into few sets of the L1 cache, and are copied together */
+enum { TD_KEYS = 256, TD_QUERIES = 42, TD_KEYS_ROW = TD_KEYS + 16, TD_KEYS_APART = 1024 };
 #endif
+#define FAR(step) ((step) * (i64)sizeof(T) % TD_KEYS_APART == 0)
 
 /* the next n elements of the room, from a whole line on */
 static inline T *NAME(take)(T **room, i64 n) {
@@ -89,7 +91,7 @@ KERNEL(attention) {
     T *room = o->room;
     i64 *keys = (i64 *)NAME(take)(&room, 2 * M);
     T *panels = NAME(take)(&room, D * (M + 31)), *k_rows = NAME(take)(&room, M * wide), *v_rows = NAME(take)(&room, M * wide);
-    T *s = NAME(take)(&room, TD_QUERIES * TD_KEYS), *y = NAME(take)(&room, TD_QUERIES * wide);
+    T *s = NAME(take)(&room, TD_QUERIES * TD_KEYS_ROW), *y = NAME(take)(&room, TD_QUERIES * wide);
     T top[TD_QUERIES], sum[TD_QUERIES];
     const NAME(drop) drop = NAME(dropping)(ctx, o->layer, o->rate);
     for (i64 b = 0; b < B; b++) {
@@ -99,7 +101,7 @@ KERNEL(attention) {
             const T *k = kv + o->k_at, *v = kv + o->v_at;
             i64 k_step = o->Q, v_step = o->Q;
             if (o->ignored) { NAME(collect)(k, o->Q, keys, n, D, k_rows, wide); k = k_rows; k_step = wide; }
-            if (o->ignored || D % VL) { NAME(collect)(v, o->Q, keys, n, D, v_rows, wide); v = v_rows; v_step = wide; }
+            if (o->ignored || D % VL || FAR(o->Q)) { NAME(collect)(v, o->Q, keys, n, D, v_rows, wide); v = v_rows; v_step = wide; }
             NAME(pack_slivers)(k, 1, k_step, D, n, panels);
             for (i64 i0 = 0, m; i0 < queries; i0 += m) {
                 m = TD_MIN(TD_QUERIES, queries - i0);
@@ -108,9 +110,9 @@ KERNEL(attention) {
                 for (i64 j0 = 0; j0 < n; j0 += TD_KEYS) {
                     const i64 some = NAME(seen)(keys, n, j0, i0 + m - 1, causal);
                     if (!some) break;
-                    NAME(small_product)(m, D, some, q + i0 * o->P, o->P, 0, panels + j0 * D, NR, D * NR, 0, s, TD_KEYS);
+                    NAME(small_product)(m, D, some, q + i0 * o->P, o->P, 0, panels + j0 * D, NR, D * NR, 0, s, TD_KEYS_ROW);
                     for (i64 i = 0; i < m; i++) {
-                        T *p = s + i * TD_KEYS;
+                        T *p = s + i * TD_KEYS_ROW;
                         const i64 own = causal ? NAME(seen)(keys, n, j0, i0 + i, 1) : some;
                         if (own) {
                             const T most = NAME(largest)(p, own) * scale, before = top[i];
@@ -127,7 +129,7 @@ KERNEL(attention) {
                         }
                         for (i64 j = own; j < some; j++) p[j] = 0;
                     }
-                    NAME(small_product)(m, some, D, s, TD_KEYS, 0, v + j0 * v_step, v_step, NR, j0 > 0, y, wide);
+                    NAME(small_product)(m, some, D, s, TD_KEYS_ROW, 0, v + j0 * v_step, v_step, NR, j0 > 0, y, wide);
                 }
                 for (i64 i = 0; i < m; i++) {
                     T *to = o->out + (b * L + i0 + i) * E + h * D;
@@ -156,7 +158,7 @@ KERNEL(attention_backward) {
     T *k_panels = NAME(take)(&room, D * (M + 31)), *v_panels = NAME(take)(&room, D * (M + 31));
     T *k_rows = NAME(take)(&room, M * wide), *v_rows = NAME(take)(&room, M * wide);
     T *dk = NAME(take)(&room, M * wide), *dv = NAME(take)(&room, M * wide);
-    T *p = NAME(take)(&room, TD_QUERIES * TD_KEYS), *dp = NAME(take)(&room, TD_QUERIES * TD_KEYS);
+    T *p = NAME(take)(&room, TD_QUERIES * TD_KEYS_ROW), *dp = NAME(take)(&room, TD_QUERIES * TD_KEYS_ROW);
     T *q_rows = NAME(take)(&room, TD_QUERIES * wide), *dy_rows = NAME(take)(&room, TD_QUERIES * wide);
     T *dq = NAME(take)(&room, TD_QUERIES * wide), through[TD_QUERIES], kept[TD_KEYS];
     const NAME(drop) drop = NAME(dropping)(ctx, o->layer, o->rate);
@@ -166,7 +168,7 @@ KERNEL(attention_backward) {
             const T *q = o->q + b * L * o->P + o->q_at + h * D, *kv = o->kv + b * M * o->Q + h * D;
             const T *k = kv + o->k_at, *v = kv + o->v_at, *y = o->out + b * L * E + h * D, *dy = o->dy + b * L * E + h * D;
             i64 k_step = o->Q, v_step = o->Q;
-            if (o->ignored || D % VL) { NAME(collect)(k, o->Q, keys, n, D, k_rows, wide); k = k_rows; k_step = wide; }
+            if (o->ignored || D % VL || FAR(o->Q)) { NAME(collect)(k, o->Q, keys, n, D, k_rows, wide); k = k_rows; k_step = wide; }
             if (o->ignored) { NAME(collect)(v, o->Q, keys, n, D, v_rows, wide); v = v_rows; v_step = wide; }
             NAME(pack_slivers)(k, 1, k_step, D, n, k_panels);
             NAME(pack_slivers)(v, 1, v_step, D, n, v_panels);
@@ -176,7 +178,7 @@ KERNEL(attention_backward) {
                 m = TD_MIN(TD_QUERIES, queries - i0);
                 const T *q_now = q + i0 * o->P, *dy_now = dy + i0 * E;
                 i64 q_step = o->P, dy_step = E;
-                if (D % VL) {
+                if (D % VL || FAR(o->P) || FAR(E)) {
                     NAME(collect)(q_now, o->P, 0, m, D, q_rows, wide);
                     NAME(collect)(dy_now, E, 0, m, D, dy_rows, wide);
                     q_now = q_rows, dy_now = dy_rows, q_step = dy_step = wide;
@@ -186,10 +188,10 @@ KERNEL(attention_backward) {
                 for (i64 j0 = 0; j0 < n; j0 += TD_KEYS) {
                     const i64 some = NAME(seen)(keys, n, j0, i0 + m - 1, causal);
                     if (!some) break;
-                    NAME(small_product)(m, D, some, q_now, q_step, 0, k_panels + j0 * D, NR, D * NR, 0, p, TD_KEYS);
-                    NAME(small_product)(m, D, some, dy_now, dy_step, 0, v_panels + j0 * D, NR, D * NR, 0, dp, TD_KEYS);
+                    NAME(small_product)(m, D, some, q_now, q_step, 0, k_panels + j0 * D, NR, D * NR, 0, p, TD_KEYS_ROW);
+                    NAME(small_product)(m, D, some, dy_now, dy_step, 0, v_panels + j0 * D, NR, D * NR, 0, dp, TD_KEYS_ROW);
                     for (i64 i = 0; i < m; i++) {
-                        T *pr = p + i * TD_KEYS, *ds = dp + i * TD_KEYS;
+                        T *pr = p + i * TD_KEYS_ROW, *ds = dp + i * TD_KEYS_ROW;
                         const i64 own = causal ? NAME(seen)(keys, n, j0, i0 + i, 1) : some;
                         const T lse = o->lse[(b * N + h) * L + i0 + i], t = through[i];
                         if (o->rate > 0) {
@@ -207,9 +209,9 @@ KERNEL(attention_backward) {
                         }
                         for (i64 j = own; j < some; j++) pr[j] = ds[j] = 0;
                     }
-                    NAME(small_product)(some, m, D, p, TD_KEYS, 1, dy_now, dy_step, NR, 1, dv + j0 * wide, wide);
-                    NAME(small_product)(some, m, D, dp, TD_KEYS, 1, q_now, q_step, NR, 1, dk + j0 * wide, wide);
-                    NAME(small_product)(m, some, D, dp, TD_KEYS, 0, k + j0 * k_step, k_step, NR, 1, dq, wide);
+                    NAME(small_product)(some, m, D, p, TD_KEYS_ROW, 1, dy_now, dy_step, NR, 1, dv + j0 * wide, wide);
+                    NAME(small_product)(some, m, D, dp, TD_KEYS_ROW, 1, q_now, q_step, NR, 1, dk + j0 * wide, wide);
+                    NAME(small_product)(m, some, D, dp, TD_KEYS_ROW, 0, k + j0 * k_step, k_step, NR, 1, dq, wide);
                 }
                 for (i64 i = 0; i < m; i++)
                     memcpy(o->dq + (b * L + i0 + i) * o->P + o->q_at + h * D, dq + i * wide, (size_t)D * sizeof(T));
@@ -229,6 +231,7 @@ KERNEL(attention_backward) {
     td_unflush(mode);
     return TD_OK;
 }
+#undef FAR
 #undef V
 #undef VL
 #undef NR
