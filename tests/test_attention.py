@@ -113,6 +113,12 @@ def test_a_query_with_nothing_to_look_at_gives_zeros_and_zero_gradients():
             assert np.array_equal(y[b], np.broadcast_to(bias, (3, 6))) == empty
             assert (not dx[b].any()) == empty and (not dmemory[b].any()) == empty
         assert all(np.isfinite(g).all() for g in grads.values())
+    model, sources = wrap(nn.MultiheadAttention(6, 2), [x, np.array([3, 0, 1, 2])])     # and steps beyond a length ask nothing
+    model.load_state_dict({"1.out_proj.bias": bias}, strict=False)
+    y, _, grads = run(model, sources, np.zeros((4, 3, 6)))
+    beyond = np.arange(3) >= np.array([3, 0, 1, 2])[:, None]
+    assert np.array_equal((y == bias).all(2), beyond)
+    assert np.array_equal(grads["0.weight"].reshape(x.shape).any(2), ~beyond)
 
 
 @pytest.mark.parametrize("kind", [lambda: nn.MultiheadAttention(8, 2), lambda: nn.MultiheadAttention(8, 2, causal=True),

@@ -46,12 +46,13 @@ from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
+from tinydl.nn.positions import PositionalEncoding
 from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 from tinydl.nn.steps import LastStep, MeanSteps
-from tinydl.nn.transformer import PositionalEncoding, TransformerDecoderLayer, TransformerEncoderLayer
+from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding",
            "EmbeddingBag", "Flatten", "Graph", "Hardswish", "Identity", "Input", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
