@@ -254,6 +254,34 @@ def test_parameters_are_pytorchs():
     assert list(grads) == ["0.bias_hh_l0", "1.weight", "1.bias"] and all(g.any() for g in grads.values())
 
 
+@pytest.mark.parametrize("kind, more", KINDS, ids=lambda k: str(getattr(k, "__name__", k)))
+def test_layers_that_share_parameters_add_their_gradients(kind, more):
+    x = np.random.default_rng(7).standard_normal((3, 4, 3))
+    twice = kind(3, 3, **more)
+    assert testing.check_gradients(nn.Sequential(twice, twice), x) < 1e-6
+    for names in (["bias_hh_l0"], ["weight_hh_l0", "bias_ih_l0"]):
+        first, second = kind(3, 3, **more), kind(3, 3, **more)
+        for name in names:
+            setattr(second, name, getattr(first, name))
+        assert testing.check_gradients(nn.Sequential(first, second), x) < 1e-6
+
+
+@pytest.mark.parametrize("layer, width", [
+    (nn.LSTM(6, 6, 2, bidirectional=True), 12), (nn.GRU(6, 6), 6), (nn.GRU(6, 6, reset_after=False), 6), (nn.RNN(6, 6), 6),
+    (nn.MultiheadAttention(6, 2), 6), (nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0), 6)], ids=lambda v: type(v).__name__)
+def test_what_is_frozen_changes_no_other_gradient(layer, width):
+    x, target = np.random.default_rng(8).standard_normal((4, 5, 3)), np.ones((4, 5, 2))
+    model = Model(nn.Sequential(nn.Linear(3, 6), copy.deepcopy(layer), nn.Linear(width, 2)), "float64", seed=0)
+    every = run(model, [x], target)[2]
+    for pattern in ("1.*", "0.*", *list(every)[2:-2:3]):
+        model.unfreeze()
+        model.freeze(pattern)
+        rest = run(model, [x], target)[2]
+        assert 0 < len(rest) == len(every) - len(model.frozen) < len(every)
+        for name, g in rest.items():
+            np.testing.assert_allclose(g, every[name], rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: nn.LSTM(0, 3), "LSTM(0, 3, num_layers=1)"), (lambda: nn.GRU(2, 3, dropout=0.5), "dropout=0.5"),
     (lambda: nn.RNN(2, 3, 2, dropout=1.0), "dropout=1.0"), (lambda: nn.RNN(2, 3, nonlinearity="gelu"), "'gelu'"),
