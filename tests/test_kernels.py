@@ -1,4 +1,4 @@
-"""Every kernel against its NumPy reference in float64, its bits, and its door. The table is kernel_cases.py."""
+"""Every kernel against its NumPy reference in float64, its bits, and its door. The tables: kernel_cases.py, sequence_cases.py."""
 import hashlib
 import inspect
 import os
@@ -9,7 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from kernel_cases import CASES, copied, update
+from kernel_cases import CASES as EVERY_OTHER
+from kernel_cases import copied, update
+from sequence_cases import SEQUENCES
 from threadpoolctl import threadpool_limits
 
 from tinydl import _kernels as kernels
@@ -24,6 +26,7 @@ def one_blas_thread():
         yield
 
 
+CASES = EVERY_OTHER + SEQUENCES
 DTYPES = (np.float32, np.float64)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
@@ -38,7 +41,7 @@ def test_every_operation_and_rule_has_a_row_and_a_reference_with_its_arguments()
         wanted = {**dict.fromkeys(declared.operands), **dict.fromkeys(declared.sizes), **dict.fromkeys(declared.real_numbers)}
         named = {s for o in declared.operands.values() for s in o.shape or ()} | {
             f"{o.name}_{axis}" for o in declared.operands.values() if o.strided for axis in ("row", "col")}
-        planned = {"partial", *{"gather": {"addresses", "columns"}, "matmul": {"watched"}}.get(name, set())}
+        planned = {"partial", "room", *{"gather": {"addresses", "columns"}, "matmul": {"watched"}}.get(name, set())}
         theirs = inspect.signature(getattr(reference, name)).parameters
         about_batches = {"sources", "index", "seed", "step", "first_id"}
         assert set(theirs) - about_batches == set(wanted) - named - planned, name

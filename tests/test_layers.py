@@ -109,6 +109,8 @@ def test_every_layer_has_a_row():
                   "ConvTranspose2d", "Dropout2d", "GlobalAvgPool", "GlobalMaxPool", "GroupNorm",
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",
                   "ZeroPad2d"}       # test_conv, test_pool
+    elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
+    elsewhere |= {"MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer", "TransformerEncoderLayer"}
     assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
 
 

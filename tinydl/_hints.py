@@ -47,9 +47,14 @@ NAMES = {
     "Activation": "each is a layer of its own: nn.ReLU(), nn.Tanh(), nn.Sigmoid(), ...",
     "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
-    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d",
-                     "RNN", "LSTM", "GRU", "MultiheadAttention", "MultiHeadAttention"),
+    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d"),
                     _NO_LAYER),
+    "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
+    "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
+    **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
+                    "into nn.Sequential"),
+    **dict.fromkeys(("pad_sequence", "pack_padded_sequence", "pad_sequences"), "use data.SequenceDataset(sequences, y): it pads; "
+                    "layers take the lengths as an input of integers"),
     **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),
     **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",

@@ -135,7 +135,7 @@ def layer_to_json(layer: Layer, seen: dict[int, int]) -> dict[str, Any]:
                               f"override {kind.__name__}.config()")
         return {"type": kind.__name__, "arguments": {name: value_to_json(value, seen, partial(unsaved, name))
                                                      for name, value in config.items()}}
-    children = list(layer.children())
+    children = [] if layer.makes_children else list(layer.children())
     try:
         signature(kind).bind(*(child for _, child in children), **config)
     except TypeError as e:

@@ -5,7 +5,7 @@
     csrc/           C bodies, one object for each instruction set, each body once for float32 and once for float64
     calls.pyx       `call`: one operation with arrays, checked
     engine/         runs plans of operations, and training, without the GIL
-    reference.py    every operation in plain NumPy, the tests' oracle
+    reference.py    every operation in plain NumPy, the tests' oracle (those over sequences: reference_sequences.py)
     _dispatch.pyx   picks the instruction set at import (TINYDL_ISA overrides)
 
 A new operation is its entry in schema.py, its KERNEL in a header of csrc/, its function in reference.py, and rows of the

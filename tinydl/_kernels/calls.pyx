@@ -56,6 +56,8 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
         terms, items = declared.partial_terms(sizes)
         if td_partials(terms):
             arrays["partial"] = np.empty(td_partials(terms) * items, dtype)
+    if declared.room:
+        arrays["room"] = np.empty(declared.room_items(sizes), dtype)
     for i, array in enumerate(arrays.values()):
         if array is not None:
             op.ref[i].space, op.ref[i].offset = TD_ADDRESS, <int64_t>pointer(array)

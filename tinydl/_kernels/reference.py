@@ -12,6 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinydl._kernels.reference_attention import attention, attention_backward  # noqa: F401 - the oracle of these
+from tinydl._kernels.reference_hash import hashes, splitmix
+from tinydl._kernels.reference_sequences import (  # noqa: F401 - and of these
+    embedding_bag,
+    embedding_bag_backward,
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    mask_steps,
+    pool_steps,
+    pool_steps_backward,
+    rnn,
+    rnn_backward,
+)
 from tinydl._kernels.schema import ACTIVATIONS
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -609,31 +624,15 @@ def rms_norm_backward(dy: Floats, x: Floats, rstd: Floats, out: Floats, gamma: F
 
 # dropout
 
-def _splitmix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _hash(key: npt.NDArray[np.uint64], columns: int) -> npt.NDArray[np.uint32]:
-    """(R,) keys -> (R, columns)"""
-    k0, k1 = key.astype(np.uint32)[:, None], (key >> np.uint64(32)).astype(np.uint32)[:, None]
-    h = np.arange(columns, dtype=np.uint32) ^ k0
-    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    h = ((h ^ (h >> np.uint32(15))) + k1) * np.uint32(0x846CA68B)
-    return np.asarray(h ^ (h >> np.uint32(16)))
-
-
 def dropout(x: Floats, out: Floats, rate: float, layer: int = 0, seed: int = 0, step: int = 0, index: Int64 | None = None,
             first_id: int = 0) -> Floats:
     if rate == 1:
         return _write(out, 0)
     ids = first_id + np.arange(len(x), dtype=np.int64) if index is None else index
-    key = _splitmix(np.array([seed], np.uint64))
+    key = splitmix(np.array([seed], np.uint64))
     for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
-        key = _splitmix(key + word)
-    return _write(out, np.where(_hash(key, x.shape[1]) >= np.uint32(rate * 2**32), x / (1 - rate), 0))
+        key = splitmix(key + word)
+    return _write(out, np.where(hashes(key, x.shape[1]) >= np.uint32(rate * 2**32), x / (1 - rate), 0))
 
 
 # optimizers: one update of p by g, with the rule's state and numbers (schema.RULES); t: number of the update, from 1

@@ -18,7 +18,8 @@ Sizes are whole numbers, fixed or so much a sample; `settings` are further ones 
 each may have a default. in_place="out:x out:y": `out` may be the very memory of x, or of y; otherwise what is written
 overlaps nothing. at_least_one: sizes that must not be 0. number: the operation gives a number (a loss), `ctx->number` in C.
 partial="k: m n": it makes sums of k terms, m n elements each; where there are so many terms that they are added in a tree
-(csrc/td.h), the sums that wait need room, which plans and `call` give it as an operand `partial`.
+(csrc/td.h), the sums that wait need room, which plans and `call` give it as an operand `partial`. room="B G + 8 H": elements
+that it needs for itself, so many products of sizes; they are given alike, as an operand `room`.
 
 Letters: B samples, R rows, C columns, n elements; S samples with a weight each, of as many rows
 or elements each. `:=` overwrites, `+=` adds.
@@ -65,18 +66,28 @@ def _numbers(text: str, kind: type) -> dict[str, float | None]:
     return {name: kind(default) if sign else None for name, sign, default in pairs}
 
 
+def _product(factors: str, sizes: Mapping[str, int]) -> int:
+    """"4 H" -> 4 times the size H"""
+    items = 1
+    for factor in factors.split():
+        items *= int(factor) if factor.isdecimal() else sizes[factor]
+    return items
+
+
 class Operation:
     """See the module's docstring. `sizes` and `real_numbers` hold the defaults, those of shapes come first; `pairs` are those
     of in_place: (written, read); `outputs` are the operands that are written."""
 
     def __init__(self, name: str, signature: str, settings: str = "", reals: str = "", in_place: str = "",
-                 at_least_one: str = "", number: bool = False, partial: str = "", does: str = "") -> None:
+                 at_least_one: str = "", number: bool = False, partial: str = "", room: str = "", does: str = "") -> None:
         self.name, self.signature, self.settings, self.reals = name, signature, settings, reals
-        self.at_least_one, self.number, self.partial, self.does = at_least_one, number, partial, does
+        self.at_least_one, self.number, self.partial, self.room, self.does = at_least_one, number, partial, room, does
         reads, _, writes = signature.partition("->")
         operands = [Operand(t, False) for t in reads.split()] + [Operand(t, True) for t in writes.split()]
         if partial:
             operands.append(Operand("partial?", True))
+        if room:
+            operands.append(Operand("room?", True))
         sizes: dict[str, float | None] = {size: None for o in operands for size in o.shape or ()}
         for o in operands:
             if o.strided:
@@ -92,10 +103,11 @@ class Operation:
         if not self.partial:
             return 0, 0
         terms, _, factors = self.partial.partition(":")
-        items = 1
-        for factor in factors.split():
-            items *= int(factor) if factor.isdecimal() else sizes[factor]
-        return sizes[terms], items
+        return sizes[terms], _product(factors, sizes)
+
+    def room_items(self, sizes: Mapping[str, int]) -> int:
+        """The elements of `room`."""
+        return sum(_product(factors, sizes) for factors in self.room.split("+")) if self.room else 0
 
     def __str__(self) -> str:
         numbers = f"{self.settings} {self.reals}".strip()
@@ -188,6 +200,11 @@ _LIST = [
               does="out := rows of the table by number; fails where one is not in 0..N-1"),
     Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
               does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
+    Operation("embedding_bag", "table[N,D] rows:i64[R,K] -> out[R,D]", "padding=-1 mean=0",
+              does="out := sums of K rows of the table, or with `mean` their means, but for the number `padding`; 0 of none; "
+                   "fails where a number is not in 0..N-1"),
+    Operation("embedding_bag_backward", "dy[R,D] rows:i64[R,K] -> dtable[N,D]", "padding=-1 mean=0 accumulate=0",
+              does="dtable := its gradient, or += with `accumulate`"),
     Operation("scale_columns", "x[R,C] scale[C] -> out[R,C]", in_place="out:x", does="out := x scale"),
     Operation("prelu", "x[R,C] slope[C] -> out[R,C]", in_place="out:x", does="out := x where x > 0, else slope x"),
     Operation("prelu_backward", "dy[R,C] x[R,C] slope[C] -> out[R,C] by_slope[R,C]", in_place="out:dy",
@@ -272,6 +289,52 @@ _LIST = [
               does="out := x rstd gamma, rstd = 1 / sqrt(mean(x^2) + eps), over each row"),
     Operation("rms_norm_backward", "dy[R,C] x[R,C] gamma[C]? rstd[R] -> out[R,C] dgamma[C]? sums[C]?", "more=0",
               in_place="out:dy", partial="R: C", does="the gradients of rms_norm; with `more`, dgamma += by way of sums"),
+    # recurrent layers: L steps of time, H units, G = 4 H (LSTM: i f g o), 3 H (GRU: r z n) or H gates. x holds what the inputs
+    # give to the gates. Sample b has lengths[b] steps, or L; `reverse` goes through them from the last to the first. out and last
+    # have W columns, of which these are column..column + H - 1. Beyond a sample's steps all that is written is 0
+    Operation("mask_steps", "x[B,L,C] lengths:i64[B] -> out[B,L,C]", in_place="out:x",
+              does="out := x, and 0 from each sample's length on; fails where a length is not in 0..L"),
+    Operation("pool_steps", "x[B,L,C] lengths:i64[B]? -> out[B,C]", "mean=0",
+              does="out := the last of each sample's steps, or with `mean` their mean; 0 of none"),
+    Operation("pool_steps_backward", "dy[B,C] lengths:i64[B]? -> out[B,L,C]", "mean=0",
+              does="out := the gradient of pool_steps, 0 beyond a sample's steps"),
+    Operation("lstm", "x[B,L,G] w_hh[G,H] b_hh[G]? lengths:i64[B]? h0[B,H]? c0[B,H]? -> gates[B,L,G] out[B,L,W]? last[B,W]? "
+              "before[B,L,H]? cells[B,L,H]? tanhs[B,L,H]?", "column=0 reverse=0", in_place="gates:x",
+              room="H G + 31 H + B G + 2 B H + 32 B + H",
+              does="step by step, with a = x + w_hh h + b_hh: gates := sigmoid(a), g := tanh(a); c := f c + i g; h := o tanh(c); "
+                   "before: h as a step begins; cells, tanhs: c and tanh(c); last: h after a sample's last step"),
+    Operation("lstm_backward", "dy[B,L,W]? dlast[B,W]? gates[B,L,G] cells[B,L,H] tanhs[B,L,H] w_hh[G,H] lengths:i64[B]? "
+              "c0[B,H]? -> dgates[B,L,G] dh0[B,H]? dc0[B,H]?", "column=0 reverse=0", in_place="dgates:gates",
+              room="H G + 31 G + B G + 2 B H + 32 B",
+              does="the gradients of lstm by x (dgates), h0 and c0, from those of out (dy) and last (dlast)"),
+    Operation("gru", "x[B,L,G] w_hh[G,H] b_hh[G]? lengths:i64[B]? h0[B,H]? -> gates[B,L,G] out[B,L,W]? last[B,W]? "
+              "before[B,L,H]? hidden[B,L,H]?", "column=0 reverse=0 reset_before=0", in_place="gates:x",
+              room="H G + 62 H + B G + 2 B H + 48 B",
+              does="step by step, with a = w_hh h + b_hh: r, z := sigmoid(x + a), n := tanh(x + r a); h := (1 - z) n + z h; "
+                   "hidden: a of n. reset_before: a of n is that of r h, n := tanh(x + a), hidden := r h"),
+    Operation("gru_backward", "dy[B,L,W]? dlast[B,W]? gates[B,L,G] before[B,L,H] hidden[B,L,H] w_hh[G,H] lengths:i64[B]? -> "
+              "dgates[B,L,G] dhidden[B,L,H]? dh0[B,H]?", "column=0 reverse=0 reset_before=0", in_place="dgates:gates",
+              room="H G + 31 G + B G + 2 B H + 48 B",
+              does="the gradients of gru by x (dgates), by a of n (dhidden) and by h0"),
+    Operation("rnn", "x[B,L,H] w_hh[H,H] b_hh[H]? lengths:i64[B]? h0[B,H]? -> gates[B,L,H] out[B,L,W]? last[B,W]? "
+              "before[B,L,H]?", "column=0 reverse=0 kind", in_place="gates:x", room="H H + 31 H + 2 B H + 32 B",
+              does="step by step: gates := h := act(x + w_hh h + b_hh), kind: relu or tanh"),
+    Operation("rnn_backward", "dy[B,L,W]? dlast[B,W]? gates[B,L,H] w_hh[H,H] lengths:i64[B]? -> dgates[B,L,H] dh0[B,H]?",
+              "column=0 reverse=0 kind", in_place="dgates:gates", room="H H + 31 H + 2 B H + 32 B",
+              does="the gradients of rnn by x (dgates) and h0"),
+    # attention: L queries and M keys, N heads of D columns; q, k and v of head h are columns q_at + h D.. of rows of q (P
+    # columns), and k_at + h D.., v_at + h D.. of kv (Q columns). Of a sample count the keys before lengths[b] that are not
+    # ignored; causal: for query i those up to the i-th. Queries from q_lengths[b] on, or that no key counts for, give 0
+    Operation("attention", "q[B,L,P] kv[B,M,Q] lengths:i64[B]? ignored:i64[B,M]? q_lengths:i64[B]? -> out[B,L,E] lse[B,N,L]",
+              "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
+              room="3 D M + 73 D + 64 M + 13100",
+              does="out := softmax(scale q k') v of each head, E = N D; lse: the logarithm of each softmax's divisor; rate: that "
+                   "of dropout, by a hash of (seed, step, layer, number of the sample, head, query, key)"),
+    Operation("attention_backward", "dy[B,L,E] out[B,L,E] q[B,L,P] kv[B,M,Q] lse[B,N,L] lengths:i64[B]? ignored:i64[B,M]? "
+              "q_lengths:i64[B]? -> dq[B,L,P] dkv[B,M,Q]", "D q_at=0 k_at=0 v_at causal=0 layer=0", "scale rate=0",
+              room="6 D M + 188 D + 126 M + 27300",
+              does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array "
+                   "that those are columns of"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

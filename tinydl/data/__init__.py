@@ -2,6 +2,8 @@
 
     ArrayDataset    arrays and memory maps; rows are gathered natively (the fast way)
     ItemDataset     a class with __len__ and __getitem__; workers make the samples
+    SequenceDataset sequences of unequal lengths, in batches of similar ones, padded
+    WindowDataset   windows over a long series
     StreamDataset   a callable that gives an iterator; a thread reads ahead
 
 An epoch is an iterator of Batch or LazyBatch; `load()` of either gives a Batch. Orders come from (seed, epoch) alone.
@@ -12,10 +14,12 @@ from tinydl import _hints
 from tinydl.data.arrays import ArrayDataset
 from tinydl.data.batch import Batch, Dataset, LazyBatch
 from tinydl.data.items import ItemDataset
+from tinydl.data.sequences import SequenceDataset, WindowDataset
 from tinydl.data.split import Split
 from tinydl.data.stream import StreamDataset
 
-__all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "Split", "StreamDataset"]
+__all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "SequenceDataset", "Split", "StreamDataset",
+           "WindowDataset"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -1,9 +1,11 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
-    weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
+    weights         Linear, Embedding, EmbeddingBag, Scale; TiedLinear shares the weight of a Linear or Embedding
     numbers         PeriodicEmbedding, PiecewiseLinearEmbedding: of a table's columns
     images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
                     GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
+    sequences       LSTM, GRU, RNN; MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, PositionalEncoding;
+                    LastStep, MeanSteps: of sequences of unequal lengths
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
     normalisation   LayerNorm, RMSNorm, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
@@ -35,11 +37,12 @@ from tinydl.nn.activations import (
     Softplus,
     Tanh,
 )
+from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from tinydl.nn.dropout import Dropout, Dropout2d
-from tinydl.nn.embedding import Embedding
+from tinydl.nn.embedding import Embedding, EmbeddingBag
 from tinydl.nn.graph import Graph, Input
 from tinydl.nn.image_norm import BatchNorm2d, GroupNorm, InstanceNorm2d, RMSNorm
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
@@ -57,76 +60,24 @@ from tinydl.nn.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from tinydl.nn.positions import PositionalEncoding
 from tinydl.nn.python_layer import PythonLayer
+from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.resize import PixelShuffle, Upsample, ZeroPad2d
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
+from tinydl.nn.steps import LastStep, MeanSteps
+from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "SELU",
-    "AdaptiveAvgPool2d",
-    "Add",
-    "AvgPool1d",
-    "AvgPool2d",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Concat",
-    "Conv1d",
-    "Conv2d",
-    "ConvTranspose2d",
-    "Dot",
-    "Dropout",
-    "Dropout2d",
-    "Embedding",
-    "Flatten",
-    "GlobalAvgPool",
-    "GlobalMaxPool",
-    "Graph",
-    "GroupNorm",
-    "Hardswish",
-    "Identity",
-    "Input",
-    "InstanceNorm2d",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "Max",
-    "MaxPool1d",
-    "MaxPool2d",
-    "Mean",
-    "Mish",
-    "Multiply",
-    "PReLU",
-    "Parameter",
-    "PeriodicEmbedding",
-    "Permute",
-    "PiecewiseLinearEmbedding",
-    "PixelShuffle",
-    "PythonLayer",
-    "RMSNorm",
-    "ReLU",
-    "Reshape",
-    "Residual",
-    "Scale",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Statistic",
-    "Sum",
-    "Tanh",
-    "TiedLinear",
-    "Upsample",
-    "ZeroPad2d",
-    "initializers",
-    "register",
-]
+__all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d",
+           "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "Dropout", "Dropout2d", "Embedding",
+           "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardswish", "Identity", "Input",
+           "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "MaxPool1d",
+           "MaxPool2d", "Mean", "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding",
+           "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU",
+           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
+           "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "Upsample", "ZeroPad2d", "initializers",
+           "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -1,5 +1,5 @@
-"""Embedding: rows of a table by integer index."""
-# N rows of the table, D their length
+"""Embedding and EmbeddingBag: rows of a table by integer index."""
+# N rows of the table, D their length, K numbers of a bag
 from __future__ import annotations
 
 from typing import Any
@@ -58,5 +58,49 @@ class Embedding(Layer):
                 dw, more = b.grad(self.weight)
                 b.emit("embedding_backward", dy=b.whole(dy), rows=x, dtable=dw, n=Rows(x.size), N=N, D=D,
                        padding=-1 if self.padding_idx is None else self.padding_idx, accumulate=more)
+            return None
+        return y, backward
+
+
+@register
+class EmbeddingBag(Embedding):
+    """The sum or the mean of rows, as of the words of a text: integers (..., K) -> (..., embedding_dim), PyTorch's
+    nn.EmbeddingBag of bags of K numbers each.
+
+    mode: "mean" or "sum". padding_idx: a number that is no part of its bag, and fills up the shorter ones; a bag of nothing else
+    gives 0. The rest is as Embedding's.
+
+        >>> import numpy as np
+        >>> from tinydl import Model, nn
+        >>> Model(nn.EmbeddingBag(10, 3, padding_idx=0), seed=0).predict(np.array([[1, 2, 0], [2, 9, 4]])).shape
+        (2, 3)
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, mode: str = "mean", padding_idx: int | None = None) -> None:
+        if mode not in ("mean", "sum"):
+            raise ValueError(f"EmbeddingBag(mode={mode!r}): mean or sum")
+        super().__init__(num_embeddings, embedding_dim, padding_idx)
+        self.mode = mode
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"mode": self.mode}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or shape[-1] < 1:
+            raise ValueError(f"{self!r} on samples of shape {shape}: their last axis must be the numbers of a bag")
+        return *shape[:-1], self.embedding_dim
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        y = b.value(self.output_shape(x.shape), needs_grad=b.trains(self.weight))
+        x = b.whole(x)
+        sizes: dict[str, Any] = {
+            "R": Rows(x.size // x.shape[-1]), "K": x.shape[-1], "N": self.num_embeddings, "D": self.embedding_dim,
+            "padding": -1 if self.padding_idx is None else self.padding_idx, "mean": int(self.mode == "mean")}
+        b.emit("embedding_bag", table=b.param(self.weight), rows=x, out=y, **sizes)
+
+        def backward(dy: Value | None) -> Value | None:
+            if dy is not None and y.needs_grad:
+                dw, more = b.grad(self.weight)
+                b.emit("embedding_bag_backward", dy=b.whole(dy), rows=x, dtable=dw, accumulate=more, **sizes)
             return None
         return y, backward

@@ -86,6 +86,8 @@ class Layer(RecordsArguments):
         for name in [k for k, v in vars(self).items() if v is old]:
             setattr(self, name, new)
 
+    #: whether its constructor makes the layers inside by itself: a file and a summary then have it as one layer
+    makes_children: ClassVar[bool] = False
     #: whether it does nothing to values but show them in another order: then it takes integers too
     moves_only: ClassVar[bool] = False
     #: whether it takes integers beside numbers, and gives numbers

@@ -22,8 +22,8 @@ def table(layer: Layer, shapes: Sequence[Shape]) -> list[str]:
         children = list(layer.children())
         if isinstance(layer, Graph):
             _graph(path, layer, shapes)
-        elif not children:
-            new = {p for _, p in layer.parameters()} - seen
+        elif not children or layer.makes_children:
+            new = {p for _, _, p in layer.named_parameters() if type(p) is Parameter} - seen
             seen.update(new)
             rows.append((path or "-", type(layer).__name__, reads, str(out), f"{sum(p.size for p in new):,}",
                          f"{layer.flops(*shapes):,}"))

@@ -31,7 +31,7 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     if b.training and b.n_params:
         b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
         check_gradients(b)
-    _room_for_partial_sums(b, max_rows)
+    _room(b, max_rows)
     bytes_needed, unshared = place_buffers(b.ops, max_rows)
     first = b.ops.index(late[0]) if late else 0
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
@@ -40,14 +40,18 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants)
 
 
-def _room_for_partial_sums(b: Builder, max_rows: int) -> None:
-    """Sums of so many terms that they are added in a tree (csrc/td.h) need room for those that wait."""
+def _room(b: Builder, max_rows: int) -> None:
+    """What operations need for themselves: of sums of so many terms that they are added in a tree (csrc/td.h), those that wait;
+    and what their declarations say."""
     for op in b.ops:
-        if op.declared.partial:
-            sizes = {name: s.per_sample * max_rows if isinstance(s, Rows) else s for name, s in op.sizes.items()}
-            terms, items = op.declared.partial_terms(sizes)
-            if partial_sums(terms):
-                op.places["partial"] = b.buffer(partial_sums(terms) * items, per_row=False, name="partial sums"), 0
+        if not (op.declared.partial or op.declared.room):
+            continue
+        sizes = {name: s.per_sample * max_rows if isinstance(s, Rows) else s for name, s in op.sizes.items()}
+        terms, items = op.declared.partial_terms(sizes)
+        if partial_sums(terms):
+            op.places["partial"] = b.buffer(partial_sums(terms) * items, per_row=False, name="partial sums"), 0
+        if op.declared.room:
+            op.places["room"] = b.buffer(op.declared.room_items(sizes), per_row=False, name="room"), 0
 
 
 def _hook_places(b: Builder) -> list[list[Any]]:

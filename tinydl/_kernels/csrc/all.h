@@ -26,6 +26,9 @@
 #include "depthwise.h"
 #include "upsample.h"
 #include "gather.h"
+#include "steps.h"
+#include "recurrent.h"
+#include "attention.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
 #undef KERNEL

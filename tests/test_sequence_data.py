@@ -1,0 +1,151 @@
+"""SequenceDataset and WindowDataset."""
+import numpy as np
+import pytest
+from sequence_gradients import hashed
+
+from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
+
+rng = np.random.default_rng(0)
+LENGTHS = rng.integers(0, 12, 100)
+LENGTHS[7] = 11
+SEQUENCES = [rng.standard_normal((n, 2)).astype(np.float32) for n in LENGTHS]
+Y = rng.integers(0, 3, 100)
+
+
+def batches(dataset, **options):
+    return [b.load() for b in dataset.epoch(seed=3, **{"epoch": 1, **options})]
+
+
+def test_every_sequence_once_padded_and_with_its_own_target():
+    for made in (data.SequenceDataset(SEQUENCES, Y, 8, sample_weight=np.arange(100)),
+                 data.SequenceDataset(np.concatenate(SEQUENCES), Y, 8, offsets=np.cumsum([0, *LENGTHS]),
+                                      sample_weight=np.arange(100))):
+        assert len(made) == 100 == made.n_samples and made.n_batches == 13 and made.input_shape == ((11, 2), ())
+        for shuffle in (True, False):
+            seen = []
+            for b in batches(made, shuffle=shuffle):
+                x, lengths = b.x
+                assert x.shape[1:] == (11, 2) and x.dtype == np.float32
+                for row, n, y, w in zip(x, lengths, b.y, b.weights(), strict=True):
+                    i = int(w)
+                    assert n == LENGTHS[i] and y == Y[i] and np.array_equal(row[:n], SEQUENCES[i]) and not row[n:].any()
+                    seen.append(i)
+            assert (seen == list(range(100))) != shuffle and sorted(seen) == list(range(100))
+        x, y, w = made[7]
+        assert np.array_equal(x[0], SEQUENCES[7]) and (x[1], y, w) == (11, Y[7], 7)
+
+
+def test_batches_of_similar_lengths_from_seed_and_epoch():
+    many = rng.integers(1, 100, 4000)
+    made = data.SequenceDataset(np.zeros((many.sum(), 1)), np.zeros(4000, int), 32, offsets=np.cumsum([0, *many]))
+    spread = [np.ptp(b.x[1]) for b in batches(made)]
+    assert np.mean(spread) < 8                  # in random batches it is 93 or so
+    means = np.array([b.x[1].mean() for b in batches(made)])
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.4          # not from short to long
+    first = [b.x[1].tolist() for b in batches(made)]
+    assert first == [b.x[1].tolist() for b in batches(made)] != [b.x[1].tolist() for b in batches(made, epoch=2)]
+
+
+def test_a_label_for_each_step_and_tokens():
+    labels = [rng.integers(0, 3, n) for n in LENGTHS]
+    made = data.SequenceDataset([a[:, 0].astype(int) for a in SEQUENCES], labels, 8, per_step=True, max_length=6, padding=9,
+                                lengths=False)
+    assert made.input_shape == (6,)
+    b = batches(made, shuffle=False)[0]
+    for i in range(8):
+        n = min(6, LENGTHS[i])
+        assert np.array_equal(b.y[i], [*labels[i][:n], *[-100] * (6 - n)])
+        assert np.array_equal(b.x[i], [*SEQUENCES[i][:n, 0].astype(int), *[9] * (6 - n)])
+
+
+def network():
+    x, lengths = nn.Input((11, 2)), nn.Input((), "int64", name="lengths")
+    y = nn.Linear(8, 3)(nn.GRU(2, 8, return_sequences=False)([x, lengths]))
+    return Model(inputs=[x, lengths], outputs=y, seed=0)
+
+
+def test_training_on_threads_and_parts():
+    made, trained = data.SequenceDataset(SEQUENCES, Y, 8), set()
+    parts = data.Split(made.subset(np.arange(70)), made.subset(np.arange(70, 90)), made.subset(np.arange(90, 100)))
+    for threads in (1, 2):
+        model = network()
+        with Trainer(2, evaluator=AccuracyEvaluator(), enable_parallel=True, thread_count=threads, batches_per_update=2,
+                     seed=0) as t:
+            t.init(parts, model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+            t.train()
+            assert 0 <= t.evaluate()["accuracy"] <= 1 and len(t.history["validation_loss"]) == 2
+        trained.add(hashed(model.params))
+    assert len(trained) == 1
+
+
+def test_memory_maps(tmp_path):
+    flat = np.memmap(tmp_path / "x", np.float32, "w+", shape=(sum(LENGTHS), 2))
+    flat[:] = np.concatenate(SEQUENCES)
+    made = data.SequenceDataset(flat, Y, 8, offsets=np.cumsum([0, *LENGTHS]))
+    plain = data.SequenceDataset(SEQUENCES, Y, 8)
+    assert np.shares_memory(made.steps, flat)
+    for a, b in zip(batches(made), batches(plain), strict=True):
+        assert np.array_equal(a.x[0], b.x[0]) and np.array_equal(a.y, b.y)
+    flat[5] = np.nan
+    with pytest.raises(ValueError, match="nan"):
+        batches(made)
+
+
+def test_windows():
+    series = np.arange(60.0).reshape(20, 3)
+    made = data.WindowDataset(series, 5, 2, 3, batch_size=4, targets=[1, -1])
+    assert len(made) == 5 and made.input_shape == (5, 3) and made.output_shape == (2, 2)
+    assert np.shares_memory(made.x, series) and made.x.shape == (5, 5, 3)
+    for shuffle in (False, True):
+        pairs = [(x, y) for b in batches(made, shuffle=shuffle) for x, y in zip(b.x, b.y, strict=True)]
+        starts = [int(x[0, 0]) // 3 for x, _ in pairs]
+        assert sorted(starts) == [0, 3, 6, 9, 12]
+        for at, (x, y) in zip(starts, pairs, strict=True):
+            assert np.array_equal(x, series[at:at + 5]) and np.array_equal(y, series[at + 5:at + 7][:, [1, 2]])
+    assert np.array_equal(made.x[1], made[1][0])
+    one = data.WindowDataset(np.arange(10), 3)
+    assert one.output_shape == (1,) and one[0][1].dtype == np.float64 and len(one) == 7
+
+
+@pytest.mark.parametrize("stride, horizon", [(1, 1), (1, 4), (2, 3), (3, 2)])
+def test_parts_of_windows_keep_time_in_order(stride, horizon):
+    made = data.WindowDataset(np.arange(100.0), 6, horizon, stride)
+    parts = made.split(train=0.6, validation=0.2, test=0.2)
+    targets = [np.concatenate([b.y.ravel() for b in batches(part)]) for part in parts]
+    assert targets[0].max() < targets[1].min() <= targets[1].max() < targets[2].min()
+    assert sum(map(len, parts)) >= len(made) - 2 * -(-horizon // stride) and made.split(train=1.0).test is None
+
+
+def test_a_forecast_is_better_than_the_last_value():
+    t = np.arange(600.0)
+    series = (np.sin(t / 5) + 0.05 * rng.standard_normal(600)).astype(np.float32)
+    parts = data.WindowDataset(series, 16, batch_size=32).split(train=0.8, validation=0.2)
+    model = Model(nn.Sequential(nn.LSTM(1, 12, return_sequences=False), nn.Linear(12, 1)), seed=0)
+    with Trainer(12, seed=0) as trainer:
+        trainer.init(parts, model, losses.MeanSquaredError(), optim.Adam(0.02))
+        trainer.train()
+    x, y = (np.concatenate([getattr(b, name) for b in batches(parts.validation)]) for name in "xy")
+    naive = np.mean((x[:, -1] - y) ** 2)
+    assert trainer.history["validation_loss"][-1] < 0.5 * naive
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: data.SequenceDataset(SEQUENCES, Y[:5]), "100 sequences"),
+    (lambda: data.SequenceDataset(np.zeros((3, 4, 2)), Y), "offsets"),
+    (lambda: data.SequenceDataset([np.zeros((2, 3)), np.zeros((2, 4))], [0, 1]), "(2, 4)"),
+    (lambda: data.SequenceDataset([np.zeros(3)], [0]), "of integers"),
+    (lambda: data.SequenceDataset(np.zeros((3, 2)), [0, 1], offsets=[0, 2, 4]), "at most 3"),
+    (lambda: data.SequenceDataset(np.zeros((3, 2)), [0, 1], offsets=[0, 2, 1]), "rise"),
+    (lambda: data.SequenceDataset([np.full((2, 1), np.nan)], [0]), "nan"),
+    (lambda: data.SequenceDataset(SEQUENCES[:2], [np.zeros(3, int), np.zeros(1, int)], per_step=True), "label for each step"),
+    (lambda: data.SequenceDataset(SEQUENCES, Y, max_length=0), "max_length=0"),
+    (lambda: data.SequenceDataset(SEQUENCES, Y).subset([100]), "0 to 99"),
+    (lambda: data.WindowDataset(np.arange(5), 5), "5 steps"),
+    (lambda: data.WindowDataset(np.arange(9), 5, targets=1), "targets=1"),
+    (lambda: data.WindowDataset(np.zeros((2, 2, 2)), 1), "(2, 2, 2)"),
+    (lambda: data.WindowDataset(np.arange(9), 5, stride=0), "0"),
+])
+def test_door(make, message):
+    with pytest.raises(ValueError) as e:
+        make()
+    assert message in str(e.value)
