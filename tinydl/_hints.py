@@ -47,8 +47,10 @@ NAMES = {
     "Activation": "each is a layer of its own: nn.ReLU(), nn.Tanh(), nn.Sigmoid(), ...",
     "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
-    **dict.fromkeys(("Conv1d", "Conv2d", "Conv1D", "Conv2D", "MaxPool2d", "MaxPooling2D", "AvgPool2d", "BatchNorm2d"),
-                    _NO_LAYER),
+    **dict.fromkeys(("Conv3d", "Conv3D", "MaxPool3d", "BatchNorm3d"), _NO_LAYER),
+    "Conv1D": "use nn.Conv1d(in_channels, out_channels, kernel_size)",
+    "Conv2D": "use nn.Conv2d(in_channels, out_channels, kernel_size)", "MaxPooling2D": "use nn.MaxPool2d(kernel_size)",
+    "AveragePooling2D": "use nn.AvgPool2d(kernel_size)", "GlobalAveragePooling2D": "use nn.GlobalAvgPool()",
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
     **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
