@@ -373,7 +373,8 @@ def test_time_ends_training_with_the_best_epoch(folder, capsys, records, monkeyp
 def test_time_in_the_middle_of_the_first_epoch(folder, capsys):
     rng = np.random.default_rng(0)
     np.savez("d.npz", x=rng.standard_normal((20_000, 20)), y=rng.integers(2, size=20_000))
-    assert main(["train", "d.npz", "--time", "1e-9", "--hidden", "1024,1024", "--validation", "0", "--out", "m"]) == 0
+    assert main(["train", "d.npz", "--time", "1e-9", "--hidden", "1024,1024", "--members", "1", "--validation", "0", "--out",
+                 "m"]) == 0
     out = capsys.readouterr().out       # all epochs would take minutes
     assert int(out.split("--time: training ended in epoch ")[1].split()[0]) < 24 and Path("m").exists()
 
