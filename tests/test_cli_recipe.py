@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from tinydl import Model, Trainer, nn, optim
 from tinydl.callbacks import EarlyStopping
 from tinydl.cli import main, options, time_limit, train
-from tinydl.cli.members import Members
+from tinydl.cli.members import MeanEvaluator, Members
 from tinydl.cli.options import parser
 from tinydl.cli.prepare import held_out
 from tinydl.cli.progress import Progress
@@ -23,6 +23,7 @@ from tinydl.cli.recipe import CLASSES_OF_OPTIMIZERS, LOW, SCHEDULES, Recipe
 from tinydl.cli.result import Result
 from tinydl.cli.time_limit import TimeLimit
 from tinydl.data import ArrayDataset
+from tinydl.metrics import MetricsEvaluator
 from tinydl.metrics.named import OF_CLASSES, OF_NUMBERS, OF_PROBABILITIES, OF_SCORES
 from tinydl.tables import TableEncoder
 from tinydl.tabular import ACTIVATIONS, BETAS, CLASSES, NUMBERS, batch_size
@@ -213,6 +214,18 @@ def test_members_are_trained_each_for_itself(folder, target):
         assert i == 0 or not np.array_equal(params, parts[0])
     mean = members.mean(model).predict(x["numbers"])
     np.testing.assert_allclose(mean, model.predict(x["numbers"]).mean(1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [("accuracy", "log_loss"), ("rmse", "r2")])
+def test_what_is_validated_is_the_mean_of_members(names):
+    rng = np.random.default_rng(0)
+    outputs = rng.standard_normal((30, 4, 3 if "accuracy" in names else 1)).astype(np.float32)
+    y = rng.integers(3, size=30) if "accuracy" in names else rng.standard_normal((30, 1))
+    found, wanted = MeanEvaluator(*names), MetricsEvaluator(*names)
+    found.check_targets(np.repeat(y[:, None], 4, 1), outputs.shape[1:])
+    found.update(outputs, np.repeat(y[:, None], 4, 1))
+    wanted.update(outputs.mean(1), y)
+    assert found.result() == wanted.result() and found.figure_names == names
 
 
 def gradients(model, x, y, loss):
