@@ -461,6 +461,18 @@ def waves_backward(rng, s):
             "dbias": rng.standard_normal((C, D))}
 
 
+def intervals(rng, s):
+    R, C, K, _ = s
+    return {"x": rng.standard_normal((R, C)), "low": rng.standard_normal((C, K)), "slope": rng.uniform(0, 2, (C, K)),
+            "out": unset((R, C, K))}
+
+
+def intervals_backward(rng, s):
+    made = intervals(rng, s)
+    dy = rng.standard_normal(made.pop("out").shape)
+    return {**made, "dy": dy, "dx": unset(s[:2])}
+
+
 def wave_error(eps, a):
     """Of a cosine or sine: what rounding does to its angle, and to itself."""
     return eps * (2 * np.pi * (2 * np.abs(a["frequency"] * a["x"][..., None]) + 1) + 4)
@@ -507,6 +519,10 @@ AXES = [
     Case("prelu_backward", lambda rng, s: {**x_out(rng, s), "dy": rng.standard_normal(s), "slope": rng.standard_normal(s[1]),
                                            "by_slope": unset(s)},
          ("out", "by_slope"), relative(1, "out", "by_slope"), MATRICES, ("dy",), True, "columns"),
+    Case("piecewise_linear", intervals, ("out",), lambda eps, a, want: {
+        "out": 3 * eps * (np.abs(a["x"][..., None]) + np.abs(a["low"])) * a["slope"]}, WAVES, by_row=True, family="piecewise"),
+    Case("piecewise_linear_backward", intervals_backward, ("dx",), lambda eps, a, want: {
+        "dx": eps * (a["low"].shape[1] + 2) * np.abs(a["dy"] * a["slope"]).sum(2)}, WAVES, by_row=True, family="piecewise"),
     Case("periodic", waves, ("out",), periodic_bound, WAVES, by_row=True, family="periodic"),
     Case("periodic_backward", waves_backward, ("dx", "dfrequency", "dphase", "dweight", "dbias"), periodic_backward_bound, WAVES,
          family="periodic"),

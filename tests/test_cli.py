@@ -176,7 +176,7 @@ def test_npz_with_columns_that_say_nothing(folder, capsys):
     assert model.input_shape == (2,) and model.metadata["table"]["features"] == ["x0", "x1", "x2", "x3"]
     assert main(["predict", "d.tinydl", "d.npz"]) == 0
     lines = said(capsys)[0]
-    np.savez("d.npz", x=x + [[7, 0, 8, 0]])
+    np.savez("d.npz", x=x + np.array([7, 0, 8, 0]))
     assert main(["predict", "d.tinydl", "d.npz"]) == 0 and said(capsys)[0] == lines
     np.savez("d.npz", x=x[:, 1:3])
     fails_in_one_line(folder, capsys, ["predict", "d.tinydl", "d.npz"], "x has 2 features; the model needs 4")

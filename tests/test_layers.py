@@ -47,6 +47,8 @@ def normalised(x, axis):
     return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-5)
 
 
+#: of three columns: the second has but two intervals, the third none
+EDGES = np.array([[-2, -0.5, 0, 0.7, 3], [-1, 0.2, 1, 1, 1], [0, 0, 0, 0, 0]])
 # layer, shape of x, what it computes in inference (None: checked elsewhere)
 ROWS = {
     "Linear": (nn.Linear(5, 3), (4, 5), None),
@@ -69,6 +71,11 @@ ROWS = {
     "Scale": (nn.Scale(5), (4, 5), lambda x: x),
     "Scale inside": (nn.Sequential(nn.Linear(5, 4), nn.Scale(4), nn.PReLU(), nn.Scale(4)), (4, 5), None),
     "PeriodicEmbedding": (nn.PeriodicEmbedding(5, 3, 7, 0.5), (4, 5), None),
+    "PiecewiseLinearEmbedding": (
+        nn.PiecewiseLinearEmbedding(EDGES), (40, 3), lambda x: np.stack([x, *(np.clip((x - EDGES[:, k]) / np.where(
+            EDGES[:, k + 1] > EDGES[:, k], EDGES[:, k + 1] - EDGES[:, k], np.inf), 0, 1) for k in range(4))], 2)),
+    "PiecewiseLinearEmbedding inside": (
+        nn.Sequential(nn.Linear(5, 3), nn.PiecewiseLinearEmbedding(EDGES), nn.Flatten(), nn.Linear(15, 2)), (4, 5), None),
     "PeriodicEmbedding inside": (nn.Sequential(nn.Linear(5, 4), nn.PeriodicEmbedding(4), nn.Flatten(), nn.Linear(16, 2)), (4, 5),
                                  None),
     "Softmax": (nn.Softmax(), (4, 5), softmax),
@@ -247,3 +254,16 @@ def test_python_layer_of_wrong_shape_says_so():
 
     with pytest.raises(ValueError, match="output_shape"):
         Model(Bad(), seed=0).predict(np.ones((2, 3)))
+
+
+def test_edges_are_quantiles_of_the_data():
+    x = np.stack([np.arange(101.0), np.r_[np.zeros(90), np.arange(1, 12)], np.arange(101) % 2], 1)
+    edges = np.array(nn.PiecewiseLinearEmbedding.from_data(x, 10).edges)
+    np.testing.assert_allclose(edges[0], np.arange(0, 101, 10), rtol=1e-15)
+    assert edges[1].tolist() == [0, 1, 11] + [11] * 8       # nine of ten quantiles are 0
+    assert (edges[2] == 1).all()                            # of 0 and 1 there is nothing between
+    for wrong, message in (([[0, 2, 1]], "do not fall"), ([[0, np.nan]], "finite"), ([0, 1], "shape")):
+        with pytest.raises(ValueError, match=message):
+            nn.PiecewiseLinearEmbedding(wrong)
+    with pytest.raises(ValueError, match="n_bins=0"):
+        nn.PiecewiseLinearEmbedding.from_data(x, 0)

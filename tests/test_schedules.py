@@ -127,6 +127,35 @@ def test_each_update_has_its_rate(driver, strategy):
     assert t.history["learning_rate"][-1] == falling()(t.optimizer.t - 1)
 
 
+class EachDecay(callbacks.Callback):
+    """Sets the weight decay before each update."""
+
+    every = 1
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def on_epoch_start(self, trainer, epoch):
+        trainer.optimizer.weight_decay = self.schedule(trainer.optimizer.t)
+
+    def on_update(self, trainer, updates):
+        trainer.optimizer.weight_decay = self.schedule(trainer.optimizer.t)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.Adagrad,
+                                  optim.Lion])
+def test_weight_decay_by_a_schedule(kind):
+    x, y = classification(70)
+    models = [mlp(6, 9, 3) for _ in range(3)]
+    decay = S.Linear(0.5, 20, 0.0)
+    run(data.ArrayDataset(x, y, 8), models[0], "serial", optimizer=kind(1e-2, weight_decay=decay))
+    run(data.ArrayDataset(x, y, 8), models[1], "serial", optimizer=kind(1e-2, weight_decay=0.5), callbacks=[EachDecay(decay)])
+    run(data.ArrayDataset(x, y, 8), models[2], "serial", optimizer=kind(1e-2, weight_decay=0.5))
+    assert models[0].params.tobytes() == models[1].params.tobytes() != models[2].params.tobytes()
+    again = kind(1e-2, weight_decay=decay, groups=[{"params": "*.bias", "weight_decay": S.Constant(0.0)}])
+    assert again.config()["weight_decay"] == decay
+
+
 @pytest.mark.parametrize("strategy", STEADY)
 def test_the_bits_are_those_of_any_threads_and_driver(strategy):
     x, y = classification(70)

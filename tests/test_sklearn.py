@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tinydl import Model, losses, nn, optim
-from tinydl.sklearn import MLPClassifier, MLPRegressor, NeuralClassifier, NeuralRegressor, base, epochs
+from tinydl.sklearn import MLPClassifier, MLPRegressor, NeuralClassifier, NeuralRegressor, TabularClassifier, base, epochs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -443,3 +443,23 @@ def test_interrupted(monkeypatch):
         fitted = NeuralClassifier(early_stopping=True, random_state=0).fit(X, LABELS)
     assert fitted.n_iter_ == 2
     assert fitted.predict(X).shape == LABELS.shape
+
+
+@pytest.mark.parametrize("make", [
+    lambda: MLPClassifier(max_iter=5, random_state=0), lambda: NeuralRegressor(max_epochs=5, random_state=0),
+    lambda: TabularClassifier(max_epochs=5, n_members=2, hidden_layer_sizes=(4,), random_state=0)],
+    ids=["MLPClassifier", "NeuralRegressor", "TabularClassifier"])
+def test_scikit_learns_callbacks_see_each_epoch(make):
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+    estimator, plain = make(), make()
+    y = targets(estimator) if not isinstance(estimator, TabularClassifier) else LABELS
+    scores = callback.ScoringMonitor(scoring="r2" if isinstance(estimator, regressors) else "accuracy")
+    estimator.set_callbacks(scores).fit(X, y)
+    assert digest(estimator) == digest(plain.fit(X, y))         # nobody is changed by being looked at
+    log = scores.get_logs().data
+    epochs = [row for row in log if row["task_name"] == "epoch"]
+    assert len(epochs) == (0 if isinstance(estimator, TabularClassifier) else 5)        # its members predict together only
+    last = next(row for row in log if row["task_name"] == "fit")
+    name = next(key for key in last if key in ("r2", "accuracy", "score"))
+    assert last[name] == pytest.approx(estimator.score(X, y))
+    assert len({row[name] for row in epochs}) > 1 or not epochs

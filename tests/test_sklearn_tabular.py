@@ -78,6 +78,18 @@ def test_categorical_features_by_name_place_and_mask():
         TabularClassifier(**SMALL, categorical_features=[True, False]).fit(numbers, y)
 
 
+@pytest.mark.parametrize("dtype, values", [
+    ("Int64", [1, 2]), ("boolean", [False, True]), ("string", ["a", "b"]), ("category", ["a", "b"]), (object, ["a", "b"])])
+def test_labels_stay_what_they_are(dtype, values):
+    X, _ = people(60)
+    y = pd.Series(values * 30, dtype=dtype)
+    clf = TabularClassifier(**SMALL).fit(X, y)
+    assert clf.classes_.tolist() == values and type(clf.classes_.tolist()[0]) is type(values[0])
+    y[3] = None
+    with pytest.raises(ValueError, match=r"y has no value in row 3|y contains NaN"):
+        TabularClassifier(**SMALL).fit(X, y)
+
+
 def test_dates_on_demand():
     X = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=60), "x": np.arange(60.0)})
     with pytest.raises(ValueError, match="dates=True"):

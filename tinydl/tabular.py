@@ -50,17 +50,19 @@ BETAS = (0.9, 0.95)
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings. hidden_sizes: of the hidden layers; activation: one of ACTIVATIONS; dropout: behind each of them;
-    periodic: whether numbers pass through nn.PeriodicEmbedding; learning_rate: AdamW's, highest (it falls and rises in
-    cycles, optim.schedules.CosLog); weight_decay; label_smoothing: of classes; batch_size: None is a sixteenth of the rows,
-    at least 32 and at most 256; max_epochs; patience: epochs without a better one, and training ends; n_members: networks;
-    validation_fraction: of the rows, which each of them sets aside. The defaults are for classes; for numbers they are those of
-    NUMBERS. bench/tabular.py says on which tables they were chosen."""
+    """The settings. The defaults are for classes, those of NUMBERS for numbers; bench/tabular.py says on which tables they were
+    chosen.
+
+    hidden_sizes: of the hidden layers; activation: one of ACTIVATIONS; dropout: behind each of them; embedding: of numbers,
+    "periodic" (nn.PeriodicEmbedding), "piecewise" (nn.PiecewiseLinearEmbedding), or None; learning_rate: AdamW's, highest (it
+    falls and rises in cycles, optim.schedules.CosLog); weight_decay; label_smoothing: of classes; batch_size: None is a sixteenth
+    of the rows, at least 32 and at most 256; max_epochs; patience: epochs without a better one, and training ends; n_members:
+    networks; validation_fraction: of the rows, which each of them sets aside."""
 
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     activation: str = "silu"
     dropout: float = 0.15
-    periodic: bool = True
+    embedding: str | None = "periodic"
     learning_rate: float = 2e-2
     weight_decay: float = 1e-2
     label_smoothing: float = 0.1
@@ -72,7 +74,8 @@ class Recipe:
 
 
 CLASSES = Recipe()
-NUMBERS = Recipe(activation="relu", dropout=0.0, weight_decay=0.0, label_smoothing=0.0, max_epochs=48)
+NUMBERS = Recipe(activation="relu", dropout=0.0, embedding="piecewise", learning_rate=1e-2, weight_decay=0.0, label_smoothing=0.0,
+                 batch_size=64, max_epochs=32)
 
 
 # ---------------------------------------------------------------------- tasks
@@ -183,11 +186,13 @@ def given(x: dict[str, Array]) -> Any:
 
 def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, seed: int | None = None, members: int = 1,
             apart: bool = False) -> Model:
-    """Numbers (periodic functions of them beside) and embeddings of categories, scaled, then hidden layers. members: so many of
-    these, and the outputs are the mean of their predictions; 0: one, and its outputs as they are. apart: the outputs of all as
-    they are, (members, K), each for a loss of its own."""
+    """Numbers (embedded too, as the recipe says) and embeddings of categories, scaled, then hidden layers. x: the rows to train
+    on, by which numbers are embedded. members: so many of these, and the outputs are the mean of their predictions; 0: one, and
+    its outputs as they are. apart: the outputs of all as they are, (members, K), each for a loss of its own."""
+    edges = nn.PiecewiseLinearEmbedding.from_data(x["numbers"]).edges if (
+        recipe.embedding == "piecewise" and "numbers" in x) else None
     symbols = [nn.Input((values.shape[1],), "float32" if name == "numbers" else "int64", name=name) for name, values in x.items()]
-    outputs = [_member(symbols, n_codes, task, recipe) for _ in range(members or 1)]
+    outputs = [_member(symbols, edges, n_codes, task, recipe) for _ in range(members or 1)]
     if members and task.link is not None and not apart:
         outputs = [task.link()(y) for y in outputs]
     y = outputs[0] if len(outputs) == 1 else nn.Concat()(outputs)
@@ -198,13 +203,17 @@ def network(x: dict[str, Array], n_codes: int, task: Task, recipe: Recipe, *, se
     return Model(inputs=symbols, outputs=y, seed=seed, name="tabular")
 
 
-def _member(symbols: Sequence[Symbol], n_codes: int, task: Task, recipe: Recipe) -> Symbol:
+def _member(symbols: Sequence[Symbol], edges: Any, n_codes: int, task: Task, recipe: Recipe) -> Symbol:
     parts = []
     for symbol in symbols:
         if symbol.dtype == "int64":
             parts.append(nn.Flatten()(nn.Embedding(n_codes, EMBEDDING)(symbol)))
+        elif recipe.embedding is None:
+            parts.append(symbol)
         else:
-            parts.append(nn.Flatten()(nn.PeriodicEmbedding(symbol.shape[0])(symbol)) if recipe.periodic else symbol)
+            embedding = (nn.PeriodicEmbedding(symbol.shape[0]) if recipe.embedding == "periodic" else
+                         nn.PiecewiseLinearEmbedding(edges))
+            parts.append(nn.Flatten()(embedding(symbol)))
     h = nn.Concat()(parts) if len(parts) > 1 else parts[0]
     h = nn.Scale(h.shape[0])(h)
     for size in recipe.hidden_sizes:

@@ -283,6 +283,15 @@ def periodic_backward(dy: Floats, x: Floats, frequency: Floats, phase: Floats, w
         _write(out, value + out if more else value)
 
 
+def piecewise_linear(x: Floats, low: Floats, slope: Floats, out: Floats) -> Floats:
+    return _write(out, np.clip((x[..., None] - low) * slope, 0, 1))
+
+
+def piecewise_linear_backward(dy: Floats, x: Floats, low: Floats, slope: Floats, dx: Floats) -> Floats:
+    t = (x[..., None] - low) * slope
+    return _write(dx, np.where((t > 0) & (t < 1), dy * slope, 0).sum(2))
+
+
 def weighted_mean(a: Floats, b: Floats, out: Floats, wa: float, wb: float) -> Floats:
     return _write(out, wa * a + wb * b)
 

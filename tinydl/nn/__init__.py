@@ -1,7 +1,7 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
     weights         Linear, Embedding, Scale; TiedLinear shares the weight of a Linear or Embedding
-    numbers         PeriodicEmbedding: of a table's columns
+    numbers         PeriodicEmbedding, PiecewiseLinearEmbedding: of a table's columns
     activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
                     LogSoftmax
     normalisation   LayerNorm, BatchNorm1d
@@ -43,15 +43,16 @@ from tinydl.nn.linear import Linear, TiedLinear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
+from tinydl.nn.piecewise import PiecewiseLinearEmbedding
 from tinydl.nn.python_layer import PythonLayer
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 
 __all__ = ["ELU", "GELU", "SELU", "Add", "BatchNorm1d", "Concat", "Dot", "Dropout", "Embedding", "Flatten", "Graph", "Hardswish",
            "Identity", "Input", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "Mean", "Mish", "Multiply",
-           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PythonLayer", "ReLU", "Reshape", "Residual", "Scale",
-           "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear",
-           "initializers", "register"]
+           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PythonLayer", "ReLU", "Reshape",
+           "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum", "Tanh",
+           "TiedLinear", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

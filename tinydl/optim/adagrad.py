@@ -20,7 +20,7 @@ class Adagrad(Optimizer):
     rule = "adagrad"
 
     @_hints.arguments
-    def __init__(self, lr: float | Schedule = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0,
+    def __init__(self, lr: float | Schedule = 1e-2, lr_decay: float = 0.0, weight_decay: float | Schedule = 0.0,
                  initial_accumulator_value: float = 0.0, eps: float = 1e-10,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:

@@ -20,7 +20,7 @@ class Adam(Optimizer):
 
     @_hints.arguments
     def __init__(self, lr: float | Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0,
+                 weight_decay: float | Schedule = 0.0,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class AdamW(Adam):
 
     @_hints.arguments
     def __init__(self, lr: float | Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2,
+                 weight_decay: float | Schedule = 1e-2,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value, ema=ema, groups=groups)

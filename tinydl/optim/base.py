@@ -43,7 +43,8 @@ class Optimizer:
     """Moves parameters by gradients. `lr` and the other numbers may be changed between updates.
 
     lr: a number, or a schedule of `tinydl.optim.schedules`, which gives the rate of each update. The rate applies at the step,
-    as in PyTorch: momentum is kept without it, so that a cut of the rate makes the very next step smaller.
+    as in PyTorch: momentum is kept without it, so that a cut of the rate makes the very next step smaller. weight_decay, where a
+    rule has it, may be a schedule too.
 
     All optimizers take these, by name:
 
@@ -287,9 +288,10 @@ def check_betas(owner: object, betas: tuple[float, float]) -> tuple[float, float
 
 
 def check(owner: object, **numbers: Any) -> None:
-    """TypeError for what is no number (of lr: nor a schedule), ValueError for one that is negative or not finite."""
+    """TypeError for what is no number (of lr and weight_decay: nor a schedule), ValueError for one that is negative or not
+    finite."""
     for name, value in numbers.items():
-        if name == "lr" and isinstance(value, Schedule):
+        if name in ("lr", "weight_decay") and isinstance(value, Schedule):
             continue
         if not isinstance(value, (Real, np.ndarray)) or getattr(value, "ndim", False):
             raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "

@@ -20,7 +20,8 @@ class Lion(Optimizer):
     rule = "lion"
 
     @_hints.arguments
-    def __init__(self, lr: float | Schedule = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0,
+    def __init__(self, lr: float | Schedule = 1e-4, betas: tuple[float, float] = (0.9, 0.99),
+                 weight_decay: float | Schedule = 0.0,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class NAdam(Adam):
 
     @_hints.arguments
     def __init__(self, lr: float | Schedule = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False,
+                 weight_decay: float | Schedule = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         if not 0 <= momentum_decay < float("inf"):

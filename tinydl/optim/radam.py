@@ -28,7 +28,7 @@ class RAdam(Adam):
 
     @_hints.arguments
     def __init__(self, lr: float | Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, decoupled_weight_decay: bool = False,
+                 weight_decay: float | Schedule = 0.0, decoupled_weight_decay: bool = False,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         self.decoupled_weight_decay = decoupled_weight_decay

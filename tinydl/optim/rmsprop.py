@@ -15,7 +15,7 @@ class RMSprop(Optimizer):
     rule = "rmsprop"
 
     @_hints.arguments
-    def __init__(self, lr: float | Schedule = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+    def __init__(self, lr: float | Schedule = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float | Schedule = 0.0,
                  momentum: float = 0.0, centered: bool = False,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:

@@ -15,7 +15,8 @@ class SGD(Optimizer):
     rule = "sgd"
 
     @_hints.arguments
-    def __init__(self, lr: float | Schedule = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0,
+    def __init__(self, lr: float | Schedule = 1e-3, momentum: float = 0.0, nesterov: bool = False,
+                 weight_decay: float | Schedule = 0.0,
                  *, clip_norm: float | None = None, clip_value: float | None = None, ema: float | None = None,
                  groups: Sequence[Mapping[str, Any]] | None = None) -> None:
         super().__init__()

@@ -22,6 +22,7 @@ from tinydl.optim import Optimizer
 from tinydl.parallel import TrainingError, recommended_thread_count
 from tinydl.sklearn.epochs import Epochs
 from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real, whole
+from tinydl.sklearn.tasks import CallbackSupport, Tasks
 from tinydl.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +59,7 @@ class Part:
         return Part(*parts[::2]), Part(*parts[1::2])
 
 
-class Base(BaseEstimator):     # type: ignore[misc]
+class Base(CallbackSupport, BaseEstimator):     # type: ignore[misc]
     """What has a model_ after fit, and goes into pickles with it. n_features_in_, feature_names_in_: as scikit-learn's."""
 
     model_: Model
@@ -171,7 +172,7 @@ class Estimator(Base):
         n_threads = recommended_thread_count() if self.n_threads == -1 else self.n_threads
         return n_threads, n_threads if self.n_shards is None else self.n_shards
 
-    def _train(self, loss: Loss, optimizer: Optimizer, data: ArrayDataset, epochs: Epochs, *, seed: int = 0,
+    def _train(self, loss: Loss, optimizer: Optimizer, data: ArrayDataset, epochs: Epochs, tasks: Tasks, *, seed: int = 0,
                keep: bool = False) -> None:
         """Train model_ on data. Ctrl-C ends that with a warning, as in scikit-learn's MLPs; ValueError where numbers
         become too large. keep: the trainer, for the next call with the same model and optimizer, as of partial_fit."""
@@ -185,7 +186,7 @@ class Estimator(Base):
                 "strategy": "shard", "shards_per_batch": n_shards, "enable_parallel": n_threads > 1, "thread_count": n_threads}
             trainer = Trainer(epochs.max_epochs, seed=seed, on_batch_failure="raise", **parallel)
             trainer.init(data, self.model_, loss, optimizer)
-        trainer.callbacks = [epochs]
+        trainer.callbacks, epochs.tasks = [epochs], tasks
         try:
             if n_shards > 1 and n_threads == 1:
                 trainer.simplified_parallel_train()
@@ -199,6 +200,7 @@ class Estimator(Base):
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
             trainer.shutdown()
+        tasks.end()
 
 
 def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:

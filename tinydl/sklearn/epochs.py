@@ -8,6 +8,7 @@ since none of them can be the last, are one epoch of the trainer: `ahead` of the
 """
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from tinydl.callbacks import Callback
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
+from tinydl.sklearn.tasks import Tasks
 
 if TYPE_CHECKING:
     from tinydl.history import EpochRecord
@@ -43,6 +45,7 @@ class Epochs(Callback):
         self.estimator, self.data, self.rng, self.max_epochs = estimator, data, rng, max_epochs
         self.score, self.time_limit, self.whole_batches = score, time_limit, whole_batches
         self.started = perf_counter()
+        self.tasks: Tasks | None = None
         self.stopped = False            # before max_epochs
         self.best: dict[str, Array] | None = None
         self.rows = np.arange(len(data), dtype=np.int64)
@@ -86,7 +89,8 @@ class Epochs(Callback):
 
     def _epochs_ahead(self) -> int:
         own, left = self.estimator, self.max_epochs - self.estimator.n_iter_
-        if self.score is not None or not self.may_run_ahead():
+        watched = self.tasks is not None and self.tasks.watched
+        if self.score is not None or watched or not self.may_run_ahead():
             return 1
         return int(max(1, min(left, own.n_iter_no_change + 1 - own._no_improvement_count, MOST_ROWS // len(self.rows))))
 
@@ -112,6 +116,8 @@ class Epochs(Callback):
                 print(f"Iteration {own.n_iter_}, loss = {value:.8f}")
             self._count(trainer)
             self.after(trainer)
+            if self.tasks is not None and self.tasks.epoch(lambda: {"model_": copy.deepcopy(trainer.model)}):
+                self.stopped = True
             if own._no_improvement_count > own.n_iter_no_change:
                 what = "Training loss" if self.score is None else "Validation score"
                 if self.exhausted(trainer, f"{what} did not improve more than tol={own.tol:f} for {own.n_iter_no_change} "

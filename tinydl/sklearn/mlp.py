@@ -22,6 +22,7 @@ from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.mlp_epochs import MLPEpochs
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.rules import MLPSGD, MLPAdam, Penalties
+from tinydl.sklearn.tasks import Tasks, with_callbacks
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +105,7 @@ class MLP(Estimator):
                 raise ValueError(f"hidden_layer_sizes must be > 0, and whole numbers; got {self.hidden_layer_sizes!r}")
         return [int(size) for size in sizes]
 
+    @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool = False, classes: Any = None) -> Any:
         hidden = self._check_parameters()
         if incremental and self.early_stopping:
@@ -136,7 +138,8 @@ class MLP(Estimator):
         epochs = MLPEpochs(self, data, rng, 1 if incremental else self.max_iter, optimizer=self._optimizer, factor=factor,
                            constants=self._constants(part), whole_batches=self._shards()[1] == 1,
                            score=None if held_out is None else lambda model: self._score_of(model, held_out))
-        self._train(loss, self._optimizer, data, epochs, keep=incremental)
+        tasks = Tasks(self, X, y, sample_weight, 1 if incremental else self.max_iter)
+        self._train(loss, self._optimizer, data, epochs, tasks, keep=incremental)
         if not np.isfinite(self.model_.params).all():
             raise ValueError(TOO_LARGE)
         if not incremental and not epochs.stopped and self.n_iter_ == self.max_iter:

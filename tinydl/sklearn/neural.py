@@ -19,6 +19,7 @@ from tinydl.sklearn.base import RULES, Estimator, Part
 from tinydl.sklearn.epochs import Epochs
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, check, either, one_of, real, whole
+from tinydl.sklearn.tasks import Tasks, with_callbacks
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +59,7 @@ class Neural(Estimator):
         sample_weight (n,). Returns self."""
         return self._fit(X, y, sample_weight)
 
+    @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool = False, classes: Any = None) -> Any:
         check(self, self._rules)
         if incremental and self.early_stopping:
@@ -80,7 +82,8 @@ class Neural(Estimator):
         epochs = Epochs(self, data, rng, 1 if incremental else self.max_epochs, time_limit=self.time_limit,
                         whole_batches=self._shards()[1] == 1, least_rows=2 if self._mixes() else 1,
                         score=None if held_out is None else lambda model: self._score_of(model, held_out))
-        self._train(loss, self._optimizer, data, epochs, seed=int(rng.randint(2**31 - 1)), keep=incremental)
+        tasks = Tasks(self, X, y, sample_weight, 1 if incremental else self.max_epochs)
+        self._train(loss, self._optimizer, data, epochs, tasks, seed=int(rng.randint(2**31 - 1)), keep=incremental)
         return self
 
     def _new_model(self, X: Array, rng: Any) -> Model:

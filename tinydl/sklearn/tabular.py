@@ -17,11 +17,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
 
 from tinydl import tabular
+from tinydl.data.frames import as_numbers, decoded, first_missing
 from tinydl.parallel import TrainingError
 from tinydl.plotting import plot_curves
 from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
+from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
 from tinydl.tabular import CLASSES, NUMBERS
 
@@ -40,7 +42,8 @@ class Tabular(Base):
 
     _rules: ClassVar[dict[str, Rule]] = {
         "n_members": whole(1), "hidden_layer_sizes": _sizes, "activation": one_of(*tabular.ACTIVATIONS),
-        "dropout": real(0, 1, below=True), "periodic": boolean, "learning_rate": real(0, above=True), "weight_decay": real(0),
+        "dropout": real(0, 1, below=True), "embedding": one_of("periodic", "piecewise", None),
+        "learning_rate": real(0, above=True), "weight_decay": real(0),
         "batch_size": either(one_of(None), whole(1)), "max_epochs": whole(1), "n_iter_no_change": whole(1),
         "validation_fraction": real(0, 0.5, above=True), "scoring": either(one_of(None), Rule(
             lambda v: isinstance(v, str) or callable(v), "the name of a scorer of scikit-learn, or one")),
@@ -51,7 +54,7 @@ class Tabular(Base):
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     dropout: float
-    periodic: bool
+    embedding: str | None
     learning_rate: float
     weight_decay: float
     batch_size: int | None
@@ -81,6 +84,7 @@ class Tabular(Base):
         return weights
 
     # ------------------------------------------------------------------ fit
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train on X, a DataFrame or array of n rows, and y, where rows count by their sample_weight (n,). Returns self."""
         check(self, self._rules)
@@ -100,10 +104,11 @@ class Tabular(Base):
         x = tabular.inputs(self.encoder_, self.encoder_.fit_transform(X))
         recipe = tabular.Recipe(
             hidden_sizes=tuple(self.hidden_layer_sizes), activation=self.activation, dropout=float(self.dropout),
-            periodic=bool(self.periodic), learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
+            embedding=self.embedding, learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
             label_smoothing=float(getattr(self, "label_smoothing", 0.0)), batch_size=self.batch_size, max_epochs=self.max_epochs,
             patience=self.n_iter_no_change, n_members=self.n_members, validation_fraction=float(self.validation_fraction))
-        progress = _Progress(self.max_epochs * self.n_members) if self.verbose else None
+        tasks = Tasks(self, X, y, sample_weight, self.max_epochs * self.n_members)
+        progress = _Progress(self.max_epochs * self.n_members, self.verbose, tasks)
         try:
             found = tabular.fit(
                 x, targets, task, recipe, n_codes=sum(self.encoder_.cardinalities), weights=weights,
@@ -113,10 +118,10 @@ class Tabular(Base):
         except TrainingError as e:
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
-            if progress is not None:
-                progress.close()
+            progress.close()
         self.model_, self.members_, self.temperature_ = found.model, found.members, found.temperature
         self.n_iter_ = max(len(member["loss"]) for member in found.members)
+        tasks.end()
         return self
 
     def _table(self, X: Any, reset: bool) -> tuple[Any, int]:
@@ -237,8 +242,9 @@ class TabularClassifier(Classifier, Tabular):
     class_weight: Any
 
     def __init__(self, *, n_members: int = CLASSES.n_members, hidden_layer_sizes: tuple[int, ...] = CLASSES.hidden_sizes,
-                 activation: str = CLASSES.activation, dropout: float = CLASSES.dropout, periodic: bool = CLASSES.periodic,
-                 learning_rate: float = CLASSES.learning_rate, weight_decay: float = CLASSES.weight_decay,
+                 activation: str = CLASSES.activation, dropout: float = CLASSES.dropout,
+                 embedding: str | None = CLASSES.embedding, learning_rate: float = CLASSES.learning_rate,
+                 weight_decay: float = CLASSES.weight_decay,
                  label_smoothing: float = CLASSES.label_smoothing, batch_size: int | None = CLASSES.batch_size,
                  max_epochs: int = CLASSES.max_epochs, n_iter_no_change: int = CLASSES.patience,
                  validation_fraction: float = CLASSES.validation_fraction, scoring: Any = None,
@@ -298,8 +304,9 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     quantiles: Any
 
     def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
-                 activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout, periodic: bool = NUMBERS.periodic,
-                 learning_rate: float = NUMBERS.learning_rate, weight_decay: float = NUMBERS.weight_decay,
+                 activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout,
+                 embedding: str | None = NUMBERS.embedding, learning_rate: float = NUMBERS.learning_rate,
+                 weight_decay: float = NUMBERS.weight_decay,
                  batch_size: int | None = NUMBERS.batch_size, max_epochs: int = NUMBERS.max_epochs,
                  n_iter_no_change: int = NUMBERS.patience, validation_fraction: float = NUMBERS.validation_fraction,
                  scoring: Any = None, time_limit: float | None = None, clip: bool = True, quantiles: Any = None,
@@ -343,17 +350,21 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
 
 
 class _Progress:
-    """A line on stderr: how many of the epochs are done."""
+    """After each epoch of a member: a line on stderr, and scikit-learn's callbacks. They see no estimator yet: what predicts are
+    all members together."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.done = epochs, 0
+    def __init__(self, epochs: int, verbose: Any, tasks: Tasks) -> None:
+        self.epochs, self.done, self.verbose, self.tasks = epochs, 0, verbose, tasks
 
     def __call__(self) -> None:
         self.done += 1
-        print(f"\r{self.done} of at most {self.epochs} epochs", end="", file=sys.stderr, flush=True)
+        if self.verbose:
+            print(f"\r{self.done} of at most {self.epochs} epochs", end="", file=sys.stderr, flush=True)
+        self.tasks.epoch()
 
     def close(self) -> None:
-        print(file=sys.stderr)
+        if self.verbose:
+            print(file=sys.stderr)
 
 
 def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
@@ -361,6 +372,11 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
         raise ValueError(f"{type(owner).__name__} requires y to be passed, but the target y is None")
     if hasattr(y, "toarray"):
         y = y.toarray()
+    known: Array = np.asarray(decoded(y))
+    missing = first_missing(known)
+    if missing is not None:
+        raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
+    y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
                     estimator=owner)
     if y.ndim == 2 and y.shape[1] == 1:

@@ -15,6 +15,7 @@
 #include "embedding.h"
 #include "columns.h"
 #include "periodic.h"
+#include "piecewise.h"
 #include "dropout.h"
 #include "updates.h"
 #include "panels.h"
