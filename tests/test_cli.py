@@ -499,7 +499,7 @@ sys.exit(cli.main())
     assert (p.returncode, p.stderr) == (code, f"tinydl: {how}\n")
 
 
-STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "256", "--members", "1", "--batch-size", "2", "--validation", "0",
+STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "64", "--members", "1", "--batch-size", "2", "--validation", "0",
            "--quiet", "--schedule", "constant", "--learning-rate", "0.001", "--threads"]
 
 
@@ -579,7 +579,7 @@ def test_resume_of_another_training_changes_nothing(stop, folder, capsys):
     said(capsys)
     again = [*STOPPED, "1", "--out", "m", "--resume"]
     for option, value, saved, remedy in [
-            ("--seed", "1", "0", "say --seed 0"), ("--hidden", "9", "256", "say --hidden 256"),
+            ("--seed", "1", "0", "say --seed 0"), ("--hidden", "9", "64", "say --hidden 64"),
             ("--threads", "2", "1", "leave --threads out"), ("--batch-size", "4", "2", "say --batch-size 2"),
             ("--optimizer", "sgd", "adamw", "say --optimizer adamw"),
             ("--learning-rate", "0.5", "0.001", "say --learning-rate 0.001"),

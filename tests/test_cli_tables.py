@@ -67,7 +67,7 @@ def column(table, name: str) -> list[object]:
 def test_text_and_gaps(folder, capsys):
     t = frame(600)
     t.to_csv("t.csv")       # with pandas' index
-    assert main(["train", "t.csv", "--target", "label", "--epochs", "40"]) == 0
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "40", "--members", "1"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and "note: column 1 has no name and numbers or names the rows: left out\n" in out
     assert "t.csv: 600 rows, 4 features (2 of numbers, 2 of categories), 2 classes of\n'label'\n" in out       # 80 columns

@@ -34,10 +34,11 @@ class MeanEvaluator(MetricsEvaluator):
 
 
 class Members:
-    """recipe.n_members networks for the columns of x, which `features.encode` made by these facts."""
+    """recipe.n_members networks for the columns of x, which `features.encode` made by these facts. rows: those to train on."""
 
-    def __init__(self, facts: dict[str, Any], x: Any, n_classes: int, recipe: tabular.Recipe) -> None:
-        self.x = x if isinstance(x, dict) else {"numbers" if x.dtype.kind == "f" else "categories": x}
+    def __init__(self, facts: dict[str, Any], x: Any, rows: Array, n_classes: int, recipe: tabular.Recipe) -> None:
+        every = x if isinstance(x, dict) else {"numbers" if x.dtype.kind == "f" else "categories": x}
+        self.x = {name: values[rows] for name, values in every.items()}
         self.n_codes = sum(TableEncoder.from_dict(facts["encoder"]).cardinalities)
         self.task: tabular.Task = Scores(n_classes) if n_classes else tabular.Values(1)
         self.recipe, self.n = recipe, recipe.n_members
@@ -46,12 +47,12 @@ class Members:
         """y (n,) or (n, 1) as `apart` is trained on it: once for each of several members."""
         return np.repeat(y[:, None], self.n, 1) if self.n > 1 else y
 
-    def apart(self, rows: Array, seed: int) -> Model:
-        """To train on these rows: the outputs are (N, K); of one member (K,)."""
+    def apart(self, seed: int) -> Model:
+        """To train: the outputs are (N, K); of one member (K,)."""
         model = tabular.network(self.x, self.n_codes, self.task, self.recipe, seed=seed, members=self.n, apart=self.n > 1)
         if "categories" in self.x:
             # A code without a row to train on keeps the embedding it begins with: let that be 0, the mean of all, and not chance.
-            unseen = np.bincount(self.x["categories"][rows].ravel(), minlength=self.n_codes) == 0
+            unseen = np.bincount(self.x["categories"].ravel(), minlength=self.n_codes) == 0
             values = model.state_dict()
             for names in self._names(values):
                 name = next(n for n in names if values[n].shape == (self.n_codes, tabular.EMBEDDING))

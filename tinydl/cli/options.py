@@ -203,7 +203,7 @@ def _recipe_options(p: argparse._ArgumentGroup) -> None:
 def _training_options(p: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
     """defaults: of --epochs, --batch-size and --hidden; {}: the recipe's."""
     own = defaults or {"epochs": _default("max_epochs"), "hidden": _default("hidden_sizes", _text), "batch_size": (
-        f"a power of 2 near a {BATCHES}th of the rows, from {BATCH_SIZES[0]} to {BATCH_SIZES[1]}, over the number of threads")}
+        f"for an update {_default('batch_size', _batch)}; over the number of threads")}
     p.add_argument("--epochs", type=_count, metavar="N", help=f"at most (default: {own['epochs']})")
     p.add_argument("--batch-size", type=_count, metavar="N", help="rows that a thread works on at a time (default: "
                                                                   f"{own['batch_size']})")
@@ -214,6 +214,10 @@ def _training_options(p: argparse.ArgumentParser, defaults: dict[str, Any]) -> N
                         "depends on N")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
     p.set_defaults(**defaults)
+
+
+def _batch(size: int | None) -> str:
+    return str(size or f"a power of 2 near a {BATCHES}th of the rows, from {BATCH_SIZES[0]} to {BATCH_SIZES[1]},")
 
 
 def _text(sizes: tuple[int, ...]) -> str:

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if options.sheet and not len(ready.test):
         raise CommandError("--sheet is of the test rows, and --test-fraction 0 leaves none")
     n, n_train = len(ready.train) + len(ready.validation), len(ready.train)
-    of_update = batch_size(n)           # unless --batch-size says what a thread's batch is
+    of_update = recipe.own.batch_size or batch_size(n)       # unless --batch-size says what a thread's batch is
     threads = thread_count(options.threads, -(-n_train // options.batch_size) if options.batch_size else
                            max(1, min(n_train, of_update) // FEWEST_OF_BATCH), n_train)
     settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in ("target", "task", "test_fraction", "seed")}
@@ -50,10 +50,10 @@ def run(options: argparse.Namespace) -> int:
         saved = saved_settings(checkpoint, settings, keep=() if options.threads else ("--threads",))
         batches = settings["--threads"] = saved["--threads"]
         threads = min(threads, batches)
-    members = Members(ready.facts, ready.x, recipe.n_classes, recipe.own)
+    members = Members(ready.facts, ready.x, ready.train, recipe.n_classes, recipe.own)
     everything = ArrayDataset(ready.x, members.targets(ready.y), options.batch_size or max(1, of_update // batches))
     parts = Split(everything.subset(ready.train), everything.subset(ready.validation) if recipe.validation else None, None)
-    trained = members.apart(ready.train, options.seed)
+    trained = members.apart(options.seed)
     _say_what_is_trained(ready, recipe, trained, threads, batches, say)
 
     epochs = recipe.own.max_epochs
