@@ -17,8 +17,9 @@ Guarantees (tests/test_fleet.py):
 
 What a thread does in Python around an epoch takes about 0.1 milliseconds, and around a validation 0.05 or more. No two threads
 are in Python at once (_kernels/engine/gil.pyx says how they take turns), so the shorter the epochs, the fewer threads are of use.
-Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while:
-models with a PythonLayer are trained hardly faster on two threads than on one.
+Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while,
+but for NumPy's long calls. Models with a PythonLayer of a few microseconds take 1.6 times as long on two threads as on one: train
+them with n_threads=1. Those with a layer that multiplies by a matrix of 512 x 512 are trained 1.9 times as fast.
 """
 from __future__ import annotations
 
