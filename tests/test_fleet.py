@@ -157,6 +157,22 @@ def test_what_a_callback_raises_is_in_its_result_and_the_others_go_on(alone, err
     assert [r.getMessage() for r in caplog.records] == [f"trainers[1] failed: {type(error).__name__}: {error}"]
 
 
+def test_one_that_is_trained_elsewhere_fails_here_and_goes_on_there():
+    results = []
+
+    class Again(Twice):
+        def forward(self, x):
+            if not results:
+                results.extend(fleet.train([t], 1))
+                kept.extend(t.resources.replicas)
+            return super().forward(x)
+    kept = []
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Again()), seed=0), optim.SGD(0.1))
+    t.train()
+    assert results[0].status == "failed" and "while this trainer is training" in str(results[0].error)
+    assert len(kept) == 1 and t.epoch == 3
+
+
 def test_a_loss_that_becomes_nan_ends_its_own_training():
     bad = made(mlp(6, 9, 3), optim.SGD(0.1), dataset=spoilt(data.ArrayDataset, X, Y, 16, slice(0, None)))
     skips = made(mlp(6, 9, 3), optim.SGD(0.1), dataset=spoilt(data.ArrayDataset, X, Y, 16, 5))

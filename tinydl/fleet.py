@@ -232,5 +232,7 @@ class _Fleet:
             log.warning("trainers[%d] failed: %s: %s", index, type(e).__name__, e, exc_info=(type(e), e, e.__traceback__))
             return Result(index, trainer, "failed", time.perf_counter() - started, e)
         finally:
-            trainer.resources.drop()    # its workspace, which only training needs: the next `train` makes another
+            with trainer.runtime.lock:
+                if trainer.runtime.call is None:        # else it is trained elsewhere, and has failed here for that
+                    trainer.resources.drop()            # its workspace: the next `train` makes another
         return Result(index, trainer, "stopped" if trainer.history.interrupted else "finished", time.perf_counter() - started)
