@@ -17,8 +17,9 @@ Guarantees (tests/test_fleet.py):
 
 What a thread does in Python around an epoch takes about 0.1 milliseconds, and around a validation 0.05 or more. No two threads
 are in Python at once (_kernels/engine/gil.pyx says how they take turns), so the shorter the epochs, the fewer threads are of use.
-Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while:
-models with a PythonLayer are trained hardly faster on two threads than on one.
+Layers, losses, evaluators, callbacks and datasets in Python give the same bits here as elsewhere, but have the GIL all the while,
+but for NumPy's long calls. Models with a PythonLayer of a few microseconds take 1.6 times as long on two threads as on one: train
+them with n_threads=1. Those with a layer that multiplies by a matrix of 512 x 512 are trained 1.9 times as fast.
 """
 from __future__ import annotations
 
@@ -231,5 +232,7 @@ class _Fleet:
             log.warning("trainers[%d] failed: %s: %s", index, type(e).__name__, e, exc_info=(type(e), e, e.__traceback__))
             return Result(index, trainer, "failed", time.perf_counter() - started, e)
         finally:
-            trainer.resources.drop()    # its workspace, which only training needs: the next `train` makes another
+            with trainer.runtime.lock:
+                if trainer.runtime.call is None:        # else it is trained elsewhere, and has failed here for that
+                    trainer.resources.drop()            # its workspace: the next `train` makes another
         return Result(index, trainer, "stopped" if trainer.history.interrupted else "finished", time.perf_counter() - started)

@@ -1,14 +1,17 @@
 """Threads that train serially, each its own model, take the GIL in turns.
 
-Problem: such a thread is in native code for most of an epoch, and in Python for 50 to 200 microseconds between. If it comes back
-while another one is in Python, it sleeps until that lets go of the GIL. That is soon, since many calls of NumPy let go for a
-moment; the sleeper is woken, takes the GIL, and the other one sleeps in the middle of what it did. Each time costs 50 microseconds
-or more. Two threads that trained 64-128-10 on the digits, with a validation after each epoch, were 1.3 to 1.7 times as fast as one.
+Problem: such a thread is in native code for most of an epoch, and in Python for 50 to 200 microseconds between. If it comes
+back while another one is in Python, it sleeps until that lets go of the GIL. That is soon, since many calls of NumPy let go for
+a moment; the sleeper is woken and takes the GIL, and the other one sleeps in the middle of what it did. Each time costs 50
+microseconds or more. Two threads that trained 64-128-10 on the digits, with a validation after each epoch, were 1.3 to 1.7
+times as fast as one.
 
-Solution: it comes back when no other one is in Python, which it waits for without the GIL (csrc/turn.h). The GIL is then free, and
-nobody waits for it when NumPy lets go. They were 1.9 times as fast.
+Solution: it comes back when no other one is in Python, which it waits for without the GIL (csrc/turn.h). The GIL is then free,
+and nobody waits for it when NumPy lets go. They are 1.9 times as fast or more (bench/fleet.py).
 
 Only runs of one worker take turns, and what their thread calls between two of them, as the predictions of a validation do.
+Layers in Python take none within a run. With short ones two threads would be faster than they are, and no faster than one all the
+same; those that are long have let go of the GIL, and would keep others from theirs.
 """
 from libc.stdint cimport int64_t
 
