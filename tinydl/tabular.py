@@ -321,12 +321,14 @@ def _temperature(members: Sequence[BestEpoch], y: Array, task: Task, weights: Ar
         return 1.0
     rows = np.concatenate([rows for rows, _ in kept])
     z, right = task.scores(np.concatenate([outputs for _, outputs in kept]), y[rows])
-    return temperature(z, right, None if weights is None else np.repeat(weights[rows], len(z) // len(rows)))
+    return temperature(z, right, None if weights is None else np.repeat(weights[rows], len(z) // len(rows)), 1 / (len(z) + 1))
 
 
 def temperature(z: Array, right: Array, weights: Array | None = None, smoothing: float = 0.0) -> float:
     """The T > 0 for which softmax(z / T) has the lowest log-loss; z (n, K), the right classes' numbers (n,). From 1/8 to 8.
-    smoothing: the share that all classes alike have of what is right, which is the right class's alone with 0.
+    smoothing: the share that all classes alike have of what is right, which is the right class's alone with 0. 1 / (n + 1) is as
+    if there were one row more, of all classes alike (Platt 1999 does likewise): where a few rows are all right, that says little
+    of how sure the scores may be.
 
     The log-loss is convex in 1 / T: its derivative is the mean of E[z] - z[right], where E is over softmax(z / T).
     """

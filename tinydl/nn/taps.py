@@ -33,13 +33,12 @@ class Taps:
         """ValueError where it is larger than the kernels can do."""
         kh, kw, sh, sw, _, _, dh, dw = self.window.values()
         tall, wide = (kh - 1) * dh + 1, (kw - 1) * dw + 1
-        forward = tall * ((self.Wo - 1) * sw + wide) * self.C // self.groups
-        back = (tall // sh + 2) * (self.W // sw + wide // sw + 2) * self.O // self.groups
+        most = max(tall * wide * self.C, (tall // sh + 2) * (wide // sw + 4) * self.O) // self.groups
         if self.taps > MOST_TAPS:
             raise ValueError(f"{layer!r}: a kernel of {self.taps} taps; at most {MOST_TAPS}")
-        if max(forward, back) > BAND:
-            raise ValueError(f"{layer!r} on samples of shape {self.image}: one row of an image is made of {max(forward, back):,} "
-                             f"numbers; at most {BAND:,}: smaller images, fewer channels, or more groups")
+        if most > BAND:
+            raise ValueError(f"{layer!r}: a pixel is made of {most:,} numbers; at most {BAND:,}: a smaller kernel, fewer channels, "
+                             "or more groups")
 
     @property
     def plain(self) -> bool:

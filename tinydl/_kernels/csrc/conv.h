@@ -1,7 +1,7 @@
 /* conv.h: convolutions over images, channels last: x (B, H, W, C), y (B, Ho, Wo, O), G groups of channels.
  *
- * They are matrix products whose left factor is never written down. Of an image, some rows, with zeros around them (a band),
- * lie in the thread's scratch memory; there the factor's rows are overlapping stretches, and a tile of MR pixels by NR channels
+ * They are matrix products whose left factor is never written down. Of an image, some rows, with zeros around them (a band; of
+ * very wide images some columns too), lie in the thread's scratch memory; there the factor's rows are overlapping stretches, and a tile of MR pixels by NR channels
  * reads them where they are, tap after tap. An image that needs no zeros and whose channels lie side by side is read in place.
  * The right factor is the kernel in panels of N columns, which conv_panels makes once a batch.
  *
@@ -22,6 +22,11 @@ _Static_assert(TD_BAND + TD_SLIVER <= TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16, 
 enum { TD_CHUNKS = 1536, TD_TAPS = 1024 };      /* at most so many pieces of a sum at once; taps of a kernel */
 /* n terms of a sum: of the left factor from element a on, of the right one from row b on */
 typedef struct { i64 a, b, n; } td_chunk;
+/* Columns of a block of an image: all, if a row of blocks fits into a band, else as many as take what a band aims at. */
+static inline i64 td_columns(i64 all, i64 tall, i64 wide, i64 step, i64 C) {
+    const i64 some = (TD_BAND_AIM / (tall * C) - wide) / step + 1;
+    return tall * ((all - 1) * step + wide) * C <= TD_BAND ? all : some < 1 ? 1 : TD_MIN(some, all);
+}
 static inline i64 td_floor(i64 a, i64 b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 #endif
 enum { NAME(taps_by_row), NAME(taps_by_col), NAME(taps_apart) };
@@ -179,9 +184,9 @@ KERNEL(conv_panels) {
                      ((o)->Wo - 1) * (o)->sw + ((o)->kw - 1) * (o)->dw < (o)->W)
 
 KERNEL(conv2d) {
-    const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, tall = (o->kh - 1) * o->dh + 1;
-    const i64 cols = (o->Wo - 1) * o->sw + (o->kw - 1) * o->dw + 1;
+    const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, tall = (o->kh - 1) * o->dh + 1, wide = (o->kw - 1) * o->dw + 1;
     const int in_place = IN_PLACE(o);
+    const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
     const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
     const i64 fit = (TD_BAND_AIM / (cols * Cg) - tall) / o->sh + 1, most = in_place ? o->Ho : fit < 1 ? 1 : fit;
     td_chunk chunk[TD_CHUNKS];
@@ -193,12 +198,14 @@ KERNEL(conv2d) {
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
             const T *x = o->x + b * o->xb + g * Cg * o->xc;
-            for (i64 h0 = 0, rows; h0 < o->Ho; h0 += rows) {
-                rows = TD_MIN(most, o->Ho - h0);
+            const i64 blocks = (o->Wo + block - 1) / block;
+            for (i64 h0 = 0, w0 = 0, rows; h0 < o->Ho; w0 = w0 + block < o->Wo ? w0 + block : 0, h0 += w0 ? 0 : rows) {
+                rows = blocks > 1 ? 1 : TD_MIN(most, o->Ho - h0);
+                const i64 width = TD_MIN(block, o->Wo - w0);
                 const T *from = x;
                 if (!in_place) {
-                    NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, (rows - 1) * o->sh + tall, -o->pw,
-                                    cols, ctx->scratch);
+                    NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, (rows - 1) * o->sh + tall,
+                                    w0 * o->sw - o->pw, cols, ctx->scratch);
                     from = ctx->scratch;
                 }
                 for (i64 j0 = 0; j0 < Og; j0 += NR) {
@@ -207,7 +214,7 @@ KERNEL(conv2d) {
                     const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation, o->alpha};
                     for (i64 h = 0; h < rows; h++)
                         NAME(pixels)(chunk, chunks, from + h * o->sh * line, o->sw * pixel, panel, N,
-                                     o->out + ((b * o->Ho + h0 + h) * o->Wo) * o->O + g * Og + j0, o->O, o->Wo, (int)nr, &e);
+                                     o->out + ((b * o->Ho + h0 + h) * o->Wo + w0) * o->O + g * Og + j0, o->O, width, (int)nr, &e);
                 }
             }
         }
@@ -217,21 +224,25 @@ KERNEL(conv2d) {
 /* Of out, every sh-th row and sw-th column reads the same taps: as many convolutions with stride 1, side by side. */
 KERNEL(conv_transpose2d) {
     const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, sh = o->sh, sw = o->sw;
-    const i64 left = td_floor(o->pw - (o->kw - 1) * o->dw, sw), cols = td_floor(o->W - 1 + o->pw, sw) - left + 1;
-    const i64 fit = (TD_BAND_AIM / (cols * Og) - 2) * sh - (o->kh - 1) * o->dh, most = fit < 1 ? 1 : fit;
+    const i64 tall = (o->kh - 1) * o->dh / sh + 2, wide = (o->kw - 1) * o->dw / sw + 2;       /* at most, for one pixel */
+    const i64 whole = tall * ((o->W - 1) / sw + 1 + wide) * Og <= TD_BAND, narrow = (TD_BAND_AIM / (tall * Og) - wide - 1) * sw;
+    const i64 block = whole ? o->W : narrow < 1 ? 1 : TD_MIN(narrow, o->W);
+    const i64 fit = (TD_BAND_AIM / (((block - 1) / sw + 1 + wide) * Og) - tall) * sh, most = block < o->W || fit < 1 ? 1 : fit;
     td_chunk chunk[TD_CHUNKS];
     for (i64 b = 0; b < o->B; b++)
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
-            for (i64 h0 = 0, rows; h0 < o->H; h0 += rows) {
+            for (i64 h0 = 0, w0 = 0, rows; h0 < o->H; w0 = w0 + block < o->W ? w0 + block : 0, h0 += w0 ? 0 : rows) {
                 rows = TD_MIN(most, o->H - h0);
+                const i64 end = TD_MIN(o->W, w0 + block), left = td_floor(w0 + o->pw - (o->kw - 1) * o->dw, sw);
+                const i64 cols = td_floor(end - 1 + o->pw, sw) - left + 1;
                 const i64 top = td_floor(h0 + o->ph - (o->kh - 1) * o->dh, sh);
                 const i64 bottom = td_floor(h0 + rows - 1 + o->ph, sh);
                 NAME(pack_band)(o->x + b * o->Ho * o->Wo * o->O + g * Og, 1, o->Wo * o->O, o->O, Og, o->Ho, o->Wo, top,
                                 bottom - top + 1, left, cols, ctx->scratch);
                 for (i64 j0 = 0; j0 < Cg; j0 += NR)
                     for (i64 h = h0; h < h0 + rows; h++)
-                        for (i64 w = 0; w < TD_MIN(sw, o->W); w++) {
+                        for (i64 w = w0; w < TD_MIN(w0 + sw, end); w++) {
                             const i64 q = j0 / N, nr = TD_MIN(NR, Cg - j0), at = ((b * o->H + h) * o->W + w) * o->C + g * Cg + j0;
                             const T *panel = o->panels + (g * o->Q + q) * o->R * N + j0 % N;
                             const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0,
@@ -246,7 +257,7 @@ KERNEL(conv_transpose2d) {
                                                                  (i * o->kw + j) * Og, Og);
                                 }
                             NAME(pixels)(chunk, chunks, ctx->scratch, Og, panel, N, o->out + at, sw * o->C,
-                                         (o->W - w + sw - 1) / sw, (int)nr, &e);
+                                         (end - w + sw - 1) / sw, (int)nr, &e);
                         }
             }
         }
@@ -297,8 +308,9 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
         TD_EACH(i, o->M) sums[i] += partial[i];
         return 0;
     }
-    const i64 Cg = o->C / o->G, Og = o->O / o->G, tall = (o->kh - 1) * o->dh + 1, cols = (o->Wo - 1) * o->sw + (o->kw - 1) * o->dw + 1;
+    const i64 Cg = o->C / o->G, Og = o->O / o->G, tall = (o->kh - 1) * o->dh + 1, wide = (o->kw - 1) * o->dw + 1;
     const int in_place = IN_PLACE(o);
+    const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
     const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg, most_pixels = TD_SLIVER / NR;
     const i64 room = TD_BAND_AIM > tall * cols * Cg ? TD_BAND_AIM : tall * cols * Cg;
     memset(sums, 0, (size_t)o->M * sizeof(T));
@@ -309,23 +321,25 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
             int chunks = 0;
             const i64 first = p;
             for (i64 used = 0; p < p1 && p - first < most_pixels && chunks < TD_CHUNKS;) {
-                const i64 sample = p / (o->Ho * o->Wo), h0 = p / o->Wo % o->Ho;
+                const i64 sample = p / (o->Ho * o->Wo), h0 = p / o->Wo % o->Ho, w0 = block < o->Wo ? p % o->Wo : 0;
                 const T *x = o->x + sample * o->xb + g * Cg * o->xc;
                 i64 rows = TD_MIN(o->Ho - h0, (p1 - 1) / o->Wo - p / o->Wo + 1);
                 i64 at = x - o->x + h0 * o->sh * line;
                 if (!in_place) {
                     const i64 fit = ((room - used) / (cols * Cg) - tall) / o->sh + 1;
                     if (room - used < tall * cols * Cg) break;
-                    rows = TD_MIN(rows, fit);
+                    rows = block < o->Wo ? 1 : TD_MIN(rows, fit);
                     T *band = (T *)ctx->scratch + used;
                     const i64 lines = (rows - 1) * o->sh + tall;
-                    NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, lines, -o->pw, cols, band);
+                    NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, lines, w0 * o->sw - o->pw, cols,
+                                    band);
                     at = used;
                     used += lines * cols * Cg;
                 }
                 for (i64 h = 0; h < rows && p < p1 && p - first < most_pixels && chunks < TD_CHUNKS; h++) {
-                    const i64 w = p % o->Wo, some = TD_MIN(TD_MIN(o->Wo - w, p1 - p), most_pixels - (p - first));
-                    chunk[chunks++] = (td_chunk){at + h * o->sh * line + w * o->sw * pixel, p - first, some};
+                    const i64 w = p % o->Wo, row = TD_MIN(o->Wo - w, block);
+                    const i64 some = TD_MIN(TD_MIN(row, p1 - p), most_pixels - (p - first));
+                    chunk[chunks++] = (td_chunk){at + h * o->sh * line + (w - w0) * o->sw * pixel, p - first, some};
                     p += some;
                 }
             }
