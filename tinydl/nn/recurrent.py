@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tinydl import _hints
 from tinydl._kernels.schema import KINDS
 from tinydl.nn import initializers
+from tinydl.nn.dropout import Dropout
 from tinydl.nn.layer import Backward, Layer, Parameter, Symbol, register
 from tinydl.nn.steps import check_dtypes, columns, masked, piece
 from tinydl.plan import Builder, Rows, Value
@@ -24,6 +25,9 @@ class Recurrent(Layer):
     gates: ClassVar[int]
     #: how many vectors the state has: h, and c of an LSTM
     states: ClassVar[int] = 1
+    #: the operation's name, and what it keeps of each step, beside h, for the backward one
+    operation: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, dropout: float = 0.0,
                  bidirectional: bool = False, return_sequences: bool = True) -> None:
@@ -101,9 +105,9 @@ class Recurrent(Layer):
         steps: list[Any] = []
         for k in range(self.num_layers):
             whole = self.return_sequences or k + 1 < self.num_layers
-            if k and self.dropout and b.training:
-                x, back = self._drop(b, x)
-                steps.append(back)
+            if k and self.dropout:
+                x, drop_back = Dropout(self.dropout).emit(b, x)
+                steps.append(lambda dy, grads, back=drop_back: back(dy))
             needs_grad = x.needs_grad or any(s.needs_grad for s in initial.values()) or b.trains(
                 *(getattr(self, f"{kind}_{suffix}", None) for suffix in self._suffixes(k)
                   for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
@@ -122,25 +126,8 @@ class Recurrent(Layer):
             return tuple(every) if len(xs) > 1 else every[0]
         return x, backward
 
-    def _drop(self, b: Builder, x: Value) -> tuple[Value, Any]:
-        numbers: dict[str, Any] = {"B": Rows(), "C": x.size, "layer": b.random_key(), "rate": self.dropout}
-        y = b.value(x.shape, needs_grad=x.needs_grad)
-        b.emit("dropout", x=x, out=y, **numbers)
-
-        def backward(dy: Value, grads: Any) -> Value | None:
-            if not x.needs_grad:
-                return None
-            dx = b.value(x.shape)
-            b.emit("dropout", x=dy, out=dx, **numbers)
-            return dx
-        return y, backward
-
-    # what differs: the operation's name, what it keeps for the backward one, further settings, and the hidden gradients
-    operation: ClassVar[str]
-    kept: ClassVar[tuple[str, ...]] = ()
-
     def settings(self) -> dict[str, int]:
-        """Of the operations."""
+        """Of the operations, beside sizes."""
         return {}
 
 

@@ -28,6 +28,10 @@
 #include "gather.h"
 #include "steps.h"
 #include "recurrent.h"
+#include "lstm.h"
+#include "gru.h"
+#include "rnn.h"
+#undef WALK
 #include "attention.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
