@@ -249,7 +249,8 @@ _LIST = [
                    "of each of G groups, Q panels of R = K I rows (transposed: of R = K O / G rows, and I columns)"),
     Operation("conv2d", "x panels[G,Q,R,N] bias[O]? -> out[B,Ho,Wo,O]",
               "C H W xb xc xh xw kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
-              does="out := act(convolution of x + bias); at most 1024 taps, and what a pixel reads must fit into the scratch memory"),
+              does="out := act(convolution of x + bias); at most 1024 taps, and what a pixel reads must fit into the "
+                   "scratch memory"),
     Operation("conv_transpose2d", "x[B,Ho,Wo,O] panels[G,Q,R,N] bias[C]? saved[B,H,W,C]? -> out[B,H,W,C]",
               "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
               does="out := act(transposed convolution of x + bias), the gradient of conv2d by its input; with `saved`, out := "

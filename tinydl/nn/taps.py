@@ -37,8 +37,8 @@ class Taps:
         if self.taps > MOST_TAPS:
             raise ValueError(f"{layer!r}: a kernel of {self.taps} taps; at most {MOST_TAPS}")
         if most > BAND:
-            raise ValueError(f"{layer!r}: a pixel is made of {most:,} numbers; at most {BAND:,}: a smaller kernel, fewer channels, "
-                             "or more groups")
+            raise ValueError(f"{layer!r}: a pixel is made of {most:,} numbers; at most {BAND:,}: a smaller kernel, fewer "
+                             "channels, or more groups")
 
     @property
     def plain(self) -> bool:

@@ -1,9 +1,10 @@
 /* conv.h: convolutions over images, channels last: x (B, H, W, C), y (B, Ho, Wo, O), G groups of channels.
  *
- * They are matrix products whose left factor is never written down. Of an image, some rows, with zeros around them (a band; of
- * very wide images some columns too), lie in the thread's scratch memory; there the factor's rows are overlapping stretches, and a tile of MR pixels by NR channels
- * reads them where they are, tap after tap. An image that needs no zeros and whose channels lie side by side is read in place.
- * The right factor is the kernel in panels of N columns, which conv_panels makes once a batch.
+ * They are matrix products whose left factor is never written down. Of an image, some rows, with zeros around them (a band;
+ * of very wide images some columns too), lie in the thread's scratch memory; there the factor's rows are overlapping
+ * stretches, and a tile of MR pixels by NR channels reads them where they are, tap after tap. An image that needs no zeros and
+ * whose channels lie side by side is read in place. The right factor is the kernel in panels of N columns, which conv_panels
+ * makes once a batch.
  *
  * Element (pixel, channel) of a convolution is a chain of multiply-adds over the taps in order and, in each, over the channels,
  * begun with the bias. It has nothing to do with other pixels or samples, the tile, or the instruction set. More than TD_CHAIN
@@ -18,7 +19,7 @@
 #define TD_CONV
 /* Elements of scratch memory for a band, and for a sliver of dy. What a band takes if it can: half of the smallest L2 cache. */
 enum { TD_BAND = 1 << 17, TD_SLIVER = 1 << 16, TD_BAND_AIM = 1 << 15 };
-_Static_assert(TD_BAND + TD_SLIVER <= TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16, "a band and a sliver fit into the scratch memory");
+_Static_assert(TD_BAND + TD_SLIVER <= TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16, "a band and a sliver fit into the scratch");
 enum { TD_CHUNKS = 1536, TD_TAPS = 1024 };      /* at most so many pieces of a sum at once; taps of a kernel */
 /* n terms of a sum: of the left factor from element a on, of the right one from row b on */
 typedef struct { i64 a, b, n; } td_chunk;
@@ -40,7 +41,8 @@ static inline __attribute__((always_inline)) void NAME(taps)(
     if (from_c) {
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
             if (nv == 2) acc[i][0] = NAME(vload)(c + i * cr);
-            acc[i][nv - 1] = last == VL ? NAME(vload)(c + i * cr + (nv - 1) * VL) : NAME(vloadn)(c + i * cr + (nv - 1) * VL, last);
+            const T *h = c + i * cr + (nv - 1) * VL;
+            acc[i][nv - 1] = last == VL ? NAME(vload)(h) : NAME(vloadn)(h, last);
         }
     } else {
         V b0 = NAME(vset1)(0), b1 = b0;
@@ -81,27 +83,31 @@ static inline __attribute__((always_inline)) void NAME(taps)(
     }
 }
 
-typedef void (*NAME(taps_fn))(const td_chunk *, int, const T *, const i64 *, i64, const T *, i64, T *, i64, int, const T *, int, int);
+typedef void (*NAME(taps_fn))(const td_chunk *, int, const T *, const i64 *, i64, const T *, i64, T *, i64, int, const T *, int,
+                              int);
 #define ONE(X, MRS, NVS) static void NAME(X##_##MRS##_##NVS)(const td_chunk *q, int n, const T *a, const i64 *off, i64 lda, \
         const T *b, i64 br, T *c, i64 cr, int last, const T *bias, int from_c, int relu) { \
         NAME(taps)(MRS, NVS, NAME(X), q, n, a, off, lda, b, br, c, cr, last, bias, from_c, relu); }
 #define TILE(X, MRS) ONE(X, MRS, 1) ONE(X, MRS, 2)
 #define ROW(X, MRS) [MRS - 1] = {NAME(X##_##MRS##_1), NAME(X##_##MRS##_2)},
 #if TD_MR == 14
-#define EACH_HEIGHT(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4) F(X, 5) F(X, 6) F(X, 7) F(X, 8) F(X, 9) F(X, 10) F(X, 11) F(X, 12) \
-                          F(X, 13) F(X, 14)
+#define LOW_HEIGHTS(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4) F(X, 5) F(X, 6) F(X, 7) F(X, 8) F(X, 9)
+#define EACH_HEIGHT(F, X) LOW_HEIGHTS(F, X) F(X, 10) F(X, 11) F(X, 12) F(X, 13) F(X, 14)
 #elif TD_MR == 6
-#define EACH_HEIGHT(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4) F(X, 5) F(X, 6)
+#define LOW_HEIGHTS(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4) F(X, 5) F(X, 6)
+#define EACH_HEIGHT LOW_HEIGHTS
 #else
-#define EACH_HEIGHT(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4)
+#define LOW_HEIGHTS(F, X) F(X, 1) F(X, 2) F(X, 3) F(X, 4)
+#define EACH_HEIGHT LOW_HEIGHTS
 #endif
-EACH_HEIGHT(TILE, taps_by_row) EACH_HEIGHT(TILE, taps_by_col) EACH_HEIGHT(TILE, taps_apart)
+EACH_HEIGHT(TILE, taps_by_row) EACH_HEIGHT(TILE, taps_by_col) LOW_HEIGHTS(TILE, taps_apart)
 static const NAME(taps_fn) NAME(by_pixel)[TD_MR][TD_NV] = {EACH_HEIGHT(ROW, taps_by_row)};
 static const NAME(taps_fn) NAME(by_tap)[TD_MR][TD_NV] = {EACH_HEIGHT(ROW, taps_by_col)};
-static const NAME(taps_fn) NAME(by_tap_apart)[TD_MR][TD_NV] = {EACH_HEIGHT(ROW, taps_apart)};
+static const NAME(taps_fn) NAME(by_tap_apart)[TD_MR][TD_NV] = {LOW_HEIGHTS(ROW, taps_apart)};
 
 /* band[r][w][c] := x[top + r][left + w][c], 0 outside of the image */
-static void NAME(pack_band)(const T *x, i64 xc, i64 xh, i64 xw, i64 C, i64 H, i64 W, i64 top, i64 rows, i64 left, i64 cols, T *band) {
+static void NAME(pack_band)(const T *x, i64 xc, i64 xh, i64 xw, i64 C, i64 H, i64 W, i64 top, i64 rows, i64 left, i64 cols,
+                            T *band) {
     const i64 from = left < 0 ? TD_MIN(-left, cols) : 0, to = left + cols > W ? (W > left ? W - left : 0) : cols;
     for (i64 r = 0; r < rows; r++, band += cols * C) {
         const T *row = x + (top + r) * xh + left * xw;
@@ -161,7 +167,8 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
     }
 }
 
-/* panels[g][q][(tap, i)][j] := weight[g Og + q N + j][i][tap]; transposed, panels[g][q][(tap, o)][j] := weight[g Og + o][q N + j][tap] */
+/* panels[g][q][(tap, i)][j] := weight[g Og + q N + j][i][tap]; transposed, panels[g][q][(tap, o)][j] :=
+   weight[g Og + o][q N + j][tap] */
 KERNEL(conv_panels) {
     const i64 I = o->I, K = o->K, Og = o->O / o->G, N = o->N, rows = o->transposed ? Og : I, cols = o->transposed ? I : Og;
     const i64 row_step = o->transposed ? I * K : K, col_step = o->transposed ? K : I * K;
@@ -188,7 +195,8 @@ KERNEL(conv2d) {
     const int in_place = IN_PLACE(o);
     const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
     const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
-    const i64 fit = (TD_BAND_AIM / (cols * Cg) - tall) / o->sh + 1, most = in_place ? o->Ho : fit < 1 ? 1 : fit;
+    const i64 fit = (TD_BAND_AIM / (cols * Cg) - tall) / o->sh + 1;
+    const i64 most = in_place ? o->Ho : block < o->Wo || fit < 1 ? 1 : fit;
     td_chunk chunk[TD_CHUNKS];
     int chunks = 0;
     for (i64 i = 0; i < o->kh; i++)
@@ -198,75 +206,79 @@ KERNEL(conv2d) {
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
             const T *x = o->x + b * o->xb + g * Cg * o->xc;
-            const i64 blocks = (o->Wo + block - 1) / block;
-            for (i64 h0 = 0, w0 = 0, rows; h0 < o->Ho; w0 = w0 + block < o->Wo ? w0 + block : 0, h0 += w0 ? 0 : rows) {
-                rows = blocks > 1 ? 1 : TD_MIN(most, o->Ho - h0);
-                const i64 width = TD_MIN(block, o->Wo - w0);
-                const T *from = x;
-                if (!in_place) {
-                    NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, (rows - 1) * o->sh + tall,
-                                    w0 * o->sw - o->pw, cols, ctx->scratch);
-                    from = ctx->scratch;
-                }
-                for (i64 j0 = 0; j0 < Og; j0 += NR) {
-                    const i64 q = j0 / N, nr = TD_MIN(NR, Og - j0);
-                    const T *panel = o->panels + (g * o->Q + q) * o->R * N + j0 % N;
-                    const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation, o->alpha};
-                    for (i64 h = 0; h < rows; h++)
-                        NAME(pixels)(chunk, chunks, from + h * o->sh * line, o->sw * pixel, panel, N,
-                                     o->out + ((b * o->Ho + h0 + h) * o->Wo + w0) * o->O + g * Og + j0, o->O, width, (int)nr, &e);
+            for (i64 h0 = 0, rows; h0 < o->Ho; h0 += rows) {
+                rows = TD_MIN(most, o->Ho - h0);
+                for (i64 w0 = 0; w0 < o->Wo; w0 += block) {
+                    const T *from = in_place ? x + h0 * o->sh * line : ctx->scratch;
+                    T *out = o->out + ((b * o->Ho + h0) * o->Wo + w0) * o->O + g * Og;
+                    if (!in_place)
+                        NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, (rows - 1) * o->sh + tall,
+                                        w0 * o->sw - o->pw, cols, ctx->scratch);
+                    for (i64 j0 = 0; j0 < Og; j0 += NR) {
+                        const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
+                        const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation, o->alpha};
+                        for (i64 h = 0; h < rows; h++)
+                            NAME(pixels)(chunk, chunks, from + h * o->sh * line, o->sw * pixel, panel, N,
+                                         out + h * o->Wo * o->O + j0, o->O,
+                                         TD_MIN(block, o->Wo - w0), (int)TD_MIN(NR, Og - j0), &e);
+                    }
                 }
             }
         }
     return TD_OK;
 }
 
-/* Of out, every sh-th row and sw-th column reads the same taps: as many convolutions with stride 1, side by side. */
-KERNEL(conv_transpose2d) {
+/* Rows h0.. and columns w0..end-1 of out, of sample b and group g. Every sh-th row and sw-th column reads the same taps: as many
+   convolutions with stride 1, side by side. */
+static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i64 b, i64 g, i64 h0, i64 rows, i64 w0, i64 end,
+                                   T *band) {
     const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, sh = o->sh, sw = o->sw;
+    const i64 top = td_floor(h0 + o->ph - (o->kh - 1) * o->dh, sh), bottom = td_floor(h0 + rows - 1 + o->ph, sh);
+    const i64 left = td_floor(w0 + o->pw - (o->kw - 1) * o->dw, sw), cols = td_floor(end - 1 + o->pw, sw) - left + 1;
+    td_chunk chunk[TD_CHUNKS];
+    NAME(pack_band)(o->x + b * o->Ho * o->Wo * o->O + g * Og, 1, o->Wo * o->O, o->O, Og, o->Ho, o->Wo, top, bottom - top + 1,
+                    left, cols, band);
+    for (i64 j0 = 0; j0 < Cg; j0 += NR)
+        for (i64 h = h0; h < h0 + rows; h++)
+            for (i64 w = w0; w < TD_MIN(w0 + sw, end); w++) {
+                const i64 at = ((b * o->H + h) * o->W + w) * o->C + g * Cg + j0;
+                const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
+                const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0, (int)o->activation,
+                                        o->alpha};
+                int chunks = 0;
+                for (i64 i = 0; i < o->kh; i++)
+                    for (i64 j = 0; j < o->kw; j++) {
+                        const i64 y = h + o->ph - i * o->dh, x = w + o->pw - j * o->dw;
+                        const i64 r = td_floor(y, sh), s = td_floor(x, sw);
+                        if (r * sh == y && s * sw == x)
+                            chunks = NAME(add_chunk)(chunk, chunks, ((r - top) * cols + s - left) * Og, (i * o->kw + j) * Og, Og);
+                    }
+                NAME(pixels)(chunk, chunks, band, Og, panel, N, o->out + at, sw * o->C, (end - w + sw - 1) / sw,
+                             (int)TD_MIN(NR, Cg - j0), &e);
+            }
+}
+
+KERNEL(conv_transpose2d) {
+    const i64 Og = o->O / o->G, sh = o->sh, sw = o->sw;
     const i64 tall = (o->kh - 1) * o->dh / sh + 2, wide = (o->kw - 1) * o->dw / sw + 2;       /* at most, for one pixel */
     const i64 whole = tall * ((o->W - 1) / sw + 1 + wide) * Og <= TD_BAND, narrow = (TD_BAND_AIM / (tall * Og) - wide - 1) * sw;
     const i64 block = whole ? o->W : narrow < 1 ? 1 : TD_MIN(narrow, o->W);
     const i64 fit = (TD_BAND_AIM / (((block - 1) / sw + 1 + wide) * Og) - tall) * sh, most = block < o->W || fit < 1 ? 1 : fit;
-    td_chunk chunk[TD_CHUNKS];
     for (i64 b = 0; b < o->B; b++)
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
-            for (i64 h0 = 0, w0 = 0, rows; h0 < o->H; w0 = w0 + block < o->W ? w0 + block : 0, h0 += w0 ? 0 : rows) {
+            for (i64 h0 = 0, rows; h0 < o->H; h0 += rows) {
                 rows = TD_MIN(most, o->H - h0);
-                const i64 end = TD_MIN(o->W, w0 + block), left = td_floor(w0 + o->pw - (o->kw - 1) * o->dw, sw);
-                const i64 cols = td_floor(end - 1 + o->pw, sw) - left + 1;
-                const i64 top = td_floor(h0 + o->ph - (o->kh - 1) * o->dh, sh);
-                const i64 bottom = td_floor(h0 + rows - 1 + o->ph, sh);
-                NAME(pack_band)(o->x + b * o->Ho * o->Wo * o->O + g * Og, 1, o->Wo * o->O, o->O, Og, o->Ho, o->Wo, top,
-                                bottom - top + 1, left, cols, ctx->scratch);
-                for (i64 j0 = 0; j0 < Cg; j0 += NR)
-                    for (i64 h = h0; h < h0 + rows; h++)
-                        for (i64 w = w0; w < TD_MIN(w0 + sw, end); w++) {
-                            const i64 q = j0 / N, nr = TD_MIN(NR, Cg - j0), at = ((b * o->H + h) * o->W + w) * o->C + g * Cg + j0;
-                            const T *panel = o->panels + (g * o->Q + q) * o->R * N + j0 % N;
-                            const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0,
-                                                    (int)o->activation, o->alpha};
-                            int chunks = 0;
-                            for (i64 i = 0; i < o->kh; i++)
-                                for (i64 j = 0; j < o->kw; j++) {
-                                    const i64 y = h + o->ph - i * o->dh, x = w + o->pw - j * o->dw;
-                                    const i64 r = td_floor(y, sh), s = td_floor(x, sw);
-                                    if (r * sh == y && s * sw == x)
-                                        chunks = NAME(add_chunk)(chunk, chunks, ((r - top) * cols + s - left) * Og,
-                                                                 (i * o->kw + j) * Og, Og);
-                                }
-                            NAME(pixels)(chunk, chunks, ctx->scratch, Og, panel, N, o->out + at, sw * o->C,
-                                         (end - w + sw - 1) / sw, (int)nr, &e);
-                        }
+                for (i64 w0 = 0; w0 < o->W; w0 += block)
+                    NAME(transposed_block)(o, b, g, h0, rows, w0, TD_MIN(o->W, w0 + block), ctx->scratch);
             }
         }
     return TD_OK;
 }
 
 /* sums += those over the pixels that `chunk` has, of dy, at most TD_SLIVER / NR of them, from `dy` on */
-static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td_chunk *chunk, int chunks, i64 pixels, const T *from,
-                            const T *dy, i64 line, i64 pixel, T *sums, T *sliver) {
+static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td_chunk *chunk, int chunks, i64 pixels,
+                            const T *from, const T *dy, i64 line, i64 pixel, T *sums, T *sliver) {
     const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, lda = o->sw * pixel;
     const i64 run = pixel == Cg && o->dw == 1 ? o->kw * Cg : Cg;        /* rows of the sums whose factors lie side by side */
     for (i64 j0 = 0; j0 < Og; j0 += NR) {
@@ -343,8 +355,8 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
                     p += some;
                 }
             }
-            NAME(by_kernel)(o, chunk, chunks, p - first, in_place ? o->x : ctx->scratch, o->dy + first * o->O + g * Og, line, pixel,
-                            sums + g * o->Q * o->R * o->N, (T *)ctx->scratch + TD_BAND);
+            NAME(by_kernel)(o, chunk, chunks, p - first, in_place ? o->x : ctx->scratch, o->dy + first * o->O + g * Og, line,
+                            pixel, sums + g * o->Q * o->R * o->N, (T *)ctx->scratch + TD_BAND);
         }
     NAME(column_sum)(o->dy + p0 * o->O, sums + sizes, p1 - p0, o->O, 0);
     return 0;
@@ -375,3 +387,4 @@ KERNEL(conv2d_by_weight) {
 #undef TILE
 #undef ROW
 #undef EACH_HEIGHT
+#undef LOW_HEIGHTS

@@ -6,8 +6,8 @@
 #define VL NAME(VL)
 
 /* out := bias + sum over the taps of x, for `pixels` (1 or 4) places of out, out_step apart, whose x are `step` apart */
-static inline __attribute__((always_inline)) void NAME(some_places)(const T *x, const td_pixel *tap, int n, const T *w, const T *bias,
-        T *out, i64 C, const int pixels, i64 step, i64 out_step) {
+static inline __attribute__((always_inline)) void NAME(some_places)(const T *x, const td_pixel *tap, int n, const T *w,
+        const T *bias, T *out, i64 C, const int pixels, i64 step, i64 out_step) {
     i64 c = 0;
     for (; c + VL <= C; c += VL) {
         V sum[4];
@@ -75,7 +75,8 @@ KERNEL(depthwise_transpose2d) {
                                 tap[n++] = (td_pixel){(r * o->Wo + s) * C, (int)(i * o->kw + j)};
                         }
                     if (!inside) alike = 1;
-                    NAME(places)(o->x + b * o->Ho * o->Wo * C, tap, n, o->weight, o->bias, o->out + at + w * C, C, alike, C, sw * C);
+                    NAME(places)(o->x + b * o->Ho * o->Wo * C, tap, n, o->weight, o->bias, o->out + at + w * C, C, alike, C,
+                                 sw * C);
                 }
             if (!o->activation) continue;
             if (o->saved)
@@ -117,14 +118,17 @@ static int NAME(depthwise_sums)(const NAME(depthwise2d_by_weight_args) *const o,
                 for (; c + 4 * VL <= C; c += 4 * VL) {
                     V s[4];
                     _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) s[k] = NAME(vload)(sum + c + k * VL);
-                    for (i64 w = w0; w < w1; w++)
+                    for (i64 w = w0; w < w1; w++) {
+                        const T *xw = x + w * o->sw * C + c, *dyw = dy + w * C + c;
                         _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
-                            s[k] = NAME(vmuladd)(NAME(vload)(x + w * o->sw * C + c + k * VL), NAME(vload)(dy + w * C + c + k * VL), s[k]);
+                            s[k] = NAME(vmuladd)(NAME(vload)(xw + k * VL), NAME(vload)(dyw + k * VL), s[k]);
+                    }
                     _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) NAME(vstore)(sum + c + k * VL, s[k]);
                 }
                 for (; c + VL <= C; c += VL) {
                     V s = NAME(vload)(sum + c);
-                    for (i64 w = w0; w < w1; w++) s = NAME(vmuladd)(NAME(vload)(x + w * o->sw * C + c), NAME(vload)(dy + w * C + c), s);
+                    for (i64 w = w0; w < w1; w++)
+                        s = NAME(vmuladd)(NAME(vload)(x + w * o->sw * C + c), NAME(vload)(dy + w * C + c), s);
                     NAME(vstore)(sum + c, s);
                 }
                 for (; c < C; c++)

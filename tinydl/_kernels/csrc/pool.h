@@ -70,8 +70,8 @@ KERNEL(max_pool2d) {
 }
 
 /* dx (+=) dy where the greatest were, for the windows of n pixels of one place of y */
-static inline __attribute__((always_inline)) void NAME(to_greatest)(const td_pixel *pixel, int n, const T *dy, const uint8_t *place,
-                                                                    T *dx, i64 C, const int alone) {
+static inline __attribute__((always_inline)) void NAME(to_greatest)(const td_pixel *pixel, int n, const T *dy,
+        const uint8_t *place, T *dx, i64 C, const int alone) {
     i64 c = 0;
     for (; c + VL <= C; c += VL) {
         const V at = NAME(vfrom_bytes)(place + c), d = NAME(vload)(dy + c);

@@ -5,7 +5,8 @@
 typedef struct { i64 lo, hi; double more; } td_between;
 static inline td_between td_place(i64 i, i64 n, i64 m, int bilinear, int align) {
     if (!bilinear) return (td_between){i * n / m, i * n / m, 0};
-    const double at = align ? (m > 1 ? (double)i * (double)(n - 1) / (double)(m - 1) : 0) : ((double)i + 0.5) * (double)n / (double)m - 0.5;
+    const double at = !align ? ((double)i + 0.5) * (double)n / (double)m - 0.5
+                    : m > 1 ? (double)i * (double)(n - 1) / (double)(m - 1) : 0;
     const i64 lo = at > 0 ? (i64)at : 0;
     return (td_between){lo, lo + 1 < n ? lo + 1 : n - 1, at > 0 ? at - (double)lo : 0};
 }
