@@ -28,8 +28,12 @@ def people(n=120, seed=0):
     table = pd.DataFrame({
         "town": town, "age": age, "member": rng.random(n) < 0.5, "colour": pd.Categorical(rng.choice(list("rgb"), n)),
         "income": rng.lognormal(10, 1, n), "code": rng.integers(0, 12, n).astype(str), "constant": 1.0})
-    yes = (town == "Ulm") | (np.nan_to_num(age, nan=50) > 70)
-    return table, np.where(yes, "yes", "no")
+    return table, answers(table)
+
+
+def answers(table):
+    yes = (table["town"] == "Ulm") | (table["age"].fillna(50) > 70)
+    return np.where(yes, "yes", "no")
 
 
 def test_a_table_of_all_kinds_of_columns():
@@ -137,11 +141,34 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there():
         TabularClassifier(**SMALL).fit(X, y, sample_weight=np.zeros(120))
 
 
+def test_rows_count_by_their_weights():
+    X = np.random.default_rng(0).normal(size=(400, 1))
+    y, weights = np.arange(400) % 2, np.where(np.arange(400) % 2, 9.0, 1.0)        # of nothing in X
+    clf = TabularClassifier(**{**SMALL, "max_epochs": 20}, calibrate=False, label_smoothing=0.0)
+    p = clf.fit(X, y, weights).predict_proba(X)[:, 1]
+    assert abs(p.mean() - 0.9) < 0.06               # four deviations of a share of 360 / 9 + 40 rows' weights
+    z = TabularRegressor(**{**SMALL, "max_epochs": 20}).fit(X, y, weights).predict(X)
+    assert abs(z.mean() - 0.9) < 0.1
+
+
+def test_members_begin_with_values_and_orders_of_their_own(monkeypatch):
+    seeds, made = [], []
+    network, trainer = tabular.network, tabular.Trainer
+    monkeypatch.setattr(tabular, "network", lambda *a, seed=None, **k: seeds.append(seed) or network(*a, seed=seed, **k))
+    monkeypatch.setattr(tabular, "Trainer", lambda *a, seed, **k: made.append(seed) or trainer(*a, seed=seed, **k))
+    X, y = people()
+    TabularClassifier(**{**SMALL, "n_members": 3}).fit(X, y)
+    assert len({*seeds[:3], *made}) == 6 and seeds[3:] == [None]
+
+
 def test_class_weights_are_sample_weights():
     X, y = people()
     weights = np.where(y == "yes", 3.0, 1.0)
     found = TabularClassifier(**SMALL, class_weight={"yes": 3.0, "no": 1.0}).fit(X, y)
     assert np.array_equal(found.predict_proba(X), TabularClassifier(**SMALL).fit(X, y, weights).predict_proba(X))
+    own = np.random.default_rng(0).uniform(1, 2, 120)
+    both = TabularClassifier(**SMALL, class_weight={"yes": 3.0, "no": 1.0}).fit(X, y, own)
+    assert np.array_equal(both.predict_proba(X), TabularClassifier(**SMALL).fit(X, y, weights * own).predict_proba(X))
     rare = TabularClassifier(**SMALL, class_weight="balanced").fit(X[:100], np.r_[np.zeros(90), np.ones(10)])
     plain = TabularClassifier(**SMALL).fit(X[:100], np.r_[np.zeros(90), np.ones(10)])
     assert rare.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean()
@@ -160,6 +187,7 @@ def test_the_epoch_kept_is_the_best_by_the_scorer_asked_for():
     seen = []
 
     def own(estimator, X, y):
+        assert np.array_equal(y, answers(X))
         seen.append((len(X), roc_auc_score(y, estimator.predict_proba(X)[:, 1]), set(y)))
         return seen[-1][1]
     again = TabularClassifier(**SMALL, scoring=own).fit(X, y)
@@ -255,6 +283,8 @@ def test_quantiles():
     # shares of 600 rows: four deviations, and as much again for what the members have not seen
     assert np.allclose((y[:, None] <= found).mean(0), [0.1, 0.5, 0.9], atol=0.12)
     assert abs(model.score(X, y)) < 0.1           # nothing is to be known from X
+    untrained = TabularRegressor(**{**SMALL, "learning_rate": 1e-12}, quantiles=[0.1, 0.5, 0.9], clip=False).fit(X, y)
+    assert (np.diff(untrained.predict(X)) >= 0).all()
     with pytest.raises(ValueError, match="quantiles are of one target; y has 2"):
         TabularRegressor(**SMALL, quantiles=[0.5]).fit(X, np.stack([y, y], 1))
 
