@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = shutil.ignore_patterns(".*", "build", "dist", "bench", "*.so", "__pycache__", "*.egg-info")
 ENGINE = ["tests/test_parallel_guarantees.py", "tests/test_strategies.py", "tests/test_failures.py",
           "tests/test_hung_workers.py", "tests/test_late_products.py", "tests/test_shutdown.py", "tests/test_reconfigured.py",
-          "tests/test_threads.py"]
+          "tests/test_threads.py", "tests/test_fleet.py"]
 ALL = ["tests/test_kernels.py", "tests/test_kernels_concurrency.py", "tests/test_long_sums.py", "tests/test_vmath.py",
        "tests/test_layers.py", "tests/test_conv.py", "tests/test_pool.py", "tests/test_recurrent.py", "tests/test_attention.py",
        "tests/test_steps.py", "tests/test_graph.py", "tests/test_joint.py", "tests/test_model.py", "tests/test_drivers.py",
