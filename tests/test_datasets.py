@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tinydl.datasets
-from tinydl.data import ArrayDataset
-from tinydl.datasets import cosine, digits, mnist, sine, spiral
+from tinydl.data import ArrayDataset, WindowDataset
+from tinydl.datasets import cosine, digits, el_nino, mnist, sine, spiral
 
 HERE = Path(tinydl.datasets.__file__).parent
 
@@ -42,6 +42,17 @@ def test_the_file_is_small_and_says_where_it_comes_from():
 def test_two_callers_do_not_share_arrays():
     digits().x[:] = 0
     assert digits().x.any()
+
+
+# ------------------------------------------------------------------ a series
+def test_el_nino():
+    data = el_nino(window=12, horizon=2, batch_size=8)
+    assert type(data) is WindowDataset and data.series.shape == (732, 1) and data.series.dtype == np.float64
+    assert (data.window, data.horizon, data.batch_size) == (12, 2, 8) and len(data) == 719
+    assert data.series[[0, 11, -1], 0].tolist() == [23.11, 21.8, 22.07]      # January and December 1950, December 2010
+    assert (data.series.min(), data.series.max()) == (18.95, 29.24)
+    text = (HERE / "el_nino.txt").read_text()
+    assert all(word in text for word in ("NOAA", "ERSST.V3B", "public domain", "Changes"))
 
 
 # ------------------------------------------------------------------ made data
