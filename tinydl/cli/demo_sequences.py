@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     model = forecaster(options.hidden, options.seed)
     print(f"Temperature of the sea's surface off Peru, {len(celsius):,} months from {FIRST_YEAR}: of {WINDOW}\nin a row the next {HORIZON} are forecast; "
           f"{train.n_samples:,} such windows to train on, then {test.n_samples:,} to test\n"
-          f"{plural(options.epochs, 'epoch')} of {plural(train.n_batches, 'batch')} of {train.batch_size}; {model.name}, "
+          f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {train.batch_size}; {model.name}, "
           f"{model.num_parameters:,} parameters; Adam; {plural(threads, 'thread')}\n", flush=True)
     optimizer = optim.Adam(LEARNING_RATE)
     with Trainer(options.epochs, Cooling("LSTM", optimizer, options.epochs), None, True, threads, seed=options.seed,
