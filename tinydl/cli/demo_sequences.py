@@ -35,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     assert test is not None
     threads = min(PARTS, thread_count(options.threads, train.n_batches * PARTS, train.n_samples))
     model = forecaster(options.hidden, options.seed)
-    print(f"Temperature of the sea's surface off Peru, {len(celsius):,} months from {FIRST_YEAR}: of {WINDOW}\nin a row the next {HORIZON} are forecast; "
+    print(f"Temperature of the sea's surface off Peru, {len(celsius):,} months from {FIRST_YEAR}: of {WINDOW}\n"
+          f"in a row the next {HORIZON} are forecast; "
           f"{train.n_samples:,} such windows to train on, then {test.n_samples:,} to test\n"
           f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {train.batch_size}; {model.name}, "
           f"{model.num_parameters:,} parameters; Adam; {plural(threads, 'thread')}\n", flush=True)

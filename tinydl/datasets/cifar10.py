@@ -17,8 +17,8 @@ RECORD = 1 + 3 * 32 * 32
 
 
 def cifar10(folder: str | Path, train: bool = True, batch_size: int = 64, *, dtype: str = "float32") -> ArrayDataset:
-    """x (50000 or 10000, 3, 32, 32) float32 in 0..1: red, green, blue; y labels: airplane, automobile, bird, cat, deer, dog, frog,
-    horse, ship, truck (Krizhevsky 2009).
+    """x (50000 or 10000, 3, 32, 32) float32 in 0..1: red, green, blue; y labels: airplane, automobile, bird, cat, deer, dog,
+    frog, horse, ship, truck (Krizhevsky 2009).
 
     folder: that with data_batch_1.bin to data_batch_5.bin (test_batch.bin for train=False), or the one around it. dtype: "uint8"
     keeps the files' bytes, 0..255, in a quarter of the memory. FileNotFoundError names the files that are missing; ValueError
