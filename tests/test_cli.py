@@ -110,7 +110,7 @@ def test_demo_draws_where_it_can(folder, capsys):
 
 
 def test_demo_of_images_reaches_98_8_percent(folder, capsys):
-    assert main(["demo", "--images", "--hidden", "8", "--no-plot"]) == 0
+    assert main(["demo", "--images", "--hidden", "8", "--threads", "1", "--no-plot"]) == 0
     out, err = said(capsys)
     assert err == "" and max(map(len, out.splitlines())) <= 80 and list(folder.iterdir()) == []
     head, _, dense, convolutional = out.rstrip().splitlines()[-4:]
@@ -146,6 +146,16 @@ def test_demos_take_every_option(folder, capsys, arguments):
                  "--no-plot"]) == 0
     out = said(capsys)[0]
     assert "1 epoch of " in out and " of 100" in out and ("4-3" in out or arguments == ["--images"])
+
+
+def test_threads_change_nothing_in_the_demo_of_sequences(folder, capsys):
+    tables = []
+    for n in ("1", "3"):
+        assert main(["demo", "--sequences", "--epochs", "2", "--threads", n, "--no-plot"]) == 0
+        out = said(capsys)[0]
+        assert f"Adam; {n} thread" in out
+        tables.append(out.split("\nforecast ")[1].split("\nRoot")[0])
+    assert tables[0] == tables[1]
 
 
 # ---------------------------------------------------------------------- train and predict

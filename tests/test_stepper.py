@@ -85,7 +85,7 @@ def test_reset_and_streams_beside_each_other():
     s.reset()
     assert all((s.step(row) == y).all() for row, y in zip(x, first, strict=True))
     s.reset()
-    assert (s.step(x) [0] == first[0]).all()        # five streams now
+    assert (s.step(x)[0] == first[0]).all()        # five streams now
     with pytest.raises(ValueError, match=r"x has steps of 1 streams, and there were 5 so far: reset\(\)"):
         s.step(x[0])
 
@@ -95,7 +95,8 @@ def test_an_error_leaves_the_state():
     s, fresh = model.stepper(), model.stepper()
     s.step(1)
     fresh.step(1)
-    for wrong, words in ((7, "7"), ([[1]], r"x has shape \(1, 1\); one step is \(\), of B streams"), ([], "x has shape")):
+    for wrong, words in ((7, r"value 7 is outside .* \(0\)"), ([[1]], r"x has shape \(1, 1\); one step is \(\), of B streams"),
+                         ([], "x has shape")):
         with pytest.raises(ValueError, match=words):
             s.step(np.asarray(wrong, np.int64))
     assert (s.step(2) == fresh.step(2)).all()
@@ -120,8 +121,13 @@ def with_lengths():
 
 def joined():
     x = nn.Input((6, 4))
-    return {"inputs": x, "outputs": nn.Add()([nn.LSTM(4, 4)(x), nn.LSTM(4, 4)(x)])} | {
-        "outputs": nn.Concat()([nn.Flatten()(nn.LSTM(4, 4)(x)), nn.LSTM(4, 4, return_sequences=False)(x)])}
+    end = nn.Reshape((1, 6))(nn.LSTM(4, 6, return_sequences=False)(x))
+    return {"inputs": x, "outputs": nn.Concat(axis=0)([nn.LSTM(4, 6)(x), end])}
+
+
+def over_time():
+    x = nn.Input((6, 4))
+    return {"inputs": x, "outputs": nn.Concat(axis=0)([nn.LSTM(4, 4)(x), x])}
 
 
 @pytest.mark.parametrize("make, words", [
@@ -131,7 +137,9 @@ def joined():
     (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.Flatten())}, r"layer 1, Flatten\(\), cannot"),
     (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.LayerNorm((6, 4)))}, "layer 1, LayerNorm.* goes over the axis of steps"),
     (lambda: {"layer": nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2))}, "layer 1, TransformerEncoderLayer"),
-    (attention, "layer 0, MultiheadAttention"), (joined, "layer 1, Flatten"), (with_lengths, "models of one input")])
+    (attention, "layer 0, MultiheadAttention"),
+    (joined, "layer 3, Concat.*: it joins what has steps with what is made of the last one"),
+    (over_time, "layer 1, Concat.* goes over the axis of steps"), (with_lengths, "models of one input")])
 def test_who_cannot(make, words):
     with pytest.raises(ValueError, match=words):
         Model(**make(), seed=0).stepper()

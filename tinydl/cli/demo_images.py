@@ -15,7 +15,7 @@ from tinydl.data import ArrayDataset, Split
 Array = np.ndarray[Any, Any]
 
 LEARNING_RATE = 2e-3
-#: parts of a batch, which threads take: a fixed number, so that the number of threads changes no bit
+#: parts of a batch, which threads take: as many whatever the number of threads, up to this, so that it changes no bit
 PARTS = 4
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     x = shifted(digits.train.x.reshape(-1, 8, 8))
     train = ArrayDataset(x.reshape(-1, 64), np.tile(digits.train.y, 5), min(options.batch_size, 1_000))
     data = Split(train, None, digits.test)
-    threads = min(PARTS, thread_count(options.threads, train.n_batches * PARTS, train.n_samples))
+    threads = options.threads or min(PARTS, thread_count(0, train.n_batches * PARTS, train.n_samples))
     print(f"{digits.train.n_samples:,} handwritten digits of 8x8 pixels to train on, and each shifted by a\n"
           f"pixel up, down, left and right: {train.n_samples:,}; {digits.test.n_samples:,} others to test, as they are\n"
           f"{plural(options.epochs, 'epoch')} of {train.n_batches:,} batches of {train.batch_size}; Adam; "
@@ -66,7 +66,7 @@ def _train(title: str, model: Model, data: Split[ArrayDataset], threads: int,
            options: argparse.Namespace) -> tuple[History, float]:
     optimizer = optim.Adam(LEARNING_RATE)
     with Trainer(options.epochs, Cooling(title, optimizer, options.epochs), AccuracyEvaluator(), True, threads,
-                 seed=options.seed, strategy="shard", shards_per_batch=PARTS) as trainer:
+                 seed=options.seed, strategy="shard", shards_per_batch=max(PARTS, threads)) as trainer:
         trainer.init(data, model, losses.SoftmaxCrossEntropy(), optimizer)
         fit(trainer, LEARNING_RATE)
         return trainer.history, trainer.evaluate()["accuracy"]

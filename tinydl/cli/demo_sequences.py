@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 WINDOW, HORIZON, YEAR = 24, 3, 12
 FIRST_YEAR = 1950
 LEARNING_RATE = 1e-2
-#: parts of a batch, which threads take: a fixed number, so that the number of threads changes no bit
+#: parts of a batch, which threads take: as many whatever the number of threads, up to this, so that it changes no bit
 PARTS = 4
 
 
@@ -26,14 +26,16 @@ def run(options: argparse.Namespace) -> int:
     set_defaults(options, 20, (32,))
     thread_count(options.threads)
     picture, note = where_to_draw(options)
-    celsius = datasets.el_nino().series[:, 0]
-    known = _known_months(len(celsius))
+    given = datasets.el_nino(WINDOW, HORIZON)
+    celsius = given.series[:, 0]
+    # months that lie in a window of the training part, or behind it as its target
+    known = len(given.split(train=0.8, test=0.2).train) + WINDOW + HORIZON - 1
     mean, deviation = celsius[:known].mean(), celsius[:known].std()
     windows = WindowDataset((celsius - mean) / deviation, WINDOW, HORIZON, batch_size=min(options.batch_size, 1_000))
     data = windows.split(train=0.8, test=0.2)
     train, test = data.train, data.test
     assert test is not None
-    threads = min(PARTS, thread_count(options.threads, train.n_batches * PARTS, train.n_samples))
+    threads = options.threads or min(PARTS, thread_count(0, train.n_batches * PARTS, train.n_samples))
     model = forecaster(options.hidden, options.seed)
     print(f"Temperature of the sea's surface off Peru, {len(celsius):,} months from {FIRST_YEAR}: of {WINDOW}\n"
           f"in a row the next {HORIZON} are forecast; "
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
           f"{model.num_parameters:,} parameters; Adam; {plural(threads, 'thread')}\n", flush=True)
     optimizer = optim.Adam(LEARNING_RATE)
     with Trainer(options.epochs, Cooling("LSTM", optimizer, options.epochs), None, True, threads, seed=options.seed,
-                 strategy="shard", shards_per_batch=PARTS) as trainer:
+                 strategy="shard", shards_per_batch=max(PARTS, threads)) as trainer:
         trainer.init(Split(train, None, None), model, losses.MeanSquaredError(), optimizer)
         fit(trainer, LEARNING_RATE)
         history = trainer.history
@@ -77,12 +79,6 @@ def naive(known: Array, train_x: Array, train_y: Array, x: Array, test: WindowDa
             "a year before": x[:, WINDOW - YEAR:WINDOW - YEAR + HORIZON, 0],
             "mean of that month": (of_months[months % YEAR] - scale[0]) / scale[1],
             "linear regression": b @ np.linalg.lstsq(a, train_y, rcond=None)[0]}
-
-
-def _known_months(n: int) -> int:
-    """That lie in a window of the training part, or behind it as its target."""
-    train = datasets.el_nino(WINDOW, HORIZON).split(train=0.8, test=0.2).train
-    return min(n, len(train) + WINDOW + HORIZON - 1)
 
 
 def _samples(data: WindowDataset) -> tuple[Array, Array]:

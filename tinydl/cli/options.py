@@ -47,7 +47,9 @@ def parser() -> Parser:
 
     demo = commands.add_parser("demo", help="train on handwritten digits, serially and in parallel",
                                description="Train a network on 8x8 pictures of handwritten digits, serially and then "
-                                           "in parallel from the same initial weights, and compare.")
+                                           "in parallel from the same initial weights, and compare.",
+                               epilog="With --images and --sequences threads take parts of a batch: the result is the same for "
+                                      "any number up to 4.")
     demo.set_defaults(run="tinydl.cli.demo:run")
     other = demo.add_mutually_exclusive_group()
     other.add_argument("--images", dest="run", action="store_const", const="tinydl.cli.demo_images:run",

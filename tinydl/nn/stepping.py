@@ -36,9 +36,7 @@ class Steps:
     def emit(self, layer: Layer, xs: list[Value], timed: bool, path: str = "") -> tuple[Value, bool]:
         """What the layer makes of xs, and whether it has an axis of steps; timed: whether they have one."""
         if not timed:       # behind the last step every layer will do: it sees the sequence so far
-            with self.b.scope(path.rpartition(".")[2]):
-                y, _ = layer.emit(self.b, *xs)
-            return y, False
+            return self._alone(layer, xs, path), False
         if isinstance(layer, Sequential):
             x = xs[0]
             for name, child in layer.children():
@@ -54,8 +52,12 @@ class Steps:
         if isinstance(layer, LastStep) and len(xs) == 1:
             return self.b.reshape(xs[0], xs[0].shape[1:]), False
         self._check(layer, xs[0].shape, path)
-        y, _ = layer.emit(self.b, *xs)
-        return y, True
+        return self._alone(layer, xs, path), True
+
+    def _alone(self, layer: Layer, xs: list[Value], path: str) -> Value:
+        with self.b.scope(path):
+            y: Value = layer.emit(self.b, *xs)[0]
+        return y
 
     def _graph(self, graph: Graph, xs: list[Value], path: str) -> tuple[Value, bool]:
         if len(graph.inputs) > 1 or len(graph.outputs) > 1:
@@ -77,7 +79,8 @@ class Steps:
         layer.output_shape(xs[0].shape)
         n = layer.num_layers * layer.states
         before = [self.b.input((1, layer.hidden_size), name=f"state{len(self.before) + i}") for i in range(n)]
-        y, after = layer.step(self.b, xs[0], before)
+        with self.b.scope(path):
+            y, after = layer.step(self.b, xs[0], before)
         self.before += before
         self.after += after
         return (y, True) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), False)
