@@ -27,7 +27,7 @@ def test_every_example_is_run_here():
 
 
 def test_forecast(example, capsys):
-    errors = example("forecast").main(["--hours", "3000", "--epochs", "4"])
+    errors = example("forecast").main(["--hours", "2000", "--epochs", "4"])
     assert list(errors)[-1] == "GRU" and errors["GRU"] < errors["the same hour a day before"]
     assert f"{errors['GRU']:.2f}" in capsys.readouterr().out
 
