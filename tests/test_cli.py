@@ -22,6 +22,7 @@ from small import trainer
 import tinydl
 from tinydl import Model, nn
 from tinydl.cli import common, main, progress
+from tinydl.cli.demo_images import shifted
 from tinydl.cli.prepare import held_out
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
@@ -106,6 +107,55 @@ def test_demo_draws_where_it_can(folder, capsys):
     (folder / "tinydl-demo.png").mkdir()
     assert main(["demo", "--epochs", "2", "--hidden", "8"]) == 0
     assert said(capsys)[0].splitlines()[-1].startswith("No loss curves: ")
+
+
+def test_demo_of_images_reaches_98_8_percent(folder, capsys):
+    assert main(["demo", "--images", "--hidden", "8", "--threads", "1", "--no-plot"]) == 0
+    out, err = said(capsys)
+    assert err == "" and max(map(len, out.splitlines())) <= 80 and list(folder.iterdir()) == []
+    head, _, dense, convolutional = out.rstrip().splitlines()[-4:]
+    assert head.split()[0] == "network" and dense.startswith("dense ") and "7,190; 359 others to test" in out
+    assert float(convolutional.split()[4]) >= 98.8 and convolutional.split()[:2] == ["convolutional", "30,634"]
+    assert round(100 * (1 - int(convolutional.split()[-1]) / 359), 1) == float(convolutional.split()[4])
+
+
+def test_demo_shifts_images_by_a_pixel():
+    x = np.arange(1.0, 10).reshape(1, 3, 3)
+    same, down, up, right, left = shifted(x)
+    np.testing.assert_array_equal(same, x[0])
+    np.testing.assert_array_equal(down, [[0, 0, 0], [1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(up, [[4, 5, 6], [7, 8, 9], [0, 0, 0]])
+    np.testing.assert_array_equal(right, [[0, 1, 2], [0, 4, 5], [0, 7, 8]])
+    np.testing.assert_array_equal(left, [[2, 3, 0], [5, 6, 0], [8, 9, 0]])
+
+
+def test_demo_of_sequences_forecasts_better_than_naively(folder, capsys):
+    assert main(["demo", "--sequences", "--plot", "curve.png"]) == 0
+    out, err = said(capsys)
+    assert err == "" and max(map(len, out.splitlines())) <= 80
+    assert out.endswith("Loss curves: curve.png\n") and (folder / "curve.png").is_file()
+    rows = {line.rsplit(maxsplit=4)[0]: float(line.split()[-1]) for line in out.split("\nforecast ")[1].splitlines()[2:7]}
+    assert list(rows) == ["the last month again", "a year before", "mean of that month", "linear regression", "LSTM"]
+    assert rows["LSTM"] < min(error for name, error in rows.items() if name != "LSTM")
+    assert rows["the last month again"] == 2.23         # as NumPy alone finds: np.sqrt(np.mean(errors ** 2))
+
+
+@pytest.mark.parametrize("arguments", [["--images"], ["--sequences"], []])
+def test_demos_take_every_option(folder, capsys, arguments):
+    assert main(["demo", *arguments, "--epochs", "1", "--hidden", "4,3", "--batch-size", "100", "--threads", "2", "--seed", "3",
+                 "--no-plot"]) == 0
+    out = said(capsys)[0]
+    assert "1 epoch of " in out and " of 100" in out and ("4-3" in out or arguments == ["--images"])
+
+
+def test_threads_change_nothing_in_the_demo_of_sequences(folder, capsys):
+    tables = []
+    for n in ("1", "3"):
+        assert main(["demo", "--sequences", "--epochs", "2", "--threads", n, "--no-plot"]) == 0
+        out = said(capsys)[0]
+        assert f"Adam; {n} thread" in out
+        tables.append(out.split("\nforecast ")[1].split("\nRoot")[0])
+    assert tables[0] == tables[1]
 
 
 # ---------------------------------------------------------------------- train and predict
@@ -322,6 +372,7 @@ BAD = {
     "out is a device": (["train", "two.csv", "--target", "label", "--out", "/dev/null"], "not a plain file"),
     "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "--out two.csv would replace two.csv"),
     "plot": (["demo", "--plot", "no/x.png"], ""),
+    "two demos": (["demo", "--images", "--sequences"], "not allowed with"),
     "no model": (["predict", "no.tinydl", "two.csv"], "no.tinydl: there is no such file"),
     "model is a folder": (["predict", ".", "two.csv"], "."),
     "foreign model": (["predict", "two.csv", "two.csv"], "two.csv is not a model"),

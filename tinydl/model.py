@@ -23,6 +23,7 @@ from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan
 from tinydl.serialization import read_model, write_model
+from tinydl.stepper import Stepper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -286,6 +287,25 @@ class Model:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
+
+    def stepper(self) -> Stepper:
+        """For streams: outputs step by step, with the state of LSTM, GRU and RNN kept, of the same bits as `predict` has for the
+        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
+
+        Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d,
+        LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the last step
+        (return_sequences=False, nn.LastStep) anything. ValueError names the layer that cannot go step by step. Parameters
+        are those that the model has at each step; after `freeze` or `unfreeze` make another stepper.
+
+            >>> import numpy as np
+            >>> from tinydl import nn
+            >>> model = Model(nn.Sequential(nn.GRU(3, 8), nn.Linear(8, 2)), seed=0)
+            >>> x = np.random.default_rng(0).normal(size=(5, 3))
+            >>> s = model.stepper()
+            >>> bool((np.stack([s.step(x_t) for x_t in x]) == model.predict(x[None])[0]).all())
+            True
+        """
+        return Stepper(self.layer, self.dtype, self.params, self.statistics, self._shape)
 
     def _arrays(self, x: Any) -> list[Array]:
         """x as an array for each input, checked."""

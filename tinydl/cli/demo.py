@@ -16,12 +16,14 @@ from tinydl.parallel import usable_cpus
 
 LEARNING_RATE = 2e-3
 DROPOUT = 0.4
+HIDDEN = (512, 256)
 PICTURE = Path("tinydl-demo.png")
 
 
 def run(options: argparse.Namespace) -> int:
+    set_defaults(options, 40, HIDDEN)
     thread_count(options.threads)
-    picture, note = _picture(options)
+    picture, note = where_to_draw(options)
     data = datasets.digits(min(options.batch_size, 1_000)).split(0.8, 0.0, 0.2, seed=options.seed)
     assert data.test is not None
     train = data.train
@@ -42,16 +44,14 @@ def run(options: argparse.Namespace) -> int:
                      f"{speed / speeds[0]:.2f}", f"{100 * accuracy:.1f} %"))
     print(f"\n{table(rows)}\n")
     print(_explanation(options.threads, threads, speeds[1] / speeds[0]))
-    if picture is not None:
-        try:
-            from tinydl.plotting import plot_histories
-            plot_histories({"serial": runs[0][0], "parallel": runs[1][0]}, picture)
-            note = f"Loss curves: {picture}"
-        except OSError as e:
-            note = f"No loss curves: {picture} cannot be written ({e.strerror})."
-    if note:
-        print(note)
+    draw({"serial": runs[0][0], "parallel": runs[1][0]}, picture, note)
     return 0
+
+
+def set_defaults(options: argparse.Namespace, epochs: int, hidden: tuple[int, ...]) -> None:
+    """What nobody said; the help says the same."""
+    options.epochs, options.batch_size = options.epochs or epochs, options.batch_size or 32
+    options.hidden = options.hidden or hidden
 
 
 class Cooling(Progress):
@@ -67,7 +67,7 @@ class Cooling(Progress):
 
 def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int, ...],
            options: argparse.Namespace) -> tuple[History, float]:
-    model = _mlp(sizes, options.seed, DROPOUT)
+    model = mlp(sizes, options.seed, DROPOUT)
     # an update on n batches has a gradient sqrt(n) times less noisy, and there are n times fewer of them
     rate = LEARNING_RATE * sqrt(threads)
     optimizer = optim.Adam(rate)
@@ -78,7 +78,7 @@ def _train(mode: str, threads: int, data: Split[ArrayDataset], sizes: tuple[int,
         return trainer.history, trainer.evaluate()["accuracy"]
 
 
-def _mlp(sizes: tuple[int, ...], seed: int, dropout: float) -> Model:
+def mlp(sizes: tuple[int, ...], seed: int, dropout: float) -> Model:
     """Linear layers of these sizes with ReLU (and dropout) between them."""
     layers: list[nn.Layer] = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
@@ -100,7 +100,7 @@ def _explanation(asked: int, threads: int, speed_up: float) -> str:
     return text
 
 
-def _picture(options: argparse.Namespace) -> tuple[Path | None, str]:
+def where_to_draw(options: argparse.Namespace) -> tuple[Path | None, str]:
     """Where to draw, and what to say if nowhere; CommandError where a picture was asked for and cannot be."""
     if options.no_plot:
         return None, ""
@@ -117,3 +117,16 @@ def _picture(options: argparse.Namespace) -> tuple[Path | None, str]:
             raise
         return None, f"No loss curves: {str(e).removeprefix('--plot ')}."
     return path, ""
+
+
+def draw(histories: dict[str, History], picture: Path | None, note: str) -> None:
+    """The loss curves, and say where they are; or say `note`, if there is any."""
+    if picture is not None:
+        try:
+            from tinydl.plotting import plot_histories
+            plot_histories(histories, picture)
+            note = f"Loss curves: {picture}"
+        except OSError as e:
+            note = f"No loss curves: {picture} cannot be written ({e.strerror})."
+    if note:
+        print(note)

@@ -47,9 +47,17 @@ def parser() -> Parser:
 
     demo = commands.add_parser("demo", help="train on handwritten digits, serially and in parallel",
                                description="Train a network on 8x8 pictures of handwritten digits, serially and then "
-                                           "in parallel from the same initial weights, and compare.")
+                                           "in parallel from the same initial weights, and compare.",
+                               epilog="With --images and --sequences threads take parts of a batch: the result is the same for "
+                                      "any number up to 4.")
     demo.set_defaults(run="tinydl.cli.demo:run")
-    _training_options(demo, {"epochs": 40, "batch_size": 32, "hidden": _sizes("512,256")})
+    other = demo.add_mutually_exclusive_group()
+    other.add_argument("--images", dest="run", action="store_const", const="tinydl.cli.demo_images:run",
+                       help="instead, a convolutional network beside one of dense layers, on the same digits")
+    other.add_argument("--sequences", dest="run", action="store_const", const="tinydl.cli.demo_sequences:run",
+                       help="instead, the sea's temperature off Peru forecast by an LSTM, beside naive forecasts")
+    _training_options(demo, {"epochs": "40; with --images 8, with --sequences 20", "batch_size": "32",
+                             "hidden": "512,256; with --sequences 32, units of an LSTM"})
     demo.add_argument("--plot", metavar="PATH", help="where to draw the loss curves (default: tinydl-demo.png, "
                                                      "where matplotlib is installed)")
     demo.add_argument("--no-plot", action="store_true", help="draw nothing")
@@ -200,20 +208,19 @@ def _recipe_options(p: argparse._ArgumentGroup) -> None:
                         "not counted")
 
 
-def _training_options(p: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
-    """defaults: of --epochs, --batch-size and --hidden; {}: the recipe's."""
+def _training_options(p: argparse.ArgumentParser, defaults: dict[str, str]) -> None:
+    """defaults: of --epochs, --batch-size and --hidden, as the help says them; {}: the recipe's."""
     own = defaults or {"epochs": _default("max_epochs"), "hidden": _default("hidden_sizes", _text), "batch_size": (
         f"for an update {_default('batch_size', _batch)}; over the number of threads")}
     p.add_argument("--epochs", type=_count, metavar="N", help=f"at most (default: {own['epochs']})")
     p.add_argument("--batch-size", type=_count, metavar="N", help="rows that a thread works on at a time (default: "
                                                                   f"{own['batch_size']})")
     p.add_argument("--hidden", type=_sizes, metavar="N,N",
-                   help=f"sizes of the hidden layers (default: {_text(own['hidden']) if defaults else own['hidden']})")
+                   help=f"sizes of the hidden layers (default: {own['hidden']})")
     p.add_argument("--threads", type=_threads, default=0, metavar="N",
                    help="0: as many as recommended (default). N batches make one update (strategy group), so the result "
                         "depends on N")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
-    p.set_defaults(**defaults)
 
 
 def _batch(size: int | None) -> str:

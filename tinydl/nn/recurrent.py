@@ -130,12 +130,25 @@ class Recurrent(Layer):
         """Of the operations, beside sizes."""
         return {}
 
+    def step(self, b: Builder, x: Value, before: Sequence[Value]) -> tuple[Value, list[Value]]:
+        """h (1, hidden_size) after one more step x (1, C), in inference, and the state, h (and c) of each layer (1, hidden_size),
+        as `before` has it."""
+        after: list[Value] = []
+        for k in range(self.num_layers):
+            y = b.value((1, self.hidden_size), needs_grad=False)
+            initial = dict(zip(("h0", "c0"), before[k * self.states:(k + 1) * self.states], strict=False))
+            run = _Run(self, b, x, y, None, initial, f"l{k}", 0, 0, keep=("cells",) if self.states == 2 else ())
+            after += [y, *run.kept.values()]
+            x = y
+        return x, after
+
 
 class _Run:
-    """One direction of one layer, as it is emitted: `number` among the initial states, `d` the direction."""
+    """One direction of one layer, as it is emitted: `number` among the initial states, `d` the direction; `keep`: what is kept of
+    each step in inference."""
 
     def __init__(self, layer: Recurrent, b: Builder, x: Value, y: Value, lengths: Value | None, initial: dict[str, Value],
-                 suffix: str, number: int, d: int) -> None:
+                 suffix: str, number: int, d: int, keep: Sequence[str] = ()) -> None:
         T, C = x.shape
         H, G = layer.hidden_size, layer.gates * layer.hidden_size
         self.layer, self.b, self.x, self.lengths, self.number = layer, b, x, lengths, number
@@ -149,7 +162,7 @@ class _Run:
         each = b.value((T, G))
         b.matmul(b.matrix(x), b.matrix(self.w[0]).T, each, bias=bias[0])
         self.gates, self.y = b.value((T, G)), y
-        names = ("before", *layer.kept) if b.training and y.needs_grad else ()
+        names = ("before", *layer.kept) if b.training and y.needs_grad else keep
         self.kept = {name: b.value((T, H)) for name in names}
         self.initial = {name: b.whole(s.part(0, number, 1)) for name, s in initial.items()}
         self.state_grads = [name for name, s in initial.items() if s.needs_grad]

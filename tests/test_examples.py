@@ -1,0 +1,84 @@
+"""The scripts in examples/ run, say what they claim to say, and refuse what they cannot take. Small runs of each."""
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        return importlib.import_module(name)
+    yield load
+    for name in loaded:
+        sys.modules.pop(name, None)
+
+
+def test_every_example_is_run_here():
+    assert {p.stem for p in FOLDER.glob("*.py")} == {"forecast", "unequal_lengths", "characters", "pictures"}
+
+
+def test_forecast(example, capsys):
+    errors = example("forecast").main(["--hours", "2000", "--epochs", "4"])
+    assert list(errors)[-1] == "GRU" and errors["GRU"] < errors["the same hour a day before"]
+    assert f"{errors['GRU']:.2f}" in capsys.readouterr().out
+
+
+def test_unequal_lengths(example, capsys):
+    figures = example("unequal_lengths").main(["--sequences", "300", "--epochs", "2"])
+    assert 0 <= figures["accuracy"] <= 1 and figures["commonest"] < 0.6
+    assert "right of 60 sequences" in capsys.readouterr().out
+
+
+def test_characters(example, tmp_path, capsys):
+    path = tmp_path / "text.txt"
+    words = np.random.default_rng(0).choice(["eins", "zwei", "drei", "vier", "fünf"], 5_000)
+    path.write_text(" ".join(words), encoding="utf-8")
+    figures = example("characters").main([str(path), "--units", "32", "--epochs", "8", "--length", "50"])
+    assert figures["bits"] < figures["naive"]               # a word's letters follow from more than one before
+    written = capsys.readouterr().out.rstrip("\n").splitlines()[-1]
+    assert written.startswith(" ".join(words)[:20]) and len(written) >= 60 and set(written) <= set("".join(words)) | {" "}
+    path.write_text("short", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        example("characters").main([str(path)])
+    assert "has 5 characters; 20,000 are the least" in capsys.readouterr().err
+
+
+def test_pictures(example, tmp_path, capsys):
+    from PIL import Image
+
+    from tinydl import Model
+    rng = np.random.default_rng(0)
+    for name, colour in (("blue", 2), ("red", 0)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 60, (9 + i, 20 - i, 3)).astype("uint8")        # of unequal sizes
+            pixels[..., colour] += 150
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    Image.new("L", (8, 8)).save(tmp_path / "red" / "grey.gif")
+    (tmp_path / "red" / "notes.txt").write_text("no picture")
+    (tmp_path / "blue" / "cut.png").write_bytes((tmp_path / "blue" / "0.png").read_bytes()[:70])
+    out = tmp_path / "colours.tinydl"
+    figures = example("pictures").main([str(tmp_path), "--size", "8", "--epochs", "20", "--mirror", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert figures["pictures"] == 25 and figures["accuracy"] >= 0.8
+    assert "2 files are skipped" in said and "notes.txt: Unidentified" in said and "cut.png: OSError" in said
+    assert Model.load(out).metadata["classes"] == ["blue", "red"]
+
+
+def test_pictures_refused(example, tmp_path):
+    (tmp_path / "one").mkdir()
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SystemExit, match="must have a folder for each class"):
+            example("pictures").main([str(folder)])
+    (tmp_path / "two").mkdir()
+    with pytest.raises(SystemExit, match="fewer in one, two"):
+        example("pictures").main([str(tmp_path)])

@@ -1,0 +1,154 @@
+"""Step by step with the state kept: the bits of the whole sequence at once, and who cannot go so."""
+import numpy as np
+import pytest
+
+from tinydl import Model, nn
+
+
+def graph():
+    x = nn.Input((6, 3))
+    y = nn.LSTM(3, 5)(x)
+    z = nn.Concat()([nn.Linear(3, 5)(x), nn.Multiply()([nn.Tanh()(y), y])])
+    return {"inputs": x, "outputs": nn.Linear(10, 2)(nn.GRU(10, 10)(z))}
+
+
+def last():
+    x = nn.Input((6, 3))
+    y = nn.LastStep()(nn.LSTM(3, 4)(x))
+    return {"inputs": x, "outputs": nn.Linear(8, 2)(nn.Concat()([y, nn.Reshape((4,))(nn.Reshape((2, 2))(y))]))}
+
+
+MODELS = {
+    "lstm": lambda: {"layer": nn.LSTM(3, 5)},
+    "two layers": lambda: {"layer": nn.LSTM(3, 5, num_layers=2, dropout=0.5)},
+    "no bias": lambda: {"layer": nn.GRU(3, 6, num_layers=2, bias=False)},
+    "reset before": lambda: {"layer": nn.GRU(3, 5, reset_after=False)},
+    "rnn": lambda: {"layer": nn.Sequential(nn.RNN(3, 4), nn.RNN(4, 4, nonlinearity="relu"))},
+    "wide": lambda: {"layer": nn.Sequential(nn.LSTM(3, 70), nn.GRU(70, 33), nn.Linear(33, 17))},
+    "last": lambda: {"layer": nn.Sequential(nn.LSTM(3, 5), nn.GRU(5, 4, return_sequences=False), nn.Linear(4, 2), nn.Softmax())},
+    "between": lambda: {"layer": nn.Sequential(
+        nn.BatchNorm1d(3), nn.Linear(3, 8), nn.GELU(), nn.LayerNorm(8), nn.Dropout(0.3), nn.Residual(nn.LSTM(8, 8)),
+        nn.RMSNorm(8), nn.PReLU(8), nn.Scale(8), nn.GRU(8, 4), nn.LogSoftmax())},
+    "graph": graph, "last step": last,
+    "no state": lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.ReLU())},
+}
+
+
+def steps(model, x):
+    """Of x (B, T, ...) all outputs, side by side."""
+    s = model.stepper()
+    return [s.step(x[:, t]) for t in range(x.shape[1])]
+
+
+def random_model(make, dtype):
+    """With statistics and weights that no layer begins with."""
+    model, rng = Model(**make(), dtype=dtype, seed=1), np.random.default_rng(5)
+    model.params += rng.uniform(-0.1, 0.1, model.params.size).astype(dtype)
+    model.statistics += rng.uniform(0.1, 0.5, model.statistics.size).astype(dtype)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_bits_of_the_whole_sequence(name, dtype):
+    model, x = random_model(MODELS[name], dtype), np.random.default_rng(0).normal(size=(3, 6, 3)).astype(dtype)
+    whole, outputs = model.predict(x), steps(model, x)
+    assert all(y.dtype == dtype and y.flags.c_contiguous for y in outputs)
+    if name in ("last", "last step"):       # as if the sequence ended there
+        assert (outputs[-1] == whole).all()
+        if name == "last":
+            assert (outputs[2] == model.predict(x[:, :3])).all()
+    else:
+        assert (np.stack(outputs, 1) == whole).all()
+    alone = model.stepper()
+    for t in range(6):
+        y = alone.step(x[1, t])
+        assert y.shape == outputs[t].shape[1:] and (y == outputs[t][1]).all()
+
+
+def test_tokens():
+    model = Model(nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 8), nn.Linear(8, 9)), seed=0)
+    tokens = np.random.default_rng(0).integers(0, 9, (2, 7))
+    assert (np.stack(steps(model, tokens), 1) == model.predict(tokens)).all()
+    s = model.stepper()
+    assert s.step(4).shape == (9,)
+    with pytest.raises(ValueError, match="x is float64; the model takes integers"):
+        s.step(4.0)
+
+
+def test_reset_and_streams_beside_each_other():
+    model, x = Model(nn.GRU(3, 4), seed=0), np.random.default_rng(0).normal(size=(5, 3))
+    s, other = model.stepper(), model.stepper()
+    first = [s.step(row) for row in x]
+    other.step(-x[0])
+    assert (s.step(x[0]) != first[0]).all()
+    s.reset()
+    assert all((s.step(row) == y).all() for row, y in zip(x, first, strict=True))
+    s.reset()
+    assert (s.step(x)[0] == first[0]).all()        # five streams now
+    with pytest.raises(ValueError, match=r"x has steps of 1 streams, and there were 5 so far: reset\(\)"):
+        s.step(x[0])
+
+
+def test_an_error_leaves_the_state():
+    model = Model(nn.Sequential(nn.Embedding(4, 3), nn.GRU(3, 4)), seed=0)
+    s, fresh = model.stepper(), model.stepper()
+    s.step(1)
+    fresh.step(1)
+    for wrong, words in ((7, r"value 7 is outside .* \(0\)"), ([[1]], r"x has shape \(1, 1\); one step is \(\), of B streams"),
+                         ([], "x has shape")):
+        with pytest.raises(ValueError, match=words):
+            s.step(np.asarray(wrong, np.int64))
+    assert (s.step(2) == fresh.step(2)).all()
+
+
+def test_the_parameters_of_now():
+    model, x = Model(nn.LSTM(3, 4), seed=0), np.ones((1, 1, 3))
+    s = model.stepper()
+    model.params *= 2
+    assert (s.step(x[0, 0]) == model.predict(x)[0, 0]).all()
+
+
+def attention():
+    x = nn.Input((6, 8))
+    return {"inputs": x, "outputs": nn.MultiheadAttention(8, 2)(x)}
+
+
+def with_lengths():
+    x, lengths = nn.Input((6, 3)), nn.Input((), "int64")
+    return {"inputs": [x, lengths], "outputs": nn.LSTM(3, 4)([x, lengths])}
+
+
+def joined():
+    x = nn.Input((6, 4))
+    end = nn.Reshape((1, 6))(nn.LSTM(4, 6, return_sequences=False)(x))
+    return {"inputs": x, "outputs": nn.Concat(axis=0)([nn.LSTM(4, 6)(x), end])}
+
+
+def over_time():
+    x = nn.Input((6, 4))
+    return {"inputs": x, "outputs": nn.Concat(axis=0)([nn.LSTM(4, 4)(x), x])}
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 4, bidirectional=True))},
+     r"layer 1, LSTM\(.*\), cannot go step by step: bidirectional"),
+    (lambda: {"layer": nn.Sequential(nn.LSTM(3, 4), nn.Sequential(nn.ReLU(), nn.Mean(0)))}, r"layer 1\.1, Mean"),
+    (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.Flatten())}, r"layer 1, Flatten\(\), cannot"),
+    (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.LayerNorm((6, 4)))}, "layer 1, LayerNorm.* goes over the axis of steps"),
+    (lambda: {"layer": nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2))}, "layer 1, TransformerEncoderLayer"),
+    (attention, "layer 0, MultiheadAttention"),
+    (joined, "layer 3, Concat.*: it joins what has steps with what is made of the last one"),
+    (over_time, "layer 1, Concat.* goes over the axis of steps"), (with_lengths, "models of one input")])
+def test_who_cannot(make, words):
+    with pytest.raises(ValueError, match=words):
+        Model(**make(), seed=0).stepper()
+
+
+def test_shapes_refused():
+    s = Model(nn.LSTM(3, 4), seed=0).stepper()
+    for shape in ((4,), (2, 4), (1, 1, 3), (0, 3), ()):
+        with pytest.raises(ValueError, match=r"x has shape .*; one step is \(3,\), of B streams \(B, 3\)"):
+            s.step(np.ones(shape))
+    with pytest.raises(ValueError, match="x is <U1; the model takes numbers"):
+        s.step(["a"])
