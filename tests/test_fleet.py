@@ -379,17 +379,17 @@ def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
             seen["native"].append(gil.turn_ends())
             return super().forward(x)
     look = Does(lambda t: seen["python"].append(gil.turn_ends()))
-    t = made(Model(nn.Sequential(nn.Linear(6, 3), Looks()), seed=0), optim.SGD(0.1), callbacks=[look], epochs=2,
+    t = made(Model(nn.Sequential(nn.Linear(6, 3), Looks()), seed=0), optim.SGD(0.1), callbacks=[look], epochs=20,
              dataset=data.ArrayDataset(X, Y, 16).split(96, 24, 0))
     in_thread(t.train)
     # Six batches and a validation an epoch. Before its first native call a thread has no turn: what is seen there is another's.
-    assert len(seen["native"]) == 14 and seen["native"][6:] == [0] * 8
-    with_gil = not sysconfig.get_config_var("Py_GIL_DISABLED")
-    assert [end > 0 for end in seen["python"]] == [with_gil] * 2
+    assert len(seen["native"]) == 140 and seen["native"][6:] == [0] * 134
+    # A turn may end by itself where the machine has other things to do, but hardly each time.
+    assert len(seen["python"]) == 20 and any(seen["python"]) == (not sysconfig.get_config_var("Py_GIL_DISABLED"))
     before = gil.turn_ends()
     wait_until(lambda: time.monotonic_ns() > before)
     in_thread(lambda: t.model.predict(X))       # a thread that trains nothing leaves it as it is
-    assert gil.turn_ends() == before and len(seen["native"]) > 14
+    assert gil.turn_ends() == before and len(seen["native"]) > 140
 
 
 # ------------------------------------------------------------------ the door
