@@ -1,0 +1,62 @@
+"""Models as ONNX files: `model.to_onnx(path)`, of the extra `onnx`.
+
+    writer          the graph that is being written: nodes, constants, and one function for each class of layers, by `exports`
+    dense, images, sequences, tables
+                    those functions, a file for each family of layers
+
+What a node computes is what the layer computes in inference; dropout is left out. An operator's attributes are float32, so in
+place of one with a slope or an epsilon there are several with a constant, wherever float64 would suffer. Files keep to operators that have a kernel in runtimes of the last years, in the oldest form that does (see `OPSET`).
+
+A layer of your own is exported once it has a function: `tinydl.onnx.exports(MyLayer)`.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinydl._version import __version__
+from tinydl.nn.interpret import interpret
+from tinydl.nn.layer import Layer
+from tinydl.onnx import dense, images, sequences, tables
+from tinydl.onnx.writer import Tensor, Writer, exports, onnx_package
+from tinydl.serialization import write_atomically
+
+__all__ = ["OPSET", "OPSETS", "Writer", "exports", "write_onnx"]
+
+#: LayerNormalization, the last operator here to come, is of 17; 18 gave Pad and reductions the form that they have since. ONNX
+#: Runtime takes it from 1.14 (February 2023) on. The onnx package would write its newest, which older runtimes refuse.
+OPSET = 18
+#: of these the files were run; in later ones nothing that they need has changed so far
+OPSETS = range(18, 24)
+_modules = dense, images, sequences, tables         # importing them filled the table
+
+
+def write_onnx(path: str | Path, layer: Layer, inputs: Sequence[tuple[str, tuple[int, ...], bool]], dtype: np.dtype[Any], *,
+               outputs: Sequence[str] | None = None, opset: int = OPSET, ir_version: int | None = None,
+               name: str = "model") -> None:
+    """Write `layer` as `Model.to_onnx` says. inputs: name, shape of one sample, and whether it is integers; outputs: names."""
+    onnx = onnx_package()
+    if opset not in OPSETS:
+        raise ValueError(f"opset={opset}: from {OPSETS[0]} to {OPSETS[-1]}")
+    lowest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    if ir_version is not None and not lowest <= ir_version <= onnx.IR_VERSION:
+        raise ValueError(f"ir_version={ir_version}: opset {opset} needs {lowest} or more, and there are {onnx.IR_VERSION}")
+    writer = Writer(np.dtype(dtype), [n for n, _, _ in inputs])
+    given = [Tensor(n, tuple(shape), integer) for n, shape, integer in inputs]
+    made = interpret(layer, given, writer.call)
+    outputs = outputs or (["y"] if len(made) == 1 else [f"output{i}" for i in range(len(made))])
+    for value, output in zip(made, outputs, strict=True):
+        writer.output(value, output)
+    info = [[onnx.helper.make_tensor_value_info(t.name, onnx.helper.np_dtype_to_tensor_dtype(
+        np.dtype(np.int64) if t.integer else writer.dtype), ["batch", *t.shape]) for t in tensors]
+        for tensors in (given, [Tensor(o, v.shape) for v, o in zip(made, outputs, strict=True)])]
+    graph = onnx.helper.make_graph(writer.nodes, name, *info, list(writer.constants.values()))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version or lowest,
+                                   producer_name="tinydl", producer_version=__version__)
+    if model.ByteSize() > 2 ** 31 - 2 ** 20:
+        raise ValueError(f"the model's file would have {model.ByteSize():,} bytes; ONNX's format ends at 2 gigabytes")
+    onnx.checker.check_model(model)
+    write_atomically(path, lambda f: f.write(model.SerializeToString()))
