@@ -4,8 +4,9 @@
     dense, images, sequences, tables
                     those functions, a file for each family of layers
 
-What a node computes is what the layer computes in inference; dropout is left out. An operator's attributes are float32, so in
-place of one with a slope or an epsilon there are several with a constant, wherever float64 would suffer. Files keep to operators that have a kernel in runtimes of the last years, in the oldest form that does (see `OPSET`).
+What is computed is what the layer computes in inference; dropout is left out. An operator's attributes are float32, so in place
+of one with a slope or an epsilon there are several with a constant, wherever float64 would suffer. Files keep to operators that
+have a kernel in runtimes of the last years, in the oldest form that does (see `OPSET`).
 
 A layer of your own is exported once it has a function: `tinydl.onnx.exports(MyLayer)`.
 """

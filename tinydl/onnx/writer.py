@@ -81,6 +81,8 @@ class Writer:
             raise ValueError(f"layer {self.path or 'of the model'}, {self.layer!r}: ONNX Runtime computes {kind} in float32 "
                              "alone, and the model is float64. Export a float32 one that has its state_dict")
         names = [self._name_of(x) for x in inputs]
+        while names and not names[-1]:      # inputs that are left out behind all others are not written
+            names.pop()
         name = self._new(f"{self.path}/{kind}" if self.path else kind)
         results = [name if i == wanted else "" for i in range(outputs)]
         self.nodes.append(self.onnx.helper.make_node(kind, names, results, name, **attributes))
