@@ -1,7 +1,7 @@
 """Models as ONNX files: `model.to_onnx(path)`, of the extra `onnx`.
 
     writer          the graph that is being written: nodes, constants, and one function for each class of layers, by `exports`
-    dense, images, sequences, tables
+    dense, images, tables, sequences, attention
                     those functions, a file for each family of layers
 
 What is computed is what the layer computes in inference; dropout is left out. An operator's attributes are float32, so in place
@@ -21,7 +21,7 @@ import numpy as np
 from tinydl._version import __version__
 from tinydl.nn.interpret import interpret
 from tinydl.nn.layer import Layer
-from tinydl.onnx import dense, images, sequences, tables
+from tinydl.onnx import attention, dense, images, sequences, tables
 from tinydl.onnx.writer import Tensor, Writer, exports, onnx_package
 from tinydl.serialization import write_atomically
 
@@ -32,7 +32,7 @@ __all__ = ["OPSET", "OPSETS", "Writer", "exports", "write_onnx"]
 OPSET = 18
 #: of these the files were run; in later ones nothing that they need has changed so far
 OPSETS = range(18, 24)
-_modules = dense, images, sequences, tables         # importing them filled the table
+_modules = attention, dense, images, sequences, tables         # importing them filled the table
 
 
 def write_onnx(path: str | Path, layer: Layer, inputs: Sequence[tuple[str, tuple[int, ...], bool]], dtype: np.dtype[Any], *,

@@ -1,5 +1,7 @@
-"""Recurrent layers, and what takes one row of a sequence's steps."""
+"""Recurrent layers, positions, and what takes one row of a sequence's steps."""
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -25,3 +27,61 @@ def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None
     count = w.op("Cast", w.op("Max", w.op("Unsqueeze", lengths, w.integers(1)), np.array(1)),
                  to=w.onnx.helper.np_dtype_to_tensor_dtype(w.dtype))
     return w.op("Div", total, count)
+
+
+@exports(nn.PositionalEncoding)
+def positions(w: Writer, layer: nn.PositionalEncoding, x: Tensor) -> str:
+    T = x.shape[0]
+    if not layer.learned:
+        return w.op("Add", x, w.numbers(layer.positions(T)))
+    table = w.parameter(layer.weight)
+    return w.op("Add", x, table if T == layer.max_len else w.op("Slice", table, *map(w.integers, (0, T, 0))))
+
+
+@exports(nn.LSTM, nn.GRU, nn.RNN)
+def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
+    """A node for each layer of the stack; between them, and in ONNX, the axis of time comes first."""
+    inputs = (x, *further)
+    roles = layer._roles([t.shape for t in inputs])
+    lengths = inputs[roles["lengths"]] if "lengths" in roles else None
+    steps = None if lengths is None else w.op("Cast", lengths, to=w.onnx.TensorProto.INT32)
+    y = w.op("Transpose", w.masked(x, lengths), perm=[1, 0, 2])
+    states: list[str | None] = []
+    for k in range(layer.num_layers):
+        weights, bias = _gates(layer, k)
+        states = [_state(w, layer, inputs[roles[n]], k) if n in roles else None for n in ("h0", "c0")[:layer.states]]
+        whole = layer.return_sequences or k + 1 < layer.num_layers
+        direction = "bidirectional" if layer.bidirectional else "forward"
+        options: dict[str, Any] = {"hidden_size": layer.hidden_size, "direction": direction, "layout": 0}
+        if isinstance(layer, nn.GRU):
+            options["linear_before_reset"] = int(layer.reset_after)
+        if isinstance(layer, nn.RNN):
+            options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
+        y = w.op(type(layer).__name__, y, *weights, bias, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
+        if whole:       # (T, directions, B, H)
+            y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
+    if layer.return_sequences:
+        return w.op("Transpose", y, perm=[1, 0, 2])
+    if lengths is not None and states[0] is not None:       # of no steps ONNX Runtime gives 0, not the state before them
+        y = w.op("Where", w.op("Equal", w.op("Unsqueeze", lengths, w.integers(0, 2)), np.array(0)), states[0], y)
+    return w.reshape(w.op("Transpose", y, perm=[1, 0, 2]), (layer.hidden_size * layer.directions,))
+
+
+#: where ONNX has the gates that tinydl, like PyTorch, has as i, f, g, o (ONNX i, o, f, g) and r, z, n (ONNX z, r, n)
+ORDER = {nn.LSTM: (0, 3, 1, 2), nn.GRU: (1, 0, 2), nn.RNN: (0,)}
+
+
+def _gates(layer: Any, k: int) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]:
+    """W and R of both directions (directions, gates H, ...), and the biases of both one behind the other, or None."""
+    def stacked(kind: str) -> np.ndarray[Any, Any]:
+        each = [np.split(getattr(layer, f"{kind}_{suffix}").data, layer.gates) for suffix in layer._suffixes(k)]
+        return np.stack([np.concatenate([gates[i] for i in ORDER[type(layer)]]) for gates in each])
+    bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1) if layer.bias else None
+    return [stacked("weight_ih"), stacked("weight_hh")], bias
+
+
+def _state(w: Writer, layer: Any, s: Tensor, k: int) -> str:
+    """That of layer k: (directions, B, H)."""
+    D = layer.directions
+    own = s.name if layer.num_layers == 1 else w.op("Slice", s, *map(w.integers, (k * D, (k + 1) * D, 1)))
+    return w.op("Transpose", own, perm=[1, 0, 2])
