@@ -21,7 +21,8 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
     memory = w.masked(roles["memory"], lengths) if cross else x
     L, M, D = x.shape[0], memory.shape[0], E // layer.num_heads
     q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, memory)))
-    scores = w.op("MatMul", w.op("Mul", q, w.numbers(D ** -0.5)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+    # a vector: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of float32
+    scores = w.op("MatMul", w.op("Mul", q, w.numbers([D ** -0.5] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
     seen = []
     if lengths is not None:
         seen.append(w.op("Unsqueeze", w.present(lengths, M), w.integers(1, 2)))

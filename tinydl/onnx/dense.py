@@ -67,7 +67,8 @@ def gelu(w: Writer, layer: nn.GELU, x: Tensor) -> str:
 
 @exports(nn.SiLU)
 def silu(w: Writer, layer: nn.SiLU, x: Tensor) -> str:
-    return w.op("Mul", x, w.op("Sigmoid", x))
+    """ONNX Runtime before 1.31 takes x sigmoid(x) for an operator of its own, which it has in float32 alone."""
+    return w.op("Div", x, w.op("Add", w.op("Exp", w.op("Neg", x)), w.numbers(1)))
 
 
 @exports(nn.Softplus)
@@ -93,8 +94,9 @@ def layer_norm(w: Writer, layer: nn.LayerNorm, x: Tensor) -> str:
     n = len(layer.normalized_shape)
     if w.dtype == np.float64:       # the operator's epsilon has the digits of float32
         return w.affine(w.normalised(x, range(-n, 0), layer.eps), layer.weight, layer.bias)
-    weight = w.parameter(layer.weight) if layer.weight else w.numbers(np.ones(layer.normalized_shape))
-    bias = w.parameter(layer.bias) if layer.bias else None
+    ones, zeros = (w.numbers(np.full(layer.normalized_shape, i)) for i in (1, 0))
+    weight = w.parameter(layer.weight) if layer.weight else ones
+    bias = w.parameter(layer.bias) if layer.bias else zeros     # which may be left out, but not for ONNX Runtime before 1.18
     return w.op("LayerNormalization", x, weight, bias, axis=-n, epsilon=layer.eps)
 
 

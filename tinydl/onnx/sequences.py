@@ -44,7 +44,10 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
     inputs = (x, *further)
     roles = layer._roles([t.shape for t in inputs])
     lengths = inputs[roles["lengths"]] if "lengths" in roles else None
-    steps = None if lengths is None else w.op("Cast", lengths, to=w.onnx.TensorProto.INT32)
+    steps = None
+    if lengths is not None:     # the last of no steps is anything, so it is that of one, which is then replaced
+        some = lengths if layer.return_sequences else w.op("Max", lengths, np.array(1))
+        steps = w.op("Cast", some, to=w.onnx.TensorProto.INT32)
     y = w.op("Transpose", w.masked(x, lengths), perm=[1, 0, 2])
     states: list[str | None] = []
     for k in range(layer.num_layers):
@@ -62,8 +65,9 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
             y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
     if layer.return_sequences:
         return w.op("Transpose", y, perm=[1, 0, 2])
-    if lengths is not None and states[0] is not None:       # of no steps ONNX Runtime gives 0, not the state before them
-        y = w.op("Where", w.op("Equal", w.op("Unsqueeze", lengths, w.integers(0, 2)), np.array(0)), states[0], y)
+    if lengths is not None:
+        before = w.numbers(0) if states[0] is None else states[0]
+        y = w.op("Where", w.op("Equal", w.op("Unsqueeze", lengths, w.integers(0, 2)), np.array(0)), before, y)
     return w.reshape(w.op("Transpose", y, perm=[1, 0, 2]), (layer.hidden_size * layer.directions,))
 
 

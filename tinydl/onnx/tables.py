@@ -37,7 +37,10 @@ def scale(w: Writer, layer: nn.Scale, x: Tensor) -> str:
 def periodic(w: Writer, layer: nn.PeriodicEmbedding, x: Tensor) -> str:
     each = w.op("Unsqueeze", x, w.integers(2))
     angle = w.op("Mul", w.op("Mul", each, w.parameter(layer.frequency)), w.numbers(2 * pi))
-    waves = w.op("Unsqueeze", w.op("Cos", w.op("Add", angle, w.parameter(layer.phase))), w.integers(2))
+    angle = w.op("Add", angle, w.parameter(layer.phase))
+    # ONNX Runtime has the sine in float64 long before the cosine
+    cosine = w.op("Cos", angle) if w.dtype == np.float32 else w.op("Sin", w.op("Add", angle, w.numbers(pi / 2)))
+    waves = w.op("Unsqueeze", cosine, w.integers(2))
     sums = w.op("Squeeze", w.op("MatMul", waves, w.parameter(layer.weight)), w.integers(2))      # (C, 1, K) (C, K, D)
     return w.op("Concat", each, w.op("Add", sums, w.parameter(layer.bias)), axis=2)
 
