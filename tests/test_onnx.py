@@ -9,6 +9,11 @@ from tinydl import Model, nn
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from tinydl import onnx as bridge  # noqa: E402 - behind the lines that skip
+from tinydl.nn.attention import Projection  # noqa: E402
+from tinydl.nn.layer import REGISTRY  # noqa: E402
+from tinydl.onnx.writer import EXPORTS  # noqa: E402
+
 #: number of rows in a test, which no size of a sample equals
 ROWS = 7
 
@@ -190,3 +195,128 @@ def test_float64_is_exact_or_refused(case, tmp_path):
         assert not list(tmp_path.iterdir())
     else:
         compare(model, tmp_path)
+
+
+def test_every_layer_has_an_export_and_a_case():
+    theirs = {layer for layer in REGISTRY.values() if layer.__module__.startswith("tinydl.nn.")}
+    made_of_layers = {nn.Sequential, nn.Residual, nn.Graph}
+    assert theirs - made_of_layers == set(EXPORTS) - {Projection}
+    seen = {type(layer) for case in CASES for _, layer in case[0].walk()}
+    assert theirs - {nn.Graph} <= seen | {nn.TiedLinear}       # which the graph below has
+
+
+def network():
+    """Two inputs, of integers and numbers; tied weights, a layer called twice, layers in layers, two named outputs."""
+    words, x = nn.Input((4,), "int64", name="words"), nn.Input((3,), name="0.weight")
+    table, shared = nn.Embedding(9, 3), nn.Linear(3, 3)
+    both = nn.Sequential(nn.Residual(nn.Sequential(shared, nn.GELU("tanh"))), nn.Dropout(0.3), nn.LayerNorm(3))
+    steps = shared(both(table(words)))
+    scores = nn.TiedLinear(table)(steps)
+    return {"inputs": [words, x], "outputs": {"scores": scores, "x": nn.Add()([shared(x), nn.Mean(0)(steps)])}}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_graphs(dtype, tmp_path):
+    model = Model(**network(), dtype=dtype, seed=0)
+    compare(model, tmp_path)
+    made = checked(tmp_path / "model.onnx")
+    assert [o.name for o in made.graph.output] == ["scores", "x"]
+    assert [d.dim_param or d.dim_value for d in made.graph.output[0].type.tensor_type.shape.dim] == ["batch", 4, 9]
+    stored = {i.name.removeprefix("parameter "): onnx.numpy_helper.to_array(i) for i in made.graph.initializer}
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(stored[name], values)     # under their names; shared ones once:
+    assert sum(a.shape == (9, 3) for a in stored.values()) == 1
+
+
+def test_several_outputs_without_names(tmp_path):
+    x = nn.Input((3,))
+    model = Model(inputs=x, outputs=[x, nn.Linear(3, 2)(x), x], seed=0)
+    compare(model, tmp_path)
+    assert [o.name for o in checked(tmp_path / "model.onnx").graph.output] == ["output0", "output1", "output2"]
+
+
+@pytest.mark.parametrize("opset", [*bridge.OPSETS])
+def test_opsets(opset, tmp_path):
+    layers = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular"), nn.BatchNorm1d(6), nn.MaxPool1d(2),
+                           nn.Permute((1, 0)), nn.LSTM(4, 6), nn.TransformerEncoderLayer(6, 2, 8, causal=True), nn.RMSNorm(6),
+                           nn.Max(0), nn.PReLU(), nn.Softplus(), nn.LogSoftmax())
+    compare(Model(inputs=(x := nn.Input((3, 6))), outputs=layers(x), seed=0), tmp_path, opset=opset)
+    made = onnx.load(tmp_path / "model.onnx")
+    assert [(o.domain, o.version) for o in made.opset_import] == [("", opset)]
+
+
+def test_versions_are_low_by_default(tmp_path):
+    model = Model(nn.Linear(3, 2), seed=0)
+    model.to_onnx(tmp_path / "a.onnx")
+    made = onnx.load(tmp_path / "a.onnx")
+    assert (made.opset_import[0].version, made.ir_version, made.producer_name) == (18, 8, "tinydl")
+    model.to_onnx(str(tmp_path / "b.onnx"), ir_version=10)
+    assert onnx.load(tmp_path / "b.onnx").ir_version == 10
+    with pytest.raises(ValueError, match="opset=17: from 18 to 23"):
+        model.to_onnx(tmp_path / "c.onnx", opset=17)
+    with pytest.raises(ValueError, match="ir_version=7: opset 18 needs 8 or more"):
+        model.to_onnx(tmp_path / "c.onnx", ir_version=7)
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_what_lies_beyond_a_length_does_not_matter(tmp_path):
+    x, memory, lengths = nn.Input((4, 6), name="x"), nn.Input((5, 6), name="memory"), nn.Input((), "int64", name="lengths")
+    layers = [nn.LSTM(6, 3, bidirectional=True), nn.GRU(6, 3, return_sequences=False), nn.RNN(6, 3, return_sequences=False),
+              nn.MultiheadAttention(6, 2), nn.TransformerEncoderLayer(6, 2, 8), nn.LastStep(), nn.MeanSteps()]
+    outputs = [*(layer([x, lengths]) for layer in layers), nn.MultiheadAttention(6, 2)([x, memory, lengths]),
+               nn.TransformerDecoderLayer(6, 2, 8)([x, memory, lengths, lengths])]
+    model = Model(inputs=[x, memory, lengths], outputs=outputs, seed=0)
+    model.to_onnx(tmp_path / "model.onnx")
+    run, given = session(tmp_path / "model.onnx"), inputs_for(model)
+    plain = run.run(None, given)
+    for name, bad in (("x", np.nan), ("memory", np.inf)):
+        for row, n in zip(given[name], given["lengths"], strict=True):
+            row[n:] = bad
+    for i, (a, b) in enumerate(zip(run.run(None, given), plain, strict=True)):
+        if i == len(layers):        # attention to memory, whose lengths are: all steps of x are queries
+            a, b = (np.where(np.isnan(given["x"]), 0, y) for y in (a, b))
+        np.testing.assert_array_equal(a, b, err_msg=repr(outputs[i]))
+
+
+class Twice(nn.PythonLayer):
+    def forward(self, x):
+        return 2 * x, None
+
+
+class Other(nn.Linear):
+    """It may compute anything."""
+
+
+def test_a_layer_without_export_is_named_with_its_place(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+    model = Model(nn.Sequential(nn.Linear(3, 3), nn.Residual(nn.Sequential(nn.ReLU(), Twice()))), seed=0)
+    with pytest.raises(ValueError, match=r"layer 1\.layer\.1, Twice\(\), has no export to ONNX"):
+        model.to_onnx(path)
+    with pytest.raises(ValueError, match=r"layer of the model, Other\(.*\), has no export"):
+        Model(Other(3, 2)).to_onnx(path)
+    assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_export_of_ones_own(monkeypatch, tmp_path):
+    monkeypatch.setitem(EXPORTS, Twice, None)       # taken out again afterwards
+
+    @bridge.exports(Twice)
+    def twice(w, layer, x):
+        return w.op("Mul", x, w.numbers(2))
+    compare(Model(inputs=(x := nn.Input((3,))), outputs=Twice()(x)), tmp_path)
+
+
+def test_at_the_door(monkeypatch, tmp_path):
+    x, i = nn.Input((3,), name="x"), nn.Input((2,), "int64", name="i")
+    for model, message in (
+            (Model(nn.ReLU()), "pass input_shape"),
+            (Model(inputs=x, outputs={"x": nn.ReLU()(x)}), "output 'x' has the name of an input"),
+            (Model(inputs=[x, i], outputs=[nn.ReLU()(x), nn.Slice(0, 1)(i)]), "output 'output1' is integers")):
+        with pytest.raises(ValueError, match=message):
+            model.to_onnx(tmp_path / "model.onnx")
+    Model(nn.ReLU()).to_onnx(tmp_path / "given.onnx", input_shape=(4,))
+    monkeypatch.setattr(bridge, "LARGEST", 100)
+    with pytest.raises(ValueError, match="ONNX's format ends at 100"):
+        Model(nn.Linear(3, 2)).to_onnx(tmp_path / "model.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["given.onnx"]

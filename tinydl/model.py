@@ -379,11 +379,11 @@ class Model:
         written, any number of rows. Inputs and outputs have the model's names; "x" and "y", or output0, output1, ..., where it
         has none. Dropout is left out, batch norms take their running statistics.
 
-        opset: 18, which ONNX Runtime takes since 1.14 (February 2023), to 23; ir_version: the least that goes with it (8). Newer
-        ones say nothing more, and fewer runtimes take them. input_shape: where the model has seen no data yet. ValueError names a
-        layer that has no export, as a PythonLayer, or no operator in float64, as a convolution: export a float32 model of
-        the same values then. A category that is not in its embedding is an error here and there, except that -1, -2, ... are
-        ONNX's for the last rows.
+        opset: 18, which ONNX Runtime takes since 1.15 (2023; float64 since 1.17), to 23; ir_version, of the format: the least that
+        goes with it. Newer ones say nothing more, and fewer runtimes take them. input_shape: of one sample, where the
+        model has seen no data yet. ValueError names a layer that has no export, as a PythonLayer, or no operator in float64, as a
+        convolution, which a float32 model of the same values has. For an embedding, -1, -2, ... are ONNX's last rows; here they
+        are errors. NaN may not come through a maximum or a ReLU there.
 
             model.to_onnx("digits.onnx")
             onnxruntime.InferenceSession("digits.onnx").run(None, {"x": x.astype(np.float32)})[0]

@@ -27,11 +27,14 @@ from tinydl.serialization import write_atomically
 
 __all__ = ["OPSET", "OPSETS", "Writer", "exports", "write_onnx"]
 
-#: LayerNormalization, the last operator here to come, is of 17; 18 gave Pad and reductions the form that they have since. ONNX
-#: Runtime takes it from 1.14 (February 2023) on. The onnx package would write its newest, which older runtimes refuse.
+#: 17 brought LayerNormalization, the youngest operator here, and 18 gave reductions the form that they have since. ONNX Runtime
+#: 1.15 (2023) to 1.32 were seen to compute every layer's file of it as tinydl does; in float64, 1.17 and later. The onnx package
+#: would stamp its newest opset and version of the format, which the runtime of the month before refuses.
 OPSET = 18
-#: of these the files were run; in later ones nothing that they need has changed so far
+#: those in which files were run
 OPSETS = range(18, 24)
+#: bytes of a file; the format, a protocol buffer, ends at 2 gigabytes
+LARGEST = 2 ** 31 - 2 ** 20
 _modules = attention, dense, images, sequences, tables         # importing them filled the table
 
 
@@ -57,7 +60,7 @@ def write_onnx(path: str | Path, layer: Layer, inputs: Sequence[tuple[str, tuple
     graph = onnx.helper.make_graph(writer.nodes, name, *info, list(writer.constants.values()))
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version or lowest,
                                    producer_name="tinydl", producer_version=__version__)
-    if model.ByteSize() > 2 ** 31 - 2 ** 20:
-        raise ValueError(f"the model's file would have {model.ByteSize():,} bytes; ONNX's format ends at 2 gigabytes")
+    if model.ByteSize() > LARGEST:
+        raise ValueError(f"the model's file would have {model.ByteSize():,} bytes; ONNX's format ends at {LARGEST:,}")
     onnx.checker.check_model(model)
     write_atomically(path, lambda f: f.write(model.SerializeToString()))

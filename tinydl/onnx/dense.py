@@ -1,7 +1,7 @@
 """Linear layers, activations, norms, merging, shaping, reductions."""
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import pi, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def rms_norm(w: Writer, layer: nn.RMSNorm, x: Tensor) -> str:
 
 @exports(nn.GroupNorm, nn.InstanceNorm2d)
 def group_norm(w: Writer, layer: Any, x: Tensor) -> str:
-    grouped = w.normalised(w.reshape(x, (layer.num_groups, -1)), [-1], layer.eps)
+    grouped = w.normalised(w.reshape(x, (layer.num_groups, prod(x.shape) // layer.num_groups)), [-1], layer.eps)
     return w.affine(w.reshape(grouped, x.shape), layer.weight, layer.bias, (layer.num_channels, *[1] * (len(x.shape) - 1)))
 
 

@@ -93,6 +93,8 @@ class Writer:
 
     def output(self, x: Tensor, name: str) -> None:
         """Let a tensor be the model's output of this name."""
+        if x.integer:
+            raise ValueError(f"output {name!r} is integers; outputs are numbers that layers compute")
         if name in self._names:
             raise ValueError(f"output {name!r} has the name of an input, or of a value between: give it another one")
         self._names.add(name)
