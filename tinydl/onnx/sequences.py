@@ -48,7 +48,7 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
     if lengths is not None:     # the last of no steps is anything, so it is that of one, which is then replaced
         some = lengths if layer.return_sequences else w.op("Max", lengths, np.array(1))
         steps = w.op("Cast", some, to=w.onnx.TensorProto.INT32)
-    y = w.op("Transpose", w.masked(x, lengths), perm=[1, 0, 2])
+    y = w.op("Transpose", x, perm=[1, 0, 2])
     states: list[str | None] = []
     for k in range(layer.num_layers):
         weights, bias = _gates(layer, k)

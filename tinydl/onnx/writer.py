@@ -104,9 +104,8 @@ class Writer:
         """A parameter as it is, under its name; one that layers share is written once."""
         assert p.data is not None and p.name is not None
         name = f"parameter {p.name}" if p.name in self._reserved else p.name
-        if name not in self.constants:
-            self._names.add(name)
-            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(p.data), name)
+        self._names.add(name)
+        self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(p.data), name)
         return name
 
     def numbers(self, values: Any) -> Array:
