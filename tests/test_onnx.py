@@ -320,3 +320,26 @@ def test_at_the_door(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="ONNX's format ends at 100"):
         Model(nn.Linear(3, 2)).to_onnx(tmp_path / "model.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["given.onnx"]
+
+
+@pytest.mark.parametrize("layers, shape, free", [
+    (lambda: [nn.Linear(3, 6), nn.LSTM(6, 6), nn.TransformerEncoderLayer(6, 2, 8, causal=True), nn.LastStep()], (4, 3), {0}),
+    (lambda: [nn.Embedding(9, 6), nn.PositionalEncoding(6, 9, learned=True), nn.GRU(6, 5, num_layers=2)], (4,), {0}),
+    (lambda: [nn.Embedding(9, 6), nn.PositionalEncoding(6), nn.MeanSteps()], (4,), set()),
+    (lambda: [nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3), nn.AvgPool2d(2), nn.GlobalAvgPool(), nn.Linear(3, 2)], (2, 9, 8),
+     {1, 2}),
+    (lambda: [nn.Conv1d(2, 3, 3), nn.Flatten()], (2, 9), set()),
+    (lambda: [nn.Upsample((4, 5))], (2, 3, 3), {0}),
+    (lambda: [nn.Mean(1), nn.ReLU()], (2, 3), {0, 1})])
+def test_axes_are_free_where_they_may_be(layers, shape, free, tmp_path):
+    """A file takes other sizes, and computes as the model does, along just those axes."""
+    model, path = Model(nn.Sequential(*layers()), seed=0), tmp_path / "model.onnx"
+    model.to_onnx(path, input_shape=shape)
+    dims = checked(path).graph.input[0].type.tensor_type.shape.dim
+    assert {i for i in range(len(shape)) if dims[i + 1].dim_param} == free
+    larger, rng = tuple(n + 3 * (i in free) for i, n in enumerate(shape)), np.random.default_rng(0)
+    run = session(path)
+    for size in (shape, larger):
+        x = rng.integers(0, 9, (ROWS, *size)) if model.inputs[0][2] else rng.normal(size=(ROWS, *size)).astype(np.float32)
+        wanted = model.predict(x)
+        np.testing.assert_allclose(run.run(None, {"x": x})[0], wanted, rtol=0, atol=3e-6 * max(1, np.abs(wanted).max()))

@@ -376,8 +376,9 @@ class Model:
 
     def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None) -> None:
         """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
-        written, any number of rows. Inputs and outputs have the model's names; "x" and "y", or output0, output1, ..., where it
-        has none. Dropout is left out, batch norms take their running statistics.
+        written, for any number of rows from 1 on. Inputs and outputs have the model's names; "x" and "y", or output0, output1,
+        ..., where it has none. Dropout is left out, batch norms take their running statistics. Of a model that is no graph,
+        axes of a sample may have any size, too, where that changes nothing in the file: time, behind recurrent layers.
 
         opset: 18, which ONNX Runtime takes since 1.15 (2023; float64 since 1.17), to 23; ir_version, of the format: the least that
         goes with it. Newer ones say nothing more, and fewer runtimes take them. input_shape: of one sample, where the

@@ -19,25 +19,25 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
     lengths, cross, E = roles.get("lengths"), "memory" in roles, layer.embed_dim
     x = x if cross else w.masked(x, lengths)
     memory = w.masked(roles["memory"], lengths) if cross else x
-    L, M, D = x.shape[0], memory.shape[0], E // layer.num_heads
+    D = E // layer.num_heads
     q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, memory)))
     # a vector: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of float32
     scores = w.op("MatMul", w.op("Mul", q, w.numbers([D ** -0.5] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
     seen = []
     if lengths is not None:
-        seen.append(w.op("Unsqueeze", w.present(lengths, M), w.integers(1, 2)))
+        seen.append(w.op("Unsqueeze", w.present(lengths, memory), w.integers(1, 2)))
     if "ignored" in roles:
         seen.append(w.op("Unsqueeze", w.op("Equal", roles["ignored"], np.array(0)), w.integers(1, 2)))
     if layer.causal:
-        seen.append(w.op("Identity", np.tri(L, M, dtype=bool)))
+        seen.append(w.op("LessOrEqual", w.steps(memory), w.op("Unsqueeze", w.steps(x), w.integers(1))))
     if seen:        # a query with nothing to look at gets zeros, where a softmax of -inf alone would be NaN
         allowed = reduce(lambda a, b: w.op("And", a, b), seen)
         weights = w.op("Softmax", w.op("Where", allowed, scores, w.numbers(np.finfo(w.dtype).min)), axis=-1)
         weights = w.op("Where", allowed, weights, w.numbers(0))
     else:
         weights = w.op("Softmax", scores, axis=-1)
-    together = w.reshape(w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3]), (L, E))
-    return w.inner("out_proj", layer.out_proj, w.masked(Tensor(together, (L, E)), None if cross else lengths)).name
+    together = w.reshape(w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3]), (0, E))
+    return w.inner("out_proj", layer.out_proj, w.masked(Tensor(together, x.shape), None if cross else lengths)).name
 
 
 def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:
@@ -47,7 +47,7 @@ def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:
     y = w.op("MatMul", x, w.op("Transpose", w.op("Slice", w.parameter(layer.in_proj_weight), *third), perm=[1, 0]))
     if layer.in_proj_bias is not None:
         y = w.op("Add", y, w.op("Slice", w.parameter(layer.in_proj_bias), *third))
-    return w.op("Transpose", w.reshape(y, (x.shape[0], layer.num_heads, E // layer.num_heads)), perm=[0, 2, 1, 3])
+    return w.op("Transpose", w.reshape(y, (0, layer.num_heads, E // layer.num_heads)), perm=[0, 2, 1, 3])
 
 
 @exports(nn.TransformerEncoderLayer)

@@ -11,11 +11,10 @@ from tinydl.onnx.writer import Tensor, Writer, exports
 
 @exports(nn.LastStep)
 def last_step(w: Writer, layer: nn.LastStep, x: Tensor, lengths: Tensor | None = None) -> str:
-    T = x.shape[0]
     if lengths is None:
-        return w.op("Gather", x, np.array(T - 1), axis=1)
+        return w.op("Gather", x, np.array(-1), axis=1)
     last = w.op("Sub", w.op("Unsqueeze", lengths, w.integers(1, 2)), np.array(1))
-    own = w.op("Equal", np.arange(T).reshape(T, 1), last)
+    own = w.op("Equal", w.op("Unsqueeze", w.steps(x), w.integers(1)), last)
     return w.op("ReduceSum", w.op("Where", own, x, w.numbers(0)), w.integers(1), keepdims=0)
 
 
@@ -31,11 +30,10 @@ def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None
 
 @exports(nn.PositionalEncoding)
 def positions(w: Writer, layer: nn.PositionalEncoding, x: Tensor) -> str:
-    T = x.shape[0]
+    """Sines and cosines of so many steps as x has here: a table of all max_len might be larger than the model."""
     if not layer.learned:
-        return w.op("Add", x, w.numbers(layer.positions(T)))
-    table = w.parameter(layer.weight)
-    return w.op("Add", x, table if T == layer.max_len else w.op("Slice", table, *map(w.integers, (0, T, 0))))
+        return w.op("Add", x, w.numbers(layer.positions(x.shape[0])))
+    return w.op("Add", x, w.op("Gather", w.parameter(layer.weight), w.steps(x), axis=0))
 
 
 @exports(nn.LSTM, nn.GRU, nn.RNN)

@@ -131,7 +131,7 @@ class Writer:
 
     # ------------------------------------------------------------------ what several layers need
     def reshape(self, x: Tensor | str, shape: Sequence[int]) -> str:
-        """Samples in another shape."""
+        """Samples in another shape; 0: as it is at this place."""
         return self.op("Reshape", x, self.integers(0, *shape))
 
     def normalised(self, x: Tensor | str, axes: Sequence[int], eps: float, *, centred: bool = True) -> str:
@@ -149,13 +149,17 @@ class Writer:
                 x = self.op(kind, x, self.op("Reshape", values, self.integers(*shape)) if shape else values)
         return x
 
-    def present(self, lengths: Tensor, steps: int) -> str:
-        """(B, steps): which steps of a sequence are there."""
-        return self.op("Less", np.arange(steps, dtype=np.int64), self.op("Unsqueeze", lengths, self.integers(1)))
+    def steps(self, x: Tensor) -> str:
+        """0..T-1, of x (T, C)."""
+        return self.op("Range", np.array(0), self.op("Gather", self.op("Shape", x), np.array(1)), np.array(1))
+
+    def present(self, lengths: Tensor, x: Tensor) -> str:
+        """(B, T): which steps of x are there."""
+        return self.op("Less", self.steps(x), self.op("Unsqueeze", lengths, self.integers(1)))
 
     def masked(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """x (T, C), and 0 from each sample's length on, whatever lies there."""
         if lengths is None:
             return x
-        there = self.op("Unsqueeze", self.present(lengths, x.shape[0]), self.integers(2))
+        there = self.op("Unsqueeze", self.present(lengths, x), self.integers(2))
         return Tensor(self.op("Where", there, x, self.numbers(0)), x.shape)
