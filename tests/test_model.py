@@ -320,3 +320,10 @@ def test_gradients_stored_past_the_caches_on_every_instruction_set():
                               cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=300,
                               env=os.environ | {"TINYDL_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)})
         assert done.returncode == 0, (isa, done.stderr)
+
+
+def test_without_the_package_onnx(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'tinydl-parallel\[onnx\]'"):
+        Model(nn.Linear(3, 2)).to_onnx(tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

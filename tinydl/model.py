@@ -394,6 +394,29 @@ class Model:
             about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.state_dict())
 
+    def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None) -> None:
+        """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
+        written, for any number of rows from 1 on. Inputs and outputs have the model's names; "x" and "y", or output0, output1,
+        ..., where it has none. Dropout is left out, batch norms take their running statistics. Of a model that is no graph,
+        axes of a sample may have any size, too, where that changes nothing in the file: time, behind recurrent layers.
+
+        opset: 18, which ONNX Runtime takes since 1.15 (2023; float64 since 1.17), to 23; ir_version, of the format: the least that
+        goes with it. Newer ones say nothing more, and fewer runtimes take them. input_shape: of one sample, where the
+        model has seen no data yet. ValueError names a layer that has no export, as a PythonLayer, or no operator in float64, as a
+        convolution, which a float32 model of the same values has. For an embedding, -1, -2, ... are ONNX's last rows; here they
+        are errors. NaN may not come through a maximum or a ReLU there.
+
+            model.to_onnx("digits.onnx")
+            onnxruntime.InferenceSession("digits.onnx").run(None, {"x": x.astype(np.float32)})[0]
+        """
+        from tinydl.onnx import write_onnx  # not every program writes one
+
+        shapes = self._need_shapes(input_shape)
+        self.layer.output_shape(*shapes)
+        inputs = [(name, shape, integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
+        write_onnx(path, self.layer, inputs, self.dtype, outputs=self.output_names, opset=opset, ir_version=ir_version,
+                   name=self.name)
+
     @classmethod
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
         """The model that `save` wrote. path may be a binary file that is open. custom_layers: classes by name for layers that

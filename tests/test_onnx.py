@@ -1,0 +1,345 @@
+"""ONNX files: ONNX Runtime computes what the model predicts, for every layer and option, and both dtypes."""
+import copy
+
+import numpy as np
+import pytest
+
+from tinydl import Model, nn
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from tinydl import onnx as bridge  # noqa: E402 - behind the lines that skip
+from tinydl.nn.attention import Projection  # noqa: E402
+from tinydl.nn.layer import REGISTRY  # noqa: E402
+from tinydl.onnx.writer import EXPORTS  # noqa: E402
+
+#: number of rows in a test, which no size of a sample equals
+ROWS = 7
+
+
+def graph(layer, *inputs):
+    """A model of one layer of several inputs: shapes of numbers, and of integers as ("int64", shape)."""
+    given = [nn.Input(s[1], "int64") if s and s[0] == "int64" else nn.Input(s) for s in inputs]
+    return {"inputs": given, "outputs": layer([*given])}
+
+
+def image_layers():
+    for bias in (True, False):
+        yield nn.Conv2d(4, 6, 3, bias=bias), (4, 8, 9)
+        yield nn.ConvTranspose2d(4, 6, 3, bias=bias), (4, 5, 6)
+    yield nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2), (4, 8, 9)
+    yield nn.Conv2d(4, 4, 3, padding="same", groups=4), (4, 8, 9)
+    yield nn.Conv2d(4, 6, (2, 4), padding="same"), (4, 8, 9)
+    yield nn.Conv2d(4, 6, 3, padding="valid"), (4, 8, 9)
+    yield nn.Conv1d(4, 6, 5, stride=2, padding=3, dilation=2, groups=2), (4, 20)
+    yield nn.Conv1d(4, 6, 4, padding="same"), (4, 20)
+    for mode in ("reflect", "replicate", "circular"):
+        yield nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode=mode), (4, 5, 6)
+        yield nn.Conv2d(4, 6, 4, padding="same", padding_mode=mode), (4, 5, 6)
+        yield nn.Conv1d(4, 6, 3, padding=2, padding_mode=mode), (4, 9)
+    yield nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2), (4, 5, 6)
+    yield nn.ConvTranspose2d(4, 6, 3, dilation=(2, 1)), (4, 5, 6)
+    yield nn.MaxPool2d(2), (4, 8, 9)
+    yield nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (4, 8, 9)
+    yield nn.MaxPool1d(3, stride=2, padding=1), (4, 20)
+    for counted in (True, False):
+        yield nn.AvgPool2d((3, 2), stride=(2, 1), padding=1, count_include_pad=counted), (4, 8, 9)
+        yield nn.AvgPool1d(3, stride=2, padding=1, count_include_pad=counted), (4, 20)
+    yield nn.AdaptiveAvgPool2d((3, None)), (4, 7, 9)
+    yield nn.AdaptiveAvgPool2d(4), (4, 10, 3)
+    yield nn.GlobalAvgPool(), (4, 5, 6)
+    yield nn.GlobalMaxPool(), (4, 9)
+    yield nn.ZeroPad2d((1, 0, 2, 3)), (4, 5, 6)
+    yield nn.PixelShuffle(2), (8, 5, 6)
+    yield nn.Upsample(scale_factor=2), (4, 5, 6)
+    yield nn.Upsample(size=(7, 4)), (4, 5, 6)
+    for align in (True, False):
+        yield nn.Upsample(size=(7, 4), mode="bilinear", align_corners=align), (4, 5, 6)
+        yield nn.Upsample(scale_factor=3, mode="bilinear", align_corners=align), (4, 5, 6)
+    yield nn.BatchNorm2d(4), (4, 5, 6)
+    yield nn.BatchNorm2d(4, eps=0.1, affine=False), (4, 5, 6)
+    yield nn.GroupNorm(2, 4), (4, 5, 6)
+    yield nn.GroupNorm(4, 4, eps=0.1, affine=False), (4, 9)
+    yield nn.InstanceNorm2d(4), (4, 5, 6)
+    yield nn.InstanceNorm2d(4, affine=True), (4, 5, 6)
+    yield nn.Dropout2d(0.5), (4, 5, 6)
+
+
+def vector_layers():
+    yield nn.Linear(5, 3), (5,)
+    yield nn.Linear(5, 3, bias=False), (4, 6, 5)
+    for layer in (nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.3), nn.ELU(), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.GELU("tanh"),
+                  nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(5), nn.Sigmoid(),
+                  nn.Tanh(), nn.Softmax(), nn.LogSoftmax(), nn.Dropout(0.5), nn.Identity(), nn.Scale(5),
+                  nn.LayerNorm(5), nn.LayerNorm((4, 5), eps=0.1), nn.LayerNorm(5, elementwise_affine=False),
+                  nn.RMSNorm(5), nn.RMSNorm((4, 5), eps=0.1), nn.RMSNorm(5, elementwise_affine=False),
+                  nn.BatchNorm1d(5), nn.BatchNorm1d(5, eps=0.1, affine=False), nn.Flatten(), nn.Reshape((2, -1, 5)),
+                  nn.Permute((1, 0)), nn.Slice(0, 1, 3), nn.Slice(-1, None, None, 2), nn.Slice(0, -3), nn.Mean(), nn.Sum((0, 1)),
+                  nn.Max(-1), nn.Mean(0), nn.Sum(1), nn.Max(), nn.LastStep(), nn.MeanSteps()):
+        yield layer, (4, 5)
+    yield nn.BatchNorm1d(5), (5,)
+    yield nn.Mean((0, 2)), (3, 4, 5)
+    yield nn.PeriodicEmbedding(5), (5,)
+    yield nn.PeriodicEmbedding(5, embedding_dim=3, n_frequencies=2, frequency_init_scale=1.0), (5,)
+    yield nn.PiecewiseLinearEmbedding([[-1, 0, 0.5, 2], [0, 0, 1, 1], [-3, -2, -1, 0]]), (3,)
+    yield nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.Tanh())), (4, 5)
+    yield nn.Embedding(9, 3), ("int64", (4,))
+    yield nn.Sequential(nn.Slice(0, 1), nn.Embedding(9, 3, padding_idx=2)), ("int64", (4,))
+    for mode in ("mean", "sum"):
+        yield nn.EmbeddingBag(9, 3, mode=mode), ("int64", (4,))
+        yield nn.EmbeddingBag(9, 3, mode=mode, padding_idx=2), ("int64", (5, 2))
+    for layer in (nn.Add(), nn.Multiply(), nn.Concat(), nn.Concat(0), nn.Dot()):
+        yield layer, (4, 5), (4, 5)
+    yield nn.Add(), (5,), (5,), (5,)
+    yield nn.LastStep(), (4, 5), ("int64", ())
+    yield nn.MeanSteps(), (4, 5), ("int64", ())
+
+
+def sequence_layers():
+    lengths = ("int64", ())
+    for kind, state in ((nn.LSTM, [(4, 6), (4, 6)]), (nn.GRU, [(4, 6)]), (nn.RNN, [(4, 6)])):
+        for bias in (True, False):
+            yield kind(5, 6, bias=bias), (4, 5)
+        for whole in (True, False):
+            both = {"num_layers": 2, "bidirectional": True, "dropout": 0.1, "return_sequences": whole}
+            yield kind(5, 6, **both), (4, 5)
+            yield kind(5, 6, **both), (4, 5), lengths
+            yield kind(5, 6, **both), (4, 5), lengths, *state
+            yield kind(5, 6, num_layers=2, return_sequences=whole), (4, 5), *[(2, 6) for _ in state]
+            yield kind(5, 6, return_sequences=whole), (4, 5), lengths
+    yield nn.GRU(5, 6, bidirectional=True, reset_after=False), (4, 5), lengths
+    yield nn.RNN(5, 6, bidirectional=True, nonlinearity="relu"), (4, 5), lengths
+    for learned in (True, False):
+        for steps in (4, 9):
+            yield nn.PositionalEncoding(5, max_len=9, learned=learned), (steps, 5)
+    for options in ({}, {"causal": True}, {"bias": False}):
+        attention = nn.MultiheadAttention(6, 3, **options)
+        yield attention, (4, 6)
+        yield attention, (4, 6), (5, 6)
+        yield attention, (4, 6), lengths
+        yield attention, (4, 6), ("int64", (4,))
+        yield attention, (4, 6), (5, 6), lengths, ("int64", (5,))
+    for options in ({}, {"norm_first": True, "causal": True}, {"activation": "gelu", "bias": False}, {"activation": "swiglu"}):
+        yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6)
+        yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6), lengths
+        yield nn.TransformerDecoderLayer(6, 3, 8, **options), (4, 6), (5, 6)
+        yield nn.TransformerDecoderLayer(6, 3, 8, **options), (4, 6), (5, 6), lengths, lengths
+
+
+CASES = [*vector_layers(), *image_layers(), *sequence_layers()]
+
+
+def model_of(case, dtype):
+    """A model with values of its own everywhere, also where a layer begins with zeros or ones."""
+    layer, *inputs = case
+    model = Model(**graph(copy.deepcopy(layer), *inputs), dtype=dtype, seed=0)
+    rng = np.random.default_rng(1)
+    state = model.state_dict()
+    model.load_state_dict({name: rng.uniform(0.2, 1.5, a.shape) if name.endswith("running_var") else
+                           rng.normal(size=a.shape) * (1 if a.ndim == 1 else 0.5) for name, a in state.items()})
+    return model
+
+
+def inputs_for(model, seed=0):
+    """Numbers, and integers that are a length, or a category: 0 to 4 or, in a vector, 0 to 8."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.integers(0, (9 if shape else 5), (ROWS, *shape)) if integer else
+            (2 * rng.normal(size=(ROWS, *shape))).astype(model.dtype) for name, shape, integer in model.inputs}
+
+
+def session(path, **options):
+    settings = ort.SessionOptions()
+    settings.log_severity_level, settings.intra_op_num_threads = 3, 1
+    return ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"], **options)
+
+
+def checked(path):
+    """The file after strict inference of shapes: each output has the shape that it says."""
+    made = onnx.load(path)
+    onnx.checker.check_model(made, full_check=True)
+    onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True, data_prop=True)
+    return made
+
+
+def compare(model, tmp_path, **options):
+    path = tmp_path / "model.onnx"
+    model.to_onnx(path, **options)
+    checked(path)
+    x = inputs_for(model)
+    wanted = model.predict(x)
+    wanted = list(wanted.values()) if isinstance(wanted, dict) else list(wanted) if isinstance(wanted, tuple) else [wanted]
+    run = session(path)
+    tolerance = 3e-6 if model.dtype == np.float32 else 1e-13     # some 30 roundings
+    for rows in (ROWS, 1):
+        got = run.run(None, {name: a[:rows] for name, a in x.items()})
+        for a, b in zip(got, wanted, strict=True):
+            assert a.dtype == model.dtype and a.shape == b[:rows].shape
+            scale = max(1.0, float(np.abs(b).max()))
+            assert np.abs(a - b[:rows]).max() <= tolerance * scale, np.abs(a - b[:rows]).max() / scale
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_layers(case, tmp_path):
+    compare(model_of(case, "float32"), tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_float64_is_exact_or_refused(case, tmp_path):
+    model = model_of(case, "float64")
+    kinds = (nn.LSTM, nn.GRU, nn.RNN, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool1d, nn.AvgPool2d)
+    layer = case[0]
+    if isinstance(layer, kinds) or "'none'" in repr(layer) or "'gelu'" in repr(layer):
+        with pytest.raises(ValueError, match=r"layer 0(\.act)?, .* in float32 alone, and the model is float64"):
+            model.to_onnx(tmp_path / "model.onnx")
+        assert not list(tmp_path.iterdir())
+    else:
+        compare(model, tmp_path)
+
+
+def test_every_layer_has_an_export_and_a_case():
+    theirs = {layer for layer in REGISTRY.values() if layer.__module__.startswith("tinydl.nn.")}
+    made_of_layers = {nn.Sequential, nn.Residual, nn.Graph}
+    assert theirs - made_of_layers == set(EXPORTS) - {Projection}
+    seen = {type(layer) for case in CASES for _, layer in case[0].walk()}
+    assert theirs - {nn.Graph} <= seen | {nn.TiedLinear}       # which the graph below has
+
+
+def network():
+    """Two inputs, of integers and numbers; tied weights, a layer called twice, layers in layers, two named outputs."""
+    words, x = nn.Input((4,), "int64", name="words"), nn.Input((3,), name="0.weight")
+    table, shared = nn.Embedding(9, 3), nn.Linear(3, 3)
+    both = nn.Sequential(nn.Residual(nn.Sequential(shared, nn.GELU("tanh"))), nn.Dropout(0.3), nn.LayerNorm(3))
+    steps = shared(both(table(words)))
+    scores = nn.TiedLinear(table)(steps)
+    return {"inputs": [words, x], "outputs": {"scores": scores, "x": nn.Add()([shared(x), nn.Mean(0)(steps)])}}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_graphs(dtype, tmp_path):
+    model = Model(**network(), dtype=dtype, seed=0)
+    compare(model, tmp_path)
+    made = checked(tmp_path / "model.onnx")
+    assert [o.name for o in made.graph.output] == ["scores", "x"]
+    assert [d.dim_param or d.dim_value for d in made.graph.output[0].type.tensor_type.shape.dim] == ["batch", 4, 9]
+    stored = {i.name.removeprefix("parameter "): onnx.numpy_helper.to_array(i) for i in made.graph.initializer}
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(stored[name], values)     # under their names; shared ones once:
+    assert sum(a.shape == (9, 3) for a in stored.values()) == 1
+
+
+def test_several_outputs_without_names(tmp_path):
+    x = nn.Input((3,))
+    model = Model(inputs=x, outputs=[x, nn.Linear(3, 2)(x), x], seed=0)
+    compare(model, tmp_path)
+    assert [o.name for o in checked(tmp_path / "model.onnx").graph.output] == ["output0", "output1", "output2"]
+
+
+@pytest.mark.parametrize("opset", [*bridge.OPSETS])
+def test_opsets(opset, tmp_path):
+    layers = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular"), nn.BatchNorm1d(6), nn.MaxPool1d(2),
+                           nn.Permute((1, 0)), nn.LSTM(4, 6), nn.TransformerEncoderLayer(6, 2, 8, causal=True), nn.RMSNorm(6),
+                           nn.Max(0), nn.PReLU(), nn.Softplus(), nn.LogSoftmax())
+    compare(Model(inputs=(x := nn.Input((3, 6))), outputs=layers(x), seed=0), tmp_path, opset=opset)
+    made = onnx.load(tmp_path / "model.onnx")
+    assert [(o.domain, o.version) for o in made.opset_import] == [("", opset)]
+
+
+def test_versions_are_low_by_default(tmp_path):
+    model = Model(nn.Linear(3, 2), seed=0)
+    model.to_onnx(tmp_path / "a.onnx")
+    made = onnx.load(tmp_path / "a.onnx")
+    assert (made.opset_import[0].version, made.ir_version, made.producer_name) == (18, 8, "tinydl")
+    model.to_onnx(str(tmp_path / "b.onnx"), ir_version=10)
+    assert onnx.load(tmp_path / "b.onnx").ir_version == 10
+    with pytest.raises(ValueError, match="opset=17: from 18 to 23"):
+        model.to_onnx(tmp_path / "c.onnx", opset=17)
+    with pytest.raises(ValueError, match="ir_version=7: opset 18 needs 8 or more"):
+        model.to_onnx(tmp_path / "c.onnx", ir_version=7)
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_what_lies_beyond_a_length_does_not_matter(tmp_path):
+    x, memory, lengths = nn.Input((4, 6), name="x"), nn.Input((5, 6), name="memory"), nn.Input((), "int64", name="lengths")
+    layers = [nn.LSTM(6, 3, bidirectional=True), nn.GRU(6, 3, return_sequences=False), nn.RNN(6, 3, return_sequences=False),
+              nn.MultiheadAttention(6, 2), nn.TransformerEncoderLayer(6, 2, 8), nn.LastStep(), nn.MeanSteps()]
+    outputs = [*(layer([x, lengths]) for layer in layers), nn.MultiheadAttention(6, 2)([x, memory, lengths]),
+               nn.TransformerDecoderLayer(6, 2, 8)([x, memory, lengths, lengths])]
+    model = Model(inputs=[x, memory, lengths], outputs=outputs, seed=0)
+    model.to_onnx(tmp_path / "model.onnx")
+    run, given = session(tmp_path / "model.onnx"), inputs_for(model)
+    plain = run.run(None, given)
+    for name, bad in (("x", np.nan), ("memory", np.inf)):
+        for row, n in zip(given[name], given["lengths"], strict=True):
+            row[n:] = bad
+    for i, (a, b) in enumerate(zip(run.run(None, given), plain, strict=True)):
+        if i == len(layers):        # attention to memory, whose lengths are: all steps of x are queries
+            a, b = (np.where(np.isnan(given["x"]), 0, y) for y in (a, b))
+        np.testing.assert_array_equal(a, b, err_msg=repr(outputs[i]))
+
+
+class Twice(nn.PythonLayer):
+    def forward(self, x):
+        return 2 * x, None
+
+
+class Other(nn.Linear):
+    """It may compute anything."""
+
+
+def test_a_layer_without_export_is_named_with_its_place(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+    model = Model(nn.Sequential(nn.Linear(3, 3), nn.Residual(nn.Sequential(nn.ReLU(), Twice()))), seed=0)
+    with pytest.raises(ValueError, match=r"layer 1\.layer\.1, Twice\(\), has no export to ONNX"):
+        model.to_onnx(path)
+    with pytest.raises(ValueError, match=r"layer of the model, Other\(.*\), has no export"):
+        Model(Other(3, 2)).to_onnx(path)
+    assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_export_of_ones_own(monkeypatch, tmp_path):
+    monkeypatch.setitem(EXPORTS, Twice, None)       # taken out again afterwards
+
+    @bridge.exports(Twice)
+    def twice(w, layer, x):
+        return w.op("Mul", x, w.numbers(2))
+    compare(Model(inputs=(x := nn.Input((3,))), outputs=Twice()(x)), tmp_path)
+
+
+def test_at_the_door(monkeypatch, tmp_path):
+    x, i = nn.Input((3,), name="x"), nn.Input((2,), "int64", name="i")
+    for model, message in (
+            (Model(nn.ReLU()), "pass input_shape"),
+            (Model(inputs=x, outputs={"x": nn.ReLU()(x)}), "output 'x' has the name of an input"),
+            (Model(inputs=[x, i], outputs=[nn.ReLU()(x), nn.Slice(0, 1)(i)]), "output 'output1' is integers")):
+        with pytest.raises(ValueError, match=message):
+            model.to_onnx(tmp_path / "model.onnx")
+    Model(nn.ReLU()).to_onnx(tmp_path / "given.onnx", input_shape=(4,))
+    monkeypatch.setattr(bridge, "LARGEST", 100)
+    with pytest.raises(ValueError, match="ONNX's format ends at 100"):
+        Model(nn.Linear(3, 2)).to_onnx(tmp_path / "model.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["given.onnx"]
+
+
+@pytest.mark.parametrize("layers, shape, free", [
+    (lambda: [nn.Linear(3, 6), nn.LSTM(6, 6), nn.TransformerEncoderLayer(6, 2, 8, causal=True), nn.LastStep()], (4, 3), {0}),
+    (lambda: [nn.Embedding(9, 6), nn.PositionalEncoding(6, 9, learned=True), nn.GRU(6, 5, num_layers=2)], (4,), {0}),
+    (lambda: [nn.Embedding(9, 6), nn.PositionalEncoding(6), nn.MeanSteps()], (4,), set()),
+    (lambda: [nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3), nn.AvgPool2d(2), nn.GlobalAvgPool(), nn.Linear(3, 2)], (2, 9, 8),
+     {1, 2}),
+    (lambda: [nn.Conv1d(2, 3, 3), nn.Flatten()], (2, 9), set()),
+    (lambda: [nn.Upsample((4, 5))], (2, 3, 3), {0}),
+    (lambda: [nn.Mean(1), nn.ReLU()], (2, 3), {0, 1})])
+def test_axes_are_free_where_they_may_be(layers, shape, free, tmp_path):
+    """A file takes other sizes, and computes as the model does, along just those axes."""
+    model, path = Model(nn.Sequential(*layers()), seed=0), tmp_path / "model.onnx"
+    model.to_onnx(path, input_shape=shape)
+    dims = checked(path).graph.input[0].type.tensor_type.shape.dim
+    assert {i for i in range(len(shape)) if dims[i + 1].dim_param} == free
+    larger, rng = tuple(n + 3 * (i in free) for i, n in enumerate(shape)), np.random.default_rng(0)
+    run = session(path)
+    for size in (shape, larger):
+        x = rng.integers(0, 9, (ROWS, *size)) if model.inputs[0][2] else rng.normal(size=(ROWS, *size)).astype(np.float32)
+        wanted = model.predict(x)
+        np.testing.assert_allclose(run.run(None, {"x": x})[0], wanted, rtol=0, atol=3e-6 * max(1, np.abs(wanted).max()))

@@ -1,0 +1,84 @@
+"""Attention and transformer layers, of operators that older runtimes have and that compute in both dtypes."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from tinydl import nn
+from tinydl.nn.transformer import ACTIVATIONS
+from tinydl.onnx.writer import Tensor, Writer, exports
+
+
+@exports(nn.MultiheadAttention)
+def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tensor) -> str:
+    inputs = (x, *further)
+    roles = {name: inputs[i] for name, i in layer._roles([t.shape for t in inputs]).items()}
+    lengths, cross, E = roles.get("lengths"), "memory" in roles, layer.embed_dim
+    x = x if cross else w.masked(x, lengths)
+    memory = w.masked(roles["memory"], lengths) if cross else x
+    D = E // layer.num_heads
+    q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, memory)))
+    # a vector: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of float32
+    scores = w.op("MatMul", w.op("Mul", q, w.numbers([D ** -0.5] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+    seen = []
+    if lengths is not None:
+        seen.append(w.op("Unsqueeze", w.present(lengths, memory), w.integers(1, 2)))
+    if "ignored" in roles:
+        seen.append(w.op("Unsqueeze", w.op("Equal", roles["ignored"], np.array(0)), w.integers(1, 2)))
+    if layer.causal:
+        seen.append(w.op("LessOrEqual", w.steps(memory), w.op("Unsqueeze", w.steps(x), w.integers(1))))
+    if seen:        # a query with nothing to look at gets zeros, where a softmax of -inf alone would be NaN
+        allowed = reduce(lambda a, b: w.op("And", a, b), seen)
+        weights = w.op("Softmax", w.op("Where", allowed, scores, w.numbers(np.finfo(w.dtype).min)), axis=-1)
+        weights = w.op("Where", allowed, weights, w.numbers(0))
+    else:
+        weights = w.op("Softmax", scores, axis=-1)
+    together = w.reshape(w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3]), (0, E))
+    return w.inner("out_proj", layer.out_proj, w.masked(Tensor(together, x.shape), None if cross else lengths)).name
+
+
+def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:
+    """x times third i of in_proj_weight: (B, heads, T, D)."""
+    E = layer.embed_dim
+    third = [w.integers(i * E), w.integers((i + 1) * E), w.integers(0)]
+    y = w.op("MatMul", x, w.op("Transpose", w.op("Slice", w.parameter(layer.in_proj_weight), *third), perm=[1, 0]))
+    if layer.in_proj_bias is not None:
+        y = w.op("Add", y, w.op("Slice", w.parameter(layer.in_proj_bias), *third))
+    return w.op("Transpose", w.reshape(y, (0, layer.num_heads, E // layer.num_heads)), perm=[0, 2, 1, 3])
+
+
+@exports(nn.TransformerEncoderLayer)
+def encoder(w: Writer, layer: nn.TransformerEncoderLayer, x: Tensor, lengths: Tensor | None = None) -> str:
+    given = [] if lengths is None else [lengths]
+    h = _step(w, layer, "norm1", w.masked(x, lengths), lambda h: w.inner("self_attn", layer.self_attn, h, *given))
+    return w.masked(_step(w, layer, "norm2", h, lambda h: _feed(w, layer, h)), lengths).name
+
+
+@exports(nn.TransformerDecoderLayer)
+def decoder(w: Writer, layer: nn.TransformerDecoderLayer, x: Tensor, *further: Tensor) -> str:
+    inputs = (x, *further)
+    roles = {name: inputs[i] for name, i in layer._roles([t.shape for t in inputs]).items()}
+    lengths, memory_lengths = roles.get("lengths"), roles.get("memory_lengths")
+    own = [] if lengths is None else [lengths]
+    other = [roles["memory"], *([] if memory_lengths is None else [memory_lengths])]
+    h = _step(w, layer, "norm1", w.masked(x, lengths), lambda h: w.inner("self_attn", layer.self_attn, h, *own))
+    h = _step(w, layer, "norm2", h, lambda h: w.inner("multihead_attn", layer.multihead_attn, h, *other))
+    return w.masked(_step(w, layer, "norm3", h, lambda h: _feed(w, layer, h)), lengths).name
+
+
+def _step(w: Writer, layer: Any, norm: str, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """norm(x + f(x)), or x + f(norm(x))."""
+    def normed(h: Tensor) -> Tensor:
+        return w.inner(norm, getattr(layer, norm), h)
+    total = w.op("Add", x, f(normed(x) if layer.norm_first else x))
+    return Tensor(total, x.shape) if layer.norm_first else normed(Tensor(total, x.shape))
+
+
+def _feed(w: Writer, layer: Any, x: Tensor) -> Tensor:
+    h = w.inner("act", ACTIVATIONS[layer.activation](), w.inner("linear1", layer.linear1, x))
+    if layer.activation == "swiglu":
+        h = Tensor(w.op("Mul", h, w.inner("gate", layer.gate, x)), h.shape)
+    return w.inner("linear2", layer.linear2, h)

@@ -1,0 +1,93 @@
+"""Convolutions, pooling, and images of another size."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydl import nn
+from tinydl.onnx.writer import Tensor, Writer, exports
+
+PADDING_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}     # of tinydl, and of numpy.pad
+
+
+@exports(nn.Conv1d, nn.Conv2d)
+def conv(w: Writer, layer: Any, x: Tensor) -> str:
+    before, behind = layer._padding()
+    inside = x.name
+    if layer.padding_mode != "zeros":
+        # the operator Pad wraps from opset 19 on: rows and columns are picked instead
+        for axis, (n, p, q) in enumerate(zip(x.shape[1:], before, behind, strict=True), 2):
+            if p or q:
+                places = np.pad(np.arange(n), (p, q), PADDING_MODES[layer.padding_mode])
+                inside = w.op("Gather", inside, places, axis=axis)
+        before = behind = (0,) * layer.axes
+    return w.op("Conv", inside, w.parameter(layer.weight), w.parameter(layer.bias) if layer.bias else None,
+                pads=[*before, *behind], kernel_shape=layer.kernel_size, strides=layer.stride, dilations=layer.dilation,
+                group=layer.groups)
+
+
+@exports(nn.ConvTranspose2d)
+def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Tensor) -> str:
+    return w.op("ConvTranspose", x, w.parameter(layer.weight), w.parameter(layer.bias) if layer.bias else None,
+                pads=[*layer.padding, *layer.padding], output_padding=layer.output_padding, kernel_shape=layer.kernel_size,
+                strides=layer.stride, dilations=layer.dilation, group=layer.groups)
+
+
+@exports(nn.MaxPool1d, nn.MaxPool2d)
+def max_pool(w: Writer, layer: Any, x: Tensor) -> str:
+    return w.op("MaxPool", x, kernel_shape=layer.kernel_size, strides=layer.stride, dilations=layer.dilation,
+                pads=[*layer.padding, *layer.padding], ceil_mode=0)
+
+
+@exports(nn.AvgPool1d, nn.AvgPool2d)
+def avg_pool(w: Writer, layer: Any, x: Tensor) -> str:
+    return w.op("AveragePool", x, kernel_shape=layer.kernel_size, strides=layer.stride, pads=[*layer.padding, *layer.padding],
+                count_include_pad=int(layer.count_include_pad), ceil_mode=0)
+
+
+@exports(nn.AdaptiveAvgPool2d)
+def adaptive_avg_pool(w: Writer, layer: nn.AdaptiveAvgPool2d, x: Tensor) -> str:
+    """Windows of unequal sizes are no operator: the means along each axis are a product with a matrix."""
+    def means(N: int, n: int) -> np.ndarray[Any, Any]:
+        table = np.zeros((N, n))
+        for i in range(n):
+            window = slice(i * N // n, -(-(i + 1) * N // n))
+            table[window, i] = 1 / (window.stop - window.start)
+        return w.numbers(table)
+    (_, H, W), (_, h, v) = x.shape, layer.output_shape(x.shape)
+    return w.op("MatMul", means(H, h).T, w.op("MatMul", x, means(W, v)))
+
+
+@exports(nn.GlobalAvgPool, nn.GlobalMaxPool)
+def global_pool(w: Writer, layer: Any, x: Tensor) -> str:
+    axes = w.integers(*range(2, len(x.shape) + 1))
+    return w.op(f"Reduce{layer.kind.__name__}", x, axes, keepdims=0)
+
+
+@exports(nn.ZeroPad2d)
+def zero_pad(w: Writer, layer: nn.ZeroPad2d, x: Tensor) -> str:
+    left, right, top, bottom = layer.padding
+    return w.op("Pad", x, w.integers(0, 0, top, left, 0, 0, bottom, right), w.numbers(0))
+
+
+@exports(nn.PixelShuffle)
+def pixel_shuffle(w: Writer, layer: nn.PixelShuffle, x: Tensor) -> str:
+    return w.op("DepthToSpace", x, blocksize=layer.upscale_factor, mode="CRD")
+
+
+@exports(nn.Upsample)
+def upsample(w: Writer, layer: nn.Upsample, x: Tensor) -> str:
+    """Rows and columns are picked by number: which pixel is nearest is then no matter of a runtime's rounding, as in Resize."""
+    y = x.name
+    for axis, (n, out) in enumerate(zip(x.shape[1:], layer.output_shape(x.shape)[1:], strict=True), 2):
+        if layer.mode == "nearest":
+            y = w.op("Gather", y, np.arange(out) * n // out, axis=axis)
+            continue
+        places = np.arange(out) * (n - 1) / max(out - 1, 1) if layer.align_corners else (np.arange(out) + 0.5) * n / out - 0.5
+        places = np.clip(places, 0, n - 1)
+        low = np.floor(places).astype(np.int64)
+        part = w.numbers(places - low).reshape(-1, *[1] * (3 - axis))
+        first, next_ = (w.op("Gather", y, rows, axis=axis) for rows in (low, np.minimum(low + 1, n - 1)))
+        y = w.op("Add", first, w.op("Mul", w.op("Sub", next_, first), part))
+    return y

@@ -1,0 +1,89 @@
+"""Recurrent layers, positions, and what takes one row of a sequence's steps."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydl import nn
+from tinydl.onnx.writer import Tensor, Writer, exports
+
+
+@exports(nn.LastStep)
+def last_step(w: Writer, layer: nn.LastStep, x: Tensor, lengths: Tensor | None = None) -> str:
+    if lengths is None:
+        return w.op("Gather", x, np.array(-1), axis=1)
+    last = w.op("Sub", w.op("Unsqueeze", lengths, w.integers(1, 2)), np.array(1))
+    own = w.op("Equal", w.op("Unsqueeze", w.steps(x), w.integers(1)), last)
+    return w.op("ReduceSum", w.op("Where", own, x, w.numbers(0)), w.integers(1), keepdims=0)
+
+
+@exports(nn.MeanSteps)
+def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None = None) -> str:
+    if lengths is None:
+        return w.op("ReduceMean", x, w.integers(1), keepdims=0)
+    total = w.op("ReduceSum", w.masked(x, lengths), w.integers(1), keepdims=0)
+    count = w.op("Cast", w.op("Max", w.op("Unsqueeze", lengths, w.integers(1)), np.array(1)),
+                 to=w.onnx.helper.np_dtype_to_tensor_dtype(w.dtype))
+    return w.op("Div", total, count)
+
+
+@exports(nn.PositionalEncoding)
+def positions(w: Writer, layer: nn.PositionalEncoding, x: Tensor) -> str:
+    """Sines and cosines of so many steps as x has here: a table of all max_len might be larger than the model."""
+    if not layer.learned:
+        return w.op("Add", x, w.numbers(layer.positions(x.shape[0])))
+    return w.op("Add", x, w.op("Gather", w.parameter(layer.weight), w.steps(x), axis=0))
+
+
+@exports(nn.LSTM, nn.GRU, nn.RNN)
+def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
+    """A node for each layer of the stack; between them, and in ONNX, the axis of time comes first."""
+    inputs = (x, *further)
+    roles = layer._roles([t.shape for t in inputs])
+    lengths = inputs[roles["lengths"]] if "lengths" in roles else None
+    steps = None
+    if lengths is not None:     # the last of no steps is anything, so it is that of one, which is then replaced
+        some = lengths if layer.return_sequences else w.op("Max", lengths, np.array(1))
+        steps = w.op("Cast", some, to=w.onnx.TensorProto.INT32)
+    y = w.op("Transpose", x, perm=[1, 0, 2])
+    states: list[str | None] = []
+    for k in range(layer.num_layers):
+        weights, bias = _gates(layer, k)
+        states = [_state(w, layer, inputs[roles[n]], k) if n in roles else None for n in ("h0", "c0")[:layer.states]]
+        whole = layer.return_sequences or k + 1 < layer.num_layers
+        direction = "bidirectional" if layer.bidirectional else "forward"
+        options: dict[str, Any] = {"hidden_size": layer.hidden_size, "direction": direction, "layout": 0}
+        if isinstance(layer, nn.GRU):
+            options["linear_before_reset"] = int(layer.reset_after)
+        if isinstance(layer, nn.RNN):
+            options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
+        y = w.op(type(layer).__name__, y, *weights, bias, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
+        if whole:       # (T, directions, B, H)
+            y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
+    if layer.return_sequences:
+        return w.op("Transpose", y, perm=[1, 0, 2])
+    if lengths is not None:
+        before = w.numbers(0) if states[0] is None else states[0]
+        y = w.op("Where", w.op("Equal", w.op("Unsqueeze", lengths, w.integers(0, 2)), np.array(0)), before, y)
+    return w.reshape(w.op("Transpose", y, perm=[1, 0, 2]), (layer.hidden_size * layer.directions,))
+
+
+#: where ONNX has the gates that tinydl, like PyTorch, has as i, f, g, o (ONNX i, o, f, g) and r, z, n (ONNX z, r, n)
+ORDER = {nn.LSTM: (0, 3, 1, 2), nn.GRU: (1, 0, 2), nn.RNN: (0,)}
+
+
+def _gates(layer: Any, k: int) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]:
+    """W and R of both directions (directions, gates H, ...), and the biases of both one behind the other, or None."""
+    def stacked(kind: str) -> np.ndarray[Any, Any]:
+        each = [np.split(getattr(layer, f"{kind}_{suffix}").data, layer.gates) for suffix in layer._suffixes(k)]
+        return np.stack([np.concatenate([gates[i] for i in ORDER[type(layer)]]) for gates in each])
+    bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1) if layer.bias else None
+    return [stacked("weight_ih"), stacked("weight_hh")], bias
+
+
+def _state(w: Writer, layer: Any, s: Tensor, k: int) -> str:
+    """That of layer k: (directions, B, H)."""
+    D = layer.directions
+    own = s.name if layer.num_layers == 1 else w.op("Slice", s, *map(w.integers, (k * D, (k + 1) * D, 1)))
+    return w.op("Transpose", own, perm=[1, 0, 2])
