@@ -3,8 +3,8 @@
 #
 # Guess: in float64 a model's outputs agree with NumPy's to the rounding of float64, about 1e-16, with all optimizations, which
 # are the default.
-# Seen: 1.5e-9. The runtime merges Mul and MatMul into an operator of its own, whose factor is an attribute, and those are float32:
-# 0.1 becomes 0.100000001490116. Without optimizations the result is right, and so it is where the factor is written as a
+# Seen: 1.5e-9. The runtime merges Mul and MatMul into an operator of its own, whose factor is an attribute, and those are
+# float32: 0.1 becomes 0.100000001490116. Without optimizations the result is right, and so it is where the factor is written as a
 # vector of equal numbers. 1.25.1 and 1.32.0 leave float64 alone; 1.26.0 to 1.31.1 do not.
 # Attention begins with such a product: whoever exports it in float64 scales by a vector.
 set -euo pipefail

@@ -2,9 +2,9 @@
 # ONNX Runtime 1.30.0: x * Sigmoid(x), which is SiLU or swish, of float64 numbers (onnx 1.23.2 makes the model).
 #
 # Guess: a model of operators that have float64 kernels, each of which runs alone, runs as a whole.
-# Seen: no session is made: NOT_IMPLEMENTED, no kernel for QuickGelu, an operator that the model does not have. Optimizations, which
-# are on by default, take the pair for one of the runtime's own, which computes in float32 alone. Without them, or written as
-# x / (1 + exp(-x)), it runs. 1.31.1 leaves float64 alone.
+# Seen: no session is made: NOT_IMPLEMENTED, no kernel for QuickGelu, an operator that the model does not have.
+# Optimizations, which are on by default, take the pair for one of the runtime's own, which computes in float32 alone. Without
+# them, or written as x / (1 + exp(-x)), it runs. 1.31.1 leaves float64 alone.
 # Whoever exports SiLU in float64 writes the quotient; that a file's operators have kernels does not say that it runs.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

@@ -335,11 +335,12 @@ def test_axes_are_free_where_they_may_be(layers, shape, free, tmp_path):
     """A file takes other sizes, and computes as the model does, along just those axes."""
     model, path = Model(nn.Sequential(*layers()), seed=0), tmp_path / "model.onnx"
     model.to_onnx(path, input_shape=shape)
-    dims = checked(path).graph.input[0].type.tensor_type.shape.dim
+    dims, out = (v[0].type.tensor_type.shape.dim for v in (checked(path).graph.input, checked(path).graph.output))
     assert {i for i in range(len(shape)) if dims[i + 1].dim_param} == free
     larger, rng = tuple(n + 3 * (i in free) for i, n in enumerate(shape)), np.random.default_rng(0)
     run = session(path)
     for size in (shape, larger):
         x = rng.integers(0, 9, (ROWS, *size)) if model.inputs[0][2] else rng.normal(size=(ROWS, *size)).astype(np.float32)
         wanted = model.predict(x)
+        assert all(d.dim_value in (0, n) for d, n in zip(out, wanted.shape, strict=True))
         np.testing.assert_allclose(run.run(None, {"x": x})[0], wanted, rtol=0, atol=3e-6 * max(1, np.abs(wanted).max()))

@@ -400,11 +400,11 @@ class Model:
         ..., where it has none. Dropout is left out, batch norms take their running statistics. Of a model that is no graph,
         axes of a sample may have any size, too, where that changes nothing in the file: time, behind recurrent layers.
 
-        opset: 18, which ONNX Runtime takes since 1.15 (2023; float64 since 1.17), to 23; ir_version, of the format: the least
-        that goes with it. Newer ones say nothing more, and fewer runtimes take them. input_shape: of one sample, where the
-        model has seen no data yet. ValueError names a layer that has no export, as a PythonLayer, or no operator in float64, as a
+        opset: 18, which ONNX Runtime takes since 1.15 (2023; float64: 1.17), to 23; ir_version, of the format: the least that
+        goes with it. Newer ones say nothing more, and fewer runtimes take them. input_shape: of one sample, where the model has
+        seen no data yet. ValueError names a layer that has no export, as a PythonLayer, or no operator in float64, as a
         convolution, which a float32 model of the same values has. For an embedding, -1, -2, ... are ONNX's last rows; here they
-        are errors. NaN may not come through a maximum or a ReLU there.
+        are errors. ONNX Runtime's maxima and max-pooling may pass over NaN.
 
             model.to_onnx("digits.onnx")
             onnxruntime.InferenceSession("digits.onnx").run(None, {"x": x.astype(np.float32)})[0]

@@ -35,9 +35,8 @@ OPSET = 18
 OPSETS = range(18, 24)
 #: bytes of a file; the format, a protocol buffer, ends at 2 gigabytes
 LARGEST = 2 ** 31 - 2 ** 20
-_modules = attention, dense, images, sequences, tables         # importing them filled the table
-
-
+#: importing them filled the table of layers
+_modules = attention, dense, images, sequences, tables
 #: name, shape of one sample, and whether it is integers, of each
 Inputs = Sequence[tuple[str, tuple[int, ...], bool]]
 
