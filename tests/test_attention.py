@@ -246,3 +246,16 @@ def test_lengths_are_integers():
         nn.MultiheadAttention(8, 2)([nn.Input((5, 8)), nn.Input(())])
     with pytest.raises(TypeError, match="integers as lengths"):
         nn.TransformerEncoderLayer(8, 2)(nn.Input((5, 8), "int64"))
+
+
+@pytest.mark.parametrize("dtype, scale", [("float32", 1e3), ("float32", 3e4), ("float32", 1e6), ("float64", 1e10)])
+def test_large_scores_are_no_overflow(dtype, scale):
+    """The largest of a row's exponents is exactly 0, whatever rounding does to scores of 1e9 and more."""
+    layer = nn.MultiheadAttention(4, 2)
+    model = Model(layer, dtype, seed=0)
+    one = np.full((1, 1, 4), scale)         # a single key has all the weight
+    value = one[0, 0] @ model.state_dict()["in_proj_weight"][8:].T.astype(np.float64)
+    want = value @ model.state_dict()["out_proj.weight"].T
+    assert np.allclose(model.predict(one)[0, 0], want, rtol=0, atol=64 * np.finfo(dtype).eps * scale)
+    x = scale * np.random.default_rng(0).standard_normal((20, 7, 4))
+    assert np.isfinite(model.predict(x)).all()

@@ -126,7 +126,7 @@ def test_an_index_outside_the_table_fails_its_batch_with_the_value(caplog):
         t.init(data.ArrayDataset((NUMBERS, store), Y, 16), model, losses.MeanSquaredError(), optim.SGD(0.01))
         history = t.train(shuffle=False)
     assert [f.batch_index for f in history.failures] == [1]
-    assert "value 7 is outside" in str(history.failures[0].exception)
+    assert "the integer 7 is out of range in layer 1" in str(history.failures[0].exception)
     with pytest.raises(ValueError, match="value -1 is outside"):
         model.predict((NUMBERS[:1], np.array([-1])))
 

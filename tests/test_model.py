@@ -327,3 +327,27 @@ def test_without_the_package_onnx(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match=r"pip install 'tinydl-parallel\[onnx\]'"):
         Model(nn.Linear(3, 2)).to_onnx(tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first", [nn.Linear(4, 4), nn.LayerNorm(4), nn.Scale(4)], ids=lambda layer: type(layer).__name__)
+def test_the_shape_last_used_is_kept(first, tmp_path):
+    """The first layer knows the last axis alone; what comes behind needs the others."""
+    model = Model(nn.Sequential(first, nn.GRU(4, 2)), seed=0)
+    x = np.zeros((1, 6, 4))
+    model.predict(x)
+    assert model.input_shape == (6, 4)
+    model.save(tmp_path / "m.tinydl")
+    again = Model.load(tmp_path / "m.tinydl")
+    assert again.input_shape == (6, 4) and again.summary() == model.summary()
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2, 1, 1), nn.GlobalMaxPool(), nn.Max(), nn.Conv2d(3, 4, 1, padding=1)],
+                         ids=lambda layer: type(layer).__name__)
+def test_samples_with_an_axis_of_nothing_are_refused(layer):
+    with pytest.raises(ValueError, match=r"samples of shape \(3, 0, 5\) hold nothing; each axis must be at least 1"):
+        Model(layer).predict(np.zeros((2, 3, 0, 5), "float32"))
+
+
+def test_an_integer_out_of_range_is_named_with_what_is_allowed():
+    with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding"):
+        Model(nn.Embedding(5, 3)).predict(np.array([[1, 5]]))

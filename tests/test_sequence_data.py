@@ -149,3 +149,12 @@ def test_door(make, message):
     with pytest.raises(ValueError) as e:
         make()
     assert message in str(e.value)
+
+
+def test_an_empty_list_among_integers_and_paddings_that_do_not_fit():
+    dataset = data.SequenceDataset([[1, 2, 3], []], [0, 1], batch_size=2)
+    assert dataset.steps.dtype.kind == "i"
+    tokens = [np.array([1, 2], np.uint8), np.array([3], np.uint8)]
+    for padding in (1.5, 300):
+        with pytest.raises(ValueError, match=f"padding={padding}: a whole number that uint8 holds"):
+            data.SequenceDataset(tokens, [0, 1], padding=padding)

@@ -213,6 +213,9 @@ class Model:
         if len(shapes) != len(self.inputs):
             raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of "
                              f"shape {', '.join(map(str, shapes))}")
+        for name, one in zip(self.input_names, shapes, strict=True):
+            if one is not None and 0 in one:
+                raise ValueError(f"{name}: samples of shape {one} hold nothing; each axis must be at least 1")
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
@@ -282,7 +285,7 @@ class Model:
                     replica.run(parts, None, min(rows, n - at), out=out[at:at + rows])
             finally:
                 self._give_back(shapes, rows, replica)
-            self._shape = self._shape or (shapes if len(shapes) > 1 else shapes[0])
+            self._shape = shapes if len(shapes) > 1 else shapes[0]
         if not several:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
@@ -433,7 +436,7 @@ class Model:
         if about.get("frozen"):
             model.freeze(*(escape(name) for name in about["frozen"]))
         model.metadata, model.feature_names = about["metadata"], about.get("feature_names")
-        if model._shape is None and about["input_shape"] is not None:
+        if len(model.inputs) == 1 and about["input_shape"] is not None:
             model._shape = tuple(about["input_shape"])
         return model
 

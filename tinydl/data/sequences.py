@@ -113,6 +113,10 @@ class SequenceDataset(_Rows):
         if self.steps.ndim not in (1, 2) or (self.steps.ndim == 1 and self.steps.dtype.kind == "f"):
             raise ValueError(f"sequences must be arrays (T, C), or (T,) of integers; got {self.steps.dtype} with "
                              f"{self.steps.ndim} axes")
+        if self.steps.dtype.kind in "iu":
+            held = np.iinfo(np.int64 if padding < 0 else self.steps.dtype)
+            if padding != int(padding) or not held.min <= padding <= held.max:
+                raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are")
         if not is_mapped(self.steps):
             check_finite(self.steps, "sequences, one behind the other,")
         if per_step:
@@ -263,6 +267,8 @@ def _flat(sequences: Any, offsets: Any, name: str) -> tuple[Array, Array]:
             raise ValueError(f"{name} is one array of shape {sequences.shape}: give a list of arrays, or offsets; sequences of "
                              "one length are data.ArrayDataset's")
         arrays = [np.asarray(s) for s in sequences]
+        kind = next((a.dtype for a in arrays if a.size), None)
+        arrays = [a if a.size or kind is None else a.astype(kind) for a in arrays]      # an empty list is no list of floats
         if not arrays or any(a.ndim < 1 or a.shape[1:] != arrays[0].shape[1:] for a in arrays):
             raise ValueError(f"{name} must be a list of arrays (T, C) or (T,) that differ in T alone; got "
                              f"{', '.join(str(a.shape) for a in arrays[:5])}{', ...' * (len(arrays) > 5)}")

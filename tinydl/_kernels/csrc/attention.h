@@ -115,9 +115,10 @@ KERNEL(attention) {
                         T *p = s + i * TD_KEYS_ROW;
                         const i64 own = causal ? NAME(seen)(keys, n, j0, i0 + i, 1) : some;
                         if (own) {
+                            /* products are rounded as `most` was: large ones would else exceed it by far, and exp overflow */
                             const T most = NAME(largest)(p, own) * scale, before = top[i];
                             const T now = most > before ? most : before;
-                            TD_EACH(j, own) p[j] = NAME(vm_exp)(FMA(p[j], scale, -now));
+                            TD_EACH(j, own) p[j] = NAME(vm_exp)(p[j] * scale - now);
                             const T part = NAME(sum)(p, own);
                             if (j0) {
                                 const T less = NAME(vm_exp)(before - now);
@@ -198,12 +199,12 @@ KERNEL(attention_backward) {
                             TD_EACH(j, own) kept[j] = 1;
                             NAME(drop_row)(&drop, ctx, b, h * L + i0 + i, keys + j0, kept, own);
                             TD_EACH(j, own) {
-                                const T e = NAME(vm_exp)(FMA(pr[j], scale, -lse));
+                                const T e = NAME(vm_exp)(pr[j] * scale - lse);
                                 ds[j] = e * FMA(ds[j], kept[j], -t) * scale;
                                 pr[j] = e * kept[j];
                             }
                         } else TD_EACH(j, own) {
-                            const T e = NAME(vm_exp)(FMA(pr[j], scale, -lse));
+                            const T e = NAME(vm_exp)(pr[j] * scale - lse);
                             ds[j] = e * (ds[j] - t) * scale;
                             pr[j] = e;
                         }

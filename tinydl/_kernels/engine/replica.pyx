@@ -240,8 +240,10 @@ cdef class Replica:
         if status == TD_BAD_GRADIENT:
             return NonFiniteError(f"a gradient is not finite{self.not_finite(sources)}")
         if status == TD_BAD_VALUE:
-            what = "class label" if where.startswith("loss") else "value"
-            return ValueError(f"{what} {self.ctx.detail} is outside the model's {'classes' if what != 'value' else 'range'} ({where})")
+            if where.startswith("loss"):
+                return ValueError(f"class label {self.ctx.detail} is outside the model's classes ({where})")
+            return ValueError(f"the integer {self.ctx.detail} is out of range in {'layer ' + where if where else 'the layer'}: an index "
+                              "of an Embedding is from 0 to num_embeddings - 1, a length from 0 to the number of steps")
         if status == TD_BAD_INDEX:
             return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
         if status == TD_TOO_FEW:
