@@ -127,7 +127,7 @@ def test_an_index_outside_the_table_fails_its_batch_with_the_value(caplog):
         history = t.train(shuffle=False)
     assert [f.batch_index for f in history.failures] == [1]
     assert "the integer 7 is out of range in layer 1" in str(history.failures[0].exception)
-    with pytest.raises(ValueError, match="value -1 is outside"):
+    with pytest.raises(ValueError, match="the integer -1 is out of range in layer 1"):
         model.predict((NUMBERS[:1], np.array([-1])))
 
 
