@@ -95,8 +95,8 @@ def test_an_error_leaves_the_state():
     s, fresh = model.stepper(), model.stepper()
     s.step(1)
     fresh.step(1)
-    for wrong, words in ((7, "integer 7 is out of range in layer 0"), ([[1]], r"x has shape \(1, 1\); one step is \(\), of B streams"),
-                         ([], "x has shape")):
+    for wrong, words in ((7, "integer 7 is out of range in layer 0"), ([], "x has shape"),
+                         ([[1]], r"x has shape \(1, 1\); one step is \(\), of B streams")):
         with pytest.raises(ValueError, match=words):
             s.step(np.asarray(wrong, np.int64))
     assert (s.step(2) == fresh.step(2)).all()
