@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import datetime
 import gzip
 import io
 import lzma
@@ -430,3 +431,18 @@ def test_parquet_without_pyarrow(folder, capsys, monkeypatch):
 def test_npz_with_a_capital_x(folder):
     np.savez("d.npz", X=np.arange(20.)[:, None], y=np.arange(20) % 2)
     assert main(["train", "d.npz", *SMALL]) == 0
+
+
+@pytest.mark.parametrize("written", ["%Y-%m-%dT%H:%M:%SZ", "%Y/%m/%d %H:%M", "%Y-%m-%d %H:%M:%S.250000+00:00"])
+def test_dates_with_a_zone_or_strokes(folder, capsys, written):
+    day = pd.date_range("2024-01-01", periods=200, freq="37h")
+    frame().assign(day=day.strftime(written)).to_csv("t.csv", index=False)
+    table = read_table(Path("t.csv"), "label", reading=Reading())
+    seconds = (table.columns["day"].astype("datetime64[s]") - day.to_numpy().astype("datetime64[s]")).astype(int)
+    assert table.columns["day"].dtype.kind == "M" and not seconds.any()
+
+
+def test_a_zones_dates_are_those_of_utc(folder):
+    frame().assign(day="2024-01-01T01:30:00+02:00").to_csv("t.csv", index=False)
+    assert set(read_table(Path("t.csv"), "label", reading=Reading()).columns["day"].tolist()) == {
+        datetime.datetime(2023, 12, 31, 23, 30)}

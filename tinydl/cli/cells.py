@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ MISSING = frozenset({
 #: is an error then, and else a category. (Arbitrary: codes of a questionnaire are fewer, measurements more.)
 FEW_NUMBERS = 20
 
-DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
+DATE = re.compile(r"\d{4}([-/])\d\d\1\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
 WHOLE = re.compile(r"([+-]?\d+)\.0+")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")      # 1.234.567,8
 LIKE_A_NUMBER = re.compile(r"[$€£]?\s*[+-]?\d[\d.,' ]*\s*%?")
@@ -174,7 +175,7 @@ class Cells:
         return texts
 
     def _dates(self, texts: Array) -> Array | None:
-        """Where all are dates as ISO 8601 writes them."""
+        """Where all are dates as ISO 8601 writes them, or with / for -; those of a time zone as UTC has them."""
         for row, text in enumerate(self.texts):
             if text is not None and not DATE.fullmatch(text):
                 if self.kind == "dates":
@@ -183,7 +184,7 @@ class Cells:
         if not any(self.texts):
             return None
         try:
-            return np.array([np.datetime64("NaT") if t is None else np.datetime64(t, "us") for t in self.texts], "datetime64[us]")
+            return np.array([np.datetime64("NaT") if t is None else _date(t) for t in self.texts], "datetime64[us]")
         except ValueError:
             return None
 
@@ -228,3 +229,11 @@ def quoted(names: Sequence[str]) -> str:
 
 def short(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _date(text: str) -> np.datetime64:
+    match = DATE.fullmatch(text)
+    text = text.replace("/", "-")
+    if match is not None and match["zone"]:
+        return np.datetime64(datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None), "us")
+    return np.datetime64(text, "us")
