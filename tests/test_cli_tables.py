@@ -446,3 +446,13 @@ def test_a_zones_dates_are_those_of_utc(folder):
     frame().assign(day="2024-01-01T01:30:00+02:00").to_csv("t.csv", index=False)
     assert set(read_table(Path("t.csv"), "label", reading=Reading()).columns["day"].tolist()) == {
         datetime.datetime(2023, 12, 31, 23, 30)}
+
+
+@pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%y", "%d %b %Y", "%d-%m-%Y %H:%M"])
+def test_dates_that_cannot_be_read_are_said(folder, written):
+    day = pd.date_range("2024-01-01", periods=200, freq="37h").strftime(written)
+    frame().assign(day=day).to_csv("t.csv", index=False)
+    notes = read_table(Path("t.csv"), "label", reading=Reading()).notes
+    assert notes == [f"column 'day' looks like dates, as {day[0]!r}, and is taken for categories: dates are written as "
+                     "2026-01-31"]
+    assert not read_table(Path("t.csv"), "label", reading=Reading(categorical=("day",))).notes

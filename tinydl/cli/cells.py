@@ -26,6 +26,7 @@ MISSING = frozenset({
 FEW_NUMBERS = 20
 
 DATE = re.compile(r"\d{4}([-/])\d\d\1\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
+OTHER_DATE = re.compile(r"\d{1,2}[./ -](\d{1,2}|[A-Za-z]{3,9})[./ -](\d{2}|\d{4})([ T,].*)?")
 WHOLE = re.compile(r"([+-]?\d+)\.0+")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")      # 1.234.567,8
 LIKE_A_NUMBER = re.compile(r"[$€£]?\s*[+-]?\d[\d.,' ]*\s*%?")
@@ -187,6 +188,11 @@ class Cells:
             return np.array([np.datetime64("NaT") if t is None else _date(t) for t in self.texts], "datetime64[us]")
         except ValueError:
             return None
+
+    def other_date(self) -> str | None:
+        """The first of its cells, where all are dates as they cannot be read: which number is the day?"""
+        texts = [t for t in self.texts if t is not None] if self.kind == "categories" and not self.asked else []
+        return texts[0] if texts and all(map(OTHER_DATE.fullmatch, texts)) else None
 
     def _check_categories(self) -> None:
         """Whether it is rather a column of numbers that has some text in it, or of numbers that are written otherwise."""

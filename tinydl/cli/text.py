@@ -71,6 +71,10 @@ def _read_csv(source: Source, encoding: str, target: str | None, features: Mappi
     bad = min((c for c in cells if c.bad is not None), key=lambda c: c.bad.row if c.bad else 0, default=None)
     if bad is not None and bad.bad is not None:
         raise complain(bad.name, f"{source.name}, line {lines[bad.bad.row]}", bad)
+    for c in cells if features is None else ():
+        if (text := c.other_date()) is not None:
+            notes.append(f"column {c.name!r} looks like dates, as {text!r}, and is taken for categories: dates are written as "
+                         "2026-01-31")
     if without:
         notes.append(f"{without:,} row{'s' * (without > 1)} without a target: left out")
     return Table(columns, len(lines), np.array(labels) if target is not None else None,
