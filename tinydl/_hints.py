@@ -118,6 +118,9 @@ ARGUMENTS = {
     "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
     "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
+    "batch_first": "the batch is always the first axis, and samples are (T, C)",
+    "ceil_mode": "windows that do not fit are left out; pad the images (nn.ZeroPad2d)",
+    "track_running_stats": "they are always kept, and predict uses them",
 }
 
 #: figures of an epoch
@@ -181,7 +184,8 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
             renamed = RENAMED.get(name)
             hint = f"it is called {renamed}" if renamed in known else ARGUMENTS.get(name)
             if hint:
-                raise TypeError(f"{function.__qualname__.removesuffix('.__init__')} has no argument {name!r}: {hint}")
+                what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
+                raise TypeError(f"{what} has no argument {name!r}: {hint}")
         return function(*args, **kwargs)
     return checked
 
