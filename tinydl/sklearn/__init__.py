@@ -4,7 +4,8 @@
     MLPClassifier, MLPRegressor         scikit-learn's own multilayer perceptrons, several times as fast
     NeuralClassifier, NeuralRegressor   any `tinydl.nn` network
 
-They go into pipelines, searches, `clone` and pickles as scikit-learn's do, and pass its check_estimator.
+They go into pipelines, searches, `clone` and pickles as scikit-learn's do, and pass its check_estimator; the tabular ones but for
+its check that a row twice is a row of weight 2, since they set rows aside by chance.
 
     >>> from sklearn.model_selection import GridSearchCV
     >>> from sklearn.pipeline import make_pipeline

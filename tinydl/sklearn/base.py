@@ -1,6 +1,7 @@
-"""What all estimators share: checked arrays, the rows set aside, the training of a model, files of it in pickles.
+"""Base: a model's file in pickles, which all estimators have. Estimator: checked arrays, the rows set aside and the training of
+one network, which the MLPs and Neural ones share.
 
-An estimator has the parameters of `RULES`, and what `fit` leaves behind in it are scikit-learn's names: model_ (a
+An Estimator has the parameters of `RULES`, and what `fit` leaves behind in it are scikit-learn's names: model_ (a
 `tinydl.Model`), n_iter_, t_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_.
 """
 from __future__ import annotations
@@ -29,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 __all__ = ["RULES", "TOO_LARGE", "Base", "Estimator", "Part"]
 
-#: of the parameters that all estimators have
+#: of the parameters that each Estimator has
 RULES: dict[str, Rule] = {
     "shuffle": boolean, "tol": real(0), "verbose": either(boolean, whole(0)), "warm_start": boolean, "early_stopping": boolean,
     "validation_fraction": real(0, 1, below=True), "n_iter_no_change": either(whole(1), one_of(float("inf"))),
