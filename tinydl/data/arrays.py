@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, each_input, epoch_order, whole_number
+from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, each_input, epoch_order, whole_number
 from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.frames import column_names
 from tinydl.data.split import Split, deal, part_sizes
 
 
-class ArrayDataset(Dataset):
+class ArrayDataset(CountedDataset):
     """Samples x (samples, *features) with targets y: integer class labels (samples,), or floats (samples, ...), or the labels
     of sequences (samples, T). One negative number may stand for labels to ignore (SoftmaxCrossEntropy(ignore_index=-1)).
 
@@ -129,14 +129,6 @@ class ArrayDataset(Dataset):
         for at in range(0, len(self), step):
             rows = slice(at, at + step) if self.rows is None else self.rows[at:at + step]
             yield each_input(self.all_y, lambda y, rows=rows: y[rows])      # type: ignore[misc]
-
-    @property
-    def n_samples(self) -> int:
-        return len(self) // self.batch_size * self.batch_size if self.drop_last else len(self)
-
-    @property
-    def n_batches(self) -> int:
-        return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
 
     @property
     def input_shape(self) -> Any:

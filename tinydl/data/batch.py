@@ -176,6 +176,24 @@ class Dataset(ABC):
         """The batches of one epoch, in an order that depends on (seed, epoch, shuffle) alone."""
 
 
+class CountedDataset(Dataset):
+    """One whose samples are counted: len(dataset) of them, in batches of batch_size, and a smaller last one unless drop_last."""
+
+    drop_last: bool
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    @property
+    def n_samples(self) -> int:
+        return len(self) // self.batch_size * self.batch_size if self.drop_last else len(self)
+
+    @property
+    def n_batches(self) -> int:
+        return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
+
+
 def epoch_order(n: int, batch_size: int, drop_last: bool, seed: int, epoch: int, shuffle: bool) -> tuple[Array, Array]:
     """order (used,) and bounds (batches + 1,), int64: batch b is order[bounds[b]:bounds[b + 1]].
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.batch import Batch, Dataset, LazyBatch, epoch_order, whole_number
+from tinydl.data.batch import Batch, CountedDataset, LazyBatch, epoch_order, whole_number
 from tinydl.data.checks import parts_of, stack, stack_weights
 
 
-class ItemDataset(Dataset):
+class ItemDataset(CountedDataset):
     """Subclass it and write `__len__` and `__getitem__(i) -> (x, y)`; several threads call it at once. weighted:
     `__getitem__(i) -> (x, y, weight)`, what the sample counts, as ArrayDataset's sample_weight.
 
@@ -40,14 +40,6 @@ class ItemDataset(Dataset):
     @abstractmethod
     def __getitem__(self, i: int) -> tuple[Any, ...]:
         """x and y of sample i, 0 <= i < len(self); and its weight, where the dataset is weighted."""
-
-    @property
-    def n_samples(self) -> int:
-        return len(self) // self.batch_size * self.batch_size if self.drop_last else len(self)
-
-    @property
-    def n_batches(self) -> int:
-        return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
 
     @property
     def input_shape(self) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, epoch_order, whole_number
+from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, epoch_order, whole_number
 from tinydl.data.checks import as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.split import Split, part_sizes
 
@@ -19,7 +19,7 @@ from tinydl.data.split import Split, part_sizes
 POOL = 32
 
 
-class _Rows(Dataset):
+class _Rows(CountedDataset):
     """Samples that are made of a few arrays, a batch at a time; `rows`: which of them are this dataset's."""
 
     rows: Array | None = None
@@ -39,14 +39,6 @@ class _Rows(Dataset):
         if i >= len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         return i if self.rows is None else int(self.rows[i])
-
-    @property
-    def n_samples(self) -> int:
-        return len(self) // self.batch_size * self.batch_size if self.drop_last else len(self)
-
-    @property
-    def n_batches(self) -> int:
-        return len(self) // self.batch_size if self.drop_last else -(-len(self) // self.batch_size)
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = self._order(seed, epoch, shuffle)
