@@ -65,7 +65,6 @@ NAMES = {
                     "use callbacks.WeightAveraging(start=epoch), or for an average over updates optim.Adam(lr, ema=0.999)"),
     "ReduceLROnPlateau": "use callbacks.ReduceOnPlateau(figure)",
     "Nadam": "use optim.NAdam(lr)",
-    "CSVLogger": "use Monitor(log_file=path): a line of JSON an epoch",
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
     "train_test_split": _SPLIT, "random_split": _SPLIT,
     "load_digits": "use datasets.digits(batch_size)",

@@ -18,7 +18,8 @@ __all__ = ["EpochRecord", "History", "Monitor"]
 class Monitor:
     """Has the History that the trainer keeps, prints a line an epoch, and appends each epoch to `log_file` as a line of JSON.
 
-    log_file: a path, or None; a figure that is NaN or infinite is null there. quiet: print nothing. A log, or standard
+    log_file: a path, or None; a figure that is NaN or infinite is null there (`callbacks.JSONLLogger` keeps a log of one
+    training, without the lines of epochs that are done again). quiet: print nothing. A log, or standard
     output, that cannot be written (disk full, read-only, closed, a pipe that nobody reads any more) is given up with one
     warning; training goes on. It never opens a
     window: `plot(path)` writes a picture.

@@ -432,6 +432,14 @@ class Trainer:
         epoch = self.progress.under_way
         return np.array(self.progress.norms if epoch is None else epoch.norms, np.float64)
 
+    @property
+    def loss_so_far(self) -> tuple[float, float]:
+        """Of the epoch under way: the sum of its samples' losses, each by its weight, and the sum of the weights (without weights
+        the number of samples); (0.0, 0.0) between epochs. For callbacks: the mean over the updates since the last call is
+        the difference of the sums by that of the weights."""
+        epoch = self.progress.under_way
+        return (0.0, 0.0) if epoch is None else (epoch.loss_sum, epoch.weight)
+
     def stats(self) -> ParallelStats:
         """What was counted since `init`, and what each worker does now; from any thread, stopping nothing.
 
