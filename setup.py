@@ -5,9 +5,9 @@ Everything else is in pyproject.toml. Environment:
   TINYDL_BUILD_ISA  "all" (default) or a comma-separated choice of avx512,avx2: what to compile beside "generic"
 """
 import os
-import platform
 import shlex
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +35,8 @@ ISA_FLAGS = {
                "-mprefer-vector-width=512"],
 }
 EXTRA = shlex.split(os.environ.get("TINYDL_CFLAGS", ""))
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+# what is built for, which need not be this machine: cross-compilers set _PYTHON_HOST_PLATFORM
+X86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
 
 
 class BuildExt(build_ext):
