@@ -127,10 +127,11 @@ class Rule:
 
 _LIST = [
     # what a batch begins with: rows of the sources by the batch's index
-    Operation("gather", "-> out[B,I] addresses:address[B]?", "source columns=0",
+    Operation("gather", "-> out[B,I] addresses:address[B]?", "source columns=0", room="I",
               does="the batch's rows of a source become the space IN: where they lie, if they lie together, else copied to out; "
                    "with `addresses`, products with so many columns may read them where they lie"),
-    Operation("gather_rows", "-> out[B,I]", "source", does="out := rows of a source of any dtype, converted"),
+    Operation("gather_rows", "-> out[B,I]", "source", room="I", does="out := rows of a source of any dtype, converted; pictures "
+              "also scaled, changed and mixed"),
     Operation("gather_integers", "-> out:i64[B,I]", "source low high", does="out := rows of an integer source; fails where one "
               "is not in low..high-1"),
 
@@ -363,3 +364,13 @@ RULES = {r.name: r for r in [
     Rule("lion", "exp_avg", "lr beta1 beta2 weight_decay",
          "p *= 1 - lr weight_decay;  p -= lr sign(beta1 m + (1 - beta1) g);  m := beta2 m + (1 - beta2) g"),
 ]}
+
+#: random changes of pictures as they are gathered, with their numbers; their kernels are in csrc/augment.h
+CHANGES = {name: tuple(numbers.split()) for name, numbers in {
+    "crop": "height width edge fill",       # a window of the picture with so many pixels around it
+    "horizontal_flip": "p",
+    "vertical_flip": "p",
+    "rotate90": "",
+    "gaussian_noise": "sigma",
+    "cutout": "height width p fill",
+}.items()}
