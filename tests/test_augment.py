@@ -65,7 +65,7 @@ def test_pictures_of_one_channel_need_no_axis_for_it(name):
 def test_nothing_outside_a_picture_is_read_or_written(shape):
     """NaN lies around the source, and marks around the output."""
     C, H, W = shape
-    changes = [("crop", {"height": H, "width": W, "edge": edge, "fill": 0}) for edge in (0, 1)]
+    changes = [("crop", {"height": H + 2, "width": W + 2, "edge": edge, "fill": 0}) for edge in (0, 1)]
     changes += [("cutout", {"height": h, "width": w, "p": 1, "fill": 0}) for h, w in ((1, 1), (2 * H, 2 * W))]
     changes += [("horizontal_flip", {"p": 1}), ("vertical_flip", {"p": 1}), ("gaussian_noise", {"sigma": 1})]
     changes += [("rotate90", {})] if H == W else []

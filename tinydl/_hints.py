@@ -119,7 +119,6 @@ ARGUMENTS = {
     "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
-    "ceil_mode": "windows that do not fit are left out; pad the images (nn.ZeroPad2d)",
     "track_running_stats": "they are always kept, and predict uses them",
 }
 
