@@ -36,8 +36,9 @@ def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Tensor) -> str:
 
 
 def behind(layer: Any, x: Tensor) -> list[int]:
-    """Pixels behind the image that all windows fit into. ceil_mode is written so, as padding: the operators' own ceil_mode counts
-    windows, and divides, in other ways from one opset and runtime to the next."""
+    """Pixels behind the image that all windows fit into. ceil_mode is written so, as padding: by the operators' own, ONNX Runtime
+    1.16 makes a window more where that would begin in the padding, and divides those that are cut off by more (1.32 does as
+    PyTorch)."""
     sizes = layer.output_shape(x.shape)[1:]
     ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in zip(sizes, layer.kernel_size, layer.stride, layer.dilation)]
     return [max(p, end - n - p) for end, n, p in zip(ends, x.shape[1:], layer.padding, strict=True)]
