@@ -864,7 +864,8 @@ IMAGES = [
          family="images", variant="relu"),
     *(Case(f"avg_pool2d{back}", pooling(f"avg_pool2d{back}", False, **more), ("out",), pooling_bound, POOLINGS, family="images",
            variant=variant)
-      for back in ("", "_backward") for variant, more in (("", {}), ("include", {"include": 1}), ("divisor", {"divisor": 5}), ("adaptive", {"adaptive": 1}))),
+      for back in ("", "_backward")
+      for variant, more in (("", {}), ("include", {"include": 1}), ("divisor", {"divisor": 5}), ("adaptive", {"adaptive": 1}))),
 ]
 
 # B, H, W, C, kernel, stride, padding, dilation

@@ -67,7 +67,8 @@ def test_pictures(example, tmp_path, capsys):
     (tmp_path / "red" / "notes.txt").write_text("no picture")
     (tmp_path / "blue" / "cut.png").write_bytes((tmp_path / "blue" / "0.png").read_bytes()[:70])
     out = tmp_path / "colours.tinydl"
-    figures = example("pictures").main([str(tmp_path), "--size", "8", "--epochs", "20", "--mirror", "--shift", "1", "--out", str(out)])
+    figures = example("pictures").main([str(tmp_path), "--size", "8", "--epochs", "20", "--mirror", "--shift", "1",
+                                        "--out", str(out)])
     said = capsys.readouterr().out
     assert figures["pictures"] == 25 and figures["accuracy"] >= 0.8
     assert "2 files are skipped" in said and "notes.txt: Unidentified" in said and "cut.png: OSError" in said

@@ -267,9 +267,10 @@ _LIST = [
               does="out := the sum of dy, or of dy act'(saved) with `activation`, over the windows that a pixel is the "
                    "greatest in"),
     Operation("avg_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
-              does="out := the mean of each window; with `include` what is padding counts, with `divisor` out := the sum / divisor; "
-                   "adaptive: windows i H / Ho to (i + 1) H / Ho, rounded outwards"),
-    Operation("avg_pool2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
+              does="out := the mean of each window; with `include` what is padding counts, with `divisor` out := the sum / "
+                   "divisor; adaptive: windows i H / Ho to (i + 1) H / Ho, rounded outwards"),
+    Operation("avg_pool2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]",
+              "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
               does="the gradient of avg_pool2d"),
     Operation("depthwise2d", "x[B,H,W,C] weight[K,C] bias[C]? -> out[B,Ho,Wo,C]",
               "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",

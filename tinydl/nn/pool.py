@@ -152,7 +152,8 @@ class AvgPool(Pool):
                 **({} if self.divisor_override is None else {"divisor_override": self.divisor_override})}
 
     def _pool(self, b: Builder, x: Value, y: Value, sizes: dict[str, Any]) -> Any:
-        sizes = {k: v for k, v in sizes.items() if k not in ("dh", "dw")} | {"include": int(self.count_include_pad), "divisor": self.divisor_override or 0}
+        sizes = {k: v for k, v in sizes.items() if k not in ("dh", "dw")}
+        sizes |= {"include": int(self.count_include_pad), "divisor": self.divisor_override or 0}
         b.emit("avg_pool2d", x=x, out=y, **sizes)
         return lambda dy, dx: b.emit("avg_pool2d_backward", dy=dy, out=dx, **sizes)
 

@@ -40,7 +40,8 @@ def behind(layer: Any, x: Tensor) -> list[int]:
     1.16 makes a window more where that would begin in the padding, and divides those that are cut off by more (1.32 does as
     PyTorch)."""
     sizes = layer.output_shape(x.shape)[1:]
-    ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in zip(sizes, layer.kernel_size, layer.stride, layer.dilation)]
+    ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in
+            zip(sizes, layer.kernel_size, layer.stride, layer.dilation[-layer.axes:], strict=True)]
     return [max(p, end - n - p) for end, n, p in zip(ends, x.shape[1:], layer.padding, strict=True)]
 
 
