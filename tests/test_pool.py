@@ -144,3 +144,11 @@ def test_door(make, message):
     with pytest.raises(ValueError) as e:
         make()
     assert message in str(e.value)
+
+
+@pytest.mark.parametrize("n, k, s, p, windows", [
+    (3, 2, 2, 1, 2), (3, 2, 3, 0, 1), (5, 2, 2, 0, 3), (4, 2, 2, 0, 2), (2, 4, 3, 0, 1)])
+def test_ceil_mode_has_as_many_windows_as_pytorchs(n, k, s, p, windows):
+    """None that would begin behind the image."""
+    assert nn.MaxPool2d(k, s, p, ceil_mode=True).output_shape((1, n, n)) == (1, windows, windows)
+    assert nn.AvgPool1d(k, s, p, ceil_mode=True).output_shape((1, n)) == (1, windows)
