@@ -813,6 +813,7 @@ def pooling(of, dilated=True, **more):
         B, H, W, C, k, s, p, d = shape
         d = d if dilated else 1
         Ho, Wo = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n in (H, W))
+        Ho += Ho * s < H + p and "adaptive" not in more        # one more row of windows, which the border cuts off
         window = dict(zip(("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"), (k, k, s, s, p, p, d, d), strict=True))
         if not dilated:
             del window["dh"], window["dw"]
@@ -863,7 +864,8 @@ IMAGES = [
          family="images", variant="relu"),
     *(Case(f"avg_pool2d{back}", pooling(f"avg_pool2d{back}", False, **more), ("out",), pooling_bound, POOLINGS, family="images",
            variant=variant)
-      for back in ("", "_backward") for variant, more in (("", {}), ("include", {"include": 1}), ("adaptive", {"adaptive": 1}))),
+      for back in ("", "_backward")
+      for variant, more in (("", {}), ("include", {"include": 1}), ("divisor", {"divisor": 5}), ("adaptive", {"adaptive": 1}))),
 ]
 
 # B, H, W, C, kernel, stride, padding, dilation

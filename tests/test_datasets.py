@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinydl.datasets
-from tinydl.data import ArrayDataset, WindowDataset
+from tinydl.data import ArrayDataset, Normalize, WindowDataset
 from tinydl.datasets import cifar10, cosine, digits, el_nino, idx, mnist, sine, spiral
 
 HERE = Path(tinydl.datasets.__file__).parent
@@ -216,6 +216,9 @@ def test_cifar10(tmp_path):
     np.testing.assert_array_equal(data.x[7], (picture + 3 + 1).astype(np.float32) / 255)
     whole = cifar10(tmp_path / "cifar-10-batches-bin", train=False, dtype="uint8")
     assert whole.x.dtype == np.uint8 and whole.y.tolist() == [5, 9] and whole.x.flags.c_contiguous
+    scaled = whole.with_transforms(Normalize.of(whole))
+    (batch,) = scaled.epoch(0, 0)
+    assert batch.arrays()[0].dtype == np.float32 and abs(batch.arrays()[0].mean()) < 1e-6 and scaled.x is whole.x
     np.testing.assert_array_equal(whole.x[0], picture + 5)
 
 

@@ -67,11 +67,13 @@ def test_pictures(example, tmp_path, capsys):
     (tmp_path / "red" / "notes.txt").write_text("no picture")
     (tmp_path / "blue" / "cut.png").write_bytes((tmp_path / "blue" / "0.png").read_bytes()[:70])
     out = tmp_path / "colours.tinydl"
-    figures = example("pictures").main([str(tmp_path), "--size", "8", "--epochs", "20", "--mirror", "--out", str(out)])
+    figures = example("pictures").main([str(tmp_path), "--size", "8", "--epochs", "20", "--mirror", "--shift", "1",
+                                        "--out", str(out)])
     said = capsys.readouterr().out
     assert figures["pictures"] == 25 and figures["accuracy"] >= 0.8
     assert "2 files are skipped" in said and "notes.txt: Unidentified" in said and "cut.png: OSError" in said
-    assert Model.load(out).metadata["classes"] == ["blue", "red"]
+    about = Model.load(out).metadata
+    assert about["classes"] == ["blue", "red"] and len(about["mean"]) == len(about["std"]) == 3 and 0 < about["mean"][1] < 1
 
 
 def test_pictures_refused(example, tmp_path):

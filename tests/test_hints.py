@@ -76,7 +76,6 @@ GUESSES = [
     (lambda: Trainer(10, callbacks=[callbacks.EarlyStopping]), TypeError, "callbacks[0] must be a Callback"),
     (lambda: nn.LSTM(3, 5, batch_first=True), TypeError, "LSTM has no argument 'batch_first': the batch is always the first"),
     (lambda: nn.MultiheadAttention(4, 2, batch_first=True), TypeError, "the batch is always the first axis"),
-    (lambda: nn.MaxPool2d(2, ceil_mode=True), TypeError, "MaxPool2d has no argument 'ceil_mode': windows"),
     (lambda: Trainer(epochs=10), TypeError, "Trainer has no argument 'epochs': it is called max_epochs"),
     (lambda: Trainer(Model(net())), TypeError, "max_epochs must be a whole number; got Model"),
     (lambda: Trainer(1).fit(X, Y), AttributeError, "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"),

@@ -46,6 +46,12 @@ def image_layers():
     for counted in (True, False):
         yield nn.AvgPool2d((3, 2), stride=(2, 1), padding=1, count_include_pad=counted), (4, 8, 9)
         yield nn.AvgPool1d(3, stride=2, padding=1, count_include_pad=counted), (4, 20)
+        yield nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=counted), (4, 8, 10)
+        yield nn.AvgPool2d(2, 3, ceil_mode=True, count_include_pad=counted, divisor_override=3), (4, 7, 8)
+        yield nn.AvgPool1d(4, 3, 2, ceil_mode=True, count_include_pad=counted), (4, 9)
+    yield nn.MaxPool2d(3, 2, (1, 0), ceil_mode=True), (4, 8, 8)
+    yield nn.MaxPool2d(2, 3, ceil_mode=True, dilation=3), (4, 5, 7)
+    yield nn.MaxPool1d(2, ceil_mode=True), (4, 5)
     yield nn.AdaptiveAvgPool2d((3, None)), (4, 7, 9)
     yield nn.AdaptiveAvgPool2d(4), (4, 10, 3)
     yield nn.GlobalAvgPool(), (4, 5, 6)

@@ -118,7 +118,6 @@ ARGUMENTS = {
     "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
-    "ceil_mode": "windows that do not fit are left out; pad the images (nn.ZeroPad2d)",
     "track_running_stats": "they are always kept, and predict uses them",
 }
 
@@ -130,6 +129,7 @@ FIGURES = {"val_loss": "validation_loss", "valid_loss": "validation_loss", "val_
 EXAMPLES = {"Dataset": "data.ArrayDataset(x, y, batch_size)", "Model": "Model(nn.Sequential(...))",
             "Loss": "losses.SoftmaxCrossEntropy() or losses.MeanSquaredError()", "Optimizer": "optim.Adam(lr=1e-3)",
             "Monitor": "Monitor()", "Evaluator": "AccuracyEvaluator()", "Callback": "callbacks.EarlyStopping()",
+            "Normalize": "data.Normalize(mean=0.5, std=0.25)",
             "Transport": "a subclass of parallel.transport.Transport",
             "Layer": "nn.Sequential(nn.Linear(4, 2), nn.ReLU())"}
 

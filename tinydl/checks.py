@@ -55,6 +55,8 @@ def _check_not_empty(part: Dataset, name: str) -> None:
 def _check_part(part: Dataset, model: Model, loss: Loss, evaluator: Evaluator | None, output: Any) -> None:
     if isinstance(part, ArrayDataset):
         model.sources(part.inputs)
+        if (part.normalize or part.augment) and model.inputs[0][2]:
+            raise ValueError(f"normalize and augment make floats, and input {model.input_names[0]} takes integers")
     found = model.output_shape(part.input_shape)
     if found != output:
         raise ValueError(f"samples of shape {part.input_shape} give outputs {found}; those of the training set give {output}")

@@ -53,6 +53,8 @@ def _run_epoch(trainer: Resumable, asked: str | None, shuffle: bool) -> bool:
     order, bounds = None, None
     if arrays and isinstance(train, ArrayDataset):
         order, bounds = train.order(trainer.seed, trainer.epoch, epoch.shuffle)
+        if train.augment:       # by draws of this epoch
+            resources.set_data(train, trainer.seed, trainer.epoch)
     batches = None if arrays else iter(() if epoch.broken else train.epoch(trainer.seed, trainer.epoch, epoch.shuffle))
     epoch.n_batches = train.n_batches
     finished, fatal = False, list[BatchFailure]()

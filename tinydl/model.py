@@ -18,6 +18,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
+from tinydl.data import ArrayDataset
 from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
@@ -266,8 +267,12 @@ class Model:
         Several threads may call it at once. x may be a table (pandas, polars, pyarrow). Where the model was trained on
         one with named columns, those of x are taken by name, in whatever order; ValueError names columns that are missing, or
         (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
-        row's outputs.
+        row's outputs. x may be an ArrayDataset: its samples in order, normalized as in training, and not augmented. (For an array
+        of bytes that a dataset normalized, `model.predict(normalize(x))`: what normalizes belongs to the dataset.)
         """
+        prepared = None
+        if isinstance(x, ArrayDataset):
+            x, prepared = x.x, x.prepared()
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
@@ -281,7 +286,8 @@ class Model:
             replica = self._borrow(shapes, rows)
             try:
                 for at in range(0, n, rows):
-                    parts = [Source(np.ascontiguousarray(a[at:at + rows])) for a in xs]
+                    some = [np.ascontiguousarray(a[at:at + rows]) for a in xs]
+                    parts = [Source(a) for a in some] if prepared is None else prepared.sources(some, [])
                     replica.run(parts, None, min(rows, n - at), out=out[at:at + rows])
             finally:
                 self._give_back(shapes, rows, replica)

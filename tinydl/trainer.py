@@ -164,7 +164,7 @@ class Trainer:
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
                               input_shape=train.input_shape, weighted=train.weighted, transport=self.transport)
         if type(train) is ArrayDataset:
-            resources.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
+            resources.set_data(train)
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < resources.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "
@@ -210,7 +210,7 @@ class Trainer:
             check_columns(dataset.feature_names, self.model.feature_names, "the dataset")
             with uninterrupted(), self.runtime.lock:
                 if type(dataset) is ArrayDataset:
-                    resources.set_arrays(dataset.inputs, dataset.all_y, *dataset.sources[dataset.n_inputs + dataset.n_targets:])
+                    resources.set_data(dataset)
                 self.data, self.runtime.dataset = parts, dataset
 
     # ------------------------------------------------------------------ configuration, from any thread

@@ -25,7 +25,8 @@ ENGINE = ["tests/test_parallel_guarantees.py", "tests/test_strategies.py", "test
 ALL = ["tests/test_kernels.py", "tests/test_kernels_concurrency.py", "tests/test_long_sums.py", "tests/test_vmath.py",
        "tests/test_layers.py", "tests/test_conv.py", "tests/test_pool.py", "tests/test_recurrent.py", "tests/test_attention.py",
        "tests/test_steps.py", "tests/test_graph.py", "tests/test_joint.py", "tests/test_model.py", "tests/test_drivers.py",
-       "tests/test_trainer.py", *ENGINE]
+       "tests/test_trainer.py", "tests/test_augment.py", "tests/test_normalize.py",
+       "tests/test_augmented_training.py", *ENGINE]
 # hogwild's updates meet in the parameters without an order by design, in the same functions that must be in order for
 # every other strategy: its tests are left out rather than those functions suppressed
 TESTS = {"address": ALL, "undefined": ALL, "thread": [*ENGINE, "-k", "not hogwild and not Hogwild"]}

@@ -28,7 +28,7 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
     """Run one operation; arguments: its operands (arrays, or None), sizes, settings and reals by the schema's names.
 
     Returns the first array written, or the number that the operation gives. Sizes come from the arrays' shapes; strides of
-    strided operands too. sources: arrays whose rows `index` (int64) are gathered. seed, step, first_id: of random masks.
+    strided operands too. sources: arrays, or Sources, whose rows `index` (int64) are gathered. seed, step, first_id: of random masks.
     TypeError and ValueError say what does not fit: dtypes, shapes, C order, alignment, read-only outputs, overlaps.
     IndexError: a row outside a source.
     """
@@ -68,7 +68,7 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
         if value is None:
             raise TypeError(f"{declared}: {real} is missing")
         op.real[i] = value
-    held = [Source(a) for a in sources]
+    held = [a if isinstance(a, Source) else Source(a) for a in sources]
     for i in range(len(held)):
         ctx.source[i] = (<Source>held[i]).s
     if index is not None:

@@ -1,6 +1,6 @@
 """The C headers that are made of schema.py when the package is built (setup.py calls `write`).
 
-    schema_types.h          once: numbers of dtypes and activations, the largest operation
+    schema_types.h          once: numbers of dtypes, activations and changes of pictures, the largest operation
     schema_arguments.h      for each dtype: a struct of arguments for each operation, of state and numbers for each rule
     schema_table.h          for each dtype, behind the kernels: what fills those structs, and the tables
 """
@@ -35,6 +35,11 @@ def types(schema: Any) -> str:
         "#ifndef TD_SCHEMA_TYPES_H", "#define TD_SCHEMA_TYPES_H",
         f"enum td_dtype {{ {enum(f'TD_{name.upper()}' for name in schema.DTYPES)} }};",
         f"enum td_activation {{ {enum(f'TD_{name.upper()}' for name in schema.ACTIVATIONS)} }};",
+        f"enum td_change_kind {{ {enum(f'TD_CHANGE_{name}' for name in schema.CHANGES)} }};",
+        *(f"typedef struct {{ double {enum(numbers) or 'unused'}; }} td_{name};" for name, numbers in schema.CHANGES.items()),
+        "/* F(name) for each random change of pictures */",
+        f"#define TD_CHANGES(F) {' '.join(f'F({name})' for name in schema.CHANGES)}",
+        f"enum {{ TD_MAX_CHANGE = {max(map(len, schema.CHANGES.values()))} }};",
         "/* F(dtype, C type) for each dtype */",
         f"#define TD_DTYPES(F) {' '.join(f'F({name}, {c})' for name, c in schema.DTYPES.items())}",
         f"enum {{ TD_MAX_REFS = {max(len(o.operands) for o in operations)}, "

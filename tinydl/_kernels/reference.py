@@ -515,21 +515,27 @@ def _means(n: int, windows: int, k: int, s: int, p: int, adaptive: int) -> Float
 
 
 def _divided(x: Floats, Ho: int, Wo: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, include: int,
-             adaptive: int) -> tuple[Floats, Floats]:
+             adaptive: int, divisor: int) -> tuple[Floats, Floats]:
     """The share of each place in each window: of rows, of columns."""
     rows, columns = _means(x.shape[1], Ho, kh, sh, ph, adaptive), _means(x.shape[2], Wo, kw, sw, pw, adaptive)
-    return (rows / (kh if include else rows.sum(1, keepdims=True)), columns / (kw if include else columns.sum(1, keepdims=True)))
+    if divisor:
+        return rows / divisor, columns
+    if include:     # what is padding counts, but nothing beyond it
+        tall, wide = (np.minimum(k, n + 2 * p - s * np.arange(windows))[:, None] for windows, n, k, s, p in (
+            (Ho, x.shape[1], kh, sh, ph), (Wo, x.shape[2], kw, sw, pw)))
+        return rows / tall, columns / wide
+    return rows / rows.sum(1, keepdims=True), columns / columns.sum(1, keepdims=True)
 
 
 def avg_pool2d(x: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
-               include: int = 0, adaptive: int = 0) -> Floats:
-    rows, columns = _divided(x, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+               include: int = 0, adaptive: int = 0, divisor: int = 0) -> Floats:
+    rows, columns = _divided(x, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive, divisor)
     return _write(out, np.einsum("hy,wz,byzc->bhwc", rows, columns, x))
 
 
 def avg_pool2d_backward(dy: Floats, out: Floats, kh: int = 0, kw: int = 0, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
-                        include: int = 0, adaptive: int = 0) -> Floats:
-    rows, columns = _divided(out, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive)
+                        include: int = 0, adaptive: int = 0, divisor: int = 0) -> Floats:
+    rows, columns = _divided(out, dy.shape[1], dy.shape[2], kh, kw, sh, sw, ph, pw, include, adaptive, divisor)
     return _write(out, np.einsum("hy,wz,bhwc->byzc", rows, columns, dy))
 
 

@@ -127,10 +127,11 @@ class Rule:
 
 _LIST = [
     # what a batch begins with: rows of the sources by the batch's index
-    Operation("gather", "-> out[B,I] addresses:address[B]?", "source columns=0",
+    Operation("gather", "-> out[B,I] addresses:address[B]?", "source columns=0", room="I",
               does="the batch's rows of a source become the space IN: where they lie, if they lie together, else copied to out; "
                    "with `addresses`, products with so many columns may read them where they lie"),
-    Operation("gather_rows", "-> out[B,I]", "source", does="out := rows of a source of any dtype, converted"),
+    Operation("gather_rows", "-> out[B,I]", "source", room="I", does="out := rows of a source of any dtype, converted; pictures "
+              "also scaled, changed and mixed"),
     Operation("gather_integers", "-> out:i64[B,I]", "source low high", does="out := rows of an integer source; fails where one "
               "is not in low..high-1"),
 
@@ -265,10 +266,11 @@ _LIST = [
               "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
               does="out := the sum of dy, or of dy act'(saved) with `activation`, over the windows that a pixel is the "
                    "greatest in"),
-    Operation("avg_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0",
-              does="out := the mean of each window, or its sum / (kh kw) with `include`; adaptive: windows i H / Ho to "
-                   "(i + 1) H / Ho, rounded outwards"),
-    Operation("avg_pool2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0",
+    Operation("avg_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
+              does="out := the mean of each window; with `include` what is padding counts, with `divisor` out := the sum / "
+                   "divisor; adaptive: windows i H / Ho to (i + 1) H / Ho, rounded outwards"),
+    Operation("avg_pool2d_backward", "dy[B,Ho,Wo,C] -> out[B,H,W,C]",
+              "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
               does="the gradient of avg_pool2d"),
     Operation("depthwise2d", "x[B,H,W,C] weight[K,C] bias[C]? -> out[B,Ho,Wo,C]",
               "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
@@ -363,3 +365,13 @@ RULES = {r.name: r for r in [
     Rule("lion", "exp_avg", "lr beta1 beta2 weight_decay",
          "p *= 1 - lr weight_decay;  p -= lr sign(beta1 m + (1 - beta1) g);  m := beta2 m + (1 - beta2) g"),
 ]}
+
+#: random changes of pictures as they are gathered, with their numbers; their kernels are in csrc/augment.h
+CHANGES = {name: tuple(numbers.split()) for name, numbers in {
+    "crop": "height width edge fill",       # a window of the picture with so many pixels around it
+    "horizontal_flip": "p",
+    "vertical_flip": "p",
+    "rotate90": "",
+    "gaussian_noise": "sigma",
+    "cutout": "height width p fill",
+}.items()}

@@ -7,7 +7,7 @@ cdef extern from "td.h" nogil:
     enum:
         TD_OK, TD_CANCELLED, TD_PYTHON, TD_BAD_VALUE, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_GRADIENT, TD_TOO_FEW
         TD_NONE, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT, TD_ADDRESS, TD_SPACES
-        TD_MAX_SOURCES, TD_MAX_REFS, TD_MAX_SIZES, TD_MAX_REALS, TD_MAX_NUMBERS, TD_MAX_STATE
+        TD_MAX_SOURCES, TD_MAX_REFS, TD_MAX_SIZES, TD_MAX_REALS, TD_MAX_NUMBERS, TD_MAX_STATE, TD_MIX
     i64 td_partials(i64 n)
 
     ctypedef struct td_ahead:
@@ -50,9 +50,23 @@ cdef extern from "td.h" nogil:
         i64 space, offset
     ctypedef struct td_dim:
         i64 fixed, per_sample
+    ctypedef struct td_change:
+        i64 kind
+        double number[8]        # TD_MAX_CHANGE
+    ctypedef struct td_pictures:
+        i64 C, H, W
+        const double *scale
+        const double *shift
+        const td_change *change
+        i64 n
+        const double *mix
+        const i64 *rows
+        i64 n_rows
     ctypedef struct td_source:
         const void *data
         i64 rows, row_items, dtype
+        const td_pictures *pictures
+        u64 key
     ctypedef struct td_op
     ctypedef struct td_ctx:
         char *base[8]           # TD_SPACES; in this file lengths of arrays are C's to know

@@ -5,21 +5,25 @@
     SequenceDataset sequences of unequal lengths, in batches of similar ones, padded
     WindowDataset   windows over a long series
     StreamDataset   a callable that gives an iterator; a thread reads ahead
+    Normalize       what pictures of an ArrayDataset are scaled by
+    augment         what is done to them at random in training
 
 An epoch is an iterator of Batch or LazyBatch; `load()` of either gives a Batch. Orders come from (seed, epoch) alone.
 """
 from typing import TYPE_CHECKING
 
 from tinydl import _hints
+from tinydl.data import augment
 from tinydl.data.arrays import ArrayDataset
 from tinydl.data.batch import Batch, Dataset, LazyBatch
 from tinydl.data.items import ItemDataset
+from tinydl.data.normalize import Normalize
 from tinydl.data.sequences import SequenceDataset, WindowDataset
 from tinydl.data.split import Split
 from tinydl.data.stream import StreamDataset
 
-__all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "SequenceDataset", "Split", "StreamDataset",
-           "WindowDataset"]
+__all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "Normalize", "SequenceDataset", "Split",
+           "StreamDataset", "WindowDataset", "augment"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

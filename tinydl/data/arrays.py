@@ -3,15 +3,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from tinydl import _hints
+from tinydl.data.augment import Augmentation
 from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, each_input, epoch_order, whole_number
 from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.frames import column_names
+from tinydl.data.normalize import Normalize
+from tinydl.data.preparation import Preparation, epoch_key
+from tinydl.data.prepared import Prepared
 from tinydl.data.split import Split, deal, part_sizes
 
 
@@ -29,6 +33,11 @@ class ArrayDataset(CountedDataset):
     same rows of each. Integer arrays are for inputs of integers, as categories. Targets of several outputs are a dict by the
     names of losses.Joint's, or a tuple of arrays in the order of its losses.
 
+    Pictures may stay bytes: uint8 arrays, also mapped into memory, are 0.0 to 255.0 in batches, or with normalize=, as
+    data.Normalize(mean, std), what that makes of them. augment: what is done to them at random in training alone, a list of what
+    tinydl.data.augment has, after they are normalized. Both are done while rows are gathered, and `x` stays as it was given.
+    They are for data of one input and one target.
+
     sample_weight (samples,): what each sample counts in the loss, sum(w loss) / sum(w), and so in each update; finite, 0 or
     more. Only what weights are beside each other matters. Batches are brought together by their sums of weights, and one
     whose weights are all 0 makes no update. Parts keep theirs, and `evaluate` and validation go by those of the held-out part.
@@ -44,7 +53,8 @@ class ArrayDataset(CountedDataset):
     """
 
     @_hints.arguments
-    def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False, *, sample_weight: Any = None) -> None:
+    def __init__(self, x: Any, y: Any, batch_size: int = 32, drop_last: bool = False, *, sample_weight: Any = None,
+                 normalize: Normalize | None = None, augment: Sequence[Augmentation] = ()) -> None:
         self.drop_last = bool(drop_last)
         #: the names of several inputs, and of several targets; None of one, () of a tuple, whose order they go by
         self.input_names, given = _named(x, "x", "inputs")
@@ -71,7 +81,32 @@ class ArrayDataset(CountedDataset):
         self.sources: tuple[Array, ...] = *arrays, *targets.values(), *([as_weights(sample_weight, n)] if self.weighted else [])
         #: the rows of `sources` that are this dataset's samples, or None for all
         self.rows: Array | None = None
+        self._prepare(normalize, augment)
         self._set_batch_size(batch_size)
+
+    def _prepare(self, normalize: Normalize | None, augment: Sequence[Augmentation]) -> None:
+        self._preparation: Preparation | None = None
+        if normalize is not None or augment:
+            if self.input_names is not None or self.target_names is not None:
+                raise ValueError("normalize and augment are for data of one input and one target")
+            self._preparation = Preparation(normalize, augment, self.inputs, self.all_y, self.weighted)
+
+    @property
+    def normalize(self) -> Normalize | None:
+        """As given."""
+        return None if self._preparation is None else self._preparation.normalize
+
+    @property
+    def augment(self) -> tuple[Augmentation, ...]:
+        """As given; of a part that `split` holds out, none."""
+        return () if self._preparation is None else self._preparation.augment
+
+    def prepared(self, seed: int | None = None, epoch: int = 0) -> Prepared | None:
+        """How rows of `sources` are normalized and, with the seed of an epoch, augmented on their way into the model; None where
+        nothing is done to them."""
+        if self._preparation is None:
+            return None
+        return self._preparation.prepared(None if seed is None else epoch_key(seed, epoch), self.rows)
 
     def _set_batch_size(self, batch_size: int) -> None:
         self.batch_size = whole_number("batch_size", batch_size, 1)
@@ -151,9 +186,10 @@ class ArrayDataset(CountedDataset):
 
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = self.order(seed, epoch, shuffle)
+        prepared = self.prepared(seed, epoch)
         for b in range(len(bounds) - 1):
             yield Batch(self.inputs, self.all_y, order[bounds[b]:bounds[b + 1]], 0, b,
-                        self.sources[-1] if self.weighted else None)
+                        self.sources[-1] if self.weighted else None, prepared)
 
     def with_batch_size(self, batch_size: int) -> ArrayDataset:
         """The same samples in batches of another size."""
@@ -161,8 +197,15 @@ class ArrayDataset(CountedDataset):
         other._set_batch_size(batch_size)
         return other
 
+    def with_transforms(self, normalize: Normalize | None = None, augment: Sequence[Augmentation] = ()) -> ArrayDataset:
+        """The same samples, normalized and augmented so, instead of as before."""
+        other = copy.copy(self)
+        other._prepare(normalize, augment)
+        return other
+
     def subset(self, rows: Any) -> ArrayDataset:
-        """These samples (numbers 0 to len - 1, in this order, repeated if you like), sharing the arrays."""
+        """These samples (numbers 0 to len - 1, in this order, repeated if you like), sharing the arrays, normalized and augmented
+        alike."""
         return self._part(rows, self.drop_last)
 
     def _part(self, rows: Any, drop_last: bool) -> ArrayDataset:
@@ -184,7 +227,8 @@ class ArrayDataset(CountedDataset):
         """Random parts that share the arrays: floats are shares of all samples, integers numbers of samples.
 
         Where train is left out it takes the rest, else test where that is; validation left out is none. `split()` is 0.8
-        to train, 0.2 to test. A part of 0 is None. stratify: every part gets its share of each class, rounded up or down,
+        to train, 0.2 to test. A part of 0 is None. Parts are normalized alike, and
+        train alone keeps the augmentation. stratify: every part gets its share of each class, rounded up or down,
         and train gets a sample of every class if it has room for all; "auto": where y is labels, one a sample.
         A class that train has no sample of is named in a warning. The same seed gives the same parts. drop_last holds for train
         alone: every sample of the others is evaluated.
@@ -208,6 +252,8 @@ class ArrayDataset(CountedDataset):
                           f"{', ...' * (len(absent) > 10)} ({len(absent)} of {len(np.unique(labels))} classes)",
                           UserWarning, stacklevel=3)
         second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
+        if self.augment:
+            second, third = (part and part.with_transforms(self.normalize) for part in (second, third))
         return Split(self._part(first, self.drop_last), second, third)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinydl.data.prepared import Prepared
+
 Array = np.ndarray[Any, Any]
 
 
@@ -20,7 +22,8 @@ class Batch:
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
     (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of
     row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not
-    negative, or None: all count alike.
+    negative, or None: all count alike. prepared: how the rows of x (and of y) are normalized and augmented on their way into the
+    model; None: not at all.
     """
 
     x: Any
@@ -29,6 +32,7 @@ class Batch:
     first_id: int = 0
     index: int = 0
     sample_weight: Array | None = None
+    prepared: Prepared | None = None
 
     @property
     def n(self) -> int:
@@ -54,12 +58,17 @@ class Batch:
         """The batch in `parts` nearly equal parts, or in fewer of `least` samples or more."""
         return [self.part(lo, hi) for lo, hi in _pieces(self.n, parts, least)]
 
-    def arrays(self) -> tuple[Any, Any]:
-        """x (n, *features) and y (n, ...): the rows copied out, or the sources where indices is None."""
+    def arrays(self, dtype: Any = None) -> tuple[Any, Any]:
+        """x (n, *features) and y (n, ...), normalized and augmented as the model gets them; else the rows copied out, or the
+        sources where indices is None. dtype: of an x that is normalized or augmented; float32, or float64 where x is so."""
+        if self.prepared is not None:
+            return self.prepared.inputs(self.x, self.indices, dtype), self.targets()
         return self.x if self.indices is None else each_input(self.x, lambda a: a[self.indices]), self.targets()
 
     def targets(self) -> Any:
         """y of its samples, as `arrays`."""
+        if self.prepared is not None:
+            return self.prepared.targets(self.y, self.indices)
         return self.y if self.indices is None else each_input(self.y, lambda a: a[self.indices])
 
     def weights(self) -> Array | None:

@@ -1,12 +1,17 @@
 """Splitting: how many samples each part gets, and which; three parts, and what is left over."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, permutations
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from tinydl.data.batch import Array, Dataset
+
+if TYPE_CHECKING:
+    from tinydl.data.augment import Augmentation
+    from tinydl.data.normalize import Normalize
 
 D = TypeVar("D", bound=Dataset)
 
@@ -17,6 +22,22 @@ class Split(NamedTuple, Generic[D]):
     train: D
     validation: D | None
     test: D | None
+
+    def with_transforms(self, normalize: Normalize | None = None, augment: Sequence[Augmentation] = ()) -> Split[D]:
+        """The same parts of an ArrayDataset, all of them normalized, and train augmented, instead of as before.
+
+            >>> import numpy as np
+            >>> from tinydl.data import ArrayDataset, Normalize, augment
+            >>> parts = ArrayDataset(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 2).split()
+            >>> parts = parts.with_transforms(Normalize.of(parts.train), [augment.RandomCrop(padding=1)])
+            >>> parts.train.augment, parts.test.augment
+            ((RandomCrop(size=None, padding=(1, 1), fill=0.0, padding_mode='constant'),), ())
+        """
+        train, *others = parts = list[Any](self)
+        if not all(hasattr(part, "with_transforms") for part in parts if part is not None):
+            raise TypeError("with_transforms is for the parts of an ArrayDataset; other datasets make their samples themselves")
+        second, third = (None if part is None else part.with_transforms(normalize) for part in others)
+        return Split(train.with_transforms(normalize, augment), second, third)
 
 
 def part_sizes(n: int, **wanted: float | None) -> list[int]:

@@ -21,7 +21,15 @@ def cifar10(folder: str | Path, train: bool = True, batch_size: int = 64, *, dty
     frog, horse, ship, truck (Krizhevsky 2009).
 
     folder: that with data_batch_1.bin to data_batch_5.bin (test_batch.bin for train=False), or the one around it. dtype: "uint8"
-    keeps the files' bytes, 0..255, in a quarter of the memory. FileNotFoundError names the files that are missing; ValueError
+    keeps the files' bytes, 0..255, in a quarter of the memory; batches get them as such numbers, or scaled and changed while they
+    are gathered, as usual for CIFAR-10 with
+
+        train, test = (cifar10(folder, part, dtype="uint8") for part in (True, False))
+        normalize = Normalize.of(train)
+        train = train.with_transforms(normalize, [augment.RandomCrop(padding=4), augment.RandomHorizontalFlip()])
+        test = test.with_transforms(normalize)
+
+    (all of tinydl.data). FileNotFoundError names the files that are missing; ValueError
     says which one is truncated, or has labels beyond 9.
     """
     from pathlib import Path

@@ -18,7 +18,8 @@ def mnist(folder: str | Path, train: bool = True, batch_size: int = 64, *, flatt
           dtype: str = "float32") -> ArrayDataset:
     """x (60000 or 10000, 784) float32 in 0..1 (flatten=False: (.., 1, 28, 28)), y labels.
 
-    dtype: "uint8" keeps the file's bytes, 0..255, in a quarter of the memory: batches get them as such numbers. The files are
+    dtype: "uint8" keeps the file's bytes, 0..255, in a quarter of the memory: batches get them as such numbers, or
+    as `.with_transforms(data.Normalize.of(train), [data.augment.RandomCrop(padding=2)])` makes of them. The files are
     train-images-idx3-ubyte and so on (t10k-... for train=False), with - or . before idx, gzipped (.gz) or not.
     FileNotFoundError lists the names looked for; ValueError says what is wrong with a file.
     """

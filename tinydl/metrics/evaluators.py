@@ -226,7 +226,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     total, weights, n = 0.0, 0.0, 0
     if evaluator is not None:
         evaluator.start()
-    for x, y, sample_weight in _pieces(dataset):
+    for x, y, sample_weight in _pieces(dataset, model.dtype):
         outputs = model.predict(x)
         y = _like(y, outputs)
         if loss is not None:
@@ -241,7 +241,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}
 
 
-def _pieces(dataset: Dataset) -> Iterator[tuple[Any, Any, Array | None]]:
+def _pieces(dataset: Dataset, dtype: np.dtype[Any]) -> Iterator[tuple[Any, Any, Array | None]]:
     """x, y and weights of all samples in order, several batches at a time: what Python does around a batch of 32 samples takes
     several times as long as a small network does with them, and keeps the GIL from other threads. All kinds of datasets are cut
     alike, so that their figures have the same bits."""
@@ -250,10 +250,13 @@ def _pieces(dataset: Dataset) -> Iterator[tuple[Any, Any, Array | None]]:
         step = dataset.batch_size * _at_once(dataset.batch_size, dataset.inputs)
         weights = dataset.sources[-1] if dataset.weighted else None
         for at in range(0, len(rows), step):
-            piece = Batch(dataset.inputs, dataset.all_y, rows[at:at + step], sample_weight=weights)
-            yield *piece.arrays(), piece.weights()
+            piece = Batch(dataset.inputs, dataset.all_y, rows[at:at + step], sample_weight=weights,
+                          prepared=dataset.prepared())
+            yield *piece.arrays(dtype), piece.weights()
         return
-    batches = ((*batch.arrays(), batch.weights()) for batch in map(methodcaller("load"), dataset.epoch(0, 0, shuffle=False)))
+    if isinstance(dataset, ArrayDataset) and dataset.augment:
+        dataset = dataset.with_transforms(dataset.normalize)
+    batches = ((*batch.arrays(dtype), batch.weights()) for batch in map(methodcaller("load"), dataset.epoch(0, 0, shuffle=False)))
     for x, y, w in batches:
         more = islice(batches, _at_once(len(_each(y)[0]), x) - 1)
         xs, ys, ws = zip((x, y, w), *more, strict=True)

@@ -23,26 +23,45 @@ class Pool(Layer):
     stride: Shape
     padding: Shape
     dilation: Shape
+    ceil_mode = False
 
     def _windows(self, kernel_size: int | Shape, stride: int | Shape | None, padding: int | Shape,
-                 dilation: int | Shape = 1) -> None:
+                 dilation: int | Shape = 1, ceil_mode: bool = False) -> None:
         name, n = type(self).__name__, self.axes
         self.kernel_size = pair(name, "kernel_size", kernel_size, n=n)
         self.stride = self.kernel_size if stride is None else pair(name, "stride", stride, n=n)
         self.padding, self.dilation = pair(name, "padding", padding, 0, n), pair(name, "dilation", dilation, n=n)
+        self.ceil_mode = bool(ceil_mode)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(f"{name}(kernel_size={kernel_size}, padding={padding}): at most half of the kernel may be padding")
 
     def config(self) -> dict[str, Any]:
-        return {"kernel_size": list(self.kernel_size), "stride": list(self.stride), "padding": list(self.padding)}
+        return {"kernel_size": list(self.kernel_size), "stride": list(self.stride), "padding": list(self.padding),
+                **({"ceil_mode": True} if self.ceil_mode else {})}
 
     def output_shape(self, shape: Shape) -> Shape:
         image(self, shape, axes=self.axes + 1)
-        sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in
-                 zip(shape[1:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)]
+        sizes = [self._places(n, axis) for axis, n in enumerate(shape[1:])]
         if min(sizes) < 1:
             raise ValueError(f"{self!r} on samples of shape {shape}: the window is larger than the image with its padding")
+        for axis, (n, size) in enumerate(zip(shape[1:], sizes, strict=True)):
+            k, s, p, d = self._axis(axis)
+            if d > 1 and not all(any(0 <= i * s - p + j * d < n for j in range(k)) for i in range(size)):
+                raise ValueError(f"{self!r} on samples of shape {shape}: a window has no pixel of the image in it")
         return (shape[0], *sizes)
+
+    def _axis(self, axis: int) -> tuple[int, int, int, int]:
+        return self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
+
+    def _places(self, n: int, axis: int) -> int:
+        """Windows along an axis of n pixels. ceil_mode: also one that ends beyond the padding, if it begins before the image's
+        end."""
+        k, s, p, d = self._axis(axis)
+        room = n + 2 * p - d * (k - 1) - 1
+        if not self.ceil_mode:
+            return room // s + 1
+        size = -(-room // s) + 1
+        return size - ((size - 1) * s >= n + p)
 
     def _sizes(self) -> dict[str, Any]:
         two = {"k": (1, *self.kernel_size), "s": (1, *self.stride), "p": (0, *self.padding), "d": (1, *self.dilation)}
@@ -72,8 +91,8 @@ class MaxPool(Pool):
 
     @_hints.arguments
     def __init__(self, kernel_size: int | Shape, stride: int | Shape | None = None, padding: int | Shape = 0,
-                 dilation: int | Shape = 1) -> None:
-        self._windows(kernel_size, stride, padding, dilation)
+                 dilation: int | Shape = 1, *, ceil_mode: bool = False) -> None:
+        self._windows(kernel_size, stride, padding, dilation, ceil_mode)
         if self.kernel_size[0] * self.kernel_size[-1] ** (self.axes - 1) > 256:
             raise ValueError(f"{type(self).__name__}(kernel_size={kernel_size}): at most 256 places, whose numbers are kept as "
                              "bytes; nn.GlobalMaxPool takes the greatest of a whole image")
@@ -92,7 +111,8 @@ class MaxPool2d(MaxPool):
     """The greatest in each window: (C, H, W) -> (C, Ho, Wo), Ho = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1
 
     stride: kernel_size, if it is left out. padding: so many pixels on each side that are less than anything. Of equals the first,
-    row by row, takes the gradient; NaN is greater than anything. As PyTorch's, with ceil_mode=False.
+    row by row, takes the gradient; NaN is greater than anything. ceil_mode: // rounds up, so that windows at the lower and right
+    border may be cut off by it (if they begin in the image or in its padding before). As PyTorch's.
 
         >>> from tinydl import Model, nn
         >>> Model(nn.MaxPool2d(2)).output_shape((3, 28, 28))
@@ -121,15 +141,19 @@ class AvgPool(Pool):
 
     @_hints.arguments
     def __init__(self, kernel_size: int | Shape, stride: int | Shape | None = None, padding: int | Shape = 0, *,
-                 count_include_pad: bool = True) -> None:
-        self._windows(kernel_size, stride, padding)
-        self.count_include_pad = bool(count_include_pad)
+                 ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> None:
+        self._windows(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        self.count_include_pad, self.divisor_override = bool(count_include_pad), divisor_override
+        if divisor_override is not None:
+            self.divisor_override = pair(type(self).__name__, "divisor_override", divisor_override, n=1)[0]
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), "count_include_pad": self.count_include_pad}
+        return {**super().config(), "count_include_pad": self.count_include_pad,
+                **({} if self.divisor_override is None else {"divisor_override": self.divisor_override})}
 
     def _pool(self, b: Builder, x: Value, y: Value, sizes: dict[str, Any]) -> Any:
-        sizes = {k: v for k, v in sizes.items() if k not in ("dh", "dw")} | {"include": int(self.count_include_pad)}
+        sizes = {k: v for k, v in sizes.items() if k not in ("dh", "dw")}
+        sizes |= {"include": int(self.count_include_pad), "divisor": self.divisor_override or 0}
         b.emit("avg_pool2d", x=x, out=y, **sizes)
         return lambda dy, dx: b.emit("avg_pool2d_backward", dy=dy, out=dx, **sizes)
 
@@ -139,7 +163,8 @@ class AvgPool2d(AvgPool):
     """The mean of each window: (C, H, W) -> (C, Ho, Wo), Ho = (H + 2 padding - kernel_size) // stride + 1
 
     stride: kernel_size, if it is left out. padding: so many pixels of 0 on each side; count_include_pad: whether they count among
-    those that a sum is divided by. As PyTorch's, with ceil_mode=False.
+    those that a sum is divided by. ceil_mode: as MaxPool2d's; what is beyond the padding counts nothing. divisor_override: what
+    every sum is divided by instead. As PyTorch's.
 
         >>> from tinydl import Model, nn
         >>> Model(nn.AvgPool2d(2)).predict([[[[1.0, 2.0], [3.0, 6.0]]]]).tolist()

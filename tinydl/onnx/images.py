@@ -1,6 +1,7 @@
 """Convolutions, pooling, and images of another size."""
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,40 @@ def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Tensor) -> str:
                 strides=layer.stride, dilations=layer.dilation, group=layer.groups)
 
 
+def behind(layer: Any, x: Tensor) -> list[int]:
+    """Pixels behind the image that all windows fit into. ceil_mode is written so, as padding: by the operators' own, ONNX Runtime
+    1.16 makes a window more where that would begin in the padding, and divides those that are cut off by more (1.32 does as
+    PyTorch)."""
+    sizes = layer.output_shape(x.shape)[1:]
+    ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in
+            zip(sizes, layer.kernel_size, layer.stride, layer.dilation[-layer.axes:], strict=True)]
+    return [max(p, end - n - p) for end, n, p in zip(ends, x.shape[1:], layer.padding, strict=True)]
+
+
 @exports(nn.MaxPool1d, nn.MaxPool2d)
 def max_pool(w: Writer, layer: Any, x: Tensor) -> str:
-    return w.op("MaxPool", x, kernel_shape=layer.kernel_size, strides=layer.stride, dilations=layer.dilation,
-                pads=[*layer.padding, *layer.padding], ceil_mode=0)
+    before, after, inside = layer.padding, behind(layer, x), x.name
+    if any(p >= k for p, k in zip(after, layer.kernel_size, strict=True)):      # more than runtimes take there: with dilation
+        inside = w.op("Pad", x, w.integers(0, 0, *before, 0, 0, *after), w.numbers(-np.inf))
+        before = after = [0] * layer.axes
+    return w.op("MaxPool", inside, kernel_shape=layer.kernel_size, strides=layer.stride, dilations=layer.dilation,
+                pads=[*before, *after], ceil_mode=0)
 
 
 @exports(nn.AvgPool1d, nn.AvgPool2d)
 def avg_pool(w: Writer, layer: Any, x: Tensor) -> str:
-    return w.op("AveragePool", x, kernel_shape=layer.kernel_size, strides=layer.stride, pads=[*layer.padding, *layer.padding],
-                count_include_pad=int(layer.count_include_pad), ceil_mode=0)
+    after, divisor = behind(layer, x), layer.divisor_override
+    counted = layer.count_include_pad or divisor is not None
+    y = w.op("AveragePool", x, kernel_shape=layer.kernel_size, strides=layer.stride, pads=[*layer.padding, *after],
+             count_include_pad=int(counted), ceil_mode=0)
+    pixels = prod(layer.kernel_size)
+    if divisor is not None:
+        return w.op("Mul", y, w.numbers(pixels / divisor))
+    if counted and after != list(layer.padding):        # what is beyond the padding counts nothing
+        shares = [k / np.minimum(k, n + 2 * p - s * np.arange(size)) for n, size, k, s, p in zip(
+            x.shape[1:], layer.output_shape(x.shape)[1:], layer.kernel_size, layer.stride, layer.padding, strict=True)]
+        return w.op("Mul", y, w.numbers(shares[0][:, None] * shares[1] if layer.axes == 2 else shares[0]))
+    return y
 
 
 @exports(nn.AdaptiveAvgPool2d)

@@ -25,6 +25,7 @@
 #include "pool.h"
 #include "depthwise.h"
 #include "upsample.h"
+#include "augment.h"
 #include "gather.h"
 #include "steps.h"
 #include "recurrent.h"

@@ -36,8 +36,10 @@ static inline i64 td_integer(int dtype, const void *x, i64 i) {
 }
 #endif
 
-/* stops at the first index outside the source and returns its position, else -1 */
-static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R) {
+#include "pictures.h"
+
+/* room: for a row, where pictures are mixed. Stops at the first index outside the source and returns its position, else -1 */
+static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R, T *room) {
     enum { AHEAD = 2, LINES = 4 };      /* the hardware follows a row once it has begun; these lines begin it */
     const int dtype = (int)source->dtype;
     const i64 C = source->row_items, bytes = C * td_sizes[dtype];
@@ -51,7 +53,9 @@ static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 
             if (next >= 0 && next < source->rows)
                 for (i64 b = 0; b < fetch; b += 64) __builtin_prefetch(data + next * bytes + b);
         }
-        if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, data + row * bytes, (size_t)bytes);
+        if (source->pictures) {
+            if (NAME(mixed_picture)(source, row, out, room)) return r;
+        } else if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, data + row * bytes, (size_t)bytes);
         else NAME(converters)[dtype](data + row * bytes, out, C);
     }
     return -1;
@@ -65,7 +69,7 @@ static int NAME(arrived)(td_ctx *ctx, i64 bad) {
 
 KERNEL(gather) {
     const td_source *x = &ctx->source[o->source];
-    const int as_is = x->dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64);
+    const int as_is = !x->pictures && x->dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64);
     const i64 bytes = x->row_items * (i64)sizeof(T);
     i64 bad = -1;
     ctx->rows = 0;
@@ -80,12 +84,14 @@ KERNEL(gather) {
         ctx->base[TD_IN] = 0;
     } else {
         ctx->base[TD_IN] = (char *)o->out;
-        bad = NAME(rows_of)(x, ctx->index, o->out, o->B);
+        bad = NAME(rows_of)(x, ctx->index, o->out, o->B, o->room);
     }
     return NAME(arrived)(ctx, bad);
 }
 
-KERNEL(gather_rows) { return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B)); }
+KERNEL(gather_rows) {
+    return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B, o->room));
+}
 
 /* What the loop reads is in variables of its own: `out` might overlap o and ctx, so it would be read again for each value. */
 KERNEL(gather_integers) {

@@ -27,10 +27,14 @@ static inline i64 td_alike(i64 kw, i64 dw, i64 left, i64 step, i64 W, i64 most) 
 }
 #endif
 
-/* rows (or columns) begin..end-1 of an image of n that window i covers */
-static inline void NAME(window)(i64 i, i64 n, i64 windows, i64 k, i64 step, i64 pad, int adaptive, i64 *begin, i64 *end) {
-    *begin = adaptive ? i * n / windows : i * step - pad < 0 ? 0 : i * step - pad;
-    *end = adaptive ? ((i + 1) * n + windows - 1) / windows : TD_MIN(i * step - pad + k, n);
+/* Rows (or columns) begin..end-1 of an image of n that window i covers. Returns how many of them count: with `include` those of the
+   padding, too, on both sides, but none beyond it. */
+static inline i64 NAME(window)(i64 i, i64 n, i64 windows, i64 k, i64 step, i64 pad, int adaptive, int include, i64 *begin,
+                               i64 *end) {
+    const i64 first = i * step - pad;
+    *begin = adaptive ? i * n / windows : first < 0 ? 0 : first;
+    *end = adaptive ? ((i + 1) * n + windows - 1) / windows : TD_MIN(first + k, n);
+    return include ? TD_MIN(first + k, n + pad) - first : *end - *begin;
 }
 
 KERNEL(max_pool2d) {
@@ -127,9 +131,10 @@ KERNEL(avg_pool2d) {
         for (i64 h = 0; h < o->Ho; h++)
             for (i64 w = 0; w < o->Wo; w++) {
                 i64 y0, y1, z0, z1;
-                NAME(window)(h, o->H, o->Ho, o->kh, o->sh, o->ph, (int)o->adaptive, &y0, &y1);
-                NAME(window)(w, o->W, o->Wo, o->kw, o->sw, o->pw, (int)o->adaptive, &z0, &z1);
-                const T count = (T)(o->include ? o->kh * o->kw : (y1 - y0) * (z1 - z0));
+                const int adaptive = (int)o->adaptive, include = (int)o->include;
+                const i64 rows = NAME(window)(h, o->H, o->Ho, o->kh, o->sh, o->ph, adaptive, include, &y0, &y1);
+                const i64 columns = NAME(window)(w, o->W, o->Wo, o->kw, o->sw, o->pw, adaptive, include, &z0, &z1);
+                const T count = (T)(o->divisor ? o->divisor : rows * columns);
                 T *restrict out = o->out + ((b * o->Ho + h) * o->Wo + w) * C;
                 for (i64 c = 0; c < C; c++) out[c] = 0;
                 for (i64 y = y0; y < y1; y++)
@@ -150,9 +155,10 @@ KERNEL(avg_pool2d_backward) {
         for (i64 h = 0; h < o->Ho; h++)
             for (i64 w = 0; w < o->Wo; w++) {
                 i64 y0, y1, z0, z1;
-                NAME(window)(h, o->H, o->Ho, o->kh, o->sh, o->ph, (int)o->adaptive, &y0, &y1);
-                NAME(window)(w, o->W, o->Wo, o->kw, o->sw, o->pw, (int)o->adaptive, &z0, &z1);
-                const T count = (T)(o->include ? o->kh * o->kw : (y1 - y0) * (z1 - z0));
+                const int adaptive = (int)o->adaptive, include = (int)o->include;
+                const i64 rows = NAME(window)(h, o->H, o->Ho, o->kh, o->sh, o->ph, adaptive, include, &y0, &y1);
+                const i64 columns = NAME(window)(w, o->W, o->Wo, o->kw, o->sw, o->pw, adaptive, include, &z0, &z1);
+                const T count = (T)(o->divisor ? o->divisor : rows * columns);
                 const T *dy = o->dy + ((b * o->Ho + h) * o->Wo + w) * C;
                 for (i64 y = y0; y < y1; y++)
                     for (i64 z = z0; z < z1; z++) {

@@ -105,8 +105,21 @@ enum td_space { TD_NONE = 0, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT
 
 typedef struct td_ref { i64 space; i64 offset; } td_ref;        /* offset in bytes */
 typedef struct td_dim { i64 fixed, per_sample; } td_dim;        /* fixed + per_sample * n */
-/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype */
-typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; } td_source;
+/* One of schema.py's CHANGES, with its numbers. */
+typedef struct td_change { i64 kind; double number[TD_MAX_CHANGE]; } td_change;
+enum { TD_MIX = 1024 };
+/* What is done to rows that are pictures (C, H, W) when they are gathered: pictures.h. */
+typedef struct td_pictures {
+    i64 C, H, W;
+    const double *scale, *shift;    /* C each, or NULL: x as it is */
+    const td_change *change;        /* n, one after the other */
+    i64 n;
+    const double *mix;              /* or NULL; quantiles 0, 1 / TD_MIX, ..., 1 of the share that a picture has in its mixture */
+    const i64 *rows;                /* n_rows: those to mix with; NULL: all */
+    i64 n_rows;
+} td_pictures;
+/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype. key: of the draws for pictures */
+typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; const td_pictures *pictures; u64 key; } td_source;
 enum { TD_MAX_SOURCES = 16 };
 
 struct td_op;

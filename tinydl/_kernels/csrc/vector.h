@@ -18,6 +18,7 @@ enum { TD_BLOCK = 1024, TD_WIDE = 512 };
 #endif
 #define TD_EACH(i, n) TD_IVDEP for (i64 i = 0; i < (n); i++)    /* arrays: the same or apart */
 #define TD_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define TD_MAX(a, b) ((a) > (b) ? (a) : (b))
 #endif
 #define V NAME(V)
 #define VL NAME(VL)

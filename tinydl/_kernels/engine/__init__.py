@@ -1,6 +1,7 @@
 """Runs plans without the GIL, batch by batch or many groups of batches at a time.
 
-    program.pyx     Source: rows that batches are gathered from; Program: a compiled plan, shared by all replicas
+    program.pyx     Source: rows that batches are gathered from; Pictures: what is done to them on the way; Program: a
+                    compiled plan, shared by all replicas
     replica.pyx     Replica: a program with its own workspace and a gradient vector lent for each run
     update.pyx      Update: an optimizer's rule bound to its parameters
     reduction.pyx   Reduction: from the gradients of a group's slots to one update
@@ -14,9 +15,11 @@ from tinydl._kernels.engine.native_run import ALONE, NativeRun, look
 from tinydl._kernels.engine.program import (
     ALIGNING,
     DTYPES,
+    MIX,
     MOST_LATE_ROWS,
     PAGE,
     SPACES,
+    Pictures,
     Program,
     Source,
     aligned,
@@ -31,6 +34,7 @@ __all__ = [
     "CANCELLED",
     "DTYPES",
     "IN_BATCH",
+    "MIX",
     "MOST_LATE_ROWS",
     "OK",
     "PAGE",
@@ -39,6 +43,7 @@ __all__ = [
     "CancelledError",
     "NativeRun",
     "NonFiniteError",
+    "Pictures",
     "Program",
     "Replica",
     "Source",

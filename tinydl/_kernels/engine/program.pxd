@@ -2,7 +2,7 @@ from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
 
 from tinydl._kernels.engine.sync cimport td_rest
-from tinydl._kernels.td cimport td_ctx, td_kernels, td_op, td_op_fn, td_ref, td_source
+from tinydl._kernels.td cimport td_change, td_ctx, td_kernels, td_op, td_op_fn, td_pictures, td_ref, td_source
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized()
@@ -28,8 +28,15 @@ cdef inline void *pointer(array) except? NULL:
 cdef td_op_fn operation(const td_kernels *k, str name) except NULL
 
 
+cdef class Pictures:
+    cdef td_pictures p
+    cdef td_change *change
+    cdef readonly object scale, shift, mix, rows
+
+
 cdef class Source:
     cdef readonly object array
+    cdef readonly Pictures pictures
     cdef readonly int64_t itemsize
     cdef td_source s
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +7,7 @@ Array = np.ndarray[Any, Any]
 
 DTYPES: dict[str, int]
 SPACES: dict[str, int]
+MIX: int
 PAGE: int
 ALIGNING: int
 MOST_LATE_ROWS: int
@@ -14,9 +15,16 @@ MOST_LATE_ROWS: int
 def partial_sums(n_terms: int) -> int: ...
 def aligned(n_items: int, dtype: Any) -> Array: ...
 
+class Pictures:
+    def __init__(self, shape: tuple[int, int, int], scale: Array | None = ..., shift: Array | None = ...,
+                 changes: Sequence[tuple[str, Mapping[str, float]]] = ..., mix: Array | None = ...,
+                 rows: Array | None = ...) -> None: ...
+
 class Source:
     array: Array
-    def __init__(self, array: Array) -> None: ...
+    pictures: Pictures | None
+    key: int
+    def __init__(self, array: Array, pictures: Pictures | None = ..., key: int = ...) -> None: ...
 
 class Program:
     n_ops: int

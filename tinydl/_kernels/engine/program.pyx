@@ -1,7 +1,7 @@
 """Sources, which samples are read from, and programs, which are plans compiled for the engine."""
 import numpy as np
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strcmp
 
@@ -9,7 +9,7 @@ from tinydl._kernels import schema
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.td cimport (
-    TD_ADDRESS, TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
+    TD_ADDRESS, TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_MIX, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
     td_partials,
 )
 
@@ -17,6 +17,9 @@ SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, 
           "address": TD_ADDRESS}
 #: those of sources, by `dtype.str`, which says the order of bytes, too (`dtype.name` takes NumPy ten times as long to tell)
 DTYPES = {np.dtype(name).str: number for number, name in enumerate(schema.DTYPES)}
+#: changes of pictures by their numbers in C; places in `mix` of Pictures
+CHANGES = {name: number for number, name in enumerate(schema.CHANGES)}
+MIX = TD_MIX
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 #: rows that the operands of late products may have: the matrix product packs this many in one go
 MOST_LATE_ROWS = 400
@@ -61,10 +64,52 @@ def _on_huge_pages(size):
     return raw[start:start + size]
 
 
-cdef class Source:
-    """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous."""
+cdef class Pictures:
+    """What is done to rows of a source that are pictures of `shape` (C, H, W) when they are gathered (csrc/pictures.h).
 
-    def __init__(self, array):
+    scale, shift: float64 (C,), x becomes scale x + shift; None: as it is. changes: (name, numbers) of schema.CHANGES each. mix:
+    None, or float64 (MIX + 1,), ascending from 0 to 1: quantiles of the share that a picture has in its mixture with one of
+    `rows` (int64; None: of all).
+    """
+
+    def __cinit__(self, shape, scale=None, shift=None, changes=(), mix=None, rows=None):
+        cdef int i, j
+        self.p.C, self.p.H, self.p.W = shape
+        for name, array, dtype, size in (("scale", scale, np.float64, shape[0]), ("shift", shift, np.float64, shape[0]),
+                                         ("mix", mix, np.float64, MIX + 1), ("rows", rows, np.int64, None)):
+            if array is not None and (array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous or not len(array)
+                                      or size not in (None, len(array))):
+                raise ValueError(f"{name}: {array.dtype} {array.shape}; must be {np.dtype(dtype)} ({'n' if size is None else size},)")
+        if (scale is None) != (shift is None):
+            raise ValueError("scale and shift come together")
+        self.scale, self.shift, self.mix, self.rows = scale, shift, mix, rows
+        if scale is not None:
+            self.p.scale, self.p.shift = <const double *>pointer(scale), <const double *>pointer(shift)
+        if mix is not None:
+            self.p.mix = <const double *>pointer(mix)
+        if rows is not None:
+            self.p.rows, self.p.n_rows = <const int64_t *>pointer(rows), len(rows)
+        self.p.n = len(changes)
+        self.change = <td_change *>calloc(max(1, len(changes)), sizeof(td_change))
+        if self.change == NULL:
+            raise MemoryError
+        self.p.change = self.change
+        for i, (name, numbers) in enumerate(changes):
+            self.change[i].kind = CHANGES[name]
+            if numbers.keys() != set(schema.CHANGES[name]):
+                raise ValueError(f"{name} takes {', '.join(schema.CHANGES[name])}; got {', '.join(numbers)}")
+            for j, number in enumerate(schema.CHANGES[name]):
+                self.change[i].number[j] = numbers[number]
+
+    def __dealloc__(self):
+        free(self.change)
+
+
+cdef class Source:
+    """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous. pictures: what is done to them on the
+    way, with draws by `key`. A run goes by the key that the source had when it began."""
+
+    def __init__(self, array, Pictures pictures=None, uint64_t key=0):
         if not array.flags.c_contiguous or array.dtype.str not in DTYPES:
             raise ValueError(f"a source is a C-contiguous array of {', '.join(schema.DTYPES)}; got {array.dtype}, "
                              f"strides {array.strides} for shape {array.shape}")
@@ -74,6 +119,19 @@ cdef class Source:
         self.s.row_items = array.size // max(1, array.shape[0])
         self.s.dtype = DTYPES[array.dtype.str]
         self.itemsize = array.itemsize
+        self.s.key = key
+        if pictures is not None:
+            if self.s.row_items != pictures.p.C * pictures.p.H * pictures.p.W:
+                raise ValueError(f"rows of {self.s.row_items} values as pictures of {pictures.p.C}x{pictures.p.H}x{pictures.p.W}")
+            self.pictures, self.s.pictures = pictures, &pictures.p
+
+    @property
+    def key(self):
+        return self.s.key
+
+    @key.setter
+    def key(self, uint64_t key):
+        self.s.key = key
 
 
 cdef td_op_fn operation(const td_kernels *k, str name) except NULL:

@@ -87,7 +87,7 @@ def profile(resources: Resources, train: Dataset, setting: Setting, pool: Worker
         epoch = EpochProgress(0)
         if isinstance(train, ArrayDataset) and resources.takes_arrays(train):
             order, bounds = train.order(resources.seed, 0)
-            resources.set_arrays(train.inputs, train.all_y, *train.sources[train.n_inputs + train.n_targets:])
+            resources.set_data(train, resources.seed)
             native_driver.train(resources, epoch, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)
         else:
             batches = islice(train.epoch(resources.seed, 0), n_batches)

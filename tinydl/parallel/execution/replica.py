@@ -68,8 +68,10 @@ class Replica:
                              f"{'not ' * (not weighted)}`weighted`")
         if w is not None:
             as_weights(batch.weights(), batch.n, "the batch's sample_weight")
-        arrays = (*xs, *ys) if w is None else (*xs, *ys, w)
-        return float(self.native.run([self._source(a) for a in arrays], batch.indices, batch.n, gradients,
+        held = [self._source(a) for a in (*xs, *ys)] if batch.prepared is None else batch.prepared.sources(xs, ys)
+        if w is not None:
+            held.append(self._source(w))
+        return float(self.native.run(held, batch.indices, batch.n, gradients,
                                      first_id=batch.first_id, seed=seed, step=step))
 
     def gradient_vector(self) -> Array:

@@ -185,10 +185,13 @@ class Resources:
                              f"nobody looks at {', '.join(options)}: let it call super().step(gradients), or leave these out")
         return float("nan") if self.state.norm is None else self.state.norm
 
-    def set_arrays(self, x: Any, y: Any, *weights: Array) -> None:
-        """Set the arrays that the native driver trains on. x, y: with several inputs or outputs, a dict by their names or a
-        tuple; then come sample weights, if any."""
-        self.sources = [engine.Source(a) for a in (*self.model.sources(x), *self.loss.sources(y), *weights)]
+    def set_data(self, dataset: ArrayDataset, seed: int | None = None, epoch: int = 0) -> None:
+        """Set the arrays that the native driver trains on, those of `dataset`; augmented for the epoch (seed, epoch)."""
+        xs, ys = self.model.sources(dataset.inputs), self.loss.sources(dataset.all_y)
+        weights = dataset.sources[dataset.n_inputs + dataset.n_targets:]
+        prepared = dataset.prepared(seed, epoch)
+        self.sources = [*(map(engine.Source, (*xs, *ys)) if prepared is None else prepared.sources(xs, ys)),
+                        *map(engine.Source, weights)]
 
     def most_pieces(self, parts: int) -> int:
         """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""
