@@ -10,8 +10,8 @@
         print(trainer.evaluate())
 """
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
-# _hints, log; plan; nn, losses, optim, data, datasets, tables, serialization, onnx, history, plotting; model, stepper, metrics,
-# monitor; parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs,
+# _hints, log; plan; nn, losses, optim, data, datasets, tables, formats, serialization, onnx, history, plotting; model, stepper,
+# metrics, monitor; parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs,
 # trainer, fleet, tabular; testing, benchmarks, sklearn, cli.
 from typing import TYPE_CHECKING
 
