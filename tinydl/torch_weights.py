@@ -27,7 +27,7 @@ from tinydl.nn.layer import Parameter
 from tinydl.nn.linear import Linear
 from tinydl.nn.recurrent import GRU
 from tinydl.serialization import write_atomically
-from tinydl.weights import Array, Place, Unit, as_numbers, copy_in, listed, units
+from tinydl.weights import Array, Place, Unit, as_numbers, copy_in, listed, natural, units
 
 __all__ = ["load", "save", "state_dict"]
 
@@ -123,11 +123,6 @@ def _shape(place: Place) -> tuple[int, ...]:
     """In PyTorch's layout."""
     shape: tuple[int, ...] = turned(place, np.broadcast_to(0, place.parameter.shape)).shape
     return shape
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts 2 before 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Array]:

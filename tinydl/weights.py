@@ -1,6 +1,7 @@
 """What weights of other libraries need on their way into a model: `tinydl.torch_weights` and `tinydl.keras_weights`."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -90,3 +91,8 @@ def copy_in(model: Model, values: Mapping[str, tuple[str, Array]]) -> None:
 def listed(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
     """Names and shapes, for an error."""
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes) or "nothing"
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
