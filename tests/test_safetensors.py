@@ -176,6 +176,9 @@ def test_the_package_refuses_wrong_files_too(name):
 
 def test_a_header_that_is_too_long_for_the_format(monkeypatch):
     monkeypatch.setattr(safetensors, "LARGEST_HEADER", 100)
+    longer = json.dumps({f"{i}": entry(8 * i, 8 * i + 8) for i in range(3)}).encode()
+    with pytest.raises(ValueError, match="its header alone would be"):
+        safetensors.read(io.BytesIO(raw(longer, 24)))
     with pytest.raises(ValueError, match=r"of 3 arrays, .* the format ends at 100"):
         written({f"{i}": np.zeros(1) for i in range(3)})
 
@@ -245,6 +248,15 @@ def test_an_altered_array_is_named(tmp_path):
     content[-1] ^= 1
     (tmp_path / "m").write_bytes(content)
     with pytest.raises(ValueError, match=r"altered since tinydl wrote it \(2\.bias\)"):
+        Model.load(tmp_path / "m")
+
+
+def test_an_altered_shape_is_found(tmp_path):
+    """Its bytes are the same."""
+    mlp(3, 4, 2).save(tmp_path / "m")
+    content = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(content.replace(b'"shape":[3,4]', b'"shape":[4,3]'))
+    with pytest.raises(ValueError, match=r"altered since tinydl wrote it \(its header\)"):
         Model.load(tmp_path / "m")
 
 

@@ -184,7 +184,8 @@ def test_names_decide_before_order_and_a_map_before_both():
                         ({"head.weight": "0.weight", "head.bias": "0.bias", "stem": "2"}, "head")):
         assert np.array_equal(loaded(two(), s, map).state_dict()["0.weight"], s[f"{weight}.weight"].T)
     s = state_of(["net.body.0", "net.body.2"])
-    assert np.array_equal(loaded(two(), s, {"net.body": ""}).state_dict()["2.weight"], s["net.body.2.weight"].T)
+    for map in ({"net.body": ""}, {"net": "else", "net.body": "", "net.body.2": "2"}):
+        assert np.array_equal(loaded(two(), s, map).state_dict()["2.weight"], s["net.body.2.weight"].T)
     s = state_of(["0", "3"])        # one module more there
     assert np.array_equal(loaded(two(), s).state_dict()["2.weight"], s["3.weight"].T)
 

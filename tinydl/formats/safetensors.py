@@ -99,7 +99,7 @@ def read(f: IO[bytes]) -> tuple[dict[str, str], dict[str, Array]]:
     f.seek(0)
     length = int.from_bytes(f.read(8), "little")
     if size < 8 or length > min(size - 8, LARGEST_HEADER):
-        raise ValueError(f"it is truncated: of {size:,} bytes, {8 + length:,} would be its header alone")
+        raise ValueError(f"it is truncated, or something else: its header alone would be {8 + length:,} of {size:,} bytes")
     metadata, entries = parse(f.read(length), size - 8 - length)
     data = np.empty(size - 8 - length, np.uint8)
     at = 0
