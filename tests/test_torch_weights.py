@@ -215,12 +215,17 @@ def test_what_is_left_over_is_listed_and_nothing_changes():
         torch_weights.state_dict(model, {"x": "0", "x.weight": "2.weight"})
 
 
-def test_the_order_of_the_alphabet_is_no_order():
+def test_the_order_of_the_alphabet_is_no_order(tmp_path):
     """As files have it: only numbered layers can be put right."""
     s = state_of(["stem", "body"])
     model = Model(two(), "float64")
-    with pytest.raises(ValueError, match="alphabet's order, as in files, which says nothing of the layers' order: give map="):
+    with pytest.raises(ValueError, match="keeps them in the alphabet's order, which says nothing of the layers' order: give"):
         torch_weights.load(model, dict(sorted(s.items())))
+    once = state_of(["stem", "body"], bias=False)       # no layer tells by itself
+    torch_weights.save(Model(two(bias=False)), tmp_path / "w", {"stem": "0", "body": "2"})
+    with pytest.raises(ValueError, match="alphabet's order"):
+        torch_weights.load(Model(two(bias=False)), tmp_path / "w")
+    torch_weights.load(Model(two(bias=False)), once)
     many = state_of([str(2 * i) for i in range(12)])
     layers = nn.Sequential(*[nn.Linear(3, 3) for _ in range(12)])
     model = loaded(layers, dict(sorted(many.items())))

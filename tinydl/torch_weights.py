@@ -59,7 +59,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
         >>> model.predict([[1, 0, 0]]).tolist()
         [[0.0, 3.0]]
     """
-    given = {str(name): value for name, value in (_read(state) if isinstance(state, (str, os.PathLike)) else state).items()}
+    arrays, of_file = (_read(state), True) if isinstance(state, (str, os.PathLike)) else (state, False)
+    given = {str(name): value for name, value in arrays.items()}
     every = units(model)
     places = {place.name: place for unit in every for place in unit.places.values()}
     for place in places.values():
@@ -70,9 +71,9 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     found, how = _by_name(names, places, map or {}), ""
     if map is None and not _decided(names, found, places):
         how = "Names differ, so layers were taken in order; map={name or prefix of PyTorch's: the model's} is exact. "
-        if _alphabetical(names, every):
+        if of_file or _alphabetical(names, every):
             if not all(part.isdigit() for name in names for part in filter(None, _prefix(name, every).split("."))):
-                names, how = [], ("Names differ, and stand in the alphabet's order, as in files, which says nothing of the "
+                names, how = [], ("Names differ, and a file keeps them in the alphabet's order, which says nothing of the "
                                   "layers' order: give map={name or prefix of PyTorch's: the model's}. ")
             names.sort(key=natural)
         found = _by_order(names, every, given)
