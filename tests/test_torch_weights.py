@@ -1,5 +1,6 @@
 """Weights in PyTorch's names and layouts, in and out: by formulas in NumPy, and by PyTorch where it is there."""
 import copy
+import doctest
 import io
 import json
 import struct
@@ -40,6 +41,10 @@ def loaded(layer, state, map=None, **options):
         assert back[name].flags.c_contiguous and back[name].flags.owndata
         assert back[name].shape == np.shape(state[name]) and back[name].tobytes() == np.asarray(state[name]).tobytes(), name
     return model
+
+
+def test_what_the_documentation_shows():
+    assert doctest.testmod(torch_weights).failed == 0
 
 
 # ------------------------------------------------------------------ formulas of PyTorch's documentation
