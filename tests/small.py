@@ -1,7 +1,10 @@
 """Small models and data for tests, and a busy machine."""
 import hashlib
+import io
+import json
 import threading
 import time
+import zipfile
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -110,6 +113,16 @@ def trainer(n=64, batch_size=8, epochs=2, **options):
     x, y = classification(n)
     t.init(data.ArrayDataset(x, y, batch_size), mlp(6, 9, 3), losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01))
     return t
+
+
+def write_zip(path, header, about, arrays):
+    """A file as models (header: architecture.json) and checkpoints (checkpoint.json) were before."""
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr(header, json.dumps(about))
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.save(entry, array)
+            z.writestr(f"arrays/{name}.npy", entry.getvalue())
 
 
 def workers():

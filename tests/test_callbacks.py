@@ -181,7 +181,7 @@ def interruptible(dataset, place, path, patience):
 def outcome(t, path):
     """All that must be the same, times apart."""
     state = [t.model.params, t.model.statistics, *t.optimizer.state.values()]
-    saved = read_arrays(path, "checkpoint.json", "checkpoint")[1]
+    saved = read_arrays(path, "checkpoint")[1]
     records = [(r.epoch, r.loss, r.samples, r.updates, r.validation_loss, r.figures, r.learning_rate) for r in t.history]
     early = t.callbacks[2]
     return (early.best_epoch, early.best, t.epoch, t.optimizer.t, records,

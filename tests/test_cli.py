@@ -5,14 +5,12 @@ import csv
 import errno
 import gzip
 import io
-import json
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from small import trainer
 
 import tinydl
 from tinydl import Model, nn
+from tinydl.callbacks import Callback
 from tinydl.cli import common, main, progress
 from tinydl.cli.demo_images import shifted
 from tinydl.cli.prepare import held_out
@@ -30,6 +29,7 @@ from tinydl.parallel import runtime
 from tinydl.parallel.execution import native_driver, updates
 from tinydl.parallel.host import threads
 from tinydl.parallel.workers import pool
+from tinydl.serialization import read_arrays
 from tinydl.tables import TableEncoder
 
 #: a small network, where any will do
@@ -245,9 +245,7 @@ def test_same_seed_same_bits(two, folder, capsys):
     for out in ("one", "two"):
         assert main(["train", "two.csv", "--target", "label", "--out", out, "--threads", "2", *SMALL]) == 0
     assert main(["train", "two.csv", "--target", "label", "--out", "other", "--seed", "1", *SMALL]) == 0
-    with zipfile.ZipFile("one") as a, zipfile.ZipFile("two") as b, zipfile.ZipFile("other") as c:
-        assert {n: a.read(n) for n in a.namelist()} == {n: b.read(n) for n in b.namelist()}
-        assert any(a.read(n) != c.read(n) for n in a.namelist())
+    assert Path("one").read_bytes() == Path("two").read_bytes() != Path("other").read_bytes()
     assert said(capsys) == ("", "")
 
 
@@ -318,13 +316,38 @@ class Own(nn.PythonLayer):
 
 
 @pytest.mark.parametrize("content, message", [
-    (None, "there is no such file"), (b"x", "is not a model file of tinydl, or is truncated"), (Own, "only a program can load")])
+    (None, "there is no such file"), (b"x", "m is not a model file of tinydl: it is a text file"),
+    (Own, "only a program can load")])
 def test_info_of_what_is_no_model(capsys, tmp_path, content, message):
     if content is Own:
         Model(Own()).save(tmp_path / "m")
     elif content is not None:
         (tmp_path / "m").write_bytes(content)
     assert main(["info", str(tmp_path / "m")]) == 2 and message in said(capsys)[1]
+
+
+@pytest.mark.parametrize("path", ["new", Path(__file__).parent / "data" / "checkpoint_of_zip_format"])
+def test_info_of_a_checkpoint(capsys, folder, path):
+    with trainer(epochs=1, callbacks=[Callback()]) as t:
+        t.train()
+        t.save_checkpoint("new")
+    assert main(["info", str(path)]) == 0
+    out = said(capsys)[0]
+    if path == "new":
+        assert out.startswith("checkpoint after 1 epochs: Adam, 8 updates, loss ") and "64 samples in batches of 8; seed 0" in out
+        assert "callbacks: Callback" in out and "float32, 93 values in 4 arrays" in out and "  0.weight (6, 9)" in out
+    else:
+        assert out.startswith("checkpoint after 2 epochs: Adam, 12 updates, loss ") and "callbacks: EarlyStopping" in out
+
+
+@pytest.mark.parametrize("name", ["zip", "safetensors"])
+def test_info_of_a_model_of_either_format(capsys, folder, name):
+    path = Path(__file__).parent / "data" / "model_of_zip_format.tinydl"
+    if name == "safetensors":
+        Model.load(path).save("m")
+        path = "m"
+    assert main(["info", str(path)]) == 0
+    assert "28 parameters (224 bytes), 20 frozen" in said(capsys)[0]
 
 
 def test_info_says_what_decides(capsys, monkeypatch):
@@ -583,8 +606,7 @@ def stop(folder, monkeypatch):
 def test_resume_gives_the_bits_of_a_training_without_a_stop(stop, folder, threads, number, code):
     assert main([*STOPPED, threads, "--out", "whole"]) == 0
     stop(threads, number, code)
-    with zipfile.ZipFile("m.checkpoint") as z:
-        assert json.loads(z.read("checkpoint.json"))["job"]["batches_done"] > 0
+    assert read_arrays("m.checkpoint", "checkpoint")[0]["job"]["batches_done"] > 0
     assert not Path("m").exists()
     assert main([*STOPPED, threads, "--out", "m", "--resume"]) == 0
     assert Path("m").read_bytes() == Path("whole").read_bytes()

@@ -10,9 +10,9 @@
         print(trainer.evaluate())
 """
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
-# _hints, log; plan; nn, losses, optim, data, datasets, tables, serialization, onnx, history, plotting; model, stepper, metrics,
-# monitor; parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs,
-# trainer, fleet, tabular; testing, benchmarks, sklearn, cli.
+# _hints, log; plan; nn, losses, optim, data, datasets, tables, formats, serialization, onnx, history, plotting; model, stepper,
+# metrics, monitor; parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks, notify, epochs,
+# trainer, fleet, tabular; testing, benchmarks, sklearn, weights, torch_weights, keras_weights, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, metrics, nn, optim, parallel
@@ -24,10 +24,10 @@ from tinydl.parallel import TrainingError
 from tinydl.trainer import Trainer
 
 __all__ = ["AccuracyEvaluator", "Evaluator", "History", "JointEvaluator", "Model", "Monitor", "RegressionEvaluator", "Trainer",
-           "TrainingError", "__version__", "callbacks", "data", "datasets", "fleet", "losses", "metrics", "nn", "optim",
-           "parallel"]
+           "TrainingError", "__version__", "callbacks", "data", "datasets", "fleet", "keras_weights", "losses", "metrics",
+           "nn", "optim", "parallel", "torch_weights"]
 
 if TYPE_CHECKING:
-    from tinydl import fleet
+    from tinydl import fleet, keras_weights, torch_weights
 else:                       # a type checker would take every name for one that is there
-    __getattr__ = _hints.module(__name__, later=("fleet",))
+    __getattr__ = _hints.module(__name__, later=("fleet", "keras_weights", "torch_weights"))

@@ -1,9 +1,10 @@
 """Checkpoints: all that training needs to go on with the same bits, in one file.
 
 Parameters, statistics, the optimizer's state and numbers, the seed, where the epoch stands, the history, and what each
-callback remembers. Written beside the file and renamed, so a full disk or a kill leaves the one before; arrays and JSON,
-never pickle. A trainer that loads one goes on as if it had never stopped, with any number of threads (for a fixed number
-of batches or parts of an update; where they are others than before, training warns).
+callback remembers. A safetensors file (`tinydl.serialization` says of which kind) with the arrays model/NAME, optimizer/NAME,
+callbacks/NUMBER/NAME and gradient_norms, written beside the file and renamed, so a full disk or a kill leaves the one before.
+A trainer that loads one goes on as if it had never stopped, with any number of threads (for a fixed number of batches or parts
+of an update; where they are others than before, training warns).
 """
 from __future__ import annotations
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-FORMAT, VERSION = "tinydl checkpoint", 2     # 1: without what callbacks remember
 COUNTS = ("shuffle", "batches_done", "samples", "loss_sum", "weight", "updates", "seconds", "told", "broken",
           "n_norms", "norm_sum")
 
@@ -38,7 +38,7 @@ def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str,
     """What `trainer` holds now. From a callback, or while nothing trains. settings (JSON): for `read_settings`."""
     resources, o, epoch = trainer.resources, trainer.optimizer, trainer.progress.under_way
     meta: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "settings": dict(settings or {}),
+        "settings": dict(settings or {}),
         "epoch": trainer.epoch, "seed": trainer.seed, "step": resources.step,
         "data": _data(trainer), "recipe": trainer.progress.update_signature, "dtype": str(trainer.model.dtype), "job": None,
         "optimizer": {"type": type(o).__name__, "t": resources.state.t, "config": schedules.plain(o.config())},
@@ -48,7 +48,7 @@ def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str,
         meta["job"] = {"epoch": epoch.number, **{name: getattr(epoch, name) for name in COUNTS},
                        "failures": [_failure(f) for f in epoch.failures],
                        "reported": epoch.reported, "hung": [[*piece, str(e)] for piece, e in epoch.hung.items()]}
-    arrays = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+    arrays = {f"model/{k}": v for k, v in trainer.model.named_arrays().items()}
     arrays |= {f"optimizer/{k}": v for k, v in resources.state.vectors.items()}
     arrays["gradient_norms"] = trainer.gradient_norms
     for i, callback in enumerate(trainer.callbacks):
@@ -56,28 +56,35 @@ def save_checkpoint(trainer: Resumable, path: str | Path, settings: Mapping[str,
         held = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
         arrays |= {f"callbacks/{i}/{k}": v for k, v in held.items()}
         meta["callbacks"].append({"type": type(callback).__name__, "state": {k: v for k, v in state.items() if k not in held}})
-    write_atomically(path, lambda f: write_arrays(f, "checkpoint.json", meta, arrays))
+    write_atomically(path, lambda f: write_arrays(f, "checkpoint", meta, arrays))
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The settings that `path` was saved with. ValueError where it is no checkpoint."""
-    settings: dict[str, Any] = _read(path)[0].get("settings", {})
+    settings: dict[str, Any] = read_arrays(path, "checkpoint")[0].get("settings", {})
     return settings
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    meta, arrays = read_arrays(Path(path), "checkpoint.json", "checkpoint")
-    if meta.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a tinydl checkpoint: its format is {meta.get('format')!r}")
-    if meta["version"] > VERSION:
-        raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
-    return meta, arrays
+def describe(path: str | Path) -> str:
+    """What a checkpoint is of, for people. ValueError where `path` is none."""
+    meta, arrays = read_arrays(path, "checkpoint")
+    model, job = _under("model/", arrays), meta["job"]
+    where = "" if job is None else f", and {job['batches_done']:,} batches of the next"
+    last = meta["history"][-1] if meta["history"] else None
+    callbacks = [c["type"] for c in meta.get("callbacks", ())]
+    return "\n".join([
+        f"checkpoint after {meta['epoch']} epochs{where}: {meta['optimizer']['type']}, {meta['optimizer']['t']:,} updates"
+        + (f", loss {last['loss']:.6g}" if last else ""),
+        f"data: {meta['data']['samples']:,} samples in batches of {meta['data']['batch_size']}; seed {meta['seed']}"
+        + (f"; callbacks: {', '.join(callbacks)}" if callbacks else ""),
+        f"model: {meta['dtype']}, {sum(a.size for a in model.values()):,} values in {len(model)} arrays",
+        *(f"  {name} {a.shape}" for name, a in model.items())])
 
 
 def load_checkpoint(trainer: Resumable, path: str | Path) -> None:
     """Put `trainer` where `path` was saved. ValueError says what does not fit, and then nothing has changed."""
     resources, o = trainer.resources, trainer.optimizer
-    meta, arrays = _read(path)
+    meta, arrays = read_arrays(path, "checkpoint")
     if meta["optimizer"]["type"] != type(o).__name__:
         raise ValueError(f"{path} is of an {meta['optimizer']['type']} optimizer; the trainer has {type(o).__name__}")
     if meta["data"] != _data(trainer):

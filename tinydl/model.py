@@ -366,16 +366,17 @@ class Model:
                 idle.append(replica)
 
     # ------------------------------------------------------------------ state
-    def _named(self) -> dict[str, Array]:
+    def named_arrays(self) -> dict[str, Array]:
+        """All parameters and running statistics by name, as in `state_dict`: the model's own arrays, not copies."""
         return {n: p.data for n, p in (*self._parameters.items(), *self._statistics.items()) if p.data is not None}
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and running statistics by name (`0.weight`: path of the layer, then its own)."""
-        return {name: data.copy() for name, data in self._named().items()}
+        return {name: data.copy() for name, data in self.named_arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy values in by name. strict: all names must be there, and no others. On an error nothing changes."""
-        own = self._named()
+        own = self.named_arrays()
         missing = [n for n in own if n not in state] if strict else []
         unexpected = [n for n in state if n not in own] if strict else []
         misshapen = [f"{n} {np.shape(state[n])} for {own[n].shape}" for n in own
@@ -389,8 +390,19 @@ class Model:
             own[n][...] = value
 
     def save(self, path: str | Path | IO[bytes]) -> None:
-        """Write architecture (JSON) and weights to one file, atomically; never pickle. Read it with `Model.load`. path may be a
-        binary file that is open, such as an io.BytesIO.
+        """Write architecture and weights to one file, atomically; read it with `Model.load`. path may be a binary file that is
+        open, such as an io.BytesIO.
+
+        The file is a safetensors file, whatever its name; with the suffix .safetensors other programs know it: the arrays of
+        `state_dict`, little-endian and in C order, by their names, and the architecture as JSON in its metadata, with checksums.
+        It is never a pickle. No array is copied as a whole.
+
+            >>> import os, tempfile
+            >>> from tinydl import nn
+            >>> path = os.path.join(tempfile.mkdtemp(), "m.safetensors")
+            >>> Model(nn.Linear(3, 2), seed=0).save(path)
+            >>> Model.load(path).predict([[1, 2, 3]]).shape
+            (1, 2)
 
         A missing folder is made. Of a symbolic link the target is replaced, and a file that is replaced leaves its
         permissions. OSError where it cannot be written; a file that was there before is then still whole. ValueError where
@@ -401,7 +413,7 @@ class Model:
                                  "feature_names": None if self.feature_names is None else list(self.feature_names)}
         if self.frozen:
             about["frozen"] = self.frozen
-        write_model(path, self.layer, about, self.state_dict())
+        write_model(path, self.layer, about, self.named_arrays())
 
     def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None) -> None:
         """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
@@ -428,10 +440,12 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
-        """The model that `save` wrote. path may be a binary file that is open. custom_layers: classes by name for layers that
-        are not tinydl's own.
+        """The model that `save` wrote. path may be a binary file that is open, which is read from its beginning. custom_layers:
+        classes by name for layers that are not tinydl's own. Zip files, which models were before, are read as well; what a file
+        is, its content says, not its name.
 
-        FileNotFoundError, or ValueError for a file that is truncated or not a tinydl model.
+        FileNotFoundError, or ValueError for a file that is truncated, altered, or no tinydl model: it says what the file is, and
+        what to do. `tinydl.torch_weights` and `tinydl.keras_weights` read others' weights.
         """
         layer, about, arrays = read_model(path, custom_layers or {})
         model = cls(layer, about["dtype"], seed=0, name=about["name"])

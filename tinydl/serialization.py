@@ -1,28 +1,44 @@
-"""Model files: a zip with architecture.json and one .npy per array. No pickle, so opening one runs no code."""
+"""Files of models and checkpoints, and how they are replaced.
+
+Both are safetensors files (`tinydl.formats.safetensors`), by whatever name: the arrays by their names in `state_dict`, which
+other programs read too, and in `__metadata__`, as JSON,
+
+    tinydl          what is to be known of them: {"format": "tinydl-model", "version": 3, "layer": ...}
+    tinydl.crc32    {"about": that text's and the arrays' dtypes' and shapes', "arrays": {NAME: ...}}, the CRC-32 of each
+
+so that what was altered, or half arrived, is found. No pickle: opening one runs no code. Zip files, which both were before, are
+read as well.
+"""
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import BoundArguments, signature
 from itertools import repeat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
+from tinydl.formats import foreign, safetensors, zipped
 from tinydl.nn.arguments import has_recorded_arguments
 from tinydl.nn.layer import REGISTRY, Layer, Parameter
 
-if TYPE_CHECKING:
-    from zipfile import ZipFile
+Array = np.ndarray[Any, Any]
 
-#: of the files; those that need no more than version 1 are of version 1
-FORMAT, VERSION = "tinydl-model", 2
+#: "format" and "version" of files, by what they are. Version 3 is the first in a safetensors file; a model's version 2 said which
+#: parameters are shared, a checkpoint's what callbacks remember.
+FORMATS = {"model file": ("tinydl-model", 3), "checkpoint": ("tinydl checkpoint", 3)}
+#: by which method each is loaded
+LOADERS = {"model file": "Model.load", "checkpoint": "Trainer.load_checkpoint"}
+#: characters of what is said beside the arrays, above which it is an array, TEXT, too: a header ends at 100 MB
+LONGEST = 40_000_000
+TEXT = "__tinydl__"
 
 
 def place_for(path: str | Path) -> tuple[Path, int | None]:
@@ -81,45 +97,79 @@ def _refuse(value: Any) -> Any:
                     "dicts (JSON), and NumPy's numbers and arrays can")
 
 
+def write_arrays(f: IO[bytes], what: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """A "model file" or a "checkpoint" of these arrays and what is to be known of them (JSON). No array is copied as a whole."""
+    import json  # not above: it takes as long to import as a tenth of tinydl, and many a process saves nothing
+    format, version = FORMATS[what]
+    text = json.dumps(plain({"format": format, "version": version, **about}), separators=(",", ":"), default=_refuse)
+    if len(text) > LONGEST:
+        arrays, text = {**arrays, TEXT: np.frombuffer(text.encode(), np.uint8)}, "{}"
+    sealed = zlib.crc32(_sealed(text, {name: np.asarray(a) for name, a in arrays.items()}))
+
+    def metadata(checksums: Mapping[str, int]) -> dict[str, str]:
+        checks = {"about": f"{sealed:08x}", "arrays": {name: f"{checksum:08x}" for name, checksum in checksums.items()}}
+        return {"tinydl": text, "tinydl.crc32": json.dumps(checks, separators=(",", ":"))}
+    safetensors.write(f, arrays, metadata)
+
+
+def _sealed(text: str, arrays: Mapping[str, Array]) -> bytes:
+    """What the checksum "about" is of."""
+    return repr((text, sorted((name, safetensors.dtype_name(name, a.dtype), a.shape) for name, a in arrays.items()))).encode(
+        errors="surrogatepass")
+
+
 @contextmanager
-def _written(z: ZipFile) -> Iterator[ZipFile]:
-    """z while it is written. What interrupts the writing comes out as it is: ZipFile's own exit would put a ValueError about a
-    half-written entry in its place."""
-    try:
-        yield z
-    except BaseException:
-        z.fp = None         # nothing is left to close
-        raise
-    z.close()
+def _opened(path: str | Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    if isinstance(path, (str, os.PathLike)):
+        with open(path, "rb") as f:
+            yield f
+    else:
+        yield path
 
 
-def write_arrays(f: IO[bytes], header: str, meta: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """A zip with `header` (JSON) and arrays/NAME.npy entries."""
-    import json  # these two take as long to import as a tenth of tinydl, and many a process saves nothing
-    import zipfile
-    text = json.dumps(plain(meta), indent=1, default=_refuse)
-    with _written(zipfile.ZipFile(f, "w", zipfile.ZIP_STORED)) as z:
-        z.writestr(zipfile.ZipInfo(header), text)       # no date: the same model, the same bytes
-        for name, array in arrays.items():
-            entry = io.BytesIO()
-            np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-            z.writestr(zipfile.ZipInfo(f"arrays/{name}.npy"), entry.getvalue())
+def read_arrays(path: str | Path | IO[bytes], what: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What write_arrays wrote, or was written as a zip before. ValueError names the file where it is truncated, altered, of a
+    later version or something else, and says what and what to do."""
+    with _opened(path) as f:
+        kind = foreign.kind_of(f)
+        try:
+            if kind == "tinydl":
+                about, arrays = zipped.read(f, what)
+            elif kind == "safetensors":
+                about, arrays = _read(f, path)
+            else:
+                raise ValueError(f"it is {foreign.says(kind, path)}")
+        except ValueError as e:
+            raise ValueError(f"{path} is not a {what} of tinydl: {e}") from e
+    format, version = FORMATS[what]
+    if about.get("format") != format:
+        for other, (name, _) in FORMATS.items():
+            if about.get("format") == name:
+                raise ValueError(f"{path} is not a {what} of tinydl, but a {other}: {LOADERS[other]} reads it")
+        raise ValueError(f"{path} is not a {what} of tinydl: its format is {about.get('format')!r}")
+    if about["version"] > version:
+        raise ValueError(f"{path} has version {about['version']} of the format; this tinydl reads up to {version}: upgrade it")
+    return about, arrays
 
 
-def read_arrays(path: Path | IO[bytes], header: str, what: str) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
-    """What write_arrays wrote; ValueError naming the file where it is truncated or something else."""
+def _read(f: IO[bytes], path: object) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Of a safetensors file, checked."""
     import json  # not above, as in write_arrays
-    import zipfile
-    import zlib
-    try:
-        with zipfile.ZipFile(path) as z:
-            meta = json.loads(z.read(header))
-            arrays = {n.removeprefix("arrays/").removesuffix(".npy"):
-                      np.lib.format.read_array(io.BytesIO(z.read(n)), allow_pickle=False)
-                      for n in z.namelist() if n.startswith("arrays/")}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error) as e:
-        raise ValueError(f"{path} is not a {what} of tinydl, or is truncated: {e}") from e
-    return meta, arrays
+    metadata, arrays = safetensors.read(f)
+    if not {"tinydl", "tinydl.crc32"} <= metadata.keys():
+        raise ValueError(f"it is {foreign.says('safetensors', path)}")
+    text, given = metadata["tinydl"], json.loads(metadata["tinydl.crc32"])
+    found: dict[str, Any] = {"about": f"{zlib.crc32(_sealed(text, arrays)):08x}",
+                             "arrays": {name: f"{zlib.crc32(a.data):08x}" for name, a in arrays.items()}}
+    if given != found:
+        said = given.get("arrays") if isinstance(given, dict) else None
+        altered = [n for n, checksum in found["arrays"].items() if isinstance(said, dict) and said.get(n) != checksum]
+        raise ValueError(f"it was altered since tinydl wrote it ({', '.join(altered) or 'its header'}): checksums differ. Take a "
+                         "copy that is whole; arrays that were changed on purpose are for model.load_state_dict")
+    if TEXT in arrays:
+        text = arrays.pop(TEXT).tobytes().decode()
+    about: dict[str, Any] = json.loads(text)
+    return about, arrays
 
 
 def layer_to_json(layer: Layer, seen: dict[int, int]) -> dict[str, Any]:
@@ -225,31 +275,23 @@ def share_parameters(layer: Layer, shared: Mapping[str, str]) -> None:
         owner.replace_parameter(p, held[first][1])
 
 
-def write_model(path: str | Path | IO[bytes], layer: Layer, about: Mapping[str, Any],
-                arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write_model(path: str | Path | IO[bytes], layer: Layer, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """A model's file. about: what else is to be known of it (JSON), by names other than "format", "version", "layer" and
     "shared"; arrays: the values of its parameters and statistics, by name."""
     spec = layer_to_json(layer, {})
     shared = shared_parameters(layer, spec)
-    new = shared or any(map(has_recorded_arguments, (inner for _, inner in layer.walk())))
-    meta = {"format": FORMAT, "version": VERSION if new else 1, **about, "layer": spec}
-    if shared:
-        meta["shared"] = shared
+    meta = {**about, "layer": spec, **({"shared": shared} if shared else {})}
     if isinstance(path, (str, os.PathLike)):
-        write_atomically(path, lambda f: write_arrays(f, "architecture.json", meta, arrays))
+        write_atomically(path, lambda f: write_arrays(f, "model file", meta, arrays))
     else:
-        write_arrays(path, "architecture.json", meta, arrays)
+        write_arrays(path, "model file", meta, arrays)
 
 
 def read_model(path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]],
-               ) -> tuple[Layer, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+               ) -> tuple[Layer, dict[str, Any], dict[str, Array]]:
     """Layer, `about` and arrays, as they were given to `write_model`. ValueError where the file is something else, or has a
     layer that is neither tinydl's own nor among custom_layers."""
-    meta, arrays = read_arrays(Path(path) if isinstance(path, str) else path, "architecture.json", "model file")
-    if meta.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a tinydl model: its format is {meta.get('format')!r}")
-    if meta["version"] > VERSION:
-        raise ValueError(f"{path} has version {meta['version']} of the format; this tinydl reads up to {VERSION}: upgrade it")
+    meta, arrays = read_arrays(path, "model file")
     layer = layer_from_json(meta["layer"], {**REGISTRY, **custom_layers}, [])
     try:
         share_parameters(layer, meta.get("shared", {}))

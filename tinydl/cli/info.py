@@ -1,4 +1,4 @@
-"""tinydl info: what tinydl found on this machine, or what is in a model's file."""
+"""tinydl info: what tinydl found on this machine, or what is in the file of a model or a checkpoint."""
 from __future__ import annotations
 
 import argparse
@@ -7,11 +7,13 @@ import platform
 import shutil
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 
 from tinydl import Model, _kernels, parallel
 from tinydl._version import __version__
+from tinydl.checkpoint import describe
 from tinydl.cli.errors import CommandError
 from tinydl.parallel.host.threads import affinity_cpus, cpu_limit
 
@@ -43,12 +45,14 @@ def lines() -> list[tuple[str, str]]:
 
 
 def of_model(path: str) -> str:
-    """What a model's file says, as text."""
+    """What the file of a model, or a checkpoint, says, as text."""
     try:
         model = Model.load(path)
     except FileNotFoundError:
         raise CommandError(f"{path}: there is no such file") from None
     except ValueError as e:
+        with suppress(ValueError):
+            return describe(path)
         raise CommandError(str(e).replace("pass custom_layers=", "only a program can load it, by Model.load with custom_layers=")
                            ) from None
     except OSError:

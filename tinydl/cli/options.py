@@ -121,11 +121,12 @@ def parser() -> Parser:
     _reading_options(predict)
     predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
-    info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's file",
+    info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's or a checkpoint's file",
                                description="Show version, instruction set, CPUs and recommended threads; with MODEL, its inputs, "
                                            "outputs, layers and parameters instead; of a table's model also the target, how "
                                            "each column is encoded, and the figures of its test rows.")
-    info.add_argument("model", metavar="MODEL", nargs="?", help="a file that model.save or `tinydl train` wrote")
+    info.add_argument("model", metavar="MODEL", nargs="?",
+                      help="a file that model.save, trainer.save_checkpoint or `tinydl train` wrote")
     info.set_defaults(run="tinydl.cli.info:run")
 
     bench = commands.add_parser("bench", help="measure, over thread counts or against other libraries",

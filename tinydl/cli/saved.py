@@ -26,6 +26,8 @@ def load(path: Path) -> Model:
         raise CommandError(f"{path}: there is no such file") from None
     except OSError:
         raise
+    except ValueError as e:
+        raise CommandError(str(e)) from None
     except KeyError:
         raise CommandError(f"{path} is a model, but `tinydl train` did not write it: it does not say what its columns "
                            "are") from None

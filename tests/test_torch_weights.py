@@ -1,0 +1,415 @@
+"""Weights in PyTorch's names and layouts, in and out: by formulas in NumPy, and by PyTorch where it is there."""
+import copy
+import doctest
+import io
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from tinydl import Model, nn, torch_weights
+from tinydl.formats import safetensors
+
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def close(got, want, n=64):
+    """To n roundings of float64."""
+    np.testing.assert_allclose(got, want, rtol=n * 2**-52, atol=n * 2**-52)
+
+
+def bits(model):
+    return model.params.tobytes() + model.statistics.tobytes()
+
+
+def loaded(layer, state, map=None, **options):
+    model = Model(layer, "float64", seed=1, **options)
+    names = torch_weights.load(model, state, map)
+    back = torch_weights.state_dict(model, names)
+    assert {k for k in back if not k.endswith("num_batches_tracked")} == names.keys()
+    for name in names:
+        assert back[name].flags.c_contiguous and back[name].flags.owndata
+        assert back[name].shape == np.shape(state[name]) and back[name].tobytes() == np.asarray(state[name]).tobytes(), name
+    return model
+
+
+def test_what_the_documentation_shows():
+    assert doctest.testmod(torch_weights).failed == 0
+
+
+# ------------------------------------------------------------------ formulas of PyTorch's documentation
+def test_linear_and_batch_norm():
+    s = {"a.weight": normal(4, 3), "a.bias": normal(4), "n.weight": normal(4), "n.bias": normal(4), "n.running_mean": normal(4),
+         "n.running_var": rng.random(4), "n.num_batches_tracked": np.array(7), "b.weight": normal(2, 4)}
+    layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2, bias=False))
+    x = normal(5, 3)
+    h = x @ s["a.weight"].T + s["a.bias"]
+    h = (h - s["n.running_mean"]) / np.sqrt(s["n.running_var"] + 1e-5) * s["n.weight"] + s["n.bias"]
+    model = loaded(layers, s)
+    close(model.predict(x), np.tanh(h) @ s["b.weight"].T)
+    back = torch_weights.state_dict(model)
+    assert list(back) == ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked",
+                          "3.weight"]
+    assert back["1.num_batches_tracked"].shape == () and back["1.num_batches_tracked"].dtype == np.int64
+
+
+def test_lstm():
+    H, s = 3, {}
+    for suffix in ("l0", "l0_reverse"):
+        s |= {f"weight_ih_{suffix}": normal(12, 2), f"weight_hh_{suffix}": normal(12, 3), f"bias_ih_{suffix}": normal(12),
+              f"bias_hh_{suffix}": normal(12)}
+    x, sides = normal(2, 5, 2), []
+    for suffix, steps in (("l0", range(5)), ("l0_reverse", range(4, -1, -1))):
+        h, c, out = np.zeros((2, H)), np.zeros((2, H)), {}
+        for t in steps:
+            gates = (x[:, t] @ s[f"weight_ih_{suffix}"].T + s[f"bias_ih_{suffix}"] + h @ s[f"weight_hh_{suffix}"].T
+                     + s[f"bias_hh_{suffix}"])
+            i, f, g, o = np.split(gates, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = out[t] = sigmoid(o) * np.tanh(c)
+        sides.append(np.stack([out[t] for t in range(5)], 1))
+    close(loaded(nn.LSTM(2, 3, bidirectional=True), s).predict(x), np.concatenate(sides, 2))
+
+
+def test_gru():
+    s = {"r.weight_ih_l0": normal(9, 2), "r.weight_hh_l0": normal(9, 3), "r.bias_ih_l0": normal(9), "r.bias_hh_l0": normal(9)}
+    x, h = normal(2, 5, 2), np.zeros((2, 3))
+    for t in range(5):
+        a, b = x[:, t] @ s["r.weight_ih_l0"].T + s["r.bias_ih_l0"], h @ s["r.weight_hh_l0"].T + s["r.bias_hh_l0"]
+        (ar, az, an), (br, bz, bn) = np.split(a, 3, 1), np.split(b, 3, 1)
+        z = sigmoid(az + bz)
+        h = (1 - z) * np.tanh(an + sigmoid(ar + br) * bn) + z * h
+    close(loaded(nn.GRU(2, 3, return_sequences=False), s).predict(x), h)
+    model = Model(nn.GRU(2, 3, reset_after=False))
+    with pytest.raises(ValueError, match=r"PyTorch's GRU is nn\.GRU\(reset_after=True\)"):
+        torch_weights.load(model, s)
+
+
+def attention(x, s, heads):
+    E = x.shape[-1]
+    q, k, v = (x @ w.T + b for w, b in zip(np.split(s["in_proj_weight"], 3), np.split(s["in_proj_bias"], 3), strict=True))
+    out = []
+    for at in range(0, E, E // heads):
+        part = slice(at, at + E // heads)
+        scores = q[..., part] @ k[..., part].swapaxes(1, 2) / np.sqrt(E // heads)
+        p = np.exp(scores - scores.max(-1, keepdims=True))
+        out.append(p / p.sum(-1, keepdims=True) @ v[..., part])
+    return np.concatenate(out, -1) @ s["out_proj.weight"].T + s["out_proj.bias"]
+
+
+@pytest.mark.parametrize("spelling", ["in_proj", "q_proj_weight", "q_proj.weight"])
+def test_attention_of_one_matrix_or_of_three(spelling):
+    s = {"in_proj_weight": normal(12, 4), "in_proj_bias": normal(12), "out_proj.weight": normal(4, 4), "out_proj.bias": normal(4)}
+    given = dict(s)
+    if spelling != "in_proj":
+        weights, biases = (zip("qkv", np.split(s[f"in_proj_{kind}"], 3), strict=True) for kind in ("weight", "bias"))
+        given = {f"{letter}_proj{spelling[6]}weight": w for letter, w in weights}
+        if spelling[6] == ".":
+            given |= {f"{letter}_proj.bias": b for letter, b in biases}
+        else:
+            given["in_proj_bias"] = s["in_proj_bias"]
+        given |= {name: s[name] for name in ("out_proj.weight", "out_proj.bias")}
+        given = dict(reversed(given.items()))       # v before q
+    x = normal(2, 5, 4)
+    close(loaded(nn.MultiheadAttention(4, 2), given).predict(x), attention(x, s, 2))
+    mapped = {f"m.{name}": value for name, value in given.items()}
+    close(loaded(nn.Sequential(nn.MultiheadAttention(4, 2)), mapped, {"m": "0"}).predict(x), attention(x, s, 2))
+    close(loaded(nn.Sequential(nn.MultiheadAttention(4, 2)), mapped).predict(x), attention(x, s, 2))
+
+
+def test_convolutions():
+    s = {"c.weight": normal(4, 1, 2, 2), "c.bias": normal(4), "t.weight": normal(4, 3, 1, 2), "t.bias": normal(3)}
+    x, y = normal(1, 2, 4, 5), np.zeros((1, 4, 3, 4))
+    for o in range(4):          # groups=2: channel 0 for outputs 0 and 1
+        for i in range(3):
+            for j in range(4):
+                y[0, o, i, j] = (x[0, o // 2, i:i + 2, j:j + 2] * s["c.weight"][o, 0]).sum() + s["c.bias"][o]
+    z = np.zeros((1, 3, 3, 8)) + s["t.bias"][:, None, None]
+    for j in range(4):          # stride (1, 2)
+        z[..., 2 * j:2 * j + 2] += np.einsum("bchk,cokl->bohl", y[..., j:j + 1], s["t.weight"])
+    layers = nn.Sequential(nn.Conv2d(2, 4, 2, groups=2), nn.ConvTranspose2d(4, 3, (1, 2), stride=(1, 2)))
+    close(loaded(layers, s).predict(x), z)
+
+
+def test_a_weight_that_layers_share():
+    s = {"e.weight": normal(6, 3), "l.weight": normal(3, 3), "l.bias": normal(3), "out.weight": None, "out.bias": normal(6)}
+    s["out.weight"] = s["e.weight"]
+    x = np.array([[0, 5], [2, 1]])
+    want = (s["e.weight"][x] @ s["l.weight"].T + s["l.bias"]) @ s["e.weight"].T + s["out.bias"]
+
+    def layers():
+        words = nn.Embedding(6, 3)
+        return nn.Sequential(words, nn.Linear(3, 3), nn.TiedLinear(words))
+    close(loaded(layers(), s).predict(x), want)
+    once = {name: a for name, a in s.items() if name != "out.weight"}       # as safetensors' own saver leaves it
+    model = Model(layers(), "float64")
+    torch_weights.load(model, once)
+    close(model.predict(x), want)
+    before = bits(model)
+    with pytest.raises(ValueError, match=r"e\.weight and out\.weight differ; in the model both are 0\.weight, which"):
+        torch_weights.load(model, {**s, "out.weight": normal(6, 3)})
+    assert bits(model) == before
+    t = {"a.weight": normal(3, 3), "a.bias": normal(3)}
+    twice = t | {"c.weight": t["a.weight"], "c.bias": t["a.bias"]}
+    out = {"b.weight": normal(1, 3), "b.bias": normal(1)}
+    for state in (t | out, twice | out):        # a layer used twice has a second name there, or not
+        again = nn.Linear(3, 3)
+        model = Model(nn.Sequential(again, nn.Tanh(), again, nn.Linear(3, 1)), "float64")
+        torch_weights.load(model, state)
+        y = np.tanh(x @ np.ones((2, 3)) @ t["a.weight"].T + t["a.bias"]) @ t["a.weight"].T + t["a.bias"]
+        close(model.predict(x @ np.ones((2, 3))), y @ out["b.weight"].T + out["b.bias"])
+
+
+# ------------------------------------------------------------------ names, order, dtypes
+def two(bias=True):
+    return nn.Sequential(nn.Linear(3, 3, bias), nn.ReLU(), nn.Linear(3, 3, bias))
+
+
+def state_of(names, bias=True):
+    return {f"{n}.{key}": normal(*shape) for n in names for key, shape in
+            ([("weight", (3, 3)), ("bias", (3,))] if bias else [("weight", (3, 3))])}
+
+
+def test_names_decide_before_order_and_a_map_before_both():
+    s = state_of(["2", "0"])
+    model = loaded(two(), s)
+    assert np.array_equal(model.state_dict()["2.weight"], s["2.weight"].T)
+    s = state_of(["stem", "head"])
+    for map, weight in ((None, "stem"), ({"stem": "0", "head": "2"}, "stem"), ({"head": "0", "stem": "2"}, "head"),
+                        ({"head.weight": "0.weight", "head.bias": "0.bias", "stem": "2"}, "head")):
+        assert np.array_equal(loaded(two(), s, map).state_dict()["0.weight"], s[f"{weight}.weight"].T)
+    s = state_of(["net.body.0", "net.body.2"])
+    for map in ({"net.body": ""}, {"net": "else", "net.body": "", "net.body.2": "2"}):
+        assert np.array_equal(loaded(two(), s, map).state_dict()["2.weight"], s["net.body.2.weight"].T)
+    s = state_of(["0", "3"])        # one module more there
+    assert np.array_equal(loaded(two(), s).state_dict()["2.weight"], s["3.weight"].T)
+
+
+def test_what_is_left_over_is_listed_and_nothing_changes():
+    model = Model(two(), "float64", seed=0)
+    before = bits(model)
+    whole = state_of(["0", "2"])
+    cases = [
+        ({**whole, "4.weight": normal(2, 3)}, None, r"Left over of PyTorch's: 4\.weight \(2, 3\); of the model's: nothing"),
+        ({n: a for n, a in whole.items() if n != "2.bias"}, None, r"PyTorch's: nothing; of the model's: 2\.bias \(3,\)"),
+        ({**whole, "2.weight": normal(2, 3)}, None, r"Of other shapes: 2\.weight \(2, 3\) for 2\.weight \(3, 3\)\."),
+        (state_of(["a", "b", "c"]), None, r"Left over of PyTorch's: c\.weight \(3, 3\), c\.bias \(3,\); .* taken in order; map="),
+        (state_of(["a", "b"]), {"a": "0"}, r"Left over of PyTorch's: b\.weight .*; of the model's: 2\.weight \(3, 3\), 2\.bias"),
+        (state_of(["a", "b"]), {"a": "0", "b": "0"}, r"a\.weight, b\.weight would all be the model's 0\.weight"),
+        ({"a.gain": normal(3)}, None, r"Left over of PyTorch's: a\.gain \(3,\); of the model's: 0\.weight"),
+        ({**whole, "2.weight": np.zeros((3, 3), int)}, None, "2.weight is of dtype int64; weights are floating-point"),
+        ({}, None, "Left over of PyTorch's: nothing; of the model's: 0.weight"),
+    ]
+    for state, map, says in cases:
+        with pytest.raises(ValueError, match=says):
+            torch_weights.load(model, state, map)
+        assert bits(model) == before
+    with pytest.raises(ValueError, match=r"1\.weight has 1e\+300, which is infinite as the model's float32"):
+        torch_weights.load(Model(nn.Sequential(nn.ReLU(), nn.Linear(1, 1))), {"1.weight": [[1e300]], "1.bias": [0.0]})
+    with pytest.raises(ValueError, match=r"two of the model's parameters would be 'x.weight'"):
+        torch_weights.state_dict(model, {"x": "0", "x.weight": "2.weight"})
+
+
+def test_the_order_of_the_alphabet_is_no_order(tmp_path):
+    """As files have it: only numbered layers can be put right."""
+    s = state_of(["stem", "body"])
+    model = Model(two(), "float64")
+    with pytest.raises(ValueError, match="keeps them in the alphabet's order, which says nothing of the layers' order: give"):
+        torch_weights.load(model, dict(sorted(s.items())))
+    once = state_of(["stem", "body"], bias=False)       # no layer tells by itself
+    torch_weights.save(Model(two(bias=False)), tmp_path / "w", {"stem": "0", "body": "2"})
+    with pytest.raises(ValueError, match="alphabet's order"):
+        torch_weights.load(Model(two(bias=False)), tmp_path / "w")
+    torch_weights.load(Model(two(bias=False)), once)
+    many = state_of([str(2 * i) for i in range(12)])
+    layers = nn.Sequential(*[nn.Linear(3, 3) for _ in range(12)])
+    model = loaded(layers, dict(sorted(many.items())))
+    for i in range(12):
+        assert np.array_equal(model.state_dict()[f"{i}.weight"], many[f"{2 * i}.weight"].T)
+
+
+def test_half_precision_is_converted_exactly(tmp_path):
+    half, brain = normal(3, 3).astype("f2"), (normal(3, 3).astype("f4").view("u4") >> 16).astype("<u2")
+    entries = {"a.weight": ("F16", half), "b.weight": ("BF16", brain)}
+    header = json.dumps({name: {"dtype": d, "shape": [3, 3], "data_offsets": [18 * i, 18 * i + 18]}
+                         for i, (name, (d, _)) in enumerate(entries.items())}).encode()
+    (tmp_path / "h").write_bytes(struct.pack("<Q", len(header)) + header + half.tobytes() + brain.tobytes())
+    model = Model(two(bias=False))
+    torch_weights.load(model, tmp_path / "h", {"a": "0", "b": "2"})
+    assert np.array_equal(model.state_dict()["0.weight"], half.T.astype("f4"))
+    assert np.array_equal(model.state_dict()["2.weight"], (brain.astype("u4") << 16).view("f4").T)
+
+
+def test_a_safetensors_file_in_and_out(tmp_path):
+    s = state_of(["0", "2"])
+    model = loaded(two(), s)
+    torch_weights.save(model, tmp_path / "w.safetensors")
+    metadata, arrays = safetensors.read(io.BytesIO((tmp_path / "w.safetensors").read_bytes()))
+    assert metadata == {"format": "pt"} and all(np.array_equal(arrays[name], s[name]) for name in s)
+    other = Model(two(), "float64", seed=5)
+    torch_weights.load(other, str(tmp_path / "w.safetensors"))
+    assert bits(other) == bits(model)
+    torch_weights.save(model, tmp_path / "w.safetensors", {"stem": "0", "head": "2"})
+    torch_weights.load(other, tmp_path / "w.safetensors", {"stem": "0", "head": "2"})
+    assert bits(other) == bits(model)
+
+
+def test_files_that_are_no_weights_of_pytorch(tmp_path):
+    model = Model(two())
+    model.save(tmp_path / "m")
+    with pytest.raises(ValueError, match=r"m is tinydl's own, with its layouts: Model\.load"):
+        torch_weights.load(model, tmp_path / "m")
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as z:
+        z.writestr("w/data.pkl", b"")
+    with pytest.raises(ValueError, match=r"w\.pt holds no weights of PyTorch: it is a pickle of PyTorch(.|\n)*save_file\("):
+        torch_weights.load(model, tmp_path / "w.pt")
+    (tmp_path / "cut").write_bytes((tmp_path / "m").read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut is damaged: it is truncated"):
+        torch_weights.load(model, tmp_path / "cut")
+
+
+# ------------------------------------------------------------------ PyTorch itself
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
+
+
+def both_ways(torch, module, layer, x, dtype, tmp_path, map=None):
+    """Weights in and out bit for bit, by state_dict and by a file; outputs to rounding."""
+    generator = torch.Generator().manual_seed(0)
+    module = module.to(getattr(torch, dtype)).eval()
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.add_(torch.rand(value.shape, generator=generator).to(value.dtype) * 0.1)
+            else:
+                assert name.endswith("num_batches_tracked")
+    model = Model(layer, dtype, seed=1)
+    names = torch_weights.load(model, module.state_dict(), map)
+    given = torch.tensor(x if x.dtype.kind == "i" else x.astype(dtype))
+    with torch.no_grad():
+        want = module(given)
+    want = (want[0] if isinstance(want, tuple) else want).numpy()
+    got = model.predict(x if x.dtype.kind == "i" else x.astype(dtype))
+    eps = np.finfo(dtype).eps
+    assert np.abs(got - want).max() <= 200 * eps * max(1, np.abs(want).max())
+    back = {name: torch.tensor(value) for name, value in torch_weights.state_dict(model, names).items()}
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        for p in module.parameters():
+            p.zero_()
+    module.load_state_dict(back)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items() if "num_batches" not in name)
+    save_file, load_file = (getattr(pytest.importorskip("safetensors.torch"), name) for name in ("save_file", "load_file"))
+    torch_weights.save(model, tmp_path / "ours", names)
+    saved = load_file(tmp_path / "ours")
+    assert all(torch.equal(value, before[name]) for name, value in saved.items() if "num_batches" not in name)
+    save_file({name: value.clone().contiguous() for name, value in before.items()}, tmp_path / "theirs")
+    other = copy.deepcopy(model)
+    other.params[...], other.statistics[...] = 0, 0
+    torch_weights.load(other, tmp_path / "theirs", names)
+    assert bits(other) == bits(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_recurrent_nets_of_pytorch(torch, dtype, tmp_path):
+    for kind in ("LSTM", "GRU", "RNN"):
+        module = getattr(torch.nn, kind)(3, 5, num_layers=2, bidirectional=True, batch_first=True)
+        both_ways(torch, module, getattr(nn, kind)(3, 5, num_layers=2, bidirectional=True), normal(2, 7, 3), dtype, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_residual_net_of_pytorch(torch, dtype, tmp_path):
+    t = torch.nn
+
+    class Block(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = t.Conv2d(8, 8, 3, padding=1, bias=False), t.BatchNorm2d(8)
+            self.conv2, self.bn2 = t.Conv2d(8, 8, 3, padding=1, bias=False), t.BatchNorm2d(8)
+
+        def forward(self, x):
+            return torch.relu(x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
+
+    class Net(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = t.Conv2d(3, 8, 3, stride=2)
+            self.layer1 = t.Sequential(Block(), Block())
+            self.group, self.down = t.GroupNorm(2, 8), t.Conv2d(8, 12, 3, groups=4)
+            self.fc = t.Linear(12, 5)
+
+        def forward(self, x):
+            return self.fc(self.down(self.group(self.layer1(self.stem(x)))).mean((2, 3)))
+
+    def block():
+        return [nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                                          nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))), nn.ReLU()]
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), *block(), *block(), nn.GroupNorm(2, 8), nn.Conv2d(8, 12, 3, groups=4),
+                          nn.GlobalAvgPool(), nn.Linear(12, 5))
+    both_ways(torch, Net(), layer, normal(2, 3, 11, 9), dtype, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_transformer_of_pytorch(torch, dtype, norm_first, tmp_path, monkeypatch):
+    t = torch.nn
+
+    class Net(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = t.Embedding(11, 8)
+            layer = t.TransformerEncoderLayer(8, 2, 16, activation="gelu", norm_first=norm_first, batch_first=True)
+            self.encoder = t.TransformerEncoder(layer, 2, norm=t.LayerNorm(8), enable_nested_tensor=False)
+            self.out = t.Linear(8, 11)
+            self.out.weight = self.words.weight
+
+        def forward(self, x):
+            return self.out(self.encoder(self.words(x)))
+    words = nn.Embedding(11, 8)
+    layers = [nn.TransformerEncoderLayer(8, 2, 16, activation="gelu", norm_first=norm_first) for _ in range(2)]
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)
+    both_ways(torch, Net(), nn.Sequential(words, *layers, nn.LayerNorm(8), nn.TiedLinear(words)), rng.integers(0, 11, (2, 6)),
+              dtype, tmp_path)
+
+
+def test_a_decoder_of_pytorch(torch):
+    module = torch.nn.TransformerDecoderLayer(8, 2, 16, batch_first=True).double().eval()
+    x, memory = nn.Input((5, 8)), nn.Input((6, 8))
+    model = Model(inputs=[x, memory], outputs=nn.TransformerDecoderLayer(8, 2, 16, causal=False)([x, memory]), dtype="float64")
+    torch_weights.load(model, module.state_dict())
+    a, b = normal(2, 5, 8), normal(2, 6, 8)
+    with torch.no_grad():
+        close(model.predict((a, b)), module(torch.tensor(a), torch.tensor(b)).numpy(), 500)
+
+
+def test_tensors_of_every_kind(torch):
+    model = Model(two(bias=False))
+    w = torch.randn(3, 3).to(torch.bfloat16)
+    torch_weights.load(model, {"0.weight": torch.nn.Parameter(torch.ones(3, 3).half()), "2.weight": w})
+    assert np.array_equal(model.state_dict()["2.weight"], w.float().numpy().T)
+
+
+def test_the_lines_for_a_pickle_do_what_they_say(torch, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors.torch")
+    monkeypatch.chdir(tmp_path)
+    words, model = torch.nn.Embedding(4, 3), Model(two(bias=False))
+    tied = torch.nn.Sequential(words, torch.nn.Linear(3, 4, bias=False))
+    tied[1].weight = words.weight
+    torch.save(tied.state_dict(), "w.pt")
+    with pytest.raises(ValueError) as e:
+        torch_weights.load(model, "w.pt")
+    lines = str(e.value).split(":\n", 1)[1]
+    exec("\n".join(line.strip() for line in lines.splitlines()))
+    with open("weights.safetensors", "rb") as f:
+        assert np.array_equal(safetensors.read(f)[1]["1.weight"], words.weight.detach().numpy())

@@ -1,0 +1,128 @@
+"""What is in a .weights.h5 or .keras file of Keras 3, layer by layer.
+
+A .weights.h5 file is HDF5, with a group for each layer, `layers/dense_1`, and its arrays in vars/0, vars/1, ... of it and of
+what it is made of (`layers/lstm/cell`). A Sequential's or functional model's layers are called by their class and counted, in
+their order, not by their names; a class's layers by the attributes that hold them. A .keras file is a zip of such a file,
+model.weights.h5, and the layers' arguments in order, config.json.
+"""
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tinydl.formats import foreign
+from tinydl.keras_weights.layouts import KINDS
+from tinydl.weights import Array, natural
+
+#: what belongs to the layer around it
+_INNER = re.compile(r"(?:(.*?)/)??((?:forward_layer/|backward_layer/)?cell|(?:query|key|value|output)_dense)")
+
+
+class Entry:
+    """A layer of the file.
+
+    path: of its group; arrays: by the path within it ("" for its own, "cell", "query_dense", ...); kind: its class as
+    "batch_normalization", None where that is not said; config: the arguments it was made with, as far as they are there; ordered:
+    whether the entries are in the order of the model's layers.
+    """
+
+    def __init__(self, path: str, arrays: dict[str, list[Array]], name: str) -> None:
+        self.path, self.arrays, self.config, self.ordered = path, arrays, dict[str, Any](), False
+        self.container, _, last = path.rpartition("/")
+        #: whether its name in the file is its class, and counts
+        self.in_layers = self.container.rpartition("/")[2] in ("layers", "_layer_checkpoint_dependencies")
+        kinds = [re.sub(r"_\d+$", "", text) for text in ((last,) if self.in_layers else (last, name))]
+        self.kind = next((kind for kind in kinds if kind in KINDS), None)
+
+    def describe(self) -> str:
+        shapes = [f"{inner} {a.shape}".strip() for inner, arrays in self.arrays.items() for a in arrays]
+        return f"{self.path} ({', '.join(shapes)})"
+
+
+def read(path: str | os.PathLike[str]) -> list[Entry]:
+    """All layers that have weights; ValueError where it is no such file."""
+    try:
+        import h5py
+    except ModuleNotFoundError as e:
+        raise ImportError("tinydl.keras_weights needs h5py: pip install 'tinydl-parallel[keras]'") from e
+    with _weights(path) as (f, config):
+        try:
+            with h5py.File(f, "r") as h5:
+                groups, names = _groups(h5)
+        except OSError as e:        # as of a file that was cut
+            raise ValueError(f"{path} is damaged: {e}") from e
+    found: dict[str, dict[str, list[Array]]] = {}
+    for group, arrays in groups.items():
+        match = _INNER.fullmatch(group)
+        outer, inner = (match[1] or "", match[2]) if match else (group, "")
+        found.setdefault(outer, {})[inner] = arrays
+    if not found:
+        raise ValueError(f"{path} has no weights as Keras 3 writes them, in groups of `vars`. Of a file of Keras 2: load it with "
+                         "Keras 3, and save it as .weights.h5 or .keras")
+    entries = [Entry(group, arrays, names.get(group, "")) for group, arrays in found.items()]
+    entries.sort(key=lambda entry: natural(entry.path))
+    if config is not None:
+        _in_order(entries, names, config)
+    return entries
+
+
+@contextmanager
+def _weights(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+    """The HDF5 file, and what config.json says."""
+    import json
+    with open(path, "rb") as f:
+        kind = foreign.kind_of(f)
+        f.seek(0)
+        if kind == "hdf5":
+            yield f, None
+        elif kind == "keras":
+            try:
+                with zipfile.ZipFile(f) as z:
+                    content, config = io.BytesIO(z.read("model.weights.h5")), json.loads(z.read("config.json"))
+            except (zipfile.BadZipFile, KeyError, ValueError) as e:
+                raise ValueError(f"{path} is damaged: {e}") from e
+            yield content, config
+        else:
+            raise ValueError(f"{path} holds no weights of Keras: it is {foreign.says(kind, path)}")
+
+
+def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
+    """{path of a group: its arrays of floating-point numbers}, but for the optimizer's, and {path: the layer's name}."""
+    groups: dict[str, dict[int, Array]] = {}
+    names: dict[str, str] = {}
+
+    def visit(path: str, item: Any) -> None:
+        group, _, last = path.rpartition("/")
+        if path == "optimizer" or path.startswith("optimizer/"):
+            return
+        if last == "vars" and "name" in item.attrs:
+            names[group] = str(item.attrs["name"])
+        if group.rpartition("/")[2] == "vars" and last.isdigit() and item.dtype.kind != "u":      # no seeds of dropout
+            groups.setdefault(group.removesuffix("vars").removesuffix("/"), {})[int(last)] = item[()]
+    h5.visititems(visit)
+    return {group: [arrays[i] for i in sorted(arrays)] for group, arrays in groups.items()}, names
+
+
+def _in_order(entries: list[Entry], names: Mapping[str, str], config: Mapping[str, Any]) -> None:
+    """Put the entries in the order that config.json has, with what it says of each; as they are where it says nothing."""
+    places: dict[str, tuple[int, dict[str, Any]]] = {}
+
+    def walk(spec: Mapping[str, Any], group: str) -> None:
+        container = f"{group}/layers" if group else "layers"
+        children = {name: path for path, name in names.items() if path.rpartition("/")[0] == container}
+        inside = spec.get("config", {})
+        for layer in inside.get("layers", ()) if isinstance(inside, dict) else ():
+            path = children.get(str(layer.get("config", {}).get("name")))
+            if path is not None:
+                places[path] = len(places), layer["config"]
+                walk(layer, path)
+    walk(config, "")
+    if all(entry.path in places for entry in entries):
+        entries.sort(key=lambda entry: places[entry.path][0])
+        for entry in entries:
+            entry.config, entry.ordered = places[entry.path][1], True
