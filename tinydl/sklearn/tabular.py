@@ -6,13 +6,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_array
 
 from tinydl import tabular
+from tinydl.data.frames import as_numbers, decoded, first_missing
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real
-from tinydl.sklearn.tabular_base import Tabular, checked_y
+from tinydl.sklearn.tabular_base import Tabular
 from tinydl.tables.outliers import GAP, told, wild
 from tinydl.tabular import CLASSES, NUMBERS
 
@@ -84,7 +87,7 @@ class TabularClassifier(Classifier, Tabular):
         return self._fit(X, y, sample_weight, once=True, classes=classes)
 
     def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        y = checked_y(self, y)
+        y = _checked_y(self, y)
         codes = self._encode_new(y, classes) if first else self._encode_known(y, all_of_them=not once)
         if self._several:
             return tabular.Labels(y.shape[1]), codes.astype(np.float32), codes.astype(np.int64)
@@ -161,7 +164,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         return self._fit(X, y, sample_weight, once=True)
 
     def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        known = np.asarray(checked_y(self, y, numeric=True), np.float64)
+        known = np.asarray(_checked_y(self, y, numeric=True), np.float64)
         y = known.reshape(len(known), -1)
         if self.quantiles is not None and y.shape[1] > 1:
             raise ValueError(f"quantiles are of one target; y has {y.shape[1]}")
@@ -186,8 +189,8 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
                 np.abs(column[counted] - self._mean[k]) > GAP * self._deviation[k])
             if found.any():
                 known = column[counted & ~found] if first else np.r_[column[counted & ~found], self._lowest[k], self._highest[k]]
-                place = f"row {int(found.argmax())}" + (f", column {k}" if y.shape[1] > 1 else "")
-                warnings.warn(f"y is in {place} {told(column[found], known)}", UserWarning, stacklevel=6)
+                place = f" in row {int(found.argmax())}" + (f", column {k}" if y.shape[1] > 1 else "")
+                warnings.warn(f"y is {told(column[found], known, place)}", UserWarning, stacklevel=6)
                 y[:, k] = np.where(counted, np.clip(column, known.min(), known.max()), column)
         return y
 
@@ -223,3 +226,27 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
             own = np.full(len(y), np.quantile(y, level))
             shares.append(1 - loss / mean_pinball_loss(y, own, alpha=level, sample_weight=sample_weight))
         return float(np.mean(shares))
+
+
+def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
+    if y is None:
+        raise ValueError(f"{type(owner).__name__} requires y to be passed, but the target y is None")
+    if hasattr(y, "toarray"):
+        y = y.toarray()
+    known: Array = np.asarray(decoded(y))
+    missing = first_missing(known)
+    if missing is not None:
+        raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
+    y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
+        place = f"in row {at[0]}" + (f", column {at[1]}" if len(at) > 1 and y.shape[1] > 1 else "")
+        raise ValueError(f"y has no value {place}: leave rows out whose target is missing" if np.isnan(y[at]) else
+                         f"y is {y[at]} {place}; targets must be finite: correct it, or leave that row out")
+    y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
+                    estimator=owner)
+    if y.ndim == 2 and y.shape[1] == 1:
+        warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), "
+                      "for example using ravel().", DataConversionWarning, stacklevel=4)
+        y = y.ravel()
+    return np.asarray(y)

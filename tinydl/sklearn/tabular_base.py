@@ -3,19 +3,16 @@ from __future__ import annotations
 
 import copy
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.exceptions import DataConversionWarning
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
 
 from tinydl import tabular
-from tinydl.data.frames import as_numbers, decoded, first_missing
 from tinydl.optim import Optimizer
 from tinydl.parallel import TrainingError
 from tinydl.plotting import plot_curves
@@ -26,7 +23,7 @@ from tinydl.tables import TableEncoder
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Tabular", "checked_y"]
+__all__ = ["Tabular"]
 
 #: rows below which none can be set aside
 LEAST_ROWS = 5
@@ -282,30 +279,6 @@ class _Progress:
     def close(self) -> None:
         if self.verbose:
             print(file=sys.stderr)
-
-
-def checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
-    if y is None:
-        raise ValueError(f"{type(owner).__name__} requires y to be passed, but the target y is None")
-    if hasattr(y, "toarray"):
-        y = y.toarray()
-    known: Array = np.asarray(decoded(y))
-    missing = first_missing(known)
-    if missing is not None:
-        raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
-    y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
-        place = f"in row {at[0]}" + (f", column {at[1]}" if len(at) > 1 and y.shape[1] > 1 else "")
-        raise ValueError(f"y has no value {place}: leave rows out whose target is missing" if np.isnan(y[at]) else
-                         f"y is {y[at]} {place}; targets must be finite: correct it, or leave that row out")
-    y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
-                    estimator=owner)
-    if y.ndim == 2 and y.shape[1] == 1:
-        warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), "
-                      "for example using ravel().", DataConversionWarning, stacklevel=4)
-        y = y.ravel()
-    return np.asarray(y)
 
 
 def _rows(X: Any, rows: Array) -> Any:

@@ -38,8 +38,8 @@ def wild(y: Array) -> Array:
     return out
 
 
-def told(values: Array, known: Array) -> str:
-    """What is to be said of wild values, the first of which stands at a place that was named, beside the known ones."""
+def told(values: Array, known: Array, place: str = "") -> str:
+    """What is to be said of wild values beside the known ones. place: of the first, as " in row 3", if not said before."""
     value, low, high, more = values[0], known.min(), known.max(), len(values) - 1
-    return (f"{value:g}" + (f", and {more:,} more like it" if more else "") + f", where others are from {low:g} to {high:g}: is "
-            f"it a mistake? It is trained on as {np.clip(value, low, high):g}; correct it, or leave that row out")
+    return (f"{value:g}{place}" + (f", and {more:,} more like it" if more else "") + f", where others are from {low:g} to "
+            f"{high:g}: is it a mistake? It is trained on as {np.clip(value, low, high):g}; correct it, or leave that row out")
