@@ -423,7 +423,7 @@ VECTOR = [
          ("out",), relative(2), MATRICES, ("x",), True, "dropout"),
     *(Case("dropout", lambda rng, s, step=step: {**x_out(rng, s), "rates": np.array([5, 0.5, 0.25, 0.75]), "seed": 7,
                                                  "step": step},
-           ("out",), relative(2), MATRICES, ("x",), family="dropout", variant=f"rates, step {step}")
+           ("out",), relative(2), MATRICES, ("x",), family="dropout", variant=f"rates-{step}")
       for step in (0, 5, 6, 7, 2**40)),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
          ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
