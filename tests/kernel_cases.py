@@ -45,7 +45,7 @@ class Case:
     def arguments(self, shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Args:
         """Inputs are read-only."""
         made = self.make(np.random.default_rng([seed, *shape]), shape)
-        args = {k: v.astype(dtype) if is_float(v) else v for k, v in made.items()}
+        args = {k: v.astype(dtype) if is_float(v) and k != "rates" else v for k, v in made.items()}    # which are float64
         if "itemsize" in args:
             args["itemsize"] = np.dtype(dtype).itemsize
         for k, v in args.items():
@@ -421,6 +421,10 @@ VECTOR = [
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.3, "seed": 7, "step": 2**40, "layer": 3,
                                     "index": rng.integers(0, 2**62, s[0])},
          ("out",), relative(2), MATRICES, ("x",), True, "dropout"),
+    *(Case("dropout", lambda rng, s, step=step: {**x_out(rng, s), "rates": np.array([5, 0.5, 0.25, 0.75]), "seed": 7,
+                                                 "step": step},
+           ("out",), relative(2), MATRICES, ("x",), family="dropout", variant=f"rates-{step}")
+      for step in (0, 5, 6, 7, 2**40)),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
          ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
 ]

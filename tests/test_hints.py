@@ -179,7 +179,7 @@ def test_an_error_in_a_property_is_its_own():
 def test_copies_and_signatures():
     for thing in (optim.Adam(), History(), Model(net()), trained()):
         assert type(copy.deepcopy(thing)) is type(pickle.loads(pickle.dumps(thing)))
-    assert str(inspect.signature(nn.Dropout)) == "(p: 'float' = 0.5) -> 'None'"
+    assert str(inspect.signature(nn.Dropout)) == "(p: 'float | Schedule' = 0.5) -> 'None'"
     assert [*inspect.signature(Trainer).parameters][:3] == ["max_epochs", "monitor", "evaluator"]
 
     class Mine(optim.Adam):

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 
 from tinydl import tabular
 from tinydl.sklearn import TabularClassifier, TabularRegressor
+from tinydl.tabular import training
 
 SMALL = {"n_members": 2, "hidden_layer_sizes": (16,), "max_epochs": 6, "random_state": 0}
 
@@ -153,9 +154,9 @@ def test_rows_count_by_their_weights():
 
 def test_members_begin_with_values_and_orders_of_their_own(monkeypatch):
     seeds, made = [], []
-    network, trainer = tabular.network, tabular.Trainer
-    monkeypatch.setattr(tabular, "network", lambda *a, seed=None, **k: seeds.append(seed) or network(*a, seed=seed, **k))
-    monkeypatch.setattr(tabular, "Trainer", lambda *a, seed, **k: made.append(seed) or trainer(*a, seed=seed, **k))
+    network, trainer = training.network, training.Trainer
+    monkeypatch.setattr(training, "network", lambda *a, seed=None, **k: seeds.append(seed) or network(*a, seed=seed, **k))
+    monkeypatch.setattr(training, "Trainer", lambda *a, seed, **k: made.append(seed) or trainer(*a, seed=seed, **k))
     X, y = people()
     TabularClassifier(**{**SMALL, "n_members": 3}).fit(X, y)
     assert len({*seeds[:3], *made}) == 6 and seeds[3:] == [None]
@@ -205,7 +206,7 @@ def test_training_ends_after_epochs_without_improvement():
 
 def test_a_time_limit_is_shared_by_the_members(monkeypatch):
     now = iter(range(10_000))
-    monkeypatch.setattr(tabular, "perf_counter", lambda: float(next(now)))      # each look at the clock is a second later
+    monkeypatch.setattr(training, "perf_counter", lambda: float(next(now)))      # each look at the clock is a second later
     X, y = people()
     clf = TabularClassifier(**{**SMALL, "max_epochs": 1000}, n_iter_no_change=1000, time_limit=40.0).fit(X, y)
     assert next(now) <= 41
@@ -249,11 +250,11 @@ def test_the_models_outputs_are_the_mean_of_the_members_calibrated_probabilities
 
 def test_parts_are_of_equal_size_and_have_equal_shares_of_each_class():
     strata = np.random.default_rng(0).choice(4, 103, p=[0.6, 0.3, 0.08, 0.02])
-    parts = tabular._parts(strata, 5, seed=1)
+    parts = training._parts(strata, 5, seed=1)
     assert np.ptp(np.bincount(parts)) <= 1
     for stratum in range(4):
         assert np.ptp(np.bincount(parts[strata == stratum], minlength=5)) <= 1
-    assert not np.array_equal(parts, tabular._parts(strata, 5, seed=2))
+    assert not np.array_equal(parts, training._parts(strata, 5, seed=2))
 
 
 def test_predictions_stay_in_the_range_of_y():

@@ -23,6 +23,7 @@ from tinydl.parallel.execution.epoch import EpochProgress, Setting
 from tinydl.parallel.execution.resources import GaveUpError
 from tinydl.parallel.workers.pool import PoolClosedError
 from tinydl.parallel.workers.signals import uninterrupted
+from tinydl.plan.by_step import AHEAD
 from tinydl.progress import Resumable
 
 Array = np.ndarray[Any, Any]
@@ -95,6 +96,8 @@ def _run_updates(trainer: Resumable, epoch: EpochProgress, asked: str | None, ba
             break
         mode, setting, most, pool = found
         update_signature = (setting.strategy if mode == "serial" else trainer.strategy).update_signature(setting)
+        if resources.plan.by_step:          # which have numbers for so many steps
+            most = AHEAD if most is None else min(most, AHEAD)
         most, tick = notify.updates_until_next(trainer, epoch, most), partial(_tick, trainer, asked, setting)
         try:
             setting.strategy.prepare(resources, setting)

@@ -630,8 +630,10 @@ def rms_norm_backward(dy: Floats, x: Floats, rstd: Floats, out: Floats, gamma: F
 
 # dropout
 
-def dropout(x: Floats, out: Floats, rate: float, layer: int = 0, seed: int = 0, step: int = 0, index: Int64 | None = None,
-            first_id: int = 0) -> Floats:
+def dropout(x: Floats, out: Floats, rate: float = 0.0, layer: int = 0, seed: int = 0, step: int = 0, index: Int64 | None = None,
+            first_id: int = 0, rates: Floats | None = None) -> Floats:
+    if rates is not None:
+        rate = float(rates[1:][min(max(step - int(rates[0]), 0), len(rates) - 2)])
     if rate == 1:
         return _write(out, 0)
     ids = first_id + np.arange(len(x), dtype=np.int64) if index is None else index

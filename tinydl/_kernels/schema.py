@@ -240,8 +240,9 @@ _LIST = [
     Operation("batch_norm_backward", "dy[R,C] x[R,C] gamma[C]? mean[C] rstd[C] -> out[R,C] dgamma[C]? dbeta[C]?",
               "more=0 more_beta=0", in_place="out:dy", at_least_one="R",
               does="the gradients of batch_norm, as layer_norm_backward's"),
-    Operation("dropout", "x[B,C] -> out[B,C]", "layer=0", "rate", in_place="out:x",
-              does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column)"),
+    Operation("dropout", "x[B,C] rates:float64[W]? -> out[B,C]", "layer=0 W=0", "rate=0", in_place="out:x",
+              does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column); rates: instead "
+                   "of rate that of step rates[0], and of those that follow it"),
     # images, channels last (B, H, W, C); x of a convolution at any strides, in elements: xb of a sample, xh, xw, xc. Kernels of
     # kh by kw taps, sh by sw apart, ph by pw zeros before an image and as many behind as they need, dilation dh by dw;
     # G groups of channels, panels as conv_panels makes them

@@ -66,11 +66,7 @@ class Members:
         model = tabular.network(self.x, self.n_codes, self.task, self.recipe, members=self.n)
         model.params[...] = trained.params
         if temperature != 1:
-            values = model.state_dict()
-            for names in self._names(values):
-                for name in names[-2:]:         # weight and bias of the last layer
-                    values[name] = values[name] / np.float32(temperature)
-            model.load_state_dict(values)
+            tabular.divide(model, self.n, temperature)
         model.name = self.name
         return model
 

@@ -14,7 +14,7 @@ from tinydl.cli.errors import CommandError
 from tinydl.cli.features import check_standardisation, described, encode, learn, standardisation, standardise
 from tinydl.cli.sources import name_of
 from tinydl.cli.tables import Array, Table, read_table
-from tinydl.cli.targets import class_labels, regression_target, task_of
+from tinydl.cli.targets import class_labels, regression_target, task_of, without_wild
 from tinydl.data import ArrayDataset
 
 Say = Callable[[str], None]
@@ -55,7 +55,10 @@ def labelled(options: argparse.Namespace, say: Say) -> Labelled:
     for note in table.notes:
         say(f"note: {note}")
     if task_of(table, options.task) == "regression":
-        classes, y = None, regression_target(table, target, "--task regression needs")
+        classes = None
+        y, wild = without_wild(table, target, regression_target(table, target, "--task regression needs"))
+        if wild:
+            say(f"note: {wild}")
     else:
         classes, y = class_labels(table, target, asked=options.task is not None)
     say(f"{name_of(path)}: {plural(table.n, 'row')}, {plural(len(table.names), 'feature')}{described(table)}, "

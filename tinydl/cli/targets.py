@@ -10,6 +10,7 @@ import numpy as np
 from tinydl.cli.cells import Format, quoted, short
 from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
+from tinydl.tables.outliers import told, wild
 
 #: Whole numbers are classes where at most FEW are different, or at most MOST of which each comes FEW_ROWS times on average.
 FEW, FEW_ROWS, MOST = 20, 5, 100
@@ -22,7 +23,9 @@ def task_of(table: Table, asked: str | None) -> str:
     assert table.y is not None
     if table.y.dtype.kind == "U":
         different = set(table.y.tolist())
-        numbers: Sequence[Any] = [_number(text, table.format) for text in different]
+        numbers: Sequence[Any] = [table.format.number(text) for text in different]
+        if None not in numbers:     # what is infinite is named where numbers are asked for
+            numbers = [value for value in numbers if math.isfinite(value)]
     else:
         numbers = np.unique(table.y).tolist()
     if any(v is None for v in numbers) or len(numbers) < 2:
@@ -44,9 +47,23 @@ def regression_target(table: Table, target: str, why: str) -> Array:
     for row, text in enumerate(table.y.tolist()):
         value = _number(text, table.format)
         if value is None:
-            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is not a number, as {why}")
+            infinite = table.format.number(text) is not None
+            raise CommandError(f"{table.where(row)}, column {target!r}: {short(text)} is " + (
+                f"not finite: correct it, or say --missing={short(text)} to leave such rows out" if infinite else
+                f"not a number, as {why}"))
         out[row] = value
     return out
+
+
+def without_wild(table: Table, target: str, y: Array) -> tuple[Array, str | None]:
+    """y (n, 1) with values that must be mistakes held back to the range of the others, and a note that names them; None where
+    there are none."""
+    found = wild(y[:, 0])
+    if not found.any():
+        return y, None
+    known = y[~found, 0]
+    note = f"{table.where(int(found.argmax()))}, column {target!r}: {told(y[found, 0], known)}"
+    return np.clip(y, known.min(), known.max()), note
 
 
 def class_labels(table: Table, target: str, *, asked: bool) -> tuple[list[str], Array]:

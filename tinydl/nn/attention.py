@@ -7,6 +7,7 @@ from typing import Any
 
 from tinydl import _hints
 from tinydl.nn import initializers
+from tinydl.nn.dropout import probability
 from tinydl.nn.layer import Backward, Layer, Parameter, Symbol, register
 from tinydl.nn.linear import Linear
 from tinydl.nn.steps import check_dtypes, masked, piece
@@ -62,9 +63,8 @@ class MultiheadAttention(Layer):
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *, causal: bool = False) -> None:
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention({embed_dim}, {num_heads}): embed_dim must be a multiple of num_heads")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"MultiheadAttention(dropout={dropout}): at least 0 and below 1")
-        self.embed_dim, self.num_heads, self.dropout = int(embed_dim), int(num_heads), float(dropout)
+        self.embed_dim, self.num_heads = int(embed_dim), int(num_heads)
+        self.dropout = probability("MultiheadAttention", dropout)
         self.causal, self.with_bias = bool(causal), bool(bias)
         E = self.embed_dim
         self.in_proj_weight = Parameter((3 * E, E), initializers.xavier_uniform, (E, 3 * E))

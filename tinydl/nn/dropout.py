@@ -5,25 +5,71 @@ order it comes in, and never stored; the backward operation computes it again.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
+from tinydl.optim.schedules import Schedule, from_config
 from tinydl.plan import Builder, Rows, Value, inverse
+
+Array = np.ndarray[Any, Any]
+
+
+def probability(owner: str, dropout: Any) -> float:
+    """That of a layer which has Dropout inside; TypeError where it is a schedule, ValueError where it is out of range."""
+    if isinstance(dropout, Schedule):
+        raise TypeError(f"{owner}(dropout={dropout!r}): a number; a schedule is for nn.Dropout and nn.Dropout2d")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{owner}(dropout={dropout}): at least 0 and below 1")
+    return float(dropout)
 
 
 @register
 class Dropout(Layer):
-    """y = x / (1 - p) or 0 with probability p (Srivastava et al. 2014)."""
+    """y = x / (1 - p) or 0 with probability p (Srivastava et al. 2014).
+
+    p: at least 0 and below 1, or a schedule of `tinydl.optim.schedules`, of which update number n (from 0) takes p(n). A training
+    that goes on from a checkpoint goes on with the schedule; groups of batches that failed, and made no update, count too.
+    Strategy "local", where several copies of the model make updates of their own, takes no schedule (ValueError).
+
+        >>> from tinydl import nn, optim
+        >>> nn.Dropout(0.2)
+        Dropout(p=0.2)
+        >>> layer = nn.Dropout(optim.schedules.Linear(0.5, 1000))       # from one half to 0 in 1,000 updates
+        >>> layer.p(500)
+        0.25
+    """
 
     @_hints.arguments
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
+    def __init__(self, p: float | Schedule = 0.5) -> None:
+        schedule: Any = from_config(p) if isinstance(p, Mapping) else p         # as `config` has it
+        self.p: float | Schedule
+        if isinstance(schedule, Schedule):
+            self.p = schedule
+            self._rates(0, 1)
+            return
+        if not 0 <= schedule < 1:
             raise ValueError(f"Dropout(p={p}): at least 0 and below 1")
-        self.p = float(p)
+        self.p = float(schedule)
 
     def config(self) -> dict[str, Any]:
-        return {"p": self.p}
+        return {"p": self.p.config() if isinstance(self.p, Schedule) else self.p}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(p={self.p!r})"
+
+    def _rates(self, first: int, count: int) -> Array:
+        """Those of updates first..first + count - 1."""
+        assert isinstance(self.p, Schedule)
+        rates = self.p.rates(first, count)
+        bad = ~((rates >= 0) & (rates < 1))
+        if bad.any():
+            n = int(bad.argmax())
+            raise ValueError(f"Dropout(p={self.p!r}): p({first + n}) is {rates[n]:g}; it must be at least 0 and below 1")
+        return rates
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         if not b.training or self.p == 0:
@@ -31,13 +77,17 @@ class Dropout(Layer):
         layer, order = b.random_key(), x.order()
         x = b.whole(x.permute(order))
         y = b.value(x.shape, needs_grad=x.needs_grad)
-        b.emit("dropout", x=x, out=y, B=Rows(), C=x.size, layer=layer, rate=self.p)
+        how: dict[str, Any] = {"rate": self.p}
+        if isinstance(self.p, Schedule):
+            rates = b.each_step(self._rates)
+            how = {"rates": rates, "W": rates.items}
+        b.emit("dropout", x=x, out=y, B=Rows(), C=x.size, layer=layer, **how)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
-            b.emit("dropout", x=dy.permute(order), out=dx, B=Rows(), C=x.size, layer=layer, rate=self.p)
+            b.emit("dropout", x=dy.permute(order), out=dx, B=Rows(), C=x.size, layer=layer, **how)
             return dx.permute(inverse(order))
         return y.permute(inverse(order)), backward
 

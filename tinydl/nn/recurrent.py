@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tinydl import _hints
 from tinydl._kernels.schema import KINDS
 from tinydl.nn import initializers
-from tinydl.nn.dropout import Dropout
+from tinydl.nn.dropout import Dropout, probability
 from tinydl.nn.layer import Backward, Layer, Parameter, Symbol, register
 from tinydl.nn.steps import check_dtypes, columns, masked, piece
 from tinydl.plan import Builder, Rows, Value
@@ -34,8 +34,7 @@ class Recurrent(Layer):
         name = type(self).__name__
         if min(input_size, hidden_size, num_layers) < 1:
             raise ValueError(f"{name}({input_size}, {hidden_size}, num_layers={num_layers}): each must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"{name}(dropout={dropout}): at least 0 and below 1")
+        dropout = probability(name, dropout)
         if dropout and num_layers == 1:
             raise ValueError(f"{name}(dropout={dropout}): it is between layers, and there is one; nn.Dropout comes behind it")
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)

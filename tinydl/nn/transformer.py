@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tinydl import _hints
 from tinydl.nn.activations import GELU, ReLU, SiLU
 from tinydl.nn.attention import MultiheadAttention
-from tinydl.nn.dropout import Dropout
+from tinydl.nn.dropout import Dropout, probability
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.nn.linear import Linear
 from tinydl.nn.norm import LayerNorm
@@ -36,7 +36,7 @@ class _Block(Layer):
         if activation not in ACTIVATIONS:
             raise ValueError(f"{name}(activation={activation!r}): choose one of {', '.join(ACTIVATIONS)}")
         self.d_model, self.nhead, self.dim_feedforward = int(d_model), int(nhead), int(dim_feedforward)
-        self.p, self.activation, self.norm_first = float(dropout), activation, bool(norm_first)
+        self.p, self.activation, self.norm_first = probability(name, dropout), activation, bool(norm_first)
         self.layer_norm_eps, self.with_bias, self.causal = float(layer_norm_eps), bool(bias), bool(causal)
         C, F = self.d_model, self.dim_feedforward
         self.self_attn = MultiheadAttention(C, self.nhead, self.p, bias, causal=causal)

@@ -8,7 +8,8 @@
 
 A schedule is called with the number of an update, from 0, and gives its rate; with an array of numbers it gives an array.
 It counts updates, never batches, over the whole training: it has no state, and a training that goes on from a checkpoint has
-the rates of one that was never interrupted. What it gives behind its end is said with each.
+the rates of one that was never interrupted. What it gives behind its end is said with each. A weight decay, and `nn.Dropout`,
+may have one likewise.
 """
 from __future__ import annotations
 

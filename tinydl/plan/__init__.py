@@ -16,8 +16,9 @@ Fusions: an activation whose gradient needs only its output moves into the matri
 derivative into the one that makes the gradient, or into the gradient of a max-pooling; softmax is one operation with its
 loss.
 
-Files: values (what flows, and where it lies), operation (one, while a plan is built), builder (what layers emit into), fusion,
-gradients (which come last, and how they are checked), placing (of buffers), compiler (all of these, and the Plan).
+Files: values (what flows, and where it lies), operation (one, while a plan is built), builder (what layers emit into), by_step
+(numbers that differ from step to step), fusion, gradients (which come last, and how they are checked), placing (of buffers),
+compiler (all of these, and the Plan).
 """
 from tinydl.plan.builder import Builder
 from tinydl.plan.compiler import Plan, compile_plan

@@ -1,7 +1,7 @@
 """Builder: what layers and losses emit their operations into."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinydl._kernels.schema import OPERATIONS
+from tinydl.plan.by_step import ByStep
 from tinydl.plan.operation import Op
 from tinydl.plan.values import INT64, Buffer, Matrix, Parameter, Rows, Size, Statistic, Value
 
@@ -28,6 +29,7 @@ class Builder:
         self.sources: list[tuple[str, int]] = []    # name, and elements of a sample: the inputs, then what a loss reads
         self.n_inputs = 0
         self.constants: list[Any] = []
+        self.by_step: list[ByStep] = []
         self.weighted = False           # whether the samples of batches have weights: a source that the loss gathers
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
@@ -80,6 +82,12 @@ class Builder:
         array = np.array(numbers, self.dtype, order="C")
         self.constants.append(array)            # alive as long as the plan
         return Buffer(array.size, False, "address", array.__array_interface__["data"][0], self.dtype, "constant")
+
+    def each_step(self, numbers: Callable[[int, int], Any]) -> Buffer:
+        """Numbers that differ from step to step (plan/by_step.py): numbers(first, count) says those of steps first.., float64."""
+        own = ByStep(numbers)
+        self.by_step.append(own)                # alive as long as the plan
+        return Buffer(own.table.size, False, "address", own.table.ctypes.data, own.table.dtype, "by step")
 
     def param(self, p: Parameter, shape: tuple[int, ...] | None = None) -> Value:
         """A parameter, as a value that is the same for all samples. Layers may have been given it: ValueError where it has

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinydl._kernels.engine import SPACES, Program, partial_sums
 from tinydl.plan.builder import Builder
+from tinydl.plan.by_step import ByStep
 from tinydl.plan.fusion import fuse, read_apart
 from tinydl.plan.gradients import check_gradients, late_product, make_last
 from tinydl.plan.operation import Op, Place, ref
@@ -37,7 +38,7 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
                       (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
                       b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
-    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants)
+    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants, b.by_step)
 
 
 def _room(b: Builder, max_rows: int) -> None:
@@ -99,6 +100,12 @@ class Plan:
     n_emitted: int
     weighted: bool
     constants: list[Array]      # at whose addresses operations read
+    by_step: list[ByStep]       # likewise
+
+    def reach(self, step: int) -> None:
+        """Have operations find what they read by the step, for AHEAD steps from this one on. No worker may run meanwhile."""
+        for numbers in self.by_step:
+            numbers.reach(step)
 
     @cached_property
     def least_rows(self) -> int:

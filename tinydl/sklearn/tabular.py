@@ -1,210 +1,27 @@
 """TabularClassifier and TabularRegressor: a table as it is in, predictions out. How they train is in `tinydl.tabular`."""
 from __future__ import annotations
 
-import copy
-import sys
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
-from sklearn.inspection import permutation_importance
-from sklearn.metrics import get_scorer, mean_pinball_loss
-from sklearn.utils import check_random_state
+from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array
 
 from tinydl import tabular
 from tinydl.data.frames import as_numbers, decoded, first_missing
-from tinydl.parallel import TrainingError
-from tinydl.plotting import plot_curves
-from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.labels import Classifier
-from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
-from tinydl.sklearn.tasks import Tasks, with_callbacks
-from tinydl.tables import TableEncoder
+from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real
+from tinydl.sklearn.tabular_base import Tabular
+from tinydl.tables.outliers import GAP, told, wild
 from tinydl.tabular import CLASSES, NUMBERS
 
 Array = np.ndarray[Any, Any]
 
 __all__ = ["TabularClassifier", "TabularRegressor"]
-
-#: rows below which none can be set aside
-LEAST_ROWS = 5
-
-_sizes = Rule(lambda v: isinstance(v, (tuple, list)) and all(whole(1).holds(size) for size in v), "a tuple of whole numbers")
-
-
-class Tabular(Base):
-    """What both have in common."""
-
-    _rules: ClassVar[dict[str, Rule]] = {
-        "n_members": whole(1), "hidden_layer_sizes": _sizes, "activation": one_of(*tabular.ACTIVATIONS),
-        "dropout": real(0, 1, below=True), "embedding": one_of("periodic", "piecewise", None),
-        "learning_rate": real(0, above=True), "weight_decay": real(0),
-        "batch_size": either(one_of(None), whole(1)), "max_epochs": whole(1), "n_iter_no_change": whole(1),
-        "validation_fraction": real(0, 0.5, above=True), "scoring": either(one_of(None), Rule(
-            lambda v: isinstance(v, str) or callable(v), "the name of a scorer of scikit-learn, or one")),
-        "time_limit": either(one_of(None), real(0, above=True)), "dates": boolean,
-        "n_threads": either(whole(1), one_of(-1)), "verbose": either(boolean, whole(0))}
-
-    n_members: int
-    hidden_layer_sizes: tuple[int, ...]
-    activation: str
-    dropout: float
-    embedding: str | None
-    learning_rate: float
-    weight_decay: float
-    batch_size: int | None
-    max_epochs: int
-    n_iter_no_change: int
-    validation_fraction: float
-    scoring: Any
-    time_limit: float | None
-    categorical_features: Any
-    dates: bool
-    n_threads: int
-    random_state: Any
-    verbose: Any
-
-    encoder_: TableEncoder
-    members_: list[dict[str, Any]]
-    n_iter_: int
-    _held_out: Array
-
-    # ------------------------------------------------------------------ what subclasses say
-    def _targets(self, y: Any) -> tuple[tabular.Task, Array, Any]:
-        """The task, what the model trains on, and y checked, for scorers."""
-        raise NotImplementedError
-
-    def _weights(self, y: Any, weights: Array | None) -> Array | None:
-        """Of each row, when sample_weight is (n,) or None."""
-        return weights
-
-    # ------------------------------------------------------------------ fit
-    @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train on X, a DataFrame or array of n rows, and y, where rows count by their sample_weight (n,). Returns self."""
-        check(self, self._rules)
-        X, n = self._table(X, reset=True)
-        task, targets, known = self._targets(y)
-        check_consistent_length(X, targets)
-        if n < LEAST_ROWS:
-            raise ValueError(f"{type(self).__name__} with n_samples={n}: it needs at least {LEAST_ROWS} rows, since it sets some "
-                             "aside")
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if weights is not None and not weights.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        weights = self._weights(known, weights)
-        if weights is not None and not weights.all():       # rows that do not count are as if they were not there
-            X, targets, known, weights = _rows(X, weights > 0), targets[weights > 0], known[weights > 0], weights[weights > 0]
-        self.encoder_ = TableEncoder(categorical=self._categorical(), dates=self.dates, one_hot_up_to=8, binary=True)
-        x = tabular.inputs(self.encoder_, self.encoder_.fit_transform(X))
-        recipe = tabular.Recipe(
-            hidden_sizes=tuple(self.hidden_layer_sizes), activation=self.activation, dropout=float(self.dropout),
-            embedding=self.embedding, learning_rate=float(self.learning_rate), weight_decay=float(self.weight_decay),
-            label_smoothing=float(getattr(self, "label_smoothing", 0.0)), batch_size=self.batch_size, max_epochs=self.max_epochs,
-            patience=self.n_iter_no_change, n_members=self.n_members, validation_fraction=float(self.validation_fraction))
-        tasks = Tasks(self, X, y, sample_weight, self.max_epochs * self.n_members)
-        progress = _Progress(self.max_epochs * self.n_members, self.verbose, tasks)
-        try:
-            found = tabular.fit(
-                x, targets, task, recipe, n_codes=sum(self.encoder_.cardinalities), weights=weights,
-                seed=int(check_random_state(self.random_state).randint(2**31 - 1)), time_limit=self.time_limit,
-                n_threads=self.n_threads, calibrate=bool(getattr(self, "calibrate", False)),
-                figure=None if self.scoring is None else self._scorer(X, known, weights), on_epoch=progress)
-        except TrainingError as e:
-            raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
-        finally:
-            progress.close()
-        self.model_, self.members_, self.temperature_ = found.model, found.members, found.temperature
-        self.n_iter_ = max(len(member["loss"]) for member in found.members)
-        tasks.end()
-        return self
-
-    def _table(self, X: Any, reset: bool) -> tuple[Any, int]:
-        """X, checked as far as scikit-learn does it, and its rows. A table with names stays as it is."""
-        if hasattr(X, "columns") or hasattr(X, "column_names"):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X, len(X)
-        X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
-        if X.dtype.kind == "O":
-            try:
-                X = X.astype(np.float64)
-            except ValueError:          # text among them: categories
-                pass
-        if X.dtype.kind in "fiub":
-            check_array(X, ensure_all_finite="allow-nan")
-        return X, len(X)
-
-    def _categorical(self) -> list[Any]:
-        if self.categorical_features is None or not len(self.categorical_features):
-            return []
-        chosen: Array = np.asarray(self.categorical_features)
-        names = getattr(self, "feature_names_in_", None)
-        if chosen.dtype.kind == "b":
-            if len(chosen) != self.n_features_in_:
-                raise ValueError(f"categorical_features is a mask of {len(chosen)} columns; X has {self.n_features_in_}")
-            chosen = np.flatnonzero(chosen)
-        if chosen.dtype.kind in "iu" and names is not None:
-            chosen = names[chosen]
-        return list(chosen.tolist())
-
-    def _scorer(self, X: Any, y: Any, weights: Array | None) -> Any:
-        """What the epoch is picked by: the score of rows that are set aside, negative."""
-        score = get_scorer(self.scoring)
-
-        def figure(outputs: Array, rows: Array) -> float:
-            known = copy.copy(self)
-            known._held_out = outputs
-            how = {} if weights is None else {"sample_weight": weights[rows]}
-            return -float(score(known, _rows(X, rows), y[rows], **how))
-        return figure
-
-    # ------------------------------------------------------------------ predict
-    def _outputs(self, X: Any) -> Array:
-        """The model's predictions for the rows of X."""
-        if "_held_out" in vars(self):
-            return self._held_out
-        check_is_fitted(self)
-        X, _ = self._table(X, reset=False)
-        x = tabular.inputs(self.encoder_, self.encoder_.transform(X))
-        return np.asarray(self.model_.predict(tabular.given(x)))
-
-    def feature_importances(self, X: Any, y: Any, *, n_repeats: int = 5, scoring: Any = None,
-                            random_state: Any = None) -> dict[str, float]:
-        """How much the score on the rows of X falls when a column's values are permuted (scikit-learn's permutation_importance;
-        the mean of n_repeats), by columns, the most important first. Rows that were not trained on say most."""
-        check_is_fitted(self)
-        found = permutation_importance(self, X, y, n_repeats=n_repeats, scoring=scoring, random_state=random_state)
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        pairs = zip(map(str, names), found.importances_mean.tolist(), strict=True)
-        return dict(sorted(pairs, key=lambda pair: -pair[1]))
-
-    def plot_history(self, path: str | Path) -> Path:
-        """Draw each member's training loss and its figure on the rows set aside, over epochs, into a file (extra `plot`)."""
-        check_is_fitted(self)
-        return plot_curves({f"member {i + 1}": member for i, member in enumerate(self.members_)}, Path(path))
-
-    # ------------------------------------------------------------------ files
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "encoder_" in state:
-            state["encoder_"] = self.encoder_.to_dict()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "encoder_" in state:
-            state = {**state, "encoder_": TableEncoder.from_dict(state["encoder_"])}
-        super().__setstate__(state)
-
-    def __sklearn_tags__(self) -> Any:
-        """Missing values, categories and text are taken."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
-        return tags
 
 
 class TabularClassifier(Classifier, Tabular):
@@ -249,13 +66,29 @@ class TabularClassifier(Classifier, Tabular):
                  max_epochs: int = CLASSES.max_epochs, n_iter_no_change: int = CLASSES.patience,
                  validation_fraction: float = CLASSES.validation_fraction, scoring: Any = None,
                  time_limit: float | None = None, calibrate: bool = True, class_weight: Any = None,
-                 categorical_features: Any = None, dates: bool = False, n_threads: int = 1, random_state: Any = None,
-                 verbose: Any = False) -> None:
+                 categorical_features: Any = None, dates: bool = False, warm_start: bool = False, n_threads: int = 1,
+                 random_state: Any = None, verbose: Any = False) -> None:
         self._take(locals())
 
-    def _targets(self, y: Any) -> tuple[tabular.Task, Array, Any]:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train each network once on all rows of X and y, going on from where it is. Returns self.
+
+        classes: all that there will be; needed in the first call, unless y has several labels a row. The first call learns from
+        its rows alone how columns are encoded: their scale, their intervals and their categories. So let it have many, and of all
+        kinds; a category that comes later counts as an unknown one. No rows are set aside: there is no early stopping, no best
+        epoch, and no calibration (temperature_ stays what `fit` found, or 1). Networks see the same batches, of batch_size rows
+        (None: a sixteenth of those in X, at least 32 and at most 256), at a constant rate, an eighth of learning_rate, which
+        is the highest of fit's. max_epochs, n_iter_no_change, validation_fraction, scoring, time_limit, calibrate and n_threads
+        are for `fit`. n_iter_ counts calls."""
+        self._check_classes(y, classes)
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' is by the shares of all rows, of which partial_fit sees some: give "
+                             "{class: weight}")
+        return self._fit(X, y, sample_weight, once=True, classes=classes)
+
+    def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
         y = _checked_y(self, y)
-        codes = self._encode_new(y)
+        codes = self._encode_new(y, classes) if first else self._encode_known(y, all_of_them=not once)
         if self._several:
             return tabular.Labels(y.shape[1]), codes.astype(np.float32), codes.astype(np.int64)
         return tabular.Classes(len(self.classes_)), codes.astype(np.int64), self.classes_[codes]
@@ -286,7 +119,9 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     set aside is the mean squared error. clip: whether predictions stay within the range that y had in fit, which one row of wild
     values could else leave by far. quantiles: levels above 0 and below 1, of one target: predictions are (n, levels) then, from
     the lowest level to the highest and never falling, by the pinball loss, which is the figure too; `score` is D2 then, the share
-    of pinball loss less than that of y's own quantiles.
+    of pinball loss less than that of y's own quantiles. A value of y that must be a mistake, as 1e30 among ones, is warned of by
+    its row, and held back to the range of the others (`tinydl.tables.outliers` has the rule, which heavy tails do not meet).
+    warm_start: y is standardised as it was, and its range is that of all fits.
 
         >>> import numpy as np
         >>> from tinydl.sklearn import TabularRegressor
@@ -300,8 +135,14 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         lambda v: np.ndim(v) == 1 and len(v) > 0 and all(isinstance(q, (float, np.floating)) and 0 < q < 1 for q in v),
         "a list of numbers above 0 and below 1"))}
 
+    _fixed: ClassVar[tuple[str, ...]] = (*Tabular._fixed, "quantiles")
+
     clip: bool
     quantiles: Any
+    _mean: Array
+    _deviation: Array
+    _lowest: Array
+    _highest: Array
 
     def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
                  activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout,
@@ -310,22 +151,60 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
                  batch_size: int | None = NUMBERS.batch_size, max_epochs: int = NUMBERS.max_epochs,
                  n_iter_no_change: int = NUMBERS.patience, validation_fraction: float = NUMBERS.validation_fraction,
                  scoring: Any = None, time_limit: float | None = None, clip: bool = True, quantiles: Any = None,
-                 categorical_features: Any = None, dates: bool = False, n_threads: int = 1, random_state: Any = None,
-                 verbose: Any = False) -> None:
+                 categorical_features: Any = None, dates: bool = False, warm_start: bool = False, n_threads: int = 1,
+                 random_state: Any = None, verbose: Any = False) -> None:
         self._take(locals())
 
-    def _targets(self, y: Any) -> tuple[tabular.Task, Array, Any]:
-        y = np.asarray(_checked_y(self, y, numeric=True), np.float64)
-        self._one = y.ndim == 1
-        known, y = y, y.reshape(len(y), -1)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train each network once on all rows of X and y, going on from where it is; as TabularClassifier.partial_fit. Returns
+        self.
+
+        The first call learns from its rows alone how columns are encoded, and what y is standardised by: let it have many. The
+        range of `clip` is that of all calls."""
+        return self._fit(X, y, sample_weight, once=True)
+
+    def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
+        known = np.asarray(_checked_y(self, y, numeric=True), np.float64)
+        y = known.reshape(len(known), -1)
         if self.quantiles is not None and y.shape[1] > 1:
             raise ValueError(f"quantiles are of one target; y has {y.shape[1]}")
-        self._lowest, self._highest = y.min(0), y.max(0)
-        self._mean = y.mean(0)
-        deviation = y.std(0)
-        self._deviation = np.where(deviation > 1e-12 * np.abs(y).max(0), deviation, 1.0)
+        if not first and y.shape[1] != len(self._mean):
+            raise ValueError(f"y has {y.shape[1]} targets; the networks that are to be trained on have {len(self._mean)}")
+        counted = np.ones(len(y), bool) if counted is None else counted
+        y = self._without_wild(y, counted, first)
+        if first:
+            self._standardise_by(y[counted])
+            self._one = known.ndim == 1
+        known = y.reshape(known.shape)
         task = tabular.Values(y.shape[1]) if self.quantiles is None else tabular.Quantiles(sorted(self.quantiles))
         return task, ((y - self._mean) / self._deviation).astype(np.float32), known
+
+    def _without_wild(self, y: Array, counted: Array, first: bool) -> Array:
+        """y with wild values held back, after a warning that names them. Of networks that there are, wild is what is GAP
+        deviations from the mean that they were made with."""
+        y = y.copy()
+        for k, column in enumerate(y.T):
+            found = np.zeros(len(y), bool)
+            found[counted] = wild(column[counted]) if first else (
+                np.abs(column[counted] - self._mean[k]) > GAP * self._deviation[k])
+            if found.any():
+                known = column[counted & ~found] if first else np.r_[column[counted & ~found], self._lowest[k], self._highest[k]]
+                place = f" in row {int(found.argmax())}" + (f", column {k}" if y.shape[1] > 1 else "")
+                warnings.warn(f"y is {told(column[found], known, place)}", UserWarning, stacklevel=6)
+                y[:, k] = np.where(counted, np.clip(column, known.min(), known.max()), column)
+        return y
+
+    def _standardise_by(self, y: Array) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = y.mean(0), y.std(0)
+        if not np.isfinite(deviation).all():
+            raise ValueError(f"y has values as large as {np.abs(y).max():g}, whose squares are too large for a number: divide y")
+        self._mean, self._deviation = mean, np.where(deviation > 1e-12 * np.abs(y).max(0), deviation, 1.0)
+
+    def _trained_on(self, known: Any, first: bool) -> None:
+        y = known.reshape(len(known), -1)
+        self._lowest = y.min(0) if first else np.minimum(self._lowest, y.min(0))
+        self._highest = y.max(0) if first else np.maximum(self._highest, y.max(0))
 
     def predict(self, X: Any) -> Array:
         """The targets of each row, (n,) or (n, targets), or quantiles (n, levels); float64. A row's have the same bits whatever
@@ -349,24 +228,6 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         return float(np.mean(shares))
 
 
-class _Progress:
-    """After each epoch of a member: a line on stderr, and scikit-learn's callbacks. They see no estimator yet: what predicts are
-    all members together."""
-
-    def __init__(self, epochs: int, verbose: Any, tasks: Tasks) -> None:
-        self.epochs, self.done, self.verbose, self.tasks = epochs, 0, verbose, tasks
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.verbose:
-            print(f"\r{self.done} of at most {self.epochs} epochs", end="", file=sys.stderr, flush=True)
-        self.tasks.epoch()
-
-    def close(self) -> None:
-        if self.verbose:
-            print(file=sys.stderr)
-
-
 def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
     if y is None:
         raise ValueError(f"{type(owner).__name__} requires y to be passed, but the target y is None")
@@ -377,6 +238,11 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
     if missing is not None:
         raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
     y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
+        place = f"in row {at[0]}" + (f", column {at[1]}" if len(at) > 1 and y.shape[1] > 1 else "")
+        raise ValueError(f"y has no value {place}: leave rows out whose target is missing" if np.isnan(y[at]) else
+                         f"y is {y[at]} {place}; targets must be finite: correct it, or leave that row out")
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
                     estimator=owner)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -384,11 +250,3 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
                       "for example using ravel().", DataConversionWarning, stacklevel=4)
         y = y.ravel()
     return np.asarray(y)
-
-
-def _rows(X: Any, rows: Array) -> Any:
-    """Those rows of a table of any kind. rows: numbers, or a mask."""
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    rows = np.flatnonzero(rows) if rows.dtype.kind == "b" else rows
-    return X.take(rows) if hasattr(X, "column_names") else X[rows]

@@ -9,6 +9,7 @@
     numeric     one column of numbers: gaps, scale, smooth clipping
     categories  one column of categories: codes by frequency, one-hot, 0 and 1
     dates       one column of dates: its parts
+    outliers    a target: values that must be mistakes
 """
 from tinydl.tables.encoder import Encoded, TableEncoder
 

@@ -19,14 +19,21 @@ static inline uint32_t td_hash(uint32_t column, uint32_t k0, uint32_t k1) {
     h = ((h ^ (h >> 15)) + k1) * 0x846CA68Bu;
     return h ^ (h >> 16);
 }
+
+/* of the step under way: `rates` has its first one's number, then a rate for each; the ends hold on */
+static inline double td_rate_of(const double *rates, i64 W, u64 step) {
+    const i64 last = W - 2, i = (i64)step - (i64)rates[0];
+    return rates[1 + (i < 0 ? 0 : i > last ? last : i)];
+}
 #endif
 
 KERNEL(dropout) {
     const i64 B = o->B, C = o->C;
     const u64 stream = td_splitmix(td_splitmix(td_splitmix(ctx->seed) + ctx->step) + (u64)o->layer);
-    const uint32_t below = o->rate < 1 ? (uint32_t)(o->rate * 4294967296.0) : 0;
-    const T gain = o->rate < 1 ? (T)(1 / (1 - o->rate)) : 0;
-    if (o->rate >= 1) {
+    const double rate = o->rates ? td_rate_of(o->rates, o->W, ctx->step) : o->rate;
+    const uint32_t below = rate < 1 ? (uint32_t)(rate * 4294967296.0) : 0;
+    const T gain = rate < 1 ? (T)(1 / (1 - rate)) : 0;
+    if (rate >= 1) {
         memset(o->out, 0, (size_t)(B * C) * sizeof(T));
         return TD_OK;
     }

@@ -64,6 +64,7 @@ class Updates:
 
     def __init__(self, resources: Resources, epoch: EpochProgress, setting: Setting) -> None:
         self.resources, self.epoch, self.setting, self.t = resources, epoch, setting, resources.state.t
+        resources.plan.reach(resources.step)
         self.prepare()
 
     def prepare(self) -> None:

@@ -36,6 +36,6 @@ def get(strategy: str | Strategy, **counts: int | None) -> Strategy:
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(f"strategy={strategy!r}: one of {', '.join(STRATEGIES)}, or a Strategy")
     kind = STRATEGIES[strategy]
-    if unused := sorted(given.keys() - signature(kind).parameters.keys()):
+    if given and (unused := sorted(given.keys() - signature(kind).parameters.keys())):
         raise ValueError(f"{', '.join(unused)}: strategy {strategy!r} does not use it")
     return kind(**given)

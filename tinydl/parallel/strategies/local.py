@@ -123,6 +123,9 @@ class Local(Strategy):
         if type(resources.optimizer).step is not Optimizer.step:
             raise ValueError(f"strategy local moves each copy by the rule {resources.optimizer.rule!r}, and "
                              f"{type(resources.optimizer).__name__} has a step of its own: use another strategy")
+        if resources.plan.by_step:
+            raise ValueError("a Dropout by a schedule goes by the number of the update, and in strategy local each copy of the "
+                             "model makes its own: use another strategy, or a number for p")
         resources.rule(1)      # ValueError where its numbers need other state vectors than there are
         resources.ledger.note(setting)
         resources.ledger.make_room(setting.n_threads)
