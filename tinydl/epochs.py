@@ -15,7 +15,6 @@ import numpy as np
 
 from tinydl import notify
 from tinydl.checkpoint import warn_other_updates
-from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
 from tinydl.parallel.errors import BatchFailure, TrainingError
 from tinydl.parallel.execution import native_driver, python_driver
@@ -51,7 +50,7 @@ def _run_epoch(trainer: Resumable, asked: str | None, shuffle: bool) -> bool:
         callback.on_epoch_start(trainer, epoch.number)
     arrays = resources.takes_arrays(train)
     order, bounds = None, None
-    if arrays and isinstance(train, ArrayDataset):
+    if arrays:
         order, bounds = train.order(trainer.seed, trainer.epoch, epoch.shuffle)
     batches = None if arrays else iter(() if epoch.broken else train.epoch(trainer.seed, trainer.epoch, epoch.shuffle))
     epoch.n_batches = train.n_batches

@@ -57,7 +57,8 @@ def kept(shape: tuple[int, ...], rate: float, layer: int, seed: int, step: int, 
     key = splitmix(np.array([seed], np.uint64))
     for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
         key = splitmix(key + word)
-    lines = splitmix(np.asarray(key[:, None] + np.arange(N * L, dtype=np.uint64), np.uint64).ravel())
+    numbers = (np.arange(L) * N + np.arange(N)[:, None]).astype(np.uint64)       # of a head's queries
+    lines = splitmix(np.asarray(key[:, None] + numbers.ravel(), np.uint64).ravel())
     return (hashes(lines, M) >= np.uint32(rate * 2**32)).reshape(shape) / (1 - rate)
 
 

@@ -53,6 +53,9 @@ cdef extern from "td.h" nogil:
     ctypedef struct td_source:
         const void *data
         i64 rows, row_items, dtype
+        const i64 *offsets
+        double padding
+    i64 td_row(const td_source *s, i64 r, i64 n, i64 *there)
     ctypedef struct td_op
     ctypedef struct td_ctx:
         char *base[8]           # TD_SPACES; in this file lengths of arrays are C's to know

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from tinydl.benchmarks.workloads import Array, Workload, data, weights
+from tinydl.data import ArrayDataset
 from tinydl.losses import SoftmaxCrossEntropy
 from tinydl.model import Model
 from tinydl.nn import Layer, Linear, ReLU, Sequential
@@ -41,7 +42,7 @@ class Ours:
         x, y = data(w)
         model, optimizer = build(w)
         self.resources = Resources(model, SoftmaxCrossEntropy(), optimizer, w.batch, seed=0)
-        self.resources.set_arrays(x, y)
+        self.resources.set_arrays(ArrayDataset(x, y, w.batch))
         self.pool = WorkerPool(threads) if threads > 1 else None
         self.setting = Setting("serial", 1, 1, 1, Serial())
         if threads > 1:

@@ -105,8 +105,16 @@ enum td_space { TD_NONE = 0, TD_PARAM, TD_GRAD, TD_WORK, TD_STATE, TD_IN, TD_OUT
 
 typedef struct td_ref { i64 space; i64 offset; } td_ref;        /* offset in bytes */
 typedef struct td_dim { i64 fixed, per_sample; } td_dim;        /* fixed + per_sample * n */
-/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype */
-typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; } td_source;
+/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype. offsets: of sequences, NULL of rows
+   that are all as long; row r is elements offsets[r]..offsets[r + 1] - 1, of which those beyond row_items are left out, and
+   `padding` where there are fewer */
+typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; const i64 *offsets; double padding; } td_source;
+/* where row r begins, in elements, and how many of its first n are there */
+static inline i64 td_row(const td_source *s, i64 r, i64 n, i64 *there) {
+    const i64 at = s->offsets ? s->offsets[r] : r * s->row_items;
+    *there = s->offsets && s->offsets[r + 1] - at < n ? s->offsets[r + 1] - at : n;
+    return at;
+}
 enum { TD_MAX_SOURCES = 16 };
 
 struct td_op;
