@@ -42,7 +42,8 @@ def encoder():
     def layer(inputs):
         x, lengths = inputs
         for _ in range(2):
-            x = nn.TransformerEncoderLayer(4, 2, 8, 0.2, "swiglu", norm_first=True)([nn.PositionalEncoding(4)(x), lengths])
+            x = nn.TransformerEncoderLayer(4, 2, 8, 0.2, "swiglu", norm_first=True, rotary=True)(
+                [nn.PositionalEncoding(4)(x), lengths])
         return x
     return layer
 

@@ -304,13 +304,16 @@ class Model:
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
 
     def stepper(self) -> Stepper:
-        """For streams: outputs step by step, with the state of LSTM, GRU and RNN kept, of the same bits as `predict` has for the
-        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
+        """For streams: outputs step by step, with the state of LSTM, GRU, RNN and causal convolutions kept, of the same bits as
+        `predict` has for the whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A
+        model may have several.
 
         Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d,
         LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the last step
-        (return_sequences=False, nn.LastStep) anything. ValueError names the layer that cannot go step by step. Parameters
-        are those that the model has at each step; after `freeze` or `unfreeze` make another stepper.
+        (return_sequences=False, nn.LastStep) anything. nn.Conv1d(padding="causal") takes sequences (C, T), as the model is
+        given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap, activations, Dropout and Residual. ValueError
+        names the layer that cannot go step by step. Parameters are those that the model has at each step; after `freeze` or
+        `unfreeze` make another stepper.
 
             >>> import numpy as np
             >>> from tinydl import nn

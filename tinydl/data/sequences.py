@@ -66,7 +66,7 @@ class SequenceDataset(MadeRows):
         if self.steps.dtype.kind in "iu":
             held = np.iinfo(np.int64 if padding < 0 else self.steps.dtype)
             if padding != int(padding) or not held.min <= padding <= min(held.max, 2**53):
-                raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are, of at "
+                raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are, at "
                                  "most 2^53")
         if not is_mapped(self.steps):
             check_finite(self.steps, "sequences, one behind the other,")

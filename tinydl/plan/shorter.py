@@ -28,7 +28,7 @@ LESS, FEWEST = 0.8, 8
 EACH_STEP = {"matmul", "activation", "activation_backward", "softmax", "softmax_backward", "log_softmax",
              "log_softmax_backward", "softmax_cross_entropy", "add", "copy", "fill", "arrange", "multiply", "weighted_mean",
              "embedding", "embedding_backward", "scale_columns", "prelu", "prelu_backward", "column_sum", "layer_norm",
-             "layer_norm_backward", "rms_norm", "rms_norm_backward", "dropout"}
+             "layer_norm_backward", "rms_norm", "rms_norm_backward", "dropout", "rotary"}
 #: what looks at no step beyond the lengths that it is given
 WITH_LENGTHS = {"mask_steps", "pool_steps", "pool_steps_backward", "lstm", "lstm_backward", "gru", "gru_backward", "rnn",
                 "rnn_backward", "attention", "attention_backward"}
