@@ -1,7 +1,7 @@
 """Batches of sequences in training: gathered and padded in native code, each with as few steps as its longest sequence needs."""
 import numpy as np
 import pytest
-from sequence_gradients import hashed
+from sequence_gradients import digests, hashed
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
@@ -55,27 +55,58 @@ MODELS = {
 }
 
 
-def trained(made, model, loss=None, threads=1, **options):
+def trained(made, model, loss=None, threads=1, epochs=2, **options):
     options.setdefault("batches_per_update", 2)
-    with Trainer(2, enable_parallel=True, thread_count=threads, seed=3, **options) as t:
+    with Trainer(epochs, enable_parallel=True, thread_count=threads, seed=3, **options) as t:
         t.init(made, model, loss or CE(), optim.Adam(0.01))
         assert t.resources.takes_arrays(made) == (type(made) is data.SequenceDataset)
         t.train()
     return hashed(model.params), t.history["loss"]
 
 
+def parts_of_batches(name, kind, threads):
+    return trained(dataset(kind), MODELS[name](), threads=threads, strategy="shard", shards_per_batch=3, batches_per_update=None,
+                   epochs=1)
+
+
+def predictions(name, steps, batch_size):
+    made, model = dataset(max_length=steps), MODELS[name](steps)
+    x, lengths = made.inputs
+    return hashed(model.predict((x[np.arange(N)], lengths), batch_size))
+
+
+def table(name):
+    """What must be the same: threads, paddings of another size and of other numbers; parts of batches; predictions."""
+    T_, kind = T + 13, data.SequenceDataset
+    return [{f"{n} threads, up to {steps} steps, {padding} behind":
+             trained(dataset(padding=padding, max_length=steps), MODELS[name](steps), threads=n, epochs=1)
+             for n, steps, padding in ((1, T, 0), (2, T_, 7.5), (3, T, 7.5))},
+            {f"{n} threads, in parts": parts_of_batches(name, kind, n) for n in (1, 3)},
+            {f"batches of {size}, {steps} steps": predictions(name, steps, size) for size, steps in ((1, T), (7, T_), (64, T))}]
+
+
+def same(name, made):
+    for alike in made:
+        assert len(set(map(str, alike.values()))) == 1, (name, alike)
+    return [next(iter(alike.values())) for alike in made]
+
+
+def digest():
+    return hashed(np.frombuffer(str([same(name, table(name)) for name in MODELS]).encode(), np.uint8))
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_bits_of_threads_drivers_and_what_stands_in_for_steps(name):
-    """1, 2 and 3 threads, both drivers, and other paddings, of which there are more or fewer."""
-    got = [trained(dataset(), MODELS[name](), threads=n) for n in (1, 2, 3)]
-    got += [trained(dataset(ByPython), MODELS[name](), threads=n) for n in (1, 2)]
-    got += [trained(dataset(padding=7.5), MODELS[name](), threads=2),
-            trained(dataset(max_length=T + 13), MODELS[name](T + 13), threads=2)]
-    assert all(one == got[0] for one in got)
-    parts = [trained(dataset(kind), MODELS[name](), threads=n, strategy="shard", shards_per_batch=3, batches_per_update=None)
-             for kind, n in ((data.SequenceDataset, 1), (data.SequenceDataset, 2), (ByPython, 1))]
-    assert parts[0] == parts[1] == parts[2]
-    np.testing.assert_allclose(parts[0][1][0], got[0][1][0], rtol=0.1)
+def test_bits_of_both_drivers(name):
+    native = data.SequenceDataset
+    alike = {f"{kind.__name__}, {n} threads": trained(dataset(kind), MODELS[name](), threads=n)
+             for kind, n in ((native, 1), (ByPython, 1), (ByPython, 2))}
+    same(name, [alike, {kind.__name__: parts_of_batches(name, kind, 2) for kind in (native, ByPython)}])
+
+
+def test_bits_of_threads_paddings_batches_and_instruction_sets():
+    """A table of hashes on each instruction set; those of AVX2 and AVX-512 are one."""
+    assert len(digests("test_padded_batches")) == 1
+    digests("test_padded_batches", ["generic"])
 
 
 def test_a_label_for_each_step_and_tokens():
