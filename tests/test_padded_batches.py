@@ -55,12 +55,12 @@ MODELS = {
 }
 
 
-def trained(made, model, loss=None, threads=1, epochs=2, **options):
+def trained(made, model, loss=None, threads=1, epochs=2, shuffle=True, **options):
     options.setdefault("batches_per_update", 2)
     with Trainer(epochs, enable_parallel=True, thread_count=threads, seed=3, **options) as t:
         t.init(made, model, loss or CE(), optim.Adam(0.01))
-        assert t.resources.takes_arrays(made) == (type(made) is data.SequenceDataset)
-        t.train()
+        assert t.resources.takes_arrays(made) != (type(made) is ByPython)
+        t.train(shuffle)
     return hashed(model.params), t.history["loss"]
 
 
@@ -122,6 +122,10 @@ def test_a_label_for_each_step_and_tokens():
     got = [trained(dataset(kind, dtype, **options), model(), loss, threads=n)
            for kind, dtype, n in ((data.SequenceDataset, "uint8", 1), (data.SequenceDataset, "uint8", 3), (ByPython, "uint8", 2))]
     assert got[0] == got[1] == got[2]
+    made = dataset(dtype="uint8", **options)
+    (x, lengths), rows = made.inputs, np.arange(N)
+    whole = data.ArrayDataset((x[rows], lengths), made.all_y[rows], 8)
+    assert trained(whole, model(), loss, shuffle=False) == trained(made, model(), loss, shuffle=False)
     with pytest.raises(ValueError, match="class labels run from 0 to 2; the model's 2 outputs"):
         inputs = [nn.Input((T,), "int64"), nn.Input((), "int64", name="lengths")]
         two = nn.Linear(5, 2)(nn.GRU(4, 5)([nn.Embedding(60, 4)(inputs[0]), inputs[1]]))
@@ -130,14 +134,19 @@ def test_a_label_for_each_step_and_tokens():
 
 @pytest.mark.parametrize("dtype, padding", [("float64", 0.1), ("int16", -3), ("uint16", -1), ("bool", 1), ("float32", 0.1)])
 def test_every_dtype_is_padded_as_numpy_does(dtype, padding):
-    """Where lengths are not given, padding is part of what is learned from."""
-    got = []
-    for kind in (data.SequenceDataset, ByPython):
-        for plan in ("float32", "float64"):
-            made = kind(sequences(dtype), Y, 8, offsets=np.cumsum([0, *LENGTHS]), padding=padding, lengths=False, max_length=9)
+    """Where lengths are not given, padding is part of what is learned from: as from the arrays that NumPy pads."""
+    steps = sequences(dtype)
+    wide = np.full((N, 9, 4), padding, "int64" if padding < 0 else dtype)
+    for row, at, n in zip(wide, np.cumsum([0, *LENGTHS]), LENGTHS, strict=False):
+        row[:n] = steps[at:at + n][:9]
+    for plan in ("float32", "float64"):
+        got = []
+        for kind in (data.SequenceDataset, ByPython, None):
+            made = data.ArrayDataset(wide, Y, 8) if kind is None else kind(
+                steps, Y, 8, offsets=np.cumsum([0, *LENGTHS]), padding=padding, lengths=False, max_length=9)
             model = Model(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), plan, seed=0)
-            got.append(trained(made, model, threads=2))
-    assert got[:2] == got[2:]
+            got.append(trained(made, model, threads=2, shuffle=False))
+        assert got[0] == got[1] == got[2]
 
 
 def gradient(model, made, index, padded):
