@@ -127,6 +127,18 @@ ATTENTION = [
     for backward in (False, True)
 ]
 
+def rotate(rng, shape):
+    B, L, _, N, D = shape
+    D += D % 2
+    angles = rng.uniform(0, 7, (L, D // 2))
+    turns = np.stack([np.cos(angles), np.sin(angles)], 2).reshape(L, D)
+    return {"x": rng.standard_normal((B, L, N * D + 3)), "turns": turns, "out": unset((B, L, N * D + 3)), "n": N * D}
+
+
+ROTARY = [Case("rotary", lambda rng, s, back=back: rotate(rng, s) | {"back": back}, ("out",),
+               lambda eps, a, want: {"out": 4 * eps * (1 + 2 * np.abs(a["x"]).max(initial=0.0)) * np.ones(want["out"].shape)},
+               HEADS, ("x",), family="attention", variant="back" * back) for back in (0, 1)]
+
 SEQUENCES = [
     Case("mask_steps", lambda rng, s: {"x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] + 1, s[0]), "out": unset(s)},
          ("out",), lambda eps, a, want: {"out": 0 * want["out"]}, STEPS, ("x",), family="recurrent"),
@@ -150,5 +162,5 @@ SEQUENCES = [
       for name, variant, settings in (("lstm", "", {}), ("gru", "", {"reset_before": 0}), ("gru", "before-", {"reset_before": 1}),
                                       ("rnn", "tanh-", {"kind": KINDS["tanh"]}), ("rnn", "relu-", {"kind": KINDS["relu"]}))
       for rich in (False, True) for backward in (False, True)),
-    *ATTENTION,
+    *ATTENTION, *ROTARY,
 ]

@@ -17,7 +17,7 @@ def compare(layer, theirs, arrays, call, seed):
     """Outputs and all gradients of both in float64. call(module, tensors) -> y."""
     import torch
     model, sources = wrap(layer, arrays, seed=seed)
-    number = next(name.split(".")[0] for name in model.state_dict() if "in_proj" in name)
+    number = next(name.split(".")[0] for name in model.state_dict() if "out_proj" in name)
     state = as_pytorchs({name: v.detach().numpy() for name, v in theirs.state_dict().items()})
     model.load_state_dict({f"{number}.{name}": v for name, v in state.items()}, strict=False)
     target = np.random.default_rng(seed).standard_normal((len(arrays[0]), *layer.output_shape(*(a.shape[1:] for a in arrays))))
@@ -45,10 +45,14 @@ def test_attention_is_pytorchs(seed):
     rng = np.random.default_rng(seed)
     heads, D = int(rng.integers(1, 4)), int(rng.integers(1, 6))
     B, L, M, bias, causal, cross = *(int(n) for n in rng.integers(1, 7, 3)), *(bool(v) for v in rng.integers(0, 2, 3))
-    M = M if cross else L
-    layer = nn.MultiheadAttention(heads * D, heads, bias=bias, causal=causal)
-    theirs = torch.nn.MultiheadAttention(heads * D, heads, bias=bias, batch_first=True, dtype=torch.float64)
-    arrays = [rng.standard_normal((B, n, heads * D)) for n in ((L, M) if cross else (L,))]
+    M, E, separate, sizes = M if cross else L, heads * D, cross and bool(rng.integers(2)), {}
+    if separate and rng.integers(2):
+        sizes = {"kdim": int(rng.integers(1, 7)), "vdim": int(rng.integers(1, 7))}
+    layer = nn.MultiheadAttention(E, heads, bias=bias, causal=causal, **sizes)
+    theirs = torch.nn.MultiheadAttention(E, heads, bias=bias, batch_first=True, dtype=torch.float64, **sizes)
+    arrays = [rng.standard_normal((B, L, E))]
+    if cross:
+        arrays += [rng.standard_normal((B, M, n)) for n in (layer.kdim, layer.vdim)[:1 + separate]]
     padding = None
     if rng.integers(2):         # the first key always counts: where none does PyTorch gives NaN
         padding = rng.integers(0, 2, (B, M))
@@ -61,8 +65,9 @@ def test_attention_is_pytorchs(seed):
     mask = torch.ones(L, M).triu(1).bool() if causal else None
 
     def call(module, tensors):
-        q, kv = tensors[0], tensors[1] if cross else tensors[0]
-        return module(q, kv, kv, key_padding_mask=None if padding is None else torch.tensor(padding).bool(), attn_mask=mask)[0]
+        k = tensors[1] if cross else tensors[0]
+        ignored = None if padding is None else torch.tensor(padding).bool()
+        return module(tensors[0], k, tensors[2] if separate else k, key_padding_mask=ignored, attn_mask=mask)[0]
     compare(layer, theirs, arrays, call, seed)
 
 
@@ -88,14 +93,20 @@ def test_gradients_by_differences():
     x, memory, lengths = rng.standard_normal((3, 5, 8)), rng.standard_normal((3, 7, 8)), np.array([5, 0, 3])
     for layer in (nn.MultiheadAttention(8, 4, causal=True, dropout=0.3), nn.PositionalEncoding(8, 9, learned=True),
                   nn.TransformerEncoderLayer(8, 2, 6, activation="swiglu", norm_first=True),
-                  nn.TransformerEncoderLayer(8, 2, 6, activation="gelu", causal=True)):
+                  nn.TransformerEncoderLayer(8, 2, 6, activation="gelu", causal=True),
+                  nn.MultiheadAttention(8, 2, rotary=True), nn.TransformerEncoderLayer(8, 2, 6, activation="gelu", rotary=True,
+                                                                                      rotary_base=10.0)):
         assert testing.check_gradients(layer, x) < 1e-6
     a, m, of_x, of_m = nn.Input((5, 8)), nn.Input((7, 8)), nn.Input((), "int64", name="a"), nn.Input((), "int64", name="b")
-    mask = nn.Input((7,), "int64", name="mask")
+    mask, v, values = nn.Input((7,), "int64", name="mask"), nn.Input((7, 3), name="v"), rng.standard_normal((3, 7, 3))
+    wide, keys = nn.Input((7, 8), name="wide"), rng.standard_normal((3, 7, 8))
     decoder = nn.TransformerDecoderLayer(8, 2, 6, activation="gelu", norm_first=True)
     for inputs, layer, given in (
             ([a, of_x], nn.TransformerEncoderLayer(8, 2, 6, activation="gelu"), (x, lengths)),
             ([a, m, of_x, of_m], decoder, (x, memory, lengths, np.array([0, 7, 2]))),
+            ([a, of_x], nn.MultiheadAttention(8, 2, rotary=True, causal=True), (x, lengths)),
+            ([a, m, v, mask], nn.MultiheadAttention(8, 2, 0.2, vdim=3), (x, memory, values, rng.integers(0, 2, (3, 7)))),
+            ([a, wide, m, of_m], nn.MultiheadAttention(8, 4, bias=False), (x, keys, memory, np.array([0, 7, 2]))),
             ([a, m, of_x, mask], nn.MultiheadAttention(8, 2, 0.2), (x, memory, lengths + 1, rng.integers(0, 2, (3, 7))))):
         assert testing.check_gradients(Model(inputs=inputs, outputs=layer(inputs)).layer, given) < 1e-6
 
@@ -123,8 +134,9 @@ def test_a_query_with_nothing_to_look_at_gives_zeros_and_zero_gradients():
 
 @pytest.mark.parametrize("kind", [lambda: nn.MultiheadAttention(8, 2), lambda: nn.MultiheadAttention(8, 2, causal=True),
                                   lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2),
-                                  lambda: nn.TransformerEncoderLayer(8, 2, 16, norm_first=True)],
-                         ids=["attention", "causal", "encoder", "norm first"])
+                                  lambda: nn.TransformerEncoderLayer(8, 2, 16, norm_first=True),
+                                  lambda: nn.TransformerEncoderLayer(8, 2, 16, rotary=True)],
+                         ids=["attention", "causal", "encoder", "norm first", "rotary"])
 def test_what_lies_beyond_a_length_changes_no_bit(kind):
     rng = np.random.default_rng(3)
     x, lengths = rng.standard_normal((6, 9, 8)).astype(np.float32), np.array([4, 0, 7, 1, 9, 5])
@@ -208,10 +220,74 @@ def test_positions():
     assert np.array_equal(learned.predict(x) - x, np.broadcast_to(learned.state_dict()["weight"][:7] + x - x, x.shape))
 
 
+def attended(q, k, v, heads):
+    """softmax(q k' / sqrt(D)) v of each head of one sample, side by side."""
+    D, out = q.shape[1] // heads, []
+    for h in range(heads):
+        own = slice(h * D, (h + 1) * D)
+        s = q[:, own] @ k[:, own].T / np.sqrt(D)
+        p = np.exp(s - s.max(1, keepdims=True))
+        out.append(p / p.sum(1, keepdims=True) @ v[:, own])
+    return np.concatenate(out, 1)
+
+
+def test_rotary_positions_by_the_papers_formula():
+    """Rotations of neighbouring columns, as complex numbers; only how far steps are apart counts."""
+    rng, T, E, heads, base = np.random.default_rng(7), 9, 12, 2, 100.0
+    x = rng.standard_normal((2, T, E))
+    D = E // heads
+    turn = np.exp(1j * np.arange(T)[:, None] * base ** (-2 * np.arange(D // 2) / D))
+    for dtype in ("float64", "float32"):
+        model = Model(nn.MultiheadAttention(E, heads, rotary=True, rotary_base=base), dtype, seed=0)
+        w = {name: v.astype(float) for name, v in model.state_dict().items()}
+        got = model.predict(x.astype(dtype))
+        for b in range(2):
+            q, k, v = np.split(x[b].astype(dtype).astype(float) @ w["in_proj_weight"].T, 3, 1)
+            q, k = (np.concatenate([((one[:, 0::2] + 1j * one[:, 1::2]) * turn).view(float)
+                                    for one in np.split(m, heads, 1)], 1) for m in (q, k))
+            want = attended(q, k, v, heads) @ w["out_proj.weight"].T
+            np.testing.assert_allclose(got[b], want, rtol=0, atol=500 * np.finfo(dtype).eps)    # sums of 12 terms, and a softmax
+    # the same sequence further on attends to itself as it does here
+    causal = Model(nn.MultiheadAttention(E, heads, rotary=True), "float64", seed=0)
+    again = np.concatenate([x, x], 1)
+    mask = np.ones((2, 2 * T), np.int64)
+    mask[:, T:] = 0
+    a, m = nn.Input((2 * T, E)), nn.Input((2 * T,), "int64", name="mask")
+    later = Model(inputs=[a, m], outputs=nn.MultiheadAttention(E, heads, rotary=True)([a, m]), dtype="float64")
+    later.load_state_dict({f"0.{name}": v for name, v in causal.state_dict().items()})
+    np.testing.assert_allclose(later.predict((again, mask))[:, T:], causal.predict(x), rtol=1e-11, atol=1e-13)
+    assert abs(causal.predict(x[:, ::-1])[:, ::-1] - causal.predict(x)).max() > 0.01       # and order does
+
+
+def test_keys_and_values_of_their_own():
+    rng = np.random.default_rng(8)
+    for sizes, together in (({}, True), ({"kdim": 5, "vdim": 3}, False)):
+        layer = nn.MultiheadAttention(8, 2, **sizes)
+        inputs = [nn.Input((4, 8)), nn.Input((6, layer.kdim)), nn.Input((6, layer.vdim))]
+        model = Model(inputs=inputs, outputs=layer(inputs), dtype="float64", seed=0)
+        model.params += rng.uniform(-0.2, 0.2, model.params.size)
+        w = {name.split(".", 1)[1]: v for name, v in model.state_dict().items()}
+        assert ("in_proj_weight" in w) == together
+        by = np.split(w["in_proj_weight"], 3) if together else [w[f"{name}_proj_weight"] for name in "qkv"]
+        given = [rng.standard_normal((2, *i.shape)) for i in inputs]
+        q, k, v = (a @ one.T + bias for a, one, bias in zip(given, by, np.split(w["in_proj_bias"], 3), strict=True))
+        want = np.stack([attended(q[b], k[b], v[b], 2) for b in range(2)]) @ w["out_proj.weight"].T + w["out_proj.bias"]
+        np.testing.assert_allclose(model.predict(tuple(given)), want, rtol=1e-12, atol=1e-13)
+    # of one memory it is what it was, and the same as giving it twice
+    a, m = nn.Input((4, 8)), nn.Input((6, 8))
+    x, memory = rng.standard_normal((2, 4, 8)), rng.standard_normal((2, 6, 8))
+    once, twice = (Model(inputs=[a, m], outputs=nn.MultiheadAttention(8, 2)(given), dtype="float64", seed=0)
+                   for given in ([a, m], [a, m, m]))
+    twice.params[:] = once.params
+    np.testing.assert_allclose(twice.predict((x, memory)), once.predict((x, memory)), rtol=1e-13, atol=1e-15)
+
+
 def test_saved_and_loaded(tmp_path):
     x, memory = nn.Input((5, 8)), nn.Input((7, 8))
     encoded = nn.TransformerEncoderLayer(8, 2, 12, activation="swiglu", bias=False)(nn.PositionalEncoding(8, 20)(memory))
-    y = nn.TransformerDecoderLayer(8, 2, 12, norm_first=True)([nn.PositionalEncoding(8, 9, learned=True)(x), encoded])
+    decoder = nn.TransformerDecoderLayer(8, 2, 12, norm_first=True, rotary=True, rotary_base=20.0)
+    y = decoder([nn.PositionalEncoding(8, 9, learned=True)(x), encoded])
+    y = nn.MultiheadAttention(8, 4, vdim=5)([y, encoded, nn.Linear(8, 5)(memory)])
     model = Model(inputs=[x, memory], outputs=nn.MultiheadAttention(8, 4, causal=True)(y), seed=0)
     model.save(tmp_path / "m.npz")
     again = Model.load(tmp_path / "m.npz")
@@ -226,6 +302,12 @@ def test_saved_and_loaded(tmp_path):
 
 @pytest.mark.parametrize("make, message", [
     (lambda: nn.MultiheadAttention(8, 3), "MultiheadAttention(8, 3)"), (lambda: nn.MultiheadAttention(8, 2, 1.0), "dropout=1.0"),
+    (lambda: nn.MultiheadAttention(6, 2, rotary=True), "3 columns must be an even number"),
+    (lambda: nn.TransformerEncoderLayer(8, 2, rotary=True, rotary_base=1), "rotary_base=1"),
+    (lambda: nn.MultiheadAttention(8, 2, kdim=0), "kdim=0"),
+    (lambda: nn.MultiheadAttention(8, 2, rotary=True)([nn.Input((5, 8)), nn.Input((7, 8))]), "then, if you like, lengths"),
+    (lambda: nn.MultiheadAttention(8, 2)([nn.Input((5, 8)), nn.Input((7, 8)), nn.Input((6, 8))]), "keys (M, 8) and values (M,"),
+    (lambda: nn.MultiheadAttention(8, 2, vdim=3)([nn.Input((5, 8)), nn.Input((7, 8))]), "values (M, 3)"),
     (lambda: nn.TransformerEncoderLayer(8, 2, activation="tanh"), "'tanh'"),
     (lambda: nn.TransformerEncoderLayer(8, 2, 0), "dim_feedforward=0"),
     (lambda: nn.PositionalEncoding(0), "PositionalEncoding(0"),

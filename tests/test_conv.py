@@ -27,6 +27,7 @@ ROWS = {
     "depthwise, stride": (nn.Conv2d(18, 18, (3, 2), stride=2, padding=1, groups=18, dilation=(1, 2)), (2, 18, 5, 4)),
     "depthwise, more outputs": (nn.Conv2d(3, 6, 3, groups=3), (2, 3, 4, 4)),
     "Conv1d": (nn.Conv1d(3, 4, 5, stride=2, padding=2), (3, 3, 11)),
+    "Conv1d, causal": (nn.Conv1d(2, 3, 3, padding="causal", dilation=2), (2, 2, 7)),
     "Conv1d, circular": (nn.Conv1d(2, 3, 3, padding="same", dilation=2, padding_mode="circular"), (2, 2, 7)),
     "ConvTranspose2d": (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (2, 4, 4, 3)),
     "ConvTranspose2d, dilation": (nn.ConvTranspose2d(3, 2, (2, 3), dilation=2), (2, 3, 3, 4)),
@@ -103,6 +104,18 @@ def test_values(row, dtype):
                      layer.padding_mode)
     terms = layer.weight.size // layer.out_channels
     np.testing.assert_allclose(model.predict(x), want, rtol=0, atol=4 * (terms + 2) * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_causal_convolution_sees_what_came_before(groups):
+    layer = nn.Conv1d(4, 8, 3, padding="causal", dilation=2, groups=groups)
+    model, x = Model(layer, "float64", seed=0), np.random.default_rng(2).standard_normal((2, 4, 9))
+    w, bias, C = layer.weight.data, layer.bias.data, 4 // groups
+    for b, o, t in np.ndindex(2, 8, 9):
+        own = x[b, o // (8 // groups) * C:][:C]
+        want = bias[o] + sum(w[o, :, i] @ own[:, t - 2 * (2 - i)] for i in range(3) if t >= 2 * (2 - i))
+        assert model.predict(x)[b, o, t] == pytest.approx(want, rel=1e-13, abs=1e-14)
+    assert layer.output_shape((4, 9)) == (8, 9) == Model(nn.Conv1d(**layer.config())).output_shape((4, 9))
 
 
 def chosen(rng):
@@ -303,6 +316,8 @@ def test_files_summary_and_flops(tmp_path):
     (lambda: nn.Conv2d(0, 3, 3), "Conv2d(in_channels=0)"), (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups must divide"),
     (lambda: nn.Conv2d(3, 4, (3, 0)), "kernel_size=(3, 0)"), (lambda: nn.Conv2d(3, 4, 3.0), "kernel_size=3.0"),
     (lambda: nn.Conv2d(3, 4, 3, padding="some"), "padding='some'"), (lambda: nn.Conv2d(3, 4, 3, padding=-1), "padding=-1"),
+    (lambda: nn.Conv2d(3, 4, 3, padding="causal"), "'causal' is for Conv1d"),
+    (lambda: nn.Conv1d(3, 4, 3, 2, "causal"), "with a stride of 1 and zeros"),
     (lambda: nn.Conv2d(3, 4, 3, 2, "same"), "a stride of 1"), (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), "reflect"),
     (lambda: nn.Conv1d(3, 4, (3, 3)), "kernel_size=(3, 3)"), (lambda: nn.ConvTranspose2d(2, 2, 3, output_padding=1), "less than"),
     (lambda: nn.Conv2d(3, 4, 3).output_shape((2, 8, 8)), "(3, H, W)"),

@@ -34,6 +34,7 @@ def image_layers():
     yield nn.Conv2d(4, 6, 3, padding="valid"), (4, 8, 9)
     yield nn.Conv1d(4, 6, 5, stride=2, padding=3, dilation=2, groups=2), (4, 20)
     yield nn.Conv1d(4, 6, 4, padding="same"), (4, 20)
+    yield nn.Conv1d(4, 6, 3, padding="causal", dilation=2), (4, 20)
     for mode in ("reflect", "replicate", "circular"):
         yield nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode=mode), (4, 5, 6)
         yield nn.Conv2d(4, 6, 4, padding="same", padding_mode=mode), (4, 5, 6)
@@ -119,14 +120,18 @@ def sequence_layers():
     for learned in (True, False):
         for steps in (4, 9):
             yield nn.PositionalEncoding(5, max_len=9, learned=learned), (steps, 5)
-    for options in ({}, {"causal": True}, {"bias": False}):
+    for options in ({}, {"causal": True}, {"bias": False}, {"rotary": True, "rotary_base": 50.0}):
         attention = nn.MultiheadAttention(6, 3, **options)
         yield attention, (4, 6)
-        yield attention, (4, 6), (5, 6)
         yield attention, (4, 6), lengths
         yield attention, (4, 6), ("int64", (4,))
-        yield attention, (4, 6), (5, 6), lengths, ("int64", (5,))
-    for options in ({}, {"norm_first": True, "causal": True}, {"activation": "gelu", "bias": False}, {"activation": "swiglu"}):
+        if not attention.rotary:
+            yield attention, (4, 6), (5, 6)
+            yield attention, (4, 6), (5, 6), (5, 6), lengths
+            yield attention, (4, 6), (5, 6), lengths, ("int64", (5,))
+            yield nn.MultiheadAttention(6, 3, kdim=4, vdim=7, **options), (4, 6), (5, 4), (5, 7), ("int64", (5,))
+    for options in ({}, {"norm_first": True, "causal": True, "rotary": True}, {"activation": "gelu", "bias": False},
+                    {"activation": "swiglu"}):
         yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6)
         yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6), lengths
         yield nn.TransformerDecoderLayer(6, 3, 8, **options), (4, 6), (5, 6)

@@ -30,6 +30,10 @@ MODELS = {
         nn.BatchNorm1d(3), nn.Linear(3, 8), nn.GELU(), nn.LayerNorm(8), nn.Dropout(0.3), nn.Residual(nn.LSTM(8, 8)),
         nn.RMSNorm(8), nn.PReLU(8), nn.Scale(8), nn.GRU(8, 4), nn.LogSoftmax())},
     "graph": graph, "last step": last,
+    "temporal": lambda: {"layer": nn.Sequential(
+        nn.Permute((1, 0)), nn.Conv1d(3, 8, 3, padding="causal", dilation=2), nn.ReLU(),
+        nn.Residual(nn.Sequential(nn.Conv1d(8, 8, 2, padding="causal", groups=8), nn.GELU(), nn.Conv1d(8, 8, 1))),
+        nn.Dropout(0.2), nn.Conv1d(8, 6, 9, padding="causal", bias=False), nn.Permute((1, 0)), nn.LayerNorm(6), nn.GRU(6, 5))},
     "no state": lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.ReLU())},
 }
 
@@ -64,6 +68,27 @@ def test_the_bits_of_the_whole_sequence(name, dtype):
     for t in range(6):
         y = alone.step(x[1, t])
         assert y.shape == outputs[t].shape[1:] and (y == outputs[t][1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_convolutions_of_channels_first(dtype):
+    """Sequences (C, T), as convolutions have them, in a graph and alone; wide ones, too."""
+    x = nn.Input((5, 30))
+    h = nn.Tanh()(nn.Conv1d(5, 40, 4, padding="causal", dilation=3)(x))
+    both = nn.Add()([h, nn.Conv1d(5, 40, 1)(x)])
+    for make in ({"inputs": x, "outputs": nn.Conv1d(40, 33, 2, padding="causal", groups=1)(both)},
+                 {"layer": nn.Sequential(nn.ReLU(), nn.Conv1d(5, 7, 3, padding="causal"))}):
+        model = random_model(lambda make=make: make, dtype)
+        x = np.random.default_rng(1).normal(size=(3, 5, 30)).astype(dtype)
+        whole, s = model.predict(x), model.stepper()
+        outputs = [s.step(x[:, :, t]) for t in range(30)]
+        assert (np.stack(outputs, 2) == whole).all()
+        # and nothing that follows is seen
+        changed = x.copy()
+        changed[:, :, 20:] = 7
+        assert (model.predict(changed)[:, :, :20] == whole[:, :, :20]).all()
+        s.reset()
+        assert (s.step(x[0, :, 0]) == outputs[0][0]).all()
 
 
 def test_tokens():
@@ -138,6 +163,11 @@ def over_time():
     (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.LayerNorm((6, 4)))}, "layer 1, LayerNorm.* goes over the axis of steps"),
     (lambda: {"layer": nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2))}, "layer 1, TransformerEncoderLayer"),
     (attention, "layer 0, MultiheadAttention"),
+    (lambda: {"layer": nn.Conv1d(3, 4, 3, padding="same")}, "layer 0, Conv1d.* steps that follow"),
+    (lambda: {"layer": nn.Conv1d(3, 4, 1, stride=2)}, "layer 0, Conv1d.* one after another"),
+    (lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.Conv1d(4, 4, 2, padding="causal"))}, "layer 1, Conv1d"),
+    (lambda: {"layer": nn.Sequential(nn.Conv1d(3, 4, 2, padding="causal"), nn.LSTM(4, 4))}, "layer 1, LSTM"),
+    (lambda: {"layer": nn.Sequential(nn.Conv1d(3, 4, 2, padding="causal"), nn.LayerNorm(4))}, "layer 1, LayerNorm"),
     (joined, "layer 3, Concat.*: it joins what has steps with what is made of the last one"),
     (over_time, "layer 1, Concat.* goes over the axis of steps"), (with_lengths, "models of one input")])
 def test_who_cannot(make, words):

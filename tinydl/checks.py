@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.callbacks import Callback, WeightAveraging
-from tinydl.data import ArrayDataset, Dataset, ItemDataset, Split, StreamDataset
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, StreamDataset
 from tinydl.data.checks import as_targets, check_shape, parts_of, stack
 from tinydl.data.frames import as_array
 from tinydl.history import EpochRecord
@@ -32,7 +32,7 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     _check_not_empty(parts.train, "training set")
     output = model.output_shape(parts.train.input_shape)
     loss.check_outputs(output)
-    if type(parts.train) is ArrayDataset:           # one that is derived from it may give other batches
+    if type(parts.train) in (ArrayDataset, SequenceDataset):        # one that is derived from it may give other batches
         held_out = parts.validation is not None or parts.test is not None
         _check_part(parts.train, model, loss, None if held_out else evaluator, output)
     for name, part in (("validation part", parts.validation), ("test part", parts.test)):
@@ -53,9 +53,9 @@ def _check_not_empty(part: Dataset, name: str) -> None:
 
 
 def _check_part(part: Dataset, model: Model, loss: Loss, evaluator: Evaluator | None, output: Any) -> None:
-    if isinstance(part, ArrayDataset):
+    if isinstance(part, (ArrayDataset, SequenceDataset)):
         model.sources(part.inputs)
-        if (part.normalize or part.augment) and model.inputs[0][2]:
+        if isinstance(part, ArrayDataset) and (part.normalize or part.augment) and model.inputs[0][2]:
             raise ValueError(f"normalize and augment make floats, and input {model.input_names[0]} takes integers")
     found = model.output_shape(part.input_shape)
     if found != output:
@@ -68,7 +68,7 @@ def _check_part(part: Dataset, model: Model, loss: Loss, evaluator: Evaluator | 
 
 def _targets(part: Dataset) -> Iterator[Array]:
     """All, or those at hand: none where that would need an epoch of it."""
-    if isinstance(part, ArrayDataset):
+    if isinstance(part, (ArrayDataset, SequenceDataset)):
         yield from part.targets()
     if isinstance(part, ItemDataset):
         x, y, *_ = parts_of(part[0], part.weighted, "a sample")

@@ -52,9 +52,9 @@ def _run_epoch(trainer: Resumable, asked: str | None, shuffle: bool) -> bool:
         callback.on_epoch_start(trainer, epoch.number)
     arrays = resources.takes_arrays(train)
     order, bounds = None, None
-    if arrays and isinstance(train, ArrayDataset):
+    if arrays:
         order, bounds = train.order(trainer.seed, trainer.epoch, epoch.shuffle)
-        if train.augment:       # by draws of this epoch
+        if isinstance(train, ArrayDataset) and train.augment:       # by draws of this epoch
             resources.set_data(train, trainer.seed, trainer.epoch)
     batches = None if arrays else iter(() if epoch.broken else train.epoch(trainer.seed, trainer.epoch, epoch.shuffle))
     epoch.n_batches = train.n_batches

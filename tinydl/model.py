@@ -20,9 +20,9 @@ from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data import ArrayDataset
 from tinydl.data.frames import as_array, in_order, refuse
-from tinydl.nn.graph import Graph, inputs_of, named_outputs, unnamed_outputs
+from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
-from tinydl.plan import Builder, Plan, compile_plan
+from tinydl.plan import Builder, Plan, compile_plan, with_shorter
 from tinydl.serialization import read_model, write_model
 from tinydl.stepper import Stepper
 
@@ -220,11 +220,11 @@ class Model:
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
-             training: bool | None = None, weighted: bool = False) -> Plan:
+             training: bool | None = None, weighted: bool = False, padded: tuple[int, ...] = ()) -> Plan:
         """Compile a plan for batches of up to max_rows samples.
 
         Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss. weighted: behind the
-        targets comes a source of sample weights, by which the loss is a mean.
+        targets comes a source of sample weights, by which the loss is a mean. padded: as data.Dataset says.
         """
         shapes = self._need_shapes(input_shape)
         if self._by_path() != {**self._parameters, **self._statistics}:
@@ -234,21 +234,33 @@ class Model:
         if loss is not None:
             loss.check_outputs(outputs)
         training = (loss is not None) if training is None else training
+        rows = max(1, int(max_rows))
+
+        def compiled(layer: Layer, shapes: Shapes) -> Plan:
+            b = self._emitted(layer, shapes, loss, training, weighted)
+            return compile_plan(b, rows, may_defer=not padded)
+        plan = compiled(self.layer, shapes)
+        if not padded or not shapes[0]:
+            return plan
+        return with_shorter(plan, shapes[0][0], lambda T: compiled(*shortened(self.layer, shapes, T)), padded)
+
+    def _emitted(self, layer: Layer, shapes: Shapes, loss: Loss | None, training: bool, weighted: bool) -> Builder:
+        """The operations of `layer`, which is the model's, or that for sequences of fewer steps."""
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
         b.weighted = weighted
         xs = [b.input(shape, name=name, integer=integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
-        y, backward = self.layer.emit(b, *xs)
+        y, backward = layer.emit(b, *xs)
         ys = list(y) if isinstance(y, tuple) else [y]
         if any(y.buffer.dtype != self.dtype for y in ys):
             raise ValueError(f"an output of {self.name} is integers; outputs are numbers that layers compute")
         if loss is None:
             b.outputs = ys
         else:
-            dy = loss.emit(b, named_outputs(self.layer, y))
+            dy = loss.emit(b, named_outputs(layer, y))
             if training and any(y.needs_grad for y in ys):
-                backward(unnamed_outputs(self.layer, dy))
+                backward(unnamed_outputs(layer, dy))
                 b.no_gradient(self._parameters.values())
-        return compile_plan(b, max(1, int(max_rows)))
+        return b
 
     # ------------------------------------------------------------------ inference
     def __call__(self, x: Any) -> Any:
@@ -298,13 +310,16 @@ class Model:
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
 
     def stepper(self) -> Stepper:
-        """For streams: outputs step by step, with the state of LSTM, GRU and RNN kept, of the same bits as `predict` has for the
-        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
+        """For streams: outputs step by step, with the state of LSTM, GRU, RNN and causal convolutions kept, of the same bits as
+        `predict` has for the whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A
+        model may have several.
 
         Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d,
         LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the last step
-        (return_sequences=False, nn.LastStep) anything. ValueError names the layer that cannot go step by step. Parameters
-        are those that the model has at each step; after `freeze` or `unfreeze` make another stepper.
+        (return_sequences=False, nn.LastStep) anything. nn.Conv1d(padding="causal") takes sequences (C, T), as the model is
+        given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap, activations, Dropout and Residual. ValueError
+        names the layer that cannot go step by step. Parameters are those that the model has at each step; after `freeze` or
+        `unfreeze` make another stepper.
 
             >>> import numpy as np
             >>> from tinydl import nn
@@ -342,7 +357,7 @@ class Model:
 
     def sources(self, x: Any) -> list[Array]:
         """The array of each input, in order, of a dataset's x; ValueError says which is missing, or has no integers."""
-        xs = [x] if len(self.inputs) == 1 and isinstance(x, np.ndarray) else in_order(x, self.input_names)
+        xs = [x] if len(self.inputs) == 1 and hasattr(x, "dtype") else in_order(x, self.input_names)
         for (name, _, integer), a in zip(self.inputs, xs, strict=True):
             if integer and a.dtype.kind not in "iub":
                 raise ValueError(f"input {name} takes integers; the dataset has {a.dtype}")

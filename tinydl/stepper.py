@@ -8,7 +8,7 @@ import numpy as np
 from tinydl._kernels.engine import Replica, Source
 from tinydl.nn.graph import inputs_of
 from tinydl.nn.layer import Layer
-from tinydl.nn.stepping import Steps, first_shape
+from tinydl.nn.stepping import FIRST, LAST, NONE, Steps, first_shape, first_time
 from tinydl.plan import Builder, compile_plan
 
 Array = np.ndarray[Any, Any]
@@ -29,8 +29,9 @@ class Stepper:
         self._integer = inputs[0][2]
         #: of one step, where it is known before the first one
         self._shape: Shape | None = first_shape(layer)
+        self._time = first_time(layer)
         if self._shape is None and shape:
-            self._shape = shape[1:]
+            self._shape = shape[:-1] if self._time == LAST else shape[1:]
         self._rows, self._n = 0, 0  # streams that the replica has room for, and that there are
         self.reset()
         if self._shape is not None:
@@ -74,9 +75,9 @@ class Stepper:
         b = Builder(self._dtype, training=False, n_params=self._params.size, n_statistics=self._statistics.size)
         x = b.input((1, *shape), integer=self._integer)
         steps = Steps(b)
-        y, timed = steps.emit(self._layer, [x], True)
+        y, time = steps.emit(self._layer, [x if self._time == FIRST else b.reshape(x, (*shape, 1))], self._time)
         b.outputs = [y, *steps.after]
-        self._output_size, self._output_shape = y.size, y.shape[1:] if timed else y.shape
+        self._output_size, self._output_shape = y.size, {FIRST: y.shape[1:], LAST: y.shape[:-1], NONE: y.shape}[time]
         self._sizes = [s.size for s in steps.after]
         self._replica = Replica(compile_plan(b, rows).program, self._params, self._statistics)
         self._rows, self._shape = rows, shape

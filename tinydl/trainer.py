@@ -19,7 +19,7 @@ from tinydl import _hints, epochs, notify
 from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.checks import check_averages, check_needs, check_parts
-from tinydl.data import ArrayDataset, Dataset, Split
+from tinydl.data import Dataset, Split
 from tinydl.data.frames import check_columns
 from tinydl.history import History
 from tinydl.losses import Loss
@@ -162,9 +162,9 @@ class Trainer:
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                              input_shape=train.input_shape, weighted=train.weighted, transport=self.transport)
-        if type(train) is ArrayDataset:
-            resources.set_data(train)
+                              input_shape=train.input_shape, weighted=train.weighted, transport=self.transport,
+                              padded=train.padded)
+        resources.set_data(train)
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < resources.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "
@@ -200,7 +200,8 @@ class Trainer:
             if self.progress.under_way is not None:
                 raise RuntimeError("an epoch is under way: train to its end, or init")
             for name, new, old in (("samples of shape", dataset.input_shape, before.input_shape),
-                                   ("sample weights:", dataset.weighted, before.weighted)):
+                                   ("sample weights:", dataset.weighted, before.weighted),
+                                   ("sources padded behind lengths:", dataset.padded, before.padded)):
                 if new != old:
                     raise ValueError(f"the dataset has {name} {new}; it was {old} before: Trainer.init takes such data")
             if dataset.largest_batch > resources.max_rows:
@@ -209,8 +210,7 @@ class Trainer:
             check_parts(parts, self.model, self.loss, self.evaluator)
             check_columns(dataset.feature_names, self.model.feature_names, "the dataset")
             with uninterrupted(), self.runtime.lock:
-                if type(dataset) is ArrayDataset:
-                    resources.set_data(dataset)
+                resources.set_data(dataset)
                 self.data, self.runtime.dataset = parts, dataset
 
     # ------------------------------------------------------------------ configuration, from any thread
@@ -480,7 +480,8 @@ class Trainer:
                 model, optimizer = copy.deepcopy(self.model), copy.deepcopy(self.optimizer)
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
-            resources = Resources(model, self.loss, optimizer, train.largest_batch, self.seed, weighted=train.weighted)
+            resources = Resources(model, self.loss, optimizer, train.largest_batch, self.seed, input_shape=train.input_shape,
+                                  weighted=train.weighted, padded=train.padded)
             optimizer.hold(resources.state)
             return profile(resources, train, setting, pool, steps)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinydl._kernels.reference_attention import attention, attention_backward  # noqa: F401 - the oracle of these
+from tinydl._kernels.reference_attention import attention, attention_backward, rotary  # noqa: F401 - the oracle of these
 from tinydl._kernels.reference_hash import hashes, splitmix
 from tinydl._kernels.reference_sequences import (  # noqa: F401 - and of these
     embedding_bag,

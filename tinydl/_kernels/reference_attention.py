@@ -57,7 +57,8 @@ def kept(shape: tuple[int, ...], rate: float, layer: int, seed: int, step: int, 
     key = splitmix(np.array([seed], np.uint64))
     for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
         key = splitmix(key + word)
-    lines = splitmix(np.asarray(key[:, None] + np.arange(N * L, dtype=np.uint64), np.uint64).ravel())
+    numbers = (np.arange(L) * N + np.arange(N)[:, None]).astype(np.uint64)       # of a head's queries
+    lines = splitmix(np.asarray(key[:, None] + numbers.ravel(), np.uint64).ravel())
     return (hashes(lines, M) >= np.uint32(rate * 2**32)).reshape(shape) / (1 - rate)
 
 
@@ -86,3 +87,13 @@ def attention_backward(dy: Floats, out: Floats, q: Floats, kv: Floats, lse: Floa
     for into, at, value in ((dq, q_at, ds @ ks), (dkv, k_at, ds.swapaxes(2, 3) @ qs), (dkv, v_at, (p * mask).swapaxes(2, 3) @ d)):
         into[..., at:at + N * D] = value.swapaxes(1, 2).reshape(*into.shape[:2], N * D)
     return dq
+
+
+def rotary(x: Floats, turns: Floats, out: Floats, n: int, back: int = 0) -> Floats:
+    c, s = turns[:, 0::2], turns[:, 1::2] * (-1 if back else 1)
+    pairs = x[..., :n].reshape(*x.shape[:2], n // turns.shape[1], turns.shape[1] // 2, 2)
+    a, b = pairs[..., 0], pairs[..., 1]
+    c, s = c[:, None], s[:, None]           # the same in each head
+    turned = np.stack([a * c - b * s, b * c + a * s], -1).reshape(*x.shape[:2], n)
+    out[...] = np.concatenate([turned, x[..., n:]], -1)
+    return out

@@ -339,6 +339,9 @@ _LIST = [
               room="6 D M + 188 D + 126 M + 27300",
               does="the gradients of attention in the columns of q, k and v that it reads; in a plan dq and dkv may be one array "
                    "that those are columns of"),
+    Operation("rotary", "x[B,L,P] turns[L,D] -> out[B,L,P]", "n back=0", in_place="out:x", at_least_one="D",
+              does="out := x, of whose first n columns, in heads of D, each pair is turned by an angle: a, b := a cos - b sin, "
+                   "b cos + a sin, turns having cos and sin of each pair of step l; back: by the negative angle"),
     Operation("python", "-> ", "hook", does="whatever a layer in Python does with what its hook says"),
 ]
 OPERATIONS = {o.name: o for o in _LIST}

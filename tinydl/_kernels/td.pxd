@@ -67,6 +67,9 @@ cdef extern from "td.h" nogil:
         i64 rows, row_items, dtype
         const td_pictures *pictures
         u64 key
+        const i64 *offsets
+        double padding
+    i64 td_row(const td_source *s, i64 r, i64 n, i64 *there)
     ctypedef struct td_op
     ctypedef struct td_ctx:
         char *base[8]           # TD_SPACES; in this file lengths of arrays are C's to know

@@ -18,9 +18,10 @@ from tinydl.data.arrays import ArrayDataset
 from tinydl.data.batch import Batch, Dataset, LazyBatch
 from tinydl.data.items import ItemDataset
 from tinydl.data.normalize import Normalize
-from tinydl.data.sequences import SequenceDataset, WindowDataset
+from tinydl.data.sequences import SequenceDataset
 from tinydl.data.split import Split
 from tinydl.data.stream import StreamDataset
+from tinydl.data.windows import WindowDataset
 
 __all__ = ["ArrayDataset", "Batch", "Dataset", "ItemDataset", "LazyBatch", "Normalize", "SequenceDataset", "Split",
            "StreamDataset", "WindowDataset", "augment"]

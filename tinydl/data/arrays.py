@@ -141,6 +141,11 @@ class ArrayDataset(CountedDataset):
         return _as_given(self.sources[self.n_inputs:self.n_inputs + self.n_targets], self.target_names)
 
     @property
+    def all_weights(self) -> tuple[Array, ...]:
+        """The weights of all samples in `sources`, if there are any."""
+        return self.sources[self.n_inputs + self.n_targets:]
+
+    @property
     def y(self) -> Any:
         """y of these samples, as `x`."""
         return each_input(self.all_y, self._own)

@@ -46,6 +46,10 @@ class Batch:
         """The batch with its data at hand: itself."""
         return self
 
+    def for_kernels(self) -> Batch:
+        """As `load`, or of what kernels gather by themselves."""
+        return self
+
     def part(self, lo: int, hi: int) -> Batch:
         """Its samples lo..hi - 1."""
         if self.indices is None:
@@ -87,6 +91,8 @@ class LazyBatch:
     index: int = 0
     #: whether fetch can make any part of the samples by itself
     divisible: bool = False
+    #: where kernels can make the samples: the batch as rows of what they make them of
+    rows: Callable[[LazyBatch], Batch] | None = None
 
     @property
     def n(self) -> int:
@@ -103,6 +109,10 @@ class LazyBatch:
     def load(self) -> Batch:
         """The batch with its data at hand; what a sample raises comes out, with the sample's number as a note."""
         return self.fetch(self)
+
+    def for_kernels(self) -> Batch:
+        """As `load`, or of what kernels gather by themselves."""
+        return self.load() if self.rows is None else self.rows(self)
 
 
 def each_input(x: Any, f: Callable[[Array], Any]) -> Any:
@@ -158,6 +168,9 @@ class Dataset(ABC):
     feature_names: list[str] | None = None
     #: whether its batches bring a `sample_weight`
     weighted: bool = False
+    #: of the inputs and targets, by their numbers, those whose rows are padded behind the lengths that are input 1, so that what
+    #: lies there counts nothing; a batch is then run with as few steps as it needs (plan/shorter.py)
+    padded: tuple[int, ...] = ()
 
     @property
     @abstractmethod

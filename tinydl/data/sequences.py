@@ -1,17 +1,18 @@
-"""SequenceDataset: sequences of unequal lengths; WindowDataset: windows over one long series."""
+"""SequenceDataset: sequences of unequal lengths."""
 # T steps, C features
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, epoch_order, whole_number
-from tinydl.data.checks import as_features, as_targets, as_weights, check_finite, is_mapped
-from tinydl.data.split import Split, part_sizes
+from tinydl.data.batch import Array, Batch, LazyBatch, whole_number
+from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
+from tinydl.data.rows import MadeRows
 
 #: batches whose samples are sorted by length together: the more, the less padding, and the less random an epoch's order. With
 #: exponentially distributed lengths and batches of 32, padding up to a batch's longest is 76 percent of all steps with 1 batch,
@@ -19,54 +20,7 @@ from tinydl.data.split import Split, part_sizes
 POOL = 32
 
 
-class _Rows(CountedDataset):
-    """Samples that are made of a few arrays, a batch at a time; `rows`: which of them are this dataset's."""
-
-    rows: Array | None = None
-    drop_last: bool = False
-    _n: int
-
-    def __len__(self) -> int:
-        return self._n if self.rows is None else len(self.rows)
-
-    def __getitem__(self, i: int) -> tuple[Any, ...]:
-        """x and y (and the weight) of sample i as in a batch of it alone, without the batch's axis."""
-        batch = self._make(np.array([self._number(whole_number("i", i, 0))]))
-        x = tuple(a[0] for a in batch.x) if isinstance(batch.x, tuple) else batch.x[0]
-        return (x, batch.y[0], *(() if batch.sample_weight is None else (batch.sample_weight[0],)))
-
-    def _number(self, i: int) -> int:
-        if i >= len(self):
-            raise IndexError(f"sample {i} of {len(self)}")
-        return i if self.rows is None else int(self.rows[i])
-
-    def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
-        order, bounds = self._order(seed, epoch, shuffle)
-        for b in range(len(bounds) - 1):
-            yield LazyBatch(self._fetch, order[bounds[b]:bounds[b + 1]], int(bounds[b]), b, divisible=True)
-
-    def _order(self, seed: int, epoch: int, shuffle: bool) -> tuple[Array, Array]:
-        return epoch_order(len(self), self.batch_size, self.drop_last, seed, epoch, shuffle)
-
-    def subset(self, rows: Any) -> Any:
-        """These samples (numbers 0 to len - 1, in this order), sharing the arrays."""
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self):
-            raise ValueError(f"rows must be sample numbers, at least one, from 0 to {len(self) - 1}; got {rows!s:.80}")
-        part = copy.copy(self)
-        part.rows = rows.astype(np.int64) if self.rows is None else self.rows[rows]
-        return part
-
-    def _fetch(self, batch: LazyBatch) -> Batch:
-        numbers = batch.indices if self.rows is None else self.rows[batch.indices]
-        made = self._make(numbers)
-        return Batch(made.x, made.y, None, batch.first_id, batch.index, made.sample_weight)
-
-    def _make(self, numbers: Array) -> Batch:
-        raise NotImplementedError
-
-
-class SequenceDataset(_Rows):
+class SequenceDataset(MadeRows):
     """Sequences of unequal lengths with targets, in batches of similar lengths, padded behind to `max_length` steps.
 
     sequences: a list of arrays (T_i, C) of numbers, or (T_i,) of integers, as tokens; or one array of all steps, one sequence
@@ -79,7 +33,10 @@ class SequenceDataset(_Rows):
     longer ones keep their first max_length steps, with a label for each.
 
     Where an epoch is shuffled, its samples are drawn from (seed, epoch) and sorted by length within every 32 batches, and
-    the batches come in a random order: LSTM, GRU and RNN end at a batch's longest sequence, and attention at each one's own.
+    the batches come in a random order. Training gathers and pads them in native code. LSTM, GRU and RNN end at a batch's longest
+    sequence, and attention at each one's own; where a model has nothing that looks beyond the lengths (as nn.Mean(0) does,
+    nn.BatchNorm1d or a convolution), all of it runs with at most a quarter more steps than the longest has. A memory map is not
+    read through at the door: a batch that meets NaN there fails in training, and its message names the step.
 
         >>> import numpy as np
         >>> sequences = [np.ones((n, 3), "float32") for n in (2, 5, 1, 4)]
@@ -98,6 +55,7 @@ class SequenceDataset(_Rows):
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
         self.weighted = sample_weight is not None
         self.with_lengths, self.padding, self.per_step = bool(lengths), padding, bool(per_step)
+        self.padded = (0, 2)[:1 + self.per_step] if self.with_lengths else ()
         self.steps, self.offsets = _flat(sequences, offsets, "sequences")
         self._n = len(self.offsets) - 1
         own = np.diff(self.offsets)
@@ -107,8 +65,9 @@ class SequenceDataset(_Rows):
                              f"{self.steps.ndim} axes")
         if self.steps.dtype.kind in "iu":
             held = np.iinfo(np.int64 if padding < 0 else self.steps.dtype)
-            if padding != int(padding) or not held.min <= padding <= held.max:
-                raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are")
+            if padding != int(padding) or not held.min <= padding <= min(held.max, 2**53):
+                raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are, at "
+                                 "most 2^53")
         if not is_mapped(self.steps):
             check_finite(self.steps, "sequences, one behind the other,")
         if per_step:
@@ -152,104 +111,68 @@ class SequenceDataset(_Rows):
         order[:used] = order[:used].reshape(whole, self.batch_size)[batches].ravel()
         return order, bounds
 
+    def order(self, seed: int, epoch: int, shuffle: bool = True) -> tuple[Array, Array]:
+        """The whole epoch at once, int64: which sequences, and bounds (batch b is order[bounds[b]:bounds[b + 1]])."""
+        order, bounds = self._order(seed, epoch, shuffle)
+        return order if self.rows is None else self.rows[order], bounds
+
+    @cached_property
+    def inputs(self) -> Any:
+        """x of all samples, and their lengths, as kernels gather them: Padded, and (n,) int64."""
+        x = Padded(self.steps, self.offsets, self.max_length, self.padding)
+        return (x, np.minimum(np.diff(self.offsets), self.max_length)) if self.with_lengths else x
+
+    @cached_property
+    def all_y(self) -> Any:
+        """y of all samples, as `inputs`."""
+        return Padded(self.y, self.offsets, self.max_length, -100) if self.per_step else self.y
+
+    @property
+    def all_weights(self) -> tuple[Array, ...]:
+        """The weights of all samples, if there are any."""
+        return () if self.weights is None else (self.weights,)
+
+    def targets(self) -> Iterator[Array]:
+        """y of these samples in pieces of a million numbers or so: for who looks at all of them."""
+        y, rows = self.all_y, np.arange(self._n) if self.rows is None else self.rows
+        step = max(1, PIECE // max(1, prod(y.shape[1:])))
+        for at in range(0, len(rows), step):
+            yield y[rows[at:at + step]]
+
+    def _of_all(self, batch: LazyBatch) -> Batch:
+        numbers = batch.indices if self.rows is None else self.rows[batch.indices]
+        return Batch(self.inputs, self.all_y, numbers, batch.first_id, batch.index, self.weights)
+
     def _make(self, numbers: Array) -> Batch:
-        starts = self.offsets[numbers]
-        lengths = np.minimum(self.offsets[numbers + 1] - starts, self.max_length)
-        x = self._padded(self.steps, starts, lengths, self.padding)
+        x, *lengths = self.inputs if self.with_lengths else (self.inputs,)
+        filled = x[numbers]
         if is_mapped(self.steps):
-            check_finite(x, "x", numbers.tolist())
-        y = self._padded(self.y, starts, lengths, -100).astype(np.int64, copy=False) if self.per_step else self.y[numbers]
-        return Batch((x, lengths) if self.with_lengths else x, y, None, 0, 0,
-                     None if self.weights is None else self.weights[numbers])
+            check_finite(filled, "x", numbers.tolist())
+        y = self.all_y[numbers]
+        return Batch((filled, lengths[0][numbers]) if lengths else filled, y.astype(np.int64, copy=False) if self.per_step else y,
+                     None, 0, 0, None if self.weights is None else self.weights[numbers])
 
-    def _padded(self, steps: Array, starts: Array, lengths: Array, padding: float) -> Array:
-        dtype = np.dtype(np.int64) if padding < 0 and steps.dtype.kind in "iub" else steps.dtype
-        out = np.full((len(starts), self.max_length, *steps.shape[1:]), padding, dtype)
+
+class Padded:
+    """Sequences of unequal lengths as an array (n, max_length, ...) that is never made: `steps`, one sequence behind the other,
+    where each begins (`offsets`, (n + 1,) int64), and what stands behind the shorter ones. Kernels gather their rows
+    (engine.Source); numbers[rows] makes them."""
+
+    def __init__(self, steps: Array, offsets: Array, max_length: int, padding: float) -> None:
+        self.steps, self.offsets = steps, offsets
+        self.shape = (len(offsets) - 1, max_length, *steps.shape[1:])
+        signed = padding < 0 and steps.dtype.kind in "iub"
+        #: of the rows
+        self.dtype = np.dtype(np.int64) if signed else steps.dtype
+        self.padding: float = self.dtype.type(padding).item()
+
+    def __getitem__(self, rows: Array) -> Array:
+        starts = self.offsets[rows]
+        lengths = np.minimum(self.offsets[rows + 1] - starts, self.shape[1])
+        out = np.full((len(rows), *self.shape[1:]), self.padding, self.dtype)
         for row, start, length in zip(out, starts.tolist(), lengths.tolist(), strict=True):
-            row[:length] = steps[start:start + length]
+            row[:length] = self.steps[start:start + length]
         return out
-
-
-class WindowDataset(_Rows):
-    """Windows over a long series: x is `window` steps of it, y the `horizon` steps behind them. Nothing is copied but batches.
-
-    series: (T, C), or (T,), which is one column; it may be a memory map. Sample i begins at step i stride. x (window, C); y
-    (horizon,) of one target column, (horizon, K) of K. targets: numbers of the columns to predict (one, or a list); None: all.
-
-    `split` keeps time in order: the targets of each part lie behind those of the part before, and a part's first window may look
-    back at the part before, as a forecast does.
-
-        >>> import numpy as np
-        >>> data = WindowDataset(np.arange(20.0), window=4, horizon=2)
-        >>> len(data), data[0][0].ravel().tolist(), data[0][1].tolist()
-        (15, [0.0, 1.0, 2.0, 3.0], [4.0, 5.0])
-        >>> [len(part) for part in data.split(train=0.6, validation=0.2, test=0.2)]
-        [9, 2, 2]
-    """
-
-    @_hints.arguments
-    def __init__(self, series: Any, window: int, horizon: int = 1, stride: int = 1, batch_size: int = 32,
-                 drop_last: bool = False, *, targets: Any = None) -> None:
-        self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
-        self.window, self.horizon = whole_number("window", window, 1), whole_number("horizon", horizon, 1)
-        self.stride = whole_number("stride", stride, 1)
-        given = as_features(series, "series")
-        if given.ndim not in (1, 2) or (given.ndim == 2 and not given.shape[1]):
-            raise ValueError(f"series has shape {given.shape}; it must be (T, C), or (T,)")
-        self.series = given[:, None] if given.ndim == 1 else given
-        T, C = self.series.shape
-        if T < self.window + self.horizon:
-            raise ValueError(f"series has {T} steps; window={window} and horizon={horizon} need {self.window + self.horizon}")
-        self.targets = np.arange(C) if targets is None else np.ravel(targets)
-        if self.targets.dtype.kind not in "iu" or not len(self.targets) or self.targets.min() < -C or self.targets.max() >= C:
-            raise ValueError(f"targets={targets!r}: numbers of the series' {C} columns")
-        if not is_mapped(given):
-            check_finite(self.series, "series")
-        self._n = (T - self.window - self.horizon) // self.stride + 1
-
-    @property
-    def input_shape(self) -> Any:
-        return self.window, self.series.shape[1]
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Of one sample's y."""
-        return (self.horizon,) if len(self.targets) == 1 else (self.horizon, len(self.targets))
-
-    @property
-    def x(self) -> Array:
-        """x of all windows, (windows, window, C): a read-only view of the series."""
-        views = np.lib.stride_tricks.sliding_window_view(self.series, self.window, 0)[:self._n * self.stride:self.stride]
-        return views.swapaxes(1, 2)
-
-    def _make(self, numbers: Array) -> Batch:
-        starts = numbers * self.stride
-        x = self.series[starts[:, None] + np.arange(self.window)]
-        behind = starts[:, None] + self.window + np.arange(self.horizon)
-        y = self.series[behind[..., None], self.targets].reshape(-1, *self.output_shape)
-        if is_mapped(self.series):
-            check_finite(x, "x", numbers.tolist())
-        return Batch(x, y if y.dtype.kind == "f" else y.astype(np.float64), None)
-
-    def split(self, train: float | None = None, validation: float | None = None,
-              test: float | None = None) -> Split[WindowDataset]:
-        """The first steps to train, those behind to validate, the last to test: floats are shares of the windows, integers
-        numbers of them, as ArrayDataset.split takes them. Windows whose targets would lie in two parts are left out."""
-        if self.rows is not None:
-            raise ValueError("split() of a subset: its windows need not follow each other")
-        sizes = part_sizes(self._n, train=train, validation=validation, test=test)
-        skipped = -(-self.horizon // self.stride) - 1       # that begin before a part's last targets end
-        parts: list[WindowDataset | None] = []
-        at = 0
-        for size in sizes:
-            own = np.arange(at + (skipped if at else 0), at + size)
-            if size and not len(own):
-                raise ValueError(f"a part of {size} windows has none whose {self.horizon} targets are its own")
-            parts.append(self.subset(own) if size else None)
-            at += size
-        first, second, third = parts
-        assert first is not None
-        return Split(first, second, third)
 
 
 def _flat(sequences: Any, offsets: Any, name: str) -> tuple[Array, Array]:

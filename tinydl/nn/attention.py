@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.dropout import probability
@@ -33,10 +35,16 @@ class MultiheadAttention(Layer):
     """softmax(q k' / sqrt(D)) v in each of num_heads heads of D = embed_dim / num_heads columns, and a linear layer behind it.
 
     Of one input x (T, embed_dim), q, k and v are all made of x. Of two, x and memory (M, embed_dim), q is made of x, and k and v
-    of memory. Further inputs, in a graph, both integers and both about the keys: `lengths`, nn.Input((), "int64"): so many keys
+    of memory; of three, x, keys (M, kdim) and values (M, vdim), k and v each of its own. kdim, vdim: embed_dim, if not given.
+    Further inputs, in a graph, both integers and both about the keys: `lengths`, nn.Input((), "int64"): so many keys
     from the first on are there (0 to their number; another one fails its batch); key_padding_mask, nn.Input((M,), "int64"): those
     where it is not 0 do not count (PyTorch's, whose True is padding). causal: step i looks at keys 0 to i alone. dropout: of the
     softmax's weights, in training.
+
+    rotary: q and k know where they stand (RoPE, Su et al. 2021, https://arxiv.org/abs/2104.09864): of step t, columns 2 i and
+    2 i + 1 of a head are turned by the angle t rotary_base^(-2 i / D), so that scores depend on how far two steps are apart.
+    D must be even; for one input alone. (The paper pairs neighbours, as torchtune does; GPT-NeoX and Llama's files pair column i
+    with i + D / 2.)
 
     A query with nothing to look at (of no keys, or none that it may see) gives out_proj's bias, its attention being zeros, and
     all gradients through it are 0; PyTorch gives NaN there. With `lengths` and one input, steps beyond a length are no queries
@@ -44,7 +52,8 @@ class MultiheadAttention(Layer):
     steps, but they must be numbers.
 
     The matrix of all weights is never in memory: a long sequence needs room in proportion to its length. Parameters are
-    PyTorch's: in_proj_weight (3 embed_dim, embed_dim) of q, k and v, Glorot-uniform, in_proj_bias (zeros), out_proj.weight
+    PyTorch's: in_proj_weight (3 embed_dim, embed_dim) of q, k and v, Glorot-uniform (with another kdim or vdim q_proj_weight,
+    k_proj_weight (embed_dim, kdim) and v_proj_weight (embed_dim, vdim)), in_proj_bias (zeros), out_proj.weight
     (embed_dim, embed_dim), uniform in +-1/sqrt(embed_dim), and out_proj.bias (zeros).
 
         >>> import numpy as np
@@ -60,20 +69,33 @@ class MultiheadAttention(Layer):
     makes_children = True
 
     @_hints.arguments
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *, causal: bool = False) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *, kdim: int | None = None,
+                 vdim: int | None = None, causal: bool = False, rotary: bool = False, rotary_base: float = 10000.0) -> None:
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention({embed_dim}, {num_heads}): embed_dim must be a multiple of num_heads")
         self.embed_dim, self.num_heads = int(embed_dim), int(num_heads)
         self.dropout = probability("MultiheadAttention", dropout)
         self.causal, self.with_bias = bool(causal), bool(bias)
+        self.rotary, self.rotary_base = bool(rotary), float(rotary_base)
+        if rotary and (embed_dim // num_heads % 2 or not 1 < rotary_base < float("inf")):
+            raise ValueError(f"MultiheadAttention({embed_dim}, {num_heads}, rotary=True, rotary_base={rotary_base}): a head's "
+                             f"{embed_dim // num_heads} columns must be an even number, and the base a number above 1")
         E = self.embed_dim
-        self.in_proj_weight = Parameter((3 * E, E), initializers.xavier_uniform, (E, 3 * E))
+        self.kdim, self.vdim = E if kdim is None else int(kdim), E if vdim is None else int(vdim)
+        if min(self.kdim, self.vdim) < 1:
+            raise ValueError(f"MultiheadAttention(kdim={kdim}, vdim={vdim}): both must be at least 1")
+        if self.kdim == self.vdim == E:
+            self.in_proj_weight = Parameter((3 * E, E), initializers.xavier_uniform, (E, 3 * E))
+        else:
+            for name, width in zip("qkv", (E, self.kdim, self.vdim), strict=True):
+                setattr(self, f"{name}_proj_weight", Parameter((E, width), initializers.xavier_uniform, (width, E)))
         self.in_proj_bias = Parameter((3 * E,), initializers.zeros) if bias else None
         self.out_proj = Projection(E, E, bias)
 
     def config(self) -> dict[str, Any]:
         return {"embed_dim": self.embed_dim, "num_heads": self.num_heads, "dropout": self.dropout, "bias": self.with_bias,
-                "causal": self.causal}
+                "kdim": self.kdim, "vdim": self.vdim, "causal": self.causal, "rotary": self.rotary,
+                "rotary_base": self.rotary_base}
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield "out_proj", self.out_proj
@@ -84,23 +106,28 @@ class MultiheadAttention(Layer):
         return y
 
     def _roles(self, shapes: Sequence[Shape]) -> dict[str, int]:
-        """Which input is what."""
-        names = {2: "memory", 0: "lengths", 1: "ignored"}
-        roles: dict[str, int] = {"x": 0}
-        for i, shape in enumerate(shapes[1:], 1):
-            name = names.get(len(shape), "")
-            if not name or name in roles:
+        """Which input is what: x, k and v (which may be the same one), lengths, ignored."""
+        roles: dict[str, int] = {}
+        for i, shape in enumerate(shapes):
+            names = {2: ("x", "k", "v"), 1: ("ignored",), 0: ("lengths",)}.get(len(shape), ())
+            name = next((n for n in names if n not in roles), "")
+            if not name:
                 raise ValueError(self._wrong(shapes))
             roles[name] = i
-        keys = shapes[roles.get("memory", 0)]
-        if any(len(s) != 2 or s[1] != self.embed_dim or s[0] < 1 for s in (shapes[0], keys)):
+        if roles.get("x") != 0:
             raise ValueError(self._wrong(shapes))
-        if "ignored" in roles and shapes[roles["ignored"]] != keys[:1]:
+        roles["k"] = roles.get("k", 0)
+        roles["v"] = roles.get("v", roles["k"])
+        x, k, v = (shapes[roles[name]] for name in "xkv")
+        if (x[1], k[1], v[1]) != (self.embed_dim, self.kdim, self.vdim) or k[0] != v[0] or min(x[0], k[0]) < 1:
+            raise ValueError(self._wrong(shapes))
+        if ("ignored" in roles and shapes[roles["ignored"]] != k[:1]) or (self.rotary and roles["k"]):
             raise ValueError(self._wrong(shapes))
         return roles
 
     def _wrong(self, shapes: Sequence[Shape]) -> str:
-        return (f"{self!r} takes x (T, {self.embed_dim}), then, if you like, memory (M, {self.embed_dim}), lengths () and a mask "
+        memory = "" if self.rotary else f"memory (M, {self.kdim}), or keys (M, {self.kdim}) and values (M, {self.vdim}), "
+        return (f"{self!r} takes x (T, {self.embed_dim}), then, if you like, {memory}lengths () and a mask "
                 f"of the keys (M,); got samples of shape {', '.join(map(str, shapes))}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -108,28 +135,52 @@ class MultiheadAttention(Layer):
         return shapes[0]
 
     def flops(self, *shapes: Shape) -> int:
-        E, L, M = self.embed_dim, shapes[0][0], shapes[self._roles(shapes).get("memory", 0)][0]
-        return 2 * (L + M) * E * E + 2 * L * M * E
+        E, L, M = self.embed_dim, shapes[0][0], shapes[self._roles(shapes)["k"]][0]
+        return 2 * L * E * E + M * E * (self.kdim + self.vdim) + 2 * L * M * E
+
+    def turns(self, T: int) -> np.ndarray[Any, Any]:
+        """With rotary: cos and sin of the angle of each pair of columns of a head, for the first T steps (T, D)."""
+        D = self.embed_dim // self.num_heads
+        angles = np.arange(T)[:, None] * self.rotary_base ** (-np.arange(0, D, 2) / D)
+        return np.stack([np.cos(angles), np.sin(angles)], 2).reshape(T, D)
+
+    def weights(self) -> list[tuple[Parameter, int]]:
+        """Of q, k and v: the parameter, and the row of it that its weight begins at."""
+        if self.kdim == self.vdim == self.embed_dim:
+            return [(self.in_proj_weight, i * self.embed_dim) for i in range(3)]
+        return [(getattr(self, f"{name}_proj_weight"), 0) for name in "qkv"]
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         roles, E = self._roles([x.shape for x in xs]), self.embed_dim
         given: dict[str, Any] = {name: b.whole(xs[roles[name]]) for name in ("lengths", "ignored") if name in roles}
-        lengths, cross = given.get("lengths"), "memory" in roles
+        lengths, cross = given.get("lengths"), roles["k"] > 0
         x = b.whole(xs[0]) if cross else masked(b, xs[0], lengths)
-        memory = masked(b, xs[roles["memory"]], lengths) if cross else x
+        k = masked(b, xs[roles["k"]], lengths) if cross else x
+        v = k if roles["v"] == roles["k"] else masked(b, xs[roles["v"]], lengths)
+        # projections of the same input are one product, where one parameter has their weights
+        together = self.kdim == self.vdim == E
+        inputs = [(x, 0, 3)] if not cross and together else [
+            (x, 0, 1), *([(k, 1, 2)] if v is k and together else [(k, 1, 1), (v, 2, 1)])]
+        made = [_Projected(self, b, *one) for one in inputs]
+        q, kv = made[0].y, made[-1].y
+        if len(made) == 3:
+            kv = b.value((k.shape[0], 2 * E), needs_grad=made[1].y.needs_grad or made[2].y.needs_grad)
+            for i, one in enumerate(made[1:]):
+                b.move(one.y, kv.part(1, i * E, E))
+        L, M, N = x.shape[0], k.shape[0], self.num_heads
+        if self.rotary:
+            q = kv = self._turned(b, q)
         if not cross and lengths is not None:
             given["q_lengths"] = lengths
-        q = _Projected(self, b, x, 0, 1 if cross else 3)
-        kv = _Projected(self, b, memory, 1, 2) if cross else q
-        L, M, N = x.shape[0], memory.shape[0], self.num_heads
+        own = len(made) == 1
         sizes: dict[str, Any] = {
-            "B": Rows(), "L": L, "M": M, "N": N, "D": E // N, "E": E, "P": q.y.shape[1], "Q": kv.y.shape[1],
-            "k_at": 0 if cross else E, "v_at": E if cross else 2 * E, "causal": int(self.causal), "scale": (E // N) ** -0.5}
+            "B": Rows(), "L": L, "M": M, "N": N, "D": E // N, "E": E, "P": q.shape[1], "Q": kv.shape[1],
+            "k_at": E if own else 0, "v_at": 2 * E if own else E, "causal": int(self.causal), "scale": (E // N) ** -0.5}
         if b.training and self.dropout:
             sizes |= {"layer": b.random_key(), "rate": self.dropout}
-        heads = b.value((L, E), needs_grad=q.y.needs_grad or kv.y.needs_grad)
+        heads = b.value((L, E), needs_grad=q.needs_grad or kv.needs_grad)
         lse = b.value((N, L))
-        b.emit("attention", q=q.y, kv=kv.y, out=heads, lse=lse, **given, **sizes)
+        b.emit("attention", q=q, kv=kv, out=heads, lse=lse, **given, **sizes)
         with b.scope("out_proj"):
             y, back = self.out_proj.emit(b, heads)
 
@@ -138,41 +189,61 @@ class MultiheadAttention(Layer):
             with b.scope("out_proj"):
                 d = back(dy)
             if d is not None:
-                dq = b.value(q.y.shape)
-                dkv = b.value(kv.y.shape) if cross else dq
-                b.emit("attention_backward", dy=d, out=heads, q=q.y, kv=kv.y, lse=lse, dq=dq, dkv=dkv, **given, **sizes)
-                own = {p: b.grad(p) for p in (self.in_proj_weight, self.in_proj_bias) if p is not None and b.trains(p)}
-                grads[0] = q.backward(dq, own)
-                if cross:
-                    grads[roles["memory"]] = kv.backward(dkv, own)
+                dq = b.value(q.shape)
+                dkv = dq if own else b.value(kv.shape)
+                b.emit("attention_backward", dy=d, out=heads, q=q, kv=kv, lse=lse, dq=dq, dkv=dkv, **given, **sizes)
+                if self.rotary:
+                    dq = dkv = self._turned(b, dq, back=1)
+                each = [dq, dkv][:len(made)] if len(made) < 3 else [dq, *(b.whole(dkv.part(1, i * E, E)) for i in range(2))]
+                parameters = {p for p, _ in self.weights()} | {self.in_proj_bias}
+                written = {p: b.grad(p) for p in parameters if p is not None and b.trains(p)}
+                for (_, first, _), one, dy in zip(inputs, made, each, strict=True):
+                    if one.y.needs_grad:
+                        _add(b, grads, roles["xkv"[first]], one.backward(dy, written))
             return tuple(grads) if len(xs) > 1 else grads[0]
         return y, backward
 
+    def _turned(self, b: Builder, x: Value, back: int = 0) -> Value:
+        """q and k of x (T, 3 E) turned by the angles of their steps."""
+        T, P = x.shape
+        y = b.value(x.shape, needs_grad=x.needs_grad)
+        b.emit("rotary", x=x, turns=b.constant(self.turns(T)), out=y, B=Rows(), L=T, P=P, D=self.embed_dim // self.num_heads,
+               n=2 * self.embed_dim, back=back)
+        return y
+
+
+def _add(b: Builder, grads: list[Value | None], i: int, dx: Value | None) -> None:
+    before = grads[i]
+    if dx is None or before is None:
+        grads[i] = before if dx is None else dx
+        return
+    total = b.value(dx.shape)
+    b.emit("add", a=before, b=dx, out=total, n=Rows(dx.size))
+    grads[i] = total
+
 
 class _Projected:
-    """q, k and v, or some of them: rows first E..(first + n) E - 1 of in_proj_weight times x."""
+    """q, k and v of x, or some of them: the n from the first-th on."""
 
     def __init__(self, layer: MultiheadAttention, b: Builder, x: Value, first: int, n: int) -> None:
         E = layer.embed_dim
-        self.b, self.x, self.rows = b, x, (first * E, n * E)
-        self.weight, self.bias = layer.in_proj_weight, layer.in_proj_bias
-        self.w = b.matrix(b.param(self.weight, (3 * E, E)).part(0, *self.rows))
+        self.b, self.x = b, x
+        self.weight, at = layer.weights()[first]
+        self.bias, self.rows, self.bias_rows = layer.in_proj_bias, (at, n * E), (first * E, n * E)
+        self.w = b.matrix(b.param(self.weight, self.weight.shape).part(0, *self.rows))
         bias = None if self.bias is None else b.param(self.bias, (3 * E,))
         self.y = b.value((x.shape[0], n * E), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
-        b.matmul(b.matrix(x), self.w.T, self.y, bias=None if bias is None else self._part(bias))
-
-    def _part(self, p: Value) -> Value:
-        return piece(self.b, p, *self.rows)
+        b.matmul(b.matrix(x), self.w.T, self.y, bias=None if bias is None else piece(b, bias, *self.bias_rows))
 
     def backward(self, dy: Value, grads: dict[Parameter, tuple[Value, int]]) -> Value | None:
-        """grads: where the gradients of both parameters go, as far as they have one, and whether to add."""
+        """grads: where the gradients of parameters go, as far as they have one, and whether to add."""
         b, x = self.b, self.x
         if self.weight in grads:
             dw, more = grads[self.weight]
-            b.matmul(b.matrix(dy).T, b.matrix(x), self._part(dw), accumulate=more)
+            b.matmul(b.matrix(dy).T, b.matrix(x), piece(b, dw, *self.rows), accumulate=more)
         if self.bias is not None and self.bias in grads:
             db, more = grads[self.bias]
-            b.emit("column_sum", x=dy, out=self._part(db), R=Rows(dy.shape[0]), C=dy.shape[1], accumulate=more)
+            b.emit("column_sum", x=dy, out=piece(b, db, *self.bias_rows), R=Rows(dy.shape[0]), C=dy.shape[1], accumulate=more)
         if not x.needs_grad:
             return None
         dx = b.value(x.shape)

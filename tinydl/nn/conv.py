@@ -44,8 +44,11 @@ class Convolution(Layer):
             raise ValueError(f"{name}(padding_mode={padding_mode!r}): choose one of {', '.join(PADDING_MODES)}")
         if padding == "same" and max(self.stride) > 1:
             raise ValueError(f"{name}(padding='same', stride={stride}): 'same' needs a stride of 1, as in PyTorch")
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"{name}(padding={padding!r}): a number, {n} of them, 'same' or 'valid'")
+        if padding == "causal" and (n != 1 or max(self.stride) > 1 or padding_mode != "zeros"):
+            raise ValueError(f"{name}(padding='causal', stride={stride}, padding_mode={padding_mode!r}): 'causal' is for Conv1d, "
+                             "with a stride of 1 and zeros")
+        if isinstance(padding, str) and padding not in ("same", "valid", "causal"):
+            raise ValueError(f"{name}(padding={padding!r}): a number, {n} of them, 'same'{', causal' * (n == 1)} or 'valid'")
         self.padding = padding if isinstance(padding, str) else pair(name, "padding", padding, 0, n)
         self.padding_mode, self.init = padding_mode, init
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -64,8 +67,10 @@ class Convolution(Layer):
 
     def _padding(self) -> tuple[Shape, Shape]:
         """Before and behind, along each axis."""
+        total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if self.padding == "causal":
+            return tuple(total), (0,)
         if self.padding == "same":
-            total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
         both = (0,) * self.axes if self.padding == "valid" else self.padding
         return tuple(both), tuple(both)     # type: ignore[arg-type]
@@ -153,6 +158,9 @@ class Conv2d(Convolution):
 @register
 class Conv1d(Convolution):
     """Conv2d along one axis: (in_channels, L) -> (out_channels, Lo), weight (out_channels, in_channels / groups, kernel_size)
+
+    padding="causal" (Keras's): dilation (kernel_size - 1) zeros before the sequence and none behind it, so that a step sees none
+    that follow; L stays as it is. Networks of such layers go step by step (model.stepper()).
 
         >>> from tinydl import Model, nn
         >>> Model(nn.Conv1d(4, 8, 5, padding="same"), seed=0).output_shape((4, 100))

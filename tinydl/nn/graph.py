@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -169,6 +170,16 @@ class Graph(Layer):
                         add(v, d)
             return tuple(grads[:len(xs)]) if len(xs) > 1 else grads[0]
         return outputs if len(outputs) > 1 else outputs[0], backward
+
+
+def shortened(layer: Layer, shapes: Sequence[Shape], T: int) -> tuple[Layer, tuple[Shape, ...]]:
+    """A model's layer for inputs of T steps, where the first has shapes[0][0], with the same layers inside; and their shapes."""
+    less = ((T, *shapes[0][1:]), *shapes[1:])
+    if isinstance(layer, Graph):
+        layer = copy.copy(layer)
+        layer.inputs = [(name, shape, dtype) for (name, _, dtype), shape in zip(layer.inputs, less, strict=True)]
+    layer.output_shape(*less)
+    return layer, less
 
 
 def named_outputs(layer: Layer, outputs: Any) -> Any:

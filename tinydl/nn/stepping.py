@@ -1,10 +1,17 @@
-"""A network over sequences (T, C) as it goes step by step: the operations of one step, and the state that is kept between two."""
+"""A network over sequences as it goes step by step: the operations of one step, and the state that is kept between two.
+
+Sequences are (T, C), or for convolutions (C, T): what is emitted has one step, (1, C) or (C, 1). `time` says which of them a
+value is: FIRST, LAST, or NONE behind the last step.
+"""
 # T steps, of which there is one here; C features, H units
 from __future__ import annotations
+
+import copy
 
 from tinydl.nn.activations import Elementwise, LastAxis
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
+from tinydl.nn.conv import Conv1d
 from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph
@@ -14,7 +21,7 @@ from tinydl.nn.linear import Linear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.recurrent import Recurrent
-from tinydl.nn.shape import Identity
+from tinydl.nn.shape import Identity, Permute
 from tinydl.nn.steps import LastStep
 from tinydl.plan import Builder, Value
 
@@ -22,6 +29,7 @@ Shape = tuple[int, ...]
 
 #: what does to each step the same, whatever the others are: to its numbers, and to its last axis
 NUMBERS = Elementwise, Dropout, Identity, Embedding, Add, Multiply
+NONE, FIRST, LAST = "", "first", "last"
 LAST_AXIS = Linear, LastAxis, BatchNorm1d, LayerNorm, RMSNorm, Scale, PReLU, Concat, Dot
 
 
@@ -33,60 +41,88 @@ class Steps:
         self.before: list[Value] = []
         self.after: list[Value] = []
 
-    def emit(self, layer: Layer, xs: list[Value], timed: bool, path: str = "") -> tuple[Value, bool]:
-        """What the layer makes of xs, and whether it has an axis of steps; timed: whether they have one."""
-        if not timed:       # behind the last step every layer will do: it sees the sequence so far
-            return self._alone(layer, xs, path), False
+    def emit(self, layer: Layer, xs: list[Value], time: str, path: str = "") -> tuple[Value, str]:
+        """What the layer makes of xs, and where it has its axis of steps; time: where they have it."""
+        if time == NONE:    # behind the last step every layer will do: it sees the sequence so far
+            return self._alone(layer, xs, path), NONE
         if isinstance(layer, Sequential):
             x = xs[0]
             for name, child in layer.children():
-                x, timed = self.emit(child, [x], timed, _join(path, name))
-            return x, timed
+                x, time = self.emit(child, [x], time, _join(path, name))
+            return x, time
         if isinstance(layer, Residual):
-            y, timed = self.emit(layer.layer, xs, True, _join(path, "layer"))
-            return self.emit(Add(), [xs[0], y], timed, path)
+            y, behind = self.emit(layer.layer, xs, time, _join(path, "layer"))
+            if behind != time:
+                raise _cannot(layer, path, "its sum is of what has steps on other axes")
+            return self.emit(Add(), [xs[0], y], time, path)
         if isinstance(layer, Graph):
-            return self._graph(layer, xs, path)
-        if isinstance(layer, Recurrent):
+            return self._graph(layer, xs, time, path)
+        if isinstance(layer, Permute) and layer.axes == (1, 0):
+            return self._alone(layer, xs, path), FIRST if time == LAST else LAST
+        if isinstance(layer, Conv1d):
+            return self._convolution(layer, xs[0], time, path), LAST
+        if isinstance(layer, Recurrent) and time == FIRST:
             return self._recurrent(layer, xs, path)
-        if isinstance(layer, LastStep) and len(xs) == 1:
-            return self.b.reshape(xs[0], xs[0].shape[1:]), False
-        self._check(layer, xs[0].shape, path)
-        return self._alone(layer, xs, path), True
+        if isinstance(layer, LastStep) and len(xs) == 1 and time == FIRST:
+            return self.b.reshape(xs[0], xs[0].shape[1:]), NONE
+        self._check(layer, xs[0].shape, time, path)
+        return self._alone(layer, xs, path), time
 
     def _alone(self, layer: Layer, xs: list[Value], path: str) -> Value:
         with self.b.scope(path):
             y: Value = layer.emit(self.b, *xs)[0]
         return y
 
-    def _graph(self, graph: Graph, xs: list[Value], path: str) -> tuple[Value, bool]:
+    def _graph(self, graph: Graph, xs: list[Value], time: str, path: str) -> tuple[Value, str]:
         if len(graph.inputs) > 1 or len(graph.outputs) > 1:
             raise ValueError(f"a stepper takes models of one input and one output; this one has {len(graph.inputs)} and "
                              f"{len(graph.outputs)}")
-        values = [(xs[0], True)]
+        values = [(xs[0], time)]
         for number, inputs in graph.calls:
             layer, given = graph.layers[number], [values[v] for v in inputs]
-            if len({timed for _, timed in given}) > 1:
+            if len({of for _, of in given}) > 1:
                 raise _cannot(layer, _join(path, str(number)), "it joins what has steps with what is made of the last one")
             values.append(self.emit(layer, [x for x, _ in given], given[0][1], _join(path, str(number))))
         return values[graph.outputs[0]]
 
-    def _recurrent(self, layer: Recurrent, xs: list[Value], path: str) -> tuple[Value, bool]:
+    def _state(self, size: int) -> Value:
+        """Another vector of the state, as the step before left it (1, size); what it becomes goes into `after`."""
+        self.before.append(self.b.input((1, size), name=f"state{len(self.before)}"))
+        return self.before[-1]
+
+    def _convolution(self, layer: Conv1d, x: Value, time: str, path: str) -> Value:
+        """Of the last steps, which are kept, and x (C, 1): (out_channels, 1)."""
+        if layer.padding != "causal" and layer.kernel_size != (1,):
+            raise _cannot(layer, path, "it looks at steps that follow, where its padding is not 'causal'")
+        if time != LAST or x.shape != (layer.in_channels, 1) or max(layer.stride) > 1 or any(layer._padding()[1]):
+            raise _cannot(layer, path, f"it takes steps of {layer.in_channels} channels, (C, T), one after another")
+        C, kept = layer.in_channels, layer.dilation[0] * (layer.kernel_size[0] - 1)
+        window = self.b.value((kept + 1, C), needs_grad=False)
+        self.b.move(x.permute((1, 0)), window.part(0, kept, 1))
+        if kept:
+            self.b.move(self.b.reshape(self._state(kept * C), (kept, C)), window.part(0, 0, kept))
+            after = self.b.value((kept, C), needs_grad=False)
+            self.b.move(window.part(0, 1, kept), after)
+            self.after.append(self.b.reshape(after, (1, kept * C)))
+        inside = copy.copy(layer)       # with the same parameters
+        inside.padding = "valid"
+        return self._alone(inside, [window.permute((1, 0))], path)
+
+    def _recurrent(self, layer: Recurrent, xs: list[Value], path: str) -> tuple[Value, str]:
         if layer.bidirectional:
             raise _cannot(layer, path, "bidirectional: its second direction begins at the last step")
         if len(xs) > 1:
             raise _cannot(layer, path, "it takes lengths or an initial state; a stepper keeps the state itself")
         layer.output_shape(xs[0].shape)
         n = layer.num_layers * layer.states
-        before = [self.b.input((1, layer.hidden_size), name=f"state{len(self.before) + i}") for i in range(n)]
+        before = [self._state(layer.hidden_size) for _ in range(n)]
         with self.b.scope(path):
             y, after = layer.step(self.b, xs[0], before)
-        self.before += before
         self.after += after
-        return (y, True) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), False)
+        return (y, FIRST) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), NONE)
 
-    def _check(self, layer: Layer, shape: Shape, path: str) -> None:
-        if isinstance(layer, BatchNorm2d) or not isinstance(layer, NUMBERS + LAST_AXIS):
+    def _check(self, layer: Layer, shape: Shape, time: str, path: str) -> None:
+        if isinstance(layer, BatchNorm2d) or not isinstance(layer, NUMBERS if time == LAST else NUMBERS + LAST_AXIS):
             raise _cannot(layer, path, "what it does to a step is not known to depend on that step alone")
         axes = 1
         if isinstance(layer, (LayerNorm, RMSNorm)):
@@ -97,11 +133,24 @@ class Steps:
             raise _cannot(layer, path, "it goes over the axis of steps")
 
 
+def first_time(layer: Layer) -> str:
+    """Where the axis of steps is in what the network is given: last before a convolution, else first."""
+    for _, one in layer.walk():
+        if isinstance(one, Conv1d):
+            return LAST
+        if not (isinstance(one, (Sequential, Residual, Graph)) or one.keeps_shape()):
+            return FIRST
+    return FIRST
+
+
 def first_shape(layer: Layer) -> Shape | None:
     """The shape of one step, where the first layers say it."""
     for _, one in layer.walk():
         if isinstance(one, Graph):
-            return one.inputs[0][1][1:]
+            shape = one.inputs[0][1]
+            return shape[:-1] if first_time(layer) == LAST else shape[1:]
+        if isinstance(one, Conv1d):
+            return (one.in_channels,)
         if isinstance(one, Recurrent):
             return (one.input_size,)
         if type(one) is Embedding:

@@ -29,7 +29,8 @@ class _Block(Layer):
     after_x: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: str = "relu",
-                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = False) -> None:
+                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = False,
+                 rotary: bool = False, rotary_base: float = 10000.0) -> None:
         name = type(self).__name__
         if d_model < 1 or dim_feedforward < 1:
             raise ValueError(f"{name}({d_model}, {nhead}, dim_feedforward={dim_feedforward}): each must be at least 1")
@@ -39,7 +40,7 @@ class _Block(Layer):
         self.p, self.activation, self.norm_first = probability(name, dropout), activation, bool(norm_first)
         self.layer_norm_eps, self.with_bias, self.causal = float(layer_norm_eps), bool(bias), bool(causal)
         C, F = self.d_model, self.dim_feedforward
-        self.self_attn = MultiheadAttention(C, self.nhead, self.p, bias, causal=causal)
+        self.self_attn = MultiheadAttention(C, self.nhead, self.p, bias, causal=causal, rotary=rotary, rotary_base=rotary_base)
         self.linear1 = Linear(C, F, bias)
         if activation == "swiglu":
             self.gate = Linear(C, F, bias)
@@ -49,7 +50,8 @@ class _Block(Layer):
     def config(self) -> dict[str, Any]:
         return {"d_model": self.d_model, "nhead": self.nhead, "dim_feedforward": self.dim_feedforward, "dropout": self.p,
                 "activation": self.activation, "norm_first": self.norm_first, "layer_norm_eps": self.layer_norm_eps,
-                "bias": self.with_bias, "causal": self.causal}
+                "bias": self.with_bias, "causal": self.causal, "rotary": self.self_attn.rotary,
+                "rotary_base": self.self_attn.rotary_base}
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         return ((name, layer) for name, layer in vars(self).items() if isinstance(layer, Layer) and name[0] != "_")
@@ -166,7 +168,8 @@ class TransformerEncoderLayer(_Block):
         feed(x) = linear2(dropout(act(linear1(x))))
 
     activation: "relu", "gelu", or "swiglu": silu(linear1(x)) gate(x) stands for act(linear1(x)), with a further linear layer
-    (Shazeer 2020). causal: a step looks at those up to itself. A further input, in a graph: `lengths`, an integer for each
+    (Shazeer 2020). causal: a step looks at those up to itself. rotary: self_attn knows where steps stand, and needs no
+    nn.PositionalEncoding (nn.MultiheadAttention says how). A further input, in a graph: `lengths`, an integer for each
     sample, as nn.MultiheadAttention takes it; what lies beyond a length changes no bit of anything, whatever it is, and what
     comes out there is 0.
 
@@ -184,9 +187,10 @@ class TransformerEncoderLayer(_Block):
 
     @_hints.arguments
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: str = "relu",
-                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = False) -> None:
+                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = False,
+                 rotary: bool = False, rotary_base: float = 10000.0) -> None:
         super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps=layer_norm_eps,
-                         bias=bias, causal=causal)
+                         bias=bias, causal=causal, rotary=rotary, rotary_base=rotary_base)
         self.norm1, self.norm2 = (_norm(self.d_model, self.layer_norm_eps, bias) for _ in range(2))
 
     def flops(self, *shapes: Shape) -> int:
@@ -235,9 +239,10 @@ class TransformerDecoderLayer(_Block):
 
     @_hints.arguments
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: str = "relu",
-                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = True) -> None:
+                 norm_first: bool = False, *, layer_norm_eps: float = 1e-5, bias: bool = True, causal: bool = True,
+                 rotary: bool = False, rotary_base: float = 10000.0) -> None:
         super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps=layer_norm_eps,
-                         bias=bias, causal=causal)
+                         bias=bias, causal=causal, rotary=rotary, rotary_base=rotary_base)
         self.multihead_attn = MultiheadAttention(self.d_model, self.nhead, self.p, bias)
         self.norm1, self.norm2, self.norm3 = (_norm(self.d_model, self.layer_norm_eps, bias) for _ in range(3))
 

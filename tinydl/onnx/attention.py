@@ -15,12 +15,16 @@ from tinydl.onnx.writer import Tensor, Writer, exports
 @exports(nn.MultiheadAttention)
 def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tensor) -> str:
     inputs = (x, *further)
-    roles = {name: inputs[i] for name, i in layer._roles([t.shape for t in inputs]).items()}
-    lengths, cross, E = roles.get("lengths"), "memory" in roles, layer.embed_dim
+    numbers = layer._roles([t.shape for t in inputs])
+    roles = {name: inputs[i] for name, i in numbers.items()}
+    lengths, cross, E = roles.get("lengths"), numbers["k"] > 0, layer.embed_dim
     x = x if cross else w.masked(x, lengths)
-    memory = w.masked(roles["memory"], lengths) if cross else x
+    memory = w.masked(roles["k"], lengths) if cross else x
+    values = memory if numbers["v"] == numbers["k"] else w.masked(roles["v"], lengths)
     D = E // layer.num_heads
-    q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, memory)))
+    q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, values)))
+    if layer.rotary:
+        q, k = (_turned(w, layer, one, x) for one in (q, k))
     # a vector: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of float32
     scores = w.op("MatMul", w.op("Mul", q, w.numbers([D ** -0.5] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
     seen = []
@@ -41,13 +45,27 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
 
 
 def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:
-    """x times third i of in_proj_weight: (B, heads, T, D)."""
+    """q, k or v (i of 0 to 2), made of x: (B, heads, T, D)."""
     E = layer.embed_dim
-    third = [w.integers(i * E), w.integers((i + 1) * E), w.integers(0)]
-    y = w.op("MatMul", x, w.op("Transpose", w.op("Slice", w.parameter(layer.in_proj_weight), *third), perm=[1, 0]))
+    parameter, at = layer.weights()[i]
+    weight = w.parameter(parameter)
+    if parameter.shape[0] > E:
+        weight = w.op("Slice", weight, w.integers(at), w.integers(at + E), w.integers(0))
+    y = w.op("MatMul", x, w.op("Transpose", weight, perm=[1, 0]))
     if layer.in_proj_bias is not None:
+        third = [w.integers(i * E), w.integers((i + 1) * E), w.integers(0)]
         y = w.op("Add", y, w.op("Slice", w.parameter(layer.in_proj_bias), *third))
     return w.op("Transpose", w.reshape(y, (0, layer.num_heads, E // layer.num_heads)), perm=[0, 2, 1, 3])
+
+
+def _turned(w: Writer, layer: nn.MultiheadAttention, heads: str, x: Tensor) -> str:
+    """heads (B, heads, T, D) by the angles of their steps; as PositionalEncoding, a table of so many steps as x has here. In
+    plain operators: RotaryEmbedding is of opset 23."""
+    D, turns = layer.embed_dim // layer.num_heads, layer.turns(x.shape[0])
+    swap = np.zeros((D, D))     # a, b -> -b, a
+    swap[np.arange(1, D, 2), np.arange(0, D, 2)], swap[np.arange(0, D, 2), np.arange(1, D, 2)] = -1, 1
+    cos, sin = (w.numbers(turns[:, i::2].repeat(2, 1)) for i in range(2))
+    return w.op("Add", w.op("Mul", heads, cos), w.op("Mul", w.op("MatMul", heads, w.numbers(swap)), sin))
 
 
 @exports(nn.TransformerEncoderLayer)

@@ -18,10 +18,12 @@ loss.
 
 Files: values (what flows, and where it lies), operation (one, while a plan is built), builder (what layers emit into), by_step
 (numbers that differ from step to step), fusion, gradients (which come last, and how they are checked), placing (of buffers),
-compiler (all of these, and the Plan).
+compiler (all of these, and the Plan), shorter (forms of a plan for sequences of fewer steps).
 """
 from tinydl.plan.builder import Builder
 from tinydl.plan.compiler import Plan, compile_plan
+from tinydl.plan.shorter import with_shorter
 from tinydl.plan.values import Buffer, Matrix, Parameter, Rows, Size, Statistic, Value, inverse
 
-__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan", "inverse"]
+__all__ = ["Buffer", "Builder", "Matrix", "Parameter", "Plan", "Rows", "Size", "Statistic", "Value", "compile_plan", "inverse",
+           "with_shorter"]

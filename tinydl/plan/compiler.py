@@ -19,8 +19,9 @@ from tinydl.plan.values import Buffer, Rows, Value
 Array = np.ndarray[Any, Any]
 
 
-def compile_plan(b: Builder, max_rows: int) -> Plan:
-    """The plan for batches of up to max_rows rows. The builder is used up."""
+def compile_plan(b: Builder, max_rows: int, *, may_defer: bool = True) -> Plan:
+    """The plan for batches of up to max_rows rows. The builder is used up. may_defer: large gradients may be left to the
+    update."""
     n_emitted = len(b.ops)
     if b.outputs:
         _deliver(b)
@@ -30,7 +31,8 @@ def compile_plan(b: Builder, max_rows: int) -> Plan:
     late: list[Op] = []
     itemsize = b.dtype.itemsize
     if b.training and b.n_params:
-        b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
+        if may_defer:
+            b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
         check_gradients(b)
     _room(b, max_rows)
     bytes_needed, unshared = place_buffers(b.ops, max_rows)

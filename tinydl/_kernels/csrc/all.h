@@ -34,6 +34,7 @@
 #include "rnn.h"
 #undef WALK
 #include "attention.h"
+#include "rotary.h"
 KERNEL(python) { return ctx->hook(o->hook, ctx); }
 #include "schema_table.h"
 #undef KERNEL

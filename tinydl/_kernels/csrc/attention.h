@@ -126,7 +126,7 @@ KERNEL(attention) {
                                 TD_EACH(d, wide) y[i * wide + d] *= less;
                             } else sum[i] = part;
                             top[i] = now;
-                            if (o->rate > 0) NAME(drop_row)(&drop, ctx, b, h * L + i0 + i, keys + j0, p, own);
+                            if (o->rate > 0) NAME(drop_row)(&drop, ctx, b, (i0 + i) * N + h, keys + j0, p, own);
                         }
                         for (i64 j = own; j < some; j++) p[j] = 0;
                     }
@@ -197,7 +197,7 @@ KERNEL(attention_backward) {
                         const T lse = o->lse[(b * N + h) * L + i0 + i], t = through[i];
                         if (o->rate > 0) {
                             TD_EACH(j, own) kept[j] = 1;
-                            NAME(drop_row)(&drop, ctx, b, h * L + i0 + i, keys + j0, kept, own);
+                            NAME(drop_row)(&drop, ctx, b, (i0 + i) * N + h, keys + j0, kept, own);
                             TD_EACH(j, own) {
                                 const T e = NAME(vm_exp)(pr[j] * scale - lse);
                                 ds[j] = e * FMA(ds[j], kept[j], -t) * scale;

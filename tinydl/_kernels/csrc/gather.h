@@ -1,4 +1,5 @@
-/* gather.h: row index[r] of a source of any dtype, as T or as int64. index NULL: rows 0, 1, ... */
+/* gather.h: row index[r] of a source of any dtype, as T or as int64, or as much of it as the operation asks for, which may be
+   less (plan/shorter.py). index NULL: rows 0, 1, ... */
 
 #define ROW_FROM(dtype, S) \
     static inline void NAME(from_##dtype)(const void *from, T *restrict to, i64 n) { \
@@ -38,25 +39,33 @@ static inline i64 td_integer(int dtype, const void *x, i64 i) {
 
 #include "pictures.h"
 
-/* room: for a row, where pictures are mixed. Stops at the first index outside the source and returns its position, else -1 */
-static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R, T *room) {
+/* the first C elements of rows; room: for a row, where pictures are mixed. Stops at the first index outside the source and returns
+   its position, else -1 */
+static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R, i64 C, T *room) {
     enum { AHEAD = 2, LINES = 4 };      /* the hardware follows a row once it has begun; these lines begin it */
     const int dtype = (int)source->dtype;
-    const i64 C = source->row_items, bytes = C * td_sizes[dtype];
-    const i64 fetch = bytes < 128 ? 0 : TD_MIN(bytes, LINES * 64);
+    const i64 size = td_sizes[dtype], fetch = C * size < 128 ? 0 : TD_MIN(C * size, LINES * 64);
     const char *data = source->data;
     for (i64 r = 0; r < R; r++, out += C) {
         const i64 row = index ? index[r] : r;
         if (row < 0 || row >= source->rows) return r;
         if (index && r + AHEAD < R) {
             const i64 next = index[r + AHEAD];
-            if (next >= 0 && next < source->rows)
-                for (i64 b = 0; b < fetch; b += 64) __builtin_prefetch(data + next * bytes + b);
+            i64 some;
+            if (next >= 0 && next < source->rows) {
+                const char *at = data + td_row(source, next, C, &some) * size;
+                for (i64 b = 0; b < fetch; b += 64) __builtin_prefetch(at + b);
+            }
         }
         if (source->pictures) {
             if (NAME(mixed_picture)(source, row, out, room)) return r;
-        } else if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, data + row * bytes, (size_t)bytes);
-        else NAME(converters)[dtype](data + row * bytes, out, C);
+            continue;
+        }
+        i64 n;
+        const char *from = data + td_row(source, row, C, &n) * size;
+        if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, from, (size_t)(n * size));
+        else NAME(converters)[dtype](from, out, n);
+        for (i64 i = n; i < C; i++) out[i] = (T)source->padding;
     }
     return -1;
 }
@@ -69,7 +78,7 @@ static int NAME(arrived)(td_ctx *ctx, i64 bad) {
 
 KERNEL(gather) {
     const td_source *x = &ctx->source[o->source];
-    const int as_is = !x->pictures && x->dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64);
+    const int as_is = x->dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64) && !x->pictures && !x->offsets && x->row_items == o->I;
     const i64 bytes = x->row_items * (i64)sizeof(T);
     i64 bad = -1;
     ctx->rows = 0;
@@ -84,13 +93,13 @@ KERNEL(gather) {
         ctx->base[TD_IN] = 0;
     } else {
         ctx->base[TD_IN] = (char *)o->out;
-        bad = NAME(rows_of)(x, ctx->index, o->out, o->B, o->room);
+        bad = NAME(rows_of)(x, ctx->index, o->out, o->B, o->I, o->room);
     }
     return NAME(arrived)(ctx, bad);
 }
 
 KERNEL(gather_rows) {
-    return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B, o->room));
+    return NAME(arrived)(ctx, NAME(rows_of)(&ctx->source[o->source], ctx->index, o->out, o->B, o->I, o->room));
 }
 
 /* What the loop reads is in variables of its own: `out` might overlap o and ctx, so it would be read again for each value. */
@@ -102,8 +111,11 @@ KERNEL(gather_integers) {
     for (i64 r = 0; r < B; r++) {
         const i64 row = index ? index[r] : r;
         if (row < 0 || row >= x.rows) return NAME(arrived)(ctx, r);
+        i64 n;
+        const i64 at = td_row(&x, row, I, &n);
         for (i64 i = 0; i < I; i++) {
-            const i64 value = dtype == TD_INT64 ? ((const i64 *)x.data)[row * I + i] : td_integer(dtype, x.data, row * I + i);
+            const i64 value = i >= n ? (i64)x.padding : dtype == TD_INT64 ? ((const i64 *)x.data)[at + i]
+                                                                          : td_integer(dtype, x.data, at + i);
             if (value < low || value >= high) { ctx->detail = value; return TD_BAD_VALUE; }
             out[r * I + i] = value;
         }

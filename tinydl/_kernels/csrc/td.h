@@ -118,8 +118,23 @@ typedef struct td_pictures {
     const i64 *rows;                /* n_rows: those to mix with; NULL: all */
     i64 n_rows;
 } td_pictures;
-/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype. key: of the draws for pictures */
-typedef struct td_source { const void *data; i64 rows, row_items; i64 dtype; const td_pictures *pictures; u64 key; } td_source;
+/* rows that batches are gathered from: the inputs, then the targets; dtype: enum td_dtype. offsets: of sequences, NULL of rows
+   that are all as long; row r is elements offsets[r]..offsets[r + 1] - 1, of which those beyond row_items are left out, and
+   `padding` where there are fewer. pictures: of rows that are such, else NULL; key: of the draws for them */
+typedef struct td_source {
+    const void *data;
+    i64 rows, row_items, dtype;
+    const i64 *offsets;
+    double padding;
+    const td_pictures *pictures;
+    u64 key;
+} td_source;
+/* where row r begins, in elements, and how many of its first n are there */
+static inline i64 td_row(const td_source *s, i64 r, i64 n, i64 *there) {
+    const i64 at = s->offsets ? s->offsets[r] : r * s->row_items;
+    *there = s->offsets && s->offsets[r + 1] - at < n ? s->offsets[r + 1] - at : n;
+    return at;
+}
 enum { TD_MAX_SOURCES = 16 };
 
 struct td_op;

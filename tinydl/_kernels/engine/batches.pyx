@@ -44,6 +44,8 @@ cdef class Batches:
         if self.n_batches and (most > program.max_rows or least < 1):
             raise ValueError(f"batches of {least} to {most} rows on a plan for 1 to {program.max_rows}")
         program.check(sources)
+        if order is None and any([(<Source>s).s.offsets != NULL for s in sources]):
+            raise ValueError("batches of sequences of unequal lengths need an order")
         for i in range(self.n_sources):
             self.source[i], self.item_size[i] = (<Source>sources[i]).s, (<Source>sources[i]).itemsize
         self.losses, self.weights = np.zeros(self.n_batches), np.zeros(self.n_batches)
@@ -114,7 +116,7 @@ cdef class Batches:
     cdef void look_ahead(self, Replica r, int64_t b) noexcept nogil:
         """Tell the matrix products of the batch that is about to run which rows to prefetch: those of batch b."""
         memset(&r.ctx.ahead, 0, sizeof(r.ctx.ahead))
-        if self.index == NULL or b >= self.n_batches:
+        if self.index == NULL or b >= self.n_batches or self.source[0].offsets != NULL:
             return
         r.ctx.ahead.data = <const char *>self.source[0].data
         r.ctx.ahead.row_bytes = self.source[0].row_items * self.item_size[0]

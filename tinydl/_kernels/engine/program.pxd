@@ -37,6 +37,8 @@ cdef class Pictures:
 cdef class Source:
     cdef readonly object array
     cdef readonly Pictures pictures
+    cdef readonly tuple shape           # of all rows
+    cdef object offsets                 # in elements, of sequences
     cdef readonly int64_t itemsize
     cdef td_source s
 
@@ -45,6 +47,11 @@ cdef struct LateProduct:    # a (k, m) transposed times b (k, n), k = k_per_samp
     int64_t m, n, k_per_sample
     td_ref a, b
     int64_t c               # elements
+
+
+cdef struct Short:          # the operations for batches of sequences of up to so many steps
+    int64_t steps
+    td_op *ops
 
 
 cdef class Program:
@@ -58,8 +65,12 @@ cdef class Program:
     cdef readonly int n_inputs              # of the sources, those of the model; then come targets
     cdef readonly int64_t work_bytes, max_rows, n_grads
     cdef const td_kernels *k
+    cdef readonly list shorter              # (steps, Program) of the shorter forms, the shortest first
+    cdef Short *short
+    cdef int n_short
 
     cdef int check(self, list sources) except -1
+    cdef td_op *ops_for(self, const td_ctx *ctx) noexcept nogil
 
 
 cdef inline char *at(const td_ctx *ctx, const td_ref *r) noexcept nogil:

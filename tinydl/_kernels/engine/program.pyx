@@ -1,4 +1,6 @@
 """Sources, which samples are read from, and programs, which are plans compiled for the engine."""
+from math import prod
+
 import numpy as np
 
 from libc.stdint cimport int64_t, uint64_t
@@ -9,8 +11,8 @@ from tinydl._kernels import schema
 
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.td cimport (
-    TD_ADDRESS, TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_MIX, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_kernels, td_op, td_op_fn,
-    td_partials,
+    TD_ADDRESS, TD_GRAD, TD_IN, TD_MAX_SOURCES, TD_MIX, TD_NONE, TD_OUT, TD_PARAM, TD_STATE, TD_WORK, td_ctx, td_kernels, td_op,
+    td_op_fn, td_partials, td_source,
 )
 
 SPACES = {"none": TD_NONE, "param": TD_PARAM, "grad": TD_GRAD, "work": TD_WORK, "state": TD_STATE, "in": TD_IN, "out": TD_OUT,
@@ -20,6 +22,7 @@ DTYPES = {np.dtype(name).str: number for number, name in enumerate(schema.DTYPES
 #: changes of pictures by their numbers in C; places in `mix` of Pictures
 CHANGES = {name: number for number, name in enumerate(schema.CHANGES)}
 MIX = TD_MIX
+cdef int INT64 = DTYPES[np.dtype(np.int64).str]
 PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 #: rows that the operands of late products may have: the matrix product packs this many in one go
 MOST_LATE_ROWS = 400
@@ -106,19 +109,29 @@ cdef class Pictures:
 
 
 cdef class Source:
-    """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous. pictures: what is done to them on the
-    way, with draws by `key`. A run goes by the key that the source had when it began."""
+    """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous; or sequences of unequal lengths, an
+    object with `steps` (all steps, ...), `offsets` (rows + 1,) int64 among them, `padding`, and `shape` (rows, most steps, ...).
+
+    pictures: what is done to rows on the way, with draws by `key`. A run goes by the key that the source had when it began.
+    """
 
     def __init__(self, array, Pictures pictures=None, uint64_t key=0):
+        shape, offsets = array.shape, None
+        if hasattr(array, "offsets"):
+            offsets, padding, array = array.offsets, array.padding, array.steps
         if not array.flags.c_contiguous or array.dtype.str not in DTYPES:
             raise ValueError(f"a source is a C-contiguous array of {', '.join(schema.DTYPES)}; got {array.dtype}, "
                              f"strides {array.strides} for shape {array.shape}")
-        self.array = array
+        self.array, self.shape = array, shape
         self.s.data = pointer(array)
-        self.s.rows = array.shape[0]
-        self.s.row_items = array.size // max(1, array.shape[0])
+        self.s.rows = shape[0]
+        self.s.row_items = prod(shape[1:])
         self.s.dtype = DTYPES[array.dtype.str]
         self.itemsize = array.itemsize
+        if offsets is not None:
+            self.offsets = np.ascontiguousarray(offsets, np.int64) * prod(shape[2:])
+            self.s.offsets = <const int64_t *>pointer(self.offsets)
+            self.s.padding = padding
         self.s.key = key
         if pictures is not None:
             if self.s.row_items != pictures.p.C * pictures.p.H * pictures.p.W:
@@ -206,6 +219,38 @@ cdef class Program:
     def __dealloc__(self):
         free(self.ops)
         free(self.late_product)
+        free(self.short)
+
+    def set_shorter(self, list forms):
+        """forms: (steps, Program), the shortest first. A batch runs the first one whose steps are enough for its longest
+        sequence, as source 1 (int64) has their lengths, else this program. All have the same operations, but for sizes."""
+        cdef int i
+        cdef Program form
+        if self.n_late or any([(<Program?>form).n_ops != self.n_ops or form.work_bytes > self.work_bytes for _, form in forms]):
+            raise ValueError("shorter forms of another program, or of one with late products")
+        self.short = <Short *>calloc(max(1, len(forms)), sizeof(Short))
+        if self.short == NULL:
+            raise MemoryError
+        self.shorter = forms
+        for i, (steps, form) in enumerate(forms):
+            self.short[i].steps, self.short[i].ops = steps, form.ops
+        self.n_short = len(forms)
+
+    cdef td_op *ops_for(self, const td_ctx *ctx) noexcept nogil:
+        """The operations that the batch in ctx runs."""
+        cdef const td_source *lengths = &ctx.source[1]
+        cdef int64_t i, row, most = 0
+        if not self.n_short or lengths.dtype != INT64:
+            return self.ops
+        for i in range(ctx.n):
+            row = i if ctx.index == NULL else ctx.index[i]
+            if row < 0 or row >= lengths.rows:
+                return self.ops         # the gather fails
+            most = max(most, (<const int64_t *>lengths.data)[row])
+        for i in range(self.n_short):
+            if most <= self.short[i].steps:
+                return self.short[i].ops
+        return self.ops
 
     cdef int check(self, list sources) except -1:
         """ValueError where there are others than the plan is for, or rows of other lengths."""

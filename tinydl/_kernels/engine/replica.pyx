@@ -14,7 +14,7 @@ from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, ou
 from tinydl._kernels.engine.sync cimport td_clock, td_get, td_set
 from tinydl._kernels.td cimport (
     TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels,
+    TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels, td_op, td_row,
 )
 
 OK = TD_OK
@@ -104,6 +104,7 @@ cdef class Replica:
         late products are skipped if their results are certain to be finite; `deferred` says so, and the update makes them."""
         cdef int i, status, late_end = self.program.late + self.program.n_late
         cdef int64_t start
+        cdef td_op *ops = self.program.ops_for(&self.ctx)
         self.stopped = self.deferred = False
         self.ctx.weight = <double>self.ctx.n    # unless the loss knows better
         for i in range(self.program.n_ops):
@@ -115,10 +116,10 @@ cdef class Replica:
                 continue
             td_set(&self.position, i)
             if self.events == NULL:
-                status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
+                status = ops[i].fn(&ops[i], &self.ctx)
             else:
                 start = td_clock()
-                status = self.program.ops[i].fn(&self.program.ops[i], &self.ctx)
+                status = ops[i].fn(&ops[i], &self.ctx)
                 if self.n_events < self.max_events:
                     self.events[3 * self.n_events] = i
                     self.events[3 * self.n_events + 1] = start
@@ -203,23 +204,24 @@ cdef class Replica:
         dtype; "" if all are finite.
 
         It is a loop in C, since Python code could run the handler of a signal here, and what that raises would be lost."""
-        cdef int64_t i, j, row, items
+        cdef int64_t i, j, row, items, first
         cdef int k
         cdef bint narrow
         cdef double value
         for k in range(self.program.n_inputs):
-            narrow, items = sources[k].array.dtype == np.float32, self.ctx.source[k].row_items
+            narrow = sources[k].array.dtype == np.float32
             if not narrow and sources[k].array.dtype != np.float64:
                 continue
             for i in range(self.ctx.n):
                 row = self.ctx.index[i] if self.ctx.index != NULL else i
+                first = td_row(&self.ctx.source[k], row, self.ctx.source[k].row_items, &items)
                 for j in range(items):
-                    value = ((<const float *>self.ctx.source[k].data)[row * items + j] if narrow
-                             else (<const double *>self.ctx.source[k].data)[row * items + j])
+                    value = ((<const float *>self.ctx.source[k].data)[first + j] if narrow
+                             else (<const double *>self.ctx.source[k].data)[first + j])
                     if value - value == 0 and (not self.program.single or <float>value - <float>value == 0):
                         continue
                     at = []
-                    for size in reversed(sources[k].array.shape[1:]):
+                    for size in reversed(sources[k].shape[1:]):
                         at.append(str(j % size))
                         j //= size
                     at.append(str(row if self.ctx.index != NULL else self.ctx.first_id + i))

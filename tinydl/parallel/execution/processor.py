@@ -56,7 +56,7 @@ class ParallelBatchProcessor:
         while True:
             attempt += 1
             try:
-                batch = self.batch.load()
+                batch = self.batch.for_kernels()
                 n = batch.n
                 replica = self.replica or Replica(self.model, self.loss, n, weighted=batch.sample_weight is not None)
                 gradients = replica.gradient_vector() if self.gradients is None else self.gradients

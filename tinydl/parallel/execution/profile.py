@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl.data import ArrayDataset
 from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import EpochProgress
 
@@ -85,7 +84,7 @@ def profile(resources: Resources, train: Dataset, setting: Setting, pool: Worker
         for replica in replicas:
             replica.native.record(0 if warm else n_batches * setting.parts * resources.plan.program.n_ops)
         epoch = EpochProgress(0)
-        if isinstance(train, ArrayDataset) and resources.takes_arrays(train):
+        if resources.takes_arrays(train):
             order, bounds = train.order(resources.seed, 0)
             resources.set_data(train, resources.seed)
             native_driver.train(resources, epoch, order, bounds[:n_batches + 1], setting, pool, lambda *_: False)

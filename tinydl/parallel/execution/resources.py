@@ -13,12 +13,12 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from tinydl._kernels import engine
-from tinydl.data import ArrayDataset, Dataset
+from tinydl.data import ArrayDataset, Dataset, SequenceDataset
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
@@ -45,13 +45,13 @@ class Resources:
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
                  input_shape: tuple[int, ...] | None = None, weighted: bool = False,
-                 transport: Transport | None = None) -> None:
+                 transport: Transport | None = None, padded: tuple[int, ...] = ()) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         self.transport = transport      # to other trainers of the same model, if there are any
         self.exchange = None if transport is None else partial(exchanged, transport)
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
-        self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted)
+        self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted, padded=padded)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
@@ -137,9 +137,9 @@ class Resources:
     def new_replica(self, own_layers: bool = True) -> Replica:
         return Replica(self.model, self.loss, self.max_rows, plan=self.plan, own_layers=own_layers)
 
-    def takes_arrays(self, dataset: Dataset) -> bool:
+    def takes_arrays(self, dataset: Dataset) -> TypeGuard[ArrayDataset | SequenceDataset]:
         """Whether the native driver can train on `dataset`. If not, the Python driver takes its batches one by one."""
-        return type(dataset) is ArrayDataset and type(self.optimizer).step is Optimizer.step
+        return type(dataset) in (ArrayDataset, SequenceDataset) and type(self.optimizer).step is Optimizer.step
 
     def rule(self, updates: int) -> engine.Update:
         """The optimizer's rule on this run's parameters and state, with the numbers of the next `updates` updates."""
@@ -185,13 +185,14 @@ class Resources:
                              f"nobody looks at {', '.join(options)}: let it call super().step(gradients), or leave these out")
         return float("nan") if self.state.norm is None else self.state.norm
 
-    def set_data(self, dataset: ArrayDataset, seed: int | None = None, epoch: int = 0) -> None:
-        """Set the arrays that the native driver trains on, those of `dataset`; augmented for the epoch (seed, epoch)."""
+    def set_data(self, dataset: Dataset, seed: int | None = None, epoch: int = 0) -> None:
+        """Set what the native driver trains on, if it is to train on `dataset`; augmented for the epoch (seed, epoch)."""
+        if not self.takes_arrays(dataset):
+            return
         xs, ys = self.model.sources(dataset.inputs), self.loss.sources(dataset.all_y)
-        weights = dataset.sources[dataset.n_inputs + dataset.n_targets:]
-        prepared = dataset.prepared(seed, epoch)
+        prepared = dataset.prepared(seed, epoch) if isinstance(dataset, ArrayDataset) else None
         self.sources = [*(map(engine.Source, (*xs, *ys)) if prepared is None else prepared.sources(xs, ys)),
-                        *map(engine.Source, weights)]
+                        *map(engine.Source, dataset.all_weights)]
 
     def most_pieces(self, parts: int) -> int:
         """How many parts a batch is really cut into if `parts` are asked for: each must have enough rows."""

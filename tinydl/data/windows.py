@@ -1,0 +1,95 @@
+"""WindowDataset: windows over one long series."""
+# T steps, C features
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydl import _hints
+from tinydl.data.batch import Array, Batch, whole_number
+from tinydl.data.checks import as_features, check_finite, is_mapped
+from tinydl.data.rows import MadeRows
+from tinydl.data.split import Split, part_sizes
+
+
+class WindowDataset(MadeRows):
+    """Windows over a long series: x is `window` steps of it, y the `horizon` steps behind them. Nothing is copied but batches.
+
+    series: (T, C), or (T,), which is one column; it may be a memory map. Sample i begins at step i stride. x (window, C); y
+    (horizon,) of one target column, (horizon, K) of K. targets: numbers of the columns to predict (one, or a list); None: all.
+
+    `split` keeps time in order: the targets of each part lie behind those of the part before, and a part's first window may look
+    back at the part before, as a forecast does.
+
+        >>> import numpy as np
+        >>> data = WindowDataset(np.arange(20.0), window=4, horizon=2)
+        >>> len(data), data[0][0].ravel().tolist(), data[0][1].tolist()
+        (15, [0.0, 1.0, 2.0, 3.0], [4.0, 5.0])
+        >>> [len(part) for part in data.split(train=0.6, validation=0.2, test=0.2)]
+        [9, 2, 2]
+    """
+
+    @_hints.arguments
+    def __init__(self, series: Any, window: int, horizon: int = 1, stride: int = 1, batch_size: int = 32,
+                 drop_last: bool = False, *, targets: Any = None) -> None:
+        self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
+        self.window, self.horizon = whole_number("window", window, 1), whole_number("horizon", horizon, 1)
+        self.stride = whole_number("stride", stride, 1)
+        given = as_features(series, "series")
+        if given.ndim not in (1, 2) or (given.ndim == 2 and not given.shape[1]):
+            raise ValueError(f"series has shape {given.shape}; it must be (T, C), or (T,)")
+        self.series = given[:, None] if given.ndim == 1 else given
+        T, C = self.series.shape
+        if T < self.window + self.horizon:
+            raise ValueError(f"series has {T} steps; window={window} and horizon={horizon} need {self.window + self.horizon}")
+        self.targets = np.arange(C) if targets is None else np.ravel(targets)
+        if self.targets.dtype.kind not in "iu" or not len(self.targets) or self.targets.min() < -C or self.targets.max() >= C:
+            raise ValueError(f"targets={targets!r}: numbers of the series' {C} columns")
+        if not is_mapped(given):
+            check_finite(self.series, "series")
+        self._n = (T - self.window - self.horizon) // self.stride + 1
+
+    @property
+    def input_shape(self) -> Any:
+        return self.window, self.series.shape[1]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample's y."""
+        return (self.horizon,) if len(self.targets) == 1 else (self.horizon, len(self.targets))
+
+    @property
+    def x(self) -> Array:
+        """x of all windows, (windows, window, C): a read-only view of the series."""
+        views = np.lib.stride_tricks.sliding_window_view(self.series, self.window, 0)[:self._n * self.stride:self.stride]
+        return views.swapaxes(1, 2)
+
+    def _make(self, numbers: Array) -> Batch:
+        starts = numbers * self.stride
+        x = self.series[starts[:, None] + np.arange(self.window)]
+        behind = starts[:, None] + self.window + np.arange(self.horizon)
+        y = self.series[behind[..., None], self.targets].reshape(-1, *self.output_shape)
+        if is_mapped(self.series):
+            check_finite(x, "x", numbers.tolist())
+        return Batch(x, y if y.dtype.kind == "f" else y.astype(np.float64), None)
+
+    def split(self, train: float | None = None, validation: float | None = None,
+              test: float | None = None) -> Split[WindowDataset]:
+        """The first steps to train, those behind to validate, the last to test: floats are shares of the windows, integers
+        numbers of them, as ArrayDataset.split takes them. Windows whose targets would lie in two parts are left out."""
+        if self.rows is not None:
+            raise ValueError("split() of a subset: its windows need not follow each other")
+        sizes = part_sizes(self._n, train=train, validation=validation, test=test)
+        skipped = -(-self.horizon // self.stride) - 1       # that begin before a part's last targets end
+        parts: list[WindowDataset | None] = []
+        at = 0
+        for size in sizes:
+            own = np.arange(at + (skipped if at else 0), at + size)
+            if size and not len(own):
+                raise ValueError(f"a part of {size} windows has none whose {self.horizon} targets are its own")
+            parts.append(self.subset(own) if size else None)
+            at += size
+        first, second, third = parts
+        assert first is not None
+        return Split(first, second, third)
