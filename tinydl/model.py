@@ -421,6 +421,33 @@ class Model:
                    name=self.name)
 
     @classmethod
+    def from_onnx(cls, path: str | Path, *, input_shape: Any = None, outputs: Sequence[str] | None = None) -> Model:
+        """A model that computes, and trains, what an ONNX file holds (extra `onnx`), as PyTorch's and other exporters write them.
+
+        Its operators become layers, its constants their parameters; the names of inputs and outputs stay, but where the layers
+        stand in a row (an nn.Sequential). The axis of samples comes first, whatever the file has. A file that `to_onnx` wrote
+        gives the very layers that it was written of, if nothing but values was changed in it.
+
+        input_shape: of one sample, where the file leaves sizes open (of several inputs, a dict by their names). outputs: names
+        of those that are wanted; all, if left out. Files come without what only training knows: dropout is often left out,
+        and a weight by which several layers are tied may be there twice. ValueError where the file is damaged, or names every
+        operator that no layer computes, with its node.
+
+            model = Model.from_onnx("resnet.onnx")
+            Trainer(max_epochs=3).fit(model, data, ...)
+        """
+        from tinydl.onnx import read_onnx  # not every program reads one
+
+        found = read_onnx(path, input_shape=input_shape, outputs=outputs)
+        model = cls(found.layer, found.dtype, seed=0, name=found.name)
+        for p, values in found.values.items():
+            assert p.data is not None
+            p.data[...] = values
+        if found.input_shape is not None and len(model.inputs) == 1:
+            model._shape = tuple(found.input_shape)
+        return model
+
+    @classmethod
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
         """The model that `save` wrote. path may be a binary file that is open. custom_layers: classes by name for layers that
         are not tinydl's own.

@@ -1,8 +1,9 @@
-"""Models as ONNX files: `model.to_onnx(path)`, of the extra `onnx`.
+"""Models as ONNX files and back: `model.to_onnx(path)`, `Model.from_onnx(path)`, of the extra `onnx`.
 
     writer          the graph that is being written: nodes, constants, and one function for each class of layers, by `exports`
     dense, images, tables, sequences, attention
                     those functions, a file for each family of layers
+    reading         the other way: a graph's operators as layers
 
 What is computed is what the layer computes in inference; dropout is left out. An operator's attributes are float32, so in place
 of one with a slope or an epsilon there are several with a constant, wherever float64 would suffer. Files keep to operators that
@@ -19,13 +20,16 @@ from typing import Any
 import numpy as np
 
 from tinydl._version import __version__
+from tinydl.nn.graph import Graph, inputs_of
 from tinydl.nn.interpret import interpret
 from tinydl.nn.layer import Layer
 from tinydl.onnx import attention, dense, images, sequences, tables
+from tinydl.onnx.reading import Found, read
+from tinydl.onnx.reading.own import KEY, described
 from tinydl.onnx.writer import Tensor, Writer, exports, onnx_package
 from tinydl.serialization import write_atomically
 
-__all__ = ["OPSET", "OPSETS", "Writer", "exports", "write_onnx"]
+__all__ = ["OPSET", "OPSETS", "Writer", "exports", "read_onnx", "write_onnx"]
 
 #: 17 brought LayerNormalization, the youngest operator here, and 18 gave reductions the form that they have since. ONNX Runtime
 #: 1.15 (2023) to 1.32 were seen to compute every layer's file of it as tinydl does; in float64, 1.17 and later. The onnx package
@@ -51,20 +55,35 @@ def write_onnx(path: str | Path, layer: Layer, inputs: Inputs, dtype: np.dtype[A
     lowest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     if ir_version is not None and not lowest <= ir_version <= onnx.IR_VERSION:
         raise ValueError(f"ir_version={ir_version}: opset {opset} needs {lowest} or more, and there are {onnx.IR_VERSION}")
-    writer, given, made = _written(layer, inputs, np.dtype(dtype))
+    graph = _graph(layer, inputs, np.dtype(dtype), outputs, name)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version or lowest,
+                                   producer_name="tinydl", producer_version=__version__)
+    text = described(layer, [shape for _, shape, _ in inputs], np.dtype(dtype), name)
+    if text is not None:
+        onnx.helper.set_model_props(model, {KEY: text})
+    if model.ByteSize() > LARGEST:
+        raise ValueError(f"the model's file would have {model.ByteSize():,} bytes; ONNX's format ends at {LARGEST:,}")
+    onnx.checker.check_model(model)
+    write_atomically(path, lambda f: f.write(model.SerializeToString()))
+
+
+def read_onnx(path: str | Path, *, input_shape: Any = None, outputs: Sequence[str] | None = None) -> Found:
+    """Read what `Model.from_onnx` makes a model of."""
+    def rewrite(layer: Layer, shapes: Any, dtype: np.dtype[Any], opset: int) -> Any:
+        inputs = [(name, shape, integer) for (name, _, integer), shape in zip(inputs_of(layer), shapes, strict=True)]
+        return _graph(layer, inputs, dtype, layer.output_names if isinstance(layer, Graph) else None, "")
+    return read(path, input_shape=input_shape, outputs=outputs, rewrite=rewrite)
+
+
+def _graph(layer: Layer, inputs: Inputs, dtype: np.dtype[Any], outputs: Sequence[str] | None, name: str) -> Any:
+    writer, given, made = _written(layer, inputs, dtype)
     outputs = outputs or (["y"] if len(made) == 1 else [f"output{i}" for i in range(len(made))])
     free, dims = _free_axes(layer, inputs, writer, made)
     for value, output in zip(made, outputs, strict=True):
         writer.output(value, output)
     ins = [_info(t.name, t.integer, writer, [f"{t.name}_{i}" if i in free else n for i, n in enumerate(t.shape)]) for t in given]
     outs = [_info(name, False, writer, shape) for name, shape in zip(outputs, dims, strict=True)]
-    graph = onnx.helper.make_graph(writer.nodes, name, ins, outs, list(writer.constants.values()))
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version or lowest,
-                                   producer_name="tinydl", producer_version=__version__)
-    if model.ByteSize() > LARGEST:
-        raise ValueError(f"the model's file would have {model.ByteSize():,} bytes; ONNX's format ends at {LARGEST:,}")
-    onnx.checker.check_model(model)
-    write_atomically(path, lambda f: f.write(model.SerializeToString()))
+    return onnx_package().helper.make_graph(writer.nodes, name, ins, outs, list(writer.constants.values()))
 
 
 def _written(layer: Layer, inputs: Inputs, dtype: np.dtype[Any]) -> tuple[Writer, list[Tensor], list[Tensor]]:

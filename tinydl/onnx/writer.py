@@ -108,6 +108,12 @@ class Writer:
         self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(p.data), name)
         return name
 
+    def constant(self, name: str, values: Array) -> str:
+        """A constant of this name, behind the layer's path."""
+        name = self._new(f"{self.path}.{name}" if self.path else name)
+        self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
     def numbers(self, values: Any) -> Array:
         """A constant of the model's dtype."""
         return np.asarray(values, self.dtype)
