@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinydl.losses import Loss
+    from tinydl.tables import TableEncoder
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -397,7 +398,8 @@ class Model:
             about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.state_dict())
 
-    def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None) -> None:
+    def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None,
+                preprocess: TableEncoder | None = None) -> None:
         """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
         written, for any number of rows from 1 on. Inputs and outputs have the model's names; "x" and "y", or output0, output1,
         ..., where it has none. Dropout is left out, batch norms take their running statistics. Of a model that is no graph,
@@ -409,11 +411,21 @@ class Model:
         convolution, which a float32 model of the same values has. For an embedding, -1, -2, ... are ONNX's last rows; here they
         are errors. ONNX Runtime's maxima and max-pooling may pass over NaN.
 
+        preprocess: the encoder whose numbers and codes the model takes. It goes into the file, whose inputs are the table's
+        columns then, (rows, 1) each: numbers, booleans, and dates in seconds since 1970, as float64 with NaN where one is
+        missing; text as strings, "" where it is missing.
+
             model.to_onnx("digits.onnx")
             onnxruntime.InferenceSession("digits.onnx").run(None, {"x": x.astype(np.float32)})[0]
         """
-        from tinydl.onnx import write_onnx  # not every program writes one
+        from tinydl.onnx import write_onnx, write_table  # not every program writes one
 
+        if preprocess is not None:
+            if input_shape is not None:
+                raise ValueError("input_shape is what the encoder makes of the columns: leave it out")
+            write_table(path, self.layer, self.dtype, preprocess, one_embedding=False, opset=opset, ir_version=ir_version,
+                        name=self.name)
+            return
         shapes = self._need_shapes(input_shape)
         self.layer.output_shape(*shapes)
         inputs = [(name, shape, integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
