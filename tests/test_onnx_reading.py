@@ -12,8 +12,9 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 import test_onnx  # noqa: E402 - behind the lines that skip
+from layer_cases import CASES, inputs_for, model_of  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
-from test_onnx import CASES, inputs_for, model_of, session  # noqa: E402
+from test_onnx import session  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 #: layers that come back only as what they are, of files of tinydl that nobody changed: no other exporter writes them so

@@ -432,6 +432,25 @@ class Model:
         write_onnx(path, self.layer, inputs, self.dtype, outputs=self.output_names, opset=opset, ir_version=ir_version,
                    name=self.name)
 
+    def export_numpy(self, path: str | Path, *, input_shape: Any = None) -> None:
+        """Write what `predict` computes as a Python file that needs NumPy alone: its function `predict` takes the inputs in
+        their order, and the parameters are in it, as text. For where nothing else can be installed, and for reading what a model
+        does. It is a plain computation, on one thread of Python.
+
+        input_shape: of one sample, where the model has seen no data yet. ValueError names all layers that have no NumPy there, as
+        your own.
+
+            model.export_numpy("digits.py")
+            from digits import predict          # elsewhere
+            predict(x)
+        """
+        from tinydl.numpy_export import write_numpy  # not every program writes one
+
+        shapes = self._need_shapes(input_shape)
+        self.layer.output_shape(*shapes)
+        inputs = [(name, shape, integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
+        write_numpy(path, self.layer, inputs, self.dtype, self.output_names, self.name)
+
     @classmethod
     def from_onnx(cls, path: str | Path, *, input_shape: Any = None, outputs: Sequence[str] | None = None) -> Model:
         """A model that computes, and trains, what an ONNX file holds (extra `onnx`), as PyTorch's and other exporters write them.
