@@ -408,9 +408,10 @@ def test_sizes_without_data_take_no_memory(tmp_path):
     model, path = Model(nn.Linear(3, 2), seed=0), tmp_path / "a.onnx"
     model.to_onnx(path)
     file = onnx.load(path)
-    about = json.loads(file.metadata_props[0].value)
-    about["layer"]["config"].update(in_features=10 ** 9, out_features=10 ** 9)
-    for text in (json.dumps(about), "[" * 100_000, "{}", "null"):
+    wide, both = (json.loads(file.metadata_props[0].value) for _ in range(2))
+    wide["layer"]["config"].update(out_features=10 ** 12)
+    both["layer"]["config"].update(in_features=10 ** 9, out_features=10 ** 9)
+    for text in (json.dumps(wide), json.dumps(both), "[" * 100_000, "{}", "null"):
         file.metadata_props[0].value = text
         onnx.save(file, path)
         assert [(layer.in_features, layer.out_features) for layer in Model.from_onnx(path).layer.layers] == [(3, 2)]
