@@ -28,7 +28,8 @@ def frame(n=80, seed=0):
     return pd.DataFrame({
         "age": gaps(rng.normal(40, 10, n)), "income": np.exp(rng.normal(9, 3, n)), "count": rng.integers(0, 50, n),
         "town": gaps(rng.choice(["Bonn", "Ulm", "Köln"], n)), "street": gaps([f"s{i}" for i in rng.integers(0, 20, n)]),
-        "firm": [f"f{i}" for i in rng.integers(0, 12, n)], "sex": rng.choice(["f", "m"], n), "flag": gaps(rng.random(n) < 0.5), "plain": rng.random(n) < 0.3,
+        "firm": [f"f{i}" for i in rng.integers(0, 12, n)], "sex": rng.choice(["f", "m"], n),
+        "flag": gaps(rng.random(n) < 0.5), "plain": rng.random(n) < 0.3,
         "plan": pd.Categorical(rng.choice([10, 20, 30], n)),
         "since": pd.to_datetime(gaps(rng.integers(-10 ** 9, 2 * 10 ** 9, n)), unit="s").as_unit("s"), "same": 1.0})
 
