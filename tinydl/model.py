@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinydl.losses import Loss
+    from tinydl.tables import TableEncoder
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -430,7 +431,8 @@ class Model:
             about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.named_arrays())
 
-    def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None) -> None:
+    def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None,
+                preprocess: TableEncoder | None = None) -> None:
         """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
         written, for any number of rows from 1 on. Inputs and outputs have the model's names; "x" and "y", or output0, output1,
         ..., where it has none. Dropout is left out, batch norms take their running statistics. Of a model that is no graph,
@@ -442,16 +444,72 @@ class Model:
         convolution, which a float32 model of the same values has. For an embedding, -1, -2, ... are ONNX's last rows; here they
         are errors. ONNX Runtime's maxima and max-pooling may pass over NaN.
 
+        preprocess: the encoder whose numbers and codes the model takes. It goes into the file, whose inputs are the table's
+        columns then, (rows, 1) each: numbers, booleans, and dates in seconds since 1970, as float64 with NaN where one is
+        missing; text as strings, "" where it is missing.
+
             model.to_onnx("digits.onnx")
             onnxruntime.InferenceSession("digits.onnx").run(None, {"x": x.astype(np.float32)})[0]
         """
-        from tinydl.onnx import write_onnx  # not every program writes one
+        from tinydl.onnx import write_onnx, write_table  # not every program writes one
 
+        if preprocess is not None:
+            if input_shape is not None:
+                raise ValueError("input_shape is what the encoder makes of the columns: leave it out")
+            write_table(path, self.layer, self.dtype, preprocess, one_embedding=False, opset=opset, ir_version=ir_version,
+                        name=self.name)
+            return
         shapes = self._need_shapes(input_shape)
         self.layer.output_shape(*shapes)
         inputs = [(name, shape, integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
         write_onnx(path, self.layer, inputs, self.dtype, outputs=self.output_names, opset=opset, ir_version=ir_version,
                    name=self.name)
+
+    def export_numpy(self, path: str | Path, *, input_shape: Any = None) -> None:
+        """Write what `predict` computes as a Python file that needs NumPy alone: its function `predict` takes the inputs in
+        their order, and the parameters are in it, as text. For where nothing else can be installed, and for reading what a model
+        does. It is a plain computation, on one thread of Python.
+
+        input_shape: of one sample, where the model has seen no data yet. ValueError names all layers that have no NumPy there, as
+        your own.
+
+            model.export_numpy("digits.py")
+            from digits import predict          # elsewhere
+            predict(x)
+        """
+        from tinydl.numpy_export import write_numpy  # not every program writes one
+
+        shapes = self._need_shapes(input_shape)
+        self.layer.output_shape(*shapes)
+        inputs = [(name, shape, integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
+        write_numpy(path, self.layer, inputs, self.dtype, self.output_names, self.name)
+
+    @classmethod
+    def from_onnx(cls, path: str | Path, *, input_shape: Any = None, outputs: Sequence[str] | None = None) -> Model:
+        """A model that computes, and trains, what an ONNX file holds (extra `onnx`), as PyTorch's and other exporters write them.
+
+        Its operators become layers, its constants their parameters; the names of inputs and outputs stay, but where the layers
+        stand in a row (an nn.Sequential). The axis of samples comes first, whatever the file has. A file that `to_onnx` wrote
+        gives the very layers that it was written of, if nothing but values was changed in it.
+
+        input_shape: of one sample, where the file leaves sizes open (of several inputs, a dict by their names). outputs: names
+        of those that are wanted; all, if left out. Files come without what only training knows: dropout is often left out,
+        and a weight by which several layers are tied may be there twice. ValueError where the file is damaged, or names every
+        operator that no layer computes, with its node.
+
+            model = Model.from_onnx("resnet.onnx")
+            Trainer(max_epochs=3).fit(model, data, ...)
+        """
+        from tinydl.onnx import read_onnx  # not every program reads one
+
+        found = read_onnx(path, input_shape=input_shape, outputs=outputs)
+        model = cls(found.layer, found.dtype, seed=0, name=found.name)
+        for p, values in found.values.items():
+            assert p.data is not None
+            p.data[...] = values
+        if found.input_shape is not None and len(model.inputs) == 1:
+            model._shape = tuple(found.input_shape)
+        return model
 
     @classmethod
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:

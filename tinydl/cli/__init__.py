@@ -1,4 +1,4 @@
-"""The command line: `tinydl demo | train | evaluate | predict | info | bench`.
+"""The command line: `tinydl demo | train | evaluate | predict | export | info | bench`.
 
 Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143 (also where what it saves then
 cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them. Each command is a module

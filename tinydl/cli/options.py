@@ -121,6 +121,17 @@ def parser() -> Parser:
     _reading_options(predict)
     predict.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
+    export = commands.add_parser("export", help="write a trained model as an ONNX file",
+                                 description="Write MODEL as an ONNX file, for onnxruntime and others, that takes a table's "
+                                             "columns as they are: an input (rows, 1) for each, by its name. Numbers are "
+                                             "float64, NaN where one is missing, dates seconds since 1970 in UTC; text is "
+                                             "strings, the empty one where it is missing. Outputs: `label` and `probabilities`, "
+                                             "or `value`. It needs the package onnx.")
+    export.set_defaults(run="tinydl.cli.export:run")
+    export.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
+    export.add_argument("out", metavar="OUT", help="the file to write")
+    export.add_argument("--quiet", action="store_true", help="print errors only")
+
     info = commands.add_parser("info", help="what tinydl found on this machine, or what is in a model's or a checkpoint's file",
                                description="Show version, instruction set, CPUs and recommended threads; with MODEL, its inputs, "
                                            "outputs, layers and parameters instead; of a table's model also the target, how "

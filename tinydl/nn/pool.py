@@ -63,6 +63,12 @@ class Pool(Layer):
         size = -(-room // s) + 1
         return size - ((size - 1) * s >= n + p)
 
+    def padding_behind(self, shape: Shape) -> list[int]:
+        """How many pixels the windows reach beyond images (C, H, W), or (C, L), of that shape: `padding`, or more with ceil_mode."""
+        ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in
+                zip(self.output_shape(shape)[1:], self.kernel_size, self.stride, self.dilation[-self.axes:], strict=True)]
+        return [max(p, end - n - p) for end, n, p in zip(ends, shape[1:], self.padding, strict=True)]
+
     def _sizes(self) -> dict[str, Any]:
         two = {"k": (1, *self.kernel_size), "s": (1, *self.stride), "p": (0, *self.padding), "d": (1, *self.dilation)}
         return {f"{letter}{axis}": numbers[-2:][i] for letter, numbers in two.items() for i, axis in enumerate("hw")}

@@ -117,10 +117,11 @@ def group_norm(w: Writer, layer: Any, x: Tensor) -> str:
 def batch_norm(w: Writer, layer: nn.BatchNorm1d, x: Tensor) -> str:
     """With its running statistics; the operator BatchNormalization is for channels on the first axis of a sample alone."""
     c = (layer.num_features, *[1] * (2 if isinstance(layer, nn.BatchNorm2d) else 0))
-    assert layer.running_mean.data is not None and layer.running_var.data is not None
-    deviation = np.sqrt(layer.running_var.data.astype(np.float64) + layer.eps)
-    d = w.op("Sub", x, w.numbers(layer.running_mean.data).reshape(c))
-    return w.affine(w.op("Div", d, w.numbers(deviation).reshape(c)), layer.weight, layer.bias, c)
+    mean, var = w.parameter(layer.running_mean), w.parameter(layer.running_var)
+    deviation = w.op("Sqrt", w.op("Add", var, w.numbers(layer.eps)))
+    if len(c) > 1:
+        mean, deviation = (w.op("Reshape", values, w.integers(*c)) for values in (mean, deviation))
+    return w.affine(w.op("Div", w.op("Sub", x, mean), deviation), layer.weight, layer.bias, c if len(c) > 1 else ())
 
 
 # ---------------------------------------------------------------------- merging

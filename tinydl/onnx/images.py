@@ -35,19 +35,11 @@ def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Tensor) -> str:
                 strides=layer.stride, dilations=layer.dilation, group=layer.groups)
 
 
-def behind(layer: Any, x: Tensor) -> list[int]:
-    """Pixels behind the image that all windows fit into. ceil_mode is written so, as padding: by the operators' own, ONNX Runtime
-    1.16 makes a window more where that would begin in the padding, and divides those that are cut off by more (1.32 does as
-    PyTorch)."""
-    sizes = layer.output_shape(x.shape)[1:]
-    ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in
-            zip(sizes, layer.kernel_size, layer.stride, layer.dilation[-layer.axes:], strict=True)]
-    return [max(p, end - n - p) for end, n, p in zip(ends, x.shape[1:], layer.padding, strict=True)]
-
-
+# ceil_mode is written as padding: by the operators' own, ONNX Runtime 1.16 makes a window more where that would begin in the
+# padding, and divides those that are cut off by more (1.32 does as PyTorch).
 @exports(nn.MaxPool1d, nn.MaxPool2d)
 def max_pool(w: Writer, layer: Any, x: Tensor) -> str:
-    before, after, inside = layer.padding, behind(layer, x), x.name
+    before, after, inside = layer.padding, layer.padding_behind(x.shape), x.name
     if any(p >= k for p, k in zip(after, layer.kernel_size, strict=True)):      # more than runtimes take there: with dilation
         inside = w.op("Pad", x, w.integers(0, 0, *before, 0, 0, *after), w.numbers(-np.inf))
         before = after = [0] * layer.axes
@@ -57,7 +49,7 @@ def max_pool(w: Writer, layer: Any, x: Tensor) -> str:
 
 @exports(nn.AvgPool1d, nn.AvgPool2d)
 def avg_pool(w: Writer, layer: Any, x: Tensor) -> str:
-    after, divisor = behind(layer, x), layer.divisor_override
+    after, divisor = layer.padding_behind(x.shape), layer.divisor_override
     counted = layer.count_include_pad or divisor is not None
     y = w.op("AveragePool", x, kernel_shape=layer.kernel_size, strides=layer.stride, pads=[*layer.padding, *after],
              count_include_pad=int(counted), ceil_mode=0)

@@ -49,7 +49,7 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
     y = w.op("Transpose", x, perm=[1, 0, 2])
     states: list[str | None] = []
     for k in range(layer.num_layers):
-        weights, bias = _gates(layer, k)
+        weights = [None if a is None else w.constant(f"{kind}_l{k}", a) for kind, a in zip("WRB", _gates(layer, k), strict=True)]
         states = [_state(w, layer, inputs[roles[n]], k) if n in roles else None for n in ("h0", "c0")[:layer.states]]
         whole = layer.return_sequences or k + 1 < layer.num_layers
         direction = "bidirectional" if layer.bidirectional else "forward"
@@ -58,7 +58,7 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
             options["linear_before_reset"] = int(layer.reset_after)
         if isinstance(layer, nn.RNN):
             options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
-        y = w.op(type(layer).__name__, y, *weights, bias, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
+        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
         if whole:       # (T, directions, B, H)
             y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
     if layer.return_sequences:
@@ -73,13 +73,32 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
 ORDER = {nn.LSTM: (0, 3, 1, 2), nn.GRU: (1, 0, 2), nn.RNN: (0,)}
 
 
-def _gates(layer: Any, k: int) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]:
+def _gates(layer: Any, k: int) -> list[np.ndarray[Any, Any] | None]:
     """W and R of both directions (directions, gates H, ...), and the biases of both one behind the other, or None."""
     def stacked(kind: str) -> np.ndarray[Any, Any]:
         each = [np.split(getattr(layer, f"{kind}_{suffix}").data, layer.gates) for suffix in layer._suffixes(k)]
         return np.stack([np.concatenate([gates[i] for i in ORDER[type(layer)]]) for gates in each])
     bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1) if layer.bias else None
-    return [stacked("weight_ih"), stacked("weight_hh")], bias
+    return [stacked("weight_ih"), stacked("weight_hh"), bias]
+
+
+def ungated(layer: Any, k: int, W: Any, R: Any, B: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """What `_gates` stacked, by the names of the parameters; ValueError where the shapes do not go with the layer's."""
+    order = np.argsort(ORDER[type(layer)])
+    names = {"weight_ih": W, "weight_hh": R}
+    if layer.bias:
+        if B is None or B.ndim != 2 or B.shape[1] != 2 * layer.gates * layer.hidden_size:
+            raise ValueError(f"B has shape {np.shape(B)}; (directions, {2 * layer.gates * layer.hidden_size}) is needed")
+        names["bias_ih"], names["bias_hh"] = np.split(B, 2, axis=1)
+    found = {}
+    for kind, stack in names.items():
+        if len(stack) != layer.directions or stack.ndim < 2 or stack.shape[1] != layer.gates * layer.hidden_size:
+            raise ValueError(f"{kind} has shape {stack.shape} where {layer.directions} directions of "
+                             f"{layer.gates * layer.hidden_size} rows are needed")
+        for suffix, own in zip(layer._suffixes(k), stack, strict=True):
+            gates = np.split(own, layer.gates)
+            found[f"{kind}_{suffix}"] = np.concatenate([gates[i] for i in order])
+    return found
 
 
 def _state(w: Writer, layer: Any, s: Tensor, k: int) -> str:

@@ -245,6 +245,20 @@ class Tabular(Base):
         return plot_curves({f"member {i + 1}": member for i, member in enumerate(self.members_)}, Path(path))
 
     # ------------------------------------------------------------------ files
+    def to_onnx(self, path: str | Path, **options: Any) -> None:
+        """Write an ONNX file (extra `onnx`) that predicts from a table's columns as they are: an input (rows, 1) for each, by
+        its name, that has something to say. Numbers, booleans, and dates in seconds since 1970, are float64, NaN where one is
+        missing; text is strings, "" where it is missing; unseen categories are taken. Outputs: `label` (rows,) and
+        `probabilities` (rows, classes); `labels`, of several labels a row; of numbers `value`. options: opset and ir_version, as
+        Model.to_onnx has.
+
+            clf.to_onnx("income.onnx")
+            onnxruntime.InferenceSession("income.onnx").run(None, {"age": table[["age"]].to_numpy(float), ...})
+        """
+        from tinydl.sklearn.tabular_onnx import write  # not every program writes one
+        check_is_fitted(self)
+        write(self, path, **options)
+
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         if "encoder_" in state:

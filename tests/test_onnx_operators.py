@@ -1,0 +1,162 @@
+"""Operators of ONNX as layers: graphs written by hand, as its standard says, and what ONNX Runtime computes of them."""
+import numpy as np
+import pytest
+
+from tinydl import Model, nn
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx import helper, numpy_helper  # noqa: E402 - behind the lines that skip
+from test_onnx import session  # noqa: E402
+
+
+def first(outputs):
+    return next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
+
+
+class File:
+    """A graph of a few nodes, written by hand: f(op, inputs, outputs=1, **attributes) -> the names of its outputs."""
+
+    def __init__(self, *shapes, opset=18):
+        self.nodes, self.constants, self.opset, self.rng = [], [], opset, np.random.default_rng(0)
+        self.inputs = [helper.make_tensor_value_info(f"x{i}", onnx.TensorProto.FLOAT, s) for i, s in enumerate(shapes)]
+
+    def c(self, *shape, values=None):
+        name = f"c{len(self.constants)}"
+        values = self.rng.normal(size=shape).astype(np.float32) if values is None else np.asarray(values)
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def f(self, op, *inputs, outputs=1, domain="", **attributes):
+        names = [f"{op}{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, f"{op}-{len(self.nodes)}", domain=domain, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def save(self, path, *outputs, ir=10):
+        ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self.nodes, "g", self.inputs, ends, self.constants)
+        onnx.save(helper.make_model(graph, ir_version=ir, opset_imports=[
+            helper.make_opsetid("", self.opset), helper.make_opsetid("ai.onnx.ml", 3)]), path)
+
+
+def patterns():
+    """Of x0 (batch, 4, 5): name, function of a File."""
+    def number(v):
+        return np.float32(v)
+
+    def gelu(g, x, order):
+        half, one = g.c(values=number(0.5)), g.c(values=number(1))
+        phi = g.f("Add", one, g.f("Erf", g.f("Div", x, g.c(values=number(np.sqrt(2))))))
+        return g.f("Mul", g.f("Mul", half, phi), x) if order else g.f("Mul", g.f("Mul", x, phi), half)
+
+    def gelu_tanh(g, x, powers):
+        cube = g.f("Pow", x, g.c(values=number(3))) if powers else g.f("Mul", x, g.f("Mul", x, x))
+        inner = g.f("Mul", g.c(values=number(np.sqrt(2 / np.pi))), g.f("Add", x, g.f("Mul", g.c(values=number(0.044715)), cube)))
+        return g.f("Mul", g.f("Mul", g.c(values=number(0.5)), x), g.f("Add", g.f("Tanh", inner), g.c(values=number(1))))
+
+    def layer_norm(g, x):
+        d = g.f("Sub", x, g.f("ReduceMean", x, g.c(values=[-1])))
+        var = g.f("ReduceMean", g.f("Pow", d, g.c(values=number(2))), g.c(values=[-1]))
+        y = g.f("Div", d, g.f("Sqrt", g.f("Add", var, g.c(values=number(1e-5)))))
+        return g.f("Add", g.f("Mul", y, g.c(5)), g.c(5))
+
+    def rms_norm(g, x):
+        mean = g.f("ReduceMean", g.f("Mul", x, x), g.c(values=[-1]))
+        return g.f("Mul", g.f("Mul", x, g.f("Reciprocal", g.f("Sqrt", g.f("Add", mean, g.c(values=number(1e-5)))))), g.c(5))
+
+    yield "gelu", lambda g, x: gelu(g, x, 0), nn.GELU
+    yield "gelu reordered", lambda g, x: gelu(g, x, 1), nn.GELU
+    yield "gelu tanh", lambda g, x: gelu_tanh(g, x, 1), nn.GELU
+    yield "gelu tanh of products", lambda g, x: gelu_tanh(g, x, 0), nn.GELU
+    yield "silu", lambda g, x: g.f("Mul", g.f("Sigmoid", x), x), nn.SiLU
+    yield "mish", lambda g, x: g.f("Mul", x, g.f("Tanh", g.f("Softplus", x))), nn.Mish
+    yield "hardswish", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x, alpha=1 / 6, beta=0.5)), nn.Hardswish
+    yield "relu", lambda g, x: g.f("Clip", x, g.c(values=number(0))), nn.ReLU
+    yield "layer norm", layer_norm, nn.LayerNorm
+    yield "rms norm", rms_norm, nn.RMSNorm
+    yield "softmax", lambda g, x: g.f("Softmax", x, axis=1), nn.Softmax
+    yield "difference", lambda g, x: g.f("Sub", g.f("Tanh", x), g.f("Neg", x)), nn.Tanh
+    yield "standardised", lambda g, x: g.f("Div", g.f("Sub", x, g.c(5)), g.c(values=number([1, 2, 3, 4, 5]))), nn.Linear
+    yield "from a number", lambda g, x: g.f("Sub", g.c(values=number(1)), x), nn.Linear
+    yield "both are used", lambda g, x: g.f("Add", (h := g.f("MatMul", x, g.c(5, 5))), g.f("Add", h, g.c(5))), nn.Linear
+    yield "scaled product", lambda g, x: g.f("Mul", g.f("MatMul", x, g.c(5, 3)), g.c(3)), nn.Scale
+    yield "split", lambda g, x: g.f("Add", *g.f("Split", x, g.c(values=[2, 2]), outputs=2, axis=1)), nn.Slice
+    yield "places", lambda g, x: g.f("Gather", x, g.c(values=[1, 3]), axis=1), nn.Slice
+    yield "one place", lambda g, x: g.f("Gather", x, g.c(values=np.int64(-2)), axis=2), nn.Slice
+    yield "reduced", lambda g, x: g.f("ReduceMax", x, g.c(values=[1]), keepdims=1), nn.Max
+    yield "turned", lambda g, x: g.f("Transpose", g.f("Tanh", g.f("Transpose", x, perm=[2, 0, 1])), perm=[1, 2, 0]), nn.Tanh
+    yield "reshaped", lambda g, x: g.f("Reshape", g.f("Flatten", g.f("Unsqueeze", x, g.c(values=[1]))),
+                                       g.c(values=[-1, 2, 10])), nn.Reshape
+    yield "computed shape", lambda g, x: g.f("Reshape", x, g.f("Concat", g.f("Slice", g.f("Shape", x), *(
+        g.c(values=[i]) for i in (0, 1))), g.c(values=[-1]), axis=0)), nn.Flatten
+    yield "prelu", lambda g, x: g.f("PRelu", x, g.c(1, 5)), nn.PReLU
+    yield "positions", lambda g, x: g.f("Add", x, g.c(4, 5)), nn.PositionalEncoding
+    yield "scaler", lambda g, x: g.f("Scaler", g.f("Flatten", x), domain="ai.onnx.ml", offset=[0.5] * 20,
+                                     scale=[2.0] * 20), nn.Linear
+
+
+def images():
+    """Of x0 (batch, 4, 7, 8)."""
+    for auto in ("SAME_UPPER", "SAME_LOWER", "VALID"):
+        yield f"conv {auto}", lambda g, x, a=auto: g.f("Conv", x, g.c(6, 2, 3, 4), g.c(6), auto_pad=a, strides=[2, 1], group=2)
+    yield "conv of unequal sides", lambda g, x: g.f("Conv", x, g.c(6, 4, 2, 2), pads=[0, 1, 1, 0])
+    yield "same", lambda g, x: g.f("Conv", x, g.c(6, 4, 2, 4), pads=[0, 1, 1, 2])
+    for mode in ("reflect", "edge"):
+        yield f"pad {mode}", lambda g, x, m=mode: g.f("Conv", g.f("Pad", x, g.c(values=[0, 0, 1, 2, 0, 0, 1, 2]), mode=m),
+                                                      g.c(6, 4, 3, 3))
+    yield "padded", lambda g, x: g.f("Pad", x, g.c(values=[0, 0, 1, 2, 0, 0, 0, 1]))
+    yield "transposed", lambda g, x: g.f("ConvTranspose", x, g.c(4, 3, 3, 3), g.c(6), group=2, strides=[2, 2], pads=[1, 1, 1, 1],
+                                         output_padding=[1, 1])
+    yield "transposed to a shape", lambda g, x: g.f("ConvTranspose", x, g.c(4, 3, 4, 4), strides=[2, 2], output_shape=[14, 16])
+    yield "pool same", lambda g, x: g.f("AveragePool", x, kernel_shape=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1)
+    yield "max pool", lambda g, x: g.f("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0])
+    yield "global", lambda g, x: g.f("GlobalMaxPool", x)
+    yield "batch norm", lambda g, x: g.f("BatchNormalization", x, g.c(4), g.c(4), g.c(4), g.c(values=np.float32([1, 2, 3, 4])))
+    yield "instance norm", lambda g, x: g.f("InstanceNormalization", x, g.c(4), g.c(4))
+    yield "excited", lambda g, x: g.f("Mul", x, g.f("Sigmoid", g.f("GlobalAveragePool", x)))
+    yield "channels", lambda g, x: g.f("Add", g.f("Mul", x, g.c(4, 1, 1)), g.c(1, 4, 1, 1))
+    yield "prelu", lambda g, x: g.f("PRelu", x, g.c(4, 1, 1))
+    yield "nearest", lambda g, x: g.f("Resize", x, "", g.c(values=np.float32([1, 1, 2, 3])), mode="nearest", nearest_mode="floor",
+                                      coordinate_transformation_mode="asymmetric")
+    yield "linear", lambda g, x: g.f("Resize", x, "", "", g.c(values=[2, 4, 9, 11]), mode="linear")
+    yield "shuffle", lambda g, x: g.f("DepthToSpace", x, blocksize=2, mode="CRD")
+
+
+def sequences():
+    """Of x0 (6, batch, 5): time first."""
+    for op, G, options in (("LSTM", 4, {}), ("GRU", 3, {}), ("GRU", 3, {"linear_before_reset": 1}), ("RNN", 1, {}),
+                           ("RNN", 1, {"activations": ["Relu"]})):
+        for direction in ("forward", "reverse", "bidirectional"):
+            D = 1 + (direction == "bidirectional")
+            how = {k: v * D if k == "activations" else v for k, v in options.items()}
+            for which in ("Y", "Y_h", "both"):
+                def build(g, x, op=op, G=G, D=D, direction=direction, how=how, which=which):
+                    W, R, B = g.c(D, G * 3, 5), g.c(D, G * 3, 3), g.c(D, 2 * G * 3)
+                    y, h = g.f(op, x, W, R, B, outputs=2, hidden_size=3, direction=direction, **how)
+                    flat = g.f("Reshape", g.f("Transpose", y, perm=[0, 2, 1, 3]), g.c(values=[0, 0, -1]))
+                    last = g.f("Reshape", g.f("Transpose", h, perm=[1, 0, 2]), g.c(values=[0, -1]))
+                    steps = g.f("Transpose", flat, perm=[1, 0, 2])
+                    return {"Y": steps, "Y_h": last, "both": g.f("Add", last, g.f("ReduceMean", steps, g.c(values=[1]),
+                                                                                   keepdims=0))}[which]
+                yield f"{op} {options} {direction} {which}", build
+
+
+BY_HAND = [*((n, f, ["batch", 4, 5], kind) for n, f, kind in patterns()),
+           *((n, f, ["batch", 4, 7, 8], None) for n, f in images()),
+           *((n, f, [6, "batch", 5], None) for n, f in sequences())]
+
+
+@pytest.mark.parametrize("name, build, shape, kind", BY_HAND, ids=[f"{c[0]} {len(c[2])}" for c in BY_HAND])
+def test_operators(name, build, shape, kind, tmp_path):
+    """Written by hand, as ONNX's standard says and exporters do: what ONNX Runtime computes, the model computes."""
+    file, path = File(shape), tmp_path / "a.onnx"
+    file.save(path, build(file, "x0"))
+    axis = shape.index("batch")
+    x = np.random.default_rng(1).normal(size=[n if n != "batch" else 2 for n in shape]).astype(np.float32)
+    wanted = session(path).run(None, {"x0": x})[0]
+    model = Model.from_onnx(path)
+    got = first(model.predict(np.moveaxis(x, axis, 0)))
+    assert got.shape == wanted.shape and np.abs(got - wanted).max() <= 3e-6 * max(1, np.abs(wanted).max())
+    if kind is not None:
+        assert any(type(layer) is kind for _, layer in model.layer.walk()), model.layer

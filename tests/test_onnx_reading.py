@@ -1,0 +1,337 @@
+"""ONNX files as models: what `to_onnx` wrote comes back, and what others wrote computes what ONNX Runtime computes of it."""
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinydl import Model, Trainer, data, losses, nn, optim
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+import test_onnx  # noqa: E402 - behind the lines that skip
+from layer_cases import CASES, inputs_for, model_of  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+from test_onnx import session  # noqa: E402
+from test_onnx_operators import File, first  # noqa: E402
+
+DATA = Path(__file__).parent / "data"
+#: layers that come back only as what they are, of files of tinydl that nobody changed: no other exporter writes them so
+OWN_ALONE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.PeriodicEmbedding,
+             nn.PiecewiseLinearEmbedding, nn.Upsample, nn.AdaptiveAvgPool2d)
+
+
+def given(model, x):
+    return x if len(model.inputs) > 1 or model.input_names[0] in x else next(iter(x.values()))
+
+
+def assert_trains(model, x):
+    """A step of training moves every parameter, but those that cannot."""
+    before, x = model.state_dict(), given(model, x)
+    y = np.random.default_rng(0).normal(size=first(model.predict(x)).shape)
+    named = model.output_names
+    loss = losses.MeanSquaredError()
+    with Trainer(1, seed=0) as t:
+        t.init(data.ArrayDataset(x, {named[0]: y} if named else y, batch_size=len(y)), model,
+               losses.Joint({named[0]: loss}) if named else loss, optim.SGD(0.1))
+        t.train()
+    after = model.state_dict()
+    for name, p in model._parameters.items():
+        if not p.frozen and not name.endswith(("bias_hh_l0", "in_proj_bias")):
+            assert not np.array_equal(before[name], after[name]) or not model.num_parameters, name
+
+
+def without_notes(path):
+    made = onnx.load(path)
+    del made.metadata_props[:]
+    onnx.save(made, path)
+
+
+# ---------------------------------------------------------------------- tinydl's own files
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_every_layer_comes_back(case, tmp_path):
+    """As it was, bit for bit; and, where operators alone say it, within rounding."""
+    model, path = model_of(case, "float32"), tmp_path / "a.onnx"
+    model.to_onnx(path)
+    x = inputs_for(model)
+    wanted = first(model.predict(x))
+    back = Model.from_onnx(path)
+    assert repr(back) == repr(model) and back.input_shape == model.input_shape
+    np.testing.assert_array_equal(first(back.predict(x)), wanted)
+    assert all(np.array_equal(back.state_dict()[name], a) for name, a in model.state_dict().items())
+    without_notes(path)
+    picks = getattr(case[0], "padding_mode", "zeros") != "zeros"
+    lengths = ("int64", ()) in case[1:] and not (isinstance(case[0], (nn.LSTM, nn.GRU, nn.RNN)) and case[0].return_sequences)
+    bag = isinstance(case[0], nn.EmbeddingBag) and case[0].padding_idx is not None
+    cut = getattr(case[0], "ceil_mode", False) and (      # windows that are cut off count less; pixels of -inf
+        isinstance(case[0], nn.AvgPool2d) and case[0].count_include_pad and not case[0].divisor_override
+        or case[0].dilation[0] == 3)
+    if isinstance(case[0], OWN_ALONE) or picks or lengths or bag or cut:
+        with pytest.raises(ValueError, match="has what no layer of tinydl computes"):
+            Model.from_onnx(path)
+        return
+    read = Model.from_onnx(path)
+    got = first(read.predict(given(read, x)))
+    assert got.shape == wanted.shape and np.abs(got - wanted).max() <= 3e-6 * max(1.0, np.abs(wanted).max())
+    read.save(tmp_path / "model.tinydl")
+    np.testing.assert_array_equal(first(Model.load(tmp_path / "model.tinydl").predict(given(read, x))), got)
+
+
+TRAINED = [case for case in CASES if list(case[0].named_parameters())][::3]
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_what_comes_back_trains(case, tmp_path):
+    model, path = model_of(case, "float32"), tmp_path / "a.onnx"
+    model.to_onnx(path)
+    back = Model.from_onnx(path)
+    assert_trains(back, inputs_for(model))
+    before = first(back.predict(inputs_for(model)))
+    back.save(tmp_path / "model.tinydl")
+    np.testing.assert_array_equal(first(Model.load(tmp_path / "model.tinydl").predict(inputs_for(model))), before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_graphs_come_back(dtype, tmp_path):
+    model = Model(**test_onnx.network(), dtype=dtype, seed=0)
+    model.freeze("0.weight")
+    model.to_onnx(tmp_path / "a.onnx")
+    x = inputs_for(model)
+    for read in ("as it is", "by operators"):
+        back = Model.from_onnx(tmp_path / "a.onnx")
+        assert back.dtype == model.dtype and back.output_names == ["scores", "x"] and back.input_names == model.input_names
+        for name, y in model.predict(x).items():
+            np.testing.assert_allclose(back.predict(x)[name], y, rtol=0, atol=1e-13 if dtype == "float64" else 2e-6)
+        if read == "as it is":
+            assert back.frozen == model.frozen and back.num_parameters == model.num_parameters
+        without_notes(tmp_path / "a.onnx")
+    assert len({p for p in back._parameters.values() if p.shape == (9, 3)}) == 1       # the table and its scores stay one
+
+
+def test_other_opsets_come_back(tmp_path):
+    model = Model(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.MultiheadAttention(6, 2)), seed=0)
+    for opset in (18, 23):
+        model.to_onnx(tmp_path / "a.onnx", opset=opset, input_shape=(3, 4))
+        assert repr(Model.from_onnx(tmp_path / "a.onnx").layer) == repr(model.layer)
+
+
+def test_values_that_were_changed_count_and_a_changed_graph_is_read_as_it_is(tmp_path):
+    model = Model(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.3), nn.Linear(4, 2)), seed=0)
+    path, x = tmp_path / "a.onnx", np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    model.to_onnx(path)
+    file = onnx.load(path)
+    weight = next(i for i in file.graph.initializer if i.name == "0.weight")
+    weight.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weight), "0.weight"))
+    onnx.save(file, path)
+    back = Model.from_onnx(path)
+    assert repr(back.layer) == repr(model.layer)
+    np.testing.assert_array_equal(back.state_dict()["0.weight"], 2 * model.state_dict()["0.weight"])
+    for node in file.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Tanh"
+    onnx.save(file, path)
+    back = Model.from_onnx(path)
+    assert [type(layer) for layer in back.layer.layers] == [nn.Linear, nn.Tanh, nn.Linear]
+    np.testing.assert_allclose(back.predict(x), session(path).run(None, {"x": x})[0], rtol=0, atol=1e-6)
+
+
+def test_attention_that_was_changed_is_refused(tmp_path):
+    model = Model(nn.MultiheadAttention(6, 2), seed=0)
+    model.to_onnx(tmp_path / "a.onnx", input_shape=(4, 6))
+    file = onnx.load(tmp_path / "a.onnx")
+    scale = next(i for i in file.graph.initializer if list(i.dims) == [3])      # that of the scores
+    scale.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(scale), scale.name))
+    onnx.save(file, tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="as attention does: of attention only files that tinydl wrote"):
+        Model.from_onnx(tmp_path / "a.onnx", input_shape=(4, 6))
+
+
+# ---------------------------------------------------------------------- others' files
+@pytest.mark.parametrize("name, layers", [
+    ("torch_cnn", [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.GlobalAvgPool,
+                   nn.Linear]),
+    ("torch_lstm", [nn.LSTM, nn.LSTM, nn.Mean, nn.GELU, nn.Linear]),
+    ("sklearn_mlp", [nn.Linear, nn.ReLU, nn.Linear, nn.Softmax])])
+def test_files_of_other_exporters(name, layers, tmp_path):
+    """Written by torch.onnx (TorchScript with training=PRESERVE, and the newer exporter) and skl2onnx."""
+    model = Model.from_onnx(DATA / f"{name}.onnx", outputs=["probabilities"] if name == "sklearn_mlp" else None)
+    assert [type(layer) for layer in model.layer.layers if not isinstance(layer, nn.Reshape)] == layers
+    with np.load(DATA / f"{name}.npz") as file:
+        known = dict(file)
+    assert np.abs(model.predict(known["x"]) - known["y"]).max() <= 2e-6 * np.abs(known["y"]).max()
+    model.to_onnx(tmp_path / "again.onnx")
+    np.testing.assert_allclose(session(tmp_path / "again.onnx").run(None, {"x": known["x"]})[0], known["y"], rtol=0, atol=3e-6)
+    assert_trains(model, {"x": known["x"]})
+
+
+def test_labels_of_sklearn_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"(?s)ArgMax \(node 'ArgMax'\): no layer.*ai.onnx.ml.ArrayFeatureExtractor.*"
+                                         r"'probabilities' can be read: pass outputs=\['probabilities'\]"):
+        Model.from_onnx(DATA / "sklearn_mlp.onnx")
+
+
+def test_weights_that_are_shared_stay_one(tmp_path):
+    file = File(["n", 5], opset=18)
+    w, b = file.c(5, 5), file.c(5)
+    h = file.f("Gemm", "x0", w, b, transB=1)
+    h = file.f("Gemm", file.f("Tanh", h), w, b, transB=1)
+    h = file.f("MatMul", h, w)                    # the same, but transposed
+    file.save(tmp_path / "a.onnx", file.f("Add", file.f("MatMul", h, w), b))
+    model = Model.from_onnx(tmp_path / "a.onnx")
+    assert model.num_parameters == 25 + 5
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    wanted = session(tmp_path / "a.onnx").run(None, {"x0": x})[0]
+    np.testing.assert_allclose(first(model.predict(x)), wanted, rtol=1e-4, atol=1e-4)
+    model.save(tmp_path / "m")
+    assert Model.load(tmp_path / "m").num_parameters == 30
+
+
+# ---------------------------------------------------------------------- inputs and outputs
+def test_open_sizes_need_input_shape(tmp_path):
+    file = File(["batch", "time", 5])
+    file.save(tmp_path / "a.onnx", file.f("Transpose", file.f("Tanh", "x0"), perm=[0, 2, 1]))
+    with pytest.raises(ValueError, match=r"leaves sizes of input 'x0' open, \(time, 5\): pass input_shape"):
+        Model.from_onnx(tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"input_shape=\(3, 6\): samples of 'x0' in .* are time, 5"):
+        Model.from_onnx(tmp_path / "a.onnx", input_shape=(3, 6))
+    for shape in ((3, 5), {"x0": (3, 5)}, [(3, 5)]):
+        model = Model.from_onnx(tmp_path / "a.onnx", input_shape=shape)
+        assert model.output_shape() == (5, 3) and model.output_shape((7, 5)) == (5, 7)      # layers in a row take others too
+
+
+def test_a_fixed_number_of_rows_is_no_matter(tmp_path):
+    file = File([3, 4, 5])
+    file.save(tmp_path / "a.onnx", file.f("Reshape", file.f("Relu", "x0"), file.c(values=[3, 20])))
+    assert Model.from_onnx(tmp_path / "a.onnx").predict(np.ones((7, 4, 5))).shape == (7, 20)
+
+
+def test_outputs_are_chosen(tmp_path):
+    file = File(["batch", 4], ["batch", 5])
+    y, z = file.f("Gemm", "x0", file.c(4, 3)), file.f("Det", "x1")
+    file.save(tmp_path / "a.onnx", y, z)
+    model = Model.from_onnx(tmp_path / "a.onnx", outputs=[y])
+    assert model.predict(np.ones((2, 4))).shape == (2, 3)           # without the input that it does not need
+    with pytest.raises(ValueError, match="has no output 'other'; it has"):
+        Model.from_onnx(tmp_path / "a.onnx", outputs=["other"])
+
+
+def test_all_that_is_unknown_is_named_at_once(tmp_path):
+    file = File(["batch", 4, 4])
+    a, b = file.f("Det", "x0"), file.f("Sign", file.f("Erf", "x0"))
+    unused = file.f("Sinh", "x0")
+    file.save(tmp_path / "a.onnx", file.f("Add", file.f("Relu", a), a), b)
+    with pytest.raises(ValueError) as e:
+        Model.from_onnx(tmp_path / "a.onnx")
+    lines = str(e.value).splitlines()[1:]
+    assert [line.split(")")[0].strip() for line in lines] == ["Det (node 'Det-0'", "Erf (node 'Erf-1'", "Sign (node 'Sign-2'"]
+    assert unused and "Sinh" not in str(e.value)
+
+
+@pytest.mark.parametrize("build, message", [
+    (lambda g: g.f("MatMul", "x0", g.f("Transpose", "x0", perm=[0, 2, 1])), "multiplies two computed values"),
+    (lambda g: g.f("ReduceMean", "x0", g.c(values=[0])), "works along axis 0, that of the samples"),
+    (lambda g: g.f("Reshape", "x0", g.c(values=[-1, 5])), r"samples are mixed: \(batch, 4, 5\) becomes \(4 batch, 5\)"),
+    (lambda g: g.f("Clip", "x0", g.c(values=np.float32(0)), g.c(values=np.float32(6))), "keeps values within 0.0 and 6.0"),
+    (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
+    (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
+    (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[2]), "ceil_mode=1, with a last window"),
+    (lambda g: g.f("LSTM", "x0", g.c(1, 12, 5), g.c(1, 12, 3), outputs=3, hidden_size=3)[0], "they must be along axis 1")])
+def test_refusals_say_why(build, message, tmp_path):
+    file = File(["batch", 4, 5])
+    file.save(tmp_path / "a.onnx", build(file))
+    with pytest.raises(ValueError, match=message):
+        Model.from_onnx(tmp_path / "a.onnx")
+
+
+# ---------------------------------------------------------------------- files of strangers
+def test_damaged_files(tmp_path):
+    whole = (DATA / "torch_cnn.onnx").read_bytes()
+    for bad in (b"", b"no", whole[:len(whole) // 2], whole[:-1], b"\x00" * 100, np.random.default_rng(0).bytes(1000)):
+        (tmp_path / "a.onnx").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"a\.onnx is not an ONNX file, or is damaged"):
+            Model.from_onnx(tmp_path / "a.onnx")
+    with pytest.raises(FileNotFoundError):
+        Model.from_onnx(tmp_path / "none.onnx")
+
+
+def test_sizes_without_data_take_no_memory(tmp_path):
+    """Neither those of a constant, nor of what a node would make, nor of the layers that the file's notes name."""
+    model, path = Model(nn.Linear(3, 2), seed=0), tmp_path / "a.onnx"
+    model.to_onnx(path)
+    file = onnx.load(path)
+    wide, both = (json.loads(file.metadata_props[0].value) for _ in range(2))
+    wide["layer"]["config"].update(out_features=10 ** 12)
+    both["layer"]["config"].update(in_features=10 ** 9, out_features=10 ** 9)
+    for text in (json.dumps(wide), json.dumps(both), "[" * 100_000, "{}", "null"):
+        file.metadata_props[0].value = text
+        onnx.save(file, path)
+        assert [(layer.in_features, layer.out_features) for layer in Model.from_onnx(path).layer.layers] == [(3, 2)]
+    weight = next(i for i in file.graph.initializer if i.name == "weight")
+    weight.dims[:] = [10 ** 6, 10 ** 6]
+    onnx.save(file, path)
+    with pytest.raises(ValueError, match=r"is not an ONNX file, or is damaged|do not fit its shape"):
+        Model.from_onnx(path)
+    g = File(["batch", 4])
+    huge = g.f("ConstantOfShape", g.c(values=[10 ** 6, 10 ** 6]))
+    g.save(path, g.f("Add", "x0", g.f("Sqrt", huge)))
+    with pytest.raises(ValueError, match="is too large to compute"):
+        Model.from_onnx(path)
+
+
+def test_values_beside_the_file_and_nowhere_else(tmp_path):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    file = File(["batch", 4])
+    file.save(folder / "a.onnx", file.f("Gemm", "x0", file.c(4, 300)))
+    wanted = Model.from_onnx(folder / "a.onnx").state_dict()
+    onnx.save(onnx.load(folder / "a.onnx"), folder / "b.onnx", save_as_external_data=True, location="b.data", size_threshold=0)
+    back = Model.from_onnx(folder / "b.onnx").state_dict()
+    assert all(np.array_equal(back[name], a) for name, a in wanted.items())
+    (tmp_path / "b.data").write_bytes((folder / "b.data").read_bytes())
+    (folder / "b.data").unlink()
+    with pytest.raises(ValueError, match="damaged"):
+        Model.from_onnx(folder / "b.onnx")
+    made = onnx.load(folder / "b.onnx", load_external_data=False)
+    for entry in made.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = "../b.data"
+    (folder / "b.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ValueError, match="damaged"):
+        Model.from_onnx(folder / "b.onnx")
+
+
+# ---------------------------------------------------------------------- PyTorch itself
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_models_of_pytorch(dynamo, tmp_path):
+    torch = pytest.importorskip("torch")
+    if dynamo:
+        pytest.importorskip("onnxscript")
+    t = torch.nn
+    torch.manual_seed(0)
+
+    class Last(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = t.LSTM(3, 6, 2, batch_first=True, bidirectional=True), t.Linear(12, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0].mean(1))
+    cnn = (t.Conv2d(3, 8, 3, padding=1), t.BatchNorm2d(8), t.ReLU(), t.MaxPool2d(2), t.Flatten(), t.Linear(128, 2))
+    nets = [(t.Sequential(t.Linear(5, 8), t.GELU(), t.Linear(8, 8), t.BatchNorm1d(8), t.SiLU(), t.Linear(8, 3)), (4, 5)),
+            (t.Sequential(*cnn), (4, 3, 8, 8)), (Last(), (4, 7, 3))]
+    for net, shape in nets:
+        x = torch.randn(shape)
+        net(x)          # moves the running statistics
+        options = {"dynamo": True, "external_data": False} if dynamo else {
+            "dynamo": False, "training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+        net.eval()
+        torch.onnx.export(net, (x,), tmp_path / "a.onnx", **options)
+        model = Model.from_onnx(tmp_path / "a.onnx")
+        wanted = net(x).detach().numpy()
+        assert np.abs(model.predict(x.numpy()) - wanted).max() <= 2e-6 * max(1, np.abs(wanted).max())
+        kinds = {type(layer) for _, layer in model.layer.walk()}
+        assert dynamo or not any(isinstance(m, t.BatchNorm2d) for m in net.modules()) or nn.BatchNorm2d in kinds
+        assert_trains(copy.deepcopy(model), {"x": x.numpy()})

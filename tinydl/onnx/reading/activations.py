@@ -1,0 +1,155 @@
+"""Activations and what does nothing; and what is only a part of larger patterns."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydl import nn
+from tinydl.onnx.reading.constants import single
+from tinydl.onnx.reading.patterns import near, product, same
+from tinydl.onnx.reading.reader import Node, Reader, Term, Unreadable, imports
+
+PLAIN = {"Relu": nn.ReLU, "Sigmoid": nn.Sigmoid, "Tanh": nn.Tanh, "Mish": nn.Mish, "HardSwish": nn.Hardswish,
+         "Softplus": nn.Softplus}
+
+
+@imports(*PLAIN)
+def plain(r: Reader, node: Node) -> Term:
+    return r.call(PLAIN[node.op](), node.x(batch_first=False))
+
+
+@imports("LeakyRelu")
+def leaky_relu(r: Reader, node: Node) -> Term:
+    return r.call(nn.LeakyReLU(node.attributes.get("alpha", 0.01)), node.x(batch_first=False))
+
+
+@imports("Elu")
+def elu(r: Reader, node: Node) -> Term:
+    return r.call(nn.ELU(node.attributes.get("alpha", 1.0)), node.x(batch_first=False))
+
+
+@imports("Selu")
+def selu(r: Reader, node: Node) -> Term:
+    node.expect(alpha=1.6732632423543772, gamma=1.0507009873554805)
+    return r.call(nn.SELU(), node.x(batch_first=False))
+
+
+@imports("Swish")
+def swish(r: Reader, node: Node) -> Term:
+    node.expect(alpha=1.0)
+    return r.call(nn.SiLU(), node.x(batch_first=False))
+
+
+@imports("Gelu")
+def gelu(r: Reader, node: Node) -> Term:
+    return r.call(nn.GELU(node.attributes.get("approximate", "none")), node.x(batch_first=False))
+
+
+@imports("PRelu")
+def prelu(r: Reader, node: Node) -> Term:
+    x, slope = node.x(batch_first=False), node.array(1, "slope")
+    assert x.symbol is not None
+    shape = x.symbol.shape
+    columns = slope.size == 1 or (slope.ndim > 0 and slope.shape[-1] == slope.size)
+    channels = slope.size > 1 and len(shape) == 3 and slope.shape[-3:] == (slope.size, 1, 1)
+    if not columns and not channels:
+        raise Unreadable(f"its slope has shape {slope.shape} on samples of shape {shape}; one, or one for each column or "
+                         "channel, is read")
+
+    def make() -> nn.Layer:
+        layer = nn.PReLU(slope.size)
+        r.give(layer.weight, slope.reshape(-1))
+        return layer
+    layer = r.shared(node, make)
+    if columns:
+        return r.call(layer, x)
+    return Term(symbol=nn.Permute((2, 0, 1))(layer(nn.Permute((1, 2, 0))(x.symbol))), batch=x.batch)
+
+
+@imports("Clip")
+def clip(r: Reader, node: Node) -> Term:
+    """Of one bound, at zero: a ReLU; of others as a part of Hardswish."""
+    x = node.x(batch_first=False)
+    bounds = [node.attributes.get(name) if node.given(i) is None else float(single(node.array(i, name)))
+              for i, name in enumerate(("min", "max"), 1)]
+    if bounds[0] != 0 or (bounds[1] is not None and bounds[1] < 3e38):
+        raise Unreadable(f"no layer keeps values within {bounds[0]} and {bounds[1]}")
+    return r.call(nn.ReLU(), x)
+
+
+@imports("Softmax", "LogSoftmax")
+def softmax(r: Reader, node: Node) -> Term:
+    x = node.x(batch_first=False)
+    assert x.symbol is not None
+    n = len(x.symbol.shape)
+    if r.opset < 13 and n > 1 and node.attributes.get("axis", 1) != n:
+        raise Unreadable(f"of opset {r.opset} it goes over several axes together; export it with opset 13 or later")
+    axis = r.axis(x, node.attributes.get("axis", -1 if r.opset >= 13 else 1))
+    layer = nn.Softmax() if node.op == "Softmax" else nn.LogSoftmax()
+    if axis == n - 1:
+        return r.call(layer, x)
+    order = (*(i for i in range(n) if i != axis), axis)
+    back = tuple(order.index(i) for i in range(n))
+    return Term(symbol=nn.Permute(back)(layer(nn.Permute(order)(x.symbol))), batch=x.batch)
+
+
+@imports("Dropout")
+def dropout(r: Reader, node: Node) -> list[Term]:
+    """As a layer, which is there in training, whatever the file says of that."""
+    ratio = node.given(1)
+    p = node.attributes.get("ratio", 0.5) if ratio is None else float(single(node.array(1, "ratio")))
+    mask = Term()
+    mask.trouble = f"{node.label}: its mask is not read"
+    return [r.call(nn.Dropout(round(p, 6)), node.x(batch_first=False)), mask]
+
+
+@imports("Erf", "Exp", "Greater", "HardSigmoid", "Pow", "Reciprocal", "Sqrt")
+def part(r: Reader, node: Node) -> Term:
+    """What is read as a part of a pattern alone."""
+    for term in node.inputs:
+        if term is not None and term.array is None:
+            node.x(node.inputs.index(term), batch_first=False)
+    raise Unreadable("no layer computes it but as a part of a known activation or norm")
+
+
+@imports("Where")
+def where(r: Reader, node: Node) -> Term:
+    """PyTorch's Softplus, which is x itself far above zero, where the difference is below one in 10^8."""
+    test, x, y = node.inputs
+    layer = y.symbol.layer if y is not None and y.symbol is not None else None
+    if isinstance(layer, nn.Softplus) and y is not None and y.symbol is not None and x is not None and test is not None:
+        threshold = test.args[1] if test.op == "Greater" else None
+        if threshold is not None and threshold.array is not None and x.symbol is y.symbol.inputs[0]:
+            scale, inner = product(test.args[0]) if test.args[0] is not None else (0.0, [])
+            if len(inner) == 1 and same(inner[0], x) and near(scale, layer.beta) and single(threshold.array) >= 18:
+                return y
+    for i in range(3):
+        node.x(i, batch_first=False)
+    raise Unreadable("no layer computes it")
+
+
+@imports("Identity", "ai.onnx.ml.ZipMap")
+def identity(r: Reader, node: Node) -> Any:
+    """ZipMap makes a dict of each row's probabilities: here they stay an array."""
+    return node.inputs[0]
+
+
+@imports("Cast", "CastLike")
+def cast(r: Reader, node: Node) -> Any:
+    """To the kind of number that it is: float32 and float64 are the model's dtype, int32 and int64 integers."""
+    x = node.x(batch_first=False)
+    assert x.symbol is not None
+    if node.op == "CastLike":
+        other = node.given(1)
+        kind = "f" if other is not None and other.symbol is not None and other.symbol.dtype != "int64" else "i"
+        if other is not None and other.array is not None:
+            kind = other.array.dtype.kind
+    else:
+        from onnx.helper import tensor_dtype_to_np_dtype
+        dtype = np.dtype(tensor_dtype_to_np_dtype(node.attributes["to"]))
+        kind = dtype.kind if dtype.itemsize >= 4 else dtype.name
+    if kind != ("i" if x.symbol.dtype == "int64" else "f"):
+        raise Unreadable(f"it turns {'integers' if x.symbol.dtype == 'int64' else 'numbers'} into "
+                         f"{'integers' if kind == 'i' else 'numbers' if kind == 'f' else kind}, which no layer does")
+    return x

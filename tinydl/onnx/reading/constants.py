@@ -1,0 +1,176 @@
+"""What nodes compute of constants alone: exporters write shapes, masks and indices so."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+#: by operator: function(attributes, inputs) -> array, or a list of them
+FOLDS: dict[str, Callable[[dict[str, Any], list[Any]], Any]] = {}
+#: elements of an array that is computed so, at most; shapes and masks are far smaller, and a file may say anything
+LARGEST = 2 ** 26
+
+
+def folds(*operators: str) -> Callable[[Any], Any]:
+    def enter(function: Any) -> Any:
+        FOLDS.update(dict.fromkeys(operators, function))
+        return function
+    return enter
+
+
+def single(a: Array) -> Any:
+    """The first element."""
+    return a[(0,) * a.ndim]
+
+
+def all_zero(a: Array) -> bool:
+    """Also of an array that repeats one number, without going through it."""
+    return not (single(a) if a.size and not any(a.strides) else a.any())
+
+
+def check_size(shape: Sequence[int]) -> tuple[int, ...]:
+    total = 1
+    for n in shape:
+        total *= int(n)
+    if total > LARGEST or min(shape, default=0) < 0:
+        raise ValueError(f"a constant of shape {tuple(map(int, shape))} is too large to compute")
+    return tuple(map(int, shape))
+
+
+ELEMENTWISE: dict[str, Any] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Pow": np.power, "Neg": np.negative,
+                               "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Floor": np.floor, "Ceil": np.ceil, "Exp": np.exp,
+                               "Equal": np.equal, "Greater": np.greater, "Less": np.less, "Not": np.logical_not,
+                               "Min": np.minimum, "Max": np.maximum, "Where": np.where, "Abs": np.abs}
+
+
+def _elementwise(operator: str) -> Callable[[dict[str, Any], list[Any]], Array]:
+    def fold(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+        check_size(np.broadcast_shapes(*(a.shape for a in inputs)))
+        with np.errstate(all="ignore"):
+            return np.asarray(ELEMENTWISE[operator](*inputs))
+    return fold
+
+
+FOLDS.update({operator: _elementwise(operator) for operator in ELEMENTWISE})
+
+
+@folds("Div")
+def _div(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    a, b = inputs
+    check_size(np.broadcast_shapes(a.shape, b.shape))
+    with np.errstate(all="ignore"):
+        return np.asarray(a // b if a.dtype.kind in "iu" else a / b)
+
+
+@folds("Constant")
+def _constant(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    for name, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64),
+                        ("value_ints", np.int64)):
+        if name in attributes:
+            return np.asarray(attributes[name], dtype)
+    raise ValueError("its value is not numbers")
+
+
+@folds("Identity")
+def _identity(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    return inputs[0]
+
+
+@folds("Cast")
+def _cast(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    from onnx.helper import tensor_dtype_to_np_dtype
+    return np.asarray(inputs[0]).astype(tensor_dtype_to_np_dtype(attributes["to"]))
+
+
+@folds("CastLike")
+def _cast_like(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    return inputs[0].astype(inputs[1].dtype)
+
+
+@folds("Shape")
+def _shape(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    return np.array(inputs[0].shape[attributes.get("start", 0):attributes.get("end")], np.int64)
+
+
+@folds("Gather")
+def _gather(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    data, indices = inputs
+    axis = attributes.get("axis", 0)
+    check_size((*data.shape[:axis], *indices.shape, *data.shape[axis + 1:]))
+    return np.asarray(np.take(data, indices, axis))
+
+
+@folds("Concat")
+def _concat(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    return np.concatenate(inputs, attributes["axis"])
+
+
+@folds("Reshape")
+def _reshape(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    data, shape = inputs
+    wanted = [data.shape[i] if n == 0 and not attributes.get("allowzero") else int(n) for i, n in enumerate(shape)]
+    if data.size > LARGEST and any(s == 0 for s in data.strides):
+        raise ValueError("it is too large to compute")
+    return data.reshape(wanted)
+
+
+@folds("Transpose")
+def _transpose(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    return inputs[0].transpose(attributes.get("perm"))
+
+
+def _axes(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    axes = attributes.get("axes", inputs[1] if len(inputs) > 1 else None)
+    return None if axes is None else tuple(int(a) for a in np.ravel(axes))
+
+
+@folds("Unsqueeze")
+def _unsqueeze(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    return np.expand_dims(inputs[0], _axes(attributes, inputs))
+
+
+@folds("Squeeze")
+def _squeeze(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    return np.squeeze(inputs[0], _axes(attributes, inputs))
+
+
+@folds("Slice")
+def _slice(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    data = inputs[0]
+    starts: Any
+    ends: Any
+    if len(inputs) > 1:
+        starts, ends, axes, steps, *_ = (*(None if a is None else a.tolist() for a in inputs[1:]), None, None)
+    else:
+        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
+    where = [slice(None)] * data.ndim
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        step = 1 if steps is None else steps[i]
+        where[i if axes is None else axes[i]] = slice(start, None if step < 0 and end < -data.ndim - 2 ** 31 else end, step)
+    return data[tuple(where)]
+
+
+@folds("Expand")
+def _expand(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    data, shape = inputs
+    return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(map(int, shape))))
+
+
+@folds("ConstantOfShape")
+def _constant_of_shape(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    value = np.asarray(attributes.get("value", np.zeros(1, np.float32)))
+    return np.broadcast_to(value.reshape(()), tuple(map(int, inputs[0])))       # no memory is taken
+
+
+@folds("Range")
+def _range(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    start, stop, step = (single(a).item() for a in inputs)
+    check_size((max(0, int((stop - start) / step)),))
+    return np.arange(start, stop, step).astype(inputs[0].dtype)
+
+
+@folds("ReduceProd")
+def _reduce_prod(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    return np.asarray(np.prod(inputs[0], axis=_axes(attributes, inputs), keepdims=bool(attributes.get("keepdims", 1))))
