@@ -66,7 +66,7 @@ def test_every_layer_comes_back(case, tmp_path):
     lengths = ("int64", ()) in case[1:] and not (isinstance(case[0], (nn.LSTM, nn.GRU, nn.RNN)) and case[0].return_sequences)
     bag = isinstance(case[0], nn.EmbeddingBag) and case[0].padding_idx is not None
     cut = getattr(case[0], "ceil_mode", False) and (      # windows that are cut off count less; pixels of -inf
-        isinstance(case[0], nn.AvgPool2d) and case[0].count_include_pad and not case[0].divisor_override
+        (isinstance(case[0], nn.AvgPool2d) and case[0].count_include_pad and not case[0].divisor_override)
         or case[0].dilation[0] == 3)
     if isinstance(case[0], OWN_ALONE) or picks or lengths or bag or cut:
         with pytest.raises(ValueError, match="has what no layer of tinydl computes"):

@@ -64,7 +64,7 @@ class Pool(Layer):
         return size - ((size - 1) * s >= n + p)
 
     def padding_behind(self, shape: Shape) -> list[int]:
-        """How many pixels the windows reach beyond images (C, H, W), or (C, L), of that shape: `padding`, or more with ceil_mode."""
+        """How many pixels behind images (C, H, W), or (C, L), of that shape windows reach: `padding`, or more with ceil_mode."""
         ends = [(size - 1) * s + d * (k - 1) + 1 for size, k, s, d in
                 zip(self.output_shape(shape)[1:], self.kernel_size, self.stride, self.dilation[-self.axes:], strict=True)]
         return [max(p, end - n - p) for end, n, p in zip(ends, shape[1:], self.padding, strict=True)]
