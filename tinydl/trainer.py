@@ -426,6 +426,10 @@ class Trainer:
             signal.signal(signal.SIGTERM, _exit_terminated)
         try:
             yield
+        except BaseException as e:
+            if self.ranks is not None and not isinstance(e, Exception):     # within `uninterrupted` all signals are KeyboardInterrupts
+                self.ranks.part(e)
+            raise
         finally:
             if ours:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

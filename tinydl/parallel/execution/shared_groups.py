@@ -75,8 +75,12 @@ def exchange_group(updates: Updates, parts: list[Outcome], held: uninterrupted) 
             errors[i] = in_words(part.failures[0].exception)
     results = Results(updates.epoch.number, resources.step, setting.k, table, errors)
     vector, weight = (resources.slots[0], 0.0) if updates.mean is None else updates.mean
-    with held.open():
-        weight = ranks.exchange(vector, weight, results)
+    try:
+        with held.open():
+            weight = ranks.exchange(vector, weight, results)
+    except ConnectionError:
+        resources.check_deadline()      # a shutdown has cancelled it
+        raise
     for i, part in enumerate(parts):
         if i not in own:
             arrived, n = bool(table[i, ARRIVED]), int(table[i, SAMPLES])

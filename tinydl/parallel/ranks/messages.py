@@ -19,13 +19,14 @@ from tinydl.parallel.errors import RankError
 Array = np.ndarray[Any, Any]
 Requests = list[tuple[int, Any]]        # the other rank, and MPI's request
 
-#: tags of messages; BYE: "mpiexec may end me now"
-UPDATE, RESULT, SIZE, VALUE, GAVE_UP, BYE = range(1, 7)
+#: tags of messages
+UPDATE, RESULT, SIZE, VALUE, GAVE_UP = range(1, 6)
 
 #: seconds
 SHORTEST, LONGEST = 20e-6, 1e-3
-#: looks without a sleep in between: a rank of the same machine answers within microseconds
-SPINS = 20
+#: looks without a sleep, for a third of a millisecond: less than waking takes on a busy machine, and a rank of the same one that
+#: is as fast answers by then
+SPINS = 200
 #: bytes of the message that somebody gives up
 ROOM = 4096
 

