@@ -71,7 +71,8 @@ with Trainer(EPOCHS, seed=5, batches_per_update=K, thread_count=THREADS, ranks=R
              callbacks=[Does(), callbacks.Checkpoint(PATH, epochs=10**9, interrupted=CASE != "train")]) as trainer:
     if CASE == "differs" and trainer.rank == 1:
         x[0] += 1
-    trainer.init(data.ArrayDataset(x, y, 7, sample_weight=w), model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01, clip_norm=0.5))
+    trainer.init(data.ArrayDataset(x, y, 7, sample_weight=w), model,
+                 losses.SoftmaxCrossEntropy(), optim.Adam(0.01, clip_norm=0.5))
     if CASE == "train" and os.path.exists(PATH):
         trainer.load_checkpoint(PATH)
         trainer.max_epochs = 2

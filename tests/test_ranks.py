@@ -16,6 +16,8 @@ from tinydl.parallel.ranks.messages import UPDATE
 from tinydl.parallel.strategies import Group, Shard
 from tinydl.parallel.transport import Transport
 
+pytestmark = pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update")
+
 X, Y = marked(100)
 W = np.random.default_rng(1).random(100) + 0.1
 
@@ -24,7 +26,8 @@ def model(*first):
     return Model(nn.Sequential(*first, nn.Linear(6, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Dropout(0.3), nn.Linear(9, 3)), seed=0)
 
 
-def trainer(kind, strategy=None, threads=1, ranks=None, *, epochs=2, make=model, n=100, batch_size=8, seed=5, options=None, **more):
+def trainer(kind, strategy=None, threads=1, ranks=None, *, epochs=2, make=model, n=100, batch_size=8, seed=5, options=None,
+            **more):
     t = Trainer(epochs, enable_parallel=threads > 0, thread_count=threads, strategy=strategy or Group(4), seed=seed, ranks=ranks,
                 **more)
     t.init(kind(X[:n], Y[:n], batch_size, sample_weight=W[:n]), make(), losses.SoftmaxCrossEntropy(),
@@ -112,11 +115,12 @@ def test_shares_that_are_run_in_blocks(driver, monkeypatch):
         assert bits(t) == bits(want) and len(t.resources.slots) < 8
 
 
-class Reads:
+class Reads(data.ItemDataset):
     """Notes which samples were read."""
 
     def __init__(self):
         self.read = []
+        super().__init__(8)
 
     def __len__(self):
         return 100
@@ -130,7 +134,7 @@ def test_a_rank_reads_its_samples_only():
     def run(ranks):
         reads = Reads()
         with Trainer(1, batches_per_update=4, seed=0, ranks=ranks, thread_count=1) as t:
-            t.init(data.ItemDataset(reads, 8), model(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+            t.init(reads, model(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
             reads.read.clear()
             t.train()
         return reads.read
@@ -360,7 +364,7 @@ def test_ranks_that_differ_all_raise_the_same(driver, what):
         return trainer(driver, ranks=ranks, **(DIFFERENT[what] if ranks.rank == 2 else {}))
     out = on_ranks(3, run)
     assert {type(e) for e in out} == {RanksDifferError} and len({str(e) for e in out}) == 1
-    assert f"rank 2" in str(out[0]) and f"has another {what} than rank 0" in str(out[0])
+    assert "rank 2" in str(out[0]) and f"has another {what} than rank 0" in str(out[0])
 
 
 def test_other_rows_are_noticed():
@@ -398,6 +402,15 @@ def test_ranks_at_other_places_are_told_so():
 def test_without_a_seed_all_have_that_of_rank_0(driver):
     a, b = results(2, lambda ranks: trained(driver, ranks=ranks, seed=None))
     assert a.seed == b.seed and bits(a) == bits(b)
+
+
+@pytest.mark.parametrize("k, size, text", [(6, 2, "2 ranks run 4, 2 batches of each update: batches_per_update=4 or 8"),
+                                           (8, 3, "3 ranks run 4, 4, 0 batches of each update: batches_per_update=6 or 12")])
+def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
+    import warnings
+    warnings.simplefilter("always")
+    results(size, lambda ranks: trainer(data.ArrayDataset, Group(k), ranks=ranks))
+    assert len(recwarn) == 1 and text in str(recwarn[0].message)
 
 
 def test_door():

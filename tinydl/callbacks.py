@@ -241,8 +241,8 @@ class Checkpoint(Callback):
     with OSError where there can be none. Where a checkpoint cannot be written (disk full, read-only) that is one warning;
     the file before stays whole, and training goes on.
 
-    updates: also every so many updates within an epoch: what is lost where the process is killed. interrupted: also where training
-    ends before its end (Ctrl-C, an exception, another rank that is gone), as of the last finished update. Either way
+    updates: also every so many updates within an epoch: what is lost where the process is killed. interrupted: also where
+    training ends before its end (Ctrl-C, an exception, another rank that is gone), as of the last finished update. Either way
     `trainer.load_checkpoint(path)` after `init` goes on to the bits of a training that was never interrupted.
 
         >>> Checkpoint("model.checkpoint", updates=1000, interrupted=True).every

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -133,8 +134,8 @@ class Trainer:
             if transport is not None:
                 raise ValueError("ranks=... and transport=... cannot be combined")
             if not isinstance(chosen, (strategies.Group, strategies.Shard)) or None in vars(chosen).values():
-                raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: give "
-                                 "batches_per_update=8, say, or strategy='shard' and shards_per_batch=8")
+                raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: "
+                                 "give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8")
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
@@ -202,9 +203,10 @@ class Trainer:
                              f"{rows} (batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
         if self.ranks is not None and not again:
-            from tinydl.parallel.ranks.describe import describe
+            from tinydl.parallel.ranks.describe import describe  # where it is needed: importing tinydl takes no longer
             self.ranks.check("Trainer.init", describe(parts, model, loss, optimizer, self.seed, [
                 self.strategy, self.failure_policy, self.max_epochs, *map(type, self.callbacks), type(self.evaluator)]))
+            self._say_shares(self.ranks)
         with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
@@ -377,7 +379,7 @@ class Trainer:
                     with held.open():
                         all_done = epochs.run(self, asked, shuffle)
                         if self.ranks is not None:
-                            self.ranks.end()
+                            self.ranks.end(all_done or self._finished)
                 self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
@@ -394,17 +396,29 @@ class Trainer:
         """How many processes train together; 1 where this one is alone."""
         return 1 if self.ranks is None else self.ranks.size
 
+    def _say_shares(self, ranks: Ranks) -> None:
+        """Warn, once, where some ranks have more to do than others."""
+        from tinydl.parallel.ranks import share
+        batches, parts = self.strategy.cut(1)
+        sizes = [len(share(batches * parts, batches * parts, rank, ranks.size)) for rank in range(ranks.size)]
+        if ranks.rank == 0 and len(set(sizes)) > 1:
+            even = ranks.size << max(0, (batches * parts // ranks.size).bit_length() - 1)
+            name = "batches_per_update" if parts == 1 else "shards_per_batch"
+            warnings.warn(f"{ranks.size} ranks run {', '.join(map(str, sizes))} batches of each update: {name}={even} or "
+                          f"{2 * even} would be the same number for all", stacklevel=4)
+
     def _begin_together(self, ranks: Ranks, asked: str | None, shuffle: bool) -> None:
         from tinydl.parallel.ranks.describe import checksum
         resources, epoch = self.runtime.need_resources(), self.progress.under_way
         with self.runtime.lock:
             setting, _ = self.runtime.setting(asked)
         ranks.begin(self.model.params.size + self.model.statistics.size, self.model.dtype, setting.k, {
-            "epoch": str(self.epoch), "number of batches done": str(self.batches_done), "number of updates": str(resources.state.t),
+            "epoch": str(self.epoch), "number of batches done": str(self.batches_done),
+            "number of updates": str(resources.state.t),
             "setting": f"{setting.batches} batches an update in {setting.parts} parts",
             "order": f"shuffle={shuffle if epoch is None else epoch.shuffle}",
             "set of parameters": checksum(self.model.params, self.model.statistics),
-            "optimizer state": checksum(*resources.state.vectors.values())}, self.runtime.stop)
+            "optimizer state": checksum(*resources.state.vectors.values())}, lambda finished: self.stop(finished=finished))
 
     @contextmanager
     def _parting(self) -> Iterator[None]:
@@ -427,7 +441,7 @@ class Trainer:
         try:
             yield
         except BaseException as e:
-            if self.ranks is not None and not isinstance(e, Exception):     # within `uninterrupted` all signals are KeyboardInterrupts
+            if self.ranks is not None and not isinstance(e, Exception):     # within `uninterrupted` any was a KeyboardInterrupt
                 self.ranks.part(e)
             raise
         finally:

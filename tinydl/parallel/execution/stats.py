@@ -45,9 +45,9 @@ class ParallelStats:
 
     done: batches (or parts of them) that succeeded at the first try; retried: that succeeded at a later one; skipped: that
     failed and were left out; failed: for which training ended. under_way: those done in the run under way, which `done` does
-    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates. ranks: processes
-    that train together; batches and samples are of all of them, workers and seconds of this one. exchanging: of the seconds in
-    updates, those in exchanges with the other ranks, waiting for them included.
+    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates. ranks:
+    processes that train together; batches and samples are of all of them, workers and seconds of this one. exchanging: seconds
+    in exchanges with the other ranks, waiting for them included.
     """
 
     mode: str = "serial"

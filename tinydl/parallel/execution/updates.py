@@ -21,7 +21,6 @@ from tinydl.data.batch import cut_rows
 from tinydl.parallel.execution.aggregator import BlockMeans, GradientAggregator
 from tinydl.parallel.execution.epoch import EpochProgress, Setting
 from tinydl.parallel.execution.ledger import Outcome
-from tinydl.parallel.execution.shared_groups import GroupsOfRanks, exchange_group
 from tinydl.parallel.execution.stats import UPDATED
 from tinydl.parallel.host.threads import machine_cpus
 from tinydl.parallel.workers.signals import uninterrupted
@@ -83,14 +82,18 @@ class Updates:
         n_threads = setting.n_threads if setting.mode == "parallel" else 1
         n_slots = max(setting.block, setting.n_threads)
         groups = None if self.at_once else group_starts(owner, setting.batches)
-        together = None if resources.ranks is None else GroupsOfRanks(resources.ranks, epoch, setting, resources.step)
+        together, shares = None, None
+        if resources.ranks is not None and groups is not None:
+            from tinydl.parallel.execution.shared_groups import GroupsOfRanks
+            together = GroupsOfRanks(resources.ranks, epoch, setting, resources.step)
+            shares = together.shares(groups)
         native = engine.NativeRun(
             [r.native for r in resources.replicas[:n_threads]], resources.slots[:n_slots], resources.sources, order, pieces,
             resources.rule(len(pieces if groups is None else groups) - 1), t=self.t, groups=groups,
             first_step=resources.step, seed=resources.seed, free=self.at_once, max_retries=resources.policy.retries,
             max_failed=resources.most_failures(epoch, setting.parts), given_up=epoch.hung_rows(pieces), alone=resources.alone,
             exchange=resources.exchange if together is None else together.exchange,
-            shares=None if together is None else together.shares(groups), kept=resources.slots[n_slots:setting.n_slots],
+            shares=shares, kept=resources.slots[n_slots:setting.n_slots],
             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
         if together is not None:
             together.native = native
@@ -139,7 +142,10 @@ class Updates:
     def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
         """Called after all lanes, with the outcome of each."""
         resources, started = self.resources, time.monotonic_ns()
-        exchanged = None if resources.ranks is None else exchange_group(self, parts, held)
+        exchanged = None
+        if resources.ranks is not None:
+            from tinydl.parallel.execution.shared_groups import exchange_group
+            exchanged = exchange_group(self, parts, held)
         outcome = Outcome.join(parts)
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]

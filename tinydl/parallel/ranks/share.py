@@ -16,8 +16,8 @@ def width(k: int, size: int) -> int:
 def share(k: int, n: int, rank: int, size: int) -> range:
     """The slots of rank number `rank` of `size`, in a group that has n of the usual k slots (n < k: the last of an epoch).
 
-    Slots i w .. i w + w - 1, w a power of two, are a node of the tree of means (GradientAggregator) of any number of slots, and so
-    is what the end of the group leaves of them.
+    Slots i w .. i w + w - 1, w a power of two, are a node of the tree of means (GradientAggregator) of any number of slots, and
+    so is what the end of the group leaves of them.
 
         >>> [list(share(6, 6, rank, 2)) for rank in range(2)]
         [[0, 1, 2, 3], [4, 5]]
@@ -31,4 +31,5 @@ def share(k: int, n: int, rank: int, size: int) -> range:
 def shares(groups: Array, k: int, rank: int, size: int) -> Array:
     """For each group, which is pieces groups[g]..groups[g + 1] - 1, where this rank's share begins and ends: (groups, 2)."""
     w = width(k, size)
-    return np.minimum(groups[:-1, None] + np.array([rank * w, rank * w + w]), groups[1:, None])
+    ends: Array = np.minimum(groups[:-1, None] + np.array([rank * w, rank * w + w]), groups[1:, None])
+    return ends
