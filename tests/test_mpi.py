@@ -109,6 +109,35 @@ def test_a_rank_with_other_data_is_named_by_all(tmp_path):
     assert code == 1 and err.count("RanksDifferError: Trainer.init: rank 1 on") == 3, err
 
 
+def test_the_command_line_trains_over_ranks(tmp_path):
+    """To the model of one process with as many threads."""
+    rows = ["a,b,label", *(f"{i % 7},{i * i % 11},{'yes' if i % 7 > i * i % 11 else 'no'}" for i in range(400))]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    command = [sys.executable, "-m", "tinydl", "train", "t.csv", "--target", "label", "--epochs", "3"]
+    one = [*command, "--threads", "2", "--out", "one.tinydl"]
+    two = [MPIEXEC, *FLAGS, "-n", "2", *command, "--threads", "1", "--ranks", "mpi", "--out", "two.tinydl"]
+    said = [subprocess.run(c, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
+            for c in (one, two)]
+    assert (tmp_path / "one.tinydl").read_bytes() == (tmp_path / "two.tinydl").read_bytes()
+    assert [line for line in said[0].splitlines() if line.startswith("test:")] == [
+        line for line in said[1].splitlines() if line.startswith("test:")] != []
+    info = subprocess.run([MPIEXEC, *FLAGS, "-n", "2", sys.executable, "-m", "tinydl", "info"], capture_output=True, text=True,
+                          check=True, timeout=SECONDS).stdout
+    assert "ranks                2" in info and info.count("  rank 1 ") == 1 and info.count("usable CPUs: ") == 2
+
+
+def test_the_example(tmp_path):
+    """To the same parameters on two ranks, alone, and on three that go on from the checkpoint of two."""
+    def run(*flags, epochs, name):
+        command = [sys.executable, str(HERE.parent / "examples" / "many_machines.py"), name, "--epochs", epochs]
+        done = subprocess.run([*flags, *command, *([] if flags else ["--alone"])], cwd=tmp_path, capture_output=True, text=True,
+                              check=True, timeout=SECONDS)
+        return done.stdout.split()[-1]
+    two, three = ([MPIEXEC, *FLAGS, "-n", n] for n in "23")
+    run(*two, epochs="2", name="a")
+    assert run(*three, epochs="3", name="a") == run(*two, epochs="3", name="b") == run(epochs="3", name="c")
+
+
 def test_a_rank_that_waits_does_not_need_a_cpu(tmp_path):
     """For a second; a rank that waits in MPI's own calls needs all of it."""
     code, out, err = end(start(2, "waits", tmp_path / "checkpoint"))
