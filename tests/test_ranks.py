@@ -8,6 +8,7 @@ from every_strategy import Fails, check_books, marked
 from threads_as_ranks import communicators, on_ranks, results
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
+from tinydl._kernels import engine
 from tinydl.monitor import Monitor
 from tinydl.parallel import GradientAggregator, RankError, RanksDifferError
 from tinydl.parallel.execution import epoch
@@ -140,6 +141,30 @@ def test_a_rank_reads_its_samples_only():
         return reads.read
     first, second = results(2, run)
     assert sorted(first + second) == list(range(100)) and len(first) == 48 + 4
+
+
+def test_of_a_stream_each_rank_reads_all():
+    def train(ranks, n=(100, 100, 100)):
+        def samples():
+            return zip(X[:n[t.rank]], Y.tolist(), strict=False)
+        with Trainer(2, batches_per_update=4, seed=0, ranks=ranks, thread_count=1) as t:
+            t.init(data.StreamDataset(samples, 8), model(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+            t.train()
+        return bits(t)
+    assert results(3, train) == [train(None)] * 3
+    for error in on_ranks(3, lambda ranks: train(ranks, (100, 60, 100))):
+        assert isinstance(error, RankError) and "rank 1" in str(error), error
+        assert "is at (epoch, update, batches of it) [2, 2, 4] and rank 0 at" in str(error)
+
+
+def test_shares_that_the_engine_cannot_run():
+    with trainer(data.ArrayDataset) as t:
+        t.train()
+        r = t.resources
+        for exchange, shares_ in ((None, [[0, 1]]), (lambda v, w: w, [[0, 3]]), (lambda v, w: w, [[1, 0]]), (lambda v, w: w, [])):
+            with pytest.raises(ValueError, match="shares: of each group some batches"):
+                engine.NativeRun([r.replicas[0].native], r.slots[:4], r.sources, None, np.array([0, 8, 16]), r.rule(1),
+                                 groups=np.array([0, 2]), exchange=exchange, shares=np.array(shares_, np.int64))
 
 
 # ---------------------------------------------------------------------- failures

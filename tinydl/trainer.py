@@ -89,8 +89,9 @@ class Trainer:
     data and settings, and each reads the samples of its share (of streams, all). Validation and callbacks run on each; only rank
     0 prints, logs and writes checkpoints (`trainer.rank` is for what else a program wants done once). Where a rank raises, dies
     or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel.ranks`) comes out of `train` on
-    these, with the parameters of the last finished update, and their processes end with exit code 75. SIGTERM ends `train` as
-    Ctrl-C does, by SystemExit(143).
+    these, with the parameters of the last finished update, and their processes end with exit code 75. rank_timeout is to be
+    longer than what one rank does alone: reading its data, writing a checkpoint. SIGTERM ends `train` as Ctrl-C does, by
+    SystemExit(143).
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)

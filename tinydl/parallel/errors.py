@@ -58,6 +58,11 @@ class TrainingError(RuntimeError):
         super().__init__(message + shown + more)
 
 
+class GaveUpError(BaseException):
+    """The time that a shutdown was given is over while a batch is still running or being read. A BaseException, so that no
+    handler takes it for a failure of the batch."""
+
+
 class RankError(RuntimeError):
     """Another rank raised an exception, or did not come in time: training over ranks cannot go on, and this process will end with
     exit code 75, whatever becomes of the error. rank: which; gone: whether it did not answer any more."""

@@ -22,6 +22,7 @@ from tinydl.data import ArrayDataset, Dataset
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
+from tinydl.parallel.errors import GaveUpError
 from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
 from tinydl.parallel.execution.ledger import Ledger
 from tinydl.parallel.execution.replica import Replica
@@ -34,12 +35,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["GaveUpError", "Resources"]
-
-
-class GaveUpError(BaseException):
-    """The time that a shutdown was given is over while a batch is still running or being read. A BaseException, so that no
-    handler takes it for a failure of the batch."""
+__all__ = ["Resources"]
 
 
 class Resources:
@@ -60,7 +56,7 @@ class Resources:
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
-        self.ledger = Ledger(self.policy)
+        self.ledger = Ledger(self.policy, quiet=ranks is not None and ranks.rank > 0)
         self.hung_workers = 0           # put aside so far for what batch_timeout found
         self.give_up_at: float | None = None    # monotonic() at which the time of a shutdown is over
         self.sources: list[engine.Source] = []      # the native driver's inputs and targets

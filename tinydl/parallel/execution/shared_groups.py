@@ -13,7 +13,7 @@ from tinydl.parallel.ranks.share import shares
 if TYPE_CHECKING:
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
     from tinydl.parallel.execution.ledger import Outcome
-    from tinydl.parallel.execution.updates import Updates
+    from tinydl.parallel.execution.resources import Resources
     from tinydl.parallel.workers.signals import uninterrupted
 
 Array = np.ndarray[Any, Any]
@@ -60,10 +60,10 @@ class GroupsOfRanks:
         return weight
 
 
-def exchange_group(updates: Updates, parts: list[Outcome], held: uninterrupted) -> Array | None:
-    """For the Python driver: the averaged gradient of a group, None where nothing arrived that counts. parts: the outcome of each
-    lane, which is one piece; those of the other ranks' lanes are written."""
-    resources, setting = updates.resources, updates.setting
+def exchange_group(resources: Resources, epoch: EpochProgress, setting: Setting, mean: tuple[Array, float] | None,
+                   parts: list[Outcome], held: uninterrupted) -> Array | None:
+    """For the Python driver: the averaged gradient of a group, None where nothing arrived that counts. mean: of this share,
+    and its weight. parts: the outcome of each lane, which is one piece; those of the other ranks' lanes are written."""
     ranks = resources.ranks
     assert ranks is not None
     own = ranks.share(setting.k, len(parts))
@@ -73,8 +73,8 @@ def exchange_group(updates: Updates, parts: list[Outcome], held: uninterrupted) 
         table[i] = part.losses[0], part.weights[0], part.arrived[0], part.attempts[0], part.sizes[0]
         if part.failures:
             errors[i] = in_words(part.failures[0].exception)
-    results = Results(updates.epoch.number, resources.step, setting.k, table, errors)
-    vector, weight = (resources.slots[0], 0.0) if updates.mean is None else updates.mean
+    results = Results(epoch.number, resources.step, setting.k, table, errors)
+    vector, weight = (resources.slots[0], 0.0) if mean is None else mean
     try:
         with held.open():
             weight = ranks.exchange(vector, weight, results)

@@ -145,7 +145,7 @@ class Updates:
         exchanged = None
         if resources.ranks is not None:
             from tinydl.parallel.execution.shared_groups import exchange_group
-            exchanged = exchange_group(self, parts, held)
+            exchanged = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
         outcome = Outcome.join(parts)
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]

@@ -20,8 +20,9 @@ ranks know what came of all batches, all decide the same on failures, and have t
 the one that one process would have written: it can be resumed by any number of ranks, with the same bits.
 
 Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
-k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank validates, and runs all callbacks, by itself: that takes as
-long as in one process.
+k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has two buffers as long as the vector, and
+reads all batches of a StreamDataset, which cannot be skipped. Each rank validates, and runs all callbacks, by itself: that takes
+as long as in one process.
 
 Waiting never blocks in MPI: a rank looks (Test) whether messages have come, and sleeps in between, up to 1 ms at a time, so it
 needs 3 percent of a CPU. Whoever does not come within rank_timeout after this rank did is taken for gone, also if it is only

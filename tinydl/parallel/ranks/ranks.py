@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinydl._version import __version__
-from tinydl.parallel.errors import RankError, RanksDifferError
+from tinydl.parallel.errors import GaveUpError, RankError, RanksDifferError
 from tinydl.parallel.execution.aggregator import GradientAggregator
-from tinydl.parallel.execution.resources import GaveUpError
 from tinydl.parallel.ranks.leave import TRY_AGAIN, leave_at_exit
 from tinydl.parallel.ranks.messages import RESULT, UPDATE, Messages
 from tinydl.parallel.ranks.share import share, width
