@@ -20,7 +20,7 @@ ranks know what came of all batches, all decide the same on failures, and have t
 the one that one process would have written: it can be resumed by any number of ranks, with the same bits.
 
 Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
-k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has two buffers as long as the vector, and
+k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has a buffer as long as the vector, and
 reads all batches of a StreamDataset, which cannot be skipped. Each rank validates, and runs all callbacks, by itself: that takes
 as long as in one process.
 

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 Requests = list[tuple[int, Any]]        # the other rank, and MPI's request
 
 #: tags of messages
-UPDATE, RESULT, SIZE, VALUE, GAVE_UP = range(1, 6)
+HEAD, UPDATE, RESULT, SIZE, VALUE, GAVE_UP = range(1, 7)
 
 #: seconds
 SHORTEST, LONGEST = 20e-6, 1e-3

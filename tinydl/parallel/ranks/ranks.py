@@ -14,7 +14,7 @@ from tinydl._version import __version__
 from tinydl.parallel.errors import GaveUpError, RankError, RanksDifferError
 from tinydl.parallel.execution.aggregator import GradientAggregator
 from tinydl.parallel.ranks.leave import TRY_AGAIN, leave_at_exit
-from tinydl.parallel.ranks.messages import RESULT, UPDATE, Messages
+from tinydl.parallel.ranks.messages import HEAD, RESULT, UPDATE, Messages
 from tinydl.parallel.ranks.share import share, width
 
 Array = np.ndarray[Any, Any]
@@ -59,8 +59,11 @@ class Ranks:
         self.rank, self.size, self.others = self.messages.rank, self.messages.size, self.messages.others
         self.seconds = 0.0          # in exchanges so far, waiting included
         self.on_end: Callable[[bool], None] = lambda finished: None     # another rank has ended training
+        self._of_update: tuple[int, Any, int] = (0, np.float32, 1)
         self._over = True           # no training is under way that all have to end
-        self._buffers: tuple[tuple[int, int, str], Array, Array] | None = None
+        self._began = False         # any training
+        self._head, self._items = np.zeros(0), 0        # what is sent in front of slices, and the numbers in one
+        self._slices: Array = np.empty((self.size, 0))  # the others', of this rank's part of the vector
         self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
         self.hosts = self.messages.hosts
 
@@ -104,8 +107,7 @@ class Ranks:
             error = self.messages.error
             raise RuntimeError(f"this process cannot train with the others any more: {error}") from error
         self.check("Trainer.train", state)
-        self._over, self.on_end = False, on_end
-        self._room(n, np.dtype(dtype), width(k, self.size))
+        self._began, self._over, self.on_end, self._of_update = True, False, on_end, (n, dtype, k)
 
     def end(self, finished: bool) -> None:
         """Training ends here, at an update's end; so it does for all. RankError where another rank does not hear of it."""
@@ -113,11 +115,12 @@ class Ranks:
             self.part(RuntimeError("it was shut down"))
         elif not self._over:
             self._over = True
-            assert self._buffers is not None
-            _, outgoing, incoming = self._buffers
-            outgoing[:, :8 * N_HEAD].view(np.float64)[...] = [FINISHED if finished else STOPPED, *[0] * (N_HEAD - 1)]
+            n, dtype, k = self._of_update
+            vector = np.zeros(n, dtype)         # in place of an update's, which the others may be sending
+            self._room(vector, width(k, self.size))
+            self._head[KIND] = FINISHED if finished else STOPPED
             try:
-                self._send(outgoing, incoming, "the end of training")
+                self._swap_slices(vector, "the end of training")
             except RankError as e:
                 self.part(e)
                 raise
@@ -130,7 +133,7 @@ class Ranks:
             self.messages.error = RankError(text, self.rank)
         self._over = True
         if self.own_process:
-            code = TRY_AGAIN if self._buffers is not None or isinstance(error, RankError) else 1
+            code = TRY_AGAIN if self._began or isinstance(error, RankError) else 1
             leave_at_exit(self.messages.comm, error, code, self._saver, self.messages.timeout)
 
     def cancel(self) -> None:
@@ -142,21 +145,20 @@ class Ranks:
         self.messages.cancelled = False
 
     # ------------------------------------------------------------------ an update
-    def _room(self, n: int, dtype: np.dtype[Any], rows: int) -> tuple[Array, Array, int, int]:
-        """(outgoing, incoming), uint8 with a row for each rank; where a row's slice begins; numbers in it. Made once."""
-        head = -(-(8 * N_HEAD + 8 * N_COLUMNS * rows) // 64) * 64
-        items = -(-n // self.size // 16) * 16
-        if self._buffers is None or self._buffers[0] != (n, rows, dtype.str):
-            out, come = (np.zeros((self.size, head + items * dtype.itemsize), np.uint8) for _ in range(2))
-            self._buffers = (n, rows, dtype.str), out, come
-        return self._buffers[1], self._buffers[2], head, items
+    def _slice(self, vector: Array, rank: int) -> Array:
+        """The part of the vector whose mean that rank makes."""
+        return vector[rank * self._items:(rank + 1) * self._items]
 
-    def _send(self, outgoing: Array, incoming: Array, what: str) -> None:
-        """Row j to rank j; incoming[j] is what rank j sent."""
-        comm, m = self.messages.comm, self.messages
-        requests = [(r, comm.Irecv(incoming[r], source=r, tag=UPDATE)) for r in self.others]
-        m.wait(requests + [(r, comm.Isend(outgoing[r], dest=r, tag=UPDATE)) for r in self.others], what)
-        incoming[self.rank] = outgoing[self.rank]
+    def _swap_slices(self, vector: Array, what: str) -> Array:
+        """Send `self._head`, and rank r its slice of the vector; returns all heads, and `self._slices` has their slices."""
+        comm, heads = self.messages.comm, np.empty((self.size, len(self._head)))
+        heads[self.rank] = self._head
+        requests = [(r, comm.Irecv(heads[r], source=r, tag=HEAD)) for r in self.others]
+        requests += [(r, comm.Irecv(self._slices[r], source=r, tag=UPDATE)) for r in self.others]
+        requests += [(r, comm.Isend(self._head, dest=r, tag=HEAD)) for r in self.others]
+        requests += [(r, comm.Isend(self._slice(vector, r), dest=r, tag=UPDATE)) for r in self.others]
+        self.messages.wait(requests, what)
+        return heads
 
     def exchange(self, vector: Array, weight: float, results: Results) -> float:
         """Write the mean of all ranks into `vector`, this rank's mean, and what came of all pieces into `results`; returns the
@@ -169,17 +171,11 @@ class Ranks:
 
     def _exchange(self, vector: Array, weight: float, results: Results) -> float:
         table, n, what = results.table, len(results.table), f"update {results.step + 1}"
-        outgoing, incoming, head, items = self._room(vector.size, vector.dtype, width(results.k, self.size))
-        own, ends = self.share(results.k, n), 8 * N_HEAD
-        outgoing[:, :ends].view(np.float64)[:, :5] = GROUP, results.epoch, results.step, n, weight
-        if own:
-            outgoing[:, ends:ends + 8 * N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1).view(np.uint8)
-        if weight:
-            whole, rest = divmod(vector.size, items)
-            outgoing[:whole, head:] = vector[:whole * items].view(np.uint8).reshape(whole, items * vector.itemsize)
-            outgoing[whole:whole + 1, head:head + rest * vector.itemsize] = vector[whole * items:].view(np.uint8)
-        self._send(outgoing, incoming, what)
-        heads = incoming[:, :ends].view(np.float64)
+        own = self.share(results.k, n)
+        self._room(vector, width(results.k, self.size))
+        self._head[:WEIGHT_OF_ALL + 1] = GROUP, results.epoch, results.step, n, weight
+        self._head[N_HEAD:N_HEAD + N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1)
+        heads = self._swap_slices(vector, what)
         if (heads[:, KIND] != GROUP).any():
             self._over = True
             self.on_end(bool((heads[:, KIND] == FINISHED).any()))
@@ -187,34 +183,37 @@ class Ranks:
         self.messages.agree(heads[:, EPOCH:PIECES + 1].astype(int).tolist(), "at (epoch, update, batches of it) {}")
         for r in self.others:
             theirs = share(results.k, n, r, self.size)
-            table[theirs.start:theirs.stop] = incoming[r, ends:ends + 8 * N_COLUMNS * len(theirs)].view(np.float64).reshape(
-                -1, N_COLUMNS)
+            table[theirs.start:theirs.stop] = heads[r, N_HEAD:N_HEAD + N_COLUMNS * len(theirs)].reshape(-1, N_COLUMNS)
         if not table[:, ARRIVED].all():
             for errors in self.messages.swap(f"{what}, of which batches failed", results.errors):
                 results.errors.update({int(i): text for i, text in errors.items()})
-        return self._mean(vector, outgoing, incoming, head, heads[:, WEIGHT_OF_ALL], what)
+        return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what)
 
-    def _mean(self, vector: Array, outgoing: Array, incoming: Array, head: int, weights: Array, what: str) -> float:
+    def _mean(self, vector: Array, weights: list[float], what: str) -> float:
         """The upper part of the tree: of this rank's slice, which goes to all; the others' slices come from them."""
-        tree = GradientAggregator(self.size)
-        for r, weight in enumerate(weights.tolist()):
+        tree, own, comm = GradientAggregator(self.size), self._slice(vector, self.rank), self.messages.comm
+        for r, weight in enumerate(weights):
             if weight:
-                tree.submit_gradients(incoming[r, head:].view(vector.dtype), 1, r, copy=False, weight=weight)
+                tree.submit_gradients(own if r == self.rank else self._slices[r], 1, r, copy=False, weight=weight)
             else:
                 tree.submit_failure(r)
         found = tree.mean()
         if found is None:
             return 0.0
-        mean, weight = found
-        slices, comm = outgoing[:, head:], self.messages.comm       # nobody needs any more what was in it
-        slices[self.rank] = mean.view(np.uint8)
-        requests = [(r, comm.Irecv(slices[r], source=r, tag=RESULT)) for r in self.others]
-        self.messages.wait(requests + [(r, comm.Isend(slices[self.rank], dest=r, tag=RESULT)) for r in self.others], what)
-        items = mean.size
-        for r in range(self.size):
-            part = vector[r * items:(r + 1) * items]
-            part[...] = slices[r].view(vector.dtype)[:part.size]
-        return weight
+        if found[0] is not own:
+            own[...] = found[0]
+        requests = [(r, comm.Irecv(self._slice(vector, r), source=r, tag=RESULT)) for r in self.others]
+        self.messages.wait(requests + [(r, comm.Isend(own, dest=r, tag=RESULT)) for r in self.others], what)
+        return found[1]
+
+    def _room(self, vector: Array, rows: int) -> None:
+        """Make what is missing: room for the head, with `rows` rows of a table, and for all others' slices of such a vector."""
+        if len(self._head) != N_HEAD + N_COLUMNS * rows:
+            self._head = np.zeros(N_HEAD + N_COLUMNS * rows)
+        self._items = -(-vector.size // self.size // 16) * 16
+        shape = self.size, self._slice(vector, self.rank).size
+        if self._slices.shape != shape or self._slices.dtype != vector.dtype:
+            self._slices = np.empty(shape, vector.dtype)
 
 
 def join(ranks: Any, timeout: float = 30.0) -> Ranks:
