@@ -8,17 +8,14 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import signal
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl import _hints, epochs, notify
+from tinydl import _hints, epochs, notify, together
 from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.checks import check_averages, check_needs, check_parts
@@ -31,7 +28,6 @@ from tinydl.model import Model
 from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel import strategies
-from tinydl.parallel.errors import RanksDifferError, TrainingError
 from tinydl.parallel.execution.epoch import FailurePolicy
 from tinydl.parallel.execution.profile import Profile, profile
 from tinydl.parallel.execution.replica import replication_error
@@ -55,10 +51,6 @@ Array = np.ndarray[Any, Any]
 __all__ = ["Trainer"]
 
 log = logging.getLogger("tinydl")
-
-
-def _exit_terminated(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
 
 
 class Trainer:
@@ -88,7 +80,7 @@ class Trainer:
     shards_per_batch, says what an update is made of, whatever the number of ranks. All ranks make the same calls, with the same
     data and settings, and each reads the samples of its share (of streams, all). Validation and callbacks run on each; only rank
     0 prints, logs and writes checkpoints (`trainer.rank` is for what else a program wants done once). Where a rank raises, dies
-    or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel.ranks`) comes out of `train` on
+    or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel`) comes out of `train` on
     these, with the parameters of the last finished update, and their processes end with exit code 75. rank_timeout is to be
     longer than what one rank does alone: reading its data, writing a checkpoint. SIGTERM ends `train` as Ctrl-C does, by
     SystemExit(143).
@@ -134,9 +126,7 @@ class Trainer:
         if ranks is not None:
             if transport is not None:
                 raise ValueError("ranks=... and transport=... cannot be combined")
-            if not isinstance(chosen, (strategies.Group, strategies.Shard)) or None in vars(chosen).values():
-                raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: "
-                                 "give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8")
+            together.check_strategy(chosen, ranks)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
@@ -152,10 +142,7 @@ class Trainer:
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
         self.ranks: Ranks | None = None
         if ranks is not None:
-            from tinydl.parallel.ranks import join
-            self.ranks = join(ranks, rank_timeout)
-            drawn = self.ranks.swap("Trainer(...)", seed is None and str(self.seed))
-            self.seed = int(drawn[0]) if seed is None and drawn[0] else self.seed
+            self.ranks, self.seed = together.join(ranks, rank_timeout, self.seed, seed is None)
         self.monitor = monitor if monitor is not None and self.rank == 0 else Monitor(quiet=True)
         self.progress = Progress()
         self._finished = False                  # stop(finished=True)
@@ -173,7 +160,7 @@ class Trainer:
         new object) and what callbacks remember begin anew. Trainers that are given the same optimizer share its numbers
         (`lr` and so on), and each trains its own model with a state of its own.
         """
-        with uninterrupted() as held, self.runtime.exclusive("init"), held.open(), self._parting():
+        with uninterrupted() as held, self.runtime.exclusive("init"), held.open(), together.parting(self.ranks):
             self._init(dataset, model, loss, optimizer)
             self.runtime.ensure_pool()
         if self.runtime.enabled:
@@ -204,10 +191,10 @@ class Trainer:
                              f"{rows} (batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
         if self.ranks is not None and not again:
-            from tinydl.parallel.ranks.describe import describe  # where it is needed: importing tinydl takes no longer
+            from tinydl.parallel.ranks.describe import describe
             self.ranks.check("Trainer.init", describe(parts, model, loss, optimizer, self.seed, [
                 self.strategy, self.failure_policy, self.max_epochs, *map(type, self.callbacks), type(self.evaluator)]))
-            self._say_shares(self.ranks)
+            together.say_shares(self.ranks, self.strategy)
         with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
@@ -360,18 +347,18 @@ class Trainer:
             raise TypeError(f"shuffle={shuffle!r}: True or False (init takes the data, Trainer(...) the number of epochs)")
         resources = self.runtime.need_resources()
         limit = BlasLimit() if resources.plan.program.hooks and self.runtime.enabled and asked != "serial" else nullcontext()
-        with self._sigterm(), uninterrupted() as held, self.runtime.exclusive("train"), limit:
+        with together.sigterm(self.ranks), uninterrupted() as held, self.runtime.exclusive("train"), limit:
             if resources.state.update is not None and resources.state.update.params is not self.model.params:
                 raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
             resources.optimizer.hold(resources.state)         # which another trainer may have been initialised with
             self._finished = False
             if self.ranks is not None:
-                with held.open(), self._parting():
-                    self._begin_together(self.ranks, asked, shuffle)
+                with held.open(), together.parting(self.ranks):
+                    together.begin(self, self.ranks, asked, shuffle)
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
-                with self._parting():
+                with together.parting(self.ranks):
                     with held.open():
                         for callback in self.callbacks:
                             callback.on_train_start(self)
@@ -396,58 +383,6 @@ class Trainer:
     def n_ranks(self) -> int:
         """How many processes train together; 1 where this one is alone."""
         return 1 if self.ranks is None else self.ranks.size
-
-    def _say_shares(self, ranks: Ranks) -> None:
-        """Warn, once, where some ranks have more to do than others."""
-        from tinydl.parallel.ranks import share
-        batches, parts = self.strategy.cut(1)
-        sizes = [len(share(batches * parts, batches * parts, rank, ranks.size)) for rank in range(ranks.size)]
-        if ranks.rank == 0 and len(set(sizes)) > 1:
-            even = ranks.size << max(0, (batches * parts // ranks.size).bit_length() - 1)
-            name = "batches_per_update" if parts == 1 else "shards_per_batch"
-            warnings.warn(f"{ranks.size} ranks run {', '.join(map(str, sizes))} batches of each update: {name}={even} or "
-                          f"{2 * even} would be the same number for all", stacklevel=4)
-
-    def _begin_together(self, ranks: Ranks, asked: str | None, shuffle: bool) -> None:
-        from tinydl.parallel.ranks.describe import checksum
-        resources, epoch = self.runtime.need_resources(), self.progress.under_way
-        with self.runtime.lock:
-            setting, _ = self.runtime.setting(asked)
-        ranks.begin(self.model.params.size + self.model.statistics.size, self.model.dtype, setting.k, {
-            "epoch": str(self.epoch), "number of batches done": str(self.batches_done),
-            "number of updates": str(resources.state.t),
-            "setting": f"{setting.batches} batches an update in {setting.parts} parts",
-            "order": f"shuffle={shuffle if epoch is None else epoch.shuffle}",
-            "set of parameters": checksum(self.model.params, self.model.statistics),
-            "optimizer state": checksum(*resources.state.vectors.values())}, lambda finished: self.stop(finished=finished))
-
-    @contextmanager
-    def _parting(self) -> Iterator[None]:
-        """What is raised within ends the training of all ranks, which hear of it; but for what all of them raise."""
-        try:
-            yield
-        except BaseException as e:
-            if self.ranks is not None and not isinstance(e, (TrainingError, RanksDifferError)):
-                self.ranks.part(e)
-            raise
-
-    @contextmanager
-    def _sigterm(self) -> Iterator[None]:
-        """Where ranks train, SIGTERM raises SystemExit within: MPIs send it, to all, as a supervisor does. Unless the program
-        has a handler of its own."""
-        ours = (self.ranks is not None and threading.current_thread() is threading.main_thread()
-                and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
-        if ours:
-            signal.signal(signal.SIGTERM, _exit_terminated)
-        try:
-            yield
-        except BaseException as e:
-            if self.ranks is not None and not isinstance(e, Exception):     # within `uninterrupted` any was a KeyboardInterrupt
-                self.ranks.part(e)
-            raise
-        finally:
-            if ours:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _tell_that_it_ends(self, held: uninterrupted) -> None:
         """All of them; the first error comes out when that is done."""
