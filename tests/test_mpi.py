@@ -79,7 +79,7 @@ def test_a_rank_that_raises_or_hangs_ends_all(tmp_path, case, who):
     assert ended - since < 1.5 + 5
     text = "raised OSError: no disk" if case == "raises" else "did not come to update"
     assert err.count(f"RankError: rank {who} on ") >= 2 and text in err
-    assert _read(path)[0]["optimizer"]["t"] in (21, 22)
+    assert _read(path)[0]["optimizer"]["t"] in (20, 21)
 
 
 def test_a_rank_that_is_killed_ends_all(tmp_path):

@@ -53,9 +53,15 @@ EVERY = {"clip_norm": 0.05, "clip_value": 0.01, "ema": 0.9}
 
 
 # ---------------------------------------------------------------------- which batches, and the tree
+@pytest.fixture(params=[0, 1 << 20], ids=["slices", "whole"])
+def small(request, monkeypatch):
+    """Whether vectors are sent in slices or whole."""
+    monkeypatch.setattr("tinydl.parallel.ranks.ranks.SMALL", request.param)
+
+
 @pytest.mark.parametrize("size", range(1, 6))
 @pytest.mark.parametrize("k", range(1, 17))
-def test_the_tree_over_ranks_is_the_tree_of_one(k, size):
+def test_the_tree_over_ranks_is_the_tree_of_one(k, size, small):
     """Also of the last group of an epoch, with fewer batches, some of which do not arrive or weigh nothing."""
     rng = np.random.default_rng(k * 7 + size)
     for n in {k, k // 2 + 1, 1}:
@@ -93,7 +99,7 @@ def test_shares_of_groups():
 # ---------------------------------------------------------------------- training
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("k, size", [(4, 1), (4, 2), (4, 3), (4, 4), (6, 2), (1, 2)])
-def test_ranks_have_the_bits_of_one_process(driver, k, size, threads):
+def test_ranks_have_the_bits_of_one_process(driver, k, size, threads, small):
     """Batches of 8, a last one of 4, groups that are incomplete, and all that is between average and update."""
     want = trained(driver, Group(k), 2, options=EVERY)
     for t in results(size, lambda ranks: trained(driver, Group(k), threads, ranks, options=EVERY)):
@@ -213,7 +219,8 @@ def test_a_rank_that_raises_ends_training_on_all(driver):
     first, second, third = results(3, run)
     assert second == (4 + 2, True, OSError, "no disk")
     for other in (first, third):
-        assert other[:3] == (4 + 2, True, RankError) and "rank 1" in other[3] and "OSError: no disk" in other[3]
+        assert other[0] in (5, 6) and other[1:3] == (True, RankError)    # the sixth update may have been under way
+        assert "rank 1" in other[3] and "OSError: no disk" in other[3]
 
 
 def test_a_rank_that_does_not_come_is_named(driver):
@@ -296,7 +303,7 @@ def test_a_shutdown_ends_the_wait_for_other_ranks(driver):
 
 
 # ---------------------------------------------------------------------- stops, checkpoints
-def test_a_stop_on_one_rank_ends_training_of_all_after_the_same_update(driver):
+def test_a_stop_on_one_rank_ends_training_of_all_after_the_same_update(driver, small):
     class Stops(callbacks.Callback):
         every = 1
 

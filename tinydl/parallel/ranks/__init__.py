@@ -14,10 +14,12 @@ of all k (execution/aggregator.py). The nodes are exchanged:
        failed);
     2. rank j makes the upper part of the tree of the slices that it has, and sends the result to all.
 
-So each rank sends and receives 2 (n - 1) / n times the vector in an update, whatever the number of ranks n, in 2 (n - 1) messages
-each way. An allreduce of MPI sends as much, but adds in an order that depends on the library, on n and on the length. Since all
-ranks know what came of all batches, all decide the same on failures, and have the same history and the same checkpoint, which is
-the one that one process would have written: it can be resumed by any number of ranks, with the same bits.
+So each rank sends and receives 2 (n - 1) / n times the vector in an update, whatever the number of ranks n. Vectors of so few
+bytes that waiting takes longer (ranks.SMALL) are sent whole, and step 2 is each rank's own. An allreduce of MPI sends as much,
+but adds in an order that depends on the library, on n and on the length. Since all ranks know what came of all batches, all
+decide the same on failures, and have the same history and the same checkpoint, which is the one that one process would have
+written: it can be resumed by any number of ranks, with the same bits. Where training is broken off, ranks may be one update
+apart; the checkpoint is as of the last one of the rank that writes it.
 
 Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
 k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has a buffer as long as the vector, and

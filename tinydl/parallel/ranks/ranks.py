@@ -29,6 +29,12 @@ KIND, EPOCH, STEP, PIECES, WEIGHT_OF_ALL, N_HEAD = 0, 1, 2, 3, 4, 8
 GROUP, STOPPED, FINISHED = 1.0, 2.0, 3.0
 
 
+#: bytes that a rank may receive at once: vectors for which that is enough are sent whole, to all, and each rank makes the tree by
+#: itself, which saves the second wait (between 2 ranks on 2 busy cores, medians: 0.4 MB in 0.5 ms instead of 0.7, 1 MB in 1.1
+#: instead of 1.0 to 3.9)
+SMALL = 1 << 20
+
+
 class EndedElsewhereError(GaveUpError):
     """Another rank has ended training between two updates; this one's group makes none."""
 
@@ -62,7 +68,8 @@ class Ranks:
         self._of_update: tuple[int, Any, int] = (0, np.float32, 1)
         self._over = True           # no training is under way that all have to end
         self._began = False         # any training
-        self._head, self._items = np.zeros(0), 0        # what is sent in front of slices, and the numbers in one
+        self._head = np.zeros(0)    # what is sent in front of slices
+        self._items, self._whole = 0, False     # numbers in a slice; whether a slice is the whole vector
         self._slices: Array = np.empty((self.size, 0))  # the others', of this rank's part of the vector
         self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
         self.hosts = self.messages.hosts
@@ -146,8 +153,8 @@ class Ranks:
 
     # ------------------------------------------------------------------ an update
     def _slice(self, vector: Array, rank: int) -> Array:
-        """The part of the vector whose mean that rank makes."""
-        return vector[rank * self._items:(rank + 1) * self._items]
+        """The part of the vector whose mean that rank makes: a slice, or all of it."""
+        return vector if self._whole else vector[rank * self._items:(rank + 1) * self._items]
 
     def _swap_slices(self, vector: Array, what: str) -> Array:
         """Send `self._head`, and rank r its slice of the vector; returns all heads, and `self._slices` has their slices."""
@@ -176,6 +183,7 @@ class Ranks:
         self._head[:WEIGHT_OF_ALL + 1] = GROUP, results.epoch, results.step, n, weight
         self._head[N_HEAD:N_HEAD + N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1)
         heads = self._swap_slices(vector, what)
+        self.messages.look()        # who has given up has sent its part before, and makes no update of it
         if (heads[:, KIND] != GROUP).any():
             self._over = True
             self.on_end(bool((heads[:, KIND] == FINISHED).any()))
@@ -190,7 +198,7 @@ class Ranks:
         return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what)
 
     def _mean(self, vector: Array, weights: list[float], what: str) -> float:
-        """The upper part of the tree: of this rank's slice, which goes to all; the others' slices come from them."""
+        """The upper part of the tree: of this rank's slice, which goes to all, as theirs do; or of all."""
         tree, own, comm = GradientAggregator(self.size), self._slice(vector, self.rank), self.messages.comm
         for r, weight in enumerate(weights):
             if weight:
@@ -202,6 +210,8 @@ class Ranks:
             return 0.0
         if found[0] is not own:
             own[...] = found[0]
+        if self._whole:
+            return found[1]
         requests = [(r, comm.Irecv(self._slice(vector, r), source=r, tag=RESULT)) for r in self.others]
         self.messages.wait(requests + [(r, comm.Isend(own, dest=r, tag=RESULT)) for r in self.others], what)
         return found[1]
@@ -210,7 +220,7 @@ class Ranks:
         """Make what is missing: room for the head, with `rows` rows of a table, and for all others' slices of such a vector."""
         if len(self._head) != N_HEAD + N_COLUMNS * rows:
             self._head = np.zeros(N_HEAD + N_COLUMNS * rows)
-        self._items = -(-vector.size // self.size // 16) * 16
+        self._items, self._whole = -(-vector.size // self.size // 16) * 16, vector.nbytes * (self.size - 1) <= SMALL
         shape = self.size, self._slice(vector, self.rank).size
         if self._slices.shape != shape or self._slices.dtype != vector.dtype:
             self._slices = np.empty(shape, vector.dtype)
