@@ -68,7 +68,8 @@ NETS = {
     "transformer": ((32, 64), 32, 10, lambda: nn.Sequential(
         nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0), nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0), nn.Mean(0),
         nn.Linear(64, 10))),
-    "characters": ((64,), 32, 96, lambda: nn.Sequential(nn.Embedding(96, 64), nn.LSTM(64, 256, num_layers=2), nn.Linear(256, 96))),
+    "characters": ((64,), 32, 96, lambda: nn.Sequential(
+        nn.Embedding(96, 64), nn.LSTM(64, 256, num_layers=2), nn.Linear(256, 96))),
 }
 
 

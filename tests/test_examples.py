@@ -23,13 +23,22 @@ def example(monkeypatch):
 
 
 def test_every_example_is_run_here():
-    assert {p.stem for p in FOLDER.glob("*.py")} == {"forecast", "unequal_lengths", "characters", "pictures"}
+    assert {p.stem for p in FOLDER.glob("*.py")} == {"forecast", "unequal_lengths", "characters", "pictures", "many_machines"}
 
 
 def test_forecast(example, capsys):
     errors = example("forecast").main(["--hours", "2000", "--epochs", "4"])
     assert list(errors)[-1] == "GRU" and errors["GRU"] < errors["the same hour a day before"]
     assert f"{errors['GRU']:.2f}" in capsys.readouterr().out
+
+
+def test_many_machines(example, tmp_path, capsys):
+    """On one rank, in parts; tests/test_mpi.py has more ranks."""
+    digests = []
+    for name, epochs in (("a", "3"), ("b", "2"), ("b", "3")):
+        example("many_machines").main([str(tmp_path / name), "--alone", "--epochs", epochs])
+        digests.append(capsys.readouterr().out.split()[-1])
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_unequal_lengths(example, capsys):

@@ -17,10 +17,9 @@ from tinydl import notify
 from tinydl.checkpoint import warn_other_updates
 from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
-from tinydl.parallel.errors import BatchFailure, TrainingError
+from tinydl.parallel.errors import BatchFailure, GaveUpError, TrainingError
 from tinydl.parallel.execution import native_driver, python_driver
 from tinydl.parallel.execution.epoch import EpochProgress, Setting
-from tinydl.parallel.execution.resources import GaveUpError
 from tinydl.parallel.workers.pool import PoolClosedError
 from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.plan.by_step import AHEAD

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinydl import _hints, epochs, notify
+from tinydl import _hints, epochs, notify, together
 from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
 from tinydl.checks import check_averages, check_needs, check_parts
@@ -43,6 +43,8 @@ from tinydl.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+    from tinydl.parallel.ranks import Ranks
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +75,16 @@ class Trainer:
     `tinydl.callbacks`. pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
     transport: to other trainers of the same model, with which this one makes its updates (see `tinydl.parallel.transport`).
 
+    ranks: "mpi", or a communicator of mpi4py: the processes that `mpiexec` has started share the batches of each update, and all
+    have the parameters that one process would have, to the bit. Strategy "group" with batches_per_update, or "shard" with
+    shards_per_batch, says what an update is made of, whatever the number of ranks. All ranks make the same calls, with the same
+    data and settings, and each reads the samples of its share (of streams, all). Validation and callbacks run on each; only rank
+    0 prints, logs and writes checkpoints (`trainer.rank` is for what else a program wants done once). Where a rank raises, dies
+    or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel`) comes out of `train` on
+    these, with the parameters of the last finished update, and their processes end with exit code 75. rank_timeout is to be
+    longer than what one rank does alone: reading its data, writing a checkpoint. SIGTERM ends `train` as Ctrl-C does, by
+    SystemExit(143).
+
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)
         >>> model = Model(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), seed=0)
@@ -93,7 +105,7 @@ class Trainer:
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
                  pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = (),
-                 transport: Transport | None = None) -> None:
+                 transport: Transport | None = None, ranks: Any = None, rank_timeout: float = 30.0) -> None:
         if not isinstance(max_epochs, (int, np.integer)):
             raise TypeError(f"max_epochs must be a whole number; got {type(max_epochs).__name__} "
                             "(trainer.init takes dataset, model, loss and optimizer)")
@@ -111,6 +123,10 @@ class Trainer:
         if transport is not None and not chosen.exchanges:
             raise ValueError(f"strategy {chosen.name!r} makes no updates together with other trainers (transport=...): use "
                              "'serial', 'group' or 'shard'")
+        if ranks is not None:
+            if transport is not None:
+                raise ValueError("ranks=... and transport=... cannot be combined")
+            together.check_strategy(chosen, ranks)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
         if enable_parallel is None:
@@ -123,8 +139,11 @@ class Trainer:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
         self.callbacks, self.pin_threads, self.transport = list(callbacks), pin_threads, transport
         self.max_epochs, self.evaluator = max_epochs, evaluator
-        self.monitor = monitor if monitor is not None else Monitor(quiet=True)
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
+        self.ranks: Ranks | None = None
+        if ranks is not None:
+            self.ranks, self.seed = together.join(ranks, rank_timeout, self.seed, seed is None)
+        self.monitor = monitor if monitor is not None and self.rank == 0 else Monitor(quiet=True)
         self.progress = Progress()
         self._finished = False                  # stop(finished=True)
         if os.environ.get("TINYDL_PARALLEL_DEBUG") == "1":
@@ -141,7 +160,7 @@ class Trainer:
         new object) and what callbacks remember begin anew. Trainers that are given the same optimizer share its numbers
         (`lr` and so on), and each trains its own model with a state of its own.
         """
-        with uninterrupted() as held, self.runtime.exclusive("init"), held.open():
+        with uninterrupted() as held, self.runtime.exclusive("init"), held.open(), together.parting(self.ranks):
             self._init(dataset, model, loss, optimizer)
             self.runtime.ensure_pool()
         if self.runtime.enabled:
@@ -163,13 +182,18 @@ class Trainer:
             check_columns(getattr(part, "feature_names", None), names, name)
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
                               input_shape=train.input_shape, weighted=train.weighted, transport=self.transport,
-                              padded=train.padded)
+                              padded=train.padded, ranks=self.ranks)
         resources.set_data(train)
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < resources.plan.least_rows:
             raise ValueError(f"BatchNorm trains on batches of {resources.plan.least_rows} samples or more; the dataset's have "
                              f"{rows} (batch_size={train.batch_size}, n_samples={train.n_samples})")
         error = replication_error(model, loss)
+        if self.ranks is not None and not again:
+            from tinydl.parallel.ranks.describe import describe
+            self.ranks.check("Trainer.init", describe(parts, model, loss, optimizer, self.seed, [
+                self.strategy, self.failure_policy, self.max_epochs, *map(type, self.callbacks), type(self.evaluator)]))
+            together.say_shares(self.ranks, self.strategy)
         with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
@@ -271,7 +295,10 @@ class Trainer:
 
     def save_checkpoint(self, path: str | Path) -> None:
         """All that is needed to go on with the same bits, into one file (see `tinydl.checkpoint`): from a callback, or
-        while nothing trains. OSError where it cannot be written; a file that was there before is then still whole."""
+        while nothing trains. OSError where it cannot be written; a file that was there before is then still whole. Of several
+        ranks only rank 0 writes it, or rank 1 where that one is gone; any number of ranks may go on from it."""
+        if self.ranks is not None and not self.ranks.saves:
+            return
         if self.runtime.is_ours():
             save_checkpoint(self, path)
             return
@@ -281,7 +308,7 @@ class Trainer:
     def load_checkpoint(self, path: str | Path) -> None:
         """After `init` with the same kind of model, optimizer and data: be where `path` was saved. ValueError says
         what does not fit, and then nothing has changed. The next training warns where its updates are cut otherwise
-        (other numbers of batches or parts) than the checkpoint's."""
+        (other numbers of batches or parts) than the checkpoint's. Of several ranks each must load the same."""
         with uninterrupted() as held, self.runtime.exclusive("load_checkpoint"), held.open():
             load_checkpoint(self, path)
 
@@ -319,25 +346,42 @@ class Trainer:
             raise TypeError(f"shuffle={shuffle!r}: True or False (init takes the data, Trainer(...) the number of epochs)")
         resources = self.runtime.need_resources()
         limit = BlasLimit() if resources.plan.program.hooks and self.runtime.enabled and asked != "serial" else nullcontext()
-        with uninterrupted() as held, self.runtime.exclusive("train"), limit:
+        with together.sigterm(self.ranks), uninterrupted() as held, self.runtime.exclusive("train"), limit:
             if resources.state.update is not None and resources.state.update.params is not self.model.params:
                 raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
             resources.optimizer.hold(resources.state)         # which another trainer may have been initialised with
             self._finished = False
+            if self.ranks is not None:
+                with held.open(), together.parting(self.ranks):
+                    together.begin(self, self.ranks, asked, shuffle)
             with held.open():
                 self.monitor.start_training(self.max_epochs, self.data.train.n_samples)
             try:
-                with held.open():
-                    for callback in self.callbacks:
-                        callback.on_train_start(self)
-                self.history.interrupted = True         # until it is known that it was not
-                notify.of_epoch(self, held)
-                with held.open():
-                    all_done = epochs.run(self, asked, shuffle)
+                with together.parting(self.ranks):
+                    with held.open():
+                        for callback in self.callbacks:
+                            callback.on_train_start(self)
+                    self.history.interrupted = True         # until it is known that it was not
+                    notify.of_epoch(self, held)
+                    with held.open():
+                        all_done = epochs.run(self, asked, shuffle)
+                        if self.ranks is not None:
+                            self.ranks.end(all_done or self._finished)
                 self.history.interrupted = not (all_done or self._finished)
             finally:
                 self._tell_that_it_ends(held)
         return self.history
+
+    # ------------------------------------------------------------------ with other ranks
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that train together (see Trainer's argument ranks); 0 where it is alone."""
+        return 0 if self.ranks is None else self.ranks.rank
+
+    @property
+    def n_ranks(self) -> int:
+        """How many processes train together; 1 where this one is alone."""
+        return 1 if self.ranks is None else self.ranks.size
 
     def _tell_that_it_ends(self, held: uninterrupted) -> None:
         """All of them; the first error comes out when that is done."""
@@ -449,6 +493,8 @@ class Trainer:
         epoch = self.progress.under_way
         if epoch is not None:
             out.seconds += epoch.seconds
+        if self.ranks is not None:
+            out.ranks, out.exchanging = self.ranks.size, self.ranks.seconds
         return out
 
     def parallel_stats(self) -> ParallelStats:

@@ -61,6 +61,8 @@ class _EpochFile(Callback):
         write_atomically(self.path, lambda f: f.write(self._lines(rows).encode()))
 
     def on_train_start(self, trainer: Training) -> None:
+        if trainer.rank:        # one file, of the rank that saves
+            return
         place_for(self.path)
         epochs = trainer.epoch
         if epochs or trainer.batches_done:

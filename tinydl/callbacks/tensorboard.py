@@ -65,6 +65,8 @@ class TensorBoard(Callback):
 
     # ------------------------------------------------------------------ occasions
     def on_train_start(self, trainer: Training) -> None:
+        if trainer.rank:        # one folder, of the rank that saves
+            return
         _package()
         if self.graph:
             from tinydl.onnx.writer import onnx_package

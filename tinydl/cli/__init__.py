@@ -1,7 +1,8 @@
 """The command line: `tinydl demo | train | evaluate | predict | export | info | bench`.
 
 Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143 (also where what it saves then
-cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them. Each command is a module
+cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them; `train --ranks` with 75 where
+another rank is gone. Each command is a module
 here, imported when it is called.
 """
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from tinydl.cli.errors import CommandError, Terminated
 from tinydl.cli.options import parser
+from tinydl.parallel.errors import RankError
 
 __all__ = ["main"]
 
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(2, f"not enough memory{f': {e}' if str(e) else ''}")
     except KeyboardInterrupt as e:
         return _end(130, str(e) or "interrupted")
+    except RankError as e:
+        return _end(75, str(e))
     except Terminated as e:
         return _end(143, str(e) or "terminated")
 

@@ -44,6 +44,25 @@ def lines() -> list[tuple[str, str]]:
     ]
 
 
+#: variables that mpiexec of MPICH (and Intel MPI), Open MPI and Slurm give each process
+STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+
+
+def of_ranks(usable: str) -> tuple[int, list[tuple[str, str]]]:
+    """The number of this process among those that mpiexec has started, and what and its value, of all of them."""
+    from tinydl.parallel.ranks import join
+    try:
+        ranks = join("mpi")
+        from mpi4py import MPI
+    except ImportError as e:
+        return 0, [("ranks", f"unknown: {e}")]
+    vendor, version = MPI.get_vendor()
+    here = ranks.swap("tinydl info", usable)
+    return ranks.rank, [("MPI", f"{vendor} {'.'.join(map(str, version))}"), ("ranks", str(ranks.size)),
+                        *((f"  rank {rank}", f"{host}, usable CPUs: {cpus}") for rank, (host, cpus) in
+                          enumerate(zip(ranks.hosts, here, strict=True)))]
+
+
 def of_model(path: str) -> str:
     """What the file of a model, or a checkpoint, says, as text."""
     try:
@@ -79,7 +98,12 @@ def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         print(of_model(options.model))
         return 0
-    rows = lines()
+    rows, rank = lines(), 0
+    if any(os.environ.get(name) for name in STARTED_BY_MPI):
+        rank, found = of_ranks(dict(rows)["usable CPUs"])
+        rows += found
+    if rank:
+        return 0
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -94,6 +94,9 @@ def parser() -> Parser:
                             "them, whatever number of threads is recommended now; all options that matter to it must be the "
                             "same, but with --schedule constant there may be more --epochs. Removed when training is complete")
     _sheet_option(train, "a report on the test rows, beside a linear model and the commonest class or the mean")
+    train.add_argument("--ranks", choices=["mpi"],
+                       help="train over all processes that mpiexec has started, each with --threads threads, which share the "
+                            "batches of an update: mpiexec -n 4 tinydl train FILE --ranks mpi (needs the extra mpi)")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     evaluate = commands.add_parser("evaluate", help="how good a trained model is on a table with the target",

@@ -9,7 +9,7 @@ import argparse
 import math
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinydl import Model, Trainer
 from tinydl.checkpoint import save_checkpoint
@@ -25,13 +25,18 @@ from tinydl.cli.sheet import WIDTH
 from tinydl.cli.sources import standard_input
 from tinydl.data import ArrayDataset, Split
 from tinydl.metrics import evaluate
+from tinydl.parallel import RankError
 from tinydl.tabular import batch_size
+
+if TYPE_CHECKING:
+    from tinydl.parallel.ranks import Ranks
 
 
 def run(options: argparse.Namespace) -> int:
     """`tinydl train`; its exit code."""
+    ranks = _ranks(options)
     out, checkpoint = _places(options)
-    say: Say = (lambda text: None) if options.quiet else _say
+    say: Say = (lambda text: None) if options.quiet or (ranks is not None and ranks.rank) else _say
     data = labelled(options, say)
     recipe = Recipe(options, len(data.classes or ()), data.table.n)
     ready = prepare(data, options.test_fraction, recipe.validation, options.seed, say)
@@ -39,13 +44,14 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError("--sheet is of the test rows, and --test-fraction 0 leaves none")
     n, n_train = len(ready.train) + len(ready.validation), len(ready.train)
     of_update = recipe.own.batch_size or batch_size(n)       # unless --batch-size says what a thread's batch is
+    shared_by = 1 if ranks is None else ranks.size
     threads = thread_count(options.threads, -(-n_train // options.batch_size) if options.batch_size else
-                           max(1, min(n_train, of_update) // FEWEST_OF_BATCH), n_train)
+                           max(1, min(n_train, of_update) // FEWEST_OF_BATCH // shared_by), n_train)
+    batches = threads * shared_by if ranks is None else ranks.swap("--threads", threads)[0] * shared_by     # of an update
     settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in ("target", "task", "test_fraction", "seed")}
-    settings |= {**recipe.settings(), "--threads": threads,
+    settings |= {**recipe.settings(), "--threads": batches,
                  "data": digest(ready.facts, *(ready.x.values() if isinstance(ready.x, dict) else [ready.x]), ready.y)}
     saved: dict[str, Any] = {}
-    batches = threads           # of an update
     if options.resume:
         saved = saved_settings(checkpoint, settings, keep=() if options.threads else ("--threads",))
         batches = settings["--threads"] = saved["--threads"]
@@ -62,13 +68,15 @@ def run(options: argparse.Namespace) -> int:
                         scale=unit_of(recipe.metric, ready.facts))
     try:
         with Trainer(epochs, progress, recipe.evaluator(), batches > 1, threads, seed=options.seed,
-                     batches_per_update=batches, callbacks=recipe.callbacks()) as trainer:
+                     batches_per_update=batches, callbacks=recipe.callbacks(), ranks=ranks) as trainer:
             trainer.init(parts, trained, recipe.loss(ready.y[ready.train]), optimizer)
             _check_metric(trainer, recipe)
             if options.resume:
                 resume(trainer, checkpoint)
             if not saved.get("ended"):
                 fit(trainer, recipe.rate)
+        if trainer.rank:
+            return 0
         if data.classes is None and not options.no_clip:
             known = data.y[[*ready.train, *ready.validation]]
             ready.facts["target_range"] = [float(known.min()), float(known.max())]
@@ -77,20 +85,39 @@ def run(options: argparse.Namespace) -> int:
         result.model.save(out)
         if options.resume:
             checkpoint.unlink(missing_ok=True)
-    except (Terminated, KeyboardInterrupt) as e:
-        how = "terminated" if isinstance(e, Terminated) else "interrupted"
+    except (Terminated, KeyboardInterrupt, RankError) as e:
+        how = "terminated" if isinstance(e, Terminated) else "interrupted" if isinstance(e, KeyboardInterrupt) else f"{e}: ended"
+        if ranks is not None and not ranks.saves:
+            raise
         if not optimizer.t:
-            raise type(e)(f"{how} before the first update; no model was saved") from None
+            raise _said(e, f"{how} before the first update; no model was saved") from None
         # by --patience or --time: a resume trains no further
         settings["ended"] = not trainer.history.interrupted and trainer.epoch < epochs
         why = unsaved(checkpoint, lambda: save_checkpoint(trainer, checkpoint, settings))
-        raise type(e)(f"{how} after {plural(optimizer.t, 'update')}; "
-                      + (why or f"the same command with --resume goes on from {checkpoint}")
-                      + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
+        raise _said(e, f"{how} after {plural(optimizer.t, 'update')}; "
+                    + (why or f"the same command with --resume goes on from {checkpoint}")
+                    + f"; {out} was not {'changed' if out.exists() else 'written'}") from None
     say(f"model: {out}")
     if options.sheet:
         _write_sheet(result, out, options.sheet, say)
     return 0
+
+
+def _said(e: BaseException, text: str) -> BaseException:
+    return RankError(text, e.rank, e.gone) if isinstance(e, RankError) else type(e)(text)
+
+
+def _ranks(options: argparse.Namespace) -> Ranks | None:
+    """The processes that train together; CommandError where there are none."""
+    if options.ranks is None:
+        return None
+    if standard_input(Path(options.file)):
+        raise CommandError("--ranks: every rank reads the table, and mpiexec gives standard input to one of them: use a file")
+    from tinydl.parallel.ranks import join
+    try:
+        return join(options.ranks)
+    except ImportError as e:
+        raise CommandError(str(e)) from None
 
 
 def _write_sheet(result: Result, out: Path, given: str, say: Say) -> None:

@@ -27,11 +27,13 @@ Guarantees, each with tests that fail when it is broken: in tests/test_parallel_
 Rooms:
     runtime      configuration, one call at a time, the pool of threads, shutdown
     strategies/  how batches become updates: one small file each
-    execution/   how they run: the native and the Python driver, updates (when they are made), resources (replicas, slots),
+    execution/   how they run: the native and the Python driver, updates (when they are made; shared_groups: of which other
+                 ranks run a part), resources (replicas, slots),
                  epoch (how far it is, and what is done about failures), ledger (counts), hung (workers that hang or die),
                  replica, aggregator (the average), processor (one batch), profile, stats
     workers/     threads that run tasks (pool), Ctrl-C and SIGTERM at the wrong moment (signals), fork at any moment
     host/        what the machine gives: threads (how many), memory, affinity, blas
+    ranks/       the same over several processes and machines, by MPI: which batches each runs, and what they exchange
     transport    what several trainers of one model exchange; statistics: of averaged parameters
     errors       what is raised, and what is kept of a batch that failed
 """
@@ -41,6 +43,8 @@ from tinydl.parallel.errors import (
     BatchTimeoutError,
     NothingArrivedError,
     ParallelFallbackWarning,
+    RankError,
+    RanksDifferError,
     TrainingError,
     WorkerDiedError,
 )
@@ -56,7 +60,7 @@ from tinydl.parallel.workers.pool import WorkerPool
 __all__ = [
     "AggregationTimeoutError", "BatchFailure", "BatchProcessResult", "BatchTimeoutError", "GradientAggregator",
     "MemoryReport", "NothingArrivedError", "ParallelBatchProcessor", "ParallelFallbackWarning", "ParallelStats",
-    "Profile", "Replica", "TrainingError", "WorkerDiedError", "WorkerPool", "WorkerState",
+    "Profile", "RankError", "RanksDifferError", "Replica", "TrainingError", "WorkerDiedError", "WorkerPool", "WorkerState",
     "apply_aggregated_gradients", "available_memory", "container_cpu_quota", "deep_copy_model",
     "format_parallel_stats", "is_model_parallelizable", "recommended_thread_count", "usable_cpus",
 ]

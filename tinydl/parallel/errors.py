@@ -58,6 +58,24 @@ class TrainingError(RuntimeError):
         super().__init__(message + shown + more)
 
 
+class GaveUpError(BaseException):
+    """The time that a shutdown was given is over while a batch is still running or being read. A BaseException, so that no
+    handler takes it for a failure of the batch."""
+
+
+class RankError(RuntimeError):
+    """Another rank raised an exception, or did not come in time: training over ranks cannot go on, and this process will end with
+    exit code 75, whatever becomes of the error. rank: which; gone: whether it did not answer any more."""
+
+    def __init__(self, text: str, rank: int, gone: bool = False) -> None:
+        super().__init__(text)
+        self.rank, self.gone = rank, gone
+
+
+class RanksDifferError(ValueError):
+    """Ranks were given different data, models or settings; all of them raise it, with the same text."""
+
+
 class BatchTimeoutError(TimeoutError):
     """A batch took longer than batch_timeout; the message names its layer and has the thread's stack."""
 

@@ -22,6 +22,7 @@ class NativeRun(Batches):
     k: int
     error: BaseException | None
     groups: Array
+    shares: Array | None
     free: bool
     fatal: bool
     def __init__(self, replicas: list[Replica], slots: list[Array], sources: list[Source], order: Array | None,
@@ -29,7 +30,7 @@ class NativeRun(Batches):
                  seed: int = 0, spins: int = 0, free: bool = False, max_retries: int = 0, max_failed: int = ...,
                  given_up: dict[int, BaseException] | None = None,
                  alone: Array | None = None, exchange: Callable[[Array, float], float] | None = None,
-                 kept: list[Array] = ...) -> None: ...
+                 kept: list[Array] = ..., shares: Array | None = None) -> None: ...
     @property
     def next_group(self) -> int: ...
     @property

@@ -21,6 +21,9 @@ Plans with Python layers never do this: how long they take says nothing of the C
 
 In a free run workers never wait: each one claims a batch, runs it, and updates the parameters at once.
 
+Of each group this process may have a share of the batches, and others the rest (`shares`; parallel/ranks.py): then it runs those
+alone, `exchange` writes what came of the others' into the results, and only then it is decided whether too many have failed.
+
 Neither which worker runs which slot nor which one arrives last changes any bit: the slots, the tree and the arithmetic of
 each element are the same. A cancelled group makes no update; its batches are run again by the next run.
 """
@@ -73,13 +76,15 @@ cdef class NativeRun(Batches):
     other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
     exchange(vector, weight): is called with the mean of a group and its weight before the update; it overwrites the mean and
     returns its new weight (parallel/transport.py). What it raises is `error`, and the run ends without the update.
+    shares: of group g only batches shares[g, 0]..shares[g, 1] - 1 are run here, which may be none (None: all); the results of the
+    others are there when `exchange` returns.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
     way makes no update and the run ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
     row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
     clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
     cdef readonly list replicas, slots
-    cdef readonly object groups
+    cdef readonly object groups, shares
     cdef readonly object norms          # of the averaged gradient, for each group; NaN if it was not asked for
     cdef readonly int64_t n_groups, k
     cdef readonly bint free, fatal
@@ -87,6 +92,7 @@ cdef class NativeRun(Batches):
     cdef Reduction reduction
     cdef void **replica
     cdef const int64_t *start           # of each group
+    cdef const int64_t *share           # of each group, where they begin and end; NULL: all of it
     cdef double *norm
     cdef int64_t *claimed               # by slot, a cache line each: `opened` when a worker last took it
     cdef int64_t group, ticket, stop, pause_wanted, t, first_step, deadline, decision
@@ -107,7 +113,8 @@ cdef class NativeRun(Batches):
 
     def __cinit__(self, list replicas, list slots, list sources, order, bounds, Update update, *,
                   groups=None, int64_t t=0, int64_t first_step=0, uint64_t seed=0, int spins=0, bint free=False,
-                  int max_retries=0, int64_t max_failed=2**62, given_up=None, alone=None, exchange=None, list kept=[]):
+                  int max_retries=0, int64_t max_failed=2**62, given_up=None, alone=None, exchange=None, list kept=[],
+                  shares=None):
         cdef int i
         cdef Program program
         cdef int64_t room
@@ -131,6 +138,12 @@ cdef class NativeRun(Batches):
         if self.start[0] != 0 or self.start[self.n_groups] != self.n_batches or (
                 self.n_groups and not 1 <= least <= most <= room):
             raise ValueError(f"groups must be 1 to {room} batches each, {self.n_batches} in all; got {self.groups}")
+        self.shares = None if shares is None else np.ascontiguousarray(shares, np.int64)
+        if shares is not None and (exchange is None or free or self.shares.shape != (self.n_groups, 2) or not (
+                (self.groups[:-1] <= self.shares[:, 0]) & (self.shares[:, 0] <= self.shares[:, 1])
+                & (self.shares[:, 1] <= self.groups[1:])).all()):
+            raise ValueError("shares: of each group some batches, and what `exchange` makes of these and the others")
+        self.share = <const int64_t *>pointer(self.shares) if shares is not None and self.n_groups else NULL
         if free and self.k < self.n_workers:
             raise ValueError(f"a free run of {self.n_workers} workers needs a slot for each; got {self.k}")
         self.norms = np.full(self.n_groups, np.nan)
@@ -206,13 +219,21 @@ cdef class NativeRun(Batches):
         if group >= self.n_groups:
             td_set(&self.stop, 1)
         else:
-            self.open_block(self.start[group], group)
+            self.open_block(self.first_of(group), group)
         td_set(&self.group, group)
 
     cdef void open_block(self, int64_t begin, int64_t group) noexcept nogil:
         """The batches from `begin` on: all that are left of the group, or as many as there are slots."""
-        self.begin, self.end = begin, min(begin + self.k, self.start[group + 1])
+        self.begin, self.end = begin, min(begin + self.k, self.end_of(group))
         self.opened += 1
+
+    cdef int64_t first_of(self, int64_t group) noexcept nogil:
+        """The first of this process's batches of a group."""
+        return self.start[group] if self.share == NULL else self.share[2 * group]
+
+    cdef int64_t end_of(self, int64_t group) noexcept nogil:
+        """The one behind its last."""
+        return self.start[group + 1] if self.share == NULL else self.share[2 * group + 1]
 
     def work(self, int worker, double seconds=0.0):
         """Do the work of worker number `worker` of n_workers; return when the run ends, or after about `seconds` (0: no
@@ -289,11 +310,11 @@ cdef class NativeRun(Batches):
 
     cdef bint in_blocks(self) noexcept nogil:
         """Whether the group under way is run in several blocks."""
-        return self.start[self.group + 1] - self.start[self.group] > self.k
+        return self.end_of(self.group) - self.first_of(self.group) > self.k
 
     cdef bint ends_group(self) noexcept nogil:
         """Whether the batches under way are the last of their group."""
-        return self.end == self.start[self.group + 1]
+        return self.end == self.end_of(self.group)
 
     cdef bint keep(self, int w, Replica r) noexcept nogil:
         """This worker's part of the mean of a block, then wait for the others'. False where the run is over."""
@@ -326,11 +347,25 @@ cdef class NativeRun(Batches):
         with gil:
             weight = self.weight_of_all(self.slots[self.reduction.home], weight)
         self.exchanged_squares, self.exchanged_scale = NAN, -1
+        if weight >= 0 and self.share != NULL and not self.all_count():
+            weight = -1
         if weight < 0:
             self.decision = -1
         elif weight > 0:
             self.exchanged_squares = self.update.stages(self.reduction.slot[self.reduction.home]) if self.update.staged else 0
             self.exchanged_scale = self.update.scale(self.exchanged_squares)
+
+    cdef bint all_count(self) noexcept nogil:
+        """Count the batches of the group that others have run, and those that have failed; False if they are too many."""
+        cdef int64_t b, failed = 0
+        for b in range(self.start[self.group], self.start[self.group + 1]):
+            if self.status[b] != TD_OK:
+                failed += 1
+            elif not self.first_of(self.group) <= b < self.end_of(self.group):
+                td_add(&self.samples, self.bound[b + 1] - self.bound[b])
+        self.fatal = failed > 0 and self.failed + failed > self.max_failed
+        self.failed += 0 if self.fatal else failed
+        return not self.fatal
 
     cdef double weight_of_all(self, vector, double weight) noexcept:
         """What `exchange` returns; -1 where it raises."""
@@ -469,7 +504,7 @@ cdef class NativeRun(Batches):
             if self.status[b] == TD_OK:
                 self.decision += self.weight[b] > 0
             else:
-                failed += 1
+                failed += self.share == NULL    # else `all_count` counts it
         if failed and self.failed + failed > self.max_failed:
             self.fatal = True
             self.decision = -1

@@ -75,8 +75,9 @@ class Outcome:
 class Ledger:
     """For one trainer. One thread counts; `workers` and `snapshot` are for any thread."""
 
-    def __init__(self, policy: FailurePolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy: FailurePolicy, *, quiet: bool = False) -> None:
+        """quiet: another process has the same failures, and logs them."""
+        self.policy, self.quiet = policy, quiet
         self.stats = ParallelStats()
         self.running_since: float | None = None     # perf_counter() when the run under way began: not in epoch.seconds yet
         self.running: list[engine.NativeRun] = []               # what the native driver runs now
@@ -137,7 +138,7 @@ class Ledger:
         epoch.add_norms(outcome.norms)
         for failure in outcome.failures:
             epoch.failures.append(failure)
-            log_failure("batch left out", failure)
+            self._log("batch left out", failure)
         samples, pieces, skipped = int(outcome.of_arrived(outcome.sizes).sum()), len(outcome.sizes), len(outcome.failures)
         retried = int(np.count_nonzero(outcome.of_arrived(outcome.attempts) > 1))
         epoch.samples += samples
@@ -162,7 +163,7 @@ class Ledger:
         else:
             stats.dispatched += len(fatal)
             for failure in fatal:
-                log_failure("training ends for a batch", failure)
+                self._log("training ends for a batch", failure)
         stats.failed += len(fatal)
         every = epoch.failures if counted else [*epoch.failures, *fatal]
         why = ("on_batch_failure='raise'" if self.policy.on_failure == "raise" else
@@ -170,6 +171,10 @@ class Ledger:
         missing = f", and {lost} more did not come" if lost else ""
         raise TrainingError(f"epoch {epoch.number}: {len(every)} of its batches failed{missing} ({why}); parameters are as of "
                             "the last good update", every) from every[0].exception
+
+    def _log(self, what: str, failure: BatchFailure) -> None:
+        if not self.quiet:
+            log_failure(what, failure)
 
     def count_end(self, epoch: EpochProgress, end: Exception, pieces: int) -> None:
         """Note that there are no more batches, because of `end`: StopIteration, or what their source raised. In that case one

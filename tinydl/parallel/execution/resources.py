@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tinydl.data import ArrayDataset, Dataset, SequenceDataset
 from tinydl.losses import Loss
 from tinydl.model import Model
 from tinydl.optim import Optimizer
+from tinydl.parallel.errors import GaveUpError
 from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Setting
 from tinydl.parallel.execution.ledger import Ledger
 from tinydl.parallel.execution.replica import Replica
@@ -29,14 +30,12 @@ from tinydl.parallel.host.threads import usable_cpus
 from tinydl.parallel.transport import Transport, exchanged
 from tinydl.parallel.workers.signals import uninterrupted
 
+if TYPE_CHECKING:
+    from tinydl.parallel.ranks import Ranks
+
 Array = np.ndarray[Any, Any]
 
-__all__ = ["GaveUpError", "Resources"]
-
-
-class GaveUpError(BaseException):
-    """The time that a shutdown was given is over while a batch is still running or being read. A BaseException, so that no
-    handler takes it for a failure of the batch."""
+__all__ = ["Resources"]
 
 
 class Resources:
@@ -45,18 +44,19 @@ class Resources:
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
                  input_shape: tuple[int, ...] | None = None, weighted: bool = False,
-                 transport: Transport | None = None, padded: tuple[int, ...] = ()) -> None:
+                 transport: Transport | None = None, padded: tuple[int, ...] = (), ranks: Ranks | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
         self.transport = transport      # to other trainers of the same model, if there are any
         self.exchange = None if transport is None else partial(exchanged, transport)
+        self.ranks = ranks              # or to processes with which this one shares the batches of each update
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted, padded=padded)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
         self.replicas: list[Replica] = []
         self.slots: list[Array] = []
         self.step = 0                   # groups dispatched so far: the key of random masks
-        self.ledger = Ledger(self.policy)
+        self.ledger = Ledger(self.policy, quiet=ranks is not None and ranks.rank > 0)
         self.hung_workers = 0           # put aside so far for what batch_timeout found
         self.give_up_at: float | None = None    # monotonic() at which the time of a shutdown is over
         self.sources: list[engine.Source] = []      # the native driver's inputs and targets
@@ -76,8 +76,8 @@ class Resources:
     def take_up(self) -> None:
         """Forget the cancellation and the deadline that ended the last run."""
         self.give_up_at = None
-        if self.transport is not None:
-            self.transport.renew()
+        for others in self.others:
+            others.renew()
         for replica in self.every_replica():
             replica.native.cancel(False)
 
@@ -103,8 +103,13 @@ class Resources:
             replica.native.cancel()
         if hasattr(self.reading, "cancel"):
             self.reading.cancel(GaveUpError("no batch came in time"))
-        if self.transport is not None:
-            self.transport.cancel()
+        for others in self.others:
+            others.cancel()
+
+    @property
+    def others(self) -> list[Transport | Ranks]:
+        """With whom updates are made, if with anyone."""
+        return [others for others in (self.transport, self.ranks) if others is not None]
 
     def every_replica(self) -> list[Replica]:
         """Those of workers, and those of copies."""

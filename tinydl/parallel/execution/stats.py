@@ -45,7 +45,9 @@ class ParallelStats:
 
     done: batches (or parts of them) that succeeded at the first try; retried: that succeeded at a later one; skipped: that
     failed and were left out; failed: for which training ended. under_way: those done in the run under way, which `done` does
-    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates.
+    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates. ranks:
+    processes that train together; batches and samples are of all of them, workers and seconds of this one. exchanging: seconds
+    in exchanges with the other ranks, waiting for them included.
     """
 
     mode: str = "serial"
@@ -65,6 +67,8 @@ class ParallelStats:
     busy: float = 0.0
     waited: float = 0.0
     updating: float = 0.0
+    ranks: int = 1
+    exchanging: float = 0.0
     batches_by_worker: dict[int, int] = field(default_factory=dict)
     workers: list[WorkerState] = field(default_factory=list)
 
@@ -107,5 +111,7 @@ def format_parallel_stats(stats: ParallelStats) -> str:
         + (f" (efficiency {stats.efficiency:.0%})" if stats.efficiency == stats.efficiency else ""),
         f"by worker     {share or '-'}",
     ]
+    if stats.ranks > 1:
+        lines.append(f"ranks         {stats.ranks}, {stats.exchanging:.2f} s in exchanges with the others, waiting included")
     lines += [f"worker {w.worker:<7}{w.doing}, {w.seconds:.3f} s" for w in stats.workers]
     return "\n".join(lines)

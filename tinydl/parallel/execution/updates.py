@@ -73,6 +73,7 @@ class Updates:
         resources.prepare(setting)
         self.means = BlockMeans(resources.slots[max(setting.block, setting.n_threads):])
         self.mean: tuple[Array, float] | None = None        # of the blocks so far, when the last one is done
+        self.first = 0                                      # the first lane that is run here
 
     def runs(self, order: Array, bounds: Array, max_updates: int | None) -> list[Run]:
         """What the native driver runs side by side, from batch epoch.batches_done on."""
@@ -82,13 +83,21 @@ class Updates:
         n_threads = setting.n_threads if setting.mode == "parallel" else 1
         n_slots = max(setting.block, setting.n_threads)
         groups = None if self.at_once else group_starts(owner, setting.batches)
+        together, shares = None, None
+        if resources.ranks is not None and groups is not None:
+            from tinydl.parallel.execution.shared_groups import GroupsOfRanks
+            together = GroupsOfRanks(resources.ranks, epoch, setting, resources.step)
+            shares = together.shares(groups)
         native = engine.NativeRun(
             [r.native for r in resources.replicas[:n_threads]], resources.slots[:n_slots], resources.sources, order, pieces,
             resources.rule(len(pieces if groups is None else groups) - 1), t=self.t, groups=groups,
             first_step=resources.step, seed=resources.seed, free=self.at_once, max_retries=resources.policy.retries,
             max_failed=resources.most_failures(epoch, setting.parts), given_up=epoch.hung_rows(pieces), alone=resources.alone,
-            exchange=resources.exchange, kept=resources.slots[n_slots:setting.n_slots],
+            exchange=resources.exchange if together is None else together.exchange,
+            shares=shares, kept=resources.slots[n_slots:setting.n_slots],
             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
+        if together is not None:
+            together.native = native
         return [Run(native, owner + epoch.batches_done)]
 
     def n_batches(self, left: int | None) -> int:
@@ -105,16 +114,19 @@ class Updates:
         return [range(i, i + 1) for i in range(n_pieces)]
 
     def blocks(self, n_lanes: int) -> list[range]:
-        """Which lanes are run at a time; what follows waits for them. There are slots for the pieces of a block."""
-        block = self.setting.block
-        return [range(lo, min(lo + block, n_lanes)) for lo in range(0, n_lanes, block)]
+        """Which lanes are run at a time; what follows waits for them. There are slots for the pieces of a block. Of several ranks
+        each runs those of its share."""
+        block, ranks = self.setting.block, self.resources.ranks
+        own = range(n_lanes) if ranks is None else ranks.share(self.setting.k, n_lanes)
+        self.first = own.start
+        return [range(lo, min(lo + block, own.stop)) for lo in range(own.start, own.stop, block)]
 
     def begin(self, lane: int) -> None:
         """Called by a worker that begins a lane, and by the next one if it dies there."""
 
     def place(self, lane: int, piece: int, worker: int) -> Place:
         """Where to run a piece."""
-        return Place(self.resources.replicas[worker], self.resources.slots[piece % self.setting.block],
+        return Place(self.resources.replicas[worker], self.resources.slots[(piece - self.first) % self.setting.block],
                      self.resources.step, worker)
 
     def after_piece(self, lane: int, piece: int) -> tuple[float, int]:
@@ -130,11 +142,16 @@ class Updates:
 
     def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
         """Called after all lanes, with the outcome of each."""
-        resources, outcome, started = self.resources, Outcome.join(parts), time.monotonic_ns()
+        resources, started = self.resources, time.monotonic_ns()
+        exchanged = None
+        if resources.ranks is not None:
+            from tinydl.parallel.execution.shared_groups import exchange_group
+            exchanged = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
+        outcome = Outcome.join(parts)
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]
         outcome.groups = 1
-        average = resources.exchanged(self.mean, held)
+        average = resources.exchanged(self.mean, held) if resources.ranks is None else exchanged
         if average is not None:
             outcome.norms = [resources.apply(average)]
             outcome.updates = resources.state.t - self.t

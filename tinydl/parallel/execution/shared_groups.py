@@ -1,0 +1,95 @@
+"""Groups of which several ranks run a share each: what the drivers tell the ranks, and write down of what these tell them."""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinydl._kernels import engine
+from tinydl.parallel.ranks.ranks import ARRIVED, ATTEMPTS, LOSS, N_COLUMNS, SAMPLES, WEIGHT, Ranks, Results
+from tinydl.parallel.ranks.share import shares
+
+if TYPE_CHECKING:
+    from tinydl.parallel.execution.epoch import EpochProgress, Setting
+    from tinydl.parallel.execution.ledger import Outcome
+    from tinydl.parallel.execution.resources import Resources
+    from tinydl.parallel.workers.signals import uninterrupted
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["FailedElsewhereError", "GroupsOfRanks", "exchange_group"]
+
+#: the status of a batch that has failed on another rank; any that is neither engine.OK nor engine.CANCELLED
+FAILED_ELSEWHERE = 101
+
+
+class FailedElsewhereError(RuntimeError):
+    """A batch failed on another rank; the message says of what."""
+
+
+class GroupsOfRanks:
+    """For the native driver: `exchange` and `shares` of a NativeRun, which is given as `native` when there is one."""
+
+    native: engine.NativeRun
+
+    def __init__(self, ranks: Ranks, epoch: EpochProgress, setting: Setting, step: int) -> None:
+        self.ranks, self.epoch, self.k, self.step = ranks, epoch, setting.k, step
+
+    def shares(self, groups: Array) -> Array:
+        return shares(groups, self.k, self.ranks.rank, self.ranks.size)
+
+    def exchange(self, vector: Array, weight: float) -> float:
+        """NativeRun calls this in each group, when this rank's share has been run."""
+        run, g = self.native, self.native.next_group
+        first, end = run.groups[g:g + 2].tolist()
+        assert run.shares is not None
+        own = range(*run.shares[g].tolist())
+        table = np.zeros((end - first, N_COLUMNS))
+        table[:, LOSS], table[:, WEIGHT] = run.losses[first:end], run.weights[first:end]
+        table[:, ARRIVED], table[:, ATTEMPTS] = run.statuses[first:end] == engine.OK, run.attempts[first:end]
+        table[:, SAMPLES] = np.diff(run.bounds[first:end + 1])
+        results = Results(self.epoch.number, self.step + g, self.k, table,
+                          {i - first: in_words(run.errors.get(i)) for i in own if run.statuses[i] != engine.OK})
+        weight = self.ranks.exchange(vector, weight, results)
+        for theirs in (slice(first, own.start), slice(own.stop, end)):
+            rows = table[theirs.start - first:theirs.stop - first]
+            run.losses[theirs], run.weights[theirs], run.attempts[theirs] = rows[:, LOSS], rows[:, WEIGHT], rows[:, ATTEMPTS]
+            run.statuses[theirs] = np.where(rows[:, ARRIVED] > 0, engine.OK, FAILED_ELSEWHERE)
+        run.errors.update({first + i: FailedElsewhereError(text) for i, text in results.errors.items() if first + i not in own})
+        return weight
+
+
+def exchange_group(resources: Resources, epoch: EpochProgress, setting: Setting, mean: tuple[Array, float] | None,
+                   parts: list[Outcome], held: uninterrupted) -> Array | None:
+    """For the Python driver: the averaged gradient of a group, None where nothing arrived that counts. mean: of this share,
+    and its weight. parts: the outcome of each lane, which is one piece; those of the other ranks' lanes are written."""
+    ranks = resources.ranks
+    assert ranks is not None
+    own = ranks.share(setting.k, len(parts))
+    table, errors = np.zeros((len(parts), N_COLUMNS)), {}
+    for i in own:
+        part = parts[i]
+        table[i] = part.losses[0], part.weights[0], part.arrived[0], part.attempts[0], part.sizes[0]
+        if part.failures:
+            errors[i] = in_words(part.failures[0].exception)
+    results = Results(epoch.number, resources.step, setting.k, table, errors)
+    vector, weight = (resources.slots[0], 0.0) if mean is None else mean
+    try:
+        with held.open():
+            weight = ranks.exchange(vector, weight, results)
+    except ConnectionError:
+        resources.check_deadline()      # a shutdown has cancelled it
+        raise
+    for i, part in enumerate(parts):
+        if i not in own:
+            arrived, n = bool(table[i, ARRIVED]), int(table[i, SAMPLES])
+            part.losses, part.weights, part.attempts = [table[i, LOSS]], [table[i, WEIGHT]], [int(table[i, ATTEMPTS])]
+            part.arrived, part.sizes = [arrived], [n]
+            part.failures = [] if arrived else [replace(part.failures[0], n_samples=n,
+                                                        exception=FailedElsewhereError(results.errors.get(i, "")))]
+    return vector if weight else None
+
+
+def in_words(error: BaseException | None) -> str:
+    return "it was given up" if error is None else f"{type(error).__name__}: {error}"
