@@ -38,6 +38,7 @@ Figure = Callable[[Array, Array], float]
 __all__ = ["ACTIVATIONS", "BETAS", "CLASSES", "NUMBERS", "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values",
            "batch_size", "fit", "given", "inputs", "network", "temperature"]
 
+#: layers by the names that a Recipe has for them
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
 
 #: numbers that a category is embedded in (RealMLP's)
@@ -73,7 +74,9 @@ class Recipe:
     validation_fraction: float = 0.2
 
 
+#: the recipe for classes
 CLASSES = Recipe()
+#: the recipe for numbers
 NUMBERS = Recipe(activation="relu", dropout=0.0, embedding="piecewise", learning_rate=1e-2, weight_decay=0.0, label_smoothing=0.0,
                  batch_size=64, max_epochs=32)
 
