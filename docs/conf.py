@@ -1,17 +1,19 @@
-"""How Sphinx builds these pages: `sphinx-build -W --keep-going -b html docs docs/_build/html`, of the extra `docs`."""
+"""How Sphinx builds these pages, of the extra `docs`:
+
+    sphinx-build -W --keep-going -b html docs docs/_build/html
+    sphinx-build -W --keep-going -b doctest docs docs/_build/doctest        # runs the examples of the guides
+"""
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]        # docstrings.py; tinydl as it stands here, built in place
+sys.path.insert(0, str(Path(__file__).parent))      # docstrings.py; tinydl is the one that is installed
 
-from tinydl import __version__  # noqa: E402
+from tinydl import __version__
 
 project, author, copyright = "tinydl", "the authors of tinydl", "the authors of tinydl"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "docstrings"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.header"]                 # included parts of README.md begin with a second heading
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -42,5 +44,5 @@ _folder.cleanup()
 html_theme = "furo"
 html_title = f"tinydl {version}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False

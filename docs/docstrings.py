@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 #: modules below the packages of tinydl that users import names from
-DEEPER = ("tinydl.nn.initializers", "tinydl.optim.schedules", "tinydl.parallel.strategies", "tinydl.parallel.transport")
+DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies", "tinydl.parallel.transport")
 
 
 def public_names() -> dict[str, Any]:
@@ -47,16 +47,20 @@ def rest(text: Iterable[str], module: str = "tinydl") -> list[str]:
 
 
 def _blocks(text: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Paragraphs ("text"), items of lists ("item"), and what is indented ("code")."""
+    """Paragraphs ("text"), items of lists ("item"), and what is indented, or a session of Python (whose indentation is lost where
+    it is all that follows the first line): "code"."""
     kind: str = ""
     lines: list[str] = []
     for line in [*text, ""]:
         blank, indent = not line.strip(), len(line) - len(line.lstrip())
-        if kind == "code" and (blank or indent >= 3):
+        session = line.lstrip().startswith(">>>")
+        goes_on = bool(lines) and lines[0].lstrip().startswith(">>>") and lines[-1].strip()
+        if kind == "code" and (blank or indent >= 3 or session or goes_on):
             lines.append(line)
             continue
         item = re.match(r" ?- +", line)
-        now = "" if blank else "item" if item or kind == "item" and indent >= 2 else "code" if indent >= 3 else "text"
+        is_item = bool(item) or (kind == "item" and indent >= 2)
+        now = "" if blank else "item" if is_item else "code" if indent >= 3 or session else "text"
         if kind and (now != kind or item):
             yield kind, _dedented(lines) if kind == "code" else lines
             lines = []
