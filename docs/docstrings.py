@@ -1,7 +1,8 @@
 """A Sphinx extension: docstrings that are plain text, as they are written, on the pages of the API.
 
 tinydl's docstrings are for `help()`: paragraphs, lists with "-", indented blocks of code or aligned text, and names in backticks.
-Here each becomes what it looks like, and a name in backticks a link where it is on a page.
+Here each becomes what it looks like, a name in backticks a
+link where it is on a page, and the name of an argument bold where its description follows.
 
 It also warns (which is an error with -W) where a public name is on no page.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
@@ -33,15 +35,16 @@ def public_names() -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ plain text as reST
-def rest(text: Iterable[str], module: str = "tinydl") -> list[str]:
-    """The lines of a docstring as those of reST. module: where names in it are looked for."""
+def rest(text: Iterable[str], places: Iterable[str] = (), arguments: Iterable[str] = ()) -> list[str]:
+    """The lines of a docstring as those of reST. places: modules and classes where names in it are looked for, too; arguments:
+    names that are bold where their description follows."""
     out: list[str] = []
     for kind, lines in _blocks(text):
         if kind == "code":
             out += [f".. code-block:: {_language(lines)}", "", *(f"    {line}".rstrip() for line in lines), ""]
         else:
             first, rest = ("- ", "  ") if kind == "item" else ("", "")
-            escaped = _escaped("\n".join(lines), module).split("\n")
+            escaped = _escaped("\n".join(lines), tuple(places), tuple(arguments)).split("\n")
             out += [(first if i == 0 else rest) + line for i, line in enumerate(escaped)] + [""]
     return out
 
@@ -88,23 +91,25 @@ def _language(lines: list[str]) -> str:
         return "text"
 
 
-def _escaped(text: str, module: str) -> str:
-    """A paragraph in which only names in backticks mean something."""
+def _escaped(text: str, places: Iterable[str], arguments: Iterable[str]) -> str:
+    """A paragraph in which only names in backticks mean something, and those of arguments with a colon behind them."""
+    name = "|".join(sorted((re.escape(a.replace("_", r"\_")) for a in arguments), key=len, reverse=True)) or r"(?!)"
+    described = re.compile(rf"(?<![^\s(])({name})(?=(, ({name}))*:\s)")
     parts = re.split(r"(`+)(.+?)\1", text, flags=re.DOTALL)         # text, backticks, code, text, ...
     for i in range(0, len(parts), 3):
-        parts[i] = re.sub(r"([\\*_|`]|::)", r"\\\1", parts[i])
+        parts[i] = described.sub(r"**\1**", re.sub(r"([\\*_|`]|::)", r"\\\1", parts[i]))
         if i and re.match(r"\w", parts[i]):
             parts[i] = "\\ " + parts[i]                             # reST wants a space behind what is marked
         if i + 2 < len(parts):
-            if parts[i][-1:].isalnum() or parts[i][-1:] in "=_":
+            if re.search(r"[\w=]$", parts[i]):
                 parts[i] += "\\ "
-            parts[i + 1], parts[i + 2] = "", _code(" ".join(parts[i + 2].split()), module)
+            parts[i + 1], parts[i + 2] = "", _code(" ".join(parts[i + 2].split()), places)
     return "".join(parts)
 
 
-def _code(text: str, module: str) -> str:
+def _code(text: str, places: Iterable[str]) -> str:
     name = text.split("(")[0]
-    for full in (name, f"tinydl.{name}", f"{module}.{name}"):
+    for full in (name, *(f"{place}.{name}" for place in places), f"tinydl.{name}"):
         if re.fullmatch(r"[\w.]+", name) and _is_public(full):
             return f":py:obj:`{text} <{full}>`"
     return f"``{text}``"
@@ -121,9 +126,12 @@ NAMES = public_names()
 
 # ------------------------------------------------------------------ Sphinx
 def on_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    module = name if what == "module" else next((m for m in (name.rpartition(".")[0], name.rsplit(".", 2)[0])
-                                                if f"{m}.{name.removeprefix(m + '.').split('.')[0]}" in NAMES), "tinydl")
-    lines[:] = rest(lines, module)
+    places = [name, name.rpartition(".")[0], name.rsplit(".", 2)[0]]
+    try:
+        arguments = list(inspect.signature(obj).parameters) if callable(obj) else []
+    except (TypeError, ValueError):
+        arguments = []
+    lines[:] = rest(lines, places, arguments)
 
 
 def on_member(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

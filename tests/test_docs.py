@@ -73,11 +73,17 @@ def test_plain_text_becomes_rest(docstrings):
     1
 
 The end::""".split("\n")
-    assert docstrings.rest(text, "tinydl.nn") == [
+    assert docstrings.rest(text, ["tinydl.nn"]) == [
         r"y = a \* b\_c, of :py:obj:`Linear <tinydl.nn.Linear>` and ``x_``:", "",
         "- one: :py:obj:`optim.Adam(lr=1) <tinydl.optim.Adam>`,", "  and more", "", "- two", "",
         ".. code-block:: text", "", "    a  b", "    c  d_", "", "    >>> print(1)", "    1", "",
         r"The end\::", ""]
+
+
+def test_arguments_are_bold_where_they_are_described(docstrings):
+    text = ["lr, n_x: two numbers. n_x: again (lr: x), and lr is not; `lr: this` neither, xlr: nor this."]
+    assert docstrings.rest(text, (), ["lr", "n_x"])[0] == (
+        r"**lr**, **n\_x**: two numbers. **n\_x**: again (**lr**: x), and lr is not; ``lr: this`` neither, xlr: nor this.")
 
 
 def test_a_session_without_indentation_is_code(docstrings):
