@@ -1,7 +1,5 @@
 """Convolutions and the other layers of images that have weights: gradients, values, PyTorch's, bits, the door."""
-import doctest
 import hashlib
-import importlib
 import os
 import subprocess
 import sys
@@ -281,11 +279,6 @@ def test_activations_are_fused_and_the_first_layer_makes_no_gradient_of_its_inpu
         "conv2d + relu", "max_pool2d", "conv2d + tanh", "conv2d", "conv2d_by_weight", "conv_transpose2d * tanh'",
         "conv2d_by_weight", "conv_transpose2d", "max_pool2d_backward * relu'", "conv2d_by_weight"]
     assert "activation" not in " ".join(ops) and "arrange" not in ops
-
-
-@pytest.mark.parametrize("module", ["conv", "pool", "image_norm", "resize", "dropout"])
-def test_examples(module):
-    assert doctest.testmod(importlib.import_module(f"tinydl.nn.{module}")).failed == 0
 
 
 def test_what_is_frozen_stays():

@@ -1,6 +1,4 @@
 """Functions of tinydl.metrics against scikit-learn's, on random and on edge cases, and MetricsEvaluator against the functions."""
-import doctest
-import importlib
 import time
 import warnings
 
@@ -314,8 +312,3 @@ def test_trainer_uses_it_by_name():
     with Trainer(1, evaluator=metrics.MetricsEvaluator("r2")) as t, \
             pytest.raises(ValueError, match="MetricsEvaluator needs targets shaped like"):
         t.init(parts, model, losses.SoftmaxCrossEntropy(), optim.Adam())
-
-
-@pytest.mark.parametrize("module", ["arguments", "classes", "evaluators", "named", "probabilities", "ranking", "regression"])
-def test_examples_in_docstrings(module):
-    assert doctest.testmod(importlib.import_module(f"tinydl.metrics.{module}")).failed == 0

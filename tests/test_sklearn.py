@@ -1,8 +1,6 @@
 """tinydl.sklearn: at home in scikit-learn. Pipelines, searches, pickles, metadata, tables; threads; networks of one's own."""
 import copy
-import doctest
 import hashlib
-import importlib
 import pickle
 import subprocess
 import sys
@@ -66,12 +64,6 @@ def net_of_ones_own(n_features, n_outputs):
 
 
 # ---------------------------------------------------------------------- the package
-@pytest.mark.parametrize("name", ["", ".mlp", ".neural", ".labels", ".base", ".epochs", ".rules", ".parameters", ".mlp_epochs"])
-def test_examples(name):
-    failed, _ = doctest.testmod(importlib.import_module(f"tinydl.sklearn{name}"))
-    assert failed == 0
-
-
 def run(program):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

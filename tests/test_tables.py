@@ -1,7 +1,5 @@
 """TableEncoder: against plain NumPy, the same of every library's tables, and back from JSON."""
 import datetime
-import doctest
-import importlib
 import json
 import time
 import warnings
@@ -349,8 +347,3 @@ def test_a_million_rows():
     got = TableEncoder(max_categories=4000).fit_transform(t)
     assert time.thread_time() - before < 30
     assert got.categories.max() == 4001 and abs(np.mean(got.categories == 1) - 0.2) < 0.02
-
-
-@pytest.mark.parametrize("module", ["encoder", "numeric", "categories", "dates", "columns"])
-def test_examples_in_docstrings(module):
-    assert doctest.testmod(importlib.import_module(f"tinydl.tables.{module}")).failed == 0

@@ -119,7 +119,10 @@ class ArrayDataset(CountedDataset):
     def __repr__(self) -> str:
         names = [*(self.input_names or ["x"] * self.n_inputs), *(self.target_names or ["y"] * self.n_targets)]
         arrays = ", ".join(f"{name} {a.dtype} {a.shape[1:]}" for name, a in zip(names, self.sources, strict=False))
-        return f"{type(self).__name__}({len(self)} samples, {arrays}, {'weighted, ' * self.weighted}batch_size={self.batch_size})"
+        changes = "".join([f", normalize={self.normalize!r}" * (self.normalize is not None),
+                           f", augment={list(self.augment)!r}" * bool(self.augment)])
+        return (f"{type(self).__name__}({len(self)} samples, {arrays}, {'weighted, ' * self.weighted}"
+                f"batch_size={self.batch_size}{changes})")
 
     @property
     def x(self) -> Any:

@@ -1,4 +1,4 @@
-"""Adagrad: s := s + g^2; p := p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)."""
+"""Adagrad."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,12 @@ from tinydl.optim.schedules import Schedule
 
 
 class Adagrad(Optimizer):
-    """Adagrad (Duchi et al. 2011): PyTorch's variant, with its defaults. eps stands outside the root; s begins at
+    """Adagrad (Duchi et al. 2011): PyTorch's variant, with its defaults.
+
+        s := s + g^2
+        p := p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+
+    eps stands outside the root; s begins at
     initial_accumulator_value (Keras and optax begin at 0.1). weight_decay p is added to g.
 
         >>> Adagrad().lr

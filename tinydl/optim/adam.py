@@ -1,8 +1,4 @@
-"""Adam: m := b1 m + (1 - b1) g; v := b2 v + (1 - b2) g^2; p := p - lr/(1 - b1^t) m / (sqrt(v/(1 - b2^t)) + eps).
-
-Adam adds weight_decay p to g (an L2 penalty); AdamW shrinks p by lr weight_decay p before the step (decoupled).
-eps stands outside the root, after the bias correction, as in PyTorch and in the paper's Algorithm 1.
-"""
+"""Adam and AdamW."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +10,18 @@ from tinydl.optim.schedules import Schedule
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015)."""
+    """Adam (Kingma and Ba 2015), of the gradient g and update number t, from 1:
+
+        m := b1 m + (1 - b1) g
+        v := b2 v + (1 - b2) g^2
+        p := p - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
+
+    eps stands outside the root, after the bias correction, as in PyTorch and in the paper's Algorithm 1 (Keras's stands before
+    it). weight_decay p is added to g (an L2 penalty; Keras's is decoupled, as AdamW's).
+
+        >>> Adam(1e-3).eps
+        1e-08
+    """
 
     rule = "adam"
 
@@ -37,7 +44,12 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in PyTorch: p := p - lr weight_decay p before Adam's
+    step.
+
+        >>> AdamW(1e-3).weight_decay
+        0.01
+    """
 
     rule = "adamw"
 

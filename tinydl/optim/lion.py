@@ -1,4 +1,4 @@
-"""Lion: p := p - lr weight_decay p; p := p - lr sign(b1 m + (1 - b1) g); m := b2 m + (1 - b2) g."""
+"""Lion."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,13 @@ from tinydl.optim.schedules import Schedule
 
 
 class Lion(Optimizer):
-    """Lion (Chen et al. 2023, Algorithm 2): each parameter moves by lr, up or down; so lr is to be 3 to 10 times smaller, and
+    """Lion (Chen et al. 2023, Algorithm 2).
+
+        p := p - lr weight_decay p
+        p := p - lr sign(b1 m + (1 - b1) g)
+        m := b2 m + (1 - b2) g
+
+    Each parameter moves by lr, up or down; so lr is to be 3 to 10 times smaller, and
     weight_decay (decoupled) as many times larger, than AdamW's. Defaults of the paper; optax's weight_decay is 1e-3.
 
         >>> Lion().betas

@@ -1,8 +1,4 @@
-"""NAdam: Adam with Nesterov's momentum, whose factor warms up: mu_t = b1 (1 - 0.5 * 0.96^(t momentum_decay)).
-
-m := b1 m + (1 - b1) g; v := b2 v + (1 - b2) g^2; P_t = mu_1 ... mu_t; p := p - lr ((1 - mu_t) / (1 - P_t) g
-+ mu_{t+1} / (1 - P_{t+1}) m) / (sqrt(v / (1 - b2^t)) + eps).
-"""
+"""NAdam: Adam with Nesterov's momentum, whose factor warms up."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +14,12 @@ Array = np.ndarray[Any, Any]
 
 
 class NAdam(Adam):
-    """NAdam (Dozat 2016): PyTorch's variant, with its defaults. eps stands beside the corrected root.
+    """NAdam (Dozat 2016), Adam with Nesterov's momentum, whose factor mu warms up: PyTorch's variant, with its defaults.
+
+        mu_t = b1 (1 - 0.5 * 0.96^(t momentum_decay)), and P_t = mu_1 ... mu_t
+        m := b1 m + (1 - b1) g
+        v := b2 v + (1 - b2) g^2
+        p := p - lr ((1 - mu_t) / (1 - P_t) g + mu_{t+1} / (1 - P_{t+1}) m) / (sqrt(v / (1 - b2^t)) + eps)
 
     weight_decay p is added to g (an L2 penalty), or, decoupled_weight_decay, p is shrunk by lr weight_decay p before the step.
     optax's nadam has neither the warm-up of mu nor its product.

@@ -1,9 +1,4 @@
-"""RAdam: Adam that takes plain momentum's steps until v has seen enough to be divided by.
-
-m := b1 m + (1 - b1) g; v := b2 v + (1 - b2) g^2; r_inf = 2 / (1 - b2) - 1; r = r_inf - 2 t b2^t / (1 - b2^t). Where r > 5:
-p := p - lr m / (1 - b1^t) R sqrt(1 - b2^t) / (sqrt(v) + eps), R^2 = (r - 4) (r - 2) r_inf / ((r_inf - 4) (r_inf - 2) r);
-else p := p - lr m / (1 - b1^t).
-"""
+"""RAdam: Adam that takes plain momentum's steps until v has seen enough to be divided by."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +10,18 @@ from tinydl.optim.schedules import Schedule
 
 
 class RAdam(Adam):
-    """RAdam (Liu et al. 2020): PyTorch's variant, with its defaults. eps stands beside the raw root, where Adam's stands beside
+    """RAdam (Liu et al. 2020), which takes plain momentum's steps until v has seen enough to be divided by: PyTorch's variant,
+    with its defaults.
+
+        m := b1 m + (1 - b1) g
+        v := b2 v + (1 - b2) g^2
+        r_inf = 2 / (1 - b2) - 1, and r = r_inf - 2 t b2^t / (1 - b2^t)
+        where r > 5, with R^2 = (r - 4) (r - 2) r_inf / ((r_inf - 4) (r_inf - 2) r):
+            p := p - lr m / (1 - b1^t) R sqrt(1 - b2^t) / (sqrt(v) + eps)
+        else:
+            p := p - lr m / (1 - b1^t)
+
+    eps stands beside the raw root, where Adam's stands beside
     the corrected one; the first steps, without the root, are as large as SGD's.
 
     weight_decay p is added to g (an L2 penalty), or, decoupled_weight_decay, p is shrunk by lr weight_decay p before the step.

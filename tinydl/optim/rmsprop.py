@@ -1,4 +1,4 @@
-"""RMSprop: v := alpha v + (1 - alpha) g^2; p := p - lr g / (sqrt(v) + eps); with momentum, buf := momentum buf + that."""
+"""RMSprop, centered or not, with momentum or without."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,17 @@ from tinydl.optim.schedules import Schedule
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Hinton's lecture 6e, 2012; centered: Graves 2013), eps outside the root as in PyTorch."""
+    """RMSprop (Hinton's lecture 6e, 2012; centered: Graves 2013):
+
+        v := alpha v + (1 - alpha) g^2
+        p := p - lr g / (sqrt(v) + eps)
+
+    with momentum buf := momentum buf + g / (sqrt(v) + eps), p := p - lr buf. eps stands outside the root, as in PyTorch (Keras's
+    stands inside). weight_decay p is added to g.
+
+        >>> RMSprop().alpha
+        0.99
+    """
 
     rule = "rmsprop"
 

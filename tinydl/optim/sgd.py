@@ -1,4 +1,4 @@
-"""SGD: g := g + weight_decay p; buf := momentum buf + g; p := p - lr (nesterov: g + momentum buf; else buf)."""
+"""SGD, with momentum or without."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,18 @@ from tinydl.optim.schedules import Schedule
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013, PyTorch's variant)."""
+    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013, PyTorch's variant):
+
+        g := g + weight_decay p
+        buf := momentum buf + g
+        p := p - lr buf; with nesterov p := p - lr (g + momentum buf)
+
+    The rate applies at the step and is not in buf, as in PyTorch: after a cut the very next step is smaller (Keras's velocity
+    has the rates of the steps before in it).
+
+        >>> SGD(0.1, momentum=0.9).momentum
+        0.9
+    """
 
     rule = "sgd"
 

@@ -10,6 +10,7 @@ from tinydl import nn
 
 __all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "NUMBERS", "Recipe", "batch_size"]
 
+#: layers by the names that a Recipe has for them
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
 
 #: numbers that a category is embedded in (RealMLP's)
@@ -45,7 +46,9 @@ class Recipe:
     validation_fraction: float = 0.2
 
 
+#: the recipe for classes
 CLASSES = Recipe()
+#: the recipe for numbers
 NUMBERS = Recipe(activation="relu", dropout=0.0, embedding="piecewise", learning_rate=1e-2, weight_decay=0.0, label_smoothing=0.0,
                  batch_size=64, max_epochs=32)
 
