@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 #: modules below the packages of tinydl that users import names from
-DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies", "tinydl.parallel.transport")
+DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies", "tinydl.parallel.transport",
+          *(f"tinydl.tabular.{part}" for part in ("recipe", "network", "tasks", "training")))
 
 
 def public_names() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydl.checkpoint import _read
+from tinydl.serialization import read_arrays
 
 HERE = Path(__file__).parent
 SECONDS = 60
@@ -79,7 +79,7 @@ def test_a_rank_that_raises_or_hangs_ends_all(tmp_path, case, who):
     assert ended - since < 1.5 + 5
     text = "raised OSError: no disk" if case == "raises" else "did not come to update"
     assert err.count(f"RankError: rank {who} on ") >= 2 and text in err
-    assert _read(path)[0]["optimizer"]["t"] in (20, 21)
+    assert read_arrays(path, "checkpoint")[0]["optimizer"]["t"] in (20, 21)
 
 
 def test_a_rank_that_is_killed_ends_all(tmp_path):
@@ -101,7 +101,7 @@ def test_a_signal_to_mpiexec_leaves_a_checkpoint(tmp_path, number):
     process.send_signal(number)
     code, _, err = end(process)
     assert time.monotonic() - since < 5 and code in ({1} if OPEN_MPI else {128 + number, 9}), err
-    assert _read(path)[0]["optimizer"]["t"] >= 20
+    assert read_arrays(path, "checkpoint")[0]["optimizer"]["t"] >= 20
 
 
 def test_a_rank_with_other_data_is_named_by_all(tmp_path):

@@ -208,7 +208,7 @@ class Model:
         """Of each input."""
         if isinstance(shape, Mapping):
             shape = tuple(in_order(shape, self.input_names))
-        shape = self._shape if shape is None else tuple(shape)
+        shape = self._shape if shape is None else (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         if shape is None:
             raise ValueError("the model's input shape is not known before it has seen data: pass input_shape")
         shapes = tuple(map(tuple, shape)) if shape and not isinstance(shape[0], (int, np.integer)) else (shape,)
@@ -498,7 +498,7 @@ class Model:
         operator that no layer computes, with its node.
 
             model = Model.from_onnx("resnet.onnx")
-            Trainer(max_epochs=3).fit(model, data, ...)
+            trainer.init(data, model, losses.SoftmaxCrossEntropy(), optim.Adam(1e-4))
         """
         from tinydl.onnx import read_onnx  # not every program reads one
 

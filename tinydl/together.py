@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tinydl.parallel.ranks import Ranks
     from tinydl.progress import Resumable
 
-__all__ = ["begin", "check_strategy", "join", "parting", "say_shares", "sigterm"]
 
 # tinydl.parallel.ranks is imported where it is needed: importing tinydl takes no longer for it
 
