@@ -134,6 +134,7 @@ WRONG = {
     "deep": (raw(b'{"a":' + b"[" * 100_000), "cannot be read"),
     "a list": (raw(b"[]"), "no JSON object"),
     "a space first": (raw(b" {}", 0), "no JSON object"),
+    "axes without end": (raw({"a": entry(shape=[10 ** 9] * 3000)}), "3,000 axes"),
     "a name twice": (raw(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],'
                          b'"data_offsets":[0,8]}}'), "'a' comes twice"),
     "a gap": (raw({"a": entry(0, 8), "b": entry(12, 20)}, 20), "'b' begins at byte 12, where the one before it ends at 8"),

@@ -1,8 +1,6 @@
 """Linear layers, embeddings, and sums and products."""
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinydl import nn
