@@ -15,7 +15,7 @@ from tinydl.onnx.reading.reader import Term
 Found = tuple[Layer, Term] | None
 
 
-#: products inside one another that are looked at; patterns have three. Of n, each a square of the one before, there are 2^n factors
+#: products inside one another that are looked at; patterns have three. Of n, each a square of the one before, 2^n factors come.
 DEEPEST = 4
 
 
