@@ -34,9 +34,9 @@ class TensorBoard(Callback):
     which brings tensorboardX and not TensorBoard itself.
 
     Over epochs: loss/train, loss/validation, validation/NAME for each of the evaluator's figures (numbers alone), learning_rate,
-    gradient_norm (where the optimizer has a clip_norm), failed_batches and samples_per_second. every: also updates/loss (the
-    mean over the updates since the last point), updates/learning_rate and updates/gradient_norm, over the number of updates,
-    each `every` updates. histograms: of each parameter, at each epoch's end. graph: the model's operations (needs the extra `onnx`).
+    gradient_norm (where the optimizer has a clip_norm), failed_batches and samples_per_second. every: also updates/loss (the mean
+    over the updates since the last point), updates/learning_rate and updates/gradient_norm, over the number of updates, each
+    `every` updates. histograms: of each parameter, at each epoch's end. graph: the model's operations (needs the extra `onnx`).
     hparams: numbers and texts for the HPARAMS page, beside the optimizer's, the batch size and the seed. TensorBoard keeps
     figures as float32.
 
