@@ -326,6 +326,26 @@ def test_foreign_files_are_named(tmp_path):
     t.shutdown()
 
 
+def test_layers_larger_than_the_file_take_no_memory():
+    """The sizes that a stranger's file says are compared with its arrays before there is memory for them."""
+    f, g = io.BytesIO(), io.BytesIO()
+    Model(nn.Linear(3, 2), seed=0).save(f)
+    about, arrays = read_arrays(f, "model file")
+    about["layer"]["config"]["out_features"] = 10 ** 12
+    write_arrays(g, "model file", about, arrays)
+    with pytest.raises(ValueError, match=r"does not fit Linear: misshapen: weight \(3, 2\) for \(3, 1000000000000\)"):
+        Model.load(g)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"format": "tinydl-model", "version": "3"}', "[" * 100_000])
+def test_what_a_file_says_of_itself_may_be_anything(text, monkeypatch):
+    f = io.BytesIO()
+    monkeypatch.setattr(json, "dumps", lambda value, dumps=json.dumps, **how: text if "format" in value else dumps(value, **how))
+    write_arrays(f, "model file", {}, {})
+    with pytest.raises(ValueError, match="is not a model file of tinydl"):
+        Model.load(f)
+
+
 def test_a_later_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(serialization.FORMATS, "model file", ("tinydl-model", 4))
     mlp(3, 2).save(tmp_path / "m")

@@ -111,8 +111,8 @@ class Tabular(Base):
             yield
         except BaseException:
             for name in names:
-                vars(self).pop(name, None)
-            vars(self).update(before)
+                self.__dict__.pop(name, None)
+            self.__dict__.update(before)
             raise
 
     def _train(self, X: Any, y: Any, sample_weight: Any, once: bool, classes: Any) -> Any:

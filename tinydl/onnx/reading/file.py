@@ -198,7 +198,8 @@ def _input(path: str | Path, value: Any, shape: list[int | str | None], batch: i
 
 
 def _dtype(value: Any) -> np.dtype[Any]:
-    return np.dtype(onnx_package().helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    dtype: np.dtype[Any] = np.dtype(onnx_package().helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return dtype
 
 
 def _shown(shape: Sequence[Any]) -> str:
