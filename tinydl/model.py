@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from glob import escape
 from math import prod
 from typing import IO, TYPE_CHECKING, Any
 
@@ -510,14 +509,17 @@ class Model:
         what to do. `tinydl.torch_weights` and `tinydl.keras_weights` read others' weights.
         """
         layer, about, arrays = read_model(path, custom_layers or {})
+        own = _by_path(layer)
         try:        # before there is memory for what layers say that they have
-            _check_state(about["name"], {n: p.shape for n, p in _by_path(layer).items()}, arrays)
+            _check_state(about["name"], {n: p.shape for n, p in own.items()}, arrays)
         except ValueError as e:
             raise ValueError(f"{path}: {e}") from None
+        for name in about.get("frozen", ()):
+            if name not in own:
+                raise ValueError(f"{path}: {name!r} is to be frozen, and its layers have no such parameter")
+            own[name].frozen = True
         model = cls(layer, about["dtype"], seed=0, name=about["name"])
         model.load_state_dict(arrays)
-        if about.get("frozen"):
-            model.freeze(*(escape(name) for name in about["frozen"]))
         model.metadata, model.feature_names = about["metadata"], about.get("feature_names")
         if len(model.inputs) == 1 and about["input_shape"] is not None:
             model._shape = tuple(about["input_shape"])
