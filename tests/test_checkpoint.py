@@ -524,3 +524,19 @@ def test_a_copy_goes_on_with_the_same_bits():
     assert digest(other) == digest(t)       # random masks too
     t.shutdown()
     other.shutdown()
+
+
+def test_what_callbacks_remember_keeps_no_file_in_memory(tmp_path):
+    parts = data.ArrayDataset(*classification(101), 8).split(0.8, 0.2, 0.0, seed=0)
+
+    def made():
+        early = EarlyStopping(patience=9, restore_best=True)
+        t = Trainer(2, seed=0, callbacks=[early, StopAt(2, 1, "stop")])
+        t.init(parts, Model(nn.Linear(6, 3), seed=0), losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        return t, early
+    t, _ = made()
+    t.train()
+    t.save_checkpoint(tmp_path / "c")
+    t, early = made()
+    t.load_checkpoint(tmp_path / "c")
+    assert early.best_state and all(a.base is None for a in early.best_state.values())

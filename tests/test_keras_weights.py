@@ -242,6 +242,24 @@ def test_files_that_are_no_weights_of_keras(files, h5py):
             keras_weights.load(model, files / name)
 
 
+def test_values_beside_the_file_and_sizes_without_values(tmp_path, h5py):
+    (tmp_path / "secret").write_bytes(b"a" * 24)
+    path = tmp_path / "m.weights.h5"
+    for says, make in {
+            "in another file": lambda f: f.create_dataset("layers/dense/vars/0", (3, 2), "f4",
+                                                          external=[(tmp_path / "secret", 0, 24)]),
+            r"4,000,000,000,000 bytes, of which the file has 0": lambda f: f.create_dataset(
+                "layers/dense/vars/0", (10 ** 6, 10 ** 6), "f4", chunks=(100, 100)),
+            "vars/0 is no array": lambda f: f.create_group("layers/dense/vars/0")}.items():
+        with h5py.File(path, "w") as f:
+            make(f)
+        with pytest.raises(ValueError, match=says):
+            keras_weights.load(Model(nn.Linear(3, 2)), path)
+    with h5py.File(path, "w") as f:
+        f.create_dataset("layers/dense/vars/0", data=np.zeros((300, 200), "f4"), compression="gzip", compression_opts=9)
+    keras_weights.load(Model(nn.Linear(300, 200, bias=False)), path)
+
+
 def test_without_h5py_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"needs h5py: pip install 'tinydl-parallel\[keras\]'"):

@@ -114,7 +114,8 @@ def test_an_epoch_s_end_that_ctrl_c_interrupts_has_one_line(tmp_path, logger, na
 
 
 @pytest.mark.parametrize("logger, name, text", [(*FILES[0], "name,price\nchair,3\n"), (*FILES[1], "[1, 2]\n"),
-                                                (*FILES[1], "not JSON\n")])
+                                                (*FILES[0], 'epoch,name\n1,"chair\n'), (*FILES[1], "not JSON\n"),
+                                                (*FILES[1], '{"epoch": null}\n')])
 def test_a_foreign_file_is_not_replaced_where_training_goes_on(tmp_path, logger, name, text):
     path = tmp_path / name
     trainer = made(1)
@@ -194,6 +195,18 @@ def test_tensorboard_has_each_point_once_after_a_resume(tmp_path):
         assert [s for s, _ in got[tag]] == [s for s, _ in want[tag]], tag
     assert "parameters/0.weight" in got and "_hparams_/session_start_info" in got
     assert got.keys() == want.keys()
+
+
+def test_tensorboard_leaves_figures_out_that_are_no_numbers(tmp_path):
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+
+    class Matrix(Odd):
+        def result(self):
+            return {"matrix": np.eye(2), "name": "a", "none": None, "number": 3}
+    assert made(1, TensorBoard(tmp_path), evaluator=Matrix()).train().records[0].figures["matrix"] == [[1, 0], [0, 1]]
+    data = next(tmp_path.iterdir()).read_bytes()
+    tags = {v.tag for start, end in _records(data) for v in event_pb2.Event.FromString(data[start + 12:end - 4]).summary.value}
+    assert {tag for tag in tags if tag.startswith("validation/")} == {"validation/number"}
 
 
 def test_tensorboard_removes_its_own_files_where_training_begins_anew(tmp_path):

@@ -40,6 +40,24 @@ def test_layers_in_float64(case, tmp_path):
     compare(model_of(case, "float64"), tmp_path / "net.py", 1e-13)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_no_samples(case, tmp_path):
+    model = model_of(case, "float32")
+    model.export_numpy(tmp_path / "net.py")
+    x = {name: a[:0] for name, a in inputs_for(model).items()}
+    got, wanted = runpy.run_path(str(tmp_path / "net.py"))["predict"](*x.values()), model.predict(x)
+    for a, b in zip(got.values(), wanted.values(), strict=True) if isinstance(got, dict) else [(got, wanted)]:
+        assert a.shape == b.shape and a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("names", [("len", "relu"), ("a b", "input0"), ("input1", "relu"), ("math", "np"), ("input", "x")])
+def test_names_of_inputs_that_mean_something_in_python(names, tmp_path):
+    x, y = (nn.Input((2, 3), name=name) for name in names)
+    model = Model(inputs=[x, y], outputs=nn.Flatten()(nn.Add()([nn.ReLU()(x), y])))
+    compare(model, tmp_path / "net.py", 0)
+    assert names != ("input", "x") or "def predict(input, x)" in (tmp_path / "net.py").read_text()
+
+
 def test_every_layer_has_an_expression():
     theirs = {layer for layer in REGISTRY.values() if layer.__module__.startswith("tinydl.nn.")}
     assert theirs - {nn.Sequential, nn.Residual, nn.Graph} <= set(EXPRESSIONS)

@@ -280,6 +280,64 @@ def test_sizes_without_data_take_no_memory(tmp_path):
         Model.from_onnx(path)
 
 
+@pytest.mark.parametrize("build", [
+    lambda g, w: g.f("MatMul", "x0", w), lambda g, w: g.f("MatMul", "x0", g.f("Cast", w, to=onnx.TensorProto.FLOAT)),
+    lambda g, w: g.f("MatMul", "x0", g.f("Concat", w, w, axis=1)), lambda g, w: g.f("Gather", w, g.f("ArgMax", "x0", axis=1))])
+def test_a_small_file_makes_no_large_weight(build, tmp_path):
+    g = File(["batch", 10 ** 6])
+    g.save(tmp_path / "a.onnx", build(g, g.f("ConstantOfShape", g.c(values=[10 ** 6, 10 ** 6]))))
+    with pytest.raises(ValueError, match=r"repeats numbers that are|is too large to compute|no layer computes it"):
+        Model.from_onnx(tmp_path / "a.onnx")
+
+
+def test_many_products_inside_one_another(tmp_path):
+    """2^60 factors, if they were counted; and a sum that no pattern is."""
+    g = File(["batch", 2])
+    y = "x0"
+    for _ in range(60):
+        y = g.f("Mul", y, y)
+    g.save(tmp_path / "a.onnx", y)
+    assert first(Model.from_onnx(tmp_path / "a.onnx").predict([[1, -1]])).tolist() == [[1, 1]]
+    g = File(["batch", 2])
+    y = "x0"
+    for _ in range(1200):
+        y = g.f("Mul", y, g.c(values=np.float32(1.5)))
+    g.save(tmp_path / "a.onnx", y)
+    assert len(Model.from_onnx(tmp_path / "a.onnx").layer.layers) == 1200
+
+
+def test_divisions_by_zero_are_troubles_of_a_file(tmp_path):
+    for build in (lambda g: g.f("Mul", "x0", g.f("Range", *(g.c(values=np.float32(v)) for v in (0, 5, 0)))),
+                  lambda g: g.f("Conv", "x0", g.c(3, 4, 1), strides=[0], auto_pad="SAME_UPPER")):
+        g = File(["batch", 4, 5])
+        g.save(tmp_path / "a.onnx", build(g))
+        with pytest.raises(ValueError, match="has what no layer of tinydl computes"):
+            Model.from_onnx(tmp_path / "a.onnx")
+
+
+def test_constants_of_several_minima_and_maxima(tmp_path):
+    g = File(["batch", 2])
+    least = g.f("Min", *(g.c(values=np.float32(v)) for v in (4, 2, 3)))
+    most = g.f("Max", *(g.c(values=np.array(v, np.float32)) for v in ([1, 1], [0, 7], [5, 2])))
+    g.save(tmp_path / "a.onnx", g.f("Mul", "x0", least), g.f("Mul", "x0", most))
+    made = Model.from_onnx(tmp_path / "a.onnx").predict([[1, 1]])
+    assert [y.tolist() for y in made.values()] == [[[2, 2]], [[5, 7]]]
+
+
+def test_negatives_of_float64_stay_float64(tmp_path):
+    x = nn.Input((3,))
+    model = Model(inputs=x, outputs=nn.Add()([nn.Linear(3, 2)(x), nn.Linear(3, 2)(x)]), dtype="float64", seed=0)
+    model.to_onnx(tmp_path / "a.onnx")
+    made = onnx.load(tmp_path / "a.onnx")
+    del made.metadata_props[:]
+    add = [n for n in made.graph.node if n.op_type == "Add"][-1]
+    add.op_type = "Sub"
+    onnx.save(made, tmp_path / "a.onnx")
+    back = Model.from_onnx(tmp_path / "a.onnx")
+    wanted = session(tmp_path / "a.onnx").run(None, {"input0": np.eye(3)})[0]
+    assert back.dtype == np.float64 and np.allclose(first(back.predict(np.eye(3))), wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_values_beside_the_file_and_nowhere_else(tmp_path):
     folder = tmp_path / "inside"
     folder.mkdir()

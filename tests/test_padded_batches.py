@@ -178,19 +178,35 @@ class Doubled(nn.PythonLayer):
         return 2 * dy
 
 
+def over_steps(layer):
+    return lambda h: nn.Permute((1, 0))(layer(nn.Permute((1, 0))(h)))
+
+
 def test_models_that_look_beyond_lengths_have_no_shorter_forms():
     def behind(layer):
         return lambda inputs: layer(nn.GRU(4, 5)(inputs))
     for layer, end in ((behind(nn.Mean(0)), None), (behind(nn.BatchNorm1d(5)), nn.LastStep()),
                        (lambda inputs: nn.GRU(4, 5)(inputs[0]), nn.LastStep()), (behind(nn.Max(0)), None),
                        (behind(lambda h: nn.LastStep()(h)), None), (behind(nn.Flatten()), None),
-                       (behind(Doubled()), nn.LastStep())):
+                       (behind(Doubled()), nn.LastStep()), (behind(over_steps(nn.Softmax())), nn.LastStep()),
+                       (behind(over_steps(nn.LogSoftmax())), nn.LastStep()),
+                       (lambda inputs: nn.GRU(4, 5)([nn.Slice(0, 0, -1)(inputs[0]), inputs[1]]), nn.LastStep())):
         model = classifier(layer, end=end)
         index = LENGTHS.argsort()[:8]
         loss, bits, forms = gradient(model, dataset(), index, True)
         assert not forms and (loss, bits) == gradient(model, dataset(), index, False)[:2]
     assert not data.SequenceDataset(sequences(), Y, 8, offsets=np.cumsum([0, *LENGTHS]), lengths=False).padded
     assert data.ArrayDataset(np.ones((3, 2)), [0, 1, 1]).padded == ()
+
+
+def test_dropout_by_a_schedule_in_shorter_forms():
+    """Each form has a table of its own, which lives as long as the plan and has the numbers of the steps to come."""
+    def got(p, **options):
+        model = classifier(lambda inputs: nn.GRU(4, 5)([nn.Dropout(p)(nn.Linear(4, 4)(inputs[0])), inputs[1]]), end=nn.LastStep())
+        return trained(dataset(), model, **options)
+    assert got(optim.schedules.Constant(0.5)) == got(0.5)
+    falling = optim.schedules.Linear(0.8, 12)
+    assert got(falling) == got(falling, threads=3) != got(0.8)
 
 
 def test_a_number_in_a_memory_map_that_is_none_fails_its_batch(tmp_path):

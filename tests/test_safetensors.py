@@ -134,6 +134,7 @@ WRONG = {
     "deep": (raw(b'{"a":' + b"[" * 100_000), "cannot be read"),
     "a list": (raw(b"[]"), "no JSON object"),
     "a space first": (raw(b" {}", 0), "no JSON object"),
+    "axes without end": (raw({"a": entry(shape=[10 ** 9] * 3000)}), "3,000 axes"),
     "a name twice": (raw(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],'
                          b'"data_offsets":[0,8]}}'), "'a' comes twice"),
     "a gap": (raw({"a": entry(0, 8), "b": entry(12, 20)}, 20), "'b' begins at byte 12, where the one before it ends at 8"),
@@ -299,7 +300,7 @@ def foreign(folder):
     yield folder / "m.zip", "a zip file of something else"
     yield file("old.pt", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80"), "pickle of PyTorch"
     yield file("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5"
-    yield file("m.onnx", b"\x08\x0a\x12\x06tinydl\x1a\x000:"), "an ONNX model"
+    yield file("m.onnx", b"\x08\x0a\x12\x06tinydl\x1a\x000:"), r"an ONNX model: Model\.from_onnx\(.*\) reads it"
     yield file("m.gz", b"\x1f\x8b" + bytes(100)), "unpack"
     yield file("m.csv", "a,b\n1,ü\n".encode() * 100), "a text file"
     yield file("m.bin", bytes(range(255, 0, -1)) * 4), "unknown content"
@@ -323,6 +324,26 @@ def test_foreign_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError):
         Model.load(tmp_path / "nowhere")
     t.shutdown()
+
+
+def test_layers_larger_than_the_file_take_no_memory():
+    """The sizes that a stranger's file says are compared with its arrays before there is memory for them."""
+    f, g = io.BytesIO(), io.BytesIO()
+    Model(nn.Linear(3, 2), seed=0).save(f)
+    about, arrays = read_arrays(f, "model file")
+    about["layer"]["config"]["out_features"] = 10 ** 12
+    write_arrays(g, "model file", about, arrays)
+    with pytest.raises(ValueError, match=r"does not fit Linear: misshapen: weight \(3, 2\) for \(3, 1000000000000\)"):
+        Model.load(g)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"format": "tinydl-model", "version": "3"}', "[" * 100_000])
+def test_what_a_file_says_of_itself_may_be_anything(text, monkeypatch):
+    f = io.BytesIO()
+    monkeypatch.setattr(json, "dumps", lambda value, dumps=json.dumps, **how: text if "format" in value else dumps(value, **how))
+    write_arrays(f, "model file", {}, {})
+    with pytest.raises(ValueError, match="is not a model file of tinydl"):
+        Model.load(f)
 
 
 def test_a_later_version_is_refused(tmp_path, monkeypatch):

@@ -215,3 +215,31 @@ def test_partial_fit_of_quantiles_several_targets_and_several_labels():
     assert TabularRegressor(**SMALL).partial_fit(X, both).partial_fit(X[:1], both[:1]).predict(X).shape == (120, 2)
     labels = np.stack([X["town"] == "Ulm", X["member"]], 1).astype(int)
     assert TabularClassifier(**SMALL).partial_fit(X, labels).partial_fit(X, labels).predict(X).shape == (120, 2)
+
+
+@pytest.mark.parametrize("quantiles", [None, [0.2, 0.8]])
+def test_a_scorer_sees_the_predictions_of_a_regressor_within_the_range_of_y(quantiles):
+    X, seen = people()[0], []
+
+    def look(model, part, y):
+        seen.append(model.predict(part))
+        return -np.abs(seen[-1].reshape(len(y), -1) - y[:, None]).mean()
+    model = TabularRegressor(**SMALL, scoring=look, warm_start=True, quantiles=quantiles).fit(X, income(X))
+    assert seen and min(p.min() for p in seen) >= income(X).min() and max(p.max() for p in seen) <= income(X).max()
+    model.fit(X, income(X) + 1)
+    assert model._lowest == income(X).min() and model._highest == income(X).max() + 1
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+def test_a_fit_that_fails_leaves_what_was_fitted(kind):
+    X, y = people()
+    y, other = (y, np.where(income(X) > 10, "rich", "poor")) if kind is TabularClassifier else (income(X), 100 * income(X) + 7)
+    model = kind(**SMALL)
+    for attempt in range(2):
+        with pytest.raises(ValueError, match="learning rate is too large"):
+            kind.fit(model.set_params(learning_rate=1e30), X[["town"]].assign(size=1e3 * np.arange(len(X))), other)
+        if not attempt:
+            assert not hasattr(model, "n_features_in_") and not hasattr(model, "classes_")
+            model.set_params(learning_rate=0.003).fit(X, y)
+            before = model.predict(X)
+    assert np.array_equal(model.predict(X), before)

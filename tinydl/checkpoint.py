@@ -167,7 +167,8 @@ def _callbacks(trainer: Resumable, meta: Mapping[str, Any], arrays: Mapping[str,
         at = next((i for i, other in saved.items() if other["type"] == type(callback).__name__), None)
         places.append(at)
         if at is not None:
-            state = {**saved.pop(at)["state"], **_under(f"callbacks/{at}/", arrays)}
+            own = _under(f"callbacks/{at}/", arrays)        # copied, or a callback would keep all of the file in memory
+            state = {**saved.pop(at)["state"], **{name: a.copy() for name, a in own.items()}}
             states += [(callback, state)] if state else []
     lost = [other["type"] for i, other in saved.items() if other["state"] or _under(f"callbacks/{i}/", arrays)]
     if lost:

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from glob import escape
 from math import prod
 from typing import IO, TYPE_CHECKING, Any
 
@@ -121,11 +120,7 @@ class Model:
         self._lock = threading.Lock()
 
     def _by_path(self) -> dict[str, Parameter]:
-        """All parameters and statistics by name; one that several layers have, or a layer used twice, by its first."""
-        names: dict[Parameter, str] = {}
-        for name, _, p in self.layer.named_parameters():
-            names.setdefault(p, name)
-        return {name: p for p, name in names.items()}
+        return _by_path(self.layer)
 
     def _arena(self, parameters: Mapping[str, Parameter]) -> Array:
         arena = aligned(sum(p.size for p in parameters.values()), self.dtype)
@@ -393,14 +388,7 @@ class Model:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy values in by name. strict: all names must be there, and no others. On an error nothing changes."""
         own = self.named_arrays()
-        missing = [n for n in own if n not in state] if strict else []
-        unexpected = [n for n in state if n not in own] if strict else []
-        misshapen = [f"{n} {np.shape(state[n])} for {own[n].shape}" for n in own
-                     if n in state and np.shape(state[n]) != own[n].shape]
-        if missing or unexpected or misshapen:
-            parts = [f"{what}: {', '.join(names)}" for what, names in
-                     (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)) if names]
-            raise ValueError(f"state does not fit {self.name}: {'; '.join(parts)}")
+        _check_state(self.name, {n: a.shape for n, a in own.items()}, state, strict)
         values = {n: np.asarray(state[n], self.dtype) for n in own if n in state}
         for n, value in values.items():
             own[n][...] = value
@@ -521,13 +509,17 @@ class Model:
         what to do. `tinydl.torch_weights` and `tinydl.keras_weights` read others' weights.
         """
         layer, about, arrays = read_model(path, custom_layers or {})
-        model = cls(layer, about["dtype"], seed=0, name=about["name"])
-        try:
-            model.load_state_dict(arrays)
+        own = _by_path(layer)
+        try:        # before there is memory for what layers say that they have
+            _check_state(about["name"], {n: p.shape for n, p in own.items()}, arrays)
         except ValueError as e:
             raise ValueError(f"{path}: {e}") from None
-        if about.get("frozen"):
-            model.freeze(*(escape(name) for name in about["frozen"]))
+        for name in about.get("frozen", ()):
+            if name not in own:
+                raise ValueError(f"{path}: {name!r} is to be frozen, and its layers have no such parameter")
+            own[name].frozen = True
+        model = cls(layer, about["dtype"], seed=0, name=about["name"])
+        model.load_state_dict(arrays)
         model.metadata, model.feature_names = about["metadata"], about.get("feature_names")
         if len(model.inputs) == 1 and about["input_shape"] is not None:
             model._shape = tuple(about["input_shape"])
@@ -566,3 +558,23 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.layer!r}, dtype='{self.dtype}', name={self.name!r})"
+
+
+def _by_path(layer: Layer) -> dict[str, Parameter]:
+    """All parameters and statistics by name; one that several layers have, or a layer used twice, by its first."""
+    names: dict[Parameter, str] = {}
+    for name, _, p in layer.named_parameters():
+        names.setdefault(p, name)
+    return {name: p for p, name in names.items()}
+
+
+def _check_state(model: str, own: Mapping[str, Shape], state: Mapping[str, Any], strict: bool = True) -> None:
+    """ValueError names what is missing in a state for the model of that name, whose shapes are `own`, or does not fit."""
+    missing = [n for n in own if n not in state] if strict else []
+    unexpected = [n for n in state if n not in own] if strict else []
+    misshapen = [f"{n} {np.shape(state[n])} for {shape}" for n, shape in own.items()
+                 if n in state and np.shape(state[n]) != shape]
+    if missing or unexpected or misshapen:
+        parts = [f"{what}: {', '.join(names)}" for what, names in
+                 (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)) if names]
+        raise ValueError(f"state does not fit {model}: {'; '.join(parts)}")

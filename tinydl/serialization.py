@@ -139,15 +139,17 @@ def read_arrays(path: str | Path | IO[bytes], what: str) -> tuple[dict[str, Any]
                 about, arrays = _read(f, path)
             else:
                 raise ValueError(f"it is {foreign.says(kind, path)}")
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise ValueError(f"{path} is not a {what} of tinydl: {e}") from e
     format, version = FORMATS[what]
+    if not isinstance(about, dict) or not isinstance(about.get("version", 0), int):
+        raise ValueError(f"{path} is not a {what} of tinydl: what it says of itself is {about!r:.80}")
     if about.get("format") != format:
         for other, (name, _) in FORMATS.items():
             if about.get("format") == name:
                 raise ValueError(f"{path} is not a {what} of tinydl, but a {other}: {LOADERS[other]} reads it")
         raise ValueError(f"{path} is not a {what} of tinydl: its format is {about.get('format')!r}")
-    if about["version"] > version:
+    if about.get("version", 0) > version:
         raise ValueError(f"{path} has version {about['version']} of the format; this tinydl reads up to {version}: upgrade it")
     return about, arrays
 

@@ -26,7 +26,8 @@ ALL = ["tests/test_kernels.py", "tests/test_kernels_concurrency.py", "tests/test
        "tests/test_layers.py", "tests/test_conv.py", "tests/test_pool.py", "tests/test_recurrent.py", "tests/test_attention.py",
        "tests/test_steps.py", "tests/test_graph.py", "tests/test_joint.py", "tests/test_model.py", "tests/test_drivers.py",
        "tests/test_trainer.py", "tests/test_augment.py", "tests/test_normalize.py",
-       "tests/test_augmented_training.py", *ENGINE]
+       "tests/test_augmented_training.py", "tests/test_padded_batches.py", "tests/test_dropout_schedule.py",
+       "tests/test_stepper.py", *ENGINE]
 # hogwild's updates meet in the parameters without an order by design, in the same functions that must be in order for
 # every other strategy: its tests are left out rather than those functions suppressed
 TESTS = {"address": ALL, "undefined": ALL, "thread": [*ENGINE, "-k", "not hogwild and not Hogwild"]}

@@ -68,7 +68,7 @@ class _EpochFile(Callback):
         if epochs or trainer.batches_done:
             try:
                 rows = self._kept(epochs)
-            except (ValueError, KeyError) as e:
+            except (ValueError, KeyError, TypeError) as e:
                 raise ValueError(f"{self.path} is no file of {type(self).__name__} ({e}); training goes on from epoch {epochs} "
                                  "and would replace it: remove it, or name another") from None
         else:
@@ -135,7 +135,10 @@ class CSVLogger(_EpochFile):
     def _rows(self, text: str) -> list[Row]:
         import csv
         whole = text[:text.rfind("\n") + 1]
-        return list(csv.DictReader(io.StringIO(whole, newline=""), strict=True))
+        try:
+            return list(csv.DictReader(io.StringIO(whole, newline=""), strict=True))
+        except csv.Error as e:
+            raise ValueError(str(e)) from None
 
 
 class JSONLLogger(_EpochFile):

@@ -33,10 +33,10 @@ class TensorBoard(Callback):
     """Writes figures into `folder` as event files for TensorBoard (`tensorboard --logdir folder`); of the extra `tensorboard`,
     which brings tensorboardX and not TensorBoard itself.
 
-    Over epochs: loss/train, loss/validation, validation/NAME for each of the evaluator's figures, learning_rate, gradient_norm
-    (where the optimizer has a clip_norm), failed_batches and samples_per_second. every: also updates/loss (the mean over the
-    updates since the last point), updates/learning_rate and updates/gradient_norm, over the number of updates, each `every`
-    updates. histograms: of each parameter, at each epoch's end. graph: the model's operations (needs the extra `onnx`).
+    Over epochs: loss/train, loss/validation, validation/NAME for each of the evaluator's figures (numbers alone), learning_rate,
+    gradient_norm (where the optimizer has a clip_norm), failed_batches and samples_per_second. every: also updates/loss (the mean
+    over the updates since the last point), updates/learning_rate and updates/gradient_norm, over the number of updates, each
+    `every` updates. histograms: of each parameter, at each epoch's end. graph: the model's operations (needs the extra `onnx`).
     hparams: numbers and texts for the HPARAMS page, beside the optimizer's, the batch size and the seed. TensorBoard keeps
     figures as float32.
 
@@ -119,7 +119,8 @@ class TensorBoard(Callback):
                 if row[name] is not None:
                     self._scalar(tag, row[name], record.epoch)
             for name, value in record.figures.items():
-                self._scalar(f"validation/{name}", value, record.epoch)
+                if isinstance(value, (int, float)):
+                    self._scalar(f"validation/{name}", value, record.epoch)
             self._scalar("samples_per_second", record.samples_per_second, record.epoch)
             if self.histograms:
                 from tensorboardX.summary import histogram

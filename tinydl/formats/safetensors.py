@@ -13,8 +13,10 @@ from __future__ import annotations
 import io
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
+from operator import itemgetter
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +28,7 @@ LARGEST_HEADER = 100_000_000
 DTYPES = {"F64": "<f8", "I64": "<i8", "U64": "<u8", "C64": "<c8", "F32": "<f4", "I32": "<i4", "U32": "<u4", "F16": "<f2",
           "I16": "<i2", "U16": "<u2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MOST_AXES = 64
 #: so many bytes are written, and added to a checksum, at a time
 PIECE = 1 << 20
 
@@ -132,6 +135,8 @@ def parse(header: bytes, size: int) -> tuple[dict[str, str], dict[str, dict[str,
         if not all(isinstance(n, list) and all(type(i) is int and i >= 0 for i in n) for n in numbers) or len(numbers[1]) != 2:
             raise ValueError(f"array {name!r}: shape {numbers[0]!r:.80} and data_offsets {numbers[1]!r:.80} must be whole "
                              "numbers")
+        if len(numbers[0]) > MOST_AXES:
+            raise ValueError(f"array {name!r} has {len(numbers[0]):,} axes; NumPy's have at most {MOST_AXES}")
     at = 0
     for name, entry in sorted(found.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
@@ -165,8 +170,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; ValueError where a name comes twice in it."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r:.80} comes twice in it")
+        again = max(Counter(name for name, _ in pairs).items(), key=itemgetter(1))[0]
+        raise ValueError(f"{again!r:.80} comes twice in it")
     return found
 
 

@@ -19,6 +19,8 @@ from tinydl.formats import foreign
 from tinydl.keras_weights.layouts import KINDS
 from tinydl.weights import Array, natural
 
+#: times as many bytes as an array has in a file, compressed, that it can be: deflate's limit
+MOST_DENSE = 1032
 #: what belongs to the layer around it
 _INNER = re.compile(r"(?:(.*?)/)??((?:forward_layer/|backward_layer/)?cell|(?:query|key|value|output)_dense)")
 
@@ -54,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
         try:
             with h5py.File(f, "r") as h5:
                 groups, names = _groups(h5)
-        except OSError as e:        # as of a file that was cut
+        except (OSError, ValueError) as e:          # as of a file that was cut
             raise ValueError(f"{path} is damaged: {e}") from e
     found: dict[str, dict[str, list[Array]]] = {}
     for group, arrays in groups.items():
@@ -92,7 +94,7 @@ def _weights(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any]
 
 
 def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
-    """{path of a group: its arrays of floating-point numbers}, but for the optimizer's, and {path: the layer's name}."""
+    """{path of a group: its arrays of numbers}, but for the optimizer's and dropout's seeds, and {path: the layer's name}."""
     groups: dict[str, dict[int, Array]] = {}
     names: dict[str, str] = {}
 
@@ -102,10 +104,21 @@ def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
             return
         if last == "vars" and "name" in item.attrs:
             names[group] = str(item.attrs["name"])
-        if group.rpartition("/")[2] == "vars" and last.isdigit() and item.dtype.kind != "u":      # no seeds of dropout
+        if group.rpartition("/")[2] == "vars" and last.isdigit() and _is_inside(path, item) and item.dtype.kind != "u":
             groups.setdefault(group.removesuffix("vars").removesuffix("/"), {})[int(last)] = item[()]
     h5.visititems(visit)
     return {group: [arrays[i] for i in sorted(arrays)] for group, arrays in groups.items()}, names
+
+
+def _is_inside(path: str, item: Any) -> bool:
+    """ValueError where it is no array, or its values are not in this file, which may say anything of sizes and of other files."""
+    if not hasattr(item, "dtype"):
+        raise ValueError(f"{path} is no array")
+    if item.external or item.is_virtual:
+        raise ValueError(f"the values of {path} are in another file, which is not opened")
+    if item.nbytes > MOST_DENSE * item.id.get_storage_size():
+        raise ValueError(f"{path} would be {item.nbytes:,} bytes, of which the file has {item.id.get_storage_size():,}")
+    return True
 
 
 def _in_order(entries: list[Entry], names: Mapping[str, str], config: Mapping[str, Any]) -> None:

@@ -62,8 +62,7 @@ P = {{
 def write_numpy(path: str | Path, layer: Layer, inputs: Sequence[tuple[str, tuple[int, ...], bool]], dtype: np.dtype[Any],
                 output_names: Sequence[str] | None, name: str) -> None:
     """Write `layer` as `Model.export_numpy` says. inputs: name, shape of one sample, and whether it is integers, of each."""
-    names = [n if n.isidentifier() and not keyword.iskeyword(n) and n not in ("np", "P", "math") else f"input{i}"
-             for i, (n, _, _) in enumerate(inputs)]
+    names = _arguments([n for n, _, _ in inputs])
     w = Writer(np.dtype(dtype), EXPRESSIONS, names)
     made = interpret(layer, [Value(n, shape) for n, (_, shape, _) in zip(names, inputs, strict=True)], w.call)
     if w.missing:
@@ -83,6 +82,23 @@ def write_numpy(path: str | Path, layer: Layer, inputs: Sequence[tuple[str, tupl
     write_atomically(path, lambda f: f.write(text.encode()))
 
 
+def _arguments(names: Sequence[str]) -> list[str]:
+    """The inputs' names, where those are names in Python that mean nothing else in the file, and others for the rest."""
+    taken, found = {"np", "P", "math", "len", "range", "tuple", *_known()}, list[str]()
+    for i, name in enumerate(names):
+        if not name.isidentifier() or keyword.iskeyword(name) or name in taken:
+            name = f"input{i}"
+            while name in names:
+                name += "_"
+        found.append(name)
+    return found
+
+
+def _known() -> dict[str, FunctionType]:
+    """The functions that a file may have."""
+    return {name: f for module in (functions, sequences) for name, f in vars(module).items() if isinstance(f, FunctionType)}
+
+
 def _array(item: tuple[str, Array]) -> str:
     name, a = item
     a = np.asarray(a, a.dtype.newbyteorder("<"))
@@ -93,8 +109,7 @@ def _array(item: tuple[str, Array]) -> str:
 
 def _sources(body: str) -> list[str]:
     """The functions that the body calls, and those that these do, in the order in which they stand."""
-    known = {name: f for module in (functions, sequences) for name, f in vars(module).items() if isinstance(f, FunctionType)}
-    needed, work = set[str](), [textwrap.dedent(body).replace("return ", "_ = ")]
+    known, needed, work = _known(), set[str](), [textwrap.dedent(body).replace("return ", "_ = ")]
     while work:
         found = {node.id for node in ast.walk(ast.parse(work.pop())) if isinstance(node, ast.Name)} & known.keys() - needed
         needed |= found

@@ -13,6 +13,12 @@ def linear(x, weight, bias=None):
     return y if bias is None else y + bias
 
 
+def reshaped(x, shape):
+    """Samples in another shape, of which one axis may be -1: as many as there are. (NumPy's -1 is not for a batch of none.)"""
+    rest = math.prod(x.shape[1:]) // abs(math.prod(shape))
+    return x.reshape(len(x), *(rest if n == -1 else n for n in shape))
+
+
 # ---------------------------------------------------------------------- activations
 def relu(x):
     return np.maximum(x, 0)
@@ -90,7 +96,7 @@ def rms_norm(x, weight, axes, eps):
 
 
 def group_norm(x, weight, bias, groups, eps):
-    y = normalised(x.reshape(len(x), groups, -1), -1, eps).reshape(x.shape)
+    y = normalised(reshaped(x, (groups, -1)), -1, eps).reshape(x.shape)
     return affine(y, weight, bias, (-1, *[1] * (x.ndim - 2)))
 
 

@@ -39,7 +39,6 @@ simple("np.tanh({x})", nn.Tanh)
 for name, kind in {"selu": nn.SELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "mish": nn.Mish, "hardswish": nn.Hardswish,
                    "softmax": nn.Softmax, "log_softmax": nn.LogSoftmax}.items():
     simple(f"{name}({{x}})", kind)
-simple("{x}.reshape(len({x}), -1)", nn.Flatten)
 simple("{x}.mean(tuple(range(2, {x}.ndim)))", nn.GlobalAvgPool)
 simple("{x}.max(tuple(range(2, {x}.ndim)))", nn.GlobalMaxPool)
 simple("pixel_shuffle({x}, {layer.upscale_factor})", nn.PixelShuffle)
@@ -165,9 +164,9 @@ def dot(w: Writer, layer: nn.Dot, a: Value, b: Value) -> str:
     return f"({a} * {b}).sum(-1, keepdims=True)"
 
 
-@writes(nn.Reshape)
+@writes(nn.Reshape, nn.Flatten)
 def reshape(w: Writer, layer: nn.Reshape, x: Value) -> str:
-    return f"{x}.reshape(len({x}), {', '.join(map(str, layer.shape))})"
+    return f"reshaped({x}, {tuple(layer.shape)})"
 
 
 @writes(nn.Permute)

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tinydl.plan.compiler import Plan
 from tinydl.plan.operation import Op, ref
+from tinydl.plan.values import Rows
 
 #: each form has so many times the steps of the next longer one, down to FEWEST. With 0.8 and lengths of 5 to 200 there are 14
 LESS, FEWEST = 0.8, 8
@@ -29,6 +31,8 @@ EACH_STEP = {"matmul", "activation", "activation_backward", "softmax", "softmax_
              "log_softmax_backward", "softmax_cross_entropy", "add", "copy", "fill", "arrange", "multiply", "weighted_mean",
              "embedding", "embedding_backward", "scale_columns", "prelu", "prelu_backward", "column_sum", "layer_norm",
              "layer_norm_backward", "rms_norm", "rms_norm_backward", "dropout", "rotary"}
+#: of these, what goes over each row as a whole: a row that gets longer with T is one over the steps
+OVER_ROWS = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "softmax_cross_entropy"}
 #: what looks at no step beyond the lengths that it is given
 WITH_LENGTHS = {"mask_steps", "pool_steps", "pool_steps_backward", "lstm", "lstm_backward", "gru", "gru_backward", "rnn",
                 "rnn_backward", "attention", "attention_backward"}
@@ -43,23 +47,25 @@ def with_shorter(plan: Plan, T: int, compiled: Callable[[int], Plan], padded: tu
             form = compiled(steps)
         except ValueError:      # of a layer that takes T steps and no others
             return plan
-        if not _differs_in_steps_alone(plan, form, padded):
+        if not _differs_in_steps_alone(plan, form, padded, (T, steps)):
             return plan
         forms.append((steps, form))
         steps = int(steps * LESS)
     if forms:
         plan.program.set_shorter([(steps, form.program) for steps, form in reversed(forms)])
-        return replace(plan, constants=plan.constants + [c for _, form in forms for c in form.constants])
+        every = [plan, *(form for _, form in forms)]        # the operations of each have addresses of its own arrays
+        return replace(plan, constants=[c for one in every for c in one.constants],
+                       by_step=[table for one in every for table in one.by_step])
     return plan
 
 
-def _differs_in_steps_alone(plan: Plan, form: Plan, padded: tuple[int, ...]) -> bool:
+def _differs_in_steps_alone(plan: Plan, form: Plan, padded: tuple[int, ...], steps: tuple[int, int]) -> bool:
     return (not plan.program.hooks and len(plan.ops) == len(form.ops) and form.work_bytes <= plan.work_bytes
-            and all(_same_of_fewer(a, b, padded) for a, b in zip(plan.ops, form.ops, strict=True)))
+            and all(_same_of_fewer(a, b, padded, steps) for a, b in zip(plan.ops, form.ops, strict=True)))
 
 
-def _same_of_fewer(a: Op, b: Op, padded: tuple[int, ...]) -> bool:
-    """Whether b is a, or a of fewer steps that give the same."""
+def _same_of_fewer(a: Op, b: Op, padded: tuple[int, ...], steps: tuple[int, int]) -> bool:
+    """Whether b is a, or a of fewer steps that give the same. steps: of the plans that a and b are in."""
     if a.name != b.name or a.reals != b.reals:
         return False
     for name, place in a.places.items():
@@ -73,8 +79,16 @@ def _same_of_fewer(a: Op, b: Op, padded: tuple[int, ...]) -> bool:
             return False
         elif place[0].space not in ("work", "address") and ref(place) != ref(other):
             return False
-    if a.sizes == b.sizes:
+    differ = {name: (size, b.sizes[name]) for name, size in a.sizes.items() if size != b.sizes[name]}
+    if not differ:
         return True
     if a.name in ("gather", "gather_rows", "gather_integers"):
         return a.sizes["source"] in padded
-    return a.name in EACH_STEP or (a.name in WITH_LENGTHS and a.places["lengths"] is not None)
+    if a.name in WITH_LENGTHS:      # of all steps, or a batch with room for its lengths might have too few
+        return a.places["lengths"] is not None and all(pair == steps for pair in differ.values())
+    return (a.name in EACH_STEP and all(_count(m) * steps[1] == _count(n) * steps[0] for m, n in differ.values())
+            and not (a.name in OVER_ROWS and "C" in differ))
+
+
+def _count(size: Any) -> int:
+    return size.per_sample if isinstance(size, Rows) else int(size)

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,6 +99,23 @@ class Tabular(Base):
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool = False, classes: Any = None) -> Any:
         """once: partial_fit."""
+        with self._as_before_on_error():
+            return self._train(X, y, sample_weight, once, classes)
+
+    @contextmanager
+    def _as_before_on_error(self) -> Iterator[None]:
+        """What is found of X and y before training is what predictions go by, so it stays as it was where training fails."""
+        names = "n_features_in_", "feature_names_in_", "classes_", "_several", "_mean", "_deviation", "_one"
+        before = {name: vars(self)[name] for name in names if name in vars(self)}
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                self.__dict__.pop(name, None)
+            self.__dict__.update(before)
+            raise
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, once: bool, classes: Any) -> Any:
         check(self, self._rules)
         first = "model_" not in vars(self) or not (self.warm_start or once)
         if not first:
@@ -130,7 +149,7 @@ class Tabular(Base):
                 found = tabular.fit(
                     x, targets, task, self._recipe(), seed=seed, time_limit=self.time_limit, n_threads=self.n_threads,
                     start=start, calibrate=bool(getattr(self, "calibrate", False)), on_epoch=progress,
-                    figure=None if self.scoring is None else self._scorer(X, known, weights), **options)
+                    figure=None if self.scoring is None else self._scorer(X, known, weights, first), **options)
                 self.members_, self.n_iter_ = found.members, max(len(member["loss"]) for member in found.members)
                 self.__dict__.pop("_optimizer", None)
         except TrainingError as e:
@@ -206,12 +225,13 @@ class Tabular(Base):
             chosen = names[chosen]
         return list(chosen.tolist())
 
-    def _scorer(self, X: Any, y: Any, weights: Array | None) -> Any:
+    def _scorer(self, X: Any, y: Any, weights: Array | None, first: bool) -> Any:
         """What the epoch is picked by: the score of rows that are set aside, negative."""
-        score = get_scorer(self.scoring)
+        score, trained = get_scorer(self.scoring), copy.copy(self)
+        trained._trained_on(y, first)
 
         def figure(outputs: Array, rows: Array) -> float:
-            known = copy.copy(self)
+            known = copy.copy(trained)
             known._held_out = outputs
             how = {} if weights is None else {"sample_weight": weights[rows]}
             return -float(score(known, _rows(X, rows), y[rows], **how))

@@ -23,7 +23,6 @@ class Pictures:
 class Source:
     array: Array
     pictures: Pictures | None
-    key: int
     def __init__(self, array: Array, pictures: Pictures | None = ..., key: int = ...) -> None: ...
 
 class Program:

@@ -112,7 +112,7 @@ cdef class Source:
     """Rows of samples that batches are gathered from: `array` (rows, ...), C-contiguous; or sequences of unequal lengths, an
     object with `steps` (all steps, ...), `offsets` (rows + 1,) int64 among them, `padding`, and `shape` (rows, most steps, ...).
 
-    pictures: what is done to rows on the way, with draws by `key`. A run goes by the key that the source had when it began.
+    pictures: what is done to rows on the way, with draws by `key`.
     """
 
     def __init__(self, array, Pictures pictures=None, uint64_t key=0):
@@ -137,14 +137,6 @@ cdef class Source:
             if self.s.row_items != pictures.p.C * pictures.p.H * pictures.p.W:
                 raise ValueError(f"rows of {self.s.row_items} values as pictures of {pictures.p.C}x{pictures.p.H}x{pictures.p.W}")
             self.pictures, self.s.pictures = pictures, &pictures.p
-
-    @property
-    def key(self):
-        return self.s.key
-
-    @key.setter
-    def key(self, uint64_t key):
-        self.s.key = key
 
 
 cdef td_op_fn operation(const td_kernels *k, str name) except NULL:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ def all_zero(a: Array) -> bool:
     return not (single(a) if a.size and not any(a.strides) else a.any())
 
 
+def is_spread(a: Array) -> bool:
+    """Whether it is far larger than what it takes in memory, since numbers of it are repeated."""
+    return a.size > LARGEST and 0 in a.strides
+
+
 def check_size(shape: Sequence[int]) -> tuple[int, ...]:
     total = 1
     for n in shape:
@@ -49,6 +55,8 @@ def _elementwise(operator: str) -> Callable[[dict[str, Any], list[Any]], Array]:
     def fold(attributes: dict[str, Any], inputs: list[Any]) -> Array:
         check_size(np.broadcast_shapes(*(a.shape for a in inputs)))
         with np.errstate(all="ignore"):
+            if operator in ("Min", "Max"):      # of as many as there are
+                return np.asarray(reduce(ELEMENTWISE[operator], inputs))
             return np.asarray(ELEMENTWISE[operator](*inputs))
     return fold
 
@@ -81,12 +89,20 @@ def _identity(attributes: dict[str, Any], inputs: list[Any]) -> Any:
 @folds("Cast")
 def _cast(attributes: dict[str, Any], inputs: list[Any]) -> Array:
     from onnx.helper import tensor_dtype_to_np_dtype
-    return np.asarray(inputs[0]).astype(tensor_dtype_to_np_dtype(attributes["to"]))
+    return _as_dtype(inputs[0], tensor_dtype_to_np_dtype(attributes["to"]))
 
 
 @folds("CastLike")
 def _cast_like(attributes: dict[str, Any], inputs: list[Any]) -> Any:
-    return inputs[0].astype(inputs[1].dtype)
+    return _as_dtype(inputs[0], inputs[1].dtype)
+
+
+def _as_dtype(a: Array, dtype: Any) -> Array:
+    if a.size and not any(a.strides):       # one number, repeated
+        return np.broadcast_to(np.asarray(single(a)).astype(dtype), a.shape)
+    if is_spread(a):
+        raise ValueError("it is too large to compute")
+    return a.astype(dtype)
 
 
 @folds("Shape")
@@ -104,6 +120,8 @@ def _gather(attributes: dict[str, Any], inputs: list[Any]) -> Array:
 
 @folds("Concat")
 def _concat(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    if any(map(is_spread, inputs)):
+        raise ValueError("it is too large to compute")
     return np.concatenate(inputs, attributes["axis"])
 
 
@@ -111,7 +129,7 @@ def _concat(attributes: dict[str, Any], inputs: list[Any]) -> Array:
 def _reshape(attributes: dict[str, Any], inputs: list[Any]) -> Any:
     data, shape = inputs
     wanted = [data.shape[i] if n == 0 and not attributes.get("allowzero") else int(n) for i, n in enumerate(shape)]
-    if data.size > LARGEST and any(s == 0 for s in data.strides):
+    if is_spread(data):
         raise ValueError("it is too large to compute")
     return data.reshape(wanted)
 
@@ -173,4 +191,5 @@ def _range(attributes: dict[str, Any], inputs: list[Any]) -> Array:
 
 @folds("ReduceProd")
 def _reduce_prod(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    check_size(inputs[0].shape)
     return np.asarray(np.prod(inputs[0], axis=_axes(attributes, inputs), keepdims=bool(attributes.get("keepdims", 1))))

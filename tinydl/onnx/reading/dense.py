@@ -1,8 +1,6 @@
 """Linear layers, embeddings, and sums and products."""
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinydl import nn
@@ -149,7 +147,7 @@ def arithmetic(r: Reader, node: Node) -> Term:
     if node.op == "Div":
         raise Unreadable("it divides by a computed value")
     if node.op == "Sub":
-        terms[1] = _scaled(r, terms[1], np.float32(-1))
+        terms[1] = _scaled(r, terms[1], -1)
     return r.call(nn.Multiply() if node.op == "Mul" else nn.Add(), *terms)
 
 
@@ -165,13 +163,13 @@ def _spread(r: Reader, terms: list[Term]) -> list[Term]:
 
 @imports("Neg")
 def negative(r: Reader, node: Node) -> Term:
-    return _scaled(r, node.x(batch_first=False), np.float32(-1))
+    return _scaled(r, node.x(batch_first=False), -1)
 
 
-def _scaled(r: Reader, x: Term, factor: Any) -> Term:
+def _scaled(r: Reader, x: Term, factor: float) -> Term:
     assert x.symbol is not None
     layer = nn.Scale(x.symbol.shape[-1] if x.symbol.shape else 1)
-    r.give(layer.weight, np.full(layer.num_features, factor), frozen=True)
+    r.give(layer.weight, np.full(layer.num_features, factor, r.dtype), frozen=True)
     return r.call(layer, x)
 
 

@@ -80,7 +80,8 @@ def read_graph(path: str | Path, model: Any, input_shape: Any, outputs: Sequence
     dims = {i.name: _dims(path, i) for i in inputs}
     batches = {name: _batch_axis(shape) for name, shape in dims.items()}
     rows = next((n for name, shape in dims.items() if isinstance(n := shape[batches[name]], int)), ROWS)
-    reader = Reader(opset, rows)
+    kinds = {a.dtype for a in stored.values()} | {_dtype(i) for i in inputs}
+    reader = Reader(opset, rows, np.dtype(np.float64 if np.dtype(np.float64) in kinds else np.float32))
     symbols = []
     for i, given in zip(inputs, _given(path, [i.name for i in inputs], input_shape), strict=True):
         symbol = _input(path, i, dims[i.name], batches[i.name], given)
@@ -189,11 +190,16 @@ def _input(path: str | Path, value: Any, shape: list[int | str | None], batch: i
     if not all(isinstance(n, int) for n in rest):
         raise ValueError(f"{path} leaves sizes of input {value.name!r} open, ({_shown(rest)}): pass input_shape, the shape of "
                          "one sample")
-    dtype = np.dtype(onnx_package().helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    dtype = _dtype(value)
     if dtype not in (np.float32, np.float64, np.int64, np.int32):
         raise ValueError(f"{path}: input {value.name!r} is {dtype}; float32, float64, int32 and int64 are read")
     kind = "int64" if dtype.kind == "i" else "float32"
     return nn.Input([n for n in rest if isinstance(n, int)], kind, name=value.name)
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(onnx_package().helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return dtype
 
 
 def _shown(shape: Sequence[Any]) -> str:

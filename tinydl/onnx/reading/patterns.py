@@ -15,9 +15,13 @@ from tinydl.onnx.reading.reader import Term
 Found = tuple[Layer, Term] | None
 
 
-def factors(op: str, args: Sequence[Any]) -> tuple[float, list[Term]]:
+#: products inside one another that are looked at; patterns have three. Of n, each a square of the one before, 2^n factors come.
+DEEPEST = 4
+
+
+def factors(op: str, args: Sequence[Any], depth: int = DEEPEST) -> tuple[float, list[Term]]:
     """A product as a number and what is multiplied, where op is Mul, or Div by a number; of anything else, nothing."""
-    if op not in ("Mul", "Div") or len(args) != 2 or (op == "Div" and args[1].array is None):
+    if not depth or op not in ("Mul", "Div") or len(args) != 2 or (op == "Div" and args[1].array is None):
         return 1.0, []
     number, others = 1.0, []
     for i, arg in enumerate(args):
@@ -25,7 +29,7 @@ def factors(op: str, args: Sequence[Any]) -> tuple[float, list[Term]]:
             value = float(single(arg.array))
             number = number / value if op == "Div" and i == 1 and value else number * value
             continue
-        more, inside = factors(arg.op, arg.args)
+        more, inside = factors(arg.op, arg.args, depth - 1)
         number *= more
         others += inside or [arg]
     return number, others

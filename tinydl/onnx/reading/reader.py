@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydl import nn
 from tinydl.nn.layer import Layer, Parameter, Symbol
-from tinydl.onnx.reading.constants import FOLDS, single
+from tinydl.onnx.reading.constants import FOLDS, is_spread, single
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -98,6 +98,8 @@ class Node:
             if term is not None and term.symbol is None:
                 raise Waiting
             raise Unreadable(f"its {what} {'is not given' if term is None else 'is computed; a constant is read'}")
+        if is_spread(term.array):
+            raise Unreadable(f"its {what} of shape {term.array.shape} is not in the file, but repeats numbers that are")
         return term
 
     def array(self, i: int, what: str) -> Array:
@@ -122,10 +124,11 @@ class Node:
 
 
 class Reader:
-    """opset: of the default domain. rows: what stands in shapes for the number of samples, which no other size is."""
+    """opset: of the default domain. rows: what stands in shapes for the number of samples, which no other size is. dtype: of the
+    file's numbers."""
 
-    def __init__(self, opset: int, rows: int) -> None:
-        self.opset, self.rows = opset, rows
+    def __init__(self, opset: int, rows: int, dtype: np.dtype[Any]) -> None:
+        self.opset, self.rows, self.dtype = opset, rows, dtype
         self.terms: dict[str, Term] = {"": Term()}
         #: of parameters, running statistics too, the values in the file
         self.values: dict[Parameter, Array] = {}
@@ -172,7 +175,7 @@ class Reader:
             made = IMPORTS[op](self, node)
         except Waiting:
             return nothing
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as e:     # a foreign file may say anything
+        except (ValueError, TypeError, LookupError, ArithmeticError) as e:     # a foreign file may say anything
             self.troubles.append(f"{op} (node {proto.name or proto.output[0]!r}): {e}")
             for term in nothing:
                 term.trouble = self.troubles[-1]
