@@ -299,7 +299,7 @@ def foreign(folder):
     yield folder / "m.zip", "a zip file of something else"
     yield file("old.pt", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80"), "pickle of PyTorch"
     yield file("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5"
-    yield file("m.onnx", b"\x08\x0a\x12\x06tinydl\x1a\x000:"), "an ONNX model"
+    yield file("m.onnx", b"\x08\x0a\x12\x06tinydl\x1a\x000:"), "an ONNX model: tinydl.Model.from_onnx"
     yield file("m.gz", b"\x1f\x8b" + bytes(100)), "unpack"
     yield file("m.csv", "a,b\n1,ü\n".encode() * 100), "a text file"
     yield file("m.bin", bytes(range(255, 0, -1)) * 4), "unknown content"

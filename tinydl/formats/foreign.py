@@ -28,7 +28,7 @@ SAYS = {
     "npy": "an array of NumPy",
     "zip": "a zip file of something else",
     "damaged zip": "a zip file that is truncated or damaged",
-    "onnx": "an ONNX model, which tinydl writes (model.to_onnx) but does not read",
+    "onnx": "an ONNX model: tinydl.Model.from_onnx({path!r})",
     "compressed": "a compressed file: unpack it",
     "text": "a text file",
     "unknown": "a file of unknown content, or a damaged one",
