@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import signal
 import sys
 import threading
@@ -239,15 +240,37 @@ def test_rows_without_a_target_are_left_out_and_counted(folder, capsys):
     ([0.5, 1, 2] * 20, [], None), (list(range(60)), [], None), ([1, 2, 3] * 20, [], ["1", "2", "3"]),
     ([1.0, 2.0] * 30, [], ["1.0", "2.0"]), ([True, False] * 30, [], ["False", "True"]),
     ([0.5, 1, 2] * 20, ["--task", "classification"], ["0.5", "1.0", "2.0"]), ([1, 2, 3] * 20, ["--task", "regression"], None),
-    (list(range(150)) * 5, [], None), (["a", 1, "b"] * 20, [], ["1", "a", "b"])])
+    (list(range(150)) * 5, [], None), (["a", 1, "b"] * 20, [], ["1", "a", "b"]),
+    ([60, 52, 20, 47, 33, 22, 6, 44, 22, 26, 34, 12, 12], [], None), ([1, 2, 1, 2, 3, 3, 3, 1, 2, 3], [], ["1", "2", "3"])])
 def test_what_is_predicted(folder, capsys, values, options, classes):
-    """Values of numbers with decimals, or of many; classes of few whole ones, and of text."""
+    """Values of numbers with decimals, or of many, or of few that hardly come twice; classes of few whole ones, and of text."""
     y = pd.Series(values, dtype=object if len(set(map(type, values))) > 1 and values[0] != 0.5 else None)
     pd.DataFrame({"a": np.random.default_rng(0).random(len(values)), "y": y}).to_csv("t.csv", index=False)
     assert main(["train", "t.csv", "--target", "y", *SMALL[:-1], *options]) == 0
     facts = Model.load("t.tinydl").metadata["table"]
     assert (facts["task"], facts["classes"]) == ("regression" if classes is None else "classification", classes)
     assert ("its value is predicted" in capsys.readouterr().out) == (classes is None and not options)
+
+
+def test_classes_that_no_row_to_train_on_has_are_named(folder, capsys):
+    pd.DataFrame({"a": range(8), "y": list("pqrstuvw")}).to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "y", "--test-fraction", "0.25", "--epochs", "1", *TINY]) == 0
+    out, err = capsys.readouterr()
+    assert re.search("^note: no row to train on is of class '[p-w]', '[p-w]'$", out, re.M) and not err
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read(folder, capsys, monkeypatch):
+    """It is read twice: for what its columns are, and for what they hold."""
+    frame().to_csv("t.csv", index=False)
+    from tinydl.cli import text as reader
+    decimal_of = reader.decimal_of
+
+    def emptied(*arguments):
+        Path("t.csv").write_bytes(b"")
+        return decimal_of(*arguments)
+    monkeypatch.setattr(reader, "decimal_of", emptied)
+    assert main(["train", "t.csv", "--target", "label", *SMALL]) == 2
+    assert capsys.readouterr().err == "tinydl: t.csv changed while it was read\n"
 
 
 # ---------------------------------------------------------------------- columns
@@ -392,7 +415,11 @@ def test_standard_input(folder, capsys, monkeypatch):
     assert predicted(capsys, "stdin.tinydl", "t.csv") == rows
     given(b"a,label\ninf,p\n")
     assert main(["train", "-", "--target", "label"]) == 2
-    assert capsys.readouterr().err == "tinydl: standard input, line 2, column 'a': inf is not a finite number\n"
+    assert capsys.readouterr().err == ("tinydl: standard input, line 2, column 'a': inf is not a finite number: correct it, "
+                                       "or say --missing=inf\n")
+    given(b"a,label\ninf,p\n")
+    assert main(["train", "-", "--target", "label", "--missing=inf"]) == 2
+    assert "nothing to learn" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "feather"])

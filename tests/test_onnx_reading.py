@@ -237,6 +237,7 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
     (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
     (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[2]), "ceil_mode=1, with a last window"),
+    (lambda g: g.f("CastLike", "x0", g.c(values=np.float16(0))), "numbers into float16, which no layer does"),
     (lambda g: g.f("LSTM", "x0", g.c(1, 12, 5), g.c(1, 12, 3), outputs=3, hidden_size=3)[0], "they must be along axis 1")])
 def test_refusals_say_why(build, message, tmp_path):
     file = File(["batch", 4, 5])

@@ -78,6 +78,15 @@ def test_training_on_threads_and_parts():
     assert len(trained) == 1
 
 
+@pytest.mark.parametrize(("sequences", "message"), [
+    ([np.ones((3, 2))] * 7 + [np.ones((4, 1))] * 2, r"got \(3, 2\) first, and \(4, 1\) as number 7"),
+    ([np.ones((3, 2))] * 6 + [None], r"got \(3, 2\) first, and \(\) as number 6"),
+    ([1.0, 2.0], r"got \(\) first"), ([], "got none")])
+def test_the_sequence_that_does_not_fit_is_named(sequences, message):
+    with pytest.raises(ValueError, match=message):
+        data.SequenceDataset(sequences, np.zeros(len(sequences), int), 4)
+
+
 def test_memory_maps(tmp_path):
     flat = np.memmap(tmp_path / "x", np.float32, "w+", shape=(sum(LENGTHS), 2))
     flat[:] = np.concatenate(SEQUENCES)

@@ -27,11 +27,14 @@ _SPLIT = "use dataset.split(train, validation, test)"
 _NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
 _NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad and Lion"
 _TRAIN = "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"
+_MODULE = "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together"
+_INFERS = "a model has no mode, and model.predict(x) always infers"
+_NUMPY = "NumPy arrays are taken as they are"
 _CPU = "tinydl computes on CPUs alone"
 
 #: asked for in any module of MODULES
 NAMES = {
-    "CrossEntropyLoss": _SOFTMAX, "NLLLoss": _SOFTMAX, "SparseCategoricalCrossentropy": _SOFTMAX,
+    **dict.fromkeys(("CrossEntropyLoss", "CrossEntropy", "NLLLoss", "SparseCategoricalCrossentropy"), _SOFTMAX),
     "CategoricalCrossentropy": f"{_SOFTMAX}, and on class numbers: y.argmax(1)",
     "BCEWithLogitsLoss": _SIGMOID, "BCELoss": _SIGMOID, "BinaryCrossentropy": _SIGMOID,
     **dict.fromkeys(("MSELoss", "MSE"), "use losses.MeanSquaredError()"),
@@ -45,13 +48,14 @@ NAMES = {
     **dict.fromkeys(("BatchNorm", "BatchNormalization"), "use nn.BatchNorm1d(num_features)"),
     "LayerNormalization": "use nn.LayerNorm(normalized_shape)",
     "Activation": "each is a layer of its own: nn.ReLU(), nn.Tanh(), nn.Sigmoid(), ...",
-    "Module": "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together",
+    **dict.fromkeys(("Module", "ModuleList", "ModuleDict"), _MODULE), "Unflatten": "use nn.Reshape(shape) of one sample",
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
     "Conv1D": "use nn.Conv1d(in_channels, out_channels, kernel_size) on samples (C, L)",
     "Conv2D": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
     "MaxPooling2D": "use nn.MaxPool2d(kernel_size)",
     "GlobalAveragePooling2D": "use nn.GlobalAvgPool()",
-    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d"), _NO_LAYER),
+    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d", "ReLU6", "Hardtanh", "Hardsigmoid"),
+                    _NO_LAYER),
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
     **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
@@ -69,13 +73,15 @@ NAMES = {
     "train_test_split": _SPLIT, "random_split": _SPLIT,
     "load_digits": "use datasets.digits(batch_size)",
     "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
-    "tensor": "NumPy arrays are taken as they are", "testing": "import it: from tinydl import testing",
+    "tensor": _NUMPY, "Tensor": _NUMPY, "no_grad": _INFERS, "inference_mode": _INFERS,
+    "utils": "the optimizer clips gradients, optim.Adam(lr, clip_norm=1.0); data are cut by dataset.split()",
+    "testing": "import it: from tinydl import testing",
     "layers": "use nn", "optimizers": "use optim",
     "manual_seed": "use Model(layer, seed=0) and Trainer(epochs, seed=0)",
     "set_num_threads": "use Trainer(epochs, enable_parallel=True, thread_count=2)",
 }
 MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
-           "tinydl.parallel")
+           "tinydl.metrics", "tinydl.parallel")
 
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
@@ -86,8 +92,8 @@ ATTRIBUTES = {
                 **dict.fromkeys(("data", "model", "loss", "optimizer"),
                                 "call trainer.init(dataset, model, loss, optimizer) first")},
     "Model": {"fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
-              "train": f"{_TRAIN}; a model has no mode, and model.predict(x) always infers",
-              "eval": "a model has no mode; model.predict(x) always infers",
+              "train": f"{_TRAIN}; {_INFERS}", "eval": _INFERS,
+              "predict_proba": "model.predict(x) gives scores; Model(nn.Softmax()).predict(scores) makes probabilities of them",
               "parameters": "trainer.init gives them to the optimizer; model.state_dict() has copies by name",
               "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
               "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
@@ -139,7 +145,7 @@ def module(name: str, later: tuple[str, ...] = ()) -> Callable[[str], Any]:
     def __getattr__(asked: str) -> Any:
         if asked in later:
             return import_module(f"{name}.{asked}")
-        hint = NAMES.get(asked) or _elsewhere(asked)
+        hint = NAMES.get(asked) or _elsewhere(asked.removesuffix("_score"))     # scikit-learn's metrics have it
         if hint is None:
             raise AttributeError(f"module {name!r} has no attribute {asked!r}", name=asked, obj=sys.modules[name])
         message = f"{name} has no {asked}: {hint}"

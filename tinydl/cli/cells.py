@@ -164,7 +164,7 @@ class Cells:
             infinite = np.isinf(x)
             if infinite.any():
                 row = int(infinite.argmax())
-                self.bad = Bad(row, f"{x[row]} is not a finite number")
+                self.bad = Bad(row, f"{x[row]} is not a finite number: correct it, or say --missing={x[row]}")
             return x
         texts = np.array(self.texts, object)
         if self.kind == "dates" or not self.asked:

@@ -128,8 +128,8 @@ def parser() -> Parser:
                                  description="Write MODEL as an ONNX file, for onnxruntime and others, that takes a table's "
                                              "columns as they are: an input (rows, 1) for each, by its name. Numbers are "
                                              "float64, NaN where one is missing, dates seconds since 1970 in UTC; text is "
-                                             "strings, the empty one where it is missing. Outputs: `label` and `probabilities`, "
-                                             "or `value`. It needs the package onnx.")
+                                             "strings without spaces around them, the empty one where it is missing. Outputs: "
+                                             "`label` and `probabilities`, or `value`. It needs the package onnx.")
     export.set_defaults(run="tinydl.cli.export:run")
     export.add_argument("model", metavar="MODEL", help="a model that `tinydl train` saved")
     export.add_argument("out", metavar="OUT", help="the file to write")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl.cli.cells import quoted
 from tinydl.cli.common import plural, reading
 from tinydl.cli.errors import CommandError
 from tinydl.cli.features import check_standardisation, described, encode, learn, standardisation, standardise
@@ -73,6 +75,9 @@ def prepare(data: Labelled, test_fraction: float, validation: float, seed: int, 
     rest, test = held_out(data.table.n, data.y, test_fraction, seed, "--test-fraction")
     inner, outer = held_out(len(rest), data.y[rest], validation, seed, "--validation")
     train, y = rest[inner], data.y
+    absent = np.setdiff1d(y, y[train]).tolist() if data.classes else []
+    if data.classes and absent:
+        say(f"note: no row to train on is of class {quoted([data.classes[i] for i in absent])}")
     learned, notes = learn(data.table, train)
     for note in notes:
         say(f"note: {note}")
@@ -92,7 +97,9 @@ def held_out(n: int, y: Array, fraction: float, seed: int, option: str) -> tuple
     if not fraction:
         return np.arange(n), np.arange(0)
     try:
-        parts = ArrayDataset(np.zeros((n, 1)), y, n).split(1 - fraction, 0.0, fraction, seed=seed)
+        with warnings.catch_warnings():         # `prepare` names the classes that have no row to train on
+            warnings.simplefilter("ignore", UserWarning)
+            parts = ArrayDataset(np.zeros((n, 1)), y, n).split(1 - fraction, 0.0, fraction, seed=seed)
     except ValueError:
         raise CommandError(f"{plural(n, 'row')} are too few for {option} {fraction:g}") from None
     assert parts.test is not None and parts.train.rows is not None and parts.test.rows is not None

@@ -12,7 +12,8 @@ from tinydl.cli.errors import CommandError
 from tinydl.cli.tables import Array, Table
 from tinydl.tables.outliers import told, wild
 
-#: Whole numbers are classes where at most FEW are different, or at most MOST of which each comes FEW_ROWS times on average.
+#: Whole numbers are classes where at most FEW are different, or at most MOST of which each comes FEW_ROWS times on average. Of
+#: three or more each must come twice on average: in a table of a dozen rows few are different, whatever they mean.
 FEW, FEW_ROWS, MOST = 20, 5, 100
 
 
@@ -31,7 +32,9 @@ def task_of(table: Table, asked: str | None) -> str:
     if any(v is None for v in numbers) or len(numbers) < 2:
         return "classification"
     whole = all(float(v).is_integer() for v in numbers)
-    return "classification" if whole and len(numbers) <= MOST and not _many(len(numbers), len(table.y)) else "regression"
+    n, rows = len(numbers), len(table.y)
+    few = n <= MOST and not _many(n, rows) and (n == 2 or 2 * n <= rows)
+    return "classification" if whole and few else "regression"
 
 
 def _many(different: int, rows: int) -> bool:

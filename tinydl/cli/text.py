@@ -103,7 +103,9 @@ def _collect(source: Source, encoding: str, separator: str, header: list[str], a
     kept: list[list[str]] = [[] for _ in keep_at]
     width = len(header)
     with _rows(source, encoding, separator) as rows:
-        next(rows)
+        again = [name.strip() for name in next(rows, (0, []))[1]]
+        if not again or again != header[-len(again):]:      # where rows have names, `header` is longer by one
+            raise CommandError(f"{source.name} changed while it was read")
         while block := list(islice(rows, BLOCK)):
             for line, row in block:
                 if len(row) != width:

@@ -184,9 +184,11 @@ def _flat(sequences: Any, offsets: Any, name: str) -> tuple[Array, Array]:
         arrays = [np.asarray(s) for s in sequences]
         kind = next((a.dtype for a in arrays if a.size), None)
         arrays = [a if a.size or kind is None else a.astype(kind) for a in arrays]      # an empty list is no list of floats
-        if not arrays or any(a.ndim < 1 or a.shape[1:] != arrays[0].shape[1:] for a in arrays):
-            raise ValueError(f"{name} must be a list of arrays (T, C) or (T,) that differ in T alone; got "
-                             f"{', '.join(str(a.shape) for a in arrays[:5])}{', ...' * (len(arrays) > 5)}")
+        odd = next((i for i, a in enumerate(arrays) if a.ndim < 1 or a.shape[1:] != arrays[0].shape[1:]), None)
+        if not arrays or odd is not None:
+            raise ValueError(f"{name} must be a list of arrays (T, C) or (T,) that differ in T alone; got " + (
+                "none" if odd is None else f"{arrays[0].shape} first, and {arrays[odd].shape} as number {odd}" if odd else
+                f"{arrays[0].shape} first"))
         bounds = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int64)
         return as_features(np.concatenate(arrays), name), bounds
     flat, bounds = as_features(sequences, name), np.asarray(offsets)

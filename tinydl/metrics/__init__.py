@@ -14,6 +14,9 @@ The functions are named as scikit-learn's without `_score`, take (y_true, y_pred
 
 All take `sample_weight`. They use NumPy alone, and sort at most: O(n log n) for n samples.
 """
+from typing import TYPE_CHECKING
+
+from tinydl import _hints
 from tinydl.metrics.classes import accuracy, balanced_accuracy, confusion_matrix, f1, precision, recall
 from tinydl.metrics.evaluators import AccuracyEvaluator, Evaluator, JointEvaluator, RegressionEvaluator, evaluate
 from tinydl.metrics.named import MetricsEvaluator
@@ -25,3 +28,6 @@ __all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "MetricsEvaluator
            "average_precision", "balanced_accuracy", "brier", "calibration_curve", "calibration_error",
            "confusion_matrix", "evaluate", "f1", "log_loss", "mae", "mse", "precision", "r2", "recall", "rmse",
            "roc_auc", "top_k_accuracy"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
+
+from tinydl import _hints
 
 Array = np.ndarray[Any, Any]
 
@@ -331,3 +333,7 @@ class Chained(Schedule):
 def _between(a: float, b: float, t: Array) -> Array:
     """From a (t = 0) to b (t = 1) along half a cosine."""
     return b + (a - b) / 2 * (1 + np.cos(np.pi * t))
+
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)

@@ -142,13 +142,14 @@ def cast(r: Reader, node: Node) -> Any:
     assert x.symbol is not None
     if node.op == "CastLike":
         other = node.given(1)
-        kind = "f" if other is not None and other.symbol is not None and other.symbol.dtype != "int64" else "i"
+        numbers = other is not None and other.symbol is not None and other.symbol.dtype != "int64"
+        dtype = np.dtype("float32" if numbers else "int64")
         if other is not None and other.array is not None:
-            kind = other.array.dtype.kind
+            dtype = other.array.dtype
     else:
         from onnx.helper import tensor_dtype_to_np_dtype
         dtype = np.dtype(tensor_dtype_to_np_dtype(node.attributes["to"]))
-        kind = dtype.kind if dtype.itemsize >= 4 else dtype.name
+    kind = dtype.kind if dtype.itemsize >= 4 else dtype.name
     if kind != ("i" if x.symbol.dtype == "int64" else "f"):
         raise Unreadable(f"it turns {'integers' if x.symbol.dtype == 'int64' else 'numbers'} into "
                          f"{'integers' if kind == 'i' else 'numbers' if kind == 'f' else kind}, which no layer does")
