@@ -65,6 +65,8 @@ GUESSES = [
     (lambda: optim.Adam(Model(net())), TypeError, "): must be a number (trainer.init gives"),
     (lambda: optim.SGD().zero_grad(), AttributeError, "SGD has no zero_grad: trainer.train() does"),
     (lambda: optim.Adam(betas=0.9), ValueError, "two numbers, each at least 0 and below 1"),
+    (lambda: nn.ReLU(inplace=True), TypeError, "a plan works in place by itself"),
+    (lambda: nn.Softmax(dim=1), TypeError, "along the last axis"),
     (lambda: callbacks.LearningRate(0.1), TypeError, "LearningRate(0.1): a function from the epoch's number"),
     (lambda: callbacks.EarlyStopping(monitor="loss"), TypeError, "it is called figure"),
     (lambda: callbacks.EarlyStopping(restore_best_weights=True), TypeError, "it is called restore_best"),

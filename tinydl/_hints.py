@@ -123,6 +123,7 @@ ARGUMENTS = {
     "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
     "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
+    "dim": "it is along the last axis: nn.Permute brings another one there",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
     "track_running_stats": "they are always kept, and predict uses them",
 }

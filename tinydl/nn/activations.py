@@ -16,6 +16,10 @@ class Elementwise(Layer):
     kind: ClassVar[str]
     alpha: float = 0.0
 
+    @_hints.arguments
+    def __init__(self) -> None:
+        pass        # so that the error for an argument of another library's says what to do
+
     def _kind(self) -> str:
         return self.kind
 
@@ -154,6 +158,10 @@ class LastAxis(Layer):
     """y = f(x) along the last axis; the gradient needs y alone."""
 
     kernel: ClassVar[str]
+
+    @_hints.arguments
+    def __init__(self) -> None:
+        pass        # so that the error for an argument of another library's says what to do
 
     def keeps_shape(self) -> bool:
         return True
