@@ -140,7 +140,7 @@ cdef class NativeRun(Batches):
             raise ValueError(f"groups must be 1 to {room} batches each, {self.n_batches} in all; got {self.groups}")
         self.shares = None if shares is None else np.ascontiguousarray(shares, np.int64)
         if shares is not None and (exchange is None or free or self.shares.shape != (self.n_groups, 2) or not (
-                (self.groups[:-1] <= self.shares[:, 0]) & (self.shares[:, 0] <= self.shares[:, 1])
+                (self.groups[:self.n_groups] <= self.shares[:, 0]) & (self.shares[:, 0] <= self.shares[:, 1])
                 & (self.shares[:, 1] <= self.groups[1:])).all()):
             raise ValueError("shares: of each group some batches, and what `exchange` makes of these and the others")
         self.share = <const int64_t *>pointer(self.shares) if shares is not None and self.n_groups else NULL
