@@ -43,29 +43,29 @@ static inline i64 td_integer(int dtype, const void *x, i64 i) {
    its position, else -1 */
 static i64 NAME(rows_of)(const td_source *source, const i64 *index, T *out, i64 R, i64 C, T *room) {
     enum { AHEAD = 2, LINES = 4 };      /* the hardware follows a row once it has begun; these lines begin it */
-    const int dtype = (int)source->dtype;
+    const td_source x = *source;        /* `out` might overlap it, so it would be read again for each row */
+    const int dtype = (int)x.dtype;
     const i64 size = td_sizes[dtype], fetch = C * size < 128 ? 0 : TD_MIN(C * size, LINES * 64);
-    const char *data = source->data;
+    const char *data = x.data;
     for (i64 r = 0; r < R; r++, out += C) {
         const i64 row = index ? index[r] : r;
-        if (row < 0 || row >= source->rows) return r;
-        if (index && r + AHEAD < R) {
+        i64 n;
+        if (row < 0 || row >= x.rows) return r;
+        if (fetch && index && r + AHEAD < R) {
             const i64 next = index[r + AHEAD];
-            i64 some;
-            if (next >= 0 && next < source->rows) {
-                const char *at = data + td_row(source, next, C, &some) * size;
+            if (next >= 0 && next < x.rows) {
+                const char *at = data + td_row(&x, next, C, &n) * size;
                 for (i64 b = 0; b < fetch; b += 64) __builtin_prefetch(at + b);
             }
         }
-        if (source->pictures) {
+        if (x.pictures) {
             if (NAME(mixed_picture)(source, row, out, room)) return r;
             continue;
         }
-        i64 n;
-        const char *from = data + td_row(source, row, C, &n) * size;
+        const char *from = data + td_row(&x, row, C, &n) * size;
         if (dtype == (TD_SINGLE ? TD_FLOAT32 : TD_FLOAT64)) memcpy(out, from, (size_t)(n * size));
         else NAME(converters)[dtype](from, out, n);
-        for (i64 i = n; i < C; i++) out[i] = (T)source->padding;
+        for (i64 i = n; i < C; i++) out[i] = (T)x.padding;
     }
     return -1;
 }
