@@ -196,6 +196,16 @@ def test_a_refused_chmod_loses_nothing(there, tmp_path, monkeypatch):
     assert np.array_equal(Model.load(tmp_path / "m").params, model(2).params) and os.listdir(tmp_path) == ["m"]
 
 
+def test_a_folder_that_cannot_be_written_is_told_with_the_name_that_was_given(tmp_path, monkeypatch):
+    def refuse(path, flags, *args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(PermissionError, match="its folder must be writable.*/m'$"):
+            model(1).save(tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
 def test_a_save_makes_the_folder_and_replaces_plain_files_only(save, tmp_path):
     save(tmp_path / "a" / "b" / "m")

@@ -62,7 +62,10 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
     folder is made; a symbolic link stays and its target is replaced; a file that is replaced leaves its permissions."""
     place, mode = place_for(path)
     temporary = f"{place}.{os.urandom(4).hex()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)      # less the umask
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)      # less the umask
+    except OSError as e:        # with the name that was given, not the temporary one
+        raise OSError(e.errno, f"{os.strerror(e.errno or 0)} (its folder must be writable)", str(path)) from None
     try:
         with os.fdopen(fd, "wb") as f:
             write(f)
