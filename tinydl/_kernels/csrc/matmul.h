@@ -16,16 +16,17 @@
 
 /* how a tile begins and ends; STREAM: stored past the caches */
 enum { NAME(FROM_ZERO), NAME(FROM_BIAS), NAME(FROM_C), NAME(FROM_C_BIAS) };
-typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; V *watch; } NAME(edge);
+typedef struct { int begin, end; const T *bias; const T *grad; i64 grad_row; V *watch; T *sliver; } NAME(edge);
 enum { NAME(STORE), NAME(RELU), NAME(RELU_GRAD), NAME(STREAM) };
 
 /* where a[i, p] is: by_row a[i lda + p], by_col a[p lda + i]; at_rows rows[i][lda + p], at_cols rows[p][lda + i] */
 enum { NAME(is_by_row), NAME(is_by_col), NAME(is_at_rows), NAME(is_at_cols) };
 
-/* mr, nv, layout: constants after inlining; from: a, or rows; last: lanes of the last vector */
+/* mr, nv, layout, keep: constants after inlining; from: a, or rows; last: lanes of the last vector; keep: the rows of b that are
+   read go into the edge's sliver too, and b is asked for so many rows ahead */
 static inline __attribute__((always_inline)) void NAME(tile)(
-        const int mr, const int nv, const int layout, i64 k, const void *from, const i64 lda, const T *b, const i64 br,
-        T *c, const i64 cr, const int last, const NAME(edge) *e, i64 col) {
+        const int mr, const int nv, const int layout, const int keep, i64 k, const void *from, const i64 lda, const T *b,
+        const i64 br, T *c, const i64 cr, const int last, const NAME(edge) *e, i64 col) {
     V acc[TD_MR][TD_NV];
     if (e->begin == NAME(FROM_C) || e->begin == NAME(FROM_C_BIAS)) {
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
@@ -47,12 +48,18 @@ static inline __attribute__((always_inline)) void NAME(tile)(
     }
     const int apart = layout == NAME(is_at_rows) || layout == NAME(is_at_cols);
     const T *const *rows = from;
+    T *sliver = e->sliver;
     const i64 ar = layout == NAME(is_by_row) ? lda : 1, ac = layout == NAME(is_by_row) ? 1 : lda;
     /* one pointer for every three rows: base, base + ar, base + 2 ar are x86 address modes */
     const T *a0 = from, *a3 = a0 + 3 * ar, *a6 = a0 + 6 * ar, *a9 = a0 + 9 * ar, *a12 = a0 + 12 * ar;
     for (i64 p = 0; p < k; p++) {
         V bv[TD_NV];
         _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) bv[v] = NAME(vload)(b + v * VL);
+        if (keep) {
+            _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) NAME(vstore)(sliver + v * VL, bv[v]);
+            sliver += nv * VL;
+            __builtin_prefetch(b + keep * br, 0, 3);
+        }
         if (layout == NAME(is_at_cols)) { a0 = rows[p] + lda; a3 = a0 + 3; a6 = a0 + 6; a9 = a0 + 9; a12 = a0 + 12; }
         _Pragma("GCC unroll 14") for (int i = 0; i < mr; i++) {
             const T *r = i < 3 ? a0 : i < 6 ? a3 : i < 9 ? a6 : i < 12 ? a9 : a12;
@@ -102,9 +109,19 @@ typedef void (*NAME(tile_fn))(i64, const void *, i64, const T *, i64, T *, i64, 
 #define ONE(X, MRS, NVS) \
     static void NAME(X##_##MRS##_##NVS)(i64 k, const void *a, i64 lda, const T *b, i64 br, T *c, i64 cr, int last, \
                                         const NAME(edge) *e, i64 col) { \
-        NAME(tile)(MRS, NVS, NAME(is_##X), k, a, lda, b, br, c, cr, last, e, col); }
+        NAME(tile)(MRS, NVS, NAME(is_##X), 0, k, a, lda, b, br, c, cr, last, e, col); }
 #define TILE(X, MRS) ONE(X, MRS, 1) ONE(X, MRS, 2)
 #define ROW(X, MRS) [MRS - 1] = {NAME(X##_##MRS##_1), NAME(X##_##MRS##_2)},
+#if TD_KEEP     /* a third form of the high tiles: two vectors wide, and keeping what it reads of b */
+#define HIGH_TILE(X, MRS) TILE(X, MRS) \
+    static void NAME(X##_##MRS##_keep)(i64 k, const void *a, i64 lda, const T *b, i64 br, T *c, i64 cr, int last, \
+                                       const NAME(edge) *e, i64 col) { \
+        NAME(tile)(MRS, 2, NAME(is_##X), TD_KEEP, k, a, lda, b, br, c, cr, last, e, col); }
+#define HIGH_ROW(X, MRS) [MRS - 1] = {NAME(X##_##MRS##_1), NAME(X##_##MRS##_2), NAME(X##_##MRS##_keep)},
+#else
+#define HIGH_TILE TILE
+#define HIGH_ROW ROW
+#endif
 #define WIDE_TILE(X, MRS) ONE(X, MRS, 2)
 #define WIDE_ROW(X, MRS) [MRS - 1] = NAME(X##_##MRS##_2),
 #if TD_MR == 14
@@ -117,9 +134,9 @@ typedef void (*NAME(tile_fn))(i64, const void *, i64, const T *, i64, T *, i64, 
 #define LOW(F, X) F(X, 1)
 #define HIGH(F, X) F(X, 2) F(X, 3) F(X, 4)
 #endif
-LOW(TILE, by_row) HIGH(TILE, by_row) LOW(TILE, by_col) HIGH(TILE, by_col)
-static const NAME(tile_fn) NAME(by_row)[TD_MR][TD_NV] = {LOW(ROW, by_row) HIGH(ROW, by_row)};
-static const NAME(tile_fn) NAME(by_col)[TD_MR][TD_NV] = {LOW(ROW, by_col) HIGH(ROW, by_col)};
+LOW(TILE, by_row) HIGH(HIGH_TILE, by_row) LOW(TILE, by_col) HIGH(HIGH_TILE, by_col)
+static const NAME(tile_fn) NAME(by_row)[TD_MR][TD_NV + 1] = {LOW(ROW, by_row) HIGH(HIGH_ROW, by_row)};
+static const NAME(tile_fn) NAME(by_col)[TD_MR][TD_NV + 1] = {LOW(ROW, by_col) HIGH(HIGH_ROW, by_col)};
 #if TD_SINGLE
 HIGH(WIDE_TILE, at_rows) HIGH(WIDE_TILE, at_cols)
 static const NAME(tile_fn) NAME(at_rows)[TD_MR] = {HIGH(WIDE_ROW, at_rows)};
@@ -151,7 +168,7 @@ static i64 NAME(narrow)(const td_matmul *t) {
         if (t->stop && t->stop(t->owner)) return t->m;
         const int mr = (int)(done - i0 < NR ? done - i0 : NR), nv = mr > VL ? 2 : 1;
         T *c = (T *)t->c + i0 * t->c_row;
-        NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0, 0};
+        NAME(edge) e = {t->accumulate || bias ? NAME(FROM_C) : NAME(FROM_ZERO), NAME(STORE), 0, 0, 0, 0, 0};
         if (e.begin == NAME(FROM_C))
             for (int j = 0; j < n; j++)
                 for (int i = 0; i < mr; i++) tile[j * NR + i] = (t->accumulate ? c[i * t->c_row + j] : 0) + (bias ? bias[j] : 0);
@@ -222,7 +239,7 @@ static void NAME(product)(const td_matmul *whole) {
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const int final = p0 + kc >= t->k;
-        NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row, final && t->suspect ? &watch : 0};
+        NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row, final && t->suspect ? &watch : 0, sliver};
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
                                              : (bias ? NAME(FROM_BIAS) : NAME(FROM_ZERO));
         if (stream) e.end = NAME(STREAM);
@@ -242,7 +259,8 @@ static void NAME(product)(const td_matmul *whole) {
                 const T *bs = b + p0 * t->b_row + j0 * t->b_col;
                 const T *bs_next = bs + NR * t->b_col;
                 i64 br = t->b_row;
-                if (t->b_col != 1 || nr % VL || (tiles > 2 && far_rows)) {
+                int keep = TD_KEEP && t->b_col == 1 && nr == NR && tiles > 2 && far_rows && !t->rows;
+                if (t->b_col != 1 || nr % VL || (tiles > 2 && far_rows && !keep)) {
                     br = nv * VL;
                     NAME(pack_b)(bs, t->b_row, t->b_col, kc, nr, (int)br, sliver);
                     bs = sliver;
@@ -256,6 +274,7 @@ static void NAME(product)(const td_matmul *whole) {
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (far_c && !stream && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;
+                    const int form = keep ? TD_NV : nv - 1;
                     e.grad = grad ? grad + (i0 + i) * t->grad_row : 0;
 #if TD_SINGLE
                     if (t->rows && t->a_row == 1)
@@ -265,11 +284,16 @@ static void NAME(product)(const td_matmul *whole) {
                     else
 #endif
                     if (pack_a)
-                        NAME(by_col)[mr - 1][nv - 1](kc, panel + i * kc, mr, bs, br, ct, t->c_row, last, &e, j0);
+                        NAME(by_col)[mr - 1][form](kc, panel + i * kc, mr, bs, br, ct, t->c_row, last, &e, j0);
                     else if (t->a_row == 1)
-                        NAME(by_col)[mr - 1][nv - 1](kc, a + i0 + i + p0 * t->a_col, t->a_col, bs, br, ct, t->c_row, last, &e, j0);
+                        NAME(by_col)[mr - 1][form](kc, a + i0 + i + p0 * t->a_col, t->a_col, bs, br, ct, t->c_row, last, &e, j0);
                     else
-                        NAME(by_row)[mr - 1][nv - 1](kc, a + (i0 + i) * t->a_row + p0, t->a_row, bs, br, ct, t->c_row, last, &e, j0);
+                        NAME(by_row)[mr - 1][form](kc, a + (i0 + i) * t->a_row + p0, t->a_row, bs, br, ct, t->c_row, last, &e, j0);
+                    if (keep) {
+                        keep = 0;
+                        bs = sliver;
+                        br = NR;
+                    }
                     if (final && !fused)
                         for (int r = 0; r < mr; r++) {
                             T *row = ct + r * t->c_row;
@@ -342,5 +366,7 @@ KERNEL(matmul) {
 #undef WIDE_TILE
 #undef WIDE_ROW
 #undef ROW
+#undef HIGH_TILE
+#undef HIGH_ROW
 #undef LOW
 #undef HIGH
