@@ -59,7 +59,7 @@ def mark_tables(ops: list[Op], itemsize: int) -> list[tuple[int, int, int, int]]
                 other.add(w.offset)
     found, marks = [], 0
     for offset, writers in sorted(tables.items()):
-        N, D = (int(writers[0].sizes[name]) for name in "ND")       # type: ignore[call-overload]
+        N, D = (int(writers[0].sizes[name]) for name in "ND")
         if offset in other or N * D * itemsize < MARKED_BYTES:
             continue
         each = max(1, MARKED_ITEMS // D)
@@ -77,7 +77,8 @@ def late_product(op: Op, itemsize: int) -> tuple[Any, ...]:
 
 
 def check_gradients(b: Builder) -> None:
-    """Products watch what they write, and so do sums of rows of marked tables; what others write is looked at, and all of it where a product had a suspicion.
+    """Products watch what they write, and so do sums of rows of marked tables; what others write is looked at, and all of it
+    where one of them had a suspicion.
     The last product, where no parameter is read any more, also makes those that will be updated this thread's own."""
     size = b.dtype.itemsize
     written = [(op, w) for op in b.ops for w in op.writes if w.space == "grad"]
