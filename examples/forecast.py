@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     forecasts = {"the same hour a day before": truth[rows + WEEK - DAY],
                  "the same hour a week before": truth[rows],
                  "linear regression": linear(windows.x, truth[WEEK:], data.train.rows[::3], rows),
-                 "GRU": model.predict(windows.x[rows]) * deviation[0] + mean[0]}
+                 "GRU": model.predict(data.test) * deviation[0] + mean[0]}
     errors = {name: float(np.abs(forecast - y).mean()) for name, forecast in forecasts.items()}
     print(f"\nmean absolute error over {len(rows):,} forecasts of a day, of a load of {y.mean():.0f} on average:")
     for name, error in errors.items():

@@ -7,10 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "tinydl"
 FLOORS = {"_kernels": 0, "_version": 0, "_hints": 0, "log": 0, "plan": 1, "nn": 2, "losses": 2, "optim": 2, "data": 2,
           "datasets": 2, "tables": 2, "formats": 2, "serialization": 2, "onnx": 2, "numpy_export": 2, "history": 2, "plotting": 2,
-          "model": 3, "stepper": 3, "metrics": 3, "monitor": 3, "parallel": 4, "training": 5, "callbacks": 5, "progress": 5,
-          "checkpoint": 5, "checks": 5, "notify": 5, "together": 5, "epochs": 5, "trainer": 5, "tabular": 5, "fleet": 5,
-          "testing": 6, "benchmarks": 6, "sklearn": 6, "cli": 6, "__main__": 6, "weights": 6, "torch_weights": 6,
-          "keras_weights": 6}
+          "model": 3, "stepper": 3, "sequence_outputs": 3, "metrics": 3, "monitor": 3, "parallel": 4, "training": 5,
+          "callbacks": 5, "progress": 5, "checkpoint": 5, "checks": 5, "notify": 5, "together": 5, "epochs": 5, "trainer": 5,
+          "tabular": 5, "fleet": 5, "testing": 6, "benchmarks": 6, "sklearn": 6, "cli": 6, "__main__": 6, "weights": 6,
+          "torch_weights": 6, "keras_weights": 6}
 
 
 def modules(root):

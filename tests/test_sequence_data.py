@@ -100,6 +100,85 @@ def test_memory_maps(tmp_path):
         batches(made)
 
 
+def test_parts_share_a_memory_map_and_their_samples_are_their_own(tmp_path):
+    flat = np.memmap(tmp_path / "x", np.float32, "w+", shape=(sum(LENGTHS), 2))
+    flat[:] = np.concatenate(SEQUENCES)
+    made = data.SequenceDataset(flat, Y, 7, True, offsets=np.cumsum([0, *LENGTHS]), sample_weight=np.arange(100))
+    parts = made.split(train=0.6, validation=10, test=0.3, seed=4)
+    assert [len(part) for part in parts] == [60, 10, 30]
+    assert [part.drop_last for part in parts] == [True, False, False]
+    seen = np.concatenate([part.rows for part in parts])
+    assert sorted(seen) == list(range(100)) and seen.tolist() != sorted(seen)
+    assert all(np.array_equal(a.rows, b.rows) for a, b in zip(parts, made.split(0.6, 10, 0.3, seed=4), strict=True))
+    assert not np.array_equal(parts.train.rows, made.split(0.6, 10, 0.3).train.rows)
+    for part in parts:
+        assert part.steps is made.steps and np.shares_memory(part.steps, flat) and part.input_shape == made.input_shape
+        assert np.array_equal(part.y, Y[part.rows]) and np.array_equal(part.sample_weight, part.rows)
+        assert np.all(np.abs(np.bincount(part.y, minlength=3) - np.bincount(Y) * len(part) / 100) <= 1)       # stratified
+        for i, (x, y, w) in zip(part.rows, part, strict=True):
+            assert np.array_equal(x[0][:x[1]], SEQUENCES[i]) and (y, w) == (Y[i], i)
+    again = parts.train.split(test=0.5)
+    assert sorted([*again.train.rows, *again.test.rows]) == sorted(parts.train.rows) and again.test.drop_last is False
+    by_step = data.SequenceDataset(SEQUENCES, [np.full(n, i) for i, n in enumerate(LENGTHS)], per_step=True, max_length=6)
+    part = by_step.split(test=0.2).test
+    assert [y.tolist() for y in part.y] == [[i] * min(6, LENGTHS[i]) for i in part.rows]
+    with pytest.raises(ValueError, match="int64 for each step"):
+        by_step.split(stratify=True)
+
+
+def outputs(heads, T=11):
+    """A model that looks at no step behind a length, of outputs for each step ("steps") and one in all ("whole")."""
+    x, lengths = nn.Input((T, 2)), nn.Input((), "int64", name="lengths")
+    h = nn.GRU(4, 4)([nn.TransformerEncoderLayer(4, 2, 8)([nn.Linear(2, 4)(x), lengths]), lengths])
+    made = {"steps": lambda: nn.Linear(4, 3)(h), "whole": lambda: nn.Linear(4, 3)(nn.MeanSteps()([h, lengths]))}
+    found = {name: made[name]() for name in heads}
+    return Model(inputs=[x, lengths], outputs=found if len(found) > 1 else found[heads[0]], seed=0)
+
+
+@pytest.mark.parametrize("heads", [("whole",), ("steps",), ("steps", "whole")])
+@pytest.mark.parametrize("per_step", [True, False])
+def test_predictions_are_in_the_datasets_own_order_and_those_of_padded_arrays(heads, per_step):
+    T, lengths = 20, rng.permutation(100) % 25
+    sequences = [rng.standard_normal((n, 2)).astype(np.float32) for n in lengths]
+    y = [rng.integers(0, 3, n) for n in lengths] if per_step else Y
+    made, model = data.SequenceDataset(sequences, y, 8, per_step=per_step, max_length=T), outputs(heads, T)
+    x = np.zeros((100, T, 2), np.float32)
+    for row, own in zip(x, sequences, strict=True):
+        row[:len(own)] = own[:T]
+    plain = model.predict((x, made.lengths))
+    for part, rows in ((made, np.arange(100)), (made.subset(np.arange(99, 39, -1)), np.arange(99, 39, -1))):
+        found = model.predict(part, batch_size=4)       # each length ends a batch, also those that shorter plans are for
+        for name in heads:
+            one, wanted = (found[name], plain[name][rows]) if len(heads) > 1 else (found, plain[rows])
+            if name == "steps" and per_step:
+                assert isinstance(one, list) and [len(a) for a in one] == made.lengths[rows].tolist()
+                assert all(np.array_equal(a, b[:len(a)]) for a, b in zip(one, wanted, strict=True))
+            else:
+                assert np.array_equal(one, wanted)
+
+
+class ByPython(data.SequenceDataset):
+    """Evaluated in batches as they come: only a SequenceDataset itself is put in order by lengths."""
+
+
+@pytest.mark.parametrize("per_step", [True, False])
+def test_evaluation_has_the_bits_of_batches_as_they_come(per_step, monkeypatch):
+    for name, most in (("MOST_ROWS", 24), ("MOST_NUMBERS", 600)):        # several pieces, and of outputs per step several blocks
+        monkeypatch.setattr(f"tinydl.metrics.evaluators.{name}", most)
+    y = [rng.integers(0, 3, n) for n in LENGTHS] if per_step else Y
+    model = outputs(("steps",) if per_step else ("whole",))
+    ignored = {"ignore_index": -100} if per_step else {}
+    with Trainer(1, evaluator=AccuracyEvaluator(**ignored)) as t:
+        options = {"per_step": per_step, "sample_weight": None if per_step else np.arange(100)}
+        one, other = (kind(SEQUENCES, y, 8, True, **options) for kind in (data.SequenceDataset, ByPython))
+        t.init(one, model, losses.SoftmaxCrossEntropy(**ignored), optim.SGD(0.1))
+        figures = t.evaluate(one)
+        assert figures == t.evaluate(other)
+    scores = model.predict(one.subset(np.arange(96)))
+    right = np.concatenate(scores).argmax(1) == np.concatenate(one.y[:96]) if per_step else scores.argmax(1) == Y[:96]
+    assert figures["accuracy"] == pytest.approx(right.mean())
+
+
 def test_windows():
     series = np.arange(60.0).reshape(20, 3)
     made = data.WindowDataset(series, 5, 2, 3, batch_size=4, targets=[1, -1])
@@ -120,6 +199,12 @@ def test_windows():
 def test_parts_of_windows_keep_time_in_order(stride, horizon):
     made = data.WindowDataset(np.arange(100.0), 6, horizon, stride)
     parts = made.split(train=0.6, validation=0.2, test=0.2)
+    for part in parts:
+        b = part._make(part.rows)
+        assert np.array_equal(part.x, b.x) and np.array_equal(part.y, b.y) and np.shares_memory(part.x, made.series)
+    assert np.array_equal(made.subset([3, 1]).x, made.x[[3, 1]])
+    model = Model(nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), seed=0)
+    assert np.array_equal(model.predict(parts.test), model.predict(made.x)[parts.test.rows])
     targets = [np.concatenate([b.y.ravel() for b in batches(part)]) for part in parts]
     assert targets[0].max() < targets[1].min() <= targets[1].max() < targets[2].min()
     assert sum(map(len, parts)) >= len(made) - 2 * -(-horizon // stride) and made.split(train=1.0).test is None

@@ -11,8 +11,9 @@
 """
 # Floors (a module imports only from lower ones or its own, never in a circle; imports of types alone count, too): _kernels,
 # _hints, log; plan; nn, losses, optim, data, datasets, tables, formats, serialization, onnx, numpy_export, history, plotting;
-# model, stepper, metrics, monitor; parallel; training (what callbacks see of a trainer), callbacks, progress, checkpoint, checks,
-# notify, together, epochs, trainer, fleet, tabular; testing, benchmarks, sklearn, weights, torch_weights, keras_weights, cli.
+# model, stepper, sequence_outputs, metrics, monitor; parallel; training (what callbacks see of a trainer), callbacks, progress,
+# checkpoint, checks, notify, together, epochs, trainer, fleet, tabular; testing, benchmarks, sklearn, weights, torch_weights,
+# keras_weights, cli.
 from typing import TYPE_CHECKING
 
 from tinydl import _hints, callbacks, data, datasets, losses, metrics, nn, optim, parallel

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from math import prod
 from typing import IO, TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
-from tinydl.data import ArrayDataset
+from tinydl.data import ArrayDataset, SequenceDataset, WindowDataset
+from tinydl.data.batch import whole_number
 from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan, with_shorter
+from tinydl.sequence_outputs import sequence_outputs
 from tinydl.serialization import read_model, write_model
 from tinydl.stepper import Stepper
 
@@ -116,7 +119,7 @@ class Model:
         self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in statistics.values()] or [np.zeros(0)])
         self.inputs = inputs_of(self.layer)
         self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
-        self._plans: dict[tuple[Shapes, int], tuple[Plan, list[Replica]]] = {}
+        self._plans: dict[tuple[Shapes, int, tuple[int, ...]], tuple[Plan, list[Replica]]] = {}
         self._lock = threading.Lock()
 
     def _by_path(self) -> dict[str, Parameter]:
@@ -276,9 +279,15 @@ class Model:
         one with named columns, those of x are taken by name, in whatever order; ValueError names columns that are missing, or
         (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
         row's outputs. x may be an ArrayDataset: its samples in order, normalized as in training, and not augmented. (For an array
-        of bytes that a dataset normalized, `model.predict(normalize(x))`: what normalizes belongs to the dataset.)
+        of bytes that a dataset normalized, `model.predict(normalize(x))`: what normalizes belongs to the dataset.) Or a
+        SequenceDataset or WindowDataset, or a part of one: its samples in order, too. Where its y is per step, outputs for each
+        step are a list of arrays, one for each sequence, of as many steps as it has (at most max_length).
         """
         prepared = None
+        if isinstance(x, SequenceDataset):
+            return sequence_outputs(self, x, whole_number("batch_size", batch_size, 1))
+        if isinstance(x, WindowDataset):
+            x = x.x
         if isinstance(x, ArrayDataset):
             x, prepared = x.x, x.prepared()
         if batch_size < 1:
@@ -291,15 +300,11 @@ class Model:
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
         if n:
             rows = min(batch_size, 1 << (n - 1).bit_length())
-            replica = self._borrow(shapes, rows)
-            try:
+            with self.borrowed(shapes, rows) as replica:
                 for at in range(0, n, rows):
                     some = [np.ascontiguousarray(a[at:at + rows]) for a in xs]
                     parts = [Source(a) for a in some] if prepared is None else prepared.sources(some, [])
                     replica.run(parts, None, min(rows, n - at), out=out[at:at + rows])
-            finally:
-                self._give_back(shapes, rows, replica)
-            self._shape = shapes if len(shapes) > 1 else shapes[0]
         if not several:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
@@ -359,22 +364,27 @@ class Model:
                 raise ValueError(f"input {name} takes integers; the dataset has {a.dtype}")
         return xs
 
-    def _borrow(self, shape: Shapes, rows: int) -> Replica:
+    @contextmanager
+    def borrowed(self, shapes: Shapes, rows: int, padded: tuple[int, ...] = ()) -> Iterator[Replica]:
+        """A replica that infers, of samples of these shapes, up to `rows` at a time; made at most once for each thread that has
+        one at the same time. padded: see `plan`."""
+        key = shapes, rows, padded
         with self._lock:
-            if (shape, rows) not in self._plans:
+            if key not in self._plans:
                 if len(self._plans) >= 8:
                     self._plans.pop(next(iter(self._plans)))
-                self._plans[shape, rows] = (self.plan(shape, rows), [])
-            plan, idle = self._plans[shape, rows]
-            if idle:
-                return idle.pop()
-        return Replica(plan.program, self.params, self.statistics)
-
-    def _give_back(self, shape: Shapes, rows: int, replica: Replica) -> None:
-        with self._lock:
-            plan, idle = self._plans.get((shape, rows), (None, []))
-            if plan is not None and plan.program is replica.program and len(idle) < 4:
-                idle.append(replica)
+                self._plans[key] = (self.plan(shapes, rows, padded=padded), [])
+            plan, idle = self._plans[key]
+            replica = idle.pop() if idle else None
+        replica = replica or Replica(plan.program, self.params, self.statistics)
+        try:
+            yield replica
+        finally:
+            with self._lock:
+                now, idle = self._plans.get(key, (None, []))
+                if now is plan and len(idle) < 4:
+                    idle.append(replica)
+        self._shape = shapes if len(shapes) > 1 else shapes[0]
 
     # ------------------------------------------------------------------ state
     def named_arrays(self) -> dict[str, Array]:

@@ -261,7 +261,8 @@ def embedding(table: Floats, rows: Int64, out: Floats) -> Floats:
     return _write(out, table[rows])
 
 
-def embedding_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -1, accumulate: int = 0) -> Floats:
+def embedding_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -1, accumulate: int = 0, marks: int = -1,
+                       each: int = 1) -> Floats:
     if not accumulate:
         dtable[...] = 0
     np.add.at(dtable, rows[rows != padding], dy[rows != padding])

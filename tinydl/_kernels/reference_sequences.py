@@ -71,7 +71,7 @@ def embedding_bag(table: Floats, rows: Int64, out: Floats, padding: int = -1, me
 
 
 def embedding_bag_backward(dy: Floats, rows: Int64, dtable: Floats, padding: int = -1, mean: int = 0,
-                           accumulate: int = 0) -> Floats:
+                           accumulate: int = 0, marks: int = -1, each: int = 1) -> Floats:
     if not accumulate:
         dtable[...] = 0
     for r, bag in enumerate(rows):

@@ -117,10 +117,13 @@ class Operation:
 class Rule:
     """An optimizer's update rule: its numbers and its state vectors ("v?momentum": v may be None where momentum is 0).
 
-    vectors: by name, the number without which it may be None, or ""; reals: the numbers with their defaults."""
+    vectors: by name, the number without which it may be None, or ""; reals: the numbers with their defaults. still: the numbers
+    which, if all are 0, make a gradient of 0 change nothing that an update by a gradient of 0 has left; None: it always does, as
+    where momenta decay."""
 
-    def __init__(self, name: str, state: str, numbers: str, does: str = "") -> None:
+    def __init__(self, name: str, state: str, numbers: str, does: str = "", still: str | None = None) -> None:
         self.name, self.state, self.does = name, state, does
+        self.still = None if still is None else still.split()
         self.vectors = {vector: unless for vector, _, unless in (t.partition("?") for t in state.split())}
         self.reals = _numbers(numbers, float)
 
@@ -199,13 +202,14 @@ _LIST = [
     Operation("reduce_max_backward", "dy[O,I] place:i64[O,I] -> out[O,N,I]", does="out := dy at its place, else 0"),
     Operation("embedding", "table[N,D] rows:i64[n] -> out[n,D]",
               does="out := rows of the table by number; fails where one is not in 0..N-1"),
-    Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0",
-              does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`"),
+    Operation("embedding_backward", "dy[n,D] rows:i64[n] -> dtable[N,D]", "padding=-1 accumulate=0 marks=-1 each=1",
+              does="dtable := sums of the rows of dy by their numbers, but for the number `padding`, or += with `accumulate`; "
+                   "marks: not -1, where those of the table begin, one for `each` rows"),
     Operation("embedding_bag", "table[N,D] rows:i64[R,K] -> out[R,D]", "padding=-1 mean=0",
               does="out := sums of K rows of the table, or with `mean` their means, but for the number `padding`; 0 of none; "
                    "fails where a number is not in 0..N-1"),
-    Operation("embedding_bag_backward", "dy[R,D] rows:i64[R,K] -> dtable[N,D]", "padding=-1 mean=0 accumulate=0",
-              does="dtable := its gradient, or += with `accumulate`"),
+    Operation("embedding_bag_backward", "dy[R,D] rows:i64[R,K] -> dtable[N,D]", "padding=-1 mean=0 accumulate=0 marks=-1 each=1",
+              does="dtable := its gradient, or += with `accumulate`; marks, each: as embedding_backward's"),
     Operation("scale_columns", "x[R,C] scale[C] -> out[R,C]", in_place="out:x", does="out := x scale"),
     Operation("prelu", "x[R,C] slope[C] -> out[R,C]", in_place="out:x", does="out := x where x > 0, else slope x"),
     Operation("prelu_backward", "dy[R,C] x[R,C] slope[C] -> out[R,C] by_slope[R,C]", in_place="out:dy",
@@ -348,7 +352,7 @@ OPERATIONS = {o.name: o for o in _LIST}
 
 RULES = {r.name: r for r in [
     Rule("sgd", "momentum_buffer?momentum", "lr momentum nesterov weight_decay",
-         "g += weight_decay p;  b := momentum b + g;  p -= lr (nesterov ? g + momentum b : b)"),
+         "g += weight_decay p;  b := momentum b + g;  p -= lr (nesterov ? g + momentum b : b)", still="momentum weight_decay"),
     Rule("adam", "exp_avg exp_avg_sq", "lr beta1 beta2 eps weight_decay",
          "g += weight_decay p;  m += (1 - beta1) (g - m);  v := beta2 v + (1 - beta2) g^2;  "
          "p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)"),
@@ -365,7 +369,8 @@ RULES = {r.name: r for r in [
          "(1 - beta2^t);  r > 5: p -= lr / (1 - beta1^t) m rect(r) sqrt(1 - beta2^t) / (sqrt(v) + eps);  else "
          "p -= lr / (1 - beta1^t) m"),
     Rule("adagrad", "sum", "lr lr_decay eps weight_decay initial",
-         "g += weight_decay p;  s := (t = 1 ? initial : s) + g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)"),
+         "g += weight_decay p;  s := (t = 1 ? initial : s) + g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)",
+         still="weight_decay"),
     Rule("lion", "exp_avg", "lr beta1 beta2 weight_decay",
          "p *= 1 - lr weight_decay;  p -= lr sign(beta1 m + (1 - beta1) g);  m := beta2 m + (1 - beta2) g"),
 ]}

@@ -1,5 +1,5 @@
 # The C contract (csrc/td.h), for cimport.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef extern from "td.h" nogil:
     ctypedef int64_t i64
@@ -70,6 +70,8 @@ cdef extern from "td.h" nogil:
         const i64 *offsets
         double padding
     i64 td_row(const td_source *s, i64 r, i64 n, i64 *there)
+    i64 td_marked(uint8_t **marks, i64 k, i64 i, i64 n)
+    i64 td_unmarked(uint8_t **marks, i64 k, i64 i, i64 n)
     ctypedef struct td_op
     ctypedef struct td_ctx:
         char *base[8]           # TD_SPACES; in this file lengths of arrays are C's to know
@@ -88,6 +90,7 @@ cdef extern from "td.h" nogil:
         td_ahead ahead
         td_own own
         int suspect
+        uint8_t *marks
     ctypedef int (*td_op_fn)(const td_op *op, td_ctx *ctx) noexcept nogil
     ctypedef struct td_op:
         td_op_fn fn

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from tinydl.data.frames import column_names
 from tinydl.data.normalize import Normalize
 from tinydl.data.preparation import Preparation, epoch_key
 from tinydl.data.prepared import Prepared
-from tinydl.data.split import Split, deal, part_sizes
+from tinydl.data.split import Split, dealt
 
 
 class ArrayDataset(CountedDataset):
@@ -245,20 +244,10 @@ class ArrayDataset(CountedDataset):
             >>> len(parts.train), sorted(parts.test.y.tolist())
             (6, [0, 1])
         """
-        sizes = part_sizes(len(self), train=train, validation=validation, test=test)
-        if stratify not in (True, False, "auto"):
-            raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
         y = self.sources[self.n_inputs]
         labels = self.y if self.target_names is None and y.dtype.kind == "i" and y.ndim == 1 else None
-        if labels is None and stratify and stratify != "auto":
-            raise ValueError("stratify=True needs class labels; y is " + (
-                f"{y.dtype} of shape {y.shape}" if self.target_names is None else f"{self.n_targets} targets"))
-        same = np.zeros(len(self), np.int64)
-        first, *rest = deal(labels if labels is not None and stratify else same, sizes, np.random.default_rng(seed))
-        if labels is not None and len(absent := np.setdiff1d(labels, labels[first])):
-            warnings.warn(f"the train part of {len(first)} samples has none of class {', '.join(map(str, absent[:10]))}"
-                          f"{', ...' * (len(absent) > 10)} ({len(absent)} of {len(np.unique(labels))} classes)",
-                          UserWarning, stacklevel=3)
+        other = f"{y.dtype} of shape {y.shape}" if self.target_names is None else f"{self.n_targets} targets"
+        first, *rest = dealt(len(self), labels, other, stratify, seed, train=train, validation=validation, test=test)
         second, third = (self._part(rows, False) if len(rows) else None for rows in rest)
         if self.augment:
             second, third = (part and part.with_transforms(self.normalize) for part in (second, third))

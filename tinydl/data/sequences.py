@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tinydl import _hints
 from tinydl.data.batch import Array, Batch, LazyBatch, whole_number
 from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
 from tinydl.data.rows import MadeRows
+from tinydl.data.split import Split, dealt
 
 #: batches whose samples are sorted by length together: the more, the less padding, and the less random an epoch's order. With
 #: exponentially distributed lengths and batches of 32, padding up to a batch's longest is 76 percent of all steps with 1 batch,
@@ -78,12 +79,12 @@ class SequenceDataset(MadeRows):
                                  f"{np.diff(places)[i] if len(places) > i + 1 else 'nothing'}")
             if labels.ndim != 1 or labels.dtype.kind not in "iub":
                 raise ValueError(f"y per step must be integers, one for each step; got {labels.dtype} with {labels.ndim} axes")
-            self.y = labels
+            self._targets = labels
         else:
-            self.y = as_targets(y)
-            if len(self.y) != self._n:
-                raise ValueError(f"there are {self._n} sequences, and y has {len(self.y)}")
-        self.weights = None if sample_weight is None else as_weights(sample_weight, self._n)
+            self._targets = as_targets(y)
+            if len(self._targets) != self._n:
+                raise ValueError(f"there are {self._n} sequences, and y has {len(self._targets)}")
+        self._weights = None if sample_weight is None else as_weights(sample_weight, self._n)
 
     @property
     def lengths(self) -> Array:
@@ -125,12 +126,26 @@ class SequenceDataset(MadeRows):
     @cached_property
     def all_y(self) -> Any:
         """y of all samples, as `inputs`."""
-        return Padded(self.y, self.offsets, self.max_length, -100) if self.per_step else self.y
+        return Padded(self._targets, self.offsets, self.max_length, -100) if self.per_step else self._targets
+
+    @property
+    def y(self) -> Any:
+        """y of these samples, (len, ...); per_step: a list of arrays, one for each, of as many labels as it has steps (at most
+        max_length)."""
+        if self.per_step:
+            starts = self.offsets[:-1] if self.rows is None else self.offsets[self.rows]
+            return [self._targets[at:at + n] for at, n in zip(starts.tolist(), self.lengths.tolist(), strict=True)]
+        return self._targets if self.rows is None else self._targets[self.rows]
+
+    @property
+    def sample_weight(self) -> Array | None:
+        """The weights of these samples; None where there are none."""
+        return self._weights if self._weights is None or self.rows is None else self._weights[self.rows]
 
     @property
     def all_weights(self) -> tuple[Array, ...]:
         """The weights of all samples, if there are any."""
-        return () if self.weights is None else (self.weights,)
+        return () if self._weights is None else (self._weights,)
 
     def targets(self) -> Iterator[Array]:
         """y of these samples in pieces of a million numbers or so: for who looks at all of them."""
@@ -139,9 +154,34 @@ class SequenceDataset(MadeRows):
         for at in range(0, len(rows), step):
             yield y[rows[at:at + step]]
 
+    @_hints.arguments
+    def split(self, train: float | None = None, validation: float | None = None, test: float | None = None, *, seed: int = 0,
+              stratify: bool | Literal["auto"] = "auto") -> Split[SequenceDataset]:
+        """Random parts that share the arrays, as ArrayDataset.split makes them: floats are shares of all sequences, integers
+        numbers of them; `split()` is 0.8 to train, 0.2 to test. All parts have the max_length of the whole, so that one model
+        takes them. stratify: every part gets its share of each class; "auto": where y is a label for each sequence. drop_last
+        holds for train alone.
+
+            >>> parts = SequenceDataset([[1, 2]] * 10, [0, 1] * 5).split(train=0.6, validation=0.2)
+            >>> len(parts.train), sorted(parts.test.y.tolist())
+            (6, [0, 1])
+        """
+        y = self._targets
+        labels = self.y if not self.per_step and y.dtype.kind == "i" and y.ndim == 1 else None
+        other = f"{y.dtype} {'for each step' if self.per_step else f'of shape {y.shape}'}"
+        parts: list[SequenceDataset | None] = []
+        for rows in dealt(len(self), labels, other, stratify, seed, train=train, validation=validation, test=test):
+            parts.append(self.subset(rows) if len(rows) else None)
+        for part in parts[1:]:
+            if part is not None:
+                part.drop_last = False
+        first, second, third = parts
+        assert first is not None
+        return Split(first, second, third)
+
     def _of_all(self, batch: LazyBatch) -> Batch:
         numbers = batch.indices if self.rows is None else self.rows[batch.indices]
-        return Batch(self.inputs, self.all_y, numbers, batch.first_id, batch.index, self.weights)
+        return Batch(self.inputs, self.all_y, numbers, batch.first_id, batch.index, self._weights)
 
     def _make(self, numbers: Array) -> Batch:
         x, *lengths = self.inputs if self.with_lengths else (self.inputs,)
@@ -150,7 +190,7 @@ class SequenceDataset(MadeRows):
             check_finite(filled, "x", numbers.tolist())
         y = self.all_y[numbers]
         return Batch((filled, lengths[0][numbers]) if lengths else filled, y.astype(np.int64, copy=False) if self.per_step else y,
-                     None, 0, 0, None if self.weights is None else self.weights[numbers])
+                     None, 0, 0, None if self._weights is None else self._weights[numbers])
 
 
 class Padded:

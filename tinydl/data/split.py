@@ -1,9 +1,10 @@
 """Splitting: how many samples each part gets, and which; three parts, and what is left over."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise, permutations
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -74,6 +75,22 @@ def part_sizes(n: int, **wanted: float | None) -> list[int]:
         if size == 0 and (wanted[name] or name == "train"):
             raise ValueError(f"split({said}) of {n} samples leaves {name} without any")
     return list(sizes.values())
+
+
+def dealt(n: int, labels: Array | None, other: str, stratify: bool | Literal["auto"], seed: int,
+          **wanted: float | None) -> list[Array]:
+    """Rows of each part of n samples for a dataset's `split`. labels: of their classes; None: y is `other`, no such labels."""
+    sizes = part_sizes(n, **wanted)
+    if stratify not in (True, False, "auto"):
+        raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
+    if labels is None and stratify and stratify != "auto":
+        raise ValueError(f"stratify=True needs class labels; y is {other}")
+    parts = deal(labels if labels is not None and stratify else np.zeros(n, np.int64), sizes, np.random.default_rng(seed))
+    if labels is not None and len(absent := np.setdiff1d(labels, labels[parts[0]])):
+        warnings.warn(f"the train part of {len(parts[0])} samples has none of class {', '.join(map(str, absent[:10]))}"
+                      f"{', ...' * (len(absent) > 10)} ({len(absent)} of {len(np.unique(labels))} classes)",
+                      UserWarning, stacklevel=4)
+    return parts
 
 
 def deal(y: Array, sizes: list[int], rng: np.random.Generator) -> list[Array]:

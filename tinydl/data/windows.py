@@ -61,18 +61,34 @@ class WindowDataset(MadeRows):
 
     @property
     def x(self) -> Array:
-        """x of all windows, (windows, window, C): a read-only view of the series."""
+        """x of these windows, (len, window, C): of all, and of the parts that `split` makes, a read-only view of the series."""
         views = np.lib.stride_tricks.sliding_window_view(self.series, self.window, 0)[:self._n * self.stride:self.stride]
-        return views.swapaxes(1, 2)
+        own: Array = views[self._own()].swapaxes(1, 2)
+        return own
+
+    @property
+    def y(self) -> Array:
+        """y of these windows, (len, *output_shape), made anew each time."""
+        return self._targets(np.arange(self._n)[self._own()])
+
+    def _own(self) -> Any:
+        """Which of all windows are this dataset's: a slice where they follow each other."""
+        rows = self.rows
+        if rows is None:
+            return slice(None)
+        return slice(rows[0], rows[-1] + 1) if (np.diff(rows) == 1).all() else rows
 
     def _make(self, numbers: Array) -> Batch:
         starts = numbers * self.stride
         x = self.series[starts[:, None] + np.arange(self.window)]
-        behind = starts[:, None] + self.window + np.arange(self.horizon)
-        y = self.series[behind[..., None], self.targets].reshape(-1, *self.output_shape)
         if is_mapped(self.series):
             check_finite(x, "x", numbers.tolist())
-        return Batch(x, y if y.dtype.kind == "f" else y.astype(np.float64), None)
+        return Batch(x, self._targets(numbers), None)
+
+    def _targets(self, numbers: Array) -> Array:
+        behind = (numbers * self.stride)[:, None] + self.window + np.arange(self.horizon)
+        y = self.series[behind[..., None], self.targets].reshape(-1, *self.output_shape)
+        return y if y.dtype.kind == "f" else y.astype(np.float64)
 
     def split(self, train: float | None = None, validation: float | None = None,
               test: float | None = None) -> Split[WindowDataset]:

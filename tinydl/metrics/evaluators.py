@@ -3,15 +3,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from math import prod
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl import _hints
-from tinydl.data import ArrayDataset, Batch, Dataset
+from tinydl.data import ArrayDataset, Batch, Dataset, SequenceDataset
+from tinydl.data.batch import each_input
 from tinydl.data.frames import check_columns
 from tinydl.losses.base import same_shape
+from tinydl.sequence_outputs import padded_outputs
 from tinydl.serialization import plain
 
 if TYPE_CHECKING:
@@ -226,8 +229,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     total, weights, n = 0.0, 0.0, 0
     if evaluator is not None:
         evaluator.start()
-    for x, y, sample_weight in _pieces(dataset, model.dtype):
-        outputs = model.predict(x)
+    for outputs, y, sample_weight in _pieces(model, dataset):
         y = _like(y, outputs)
         if loss is not None:
             mean, weight = loss.mean(outputs, y, sample_weight)
@@ -241,10 +243,13 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
     return {**figures, **(plain(evaluator.result()) if evaluator is not None else {})}
 
 
-def _pieces(dataset: Dataset, dtype: np.dtype[Any]) -> Iterator[tuple[Any, Any, Array | None]]:
-    """x, y and weights of all samples in order, several batches at a time: what Python does around a batch of 32 samples takes
-    several times as long as a small network does with them, and keeps the GIL from other threads. All kinds of datasets are cut
-    alike, so that their figures have the same bits."""
+def _pieces(model: Model, dataset: Dataset) -> Iterator[tuple[Any, Any, Array | None]]:
+    """Outputs, y and weights of all samples in order, several batches at a time: what Python does around a batch of 32 samples
+    takes several times as long as a small network does with them, and keeps the GIL from other threads. All kinds of datasets are
+    cut alike, so that their figures have the same bits."""
+    if type(dataset) is SequenceDataset:
+        yield from _pieces_of_sequences(model, dataset)
+        return
     if type(dataset) is ArrayDataset:
         rows, _ = dataset.order(0, 0, shuffle=False)
         step = dataset.batch_size * _at_once(dataset.batch_size, dataset.inputs)
@@ -252,20 +257,41 @@ def _pieces(dataset: Dataset, dtype: np.dtype[Any]) -> Iterator[tuple[Any, Any, 
         for at in range(0, len(rows), step):
             piece = Batch(dataset.inputs, dataset.all_y, rows[at:at + step], sample_weight=weights,
                           prepared=dataset.prepared())
-            yield *piece.arrays(dtype), piece.weights()
+            x, y = piece.arrays(model.dtype)
+            yield model.predict(x), y, piece.weights()
         return
     if isinstance(dataset, ArrayDataset) and dataset.augment:
         dataset = dataset.with_transforms(dataset.normalize)
-    batches = ((*batch.arrays(dtype), batch.weights()) for batch in map(methodcaller("load"), dataset.epoch(0, 0, shuffle=False)))
+    loaded = map(methodcaller("load"), dataset.epoch(0, 0, shuffle=False))
+    batches = ((*batch.arrays(model.dtype), batch.weights()) for batch in loaded)
     for x, y, w in batches:
         more = islice(batches, _at_once(len(_each(y)[0]), x) - 1)
         xs, ys, ws = zip((x, y, w), *more, strict=True)
-        yield _joined(xs), _joined(ys), None if w is None else _joined(ws)
+        yield model.predict(_joined(xs)), _joined(ys), None if w is None else _joined(ws)
+
+
+def _pieces_of_sequences(model: Model, dataset: SequenceDataset) -> Iterator[tuple[Any, Any, Array | None]]:
+    """The same, where as many samples go through the model at a time as outputs fit into what `evaluate` takes: the more that are
+    brought into batches of similar lengths, the less padding."""
+    rows, _ = dataset.order(0, 0, shuffle=False)
+    step = dataset.batch_size * _at_once(dataset.batch_size, dataset.inputs)
+    outputs = model.output_shape(dataset.input_shape)
+    several = isinstance(outputs, dict) or isinstance(outputs[0], tuple)
+    largest: int = sum(map(prod, _each(outputs) if several else [outputs]))
+    block = max(1, MOST_NUMBERS // largest // step) * step
+    for first in range(0, len(rows), block):
+        some = dataset.subset(np.arange(first, min(first + block, len(rows))))
+        outputs = padded_outputs(model, some)
+        for at in range(0, len(some), step):
+            piece = Batch(dataset.inputs, dataset.all_y, rows[first + at:first + at + step],
+                          sample_weight=dataset.all_weights[0] if dataset.weighted else None)
+            yield each_input(outputs, lambda a, at=at: a[at:at + step]), piece.targets(), piece.weights()   # type: ignore[misc]
 
 
 def _at_once(n: int, x: Any) -> int:
     """How many batches of n samples of x are taken at a time."""
-    return max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, sum(a[:1].size for a in _each(x)))) // max(1, n))
+    items: int = sum(prod(a.shape[1:]) for a in _each(x))
+    return max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, items)) // max(1, n))
 
 
 def _each(x: Any) -> Sequence[Array]:

@@ -11,7 +11,7 @@ from tinydl._kernels.engine import SPACES, Program, partial_sums
 from tinydl.plan.builder import Builder
 from tinydl.plan.by_step import ByStep
 from tinydl.plan.fusion import fuse, read_apart
-from tinydl.plan.gradients import check_gradients, late_product, make_last
+from tinydl.plan.gradients import check_gradients, late_product, make_last, mark_tables
 from tinydl.plan.operation import Op, Place, ref
 from tinydl.plan.placing import place_buffers
 from tinydl.plan.values import Buffer, Rows, Value
@@ -29,17 +29,19 @@ def compile_plan(b: Builder, max_rows: int, *, may_defer: bool = True) -> Plan:
     if b.sources:
         read_apart(b.ops, b.sources[0][1])
     late: list[Op] = []
+    tables: list[tuple[int, int, int, int]] = []
     itemsize = b.dtype.itemsize
     if b.training and b.n_params:
         if may_defer:
             b.ops, late = make_last(b.ops, b.n_params, itemsize, max_rows)
+        tables = mark_tables(b.ops, itemsize)
         check_gradients(b)
     _room(b, max_rows)
     bytes_needed, unshared = place_buffers(b.ops, max_rows)
     first = b.ops.index(late[0]) if late else 0
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
                       (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
-                      b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]))
+                      b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]), tables)
     return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants, b.by_step)
 
 

@@ -1,4 +1,5 @@
-"""What is done about gradients of parameters: large ones come last, where the update may make them; all are checked."""
+"""What is done about gradients of parameters: large ones come last, where the update may make them; rows of large tables are
+marked where they are not 0; all are checked."""
 from __future__ import annotations
 
 from itertools import takewhile
@@ -39,6 +40,36 @@ def make_last(ops: list[Op], n_params: int, itemsize: int, max_rows: int) -> tup
     return [op for op in ops if op not in late] + late, late
 
 
+#: bytes of a table whose rows are marked: less is cleared and updated as a whole in as little time; and elements that one mark is
+#: for at least, four cache lines of float32
+MARKED_BYTES, MARKED_ITEMS = 1 << 20, 64
+
+
+def mark_tables(ops: list[Op], itemsize: int) -> list[tuple[int, int, int, int]]:
+    """Have the operations mark which rows of large tables they write, where nothing else writes the gradient (as a layer that is
+    tied to the table does). Returns for the engine, of each table in their order: the first element, all elements, elements a
+    mark, and the first mark."""
+    tables: dict[int, list[Op]] = {}
+    other = set()
+    for op in ops:
+        for w in op.writes:
+            if w.space == "grad" and op.name in ("embedding_backward", "embedding_bag_backward"):
+                tables.setdefault(w.offset, []).append(op)
+            elif w.space == "grad":
+                other.add(w.offset)
+    found, marks = [], 0
+    for offset, writers in sorted(tables.items()):
+        N, D = (int(writers[0].sizes[name]) for name in "ND")
+        if offset in other or N * D * itemsize < MARKED_BYTES:
+            continue
+        each = max(1, MARKED_ITEMS // D)
+        for op in writers:
+            op.sizes |= {"marks": marks, "each": each}
+        found.append((offset // itemsize, N * D, each * D, marks))
+        marks += -(-N // each)
+    return found
+
+
 def late_product(op: Op, itemsize: int) -> tuple[Any, ...]:
     """What the engine is told of one (Program's `late`)."""
     m, n, k = (op.sizes[s] for s in "mnk")
@@ -46,7 +77,8 @@ def late_product(op: Op, itemsize: int) -> tuple[Any, ...]:
 
 
 def check_gradients(b: Builder) -> None:
-    """Products watch what they write; what others write is looked at, and all of it where a product had a suspicion.
+    """Products watch what they write, and so do sums of rows of marked tables; what others write is looked at, and all of it
+    where one of them had a suspicion.
     The last product, where no parameter is read any more, also makes those that will be updated this thread's own."""
     size = b.dtype.itemsize
     written = [(op, w) for op in b.ops for w in op.writes if w.space == "grad"]
@@ -56,8 +88,11 @@ def check_gradients(b: Builder) -> None:
     behind = list(takewhile(lambda op: not any(r.space == "param" for r in op.reads), reversed(b.ops)))
     for op in [op for op in behind if op.name == "matmul" and op.sizes["watched"] == 1][:1]:
         op.sizes["watched"] = 2
-    others = {w.offset for op, w in written if op.name != "matmul"}
-    watched = {w.offset: w.offset + w.items * size for op, w in written if op.name == "matmul" and w.offset not in others}
+
+    def watches(op: Op) -> bool:
+        return op.name == "matmul" or op.sizes.get("marks", -1) != -1
+    others = {w.offset for op, w in written if not watches(op)}
+    watched = {w.offset: w.offset + w.items * size for op, w in written if watches(op) and w.offset not in others}
     at, end = 0, b.n_params * size
     for start, stop in [*sorted(watched.items()), (end, end)]:
         if at < start:

@@ -9,16 +9,34 @@ KERNEL(embedding) {
     return TD_OK;
 }
 
+/* Large tables have a mark for `each` rows (plan/gradients.py): rows without one hold 0. So of these the gradient of the batch
+ * before is cleared where it is marked, and the update may pass over the rest (engine/reduction.pyx). What is marked is watched,
+ * as products watch what they write: nobody looks at all of the table for what is not finite. */
+static uint8_t *NAME(clear_table)(T *dtable, i64 N, i64 D, i64 first, i64 each, int accumulate, const td_ctx *ctx) {
+    uint8_t *marks = first < 0 || !ctx->marks ? 0 : ctx->marks + first;
+    if (!accumulate && !marks) memset(dtable, 0, (size_t)(N * D) * sizeof(T));
+    if (accumulate || !marks) return marks;
+    const i64 n = (N + each - 1) / each;
+    for (i64 i = td_marked(&marks, 1, 0, n); i < n; i = td_marked(&marks, 1, i + 1, n)) {
+        memset(dtable + i * each * D, 0, (size_t)(TD_MIN(each, N - i * each) * D) * sizeof(T));
+        marks[i] = 0;
+    }
+    return marks;
+}
+
 KERNEL(embedding_backward) {
     const i64 D = o->D;
-    (void)ctx;
-    if (!o->accumulate) memset(o->dtable, 0, (size_t)(o->N * D) * sizeof(T));
+    uint8_t *marks = NAME(clear_table)(o->dtable, o->N, D, o->marks, o->each, (int)o->accumulate, ctx);
     for (i64 i = 0; i < o->n; i++) {
         if (o->rows[i] == o->padding) continue;
         const T *dy = o->dy + i * D;
         T *row = o->dtable + o->rows[i] * D;
+        if (marks) marks[o->rows[i] / o->each] = 1;
         TD_EACH(c, D) row[c] += dy[c];
     }
+    if (o->marks >= 0)
+        for (i64 i = 0; i < o->n; i++)
+            if (o->rows[i] != o->padding && !NAME(all_finite)(o->dtable + o->rows[i] * D, D)) ctx->suspect = 1;
     return TD_OK;
 }
 
@@ -44,8 +62,7 @@ KERNEL(embedding_bag) {
 
 KERNEL(embedding_bag_backward) {
     const i64 D = o->D, K = o->K;
-    (void)ctx;
-    if (!o->accumulate) memset(o->dtable, 0, (size_t)(o->N * D) * sizeof(T));
+    uint8_t *marks = NAME(clear_table)(o->dtable, o->N, D, o->marks, o->each, (int)o->accumulate, ctx);
     for (i64 r = 0; r < o->R; r++) {
         const T *dy = o->dy + r * D;
         i64 n = 0;
@@ -54,8 +71,12 @@ KERNEL(embedding_bag_backward) {
         for (i64 i = 0; i < K; i++) {
             if (o->rows[r * K + i] == o->padding) continue;
             T *row = o->dtable + o->rows[r * K + i] * D;
+            if (marks) marks[o->rows[r * K + i] / o->each] = 1;
             TD_EACH(d, D) row[d] += dy[d] / by;
         }
     }
+    if (o->marks >= 0)
+        for (i64 i = 0; i < o->R * K; i++)
+            if (o->rows[i] != o->padding && !NAME(all_finite)(o->dtable + o->rows[i] * D, D)) ctx->suspect = 1;
     return TD_OK;
 }

@@ -157,7 +157,33 @@ typedef struct td_ctx {
     td_ahead ahead;
     td_own own;
     int suspect;                /* a product of this run may have left a gradient that is not finite */
+    uint8_t *marks;             /* of TD_GRAD: which rows of tables may hold other than 0 (embedding.h); NULL: nobody says */
 } td_ctx;
+
+/* The first of marks i..n - 1 that is set in any of k rows of marks; n: none is. */
+static inline i64 td_marked(uint8_t *const *marks, i64 k, i64 i, i64 n) {
+    for (; i < n; i++) {
+        for (u64 eight; i + 8 <= n; i += 8) {
+            u64 any = 0;
+            for (i64 s = 0; s < k; s++) {
+                __builtin_memcpy(&eight, marks[s] + i, 8);
+                any |= eight;
+            }
+            if (any) break;
+        }
+        for (i64 s = 0; i < n && s < k; s++)
+            if (marks[s][i]) return i;
+    }
+    return n;
+}
+/* The first that is set in none. */
+static inline i64 td_unmarked(uint8_t *const *marks, i64 k, i64 i, i64 n) {
+    for (i64 s = 0; i < n; i++) {
+        for (s = 0; s < k && !marks[s][i]; s++);
+        if (s == k) return i;
+    }
+    return n;
+}
 
 typedef int (*td_op_fn)(const struct td_op *op, td_ctx *ctx);
 /* An operation of a plan: operands, sizes and reals in the schema's order; schema_table.h makes structs of them. */

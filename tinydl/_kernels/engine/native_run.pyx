@@ -158,7 +158,7 @@ cdef class NativeRun(Batches):
         for i in range(self.n_workers):
             self.replica[i] = <void *><Replica?>replicas[i]
         self.exchange = exchange
-        self.reduction = Reduction(update, slots, self.n_workers, program, kept, exchange is not None)
+        self.reduction = Reduction(update, slots, self.n_workers, program, kept, exchange is not None, not free, t + 1)
         update.check(t, self.n_groups)
         self.may_defer = (program.n_late > 0 and not free and not update.staged and exchange is None and self.n_workers > 1
                           and most <= min(self.n_workers, DEFERRED_SLOTS) and all(r.program is program for r in replicas))
@@ -407,7 +407,7 @@ cdef class NativeRun(Batches):
         cdef int64_t b, now = td_clock()
         cdef char *g = self.reduction.slot[w]
         cdef double squares, scale
-        replica.ctx.own.bytes = 0
+        replica.ctx.own.bytes, replica.ctx.marks = 0, NULL
         while not td_get(&self.stop):
             b = td_add(&self.ticket, 1)
             if b >= self.n_batches:
@@ -464,6 +464,7 @@ cdef class NativeRun(Batches):
         if r.left >= 0:
             now = self.settle(r, self.live_at + w * N_LIVE, now)
         self.own_slice(w, r, b)
+        r.ctx.marks = self.reduction.marks_of(s)
         now = self.run_batch(w, r, b, self.reduction.slot[s], self.first_step + self.group,
                              self.may_defer and r.events == NULL, now)
         if self.status[b] == TD_OK and r.deferred:

@@ -49,6 +49,11 @@ cdef struct LateProduct:    # a (k, m) transposed times b (k, n), k = k_per_samp
     int64_t c               # elements
 
 
+cdef struct Table:          # of a gradient, elements at..at + items - 1, of which each `step` have a mark, the first being number `mark`
+    int64_t at, items, step, mark
+    int64_t n               # marks
+
+
 cdef struct Short:          # the operations for batches of sequences of up to so many steps
     int64_t steps
     td_op *ops
@@ -65,6 +70,9 @@ cdef class Program:
     cdef readonly int n_inputs              # of the sources, those of the model; then come targets
     cdef readonly int64_t work_bytes, max_rows, n_grads
     cdef const td_kernels *k
+    cdef Table *table
+    cdef readonly int n_tables
+    cdef readonly int64_t n_marks           # of all tables
     cdef readonly list shorter              # (steps, Program) of the shorter forms, the shortest first
     cdef Short *short
     cdef int n_short

@@ -158,10 +158,11 @@ cdef class Program:
     hook_places: for each hook, of each array (space, offset in bytes, shape, dtype, writable), -1 in a shape being the
     batch's rows, or None. late: the first of the products that the update may make instead (reduction.pyx), and for each
     (m, n, k per sample, a, b, c): a and b (space, offset), c the offset in the gradients; by their parameters, disjoint.
+    tables: whose rows are marked where the gradient is not 0 (plan/gradients.py), by their parameters.
     """
 
     def __cinit__(self, bint single, list ops, int64_t work_bytes, int64_t max_rows, int64_t n_grads,
-                  sources, int n_inputs, hooks=(), hook_places=(), late=(0, ())):
+                  sources, int n_inputs, hooks=(), hook_places=(), late=(0, ()), tables=()):
         cdef int i, j
         cdef LateProduct *product
         self.single = single
@@ -176,13 +177,20 @@ cdef class Program:
         self.n_ops = len(ops)
         self.late, products = late
         self.n_late = len(products)
+        tables = list(tables)
+        self.n_tables = len(tables)
         self.labels = [op[4] for op in ops]
         if len(self.source_items) > TD_MAX_SOURCES:
             raise ValueError(f"{len(self.source_items)} inputs and targets; at most {TD_MAX_SOURCES}")
         self.ops = <td_op *>calloc(max(1, self.n_ops), sizeof(td_op))
         self.late_product = <LateProduct *>calloc(max(1, self.n_late), sizeof(LateProduct))
-        if self.ops == NULL or self.late_product == NULL:
+        self.table = <Table *>calloc(max(1, self.n_tables), sizeof(Table))
+        if self.ops == NULL or self.late_product == NULL or self.table == NULL:
             raise MemoryError
+        for i, (at, items, step, mark) in enumerate(tables):
+            self.table[i].at, self.table[i].items, self.table[i].step, self.table[i].mark = at, items, step, mark
+            self.table[i].n = (self.table[i].items + self.table[i].step - 1) // self.table[i].step
+            self.n_marks += self.table[i].n
         for i, (name, refs, sizes, reals, _) in enumerate(ops):
             declared = schema.OPERATIONS[name]
             if (len(refs), len(sizes), len(reals)) != (len(declared.operands), len(declared.sizes), len(declared.real_numbers)):
@@ -211,6 +219,7 @@ cdef class Program:
     def __dealloc__(self):
         free(self.ops)
         free(self.late_product)
+        free(self.table)
         free(self.short)
 
     def set_shorter(self, list forms):

@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 from tinydl._kernels.engine.program cimport LateProduct, Program
 from tinydl._kernels.engine.update cimport Update
@@ -48,6 +48,12 @@ cdef class Reduction:
     cdef int n_kept
     cdef int64_t block      # blocks so far
     cdef bint exchanges     # that gradient, with the statistics behind it, is exchanged with others' before the update
+    cdef object marks_array
+    cdef uint8_t *marks     # of each slot, which rows of the program's tables hold other than 0; NULL: nobody knows
+    cdef int64_t n_slots
+    cdef bint *passes       # of each table, whether updates by t > first pass over other rows
+    cdef uint8_t **marked   # of the slots of the group that count: where the marks of the table under way are
+    cdef int64_t first      # the run's first update
     cdef int64_t most       # the most samples of those slots; 0: there are none
 
     cdef void arrive(self, int64_t s, double weight) noexcept nogil
@@ -62,6 +68,9 @@ cdef class Reduction:
     cdef double weight(self, int64_t lo, int64_t hi) noexcept nogil
     cdef double gather_statistics(self, char *scratch) noexcept nogil
     cdef void run(self, int w, int64_t t, double scale, char *scratch) noexcept nogil
+    cdef int mark(self, Program program, int64_t first) except -1
+    cdef uint8_t *marks_of(self, int64_t s) noexcept nogil
+    cdef int64_t run_of(self, int w, int64_t *at, int64_t end, int64_t t) noexcept nogil
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil
     cdef void make(self, int64_t s, const Area *area, char *to) noexcept nogil

@@ -8,14 +8,18 @@ again. Each element is the same chain of multiply-adds as in the whole product, 
 Zen 5 took 7 percent less time, in groups of two batches 2 percent; steps of 512 to 2048 wide layers at 32 to 128 rows took 4
 to 26 percent less. With one worker, or gradients that fit into the cache, it would take more.)
 """
-from libc.stdint cimport int64_t
+import numpy as np
+
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-from tinydl._kernels.engine.program cimport LateProduct, Program, pointer
+from tinydl._kernels.engine.program import aligned
+
+from tinydl._kernels.engine.program cimport LateProduct, Program, Table, pointer
 from tinydl._kernels.engine.program cimport at as place
 from tinydl._kernels.engine.update cimport BLOCK, Update
-from tinydl._kernels.td cimport td_ctx, td_matmul, td_piece
+from tinydl._kernels.td cimport td_ctx, td_marked, td_matmul, td_piece, td_unmarked
 
 cdef enum:
     PAGE_ITEMS = 1024   # of float32
@@ -63,7 +67,8 @@ cdef class Reduction:
 
     arrived: for each slot, the number of samples behind its gradient, 0 if it failed; by: for each slot, the context of the
     replica that has deferred its late products, NULL if it deferred none and the whole gradient is in the slot."""
-    def __cinit__(self, Update update, list slots, int n_workers, Program program, list kept=[], bint exchanges=False):
+    def __cinit__(self, Update update, list slots, int n_workers, Program program, list kept=[], bint exchanges=False,
+                  bint marks=False, int64_t first=0):
         cdef int i
         self.exchanges, self.kept_arrays = exchanges, kept
         if len(kept) > MOST_KEPT:
@@ -75,6 +80,8 @@ cdef class Reduction:
         self.squares = <double *>calloc(update.n // BLOCK + 1, sizeof(double))
         if self.slot == NULL or self.arrived == NULL or self.by == NULL or self.squares == NULL:
             raise MemoryError
+        if marks and program.n_tables and not (update.staged or exchanges or kept):
+            self.mark(program, first)
         for i in range(len(slots)):
             if slots[i].size != update.n + update.n_statistics:
                 raise ValueError(f"slot {i} holds {slots[i].size} values; the model has {update.n + update.n_statistics}")
@@ -92,6 +99,27 @@ cdef class Reduction:
         free(self.arrived)
         free(self.squares)
         free(<void *>self.by)
+        free(self.passes)
+        free(self.marked)
+
+    cdef int mark(self, Program program, int64_t first) except -1:
+        """Have marks, all of them set: what the slots hold from before nobody knows."""
+        cdef int i
+        cdef int64_t size = (program.n_marks + 127) // 64 * 64      # the slots' do not share a cache line
+        self.first, self.n_slots, self.marks_array = first, len(self.slots), aligned(size * len(self.slots), np.uint8)
+        self.marks_array[:] = 1
+        self.marks = <uint8_t *>pointer(self.marks_array)
+        self.passes = <bint *>calloc(program.n_tables, sizeof(bint))
+        self.marked = <uint8_t **>calloc(len(self.slots) * self.n_workers, sizeof(uint8_t *))
+        if self.passes == NULL or self.marked == NULL:
+            raise MemoryError
+        for i in range(program.n_tables):
+            self.passes[i] = self.update.still(program.table[i].at, program.table[i].items)
+        return 0
+
+    cdef uint8_t *marks_of(self, int64_t s) noexcept nogil:
+        """Those of slot s, for the operations that write its gradient; NULL where there are none."""
+        return NULL if self.marks == NULL else self.marks + s * ((self.program.n_marks + 127) // 64 * 64)
 
     cdef void open(self, int64_t k) noexcept nogil:
         """Declare the first k slots complete, so that the workers may `run`. Fields that already have the right value are not
@@ -265,7 +293,7 @@ cdef class Reduction:
     cdef void plain(self, int w, int64_t first, int64_t end, int64_t t, char *scratch) noexcept nogil:
         """Update worker w's slice of the parameters first..end-1, whose gradients are in the slots. The last of the weighted
         means, at the root of the tree, is computed within the update's rule."""
-        cdef int64_t lo, hi, piece
+        cdef int64_t lo, hi, piece, stop
         cdef Area area
         cdef Reduced f
         self.slice(w, end - first, &lo, &hi)
@@ -273,12 +301,40 @@ cdef class Reduction:
         if self.k > 2 or (self.k == 2 and self.uncached()):
             piece = BLOCK
         memset(&area, 0, sizeof(area))
-        area.rows, area.at = 1, first + lo
-        while area.at < first + hi:
-            area.row = min(piece, first + hi - area.at)
+        area.rows, area.at, end = 1, first + lo, first + hi
+        stop = end if self.marks == NULL else area.at
+        while area.at < end:
+            if area.at == stop:
+                stop = self.run_of(w, &area.at, end, t)
+                continue
+            area.row = min(piece, stop - area.at)
             f = self.halves(w, 0, self.k, &area, scratch)
             self.update.part(&f.g, area.at, area.row, t)
             area.at += area.row
+
+    cdef int64_t run_of(self, int w, int64_t *at, int64_t end, int64_t t) noexcept nogil:
+        """Where the run of parameters to be updated ends that begins at `at`, which is moved on over those before `end` that
+        are not: rows of tables that no slot has marked, where a gradient of 0 changes nothing."""
+        cdef int i
+        cdef int64_t s, m, n = 0
+        cdef const Table *table
+        cdef uint8_t **marked = self.marked + w * self.n_slots
+        for i in range(self.program.n_tables):
+            table = &self.program.table[i]
+            if not self.passes[i] or t <= self.first or at[0] >= table.at + table.items:
+                continue
+            if at[0] < table.at:
+                return min(end, table.at)
+            n = 0
+            for s in range(self.k):
+                if self.arrived[s]:
+                    marked[n] = self.marks_of(s) + table.mark
+                    n += 1
+            m = td_marked(marked, n, (at[0] - table.at) // table.step, table.n)
+            at[0] = min(end, max(at[0], table.at + min(m * table.step, table.items)))
+            if m < table.n:
+                return min(end, table.at + min(td_unmarked(marked, n, m, table.n) * table.step, table.items))
+        return end
 
     cdef void product(self, int w, const LateProduct *p, int64_t t, char *scratch) noexcept nogil:
         """Update worker w's rows of the parameters whose gradient is the late product p. Each block of columns of b is copied
@@ -343,8 +399,9 @@ cdef class Reduction:
         self.update.k.matmul(&p)
 
     cdef bint uncached(self) noexcept nogil:
-        """Whether a slot's vector is too long for a core's cache."""
-        return self.update.n * self.update.k.itemsize > 2 * NEAR
+        """Whether a slot's vector is too long for a core's cache, or means must not be written into it, since marks say where it
+        is not 0."""
+        return self.marks != NULL or self.update.n * self.update.k.itemsize > 2 * NEAR
 
     cdef Reduced halves(self, int w, int64_t lo, int64_t hi, const Area *area, char *scratch) noexcept nogil:
         """The weighted mean of slots lo..hi-1 in the area, but for the last step: the result names the two halves, their

@@ -280,6 +280,7 @@ cdef class Replica:
         self.ctx.seed = seed
         self.ctx.step = step
         self.ctx.suspect = 0
+        self.ctx.marks = NULL
         memset(&self.ctx.ahead, 0, sizeof(self.ctx.ahead))
         memset(&self.ctx.own, 0, sizeof(self.ctx.own))
         self.poll, self.polled = True, td_clock()

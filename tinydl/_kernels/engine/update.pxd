@@ -9,6 +9,7 @@ cdef enum:
 cdef struct Segment:        # of the parameters, up to `end`: those before are the segment's before
     int64_t end
     double numbers[TD_MAX_NUMBERS]
+    bint still              # a gradient of 0 changes nothing (schema.Rule.still)
     const double *varying[TD_MAX_NUMBERS]   # a number's values, an update each, from update `first` on; NULL: it stays
 
 
@@ -31,6 +32,7 @@ cdef class Update:
     cdef char *average
     cdef char *vectors[TD_MAX_STATE]
 
+    cdef bint still(self, int64_t at, int64_t count) noexcept nogil
     cdef void part(self, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil
     cdef void piece(self, const Segment *s, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil
     cdef double clipped(self, void *g, int64_t count) noexcept nogil

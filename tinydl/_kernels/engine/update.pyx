@@ -115,6 +115,9 @@ cdef class Update:
                 self.segment[i].numbers[j] = own[name]
         for i, (at, name) in enumerate(varying):
             self.segment[<int>at].varying[<int>places[name]] = <const double *>pointer(values) + i * self.n_values
+        for i, (_, own) in enumerate(segments):
+            self.segment[i].still = ema is None and self.rule.still is not None and not any([
+                own[name] or self.segment[i].varying[<int>places[name]] != NULL for name in self.rule.still])
         self.clip_norm = -1 if clip_norm is None else clip_norm
         self.clip_value = float("inf") if clip_value is None else clip_value
         self.keep = 0 if ema is None else ema
@@ -127,6 +130,17 @@ cdef class Update:
             raise ValueError("the rule has no numbers yet")
         if self.n_values and not self.first <= t <= t + updates <= self.first + self.n_values:
             raise ValueError(f"numbers of updates {self.first} to {self.first + self.n_values}; these are {t} to {t + updates}")
+
+    cdef bint still(self, int64_t at, int64_t count) noexcept nogil:
+        """Whether a gradient of 0 changes none of parameters at..at+count-1, if an update by such a one came before. (The first
+        one does where a parameter is too small to be normal, which becomes 0, or not finite.)"""
+        cdef int i
+        for i in range(self.n_segments):
+            if self.segment[i].end > at and not self.segment[i].still:
+                return False
+            if self.segment[i].end >= at + count:
+                return True
+        return False
 
     cdef void piece(self, const Segment *s, const td_gradient *g, int64_t at, int64_t count, int64_t t) noexcept nogil:
         """Update parameters at..at+count-1 (and rows behind), which are all of segment s, by g."""
