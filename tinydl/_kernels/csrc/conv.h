@@ -285,7 +285,7 @@ static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td
         const int nr = (int)TD_MIN(NR, Og - j0), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
         const T *right = dy + j0;
         i64 br = o->O;
-        if (last < VL) {
+        if (last < VL || (o->O > NR && o->R >= 16 * TD_MR)) {    /* read so often that rows side by side are worth the copy */
             br = nv * VL;
             NAME(pack_b)(right, o->O, 1, pixels, nr, (int)br, sliver);
             right = sliver;
@@ -323,7 +323,9 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
     const i64 Cg = o->C / o->G, Og = o->O / o->G, tall = (o->kh - 1) * o->dh + 1, wide = (o->kw - 1) * o->dw + 1;
     const int in_place = IN_PLACE(o);
     const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
-    const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg, most_pixels = TD_SLIVER / NR;
+    const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
+    /* each tile of the sums goes through these pixels: they, and a sliver of dy, must stay in the L2 cache */
+    const i64 most_pixels = in_place ? TD_MIN(TD_SLIVER / NR, TD_MAX(64, TD_BAND_AIM / pixel)) : TD_SLIVER / NR;
     const i64 room = TD_BAND_AIM > tall * cols * Cg ? TD_BAND_AIM : tall * cols * Cg;
     memset(sums, 0, (size_t)o->M * sizeof(T));
     for (i64 g = 0; g < o->G; g++)
