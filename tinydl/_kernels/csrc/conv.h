@@ -168,6 +168,16 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
         i += mr;
     }
     if (e->activation == TD_IDENTITY || fused) return;
+    if (e->activation == TD_RELU && e->saved) {     /* too few numbers a pixel for a call */
+        for (i64 i = 0; i < count; i++) {
+            T *row = c + i * cr;
+            const T *y = e->saved + i * cr;
+            int j = 0;
+            for (; j + VL <= nr; j += VL) NAME(vstore)(row + j, NAME(vgate)(NAME(vload)(y + j), NAME(vload)(row + j)));
+            for (; j < nr; j++) row[j] = y[j] > 0 ? row[j] : 0;
+        }
+        return;
+    }
     const i64 together = cr == nr ? count : 1;
     for (i64 i = 0; i < count; i += together) {
         T *row = c + i * cr;
