@@ -622,13 +622,20 @@ NORM = [
          (*STATISTICS, "batch_mean", "batch_var"), norm_bound(0), TWO_ROWS, ("x",), family="norm"),
     Case("batch_norm", norm(0, False, False), STATISTICS, norm_bound(0), TWO_ROWS, ("x",), family="norm",
          variant="plain"),
+    Case("batch_norm", lambda rng, s: norm(0, True, True)(rng, s) | {"activation": KINDS["relu"]}, STATISTICS, norm_bound(0),
+         TWO_ROWS, ("x",), family="norm", variant="relu"),
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
+    Case("batch_norm_inference", lambda rng, s: inference(rng, s) | {"activation": KINDS["tanh"]}, ("out",), inference_bound,
+         MATRICES, ("x",), True, "norm", "tanh"),
     Case("batch_norm_backward", norm_backward(0, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm"),
     Case("batch_norm_backward", norm_backward(0, True, True, 1), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm", variant="accumulate"),
     Case("batch_norm_backward", norm_backward(0, False, False), ("out",), norm_backward_bound(0), NOT_EMPTY, ("dy",),
          family="norm", variant="plain"),
+    Case("batch_norm_backward", lambda rng, s: norm_backward(0, True, True)(rng, s) | {
+        "beta": rng.standard_normal(s[1]), "activation": KINDS["relu"]}, ("out", "dgamma", "dbeta"), norm_backward_bound(0),
+         NOT_EMPTY, ("dy",), family="norm", variant="relu"),
 ]
 
 

@@ -32,6 +32,9 @@ ROWS = {
     "ConvTranspose2d, depthwise": (nn.ConvTranspose2d(4, 4, 3, stride=2, groups=4, padding=1, bias=False), (2, 4, 3, 3)),
     "ConvTranspose2d, one tap": (nn.ConvTranspose2d(3, 2, 1), (2, 3, 3, 2)),
     "BatchNorm2d": (nn.BatchNorm2d(3), (2, 3, 3, 2)),
+    "BatchNorm2d, ReLU": (nn.Sequential(nn.Conv2d(2, 13, 2), nn.BatchNorm2d(13), nn.ReLU(), nn.Conv2d(13, 2, 2)), (2, 2, 4, 4)),
+    "BatchNorm2d, ReLU, none affine": (nn.Sequential(nn.BatchNorm2d(5, affine=False), nn.ReLU(), nn.MaxPool2d(2)), (2, 5, 4, 2)),
+    "BatchNorm2d, Tanh": (nn.Sequential(nn.BatchNorm2d(3), nn.Tanh()), (2, 3, 3, 2)),
     "GroupNorm": (nn.GroupNorm(2, 6), (2, 6, 3, 2)),
     "GroupNorm of rows": (nn.GroupNorm(3, 6, affine=False), (2, 6)),
     "InstanceNorm2d": (nn.InstanceNorm2d(3, affine=True), (2, 3, 3, 4)),
@@ -279,6 +282,46 @@ def test_activations_are_fused_and_the_first_layer_makes_no_gradient_of_its_inpu
         "conv2d + relu", "max_pool2d", "conv2d + tanh", "conv2d", "conv2d_by_weight", "conv_transpose2d * tanh'",
         "conv2d_by_weight", "conv_transpose2d", "max_pool2d_backward * relu'", "conv2d_by_weight"]
     assert "activation" not in " ".join(ops) and "arrange" not in ops
+
+
+def normed(dtype):
+    """A digest of what training gives where an activation follows a batch norm, and the operations that are fused."""
+    model = Model(nn.Sequential(nn.Conv2d(2, 21, 3, padding=1), nn.BatchNorm2d(21), nn.ReLU(), nn.Conv2d(21, 5, 1),
+                                nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 5, 3), nn.BatchNorm2d(5),
+                                nn.Sigmoid(), nn.GlobalAvgPool(), nn.Linear(5, 3)), dtype, seed=1)
+    x, y = images(32, dtype)
+    with Trainer(2, seed=2) as t:
+        t.init(data.ArrayDataset(x, y, 8), model, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-2))
+        t.train()
+    ops = [" ".join([op.name, *op.notes]) for op in model.plan((2, 8, 8), 4, loss=losses.MeanSquaredError()).ops]
+    return model.params.tobytes() + model.predict(x).tobytes(), [o for o in ops if o.startswith(("batch", "act"))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_activation_moves_into_the_batch_norm_before_it_and_changes_no_bit(dtype, monkeypatch):
+    bits, ops = normed(dtype)
+    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm + sigmoid", "activation_backward", "batch_norm_backward",
+                   "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
+    monkeypatch.setattr("tinydl.plan.compiler.fuse", lambda ops, training: ops)
+    apart, ops = normed(dtype)
+    assert apart == bits and len(ops) == 12
+
+
+def test_the_gradient_of_a_kernel_over_more_pixels_than_are_read_at_once():
+    """Read in place, and, with zeros around it, a band at a time."""
+    rng = np.random.default_rng(3)
+    for padding, side in ((0, 34), (1, 32)):
+        model = Model(nn.Conv2d(32, 40, 3, padding=padding), seed=0)
+        x = rng.standard_normal((2, 32, side, side)).astype(np.float32)
+        dy = rng.standard_normal((2, 40, 32, 32)).astype(np.float32)
+        _, by = gradients(model, x, dy)
+        padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+        d = dy.transpose(1, 0, 2, 3).reshape(40, -1).astype(np.float64)
+        for i in range(3):
+            for j in range(3):
+                taps = padded[:, :, i:i + 32, j:j + 32].transpose(0, 2, 3, 1).reshape(-1, 32)
+                bound = 2048 * np.finfo(np.float32).eps / 2 * (np.abs(d) @ np.abs(taps))
+                assert (np.abs(by["weight"][:, :, i, j] - d @ taps) <= bound).all()
 
 
 def test_what_is_frozen_stays():

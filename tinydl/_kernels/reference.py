@@ -376,25 +376,31 @@ def layer_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: 
 
 
 def batch_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
-               batch_mean: Floats | None = None, batch_var: Floats | None = None, eps: float = 1e-5) -> Floats:
+               batch_mean: Floats | None = None, batch_var: Floats | None = None, activation: int = 0, eps: float = 1e-5,
+               alpha: float = 0.0) -> Floats:
     mean[...] = x.mean(0)
     rstd[...] = 1 / np.sqrt(x.var(0) + eps)
     if batch_mean is not None:
         batch_mean[...] = mean
     if batch_var is not None:
         batch_var[...] = x.var(0) * len(x) / max(1, len(x) - 1)
-    return _affine((x - mean) * rstd, gamma, beta, out)
+    _affine((x - mean) * rstd, gamma, beta, out)
+    return globals()["activation"](out, out, activation, alpha)     # type: ignore[no-any-return]
 
 
 def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, out: Floats, gamma: Floats | None = None,
-                         beta: Floats | None = None, eps: float = 1e-5) -> Floats:
-    return _affine((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out)
+                         beta: Floats | None = None, activation: int = 0, eps: float = 1e-5, alpha: float = 0.0) -> Floats:
+    _affine((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out)
+    return globals()["activation"](out, out, activation, alpha)     # type: ignore[no-any-return]
 
 
 def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
-                        dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        more: int = 0, more_beta: int = 0) -> Floats:
-    return _norm_backward(0, dy, (x - mean) * rstd, gamma, rstd, out, dgamma, dbeta, more, more_beta)
+                        beta: Floats | None = None, dgamma: Floats | None = None, dbeta: Floats | None = None,
+                        more: int = 0, more_beta: int = 0, activation: int = 0) -> Floats:
+    h = (x - mean) * rstd
+    if activation:
+        dy = activation_backward(dy, _affine(h, gamma, beta, np.empty_like(h)), np.empty_like(h), activation)
+    return _norm_backward(0, dy, h, gamma, rstd, out, dgamma, dbeta, more, more_beta)
 
 
 # images, channels last: B samples, C and O channels, G groups

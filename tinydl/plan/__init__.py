@@ -12,9 +12,9 @@ What flows between layers is a Value (values.py). Buffers are placed by their li
 share memory, and an operation that may work in place does. Large gradients of weights come last, where the update may
 make them instead (gradients.py). All sizes are (fixed + per sample * rows), so one program serves every batch up to max_rows.
 
-Fusions: an activation whose gradient needs only its output moves into the matrix product or convolution before it; its
-derivative into the one that makes the gradient, or into the gradient of a max-pooling; softmax is one operation with its
-loss.
+Fusions: an activation whose gradient needs only its output moves into the matrix product, convolution or batch norm before it;
+its derivative into the one that makes the gradient, or into the gradient of a max-pooling, that of a ReLU behind a batch norm
+into the batch norm's; softmax is one operation with its loss.
 
 Files: values (what flows, and where it lies), operation (one, while a plan is built), builder (what layers emit into), by_step
 (numbers that differ from step to step), fusion, gradients (which come last, and how they are checked), placing (of buffers),

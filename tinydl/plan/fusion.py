@@ -1,6 +1,6 @@
-"""Fusions: an activation whose gradient needs only its output moves into the matrix product or convolution before it, its
-derivative into the one that makes the gradient, or into the gradient of a max-pooling; and products read the batch's rows where
-they lie."""
+"""Fusions: an activation whose gradient needs only its output moves into the matrix product, convolution or batch norm before
+it, its derivative into the one that makes the gradient, or into the gradient of a max-pooling; that of a ReLU behind a batch norm
+into the gradient of the batch norm. And products read the batch's rows where they lie."""
 from __future__ import annotations
 
 from tinydl._kernels.schema import ACTIVATIONS, FROM_OUTPUT
@@ -9,7 +9,8 @@ from tinydl.plan.placing import uses_of
 from tinydl.plan.values import INT64, Buffer, Rows, Size
 
 #: what an activation behind it may move into; what its derivative may
-FORWARD = ("matmul", "conv2d", "conv_transpose2d", "depthwise2d", "depthwise_transpose2d")
+FORWARD = ("matmul", "conv2d", "conv_transpose2d", "depthwise2d", "depthwise_transpose2d", "batch_norm",
+           "batch_norm_inference")
 BACKWARD = ("matmul", "conv_transpose2d", "depthwise_transpose2d", "max_pool2d_backward")
 
 
@@ -17,9 +18,12 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
     """Move an activation (or its derivative) into what is just before it, where nobody else looks."""
     uses = uses_of(ops)
     pooled = {op.buffer("place"): op for op in ops if op.name == "max_pool2d"}
+    normed = {op.buffer("mean"): op for op in ops if op.name == "batch_norm"}
     kept: list[Op] = []
     last = -1       # where in ops the last of `kept` was, or what was fused into it
     for i, op in enumerate(ops):
+        if _into_batch_norm(ops, i, uses, normed):
+            continue
         before = kept[-1] if kept and last == i - 1 else None
         x = op.buffer("x" if op.name == "activation" else "dy") if op.name.startswith("activation") else None
         if (before is not None and before.name in (*FORWARD, *BACKWARD) and x is not None and before.buffer("out") is x
@@ -48,6 +52,21 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
         kept.append(op)
         last = i
     return kept
+
+
+def _into_batch_norm(ops: list[Op], i: int, uses: dict[Buffer, list[int]], normed: dict[Buffer | None, Op]) -> bool:
+    """Where operation i is the derivative of a ReLU that moved into a batch norm, and that one's gradient follows, move it there:
+    the gradient is masked as it is read, by the signs of what it is made of anyway."""
+    op, after = ops[i], ops[i + 1] if i + 1 < len(ops) else None
+    if op.name != "activation_backward" or after is None or after.name != "batch_norm_backward":
+        return False
+    norm, dy = normed[after.buffer("mean")], op.buffer("out")
+    if not (ACTIVATIONS[norm.sizes["activation"]] == ACTIVATIONS[op.sizes["kind"]] == "relu" and after.buffer("dy") is dy
+            and dy is not None and dy.space == "work" and uses[dy] == [i, i + 1] and op.buffer("saved") is norm.buffer("out")):
+        return False
+    after.places["dy"], after.places["beta"], after.sizes["activation"] = op.places["dy"], norm.places["beta"], op.sizes["kind"]
+    after.notes.append("* relu'")
+    return True
 
 
 def read_apart(ops: list[Op], items: int) -> None:

@@ -10,6 +10,7 @@
 #include "softmax.h"
 #include "losses.h"
 #include "norm.h"
+#include "batch_norm.h"
 #include "image_norm.h"
 #include "arrange.h"
 #include "reduce.h"

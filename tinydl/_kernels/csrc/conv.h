@@ -7,9 +7,10 @@
  * makes once a batch.
  *
  * Element (pixel, channel) of a convolution is a chain of multiply-adds over the taps in order and, in each, over the channels,
- * begun with the bias. It has nothing to do with other pixels or samples, the tile, or the instruction set. More than TD_CHAIN
- * terms are blocks of at most so many, added in order: |error| <= (min(k, TD_CHAIN) + k / TD_CHAIN + 2) eps / 2 times
- * the sum of magnitudes of k terms. Gradients by the kernel are sums over pixels, in td.h's tree.
+ * begun with the bias; in chains of at most TD_CHAIN terms, rows of taps above or below the image are left out. It has nothing
+ * to do with other pixels or samples, the tile, or the instruction set. More than TD_CHAIN terms are blocks of at most so many,
+ * added in order: |error| <= (min(k, TD_CHAIN) + k / TD_CHAIN + 2) eps / 2 times the sum of magnitudes of k terms. Gradients by
+ * the kernel are sums over pixels, in td.h's tree.
  */
 #define V NAME(V)
 #define VL NAME(VL)
@@ -134,6 +135,14 @@ static inline int NAME(add_chunk)(td_chunk *chunk, int n, i64 a, i64 b, i64 term
     return n;
 }
 
+/* The taps in rows i0..i1-1 of a kernel, of C channels each: their rows are `line` apart in the left factor, columns `pixel`. */
+static int NAME(taps_of_rows)(td_chunk *chunk, i64 i0, i64 i1, i64 kw, i64 line, i64 pixel, i64 C) {
+    int n = 0;
+    for (i64 i = i0; i < i1; i++)
+        for (i64 j = 0; j < kw; j++) n = NAME(add_chunk)(chunk, n, i * line + j * pixel, (i * kw + j) * C, C);
+    return n;
+}
+
 /* `count` pixels, lda apart, by nr channels: c := act(bias + sums) or, with `saved`, (bias + sums) act'(saved) */
 typedef struct { const T *bias, *saved; int activation; double alpha; } NAME(ending);
 static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda, const T *panel, i64 N, T *c, i64 cr, i64 count,
@@ -159,6 +168,16 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
         i += mr;
     }
     if (e->activation == TD_IDENTITY || fused) return;
+    if (e->activation == TD_RELU && e->saved) {     /* too few numbers a pixel for a call */
+        for (i64 i = 0; i < count; i++) {
+            T *row = c + i * cr;
+            const T *y = e->saved + i * cr;
+            int j = 0;
+            for (; j + VL <= nr; j += VL) NAME(vstore)(row + j, NAME(vgate)(NAME(vload)(y + j), NAME(vload)(row + j)));
+            for (; j < nr; j++) row[j] = y[j] > 0 ? row[j] : 0;
+        }
+        return;
+    }
     const i64 together = cr == nr ? count : 1;
     for (i64 i = 0; i < count; i += together) {
         T *row = c + i * cr;
@@ -197,12 +216,10 @@ KERNEL(conv2d) {
     const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
     const i64 fit = (TD_BAND_AIM / (cols * Cg) - tall) / o->sh + 1;
     const i64 most = in_place ? o->Ho : block < o->Wo || fit < 1 ? 1 : fit;
+    const int skips = !in_place && o->R <= TD_CHAIN;        /* more terms are blocks, the same ones in each row */
     td_chunk chunk[TD_CHUNKS];
     int chunks = 0;
-    for (i64 i = 0; i < o->kh; i++)
-        for (i64 j = 0; j < o->kw; j++)
-            chunks = NAME(add_chunk)(chunk, chunks, i * o->dh * line + j * o->dw * pixel, (i * o->kw + j) * Cg, Cg);
-    for (i64 b = 0; b < o->B; b++)
+    for (i64 b = 0, i0 = -1, i1 = -1; b < o->B; b++)        /* i0..i1-1: the taps' rows that `chunk` has */
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
             const T *x = o->x + b * o->xb + g * Cg * o->xc;
@@ -217,10 +234,16 @@ KERNEL(conv2d) {
                     for (i64 j0 = 0; j0 < Og; j0 += NR) {
                         const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
                         const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation, o->alpha};
-                        for (i64 h = 0; h < rows; h++)
+                        for (i64 h = 0; h < rows; h++) {
+                            const i64 top = (h0 + h) * o->sh - o->ph, above = skips && top < 0 ? -td_floor(top, o->dh) : 0;
+                            const i64 inside = skips ? td_floor(o->H - 1 - top, o->dh) + 1 : o->kh;
+                            const i64 first = TD_MIN(above, o->kh), end = TD_MAX(first, TD_MIN(inside, o->kh));
+                            if (first != i0 || end != i1)
+                                chunks = NAME(taps_of_rows)(chunk, i0 = first, i1 = end, o->kw, o->dh * line, o->dw * pixel, Cg);
                             NAME(pixels)(chunk, chunks, from + h * o->sh * line, o->sw * pixel, panel, N,
                                          out + h * o->Wo * o->O + j0, o->O,
                                          TD_MIN(block, o->Wo - w0), (int)TD_MIN(NR, Og - j0), &e);
+                        }
                     }
                 }
             }
@@ -250,7 +273,7 @@ static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i
                     for (i64 j = 0; j < o->kw; j++) {
                         const i64 y = h + o->ph - i * o->dh, x = w + o->pw - j * o->dw;
                         const i64 r = td_floor(y, sh), s = td_floor(x, sw);
-                        if (r * sh == y && s * sw == x)
+                        if (r * sh == y && s * sw == x && ((r >= 0 && r < o->Ho) || o->R > TD_CHAIN))
                             chunks = NAME(add_chunk)(chunk, chunks, ((r - top) * cols + s - left) * Og, (i * o->kw + j) * Og, Og);
                     }
                 NAME(pixels)(chunk, chunks, band, Og, panel, N, o->out + at, sw * o->C, (end - w + sw - 1) / sw,
@@ -285,7 +308,7 @@ static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td
         const int nr = (int)TD_MIN(NR, Og - j0), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
         const T *right = dy + j0;
         i64 br = o->O;
-        if (last < VL) {
+        if (last < VL || (o->O > NR && o->R >= 16 * TD_MR)) {    /* read so often that rows side by side are worth the copy */
             br = nv * VL;
             NAME(pack_b)(right, o->O, 1, pixels, nr, (int)br, sliver);
             right = sliver;
@@ -323,7 +346,9 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
     const i64 Cg = o->C / o->G, Og = o->O / o->G, tall = (o->kh - 1) * o->dh + 1, wide = (o->kw - 1) * o->dw + 1;
     const int in_place = IN_PLACE(o);
     const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
-    const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg, most_pixels = TD_SLIVER / NR;
+    const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
+    /* each tile of the sums goes through these pixels: they, and a sliver of dy, must stay in the L2 cache */
+    const i64 most_pixels = in_place ? TD_MIN(TD_SLIVER / NR, TD_MAX(64, TD_BAND_AIM / pixel)) : TD_SLIVER / NR;
     const i64 room = TD_BAND_AIM > tall * cols * Cg ? TD_BAND_AIM : tall * cols * Cg;
     memset(sums, 0, (size_t)o->M * sizeof(T));
     for (i64 g = 0; g < o->G; g++)

@@ -18,7 +18,7 @@ KERNEL(group_norm) {
             rstd[g] = NAME(rstd)(NAME(sum)(s + g * Cg, Cg) / (T)(P * Cg), o->eps);
             for (i64 c = 0; c < Cg; c++) s[g * Cg + c] = rstd[g];
         }
-        for (i64 p = 0; p < P; p++) NAME(affine_columns)(x + p * C, m, s, o->gamma, o->beta, o->out + (b * P + p) * C, C);
+        NAME(affine_columns)(x, m, s, o->gamma, o->beta, o->out + b * P * C, P, C, C, TD_IDENTITY, 0);
     }
     return TD_OK;
 }
@@ -33,7 +33,8 @@ KERNEL(group_norm_backward) {
         const T *x = o->x + b * P * C, *dy = o->dy + b * P * C, *gamma = o->gamma;
         for (i64 c = 0; c < C; c++) m[c] = o->mean[b * o->G + c / Cg], s[c] = o->rstd[b * o->G + c / Cg];
         for (i64 c = 0; c < C; c += TD_WIDE)
-            NAME(sums_down)(dy + c, x + c, m + c, s + c, sum + c, sum_h + c, P, C, TD_MIN(TD_WIDE, C - c));
+            NAME(sums_down)(dy + c, x + c, &(NAME(normal)){m + c, s + c, 0, 0}, 0, sum + c, sum_h + c, P, C,
+                            TD_MIN(TD_WIDE, C - c));
         if (o->dgamma) for (i64 c = 0; c < C; c++) o->dgamma[c] += sum_h[c];
         if (o->dbeta) for (i64 c = 0; c < C; c++) o->dbeta[c] += sum[c];
         for (i64 c = 0; c < C && gamma; c++) sum[c] *= gamma[c], sum_h[c] *= gamma[c];
