@@ -15,7 +15,6 @@ from tinydl.parallel.execution import epoch
 from tinydl.parallel.ranks import Ranks, Results, join, share, shares
 from tinydl.parallel.ranks.messages import UPDATE
 from tinydl.parallel.strategies import Group, Shard
-from tinydl.parallel.transport import Transport
 
 pytestmark = pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update")
 
@@ -120,6 +119,19 @@ def test_shares_that_are_run_in_blocks(driver, monkeypatch):
     want = trained(driver, Group(24), 1, batch_size=2, options=EVERY)
     for t in results(3, lambda ranks: trained(driver, Group(24), 1, ranks, batch_size=2, options=EVERY)):
         assert bits(t) == bits(want) and len(t.resources.slots) < 8
+
+
+def test_a_step_of_ones_own_takes_part():
+    class Own(optim.Adam):
+        def step(self, gradients):
+            super().step(gradients)
+
+    def run(ranks):
+        with Trainer(2, strategy=Group(4), thread_count=1, seed=5, ranks=ranks) as t:
+            t.init(data.ArrayDataset(X, Y, 8), model(), losses.SoftmaxCrossEntropy(), Own(0.01))
+            t.train()
+        return bits(t)
+    assert results(2, run) == [run(None)] * 2
 
 
 class Reads(data.ItemDataset):
@@ -250,6 +262,25 @@ def test_a_rank_that_does_not_come_is_named(driver):
     for t, text, rank, gone, _ in out:
         assert t == 2 and rank == 1 and gone and "rank 1" in text and "did not come to update 3 within rank_timeout=0.5 s" in text
     assert [saves for *_, saves in out] == [True, False, False]
+
+
+@pytest.mark.parametrize("error", [OSError("no connection"), KeyboardInterrupt()], ids=type)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_an_exchange_raises_comes_out_and_makes_no_update(driver, threads, error, monkeypatch):
+    ranks, calls = Ranks(communicators(1)[0]), []
+    exchange = ranks.exchange
+
+    def fails(vector, weight, found):
+        calls.append(weight)
+        if len(calls) == 3:
+            vector[...] = np.nan        # half of it has come
+            raise error
+        return exchange(vector, weight, found)
+    monkeypatch.setattr(ranks, "exchange", fails)
+    with trainer(driver, Group(4), threads, ranks) as t:
+        with pytest.raises(type(error)):
+            t.train()
+        assert t.optimizer.t == t.stats().updates == 2 and np.isfinite(t.model.params).all()
 
 
 def test_where_rank_0_is_gone_rank_1_saves():
@@ -446,13 +477,9 @@ def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
 
 
 def test_door():
-    class Elsewhere(Transport):
-        exchange = add = None
     for options in ({"strategy": "local"}, {"strategy": "serial"}, {"strategy": "group"}, {"strategy": "shard"}, {}):
         with pytest.raises(ValueError, match="give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", **options)
-    with pytest.raises(ValueError, match="cannot be combined"):
-        Trainer(1, ranks="mpi", batches_per_update=2, transport=Elsewhere())
     with pytest.raises(ValueError, match="ranks='gloo': 'mpi', a communicator of mpi4py, or None"):
         Trainer(1, ranks="gloo", batches_per_update=2)
     with pytest.raises(ValueError, match="rank_timeout=0: seconds"):
