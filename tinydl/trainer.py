@@ -185,6 +185,7 @@ class Trainer:
             self.ranks.check("Trainer.init", describe(parts, model, loss, optimizer, self.seed, [
                 self.strategy, self.failure_policy, self.max_epochs, *map(type, self.callbacks), type(self.evaluator)]))
             together.say_shares(self.ranks, self.strategy)
+            self.ranks.seconds = self.ranks.waited = 0.0
         with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
@@ -485,7 +486,7 @@ class Trainer:
         if epoch is not None:
             out.seconds += epoch.seconds
         if self.ranks is not None:
-            out.ranks, out.exchanging = self.ranks.size, self.ranks.seconds
+            out.ranks, out.exchanging, out.awaiting = self.ranks.size, self.ranks.seconds, self.ranks.waited
         return out
 
     def parallel_stats(self) -> ParallelStats:
@@ -501,7 +502,8 @@ class Trainer:
         """Time per operation over `steps` updates as configured (strategy local: of each copy), by the strategy's own run
         on a copy of all: the model and its training stay as they are.
 
-        TypeError where they cannot be copied.
+        TypeError where they cannot be copied. Of several ranks each measures itself, whenever it likes, with all batches of an
+        update and without the others: how long exchanges with these take is in `stats`.
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """

@@ -97,7 +97,7 @@ class Updates:
             shares=shares, kept=resources.slots[n_slots:setting.n_slots],
             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
         if together is not None:
-            together.native = native
+            together.take(native)
         return [Run(native, owner + epoch.batches_done)]
 
     def n_batches(self, left: int | None) -> int:

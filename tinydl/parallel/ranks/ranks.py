@@ -12,7 +12,7 @@ import numpy as np
 
 from tinydl._version import __version__
 from tinydl.parallel.errors import GaveUpError, RankError, RanksDifferError
-from tinydl.parallel.execution.aggregator import GradientAggregator
+from tinydl.parallel.execution.aggregator import fold
 from tinydl.parallel.ranks.leave import TRY_AGAIN, leave_at_exit
 from tinydl.parallel.ranks.messages import HEAD, RESULT, UPDATE, Messages
 from tinydl.parallel.ranks.share import share, width
@@ -64,6 +64,7 @@ class Ranks:
         self.messages = Messages(comm, timeout)
         self.rank, self.size, self.others = self.messages.rank, self.messages.size, self.messages.others
         self.seconds = 0.0          # in exchanges so far, waiting included
+        self.waited = 0.0           # of these, until all others had come to them
         self.on_end: Callable[[bool], None] = lambda finished: None     # another rank has ended training
         self._of_update: tuple[int, Any, int] = (0, np.float32, 1)
         self._over = True           # no training is under way that all have to end
@@ -73,6 +74,8 @@ class Ranks:
         self._slices: Array = np.empty((self.size, 0))  # the others', of this rank's part of the vector
         self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
         self.hosts = self.messages.hosts
+        if self.hosts.count(self.hosts[self.rank]) > (os.cpu_count() or 1):
+            self.messages.spin = 0.0
 
     def __deepcopy__(self, memo: Any) -> Ranks:
         return self
@@ -164,6 +167,9 @@ class Ranks:
         requests += [(r, comm.Irecv(self._slices[r], source=r, tag=UPDATE)) for r in self.others]
         requests += [(r, comm.Isend(self._head, dest=r, tag=HEAD)) for r in self.others]
         requests += [(r, comm.Isend(self._slice(vector, r), dest=r, tag=UPDATE)) for r in self.others]
+        started = time.perf_counter()
+        self.messages.wait(requests[:len(self.others)], what)
+        self.waited += time.perf_counter() - started
         self.messages.wait(requests, what)
         return heads
 
@@ -184,28 +190,25 @@ class Ranks:
         self._head[N_HEAD:N_HEAD + N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1)
         heads = self._swap_slices(vector, what)
         self.messages.look()        # who has given up has sent its part before, and makes no update of it
-        if (heads[:, KIND] != GROUP).any():
+        rows = heads.tolist()       # a few numbers a rank: lists take less time than arrays
+        if any(row[KIND] != GROUP for row in rows):
             self._over = True
             self.on_end(bool((heads[:, KIND] == FINISHED).any()))
             raise EndedElsewhereError(f"{self.messages.name(int(np.argmax(heads[:, KIND])))} has ended training")
-        self.messages.agree(heads[:, EPOCH:PIECES + 1].astype(int).tolist(), "at (epoch, update, batches of it) {}")
+        self.messages.agree([list(map(int, row[EPOCH:PIECES + 1])) for row in rows], "at (epoch, update, batches of it) {}")
         for r in self.others:
             theirs = share(results.k, n, r, self.size)
             table[theirs.start:theirs.stop] = heads[r, N_HEAD:N_HEAD + N_COLUMNS * len(theirs)].reshape(-1, N_COLUMNS)
         if not table[:, ARRIVED].all():
             for errors in self.messages.swap(f"{what}, of which batches failed", results.errors):
                 results.errors.update({int(i): text for i, text in errors.items()})
-        return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what)
+        return self._mean(vector, [row[WEIGHT_OF_ALL] for row in rows], what)
 
     def _mean(self, vector: Array, weights: list[float], what: str) -> float:
         """The upper part of the tree: of this rank's slice, which goes to all, as theirs do; or of all."""
-        tree, own, comm = GradientAggregator(self.size), self._slice(vector, self.rank), self.messages.comm
-        for r, weight in enumerate(weights):
-            if weight:
-                tree.submit_gradients(own if r == self.rank else self._slices[r], 1, r, copy=False, weight=weight)
-            else:
-                tree.submit_failure(r)
-        found = tree.mean()
+        own, comm = self._slice(vector, self.rank), self.messages.comm
+        found = fold([None if not weight else (own if r == self.rank else self._slices[r], weight)
+                      for r, weight in enumerate(weights)], own)
         if found is None:
             return 0.0
         if found[0] is not own:
