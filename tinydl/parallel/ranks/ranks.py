@@ -65,6 +65,7 @@ class Ranks:
         self.rank, self.size, self.others = self.messages.rank, self.messages.size, self.messages.others
         self.seconds = 0.0          # in exchanges so far, waiting included
         self.waited = 0.0           # of these, until all others had come to them
+        self._came = 0.0            # when they had come to the last one
         self.on_end: Callable[[bool], None] = lambda finished: None     # another rank has ended training
         self._of_update: tuple[int, Any, int] = (0, np.float32, 1)
         self._over = True           # no training is under way that all have to end
@@ -167,20 +168,20 @@ class Ranks:
         requests += [(r, comm.Irecv(self._slices[r], source=r, tag=UPDATE)) for r in self.others]
         requests += [(r, comm.Isend(self._head, dest=r, tag=HEAD)) for r in self.others]
         requests += [(r, comm.Isend(self._slice(vector, r), dest=r, tag=UPDATE)) for r in self.others]
-        started = time.perf_counter()
         self.messages.wait(requests[:len(self.others)], what)
-        self.waited += time.perf_counter() - started
+        self._came = time.perf_counter()
         self.messages.wait(requests, what)
         return heads
 
     def exchange(self, vector: Array, weight: float, results: Results) -> float:
         """Write the mean of all ranks into `vector`, this rank's mean, and what came of all pieces into `results`; returns the
         weight of all. RankError where another rank does not come in time; EndedElsewhereError where one has ended training."""
-        started = time.perf_counter()
+        started = self._came = time.perf_counter()
         try:
             return self._exchange(vector, weight, results)
         finally:
             self.seconds += time.perf_counter() - started
+            self.waited += self._came - started
 
     def _exchange(self, vector: Array, weight: float, results: Results) -> float:
         table, n, what = results.table, len(results.table), f"update {results.step + 1}"
