@@ -14,7 +14,7 @@ from tinydl.parallel import GradientAggregator, RankError, RanksDifferError, for
 from tinydl.parallel.execution import epoch
 from tinydl.parallel.ranks import Ranks, Results, join, share, shares
 from tinydl.parallel.ranks.messages import UPDATE
-from tinydl.parallel.strategies import Group, Shard
+from tinydl.parallel.strategies import Group, Local, Shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update")
 
@@ -478,7 +478,10 @@ def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
 
 
 def test_door():
-    for options in ({"strategy": "local"}, {"strategy": "serial"}, {"strategy": "group"}, {"strategy": "shard"}, {}):
+    for strategy in ("local", Local(n_models=4), "hogwild", "serial", "auto"):
+        with pytest.raises(ValueError, match="with strategy '.*of 'group' or 'shard': leave strategy= out and give batches_per_update=8, say"):
+            Trainer(1, ranks="mpi", strategy=strategy)
+    for options in ({"strategy": "group"}, {"strategy": "shard"}, {}):
         with pytest.raises(ValueError, match="give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", **options)
     with pytest.raises(ValueError, match="ranks='gloo': 'mpi', a communicator of mpi4py, or None"):

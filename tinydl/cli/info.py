@@ -45,7 +45,7 @@ def lines() -> list[tuple[str, str]]:
 
 
 #: variables that mpiexec of MPICH (and Intel MPI), Open MPI and Slurm give each process
-STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
 def of_ranks(usable: str) -> tuple[int, list[tuple[str, str]]]:
@@ -54,7 +54,7 @@ def of_ranks(usable: str) -> tuple[int, list[tuple[str, str]]]:
     try:
         ranks = join("mpi")
         from mpi4py import MPI
-    except ImportError as e:
+    except (ImportError, RuntimeError) as e:
         return 0, [("ranks", f"unknown: {e}")]
     vendor, version = MPI.get_vendor()
     here = ranks.swap("tinydl info", usable)

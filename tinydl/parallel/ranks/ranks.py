@@ -233,7 +233,8 @@ class Ranks:
 def join(ranks: Any, timeout: float = 30.0) -> Ranks:
     """The ranks of "mpi" (all that mpiexec has started) or of a communicator of mpi4py; all of its processes must call this.
 
-    ImportError where there is no mpi4py, or no MPI for it; RuntimeError where MPI was started for one thread alone."""
+    ImportError where there is no mpi4py, or no MPI for it; RuntimeError where MPI was started for one thread alone, or does not
+    know the processes that were started with this one."""
     if isinstance(ranks, Ranks):
         return ranks
     if isinstance(ranks, str) and ranks != "mpi":
@@ -252,7 +253,23 @@ def join(ranks: Any, timeout: float = 30.0) -> Ranks:
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
         raise RuntimeError("MPI was started for one thread alone; ranks need at least mpi4py.rc.thread_level = 'serialized', "
                            "before mpi4py.MPI is imported")
+    if isinstance(ranks, str) and comm.Get_size() == 1:
+        _check_alone(MPI.get_vendor()[0])
     return Ranks(_own(comm, timeout), timeout, own_process=True)
+
+
+#: variables by which Slurm's srun and the mpiexec of MPICH and of Open MPI say how many processes they have started together
+STARTED = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+
+def _check_alone(vendor: str) -> None:
+    """RuntimeError where other processes were started with this one and MPI knows of none: each would train by itself."""
+    for variable in STARTED:
+        n = os.environ.get(variable, "")
+        if n.isdecimal() and int(n) > 1:
+            raise RuntimeError(f"{variable}={n}: {n} processes were started together, but {vendor} takes this one for alone, since "
+                               "what has started it speaks for another MPI. Use the mpiexec that belongs to the MPI of this Python, "
+                               "or under Slurm srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI)")
 
 
 _copies: dict[int, Any] = {}        # of communicators, by their Fortran handle: MPI has few, so each is copied once
