@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from every_strategy import Fails, check_books, marked
-from threads_as_ranks import communicators, on_ranks, results
+from threads_as_ranks import Request, communicators, on_ranks, results
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
@@ -282,6 +282,19 @@ def test_what_an_exchange_raises_comes_out_and_makes_no_update(driver, threads, 
         with pytest.raises(type(error)):
             t.train()
         assert t.optimizer.t == t.stats().updates == 2 and np.isfinite(t.model.params).all()
+
+
+def test_a_rank_whose_message_mpi_cannot_finish_is_gone():
+    """As MPICH says of a killed process of the same machine."""
+    def run(ranks):
+        def fails():
+            raise OSError("Other MPI error, error stack:\nprocess_vm_readv failed (errno 3)")
+        with pytest.raises(RankError, match=r"rank 0 on .* is gone: MPI could not finish update 2 with it \(process_vm_readv") as e:
+            if ranks.rank == 1:
+                ranks.messages.wait([(0, Request(fails))], "update 2")
+            ranks.swap("somewhere", 1)
+        return e.value.rank, e.value.gone, ranks.saves
+    assert results(2, run) == [(0, True, False), (0, True, True)]
 
 
 def test_where_rank_0_is_gone_rank_1_saves():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Messages:
     def wait(self, requests: Requests, what: str) -> None:
         """Until all are done. what: the ranks were to come to, for the message."""
         since = time.monotonic()
-        while requests := [(rank, r) for rank, r in requests if not r.Test()]:
+        while requests := [(rank, r) for rank, r in requests if not self._done(rank, r, what)]:
             waited = time.monotonic() - since
             if waited < self.spin:
                 continue
@@ -61,6 +62,13 @@ class Messages:
             if waited > self.timeout:
                 self.give_up(*self.missing(sorted({rank for rank, _ in requests}), what))
             time.sleep(min(LONGEST, waited / 8))
+
+    def _done(self, rank: int, request: Any, what: str) -> bool:
+        try:
+            return bool(request.Test())
+        except Exception as e:      # a killed process of the same machine, whose memory MPICH was about to read
+            self.give_up(f"{self.name(rank)} is gone: MPI could not finish {what} with it ({str(e).splitlines()[-1]})", rank, True)
+            raise
 
     def missing(self, ranks: Sequence[int], what: str) -> tuple[str, int, bool]:
         names = " and ".join(map(self.name, ranks))
@@ -93,7 +101,8 @@ class Messages:
 
     def give_up(self, text: str, rank: int, gone: bool = False) -> None:
         """Tell all others, and raise RankError."""
-        self.tell(text, rank, gone)
+        with suppress(Exception):       # of who is gone
+            self.tell(text, rank, gone)
         self.error = RankError(text, rank, gone)
         raise self.error
 
