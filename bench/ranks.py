@@ -2,7 +2,7 @@
 
     mpiexec -n 2 python bench/ranks.py [--torch]
 
-In turns 2 ranks of 1 thread; with --torch, the same processes as those of DistributedDataParallel over gloo, of 1 thread each; and
+In turns 2 ranks of 1 thread; with --torch, the same processes as those of DistributedDataParallel over gloo, 1 thread each; and
 1 rank of 2 threads while the other one sleeps. All make updates of 2 batches, of the workloads W2 to W4 (bench/README.md). The
 least time of several turns counts, and beside it the medians' ratios are printed.
 """

@@ -289,7 +289,7 @@ def test_a_rank_whose_message_mpi_cannot_finish_is_gone():
     def run(ranks):
         def fails():
             raise OSError("Other MPI error, error stack:\nprocess_vm_readv failed (errno 3)")
-        with pytest.raises(RankError, match=r"rank 0 on .* is gone: MPI could not finish update 2 with it \(process_vm_readv") as e:
+        with pytest.raises(RankError, match=r"rank 0 on .* is gone: MPI could not finish update 2 with it \(process_vm") as e:
             if ranks.rank == 1:
                 ranks.messages.wait([(0, Request(fails))], "update 2")
             ranks.swap("somewhere", 1)
@@ -492,7 +492,7 @@ def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
 
 def test_door():
     for strategy in ("local", Local(n_models=4), "hogwild", "serial", "auto"):
-        with pytest.raises(ValueError, match="with strategy '.*of 'group' or 'shard': leave strategy= out and give batches_per_update=8, say"):
+        with pytest.raises(ValueError, match=r"with strategy .* of 'group' or 'shard': .* give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", strategy=strategy)
     for options in ({"strategy": "group"}, {"strategy": "shard"}, {}):
         with pytest.raises(ValueError, match="give batches_per_update=8, say"):

@@ -147,7 +147,7 @@ def asked_limits() -> list[Limit]:
 
 
 def _number(variable: str) -> int:
-    """The first number in a variable like OMP_NUM_THREADS=4,2 or SLURM_STEP_TASKS_PER_NODE=2(x3); 0 if it is not set or no number."""
+    """The first number in a variable like OMP_NUM_THREADS=4,2 or SLURM_STEP_TASKS_PER_NODE=2(x3); 0 if there is none."""
     text = os.environ.get(variable)
     if not text:
         return 0

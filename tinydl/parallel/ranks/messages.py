@@ -67,7 +67,8 @@ class Messages:
         try:
             return bool(request.Test())
         except Exception as e:      # a killed process of the same machine, whose memory MPICH was about to read
-            self.give_up(f"{self.name(rank)} is gone: MPI could not finish {what} with it ({str(e).splitlines()[-1]})", rank, True)
+            reason = str(e).splitlines()[-1]
+            self.give_up(f"{self.name(rank)} is gone: MPI could not finish {what} with it ({reason})", rank, True)
             raise
 
     def missing(self, ranks: Sequence[int], what: str) -> tuple[str, int, bool]:
