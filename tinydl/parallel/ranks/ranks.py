@@ -269,8 +269,8 @@ def _check_alone(vendor: str) -> None:
     for variable in STARTED:
         n = os.environ.get(variable, "")
         if n.isdecimal() and int(n) > 1:
-            raise RuntimeError(f"{variable}={n}: {n} processes were started together, but {vendor} takes this one for alone: what "
-                               "started it is of another MPI. Use the mpiexec that belongs to the MPI of this Python, or under "
+            raise RuntimeError(f"{variable}={n}: {n} processes were started together, but {vendor} takes this one for alone: "
+                               "what started it is of another MPI. Use the mpiexec that belongs to the MPI of this Python, or under "
                                "Slurm srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI)")
 
 
