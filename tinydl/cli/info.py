@@ -44,8 +44,8 @@ def lines() -> list[tuple[str, str]]:
     ]
 
 
-#: variables that mpiexec of MPICH (and Intel MPI), Open MPI and Slurm give each process
-STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+#: variables that mpiexec of MPICH (and Intel MPI) and of Open MPI, and Slurm's srun --mpi, give each process
+STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 
 
 def of_ranks(usable: str) -> tuple[int, list[tuple[str, str]]]:
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         print(of_model(options.model))
         return 0
     rows, rank = lines(), 0
-    if any(os.environ.get(name) for name in STARTED_BY_MPI):
+    if any(os.environ.get(name) for name in STARTED_BY_MPI) or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         rank, found = of_ranks(dict(rows)["usable CPUs"])
         rows += found
     if rank:

@@ -270,8 +270,8 @@ def _check_alone(vendor: str) -> None:
         n = os.environ.get(variable, "")
         if n.isdecimal() and int(n) > 1:
             raise RuntimeError(f"{variable}={n}: {n} processes were started together, but {vendor} takes this one for alone: "
-                               "what started it is of another MPI. Use the mpiexec that belongs to the MPI of this Python, or under "
-                               "Slurm srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI)")
+                               "what started it is of another MPI. Use the mpiexec that belongs to the MPI of this Python, or "
+                               "under Slurm srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI)")
 
 
 _copies: dict[int, Any] = {}        # of communicators, by their Fortran handle: MPI has few, so each is copied once
