@@ -105,8 +105,9 @@ def test_ranks_have_the_bits_of_one_process(driver, k, size, threads, small):
         assert bits(t) == bits(want)
         s = t.stats()
         assert (s.ranks, s.samples, s.updates, s.dispatched) == (size, 200, sum(want.history["updates"]), 26)
-        assert 0 < s.awaiting < s.exchanging
+        assert 0 < s.awaiting < s.exchanging < s.waited and s.updating > 0
         assert size == 1 or f"ranks         {size}, {s.exchanging:.2f} s in exchanges" in format_parallel_stats(s)
+        assert "worker -1" not in format_parallel_stats(s)
 
 
 def test_parts_of_a_batch_are_shared_too(driver):

@@ -290,6 +290,8 @@ cdef class NativeRun(Batches):
                 if self.update.staged or self.reduction.exchanges:
                     if not self.gather(w, replica):
                         return
+                    if self.reduction.exchanges:
+                        now = self.spent(live, WAITED, now)
                     scale = self.exchanged_scale if self.reduction.exchanges else self.update.scale(self.reduction.total())
                 if scale >= 0:
                     self.reduction.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)

@@ -21,7 +21,7 @@ from tinydl.data.batch import cut_rows
 from tinydl.parallel.execution.aggregator import BlockMeans, GradientAggregator
 from tinydl.parallel.execution.epoch import EpochProgress, Setting
 from tinydl.parallel.execution.ledger import Outcome
-from tinydl.parallel.execution.stats import UPDATED
+from tinydl.parallel.execution.stats import UPDATED, WAITED
 from tinydl.parallel.host.threads import machine_cpus
 from tinydl.parallel.workers.signals import uninterrupted
 
@@ -147,6 +147,9 @@ class Updates:
         if resources.ranks is not None:
             from tinydl.parallel.execution.shared_groups import exchange_group
             average = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
+            ended = time.monotonic_ns()
+            resources.ledger.live[0, WAITED] += ended - started
+            started = ended
         outcome = Outcome.join(parts)
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]
