@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 #: modules below the packages of tinydl that users import names from
-DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies", "tinydl.parallel.transport",
+DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies",
           *(f"tinydl.tabular.{part}" for part in ("recipe", "network", "tasks", "training")))
 
 

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from small import Batched, classification, in_thread, mlp, spoilt, trainer, wait_until, workers
+from threads_as_ranks import communicators
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, callbacks, data, fleet, losses, nn, optim
 from tinydl._kernels.engine import gil
 from tinydl.callbacks import Callback
-from tinydl.parallel.transport import Transport
+from tinydl.parallel.ranks import Ranks
 
 X, Y = classification(120)
 SHARED = data.ArrayDataset(X, Y, 16).split(0.7, 0.3, seed=0)
@@ -393,14 +394,6 @@ def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
 
 
 # ------------------------------------------------------------------ the door
-class Elsewhere(Transport):
-    def exchange(self, vector, weight):
-        raise AssertionError("nothing is to be trained")
-
-    def add(self, numbers):
-        raise AssertionError("nothing is to be trained")
-
-
 def twins(**options):
     return [made(mlp(6, 3), optim.SGD(0.1), **{name: one for name, one in options.items()}) for _ in range(2)]
 
@@ -424,7 +417,8 @@ BAD = {
     "no trainer": (lambda: [mlp(6, 3)], TypeError, r"trainers\[0\] must be a Trainer; got Model"),
     "no init": (lambda: [trainer(), Trainer(1)], ValueError, r"trainers\[1\] has nothing to train"),
     "parallel": (lambda: [trainer(thread_count=2, enable_parallel=True)], ValueError, "enable_parallel=False"),
-    "a transport": (lambda: [trainer(transport=Elsewhere())], ValueError, "together with other trainers"),
+    "ranks": (lambda: [trainer(ranks=Ranks(communicators(1)[0]), batches_per_update=2, enable_parallel=False)], ValueError,
+              "together with other processes"),
     "one twice": (lambda: [trainer()] * 2, ValueError, r"trainers\[0\] and trainers\[1\] have the same trainer"),
     "a model": (sharing_a_model, ValueError, r"have the same model \(Model\)"),
     "an optimizer": (sharing_an_optimizer, ValueError, r"the same optimizer \(SGD\)"),

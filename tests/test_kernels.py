@@ -396,3 +396,18 @@ def test_a_rule_says_what_it_needs(state, numbers, message):
         update("adam", f4(3), f4(3), 1, **state, **numbers)
     with pytest.raises(ValueError, match="no update rule is called 'adagrad9'"):
         engine.Update("adagrad9", f4(3), {}, f4(0), np.zeros(0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_short_way_to_a_weighted_mean_has_its_bits_and_a_door(dtype):
+    a, b = np.random.default_rng(0).standard_normal((2, 37)).astype(dtype)
+    want = call("weighted_mean", a=a, b=b, out=np.empty_like(a), wa=0.3, wb=0.7)
+    for out in (np.empty_like(a), a.copy(), b.copy()):
+        kernels.weighted_mean(a, b, out, 0.3, 0.7)
+        assert out.tobytes() == want.tobytes()
+    for other in (a[:-1], a.astype(np.float16), np.empty((37, 2), dtype)[:, 0], a[:, None]):
+        for arguments in ((other, b, b), (a, other, b), (a, b, other)):
+            with pytest.raises(ValueError, match="all must be vectors alike"):
+                kernels.weighted_mean(*arguments, 0.3, 0.7)
+    with pytest.raises(TypeError, match="int64; must be float32 or float64"):
+        kernels.weighted_mean(*np.ones((3, 4), np.int64), 0.3, 0.7)

@@ -109,6 +109,14 @@ def test_a_rank_with_other_data_is_named_by_all(tmp_path):
     assert code == 1 and err.count("RanksDifferError: Trainer.init: rank 1 on") == 3, err
 
 
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE" if not OPEN_MPI else "PMI_SIZE"])
+def test_a_process_that_mpi_takes_for_alone_though_it_is_not_trains_nothing(tmp_path, variable):
+    """As srun without --mpi, or another MPI's mpiexec, starts it: each would train by itself, into the same checkpoint."""
+    done = subprocess.run([sys.executable, "-W", "ignore", str(HERE / "mpi_program.py"), "train", str(tmp_path / "checkpoint")],
+                          capture_output=True, text=True, timeout=SECONDS, env={**os.environ, variable: "2"})
+    assert done.returncode == 1 and f"RuntimeError: {variable}=2: 2 processes were started together" in done.stderr, done.stderr
+
+
 def test_the_command_line_trains_over_ranks(tmp_path):
     """To the model of one process with as many threads."""
     rows = ["a,b,label", *(f"{i % 7},{i * i % 11},{'yes' if i % 7 > i * i % 11 else 'no'}" for i in range(400))]

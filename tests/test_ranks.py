@@ -5,17 +5,16 @@ import time
 import numpy as np
 import pytest
 from every_strategy import Fails, check_books, marked
-from threads_as_ranks import communicators, on_ranks, results
+from threads_as_ranks import Request, communicators, on_ranks, results
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
 from tinydl._kernels import engine
 from tinydl.monitor import Monitor
-from tinydl.parallel import GradientAggregator, RankError, RanksDifferError
+from tinydl.parallel import GradientAggregator, RankError, RanksDifferError, format_parallel_stats
 from tinydl.parallel.execution import epoch
 from tinydl.parallel.ranks import Ranks, Results, join, share, shares
 from tinydl.parallel.ranks.messages import UPDATE
-from tinydl.parallel.strategies import Group, Shard
-from tinydl.parallel.transport import Transport
+from tinydl.parallel.strategies import Group, Local, Shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update")
 
@@ -106,7 +105,9 @@ def test_ranks_have_the_bits_of_one_process(driver, k, size, threads, small):
         assert bits(t) == bits(want)
         s = t.stats()
         assert (s.ranks, s.samples, s.updates, s.dispatched) == (size, 200, sum(want.history["updates"]), 26)
-        assert s.exchanging > 0
+        assert 0 < s.awaiting < s.exchanging < s.waited and s.updating > 0
+        assert size == 1 or f"ranks         {size}, {s.exchanging:.2f} s in exchanges" in format_parallel_stats(s)
+        assert "worker -1" not in format_parallel_stats(s)
 
 
 def test_parts_of_a_batch_are_shared_too(driver):
@@ -120,6 +121,19 @@ def test_shares_that_are_run_in_blocks(driver, monkeypatch):
     want = trained(driver, Group(24), 1, batch_size=2, options=EVERY)
     for t in results(3, lambda ranks: trained(driver, Group(24), 1, ranks, batch_size=2, options=EVERY)):
         assert bits(t) == bits(want) and len(t.resources.slots) < 8
+
+
+def test_a_step_of_ones_own_takes_part():
+    class Own(optim.Adam):
+        def step(self, gradients):
+            super().step(gradients)
+
+    def run(ranks):
+        with Trainer(2, strategy=Group(4), thread_count=1, seed=5, ranks=ranks) as t:
+            t.init(data.ArrayDataset(X, Y, 8), model(), losses.SoftmaxCrossEntropy(), Own(0.01))
+            t.train()
+        return bits(t)
+    assert results(2, run) == [run(None)] * 2
 
 
 class Reads(data.ItemDataset):
@@ -250,6 +264,38 @@ def test_a_rank_that_does_not_come_is_named(driver):
     for t, text, rank, gone, _ in out:
         assert t == 2 and rank == 1 and gone and "rank 1" in text and "did not come to update 3 within rank_timeout=0.5 s" in text
     assert [saves for *_, saves in out] == [True, False, False]
+
+
+@pytest.mark.parametrize("error", [OSError("no connection"), KeyboardInterrupt()], ids=type)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_an_exchange_raises_comes_out_and_makes_no_update(driver, threads, error, monkeypatch):
+    ranks, calls = Ranks(communicators(1)[0]), []
+    exchange = ranks.exchange
+
+    def fails(vector, weight, found):
+        calls.append(weight)
+        if len(calls) == 3:
+            vector[...] = np.nan        # half of it has come
+            raise error
+        return exchange(vector, weight, found)
+    monkeypatch.setattr(ranks, "exchange", fails)
+    with trainer(driver, Group(4), threads, ranks) as t:
+        with pytest.raises(type(error)):
+            t.train()
+        assert t.optimizer.t == t.stats().updates == 2 and np.isfinite(t.model.params).all()
+
+
+def test_a_rank_whose_message_mpi_cannot_finish_is_gone():
+    """As MPICH says of a killed process of the same machine."""
+    def run(ranks):
+        def fails():
+            raise OSError("Other MPI error, error stack:\nprocess_vm_readv failed (errno 3)")
+        with pytest.raises(RankError, match=r"rank 0 on .* is gone: MPI could not finish update 2 with it \(process_vm") as e:
+            if ranks.rank == 1:
+                ranks.messages.wait([(0, Request(fails))], "update 2")
+            ranks.swap("somewhere", 1)
+        return e.value.rank, e.value.gone, ranks.saves
+    assert results(2, run) == [(0, True, False), (0, True, True)]
 
 
 def test_where_rank_0_is_gone_rank_1_saves():
@@ -446,13 +492,12 @@ def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
 
 
 def test_door():
-    class Elsewhere(Transport):
-        exchange = add = None
-    for options in ({"strategy": "local"}, {"strategy": "serial"}, {"strategy": "group"}, {"strategy": "shard"}, {}):
+    for strategy in ("local", Local(n_models=4), "hogwild", "serial", "auto"):
+        with pytest.raises(ValueError, match=r"with strategy .* of 'group' or 'shard': .* give batches_per_update=8, say"):
+            Trainer(1, ranks="mpi", strategy=strategy)
+    for options in ({"strategy": "group"}, {"strategy": "shard"}, {}):
         with pytest.raises(ValueError, match="give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", **options)
-    with pytest.raises(ValueError, match="cannot be combined"):
-        Trainer(1, ranks="mpi", batches_per_update=2, transport=Elsewhere())
     with pytest.raises(ValueError, match="ranks='gloo': 'mpi', a communicator of mpi4py, or None"):
         Trainer(1, ranks="gloo", batches_per_update=2)
     with pytest.raises(ValueError, match="rank_timeout=0: seconds"):

@@ -50,6 +50,7 @@ ROWS = {
     "-X cpu_count of more than there are": (dict(count=64), (8, "affinity")),
     "mpiexec": (dict(MPI_LOCALNRANKS="2"), (4, "MPI_LOCALNRANKS=2")),
     "mpiexec of Open MPI": (dict(OMPI_COMM_WORLD_LOCAL_SIZE="3"), (2, "OMPI_COMM_WORLD_LOCAL_SIZE=3")),
+    "srun on several machines": (dict(SLURM_STEP_TASKS_PER_NODE="4(x2),3"), (2, "SLURM_STEP_TASKS_PER_NODE=4")),
     "torchrun": (dict(LOCAL_WORLD_SIZE="4", OMP_NUM_THREADS="3"), (2, "LOCAL_WORLD_SIZE=4")),
     "torchrun, as it does by itself": (dict(LOCAL_WORLD_SIZE="4", OMP_NUM_THREADS="1"), (1, "OMP_NUM_THREADS=1")),
     "torchrun within mpiexec": (dict(LOCAL_WORLD_SIZE="4", MPI_LOCALNRANKS="1"), (2, "LOCAL_WORLD_SIZE=4")),

@@ -137,7 +137,6 @@ EXAMPLES = {"Dataset": "data.ArrayDataset(x, y, batch_size)", "Model": "Model(nn
             "Loss": "losses.SoftmaxCrossEntropy() or losses.MeanSquaredError()", "Optimizer": "optim.Adam(lr=1e-3)",
             "Monitor": "Monitor()", "Evaluator": "AccuracyEvaluator()", "Callback": "callbacks.EarlyStopping()",
             "Normalize": "data.Normalize(mean=0.5, std=0.25)",
-            "Transport": "a subclass of parallel.transport.Transport",
             "Layer": "nn.Sequential(nn.Linear(4, 2), nn.ReLU())"}
 
 

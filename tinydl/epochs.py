@@ -124,14 +124,13 @@ def _run_updates(trainer: Resumable, epoch: EpochProgress, asked: str | None, ba
 
 def _end_epoch(trainer: Resumable, epoch: EpochProgress) -> None:
     """Count the epoch, validate, tell. Whatever ends the validation, the epoch has its line in the history."""
-    loss, samples = trainer.resources.totals(epoch)
-    record = EpochRecord(epoch.number, loss, epoch.seconds, samples, epoch.updates, len(epoch.failures),
+    record = EpochRecord(epoch.number, epoch.loss, epoch.seconds, epoch.samples, epoch.updates, len(epoch.failures),
                          learning_rate=trainer.optimizer.rate(max(0, trainer.resources.state.t - 1)),
                          gradient_norm=epoch.norm_sum / epoch.n_norms if epoch.n_norms else None)
     with uninterrupted() as held:
         trainer.progress.under_way = None
         trainer.resources.ledger.stats.seconds += epoch.seconds
-        if not samples:
+        if not epoch.samples:
             cause = epoch.failures[0].exception if epoch.failures else None
             raise TrainingError(f"epoch {epoch.number}: none of {epoch.batches_done} batches arrived",
                                 epoch.failures) from cause

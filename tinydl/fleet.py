@@ -113,8 +113,8 @@ def _check(trainers: list[Trainer]) -> None:
             raise ValueError(f"trainers[{i}] has nothing to train: Trainer.init(dataset, model, loss, optimizer) comes first")
         if trainer.runtime.enabled:
             raise ValueError(f"trainers[{i}] is to train on several threads by itself: make it with enable_parallel=False")
-        if trainer.transport is not None or trainer.ranks is not None:
-            raise ValueError(f"trainers[{i}] makes its updates together with other trainers (transport=... or ranks=...)")
+        if trainer.ranks is not None:
+            raise ValueError(f"trainers[{i}] makes its updates together with other processes (ranks=...)")
         for what, part in _own(trainer):
             first = owners.setdefault(id(part), i)
             if first != i:

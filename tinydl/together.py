@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 
 def check_strategy(strategy: Strategy, ranks: Any) -> None:
-    """ValueError where updates depend on how many ranks and threads there are."""
-    if not isinstance(strategy, (Group, Shard)) or None in vars(strategy).values():
+    """ValueError where there is no gradient of all batches that ranks could share, or where updates depend on how many ranks and
+    threads there are."""
+    if not isinstance(strategy, (Group, Shard)):
+        raise ValueError(f"ranks={ranks!r} with strategy {strategy.name!r}: ranks share the batches of each update of 'group' or "
+                         "'shard': leave strategy= out and give batches_per_update=8, say (more where the network is slow), or "
+                         "strategy='shard' and shards_per_batch=8")
+    if None in vars(strategy).values():
         raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: "
                          "give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8")
 

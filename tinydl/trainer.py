@@ -36,7 +36,6 @@ from tinydl.parallel.execution.stats import ParallelStats
 from tinydl.parallel.host.blas import BlasLimit
 from tinydl.parallel.host.memory import MemoryReport
 from tinydl.parallel.runtime import Runtime
-from tinydl.parallel.transport import Transport
 from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.progress import Progress
 
@@ -73,7 +72,6 @@ class Trainer:
     given up, never to be run again: its worker, unless it comes back at once, is put aside and another takes over; after
     max_hung_workers of them training goes on in the calling thread, where no batch can be given up. callbacks: see
     `tinydl.callbacks`. pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
-    transport: to other trainers of the same model, with which this one makes its updates (see `tinydl.parallel.transport`).
 
     ranks: "mpi", or a communicator of mpi4py: the processes that `mpiexec` has started share the batches of each update, and all
     have the parameters that one process would have, to the bit. Strategy "group" with batches_per_update, or "shard" with
@@ -105,7 +103,7 @@ class Trainer:
                  shards_per_batch: int | None = None, on_batch_failure: str = "skip", max_retries: int = 2,
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
                  pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = (),
-                 transport: Transport | None = None, ranks: Any = None, rank_timeout: float = 30.0) -> None:
+                 ranks: Any = None, rank_timeout: float = 30.0) -> None:
         if not isinstance(max_epochs, (int, np.integer)):
             raise TypeError(f"max_epochs must be a whole number; got {type(max_epochs).__name__} "
                             "(trainer.init takes dataset, model, loss and optimizer)")
@@ -118,14 +116,7 @@ class Trainer:
             raise TypeError(f"callbacks must be a list: callbacks=[{type(callbacks).__name__}(...)]")
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
-        if transport is not None and not isinstance(transport, Transport):
-            raise _hints.expected("transport", Transport, transport)
-        if transport is not None and not chosen.exchanges:
-            raise ValueError(f"strategy {chosen.name!r} makes no updates together with other trainers (transport=...): use "
-                             "'serial', 'group' or 'shard'")
         if ranks is not None:
-            if transport is not None:
-                raise ValueError("ranks=... and transport=... cannot be combined")
             together.check_strategy(chosen, ranks)
         policy = FailurePolicy(on_batch_failure, max_retries, max_failed_fraction, batch_timeout, max_hung_workers)
         self.runtime: Runtime = Runtime(chosen, policy, bool(enable_parallel), thread_count, shutdown_timeout)
@@ -137,7 +128,7 @@ class Trainer:
                 raise _hints.expected(f"callbacks[{i}]", Callback, callback)
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
-        self.callbacks, self.pin_threads, self.transport = list(callbacks), pin_threads, transport
+        self.callbacks, self.pin_threads = list(callbacks), pin_threads
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
         self.ranks: Ranks | None = None
@@ -181,8 +172,8 @@ class Trainer:
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                              input_shape=train.input_shape, weighted=train.weighted, transport=self.transport,
-                              padded=train.padded, ranks=self.ranks)
+                              input_shape=train.input_shape, weighted=train.weighted, padded=train.padded,
+                              ranks=self.ranks)
         resources.set_data(train)
         rows = min(train.batch_size, train.n_samples or train.batch_size)
         if rows < resources.plan.least_rows:
@@ -194,6 +185,7 @@ class Trainer:
             self.ranks.check("Trainer.init", describe(parts, model, loss, optimizer, self.seed, [
                 self.strategy, self.failure_policy, self.max_epochs, *map(type, self.callbacks), type(self.evaluator)]))
             together.say_shares(self.ranks, self.strategy)
+            self.ranks.seconds = self.ranks.waited = 0.0
         with uninterrupted(), self.runtime.lock:       # nothing has changed until here
             if len(model.inputs) == 1:
                 model._shape = model._need_shapes(train.input_shape)[0]
@@ -494,7 +486,7 @@ class Trainer:
         if epoch is not None:
             out.seconds += epoch.seconds
         if self.ranks is not None:
-            out.ranks, out.exchanging = self.ranks.size, self.ranks.seconds
+            out.ranks, out.exchanging, out.awaiting = self.ranks.size, self.ranks.seconds, self.ranks.waited
         return out
 
     def parallel_stats(self) -> ParallelStats:
@@ -510,7 +502,8 @@ class Trainer:
         """Time per operation over `steps` updates as configured (strategy local: of each copy), by the strategy's own run
         on a copy of all: the model and its training stay as they are.
 
-        TypeError where they cannot be copied.
+        TypeError where they cannot be copied. Of several ranks each measures itself, whenever it likes, with all batches of an
+        update and without the others: how long exchanges with these take is in `stats`.
 
         `profile(20).table()` is a table, `.save_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
         """

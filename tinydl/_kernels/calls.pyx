@@ -114,6 +114,24 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
     return next((a for n, a in arrays.items() if declared.operands[n].written), None)
 
 
+def weighted_mean(a, b, out, double wa, double wb):
+    """out := wa a + wb b, of vectors of one dtype and length; out may be a or b. What `call` does of that name, for those who
+    do it in each update: its checks take longer than a short vector."""
+    cdef int64_t n = len(a)
+    cdef const void *left = pointer(a)
+    cdef const void *right = pointer(b)
+    cdef void *to = pointer(out)
+    cdef const td_kernels *k = table(a.dtype == np.float32)
+    for array in (a, b, out):
+        if array.ndim != 1 or len(array) != n or array.dtype != a.dtype or not array.flags.c_contiguous:
+            raise ValueError(f"weighted_mean: a {a.shape}, b {b.shape}, out {out.shape} of {a.dtype}, {b.dtype}, {out.dtype}; "
+                             "all must be vectors alike")
+    if a.dtype != np.float32 and a.dtype != np.float64:
+        raise TypeError(f"weighted_mean: {a.dtype}; must be float32 or float64")
+    with nogil:
+        k.weighted_mean(left, right, to, n, wa, wb)
+
+
 #: what an operand takes by its `dtype` in the schema: each array's `dtype.str`, which says the order of bytes, too
 DTYPES = {name: (np.dtype(name).str,) for name in schema.DTYPES}
 DTYPES |= {None: DTYPES["float32"] + DTYPES["float64"], "any": sum(DTYPES.values(), ())}

@@ -44,7 +44,7 @@ def lines() -> list[tuple[str, str]]:
     ]
 
 
-#: variables that mpiexec of MPICH (and Intel MPI), Open MPI and Slurm give each process
+#: variables that mpiexec of MPICH (and Intel MPI) and of Open MPI, and Slurm's srun --mpi, give each process
 STARTED_BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 
 
@@ -54,7 +54,7 @@ def of_ranks(usable: str) -> tuple[int, list[tuple[str, str]]]:
     try:
         ranks = join("mpi")
         from mpi4py import MPI
-    except ImportError as e:
+    except (ImportError, RuntimeError) as e:
         return 0, [("ranks", f"unknown: {e}")]
     vendor, version = MPI.get_vendor()
     here = ranks.swap("tinydl info", usable)
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         print(of_model(options.model))
         return 0
     rows, rank = lines(), 0
-    if any(os.environ.get(name) for name in STARTED_BY_MPI):
+    if any(os.environ.get(name) for name in STARTED_BY_MPI) or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         rank, found = of_ranks(dict(rows)["usable CPUs"])
         rows += found
     if rank:

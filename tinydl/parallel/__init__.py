@@ -34,7 +34,7 @@ Rooms:
     workers/     threads that run tasks (pool), Ctrl-C and SIGTERM at the wrong moment (signals), fork at any moment
     host/        what the machine gives: threads (how many), memory, affinity, blas
     ranks/       the same over several processes and machines, by MPI: which batches each runs, and what they exchange
-    transport    what several trainers of one model exchange; statistics: of averaged parameters
+    statistics   of averaged parameters, by the data
     errors       what is raised, and what is kept of a batch that failed
 """
 from tinydl.parallel.errors import (

@@ -74,10 +74,10 @@ cdef class NativeRun(Batches):
     attempts: a row per batch, filled as batches end. first_step: random key of group 0;
     t: updates made so far. alone: an array of ALONE int64, zeros at first, that the caller passes to one run after the
     other: with it, one worker may go on alone while other processes use the CPUs; None: workers always wait for each other.
-    exchange(vector, weight): is called with the mean of a group and its weight before the update; it overwrites the mean and
-    returns its new weight (parallel/transport.py). What it raises is `error`, and the run ends without the update.
-    shares: of group g only batches shares[g, 0]..shares[g, 1] - 1 are run here, which may be none (None: all); the results of the
-    others are there when `exchange` returns.
+    shares: of group g only batches shares[g, 0]..shares[g, 1] - 1 are run here, which may be none (None: all); the others are run
+    by other processes. exchange(vector, weight): is called with the mean of a share and its weight before the update; it
+    overwrites it with the group's, returns that one's weight, and writes the results of the others' batches
+    (parallel/execution/shared_groups.py). What it raises is `error`, and the run ends without the update.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
     way makes no update and the run ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
     row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
@@ -139,7 +139,7 @@ cdef class NativeRun(Batches):
                 self.n_groups and not 1 <= least <= most <= room):
             raise ValueError(f"groups must be 1 to {room} batches each, {self.n_batches} in all; got {self.groups}")
         self.shares = None if shares is None else np.ascontiguousarray(shares, np.int64)
-        if shares is not None and (exchange is None or free or self.shares.shape != (self.n_groups, 2) or not (
+        if (shares is None) != (exchange is None) or shares is not None and (free or self.shares.shape != (self.n_groups, 2) or not (
                 (self.groups[:self.n_groups] <= self.shares[:, 0]) & (self.shares[:, 0] <= self.shares[:, 1])
                 & (self.shares[:, 1] <= self.groups[1:])).all()):
             raise ValueError("shares: of each group some batches, and what `exchange` makes of these and the others")
@@ -290,6 +290,8 @@ cdef class NativeRun(Batches):
                 if self.update.staged or self.reduction.exchanges:
                     if not self.gather(w, replica):
                         return
+                    if self.reduction.exchanges:
+                        now = self.spent(live, WAITED, now)
                     scale = self.exchanged_scale if self.reduction.exchanges else self.update.scale(self.reduction.total())
                 if scale >= 0:
                     self.reduction.run(w, self.t + 1, scale, <char *>replica.ctx.scratch)
@@ -347,7 +349,7 @@ cdef class NativeRun(Batches):
         with gil:
             weight = self.weight_of_all(self.slots[self.reduction.home], weight)
         self.exchanged_squares, self.exchanged_scale = NAN, -1
-        if weight >= 0 and self.share != NULL and not self.all_count():
+        if weight >= 0 and not self.all_count():
             weight = -1
         if weight < 0:
             self.decision = -1

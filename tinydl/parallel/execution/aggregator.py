@@ -13,7 +13,7 @@ Any thread may call any method. The native driver averages in the same tree, in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from tinydl.parallel.errors import AggregationTimeoutError, NothingArrivedError
 Array = np.ndarray[Any, Any]
 Gradients = Array | Mapping[str, Array]
 Names = list[tuple[str, tuple[int, ...]]]
+Mean = tuple[Array, float]      # and its weight
 
-__all__ = ["BlockMeans", "GradientAggregator"]
+__all__ = ["BlockMeans", "GradientAggregator", "fold"]
 
 
 class GradientAggregator:
@@ -121,7 +122,7 @@ class GradientAggregator:
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._slots) >= expected, timeout) and timeout is not None:
                 raise AggregationTimeoutError(sorted(set(range(expected)) - self._slots.keys()), expected, timeout)
-            folded = self._fold(0, expected, in_place)
+            folded = self._fold(in_place)
             names, failures = self._names, self._failures
         if folded is None:
             cause = next((e for e in failures.values() if e is not None), None)
@@ -138,25 +139,16 @@ class GradientAggregator:
             at += size
         return out
 
-    def _fold(self, lo: int, hi: int, in_place: bool) -> tuple[Array, float] | None:
-        """The weighted mean of slots lo..hi-1 and its weight, by a fixed binary tree; None if none arrived that counts."""
-        if hi - lo == 1:
-            held = self._slots[lo]
-            return None if held is None or held[2] == 0 else (held[0], held[2])
-        half = 1 << (hi - lo - 1).bit_length() - 1          # the greatest power of two below hi - lo
-        left, right = self._fold(lo, lo + half, in_place), self._fold(lo + half, hi, in_place)
-        if left is None or right is None:
-            return right if left is None else left
-        weight = left[1] + right[1]
-        out = left[0] if in_place else np.empty_like(left[0])
-        K.call("weighted_mean", a=left[0], b=right[0], out=out, wa=left[1] / weight, wb=right[1] / weight)
-        return out, weight
+    def _fold(self, in_place: bool) -> tuple[Array, float] | None:
+        held = [self._slots[slot] for slot in range(self.expected_submissions)]
+        return fold([None if slot is None or slot[2] == 0 else (slot[0] if in_place else slot[0].copy(), slot[2])
+                     for slot in held])
 
     def mean(self) -> tuple[Array, float] | None:
         """The weighted mean of the slots, which have all come, and its weight; in the slots' own vectors, as in_place. None where
         nothing arrived that counts."""
         with self._changed:
-            return self._fold(0, self.expected_submissions, True)
+            return self._fold(True)
 
     def reset(self) -> None:
         """Forget all submissions: ready for the next group."""
@@ -180,6 +172,20 @@ class GradientAggregator:
         """Samples behind the gradients that arrived."""
         with self._changed:
             return sum(held[1] for held in self._slots.values() if held is not None)
+
+
+def fold(means: Sequence[Mean | None], out: Array | None = None) -> Mean | None:
+    """The weighted mean and its weight, by a fixed binary tree, of means that it uses up; None if none is there. out: where it is
+    written, unless only one mean is there (default: into the first that is)."""
+    if len(means) == 1:
+        return means[0]
+    half = 1 << (len(means) - 1).bit_length() - 1       # the greatest power of two below their number
+    left, right = fold(means[:half]), fold(means[half:])
+    if left is None or right is None:
+        return right if left is None else left
+    out, weight = left[0] if out is None else out, left[1] + right[1]
+    K.weighted_mean(left[0], right[0], out, left[1] / weight, right[1] / weight)
+    return out, weight
 
 
 class BlockMeans:
@@ -215,5 +221,5 @@ def _joined(left: tuple[Array, float] | None, right: tuple[Array, float] | None)
     if left is None or right is None:
         return right if left is None else left
     weight = left[1] + right[1]
-    K.call("weighted_mean", a=left[0], b=right[0], out=right[0], wa=left[1] / weight, wb=right[1] / weight)
+    K.weighted_mean(left[0], right[0], right[0], left[1] / weight, right[1] / weight)
     return right[0], weight

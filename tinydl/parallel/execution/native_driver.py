@@ -125,7 +125,7 @@ class _Work:
     """What hung.wait waits for: a task for each worker of each run."""
 
     def __init__(self, runs: list[engine.NativeRun], pool: WorkerPool, resources: Resources) -> None:
-        self.runs, self.others, pinned = runs, resources.others, resources.pin_threads
+        self.runs, self.ranks, pinned = runs, resources.ranks, resources.pin_threads
         self.over: list[engine.NativeRun] = []      # those that are given up
         self.workers = [(run, number) for run in runs for number in range(run.n_workers)]
         self.calls: list[Callable[[int], None]] = [partial(_work, *worker, pinned=pinned, places=pool.places)
@@ -153,8 +153,8 @@ class _Work:
     def cancel(self) -> None:
         for run in self.runs:
             run.cancel()
-        for others in self.others:
-            others.cancel()
+        if self.ranks is not None:
+            self.ranks.cancel()
 
     def stop(self, hung: dict[int, int]) -> bool:
         for run in self.runs:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -27,8 +26,6 @@ from tinydl.parallel.execution.epoch import EpochProgress, FailurePolicy, Settin
 from tinydl.parallel.execution.ledger import Ledger
 from tinydl.parallel.execution.replica import Replica
 from tinydl.parallel.host.threads import usable_cpus
-from tinydl.parallel.transport import Transport, exchanged
-from tinydl.parallel.workers.signals import uninterrupted
 
 if TYPE_CHECKING:
     from tinydl.parallel.ranks import Ranks
@@ -44,12 +41,10 @@ class Resources:
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
                  input_shape: tuple[int, ...] | None = None, weighted: bool = False,
-                 transport: Transport | None = None, padded: tuple[int, ...] = (), ranks: Ranks | None = None) -> None:
+                 padded: tuple[int, ...] = (), ranks: Ranks | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
-        self.transport = transport      # to other trainers of the same model, if there are any
-        self.exchange = None if transport is None else partial(exchanged, transport)
-        self.ranks = ranks              # or to processes with which this one shares the batches of each update
+        self.ranks = ranks              # the processes with which this one shares the batches of each update
         usable_cpus()                   # the first call reads files for about a millisecond: better now than in a run
         self.plan = model.plan(input_shape, max_rows, loss=loss, weighted=weighted, padded=padded)
         self.state = optimizer.state_for(model.params, model.statistics, model.momenta, model.sizes())    # of this run alone
@@ -76,8 +71,8 @@ class Resources:
     def take_up(self) -> None:
         """Forget the cancellation and the deadline that ended the last run."""
         self.give_up_at = None
-        for others in self.others:
-            others.renew()
+        if self.ranks is not None:
+            self.ranks.renew()
         for replica in self.every_replica():
             replica.native.cancel(False)
 
@@ -103,13 +98,8 @@ class Resources:
             replica.native.cancel()
         if hasattr(self.reading, "cancel"):
             self.reading.cancel(GaveUpError("no batch came in time"))
-        for others in self.others:
-            others.cancel()
-
-    @property
-    def others(self) -> list[Transport | Ranks]:
-        """With whom updates are made, if with anyone."""
-        return [others for others in (self.transport, self.ranks) if others is not None]
+        if self.ranks is not None:
+            self.ranks.cancel()
 
     def every_replica(self) -> list[Replica]:
         """Those of workers, and those of copies."""
@@ -149,24 +139,6 @@ class Resources:
     def rule(self, updates: int) -> engine.Update:
         """The optimizer's rule on this run's parameters and state, with the numbers of the next `updates` updates."""
         return self.optimizer.native(self.state, updates)
-
-    def exchanged(self, mean: tuple[Array, float] | None, held: uninterrupted) -> Array | None:
-        """The averaged gradient of a group, and of other trainers' groups, if there are any. mean: of this one's, and its weight.
-        The Python driver calls this. None where nothing arrived that counts."""
-        vector, weight = (self.slots[0], 0.0) if mean is None else mean
-        if self.exchange is not None:
-            with held.open():
-                weight = self.exchange(vector, weight)
-        return vector if weight else None
-
-    def totals(self, epoch: EpochProgress) -> tuple[float, int]:
-        """The mean loss and the samples of an epoch, over all trainers."""
-        if self.transport is None:
-            return epoch.loss, epoch.samples
-        numbers = np.array([epoch.loss_sum, epoch.weight, epoch.samples], np.float64)
-        self.transport.add(numbers)
-        over_all = EpochProgress(epoch.number, loss_sum=float(numbers[0]), weight=float(numbers[1]), samples=int(numbers[2]))
-        return over_all.loss, over_all.samples
 
     def apply(self, gradients: Array) -> float:
         """Make one update from averaged gradients, which are used up. The Python driver calls this. Returns their norm, as

@@ -29,12 +29,16 @@ class FailedElsewhereError(RuntimeError):
 
 
 class GroupsOfRanks:
-    """For the native driver: `exchange` and `shares` of a NativeRun, which is given as `native` when there is one."""
-
-    native: engine.NativeRun
+    """For the native driver: `exchange` and `shares` of a NativeRun, which `take` is given when there is one."""
 
     def __init__(self, ranks: Ranks, epoch: EpochProgress, setting: Setting, step: int) -> None:
         self.ranks, self.epoch, self.k, self.step = ranks, epoch, setting.k, step
+
+    def take(self, native: engine.NativeRun) -> None:
+        """What `exchange` is called by. Its numbers are taken once: a few operations of NumPy take as long as a small batch."""
+        assert native.shares is not None
+        self.native, self.groups, self.own = native, native.groups.tolist(), native.shares.tolist()
+        self.sizes = np.diff(native.bounds)
 
     def shares(self, groups: Array) -> Array:
         return shares(groups, self.k, self.ranks.rank, self.ranks.size)
@@ -42,21 +46,21 @@ class GroupsOfRanks:
     def exchange(self, vector: Array, weight: float) -> float:
         """NativeRun calls this in each group, when this rank's share has been run."""
         run, g = self.native, self.native.next_group
-        first, end = run.groups[g:g + 2].tolist()
-        assert run.shares is not None
-        own = range(*run.shares[g].tolist())
-        table = np.zeros((end - first, N_COLUMNS))
-        table[:, LOSS], table[:, WEIGHT] = run.losses[first:end], run.weights[first:end]
-        table[:, ARRIVED], table[:, ATTEMPTS] = run.statuses[first:end] == engine.OK, run.attempts[first:end]
-        table[:, SAMPLES] = np.diff(run.bounds[first:end + 1])
-        results = Results(self.epoch.number, self.step + g, self.k, table,
-                          {i - first: in_words(run.errors.get(i)) for i in own if run.statuses[i] != engine.OK})
+        first, end, (lo, hi) = self.groups[g], self.groups[g + 1], self.own[g]
+        table, group = np.empty((end - first, N_COLUMNS)), slice(first, end)
+        table[:, LOSS], table[:, WEIGHT], table[:, ATTEMPTS] = run.losses[group], run.weights[group], run.attempts[group]
+        table[:, ARRIVED], table[:, SAMPLES] = run.statuses[group] == engine.OK, self.sizes[group]
+        results = Results(self.epoch.number, self.step + g, self.k, table)
+        if not table[lo - first:hi - first, ARRIVED].all():
+            results.errors.update({i - first: in_words(run.errors.get(i)) for i in range(lo, hi) if run.statuses[i] != engine.OK})
         weight = self.ranks.exchange(vector, weight, results)
-        for theirs in (slice(first, own.start), slice(own.stop, end)):
-            rows = table[theirs.start - first:theirs.stop - first]
-            run.losses[theirs], run.weights[theirs], run.attempts[theirs] = rows[:, LOSS], rows[:, WEIGHT], rows[:, ATTEMPTS]
-            run.statuses[theirs] = np.where(rows[:, ARRIVED] > 0, engine.OK, FAILED_ELSEWHERE)
-        run.errors.update({first + i: FailedElsewhereError(text) for i, text in results.errors.items() if first + i not in own})
+        for begin, stop in ((first, lo), (hi, end)):
+            if begin < stop:
+                rows, theirs = table[begin - first:stop - first], slice(begin, stop)
+                run.losses[theirs], run.weights[theirs], run.attempts[theirs] = rows[:, LOSS], rows[:, WEIGHT], rows[:, ATTEMPTS]
+                run.statuses[theirs] = np.where(rows[:, ARRIVED] > 0, engine.OK, FAILED_ELSEWHERE)
+        run.errors.update({first + i: FailedElsewhereError(text) for i, text in results.errors.items()
+                           if not lo <= first + i < hi})
         return weight
 
 

@@ -45,9 +45,10 @@ class ParallelStats:
 
     done: batches (or parts of them) that succeeded at the first try; retried: that succeeded at a later one; skipped: that
     failed and were left out; failed: for which training ended. under_way: those done in the run under way, which `done` does
-    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other, and in updates. ranks:
-    processes that train together; batches and samples are of all of them, workers and seconds of this one. exchanging: seconds
-    in exchanges with the other ranks, waiting for them included.
+    not count yet. busy, waited, updating: the workers' seconds in batches, waiting for each other and for other ranks, and in
+    updates. ranks: processes that train together; batches and samples are of all of them, workers and seconds of this one.
+    exchanging: seconds in exchanges with the other ranks; awaiting: those of them that passed until all others had come. A rank
+    that awaits less than the others is the one that they wait for.
     """
 
     mode: str = "serial"
@@ -69,6 +70,7 @@ class ParallelStats:
     updating: float = 0.0
     ranks: int = 1
     exchanging: float = 0.0
+    awaiting: float = 0.0
     batches_by_worker: dict[int, int] = field(default_factory=dict)
     workers: list[WorkerState] = field(default_factory=list)
 
@@ -98,7 +100,8 @@ class ParallelStats:
 
 def format_parallel_stats(stats: ParallelStats) -> str:
     """A few lines for a log or a terminal."""
-    share = ", ".join(f"worker {w}: {n}" for w, n in sorted(stats.batches_by_worker.items()))
+    share = ", ".join(f"{'other ranks' if w < 0 < stats.ranks - 1 else f'worker {w}'}: {n}"
+                      for w, n in sorted(stats.batches_by_worker.items()))
     cut = f", each in {stats.parts} parts" if stats.parts > 1 else ""
     lines = [
         f"mode          {stats.mode}, strategy {stats.strategy}, {stats.thread_count} thread{'s' * (stats.thread_count != 1)}, "
@@ -112,6 +115,8 @@ def format_parallel_stats(stats: ParallelStats) -> str:
         f"by worker     {share or '-'}",
     ]
     if stats.ranks > 1:
-        lines.append(f"ranks         {stats.ranks}, {stats.exchanging:.2f} s in exchanges with the others, waiting included")
+        lines.append(f"ranks         {stats.ranks}, {stats.exchanging:.2f} s in exchanges with the others "
+                     f"({1e3 * stats.exchanging / max(1, stats.updates):.2f} ms an update), {stats.awaiting:.2f} of these until "
+                     "they came")
     lines += [f"worker {w.worker:<7}{w.doing}, {w.seconds:.3f} s" for w in stats.workers]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from tinydl.data.batch import cut_rows
 from tinydl.parallel.execution.aggregator import BlockMeans, GradientAggregator
 from tinydl.parallel.execution.epoch import EpochProgress, Setting
 from tinydl.parallel.execution.ledger import Outcome
-from tinydl.parallel.execution.stats import UPDATED
+from tinydl.parallel.execution.stats import UPDATED, WAITED
 from tinydl.parallel.host.threads import machine_cpus
 from tinydl.parallel.workers.signals import uninterrupted
 
@@ -93,11 +93,11 @@ class Updates:
             resources.rule(len(pieces if groups is None else groups) - 1), t=self.t, groups=groups,
             first_step=resources.step, seed=resources.seed, free=self.at_once, max_retries=resources.policy.retries,
             max_failed=resources.most_failures(epoch, setting.parts), given_up=epoch.hung_rows(pieces), alone=resources.alone,
-            exchange=resources.exchange if together is None else together.exchange,
+            exchange=None if together is None else together.exchange,
             shares=shares, kept=resources.slots[n_slots:setting.n_slots],
             spins=SPINS if 1 < n_threads <= machine_cpus() else 0)
         if together is not None:
-            together.native = native
+            together.take(native)
         return [Run(native, owner + epoch.batches_done)]
 
     def n_batches(self, left: int | None) -> int:
@@ -143,15 +143,17 @@ class Updates:
     def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
         """Called after all lanes, with the outcome of each."""
         resources, started = self.resources, time.monotonic_ns()
-        exchanged = None
+        average = None if self.mean is None else self.mean[0]
         if resources.ranks is not None:
             from tinydl.parallel.execution.shared_groups import exchange_group
-            exchanged = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
+            average = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
+            ended = time.monotonic_ns()
+            resources.ledger.live[0, WAITED] += ended - started
+            started = ended
         outcome = Outcome.join(parts)
         if len(outcome.failures) > resources.most_failures(self.epoch, self.setting.parts):
             return [Outcome(fatal=outcome.failures)]
         outcome.groups = 1
-        average = resources.exchanged(self.mean, held) if resources.ranks is None else exchanged
         if average is not None:
             outcome.norms = [resources.apply(average)]
             outcome.updates = resources.state.t - self.t

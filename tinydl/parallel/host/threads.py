@@ -28,8 +28,9 @@ from tinydl.parallel.host.system_files import read
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: how many processes a launcher has started on this machine: MPICH and Intel MPI, Open MPI, torchrun
-LAUNCHERS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
+#: how many processes a launcher has started on this machine: MPICH and Intel MPI, Open MPI, torchrun, Slurm (of several machines
+#: the first one's number)
+LAUNCHERS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_TASKS_PER_NODE")
 
 
 class Limit(NamedTuple):
@@ -146,11 +147,11 @@ def asked_limits() -> list[Limit]:
 
 
 def _number(variable: str) -> int:
-    """The first number in an environment variable like OMP_NUM_THREADS=4,2; 0 if it is not set or no number."""
+    """The first number in a variable like OMP_NUM_THREADS=4,2 or SLURM_STEP_TASKS_PER_NODE=2(x3); 0 if there is none."""
     text = os.environ.get(variable)
     if not text:
         return 0
-    first = text.split(",")[0].strip()
+    first = text.split(",")[0].split("(")[0].strip()
     return int(first) if first.isdecimal() else 0
 
 

@@ -24,13 +24,17 @@ apart; the checkpoint is as of the last one of the rank that writes it.
 Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
 k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has a buffer as long as the vector, and
 reads all batches of a StreamDataset, which cannot be skipped. Each rank validates, and runs all callbacks, by itself: that takes
-as long as in one process. An exchange takes about 0.05 (n - 1) ms + 2 (n - 1) / n bytes / bandwidth: 0.05 to 0.13 ms for 4 KB
+as long as in one process. An exchange takes about 0.05 (n - 1) ms + 2 (n - 1) / n bytes / bandwidth: 0.04 to 0.1 ms for 4 KB
 and 1.7 to 3.1 ms for 10 MB between 2 ranks of one machine (bench/ranks.py), and, by this formula and not measured, for 10 MB
 over 10 Gbit/s 14, 19 and 42 ms on 8, 64 and 512 ranks, over 100 Gbit/s 2, 5 and 27.
 
-Waiting never blocks in MPI: a rank looks (Test) whether messages have come, and sleeps in between, up to 1 ms at a time, so it
-needs 3 percent of a CPU. Whoever does not come within rank_timeout after this rank did is taken for gone, also if it is only
-slow: there is no other sign of life, since one that computes nothing for so long is what one wants to hear of.
+Between ranks of one machine MPI copies what shared memory would let them read. That would save some 0.1 ms of 0.4 MB, but its
+windows are made by calls that wait inside MPI, for ever where a rank is gone, and on one machine there are threads.
+
+Waiting never blocks in MPI: a rank looks (Test) whether messages have come, for 0.1 ms without a pause (messages.SPIN), then with
+sleeps in between, up to 1 ms at a time, so it needs 3 percent of a CPU. Whoever does not come within rank_timeout after this
+rank did is taken for gone, also if it is only slow: there is no other sign of life, since one that computes nothing for so long
+is what one wants to hear of.
 MPI is called by one thread at a time (thread level SERIALIZED).
 """
 from tinydl.parallel.ranks.ranks import Ranks, Results, join

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinydl._version import __version__
 from tinydl.parallel.errors import GaveUpError, RankError, RanksDifferError
-from tinydl.parallel.execution.aggregator import GradientAggregator
+from tinydl.parallel.execution.aggregator import fold
 from tinydl.parallel.ranks.leave import TRY_AGAIN, leave_at_exit
 from tinydl.parallel.ranks.messages import HEAD, RESULT, UPDATE, Messages
 from tinydl.parallel.ranks.share import share, width
@@ -31,7 +31,8 @@ GROUP, STOPPED, FINISHED = 1.0, 2.0, 3.0
 
 #: bytes that a rank may receive at once: vectors for which that is enough are sent whole, to all, and each rank makes the tree by
 #: itself, which saves the second wait (between 2 ranks on 2 busy cores, medians: 0.4 MB in 0.5 ms instead of 0.7, 1 MB in 1.1
-#: instead of 1.0 to 3.9)
+#: instead of 1.0 to 3.9). Of two ranks it may be four times as much, since they receive no more bytes for it (10 updates of W3,
+#: 2.1 MB each: medians of 138 ms instead of 162 with MPICH, 165 instead of 187 with Open MPI)
 SMALL = 1 << 20
 
 
@@ -64,6 +65,8 @@ class Ranks:
         self.messages = Messages(comm, timeout)
         self.rank, self.size, self.others = self.messages.rank, self.messages.size, self.messages.others
         self.seconds = 0.0          # in exchanges so far, waiting included
+        self.waited = 0.0           # of these, until all others had come to them
+        self._came = 0.0            # when they had come to the last one
         self.on_end: Callable[[bool], None] = lambda finished: None     # another rank has ended training
         self._of_update: tuple[int, Any, int] = (0, np.float32, 1)
         self._over = True           # no training is under way that all have to end
@@ -73,6 +76,8 @@ class Ranks:
         self._slices: Array = np.empty((self.size, 0))  # the others', of this rank's part of the vector
         self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
         self.hosts = self.messages.hosts
+        if self.hosts.count(self.hosts[self.rank]) > (os.cpu_count() or 1):
+            self.messages.spin = 0.0
 
     def __deepcopy__(self, memo: Any) -> Ranks:
         return self
@@ -164,17 +169,20 @@ class Ranks:
         requests += [(r, comm.Irecv(self._slices[r], source=r, tag=UPDATE)) for r in self.others]
         requests += [(r, comm.Isend(self._head, dest=r, tag=HEAD)) for r in self.others]
         requests += [(r, comm.Isend(self._slice(vector, r), dest=r, tag=UPDATE)) for r in self.others]
+        self.messages.wait(requests[:len(self.others)], what)
+        self._came = time.perf_counter()
         self.messages.wait(requests, what)
         return heads
 
     def exchange(self, vector: Array, weight: float, results: Results) -> float:
         """Write the mean of all ranks into `vector`, this rank's mean, and what came of all pieces into `results`; returns the
         weight of all. RankError where another rank does not come in time; EndedElsewhereError where one has ended training."""
-        started = time.perf_counter()
+        started = self._came = time.perf_counter()
         try:
             return self._exchange(vector, weight, results)
         finally:
             self.seconds += time.perf_counter() - started
+            self.waited += self._came - started
 
     def _exchange(self, vector: Array, weight: float, results: Results) -> float:
         table, n, what = results.table, len(results.table), f"update {results.step + 1}"
@@ -184,28 +192,25 @@ class Ranks:
         self._head[N_HEAD:N_HEAD + N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1)
         heads = self._swap_slices(vector, what)
         self.messages.look()        # who has given up has sent its part before, and makes no update of it
-        if (heads[:, KIND] != GROUP).any():
+        rows = heads.tolist()       # a few numbers a rank: lists take less time than arrays
+        if any(row[KIND] != GROUP for row in rows):
             self._over = True
             self.on_end(bool((heads[:, KIND] == FINISHED).any()))
             raise EndedElsewhereError(f"{self.messages.name(int(np.argmax(heads[:, KIND])))} has ended training")
-        self.messages.agree(heads[:, EPOCH:PIECES + 1].astype(int).tolist(), "at (epoch, update, batches of it) {}")
+        self.messages.agree([list(map(int, row[EPOCH:PIECES + 1])) for row in rows], "at (epoch, update, batches of it) {}")
         for r in self.others:
             theirs = share(results.k, n, r, self.size)
             table[theirs.start:theirs.stop] = heads[r, N_HEAD:N_HEAD + N_COLUMNS * len(theirs)].reshape(-1, N_COLUMNS)
         if not table[:, ARRIVED].all():
             for errors in self.messages.swap(f"{what}, of which batches failed", results.errors):
                 results.errors.update({int(i): text for i, text in errors.items()})
-        return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what)
+        return self._mean(vector, [row[WEIGHT_OF_ALL] for row in rows], what)
 
     def _mean(self, vector: Array, weights: list[float], what: str) -> float:
         """The upper part of the tree: of this rank's slice, which goes to all, as theirs do; or of all."""
-        tree, own, comm = GradientAggregator(self.size), self._slice(vector, self.rank), self.messages.comm
-        for r, weight in enumerate(weights):
-            if weight:
-                tree.submit_gradients(own if r == self.rank else self._slices[r], 1, r, copy=False, weight=weight)
-            else:
-                tree.submit_failure(r)
-        found = tree.mean()
+        own, comm = self._slice(vector, self.rank), self.messages.comm
+        found = fold([None if not weight else (own if r == self.rank else self._slices[r], weight)
+                      for r, weight in enumerate(weights)], own)
         if found is None:
             return 0.0
         if found[0] is not own:
@@ -220,7 +225,8 @@ class Ranks:
         """Make what is missing: room for the head, with `rows` rows of a table, and for all others' slices of such a vector."""
         if len(self._head) != N_HEAD + N_COLUMNS * rows:
             self._head = np.zeros(N_HEAD + N_COLUMNS * rows)
-        self._items, self._whole = -(-vector.size // self.size // 16) * 16, vector.nbytes * (self.size - 1) <= SMALL
+        self._items, self._whole = -(-vector.size // self.size // 16) * 16, (
+            vector.nbytes * (self.size - 1) <= (4 * SMALL if self.size == 2 else SMALL))
         shape = self.size, self._slice(vector, self.rank).size
         if self._slices.shape != shape or self._slices.dtype != vector.dtype:
             self._slices = np.empty(shape, vector.dtype)
@@ -229,7 +235,8 @@ class Ranks:
 def join(ranks: Any, timeout: float = 30.0) -> Ranks:
     """The ranks of "mpi" (all that mpiexec has started) or of a communicator of mpi4py; all of its processes must call this.
 
-    ImportError where there is no mpi4py, or no MPI for it; RuntimeError where MPI was started for one thread alone."""
+    ImportError where there is no mpi4py, or no MPI for it; RuntimeError where MPI was started for one thread alone, or does not
+    know the processes that were started with this one."""
     if isinstance(ranks, Ranks):
         return ranks
     if isinstance(ranks, str) and ranks != "mpi":
@@ -248,7 +255,23 @@ def join(ranks: Any, timeout: float = 30.0) -> Ranks:
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
         raise RuntimeError("MPI was started for one thread alone; ranks need at least mpi4py.rc.thread_level = 'serialized', "
                            "before mpi4py.MPI is imported")
+    if isinstance(ranks, str) and comm.Get_size() == 1:
+        _check_alone(MPI.get_vendor()[0])
     return Ranks(_own(comm, timeout), timeout, own_process=True)
+
+
+#: variables by which Slurm's srun and the mpiexec of MPICH and of Open MPI say how many processes they have started together
+STARTED = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+
+def _check_alone(vendor: str) -> None:
+    """RuntimeError where other processes were started with this one and MPI knows of none: each would train by itself."""
+    for variable in STARTED:
+        n = os.environ.get(variable, "")
+        if n.isdecimal() and int(n) > 1:
+            raise RuntimeError(f"{variable}={n}: {n} processes were started together, but {vendor} takes this one for alone: "
+                               "what started it is of another MPI. Use the mpiexec that belongs to the MPI of this Python, or "
+                               "under Slurm srun --mpi=pmi2 (MPICH) or srun --mpi=pmix (Open MPI)")
 
 
 _copies: dict[int, Any] = {}        # of communicators, by their Fortran handle: MPI has few, so each is copied once

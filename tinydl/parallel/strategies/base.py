@@ -26,8 +26,6 @@ class Strategy(ABC):
     name: ClassVar[str]
     #: whether it trains in a pool of threads
     parallel: ClassVar[bool] = True
-    #: whether other trainers can take part in its updates (parallel/transport.py)
-    exchanges: ClassVar[bool] = False
     #: how what was trained becomes updates
     updates: ClassVar[type[Updates]] = Updates
 

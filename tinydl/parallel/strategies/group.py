@@ -18,7 +18,6 @@ class Group(Strategy):
     """
 
     name = "group"
-    exchanges = True
 
     def __init__(self, batches_per_update: int | None = None) -> None:
         self.batches_per_update = check_count("batches_per_update", batches_per_update)

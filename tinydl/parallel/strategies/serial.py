@@ -8,7 +8,6 @@ class Serial(Strategy):
     """One batch, one update, in the calling thread."""
 
     name = "serial"
-    exchanges = True
     parallel = False
 
     def cut(self, n_threads: int) -> tuple[int, int]:

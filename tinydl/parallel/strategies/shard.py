@@ -13,7 +13,6 @@ class Shard(Strategy):
     """
 
     name = "shard"
-    exchanges = True
 
     def __init__(self, shards_per_batch: int | None = None) -> None:
         self.shards_per_batch = check_count("shards_per_batch", shards_per_batch)
