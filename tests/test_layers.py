@@ -66,6 +66,11 @@ ROWS = {
     "Softplus": (nn.Softplus(2.0), (4, 5), lambda x: np.log1p(np.exp(2 * x)) / 2),
     "Mish": (nn.Mish(), (4, 5), lambda x: x * np.tanh(np.log1p(np.exp(x)))),
     "Hardswish": (nn.Hardswish(), (4, 5), lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    "ReLU6": (nn.ReLU6(), (4, 5), lambda x: np.clip(x, 0, 6)),
+    "Hardtanh": (nn.Hardtanh(-0.5, 1.5), (4, 5), lambda x: np.clip(x, -0.5, 1.5)),
+    "Hardtanh of one bound": (nn.Hardtanh(-np.inf, 0.5), (4, 5), lambda x: np.minimum(x, 0.5)),
+    "Hardsigmoid": (nn.Hardsigmoid(), (4, 5), lambda x: np.clip(x + 3, 0, 6) / 6),
+    "Hardsigmoid of others": (nn.Hardsigmoid(0.2, 0.4), (4, 5), lambda x: np.clip(0.2 * x + 0.4, 0, 1)),
     "PReLU": (nn.PReLU(), (4, 5), lambda x: np.where(x > 0, x, 0.25 * x)),
     "PReLU of columns": (nn.PReLU(5, init=0.5), (4, 2, 5), lambda x: np.where(x > 0, x, 0.5 * x)),
     "Scale": (nn.Scale(5), (4, 5), lambda x: x),
@@ -110,7 +115,8 @@ def test_every_layer_has_a_row():
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",
                   "ZeroPad2d"}       # test_conv, test_pool
     elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
-    elsewhere |= {"MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer", "TransformerEncoderLayer"}
+    elsewhere |= {"DotProductAttention", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
+                  "TransformerEncoderLayer"}
     assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
 
 

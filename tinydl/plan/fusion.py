@@ -43,7 +43,8 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
                 kept.append(op)
                 last = i
                 continue
-            before.places["out"], before.sizes["activation"], before.reals["alpha"] = op.places["out"], kind, op.reals["alpha"]
+            before.places["out"], before.sizes["activation"] = op.places["out"], kind
+            before.reals.update(alpha=op.reals["alpha"], beta=op.reals["beta"])
             continue
         kept.append(op)
         last = i

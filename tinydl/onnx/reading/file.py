@@ -112,7 +112,8 @@ def _found(path: str | Path, symbols: list[Symbol], made: dict[str, Symbol], rea
         raise ValueError(f"{path}: its outputs do not depend on its inputs")
     if any(s.dtype == "int64" for s in made.values()):
         raise ValueError(f"{path}: an output is integers; outputs are numbers that layers compute")
-    layer = Graph.of(inputs, made)
+    # of one output: an array, as of any model, not a dict
+    layer = Graph.of(inputs, made if len(made) > 1 else list(made.values()))
     held = {p for _, _, p in layer.named_parameters()}
     values = {p: a for p, a in reader.values.items() if p in held}
     kinds = {a.dtype for a in values.values()} or {np.dtype(np.float32)}
@@ -160,10 +161,10 @@ def _dims(path: str | Path, value: Any) -> list[int | str | None]:
 
 
 def _batch_axis(shape: Sequence[int | str | None]) -> int:
-    """That of the samples: one that says so, or the only one of any size, or the first."""
+    """That of the samples: one that says so, or the only one of any size (but of images, whose width it is), or the first."""
     named = [i for i, n in enumerate(shape) if isinstance(n, str) and "batch" in n.lower()]
     free = [i for i, n in enumerate(shape) if not isinstance(n, int)]
-    return named[0] if len(named) == 1 else 0 if 0 in free or len(free) != 1 else free[0]
+    return named[0] if len(named) == 1 else 0 if 0 in free or len(free) != 1 or len(shape) > 3 else free[0]
 
 
 def _given(path: str | Path, names: list[str], shape: Any) -> list[Shape | None]:
@@ -216,15 +217,14 @@ def _refuse(path: str | Path, reader: Reader, wanted: Sequence[str], every: Sequ
             met |= _troubles(term)
         elif term.symbol is None:
             met.add(f"output {name!r} is a constant")
+        elif term.merged:
+            met.add(f"output {name!r} has the samples and another axis of theirs in one")
     if not met:
         return
     found = [t for t in reader.troubles if t in met] + sorted(met - set(reader.troubles))
     good = [name for name in every if (t := reader.terms.get(name)) is not None and t.symbol is not None
             and t.symbol.dtype != "int64"]
     hint = f"\nThe outputs {', '.join(map(repr, good))} can be read: pass outputs={good!r}" if good else ""
-    if reader.attention:
-        hint += ("\nIt multiplies computed values by each other, as attention does: of attention only files that tinydl wrote, "
-                 "and that are as it wrote them, are read")
     lines = "\n  ".join(found[:40])
     raise ValueError(f"{path} has what no layer of tinydl computes:\n  {lines}{hint}")
 

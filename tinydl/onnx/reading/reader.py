@@ -44,16 +44,18 @@ class Waiting(Exception):
 
 class Term:
     """A value of the graph. array: of a constant; name: of the initializer that it is, turned: transposed. symbol: what layers
-    compute, whose samples lie along axis `batch` of the value in the file. op and args: how it came about. trouble: why there is
-    no symbol; "" where an argument has none."""
+    compute, whose samples lie along axis `batch` of the value in the file. merged: the sample's axis of that number is one with
+    it there: "behind" it, as exporters write (batch heads, T, D), or "before" it, as (T batch, C); "" where the batch has an axis
+    of its own. op and args: how it came about. trouble: why there is no symbol; "" where an argument has none."""
 
     def __init__(self, op: str = "", args: Sequence[Term | None] = (), *, array: Array | None = None, name: str | None = None,
-                 turned: bool = False, symbol: Symbol | None = None, batch: int = 0, trouble: str = "") -> None:
+                 turned: bool = False, symbol: Symbol | None = None, batch: int = 0, merged: str = "",
+                 trouble: str = "") -> None:
         self.attributes: dict[str, Any] = {}
         #: its name in the file
         self.output = ""
         self.op, self.args, self.array, self.name, self.turned = op, tuple(args), array, name, turned
-        self.symbol, self.batch, self.trouble = symbol, batch, trouble
+        self.symbol, self.batch, self.merged, self.trouble = symbol, batch, merged, trouble
 
     def is_number(self, value: float, rel: float = 1e-5) -> bool:
         """Whether it is a constant of one element, which is about this number."""
@@ -72,7 +74,7 @@ class Node:
     def given(self, i: int) -> Term | None:
         return self.inputs[i] if i < len(self.inputs) else None
 
-    def x(self, i: int = 0, *, batch_first: bool = True) -> Term:
+    def x(self, i: int = 0, *, batch_first: bool = True, merged: bool = False) -> Term:
         """Input i, which layers compute."""
         term = self.given(i)
         if term is None:
@@ -81,6 +83,8 @@ class Node:
             if term.array is not None:
                 raise Unreadable(f"input {i} is a constant")
             raise Waiting
+        if term.merged and not merged:
+            raise Unreadable(f"input {i} has the samples and an axis of theirs in one; reshaping and transposing are read there")
         if batch_first and term.batch:
             raise Unreadable(f"the samples of input {i} lie along axis {term.batch}; 0 is read")
         return term
@@ -139,8 +143,6 @@ class Reader:
         self.biases: dict[str, Parameter] = {}
         #: what no layer computes, in the order of the file
         self.troubles: list[str] = []
-        #: whether computed values are multiplied as matrices
-        self.attention = False
         #: the layer that has an initializer as its weight, and whether it has it transposed
         self.weights: dict[str, tuple[nn.Linear | nn.Embedding, bool]] = {}
 
@@ -176,6 +178,8 @@ class Reader:
         except Waiting:
             return nothing
         except (ValueError, TypeError, LookupError, ArithmeticError) as e:     # a foreign file may say anything
+            if any(t is not None and t.symbol is None and t.array is None for t in inputs):
+                return nothing      # what it waits for has said why
             self.troubles.append(f"{op} (node {proto.name or proto.output[0]!r}): {e}")
             for term in nothing:
                 term.trouble = self.troubles[-1]
@@ -183,7 +187,7 @@ class Reader:
         made = made if isinstance(made, list) else [made]
         for term in made:
             if not term.op:
-                term.op, term.args = op, tuple(inputs)
+                term.op, term.args, term.attributes = op, tuple(inputs), node.attributes
         return made
 
     def used(self, name: str) -> bool:
@@ -204,7 +208,7 @@ class Reader:
         """The layer on these."""
         symbols = [t.symbol for t in inputs if t.symbol is not None]
         out = layer(symbols if layer.n_inputs is None else symbols[0])
-        return Term(symbol=out, batch=inputs[0].batch if batch is None else batch)
+        return Term(symbol=out, batch=inputs[0].batch if batch is None else batch, merged=inputs[0].merged)
 
     def shared(self, node: Node, make: Callable[[], Layer], also: Any = None) -> Layer:
         """The layer of a node; that of another node where both have the same constants and attributes."""
@@ -229,10 +233,10 @@ class Reader:
     def full_shape(self, term: Term) -> Shape:
         """In the file, the axis of the batch among them."""
         assert term.symbol is not None
-        shape = term.symbol.shape
-        return *shape[:term.batch], self.rows, *shape[term.batch:]
+        shape, at = term.symbol.shape, term.batch
+        return (*shape[:at], self.rows * shape[at], *shape[at + 1:]) if term.merged else (*shape[:at], self.rows, *shape[at:])
 
-    def reshaped(self, term: Term, shape: Shape, batch: int) -> Term:
+    def reshaped(self, term: Term, shape: Shape, batch: int, merged: str = "") -> Term:
         """The samples of a term in another shape."""
         symbol = term.symbol
         assert symbol is not None
@@ -242,7 +246,13 @@ class Reader:
             if prod(shape) != prod(symbol.shape):
                 raise Unreadable(f"samples of shape {symbol.shape} do not fit into {shape}")
             symbol = (nn.Flatten() if len(shape) == 1 else nn.Reshape(shape) if shape else nn.Sum())(symbol)
-        return Term(symbol=symbol, batch=batch)
+        return Term(symbol=symbol, batch=batch, merged=merged)
+
+    def permuted(self, symbol: Symbol, order: Sequence[int]) -> Symbol:
+        """The axes of samples in this order; two Permutes one behind the other are one, or none."""
+        if isinstance(symbol.layer, nn.Permute):
+            order, symbol = [symbol.layer.axes[a] for a in order], symbol.inputs[0]
+        return symbol if list(order) == list(range(len(order))) else nn.Permute(tuple(order))(symbol)
 
     def axis(self, term: Term, axis: int) -> int:
         """An axis in the file as one of a sample, from 0."""

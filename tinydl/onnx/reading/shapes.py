@@ -14,13 +14,13 @@ from tinydl.onnx.reading.reader import Node, Reader, Term, Unreadable, imports
 
 @imports("Shape")
 def shape(r: Reader, node: Node) -> Term:
-    full = r.full_shape(node.x(batch_first=False))
+    full = r.full_shape(node.x(batch_first=False, merged=True))
     return Term(array=np.array(full[node.attributes.get("start", 0):node.attributes.get("end")], np.int64))
 
 
 @imports("Reshape")
 def reshape(r: Reader, node: Node) -> Term:
-    x = node.x(batch_first=False)
+    x = node.x(batch_first=False, merged=True)
     full, asked = r.full_shape(x), [int(n) for n in node.array(1, "shape")]
     if node.attributes.get("allowzero") and 0 in asked:
         raise Unreadable("a shape of nothing")
@@ -34,13 +34,21 @@ def reshape(r: Reader, node: Node) -> Term:
 
 
 def _split(r: Reader, x: Term, wanted: list[int]) -> Term:
-    """A shape in the file as one of samples: the batch's axis must be among it, with as much before it as there was."""
-    full = r.full_shape(x)
-    places = [i for i, n in enumerate(wanted) if n == r.rows and prod(wanted[:i]) == prod(full[:x.batch])]
-    if not places or prod(wanted) != prod(full):
-        raise Unreadable(f"samples are mixed: {_shown(r, full)} becomes {_shown(r, wanted)}")
-    batch = min(places, key=lambda i: abs(i - x.batch))
-    return r.reshaped(x, (*wanted[:batch], *wanted[batch + 1:]), batch)
+    """A shape in the file as one of samples: the batch's axis must be among it, with as much before it as there was. It may be
+    one with the axis behind it, or before it."""
+    assert x.symbol is not None
+    full, own = r.full_shape(x), x.symbol.shape
+    before = prod(own[:x.batch + (x.merged == "before")])       # so many of a sample's numbers stand before the batch's axis
+    if prod(wanted) == prod(full):
+        places = [i for i, n in enumerate(wanted) if n == r.rows and prod(wanted[:i]) == before]
+        if places:
+            batch = min(places, key=lambda i: abs(i - x.batch))
+            return r.reshaped(x, (*wanted[:batch], *wanted[batch + 1:]), batch)
+        for i, n in enumerate(wanted):
+            merged = "behind" if prod(wanted[:i]) == before else "before" if prod(wanted[:i + 1]) == before * r.rows else ""
+            if merged and n % r.rows == 0:
+                return r.reshaped(x, (*wanted[:i], n // r.rows, *wanted[i + 1:]), i, merged)
+    raise Unreadable(f"samples are mixed: {_shown(r, full)} becomes {_shown(r, wanted)}")
 
 
 def _shown(r: Reader, sizes: Sequence[int]) -> str:
@@ -83,20 +91,15 @@ def unsqueeze(r: Reader, node: Node) -> Term:
 @imports("Transpose")
 def transpose(r: Reader, node: Node) -> Term:
     """The batch's axis may go anywhere; the others of a sample go by Permute."""
-    x = node.x(batch_first=False)
+    x = node.x(batch_first=False, merged=True)
     n = len(r.full_shape(x))
     perm = node.attributes.get("perm", list(range(n))[::-1])
     if sorted(perm) != list(range(n)):
         raise Unreadable(f"perm={perm} of {n} axes")
     batch = perm.index(x.batch)
-    order = tuple(a - (a > x.batch) for a in perm if a != x.batch)
     assert x.symbol is not None
-    symbol = x.symbol
-    if order != tuple(range(n - 1)):
-        if isinstance(symbol.layer, nn.Permute):        # two of them are one, or none
-            order, symbol = tuple(symbol.layer.axes[a] for a in order), symbol.inputs[0]
-        symbol = symbol if order == tuple(range(n - 1)) else nn.Permute(order)(symbol)
-    return Term(symbol=symbol, batch=batch)
+    order = perm if x.merged else [a - (a > x.batch) for a in perm if a != x.batch]
+    return Term(symbol=r.permuted(x.symbol, order), batch=batch, merged=x.merged)
 
 
 @imports("Expand")
