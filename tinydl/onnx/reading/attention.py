@@ -18,13 +18,14 @@ from tinydl.onnx.reading.reader import Node, Reader, Term, Unreadable, Waiting, 
 
 #: a number that is added to scores, at most, where a key is not seen
 UNSEEN = -1e4
-READ = "of two computed values a product is read in softmax(scale q k' + mask) v alone, where the mask is a constant"
+READ = ("it multiplies two computed values, which is read in softmax(scale q k' + mask) v alone, where the mask is a constant: "
+        "none, or causal")
 
 
 def attention(r: Reader, node: Node) -> Term:
     """A product of two computed values. That of q and k is read where the one of the softmax and v is."""
     weights, v = (_plain(t) for t in node.inputs[:2])
-    softmax = _unguarded(weights)
+    softmax, guard = _unguarded(weights)
     if softmax.op != "Softmax":
         for term in node.inputs[:2]:
             if term is not None and term.symbol is None:
@@ -44,7 +45,7 @@ def attention(r: Reader, node: Node) -> Term:
         raise Unreadable("its softmax is not along the keys")
     heads = _heads(r, [q, k, v])
     turned = r.permuted(heads[1], (0, 2, 1))
-    return _attend(r, [heads[0], turned, heads[2]], scale * by_q * by_k, masks, q)
+    return _attend(r, [heads[0], turned, heads[2]], scale * by_q * by_k, masks + guard, q)
 
 
 def _plain(term: Any) -> Term:
@@ -55,18 +56,27 @@ def _plain(term: Any) -> Term:
     return term     # type: ignore[no-any-return]
 
 
-def _unguarded(term: Term) -> Term:
-    """y of Where(IsNaN(y), 0, y), as PyTorch guards rows that see no key."""
+def _unguarded(term: Term) -> tuple[Term, list[Any]]:
+    """y of Where(IsNaN(y), 0, y), as PyTorch guards rows that see no key; and of Where(seen, y, 0), with what seen masks."""
     if term.op == "Where" and len(term.args) == 3:
-        test, nothing, y = term.args
-        if test is not None and test.op == "IsNaN" and nothing is not None and y is not None and test.args[0] is y:
-            return _plain(y) if nothing.array is not None and all_zero(nothing.array) else term
-    return term
+        test, a, b = term.args
+        if test is not None and a is not None and b is not None:
+            if test.op == "IsNaN" and test.args[0] is b and a.array is not None and all_zero(a.array):
+                return _plain(b), []
+            if test.array is not None and b.array is not None and all_zero(b.array):
+                return _plain(a), [np.where(test.array, 0, -np.inf)]
+    return term, []
 
 
 def _scaled(term: Any) -> tuple[float, Term]:
+    """A number, and what it multiplies; the number may be a vector of it, as `to_onnx` writes it."""
     number, factors = product(term)
-    return (number, factors[0]) if len(factors) == 1 else (1.0, term)
+    if len(factors) == 1:
+        return number, factors[0]
+    vector = next((t.array for t in factors if t.array is not None and t.array.ndim == 1), None)
+    if len(factors) == 2 and vector is not None and (vector == vector[0]).all():
+        return number * float(vector[0]), next(t for t in factors if t.array is not vector)
+    return 1.0, term
 
 
 def _scores(term: Any) -> tuple[float, list[Any], Term | None]:

@@ -15,7 +15,7 @@ import numpy as np
 from tinydl import nn
 from tinydl.nn.graph import Graph
 from tinydl.nn.layer import Layer, Parameter, Symbol
-from tinydl.onnx.reading.reader import Reader, Term
+from tinydl.onnx.reading.reader import QUANTIZED, Reader, Term
 from tinydl.onnx.writer import onnx_package
 
 Array = np.ndarray[Any, Any]
@@ -193,7 +193,8 @@ def _input(path: str | Path, value: Any, shape: list[int | str | None], batch: i
                          "one sample")
     dtype = _dtype(value)
     if dtype not in (np.float32, np.float64, np.int64, np.int32):
-        raise ValueError(f"{path}: input {value.name!r} is {dtype}; float32, float64, int32 and int64 are read")
+        raise ValueError(f"{path}: input {value.name!r} is {dtype}; float32, float64, int32 and int64 are read"
+                         f"{': export the model in float32' * (dtype.kind == 'f')}")
     kind = "int64" if dtype.kind == "i" else "float32"
     return nn.Input([n for n in rest if isinstance(n, int)], kind, name=value.name)
 
@@ -218,13 +219,15 @@ def _refuse(path: str | Path, reader: Reader, wanted: Sequence[str], every: Sequ
         elif term.symbol is None:
             met.add(f"output {name!r} is a constant")
         elif term.merged:
-            met.add(f"output {name!r} has the samples and another axis of theirs in one")
+            met.add(f"output {name!r}: samples are mixed in its axes, {reader.shown(reader.full_shape(term))}")
     if not met:
         return
     found = [t for t in reader.troubles if t in met] + sorted(met - set(reader.troubles))
     good = [name for name in every if (t := reader.terms.get(name)) is not None and t.symbol is not None
-            and t.symbol.dtype != "int64"]
+            and t.symbol.dtype != "int64" and not t.merged]
     hint = f"\nThe outputs {', '.join(map(repr, good))} can be read: pass outputs={good!r}" if good else ""
+    if any(t.endswith(QUANTIZED) for t in found):
+        hint += "\nIt is a quantized file: read the one that it was made of, which has float32 weights"
     lines = "\n  ".join(found[:40])
     raise ValueError(f"{path} has what no layer of tinydl computes:\n  {lines}{hint}")
 

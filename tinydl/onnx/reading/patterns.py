@@ -42,7 +42,7 @@ def product(term: Term) -> tuple[float, list[Term]]:
 
 def plus(term: Term, number: float) -> Term | None:
     """x, where the term is x + number."""
-    if term.op == "Add":
+    if term.op == "Add" and len(term.args) == 2:
         for a, b in (term.args, term.args[::-1]):
             if a is not None and b is not None and b.is_number(number) and a.array is None:
                 return a

@@ -38,6 +38,15 @@ class Unreadable(ValueError):
     """A node that no layer computes; the message says why."""
 
 
+#: what an error says of each operator of a quantized file
+QUANTIZED = "no layer computes with quantized numbers"
+#: by operator that no layer computes: why, where there is more to say
+OTHERS = {"If": "which way it goes depends on the data; a condition that constants decide is read",
+          **dict.fromkeys(("Loop", "Scan"), "a loop; layers that go through steps are LSTM, GRU and RNN"),
+          **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger",
+                           "QLinearConv", "QLinearMatMul", "DynamicQuantizeLSTM"), QUANTIZED)}
+
+
 class Waiting(Exception):
     """One of a node's inputs is unreadable, so there is nothing to say of the node itself."""
 
@@ -150,14 +159,27 @@ class Reader:
     def read(self, nodes: Sequence[Any], outputs: Sequence[str], attributes_of: Callable[[Any], dict[str, Any]]) -> None:
         """Make a term of each node's outputs."""
         self._outputs, self._attributes_of = set(outputs), attributes_of
+        self._walk(nodes)
+
+    def _walk(self, nodes: Sequence[Any]) -> None:
         for node in nodes:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
         for node in nodes:
-            made = self._read(node)
+            test = self.terms.get(node.input[0]) if node.op_type == "If" else None
+            made = self._read(node) if test is None or test.array is None else self._branch(node, bool(single(test.array)))
             for name, term in zip(node.output, made, strict=False):
                 if name:
                     self.terms[name], term.output = term, term.output or name
+
+    def _branch(self, node: Any, way: bool) -> list[Term]:
+        """The outputs of an If whose condition is a constant, such as one that asks for a size."""
+        from onnx.numpy_helper import to_array
+        graph = self._attributes_of(node)["then_branch" if way else "else_branch"]
+        self.terms.update({t.name: Term("Constant", array=to_array(t), name=t.name) for t in graph.initializer})
+        self._outputs |= {o.name for o in graph.output}
+        self._walk(graph.node)
+        return [self.terms[o.name] for o in graph.output]
 
     def _read(self, proto: Any) -> Sequence[Term]:
         op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
@@ -173,12 +195,12 @@ class Reader:
                 found = FOLDS[op](node.attributes, [None if t is None else t.array for t in inputs])
                 return [Term(op, inputs, array=a) for a in (found if isinstance(found, list) else [found])]
             if op not in IMPORTS:
-                raise Unreadable("no layer computes it")
+                raise Unreadable(OTHERS.get(op, "no layer computes it"))
             made = IMPORTS[op](self, node)
         except Waiting:
             return nothing
         except (ValueError, TypeError, LookupError, ArithmeticError) as e:     # a foreign file may say anything
-            if any(t is not None and t.symbol is None and t.array is None for t in inputs):
+            if op in IMPORTS and any(t is not None and t.symbol is None and t.array is None for t in inputs):
                 return nothing      # what it waits for has said why
             self.troubles.append(f"{op} (node {proto.name or proto.output[0]!r}): {e}")
             for term in nothing:
@@ -253,6 +275,11 @@ class Reader:
         if isinstance(symbol.layer, nn.Permute):
             order, symbol = [symbol.layer.axes[a] for a in order], symbol.inputs[0]
         return symbol if list(order) == list(range(len(order))) else nn.Permute(tuple(order))(symbol)
+
+    def shown(self, sizes: Sequence[int]) -> str:
+        """Sizes in the file, for an error."""
+        rows = self.rows
+        return f"({', '.join('batch' if n == rows else str(n) if n % rows else f'{n // rows} batch' for n in sizes)})"
 
     def axis(self, term: Term, axis: int) -> int:
         """An axis in the file as one of a sample, from 0."""

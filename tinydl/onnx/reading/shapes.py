@@ -48,11 +48,7 @@ def _split(r: Reader, x: Term, wanted: list[int]) -> Term:
             merged = "behind" if prod(wanted[:i]) == before else "before" if prod(wanted[:i + 1]) == before * r.rows else ""
             if merged and n % r.rows == 0:
                 return r.reshaped(x, (*wanted[:i], n // r.rows, *wanted[i + 1:]), i, merged)
-    raise Unreadable(f"samples are mixed: {_shown(r, full)} becomes {_shown(r, wanted)}")
-
-
-def _shown(r: Reader, sizes: Sequence[int]) -> str:
-    return f"({', '.join('batch' if n == r.rows else str(n) if n % r.rows else f'{n // r.rows} batch' for n in sizes)})"
+    raise Unreadable(f"samples are mixed: {r.shown(full)} becomes {r.shown(wanted)}")
 
 
 @imports("Flatten")
@@ -71,7 +67,7 @@ def squeeze(r: Reader, node: Node) -> Term:
         axes = [i for i, n in enumerate(full) if n == 1 and i != x.batch]
     axes = [a % len(full) for a in axes]
     if x.batch in axes or any(full[a] != 1 for a in axes):
-        raise Unreadable(f"it takes axes {axes} out of {_shown(r, full)}")
+        raise Unreadable(f"it takes axes {axes} out of {r.shown(full)}")
     batch = x.batch - sum(a < x.batch for a in axes)
     kept = tuple(n for i, n in enumerate(full) if i not in axes and i != x.batch)
     return r.reshaped(x, kept, batch)
@@ -107,7 +103,7 @@ def expand(r: Reader, node: Node) -> Term:
     x, wanted = node.x(batch_first=False), tuple(int(n) for n in node.array(1, "shape"))
     full = r.full_shape(x)
     if np.broadcast_shapes(full, wanted) != full:
-        raise Unreadable(f"it repeats {_shown(r, full)} to {_shown(r, wanted)}, which no layer does")
+        raise Unreadable(f"it repeats {r.shown(full)} to {r.shown(wanted)}, which no layer does")
     return x
 
 
@@ -173,11 +169,37 @@ def gather(r: Reader, node: Node) -> Term:
 
 @imports("Concat")
 def concat(r: Reader, node: Node) -> Term:
+    constants = [t is not None and t.array is not None for t in node.inputs]
+    if any(constants):
+        return _with_rows(r, node, constants)
     terms = [node.x(i, batch_first=False) for i in range(len(node.inputs))]
     if len({t.batch for t in terms}) > 1:
         raise Unreadable("samples lie along different axes of its inputs")
     axis = r.axis(terms[0], node.attributes["axis"])
     return terms[0] if len(terms) == 1 else r.call(nn.Concat(axis), *terms)
+
+
+def _with_rows(r: Reader, node: Node, constants: list[bool]) -> Term:
+    """Constant rows before or behind sequences, such as the token of a class: zeros there, and a PositionalEncoding that is 0 but
+    in these rows. In training all of it is trained."""
+    if constants.count(False) != 1:
+        raise Unreadable("of several values and constants; one value, with constant rows before or behind it, is read")
+    at = constants.index(False)
+    x = node.x(at)
+    assert x.symbol is not None
+    if len(x.symbol.shape) != 2 or r.axis(x, node.attributes["axis"]) != 0:
+        raise Unreadable(f"it joins constants to samples of shape {x.symbol.shape}; rows of a sequence (T, C) are read")
+    rows = []
+    for t in node.inputs:
+        if t is not None and t.array is not None:
+            if t.array.ndim != 3 or (len(t.array) > 1 and t.array.strides[0]):
+                raise Unreadable(f"its constant of shape {t.array.shape} is not the same for all samples")
+            rows.append(t.array[0])
+    (T, C), before, behind = x.symbol.shape, sum(map(len, rows[:at])), sum(map(len, rows[at:]))
+    y = r.call(nn.ZeroPad2d((0, 0, before, behind)), r.reshaped(x, (1, T, C), 0))
+    layer = nn.PositionalEncoding(C, before + T + behind, learned=True)
+    r.give(layer.weight, np.concatenate([*rows[:at], np.zeros((T, C), rows[0].dtype), *rows[at:]]))
+    return r.call(layer, r.reshaped(y, (before + T + behind, C), 0))
 
 
 REDUCTIONS = {"ReduceMean": nn.Mean, "ReduceSum": nn.Sum, "ReduceMax": nn.Max}
