@@ -156,6 +156,10 @@ def test_attention_that_was_changed_is_read_as_it_is(tmp_path):
     ("torch_cnn", [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.GlobalAvgPool,
                    nn.Linear]),
     ("torch_lstm", [nn.LSTM, nn.LSTM, nn.Mean, nn.GELU, nn.Linear]),
+    ("torch_attention", [nn.Linear, nn.Permute, *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear]),
+    ("torch_vit", [nn.Conv2d, nn.Permute, nn.ZeroPad2d, *[nn.PositionalEncoding] * 2, nn.LayerNorm, nn.Linear, nn.Permute,
+                   *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear, nn.Add, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear, nn.Add,
+                   nn.Slice, nn.Linear]),
     ("sklearn_mlp", [nn.Linear, nn.ReLU, nn.Linear, nn.Softmax])])
 def test_files_of_other_exporters(name, layers, tmp_path):
     """Written by torch.onnx (TorchScript with training=PRESERVE, and the newer exporter) and skl2onnx."""
@@ -216,6 +220,10 @@ def test_outputs_are_chosen(tmp_path):
     file.save(tmp_path / "a.onnx", y, z)
     model = Model.from_onnx(tmp_path / "a.onnx", outputs=[y])
     assert model.predict(np.ones((2, 4))).shape == (2, 3)           # without the input that it does not need
+    z = file.f("Add", file.f("Tanh", y), file.f("Sigmoid", y))
+    file.save(tmp_path / "b.onnx", z, y)
+    assert Model.from_onnx(tmp_path / "b.onnx", outputs=[z]).predict(np.ones((2, 4))).shape == (2, 3)      # an array, not a dict
+    assert list(Model.from_onnx(tmp_path / "b.onnx").predict(np.ones((2, 4)))) == [z, y]
     with pytest.raises(ValueError, match="has no output 'other'; it has"):
         Model.from_onnx(tmp_path / "a.onnx", outputs=["other"])
 
@@ -238,6 +246,10 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("Reshape", "x0", g.c(values=[-1, 5])), r"samples are mixed in its axes, \(4 batch, 5\)"),
     (lambda g: g.f("Reshape", "x0", g.c(values=[2, -1])), r"samples are mixed: \(batch, 4, 5\) becomes \(2, 10 batch\)"),
     (lambda g: g.f("Clip", "x0", g.c(values=np.float32(6)), g.c(values=np.float32(0))), "min_val must be below max_val"),
+    (lambda g: g.f("MatMul", g.f("Softmax", g.f("Add", g.f("MatMul", "x0", g.f("Transpose", "x0", perm=[0, 2, 1])), g.c(4, 4))),
+                   "x0"), "its mask is neither 0 everywhere nor that of causal attention"),
+    (lambda g: g.f("DequantizeLinear", g.f("QuantizeLinear", "x0", g.c(values=np.float32(0.1))), g.c(values=np.float32(0.1))),
+     r"(?s)QuantizeLinear \(node .*no layer computes with quantized.*read the one that it was made of"),
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
     (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
     (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[2]), "ceil_mode=1, with a last window"),

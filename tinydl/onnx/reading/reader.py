@@ -89,9 +89,9 @@ class Node:
         if term is None:
             raise Unreadable(f"input {i} is not given")
         if term.symbol is None:
-            if term.array is not None:
-                raise Unreadable(f"input {i} is a constant")
-            raise Waiting
+            if term.array is None or any(t is not None and t.symbol is None and t.array is None for t in self.inputs):
+                raise Waiting
+            raise Unreadable(f"input {i} is a constant")
         if term.merged and not merged:
             raise Unreadable(f"input {i} has the samples and an axis of theirs in one; reshaping and transposing are read there")
         if batch_first and term.batch:
@@ -200,8 +200,6 @@ class Reader:
         except Waiting:
             return nothing
         except (ValueError, TypeError, LookupError, ArithmeticError) as e:     # a foreign file may say anything
-            if op in IMPORTS and any(t is not None and t.symbol is None and t.array is None for t in inputs):
-                return nothing      # what it waits for has said why
             self.troubles.append(f"{op} (node {proto.name or proto.output[0]!r}): {e}")
             for term in nothing:
                 term.trouble = self.troubles[-1]

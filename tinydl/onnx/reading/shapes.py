@@ -182,10 +182,10 @@ def concat(r: Reader, node: Node) -> Term:
 def _with_rows(r: Reader, node: Node, constants: list[bool]) -> Term:
     """Constant rows before or behind sequences, such as the token of a class: zeros there, and a PositionalEncoding that is 0 but
     in these rows. In training all of it is trained."""
-    if constants.count(False) != 1:
-        raise Unreadable("of several values and constants; one value, with constant rows before or behind it, is read")
     at = constants.index(False)
     x = node.x(at)
+    if constants.count(False) != 1:
+        raise Unreadable("of several values and constants; one value, with constant rows before or behind it, is read")
     assert x.symbol is not None
     if len(x.symbol.shape) != 2 or r.axis(x, node.attributes["axis"]) != 0:
         raise Unreadable(f"it joins constants to samples of shape {x.symbol.shape}; rows of a sequence (T, C) are read")
