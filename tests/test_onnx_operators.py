@@ -74,17 +74,19 @@ def patterns():
     yield "hardswish", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x, alpha=1 / 6, beta=0.5)), nn.Hardswish
     yield "hard sigmoid", lambda g, x: g.f("HardSigmoid", x), nn.Hardsigmoid
     yield "times a hard sigmoid of 0.2", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x)), nn.Multiply     # it is no Hardswish
-    yield "hard sigmoid of a clip", lambda g, x: g.f("Div", g.f("Clip", g.f("Add", x, g.c(values=number(3))), g.c(values=number(0)),
-                                                             g.c(values=number(6))), g.c(values=number(6))), nn.Hardsigmoid
+    yield "hard sigmoid of a clip", lambda g, x: g.f("Div", g.f("Clip", g.f("Add", x, g.c(values=number(3))), *(
+        g.c(values=number(n)) for n in (0, 6))), g.c(values=number(6))), nn.Hardsigmoid
     yield "relu", lambda g, x: g.f("Clip", x, g.c(values=number(0))), nn.ReLU
     yield "relu6", lambda g, x: g.f("Min", g.f("Relu", x), g.c(values=number(6))), nn.ReLU6
     yield "clip from below", lambda g, x: g.f("Clip", x, g.c(values=number(-0.5))), nn.Hardtanh
     yield "clip from above", lambda g, x: g.f("Clip", x, "", g.c(values=number(0.5))), nn.Hardtanh
     yield "maximum", lambda g, x: g.f("Max", g.c(values=number(0.25)), x), nn.Hardtanh
     yield "gated", lambda g, x: g.f("Mul", g.f("Add", g.f("MatMul", x, g.c(5, 5)), g.c(5)), g.f("Tanh", x)), nn.Linear
-    yield "token of a class", lambda g, x: g.f("Concat", g.f("Expand", g.c(1, 1, 5), g.f("Concat", g.f("Slice", g.f("Shape", x), *(
-        g.c(values=[i]) for i in (0, 1))), g.c(values=[1, 5]), axis=0)), x, axis=1), nn.PositionalEncoding
-    yield "a number of each sample", lambda g, x: g.f("Add", g.f("ReduceSum", x, g.c(values=[1, 2]), keepdims=0), g.c()), nn.Linear
+    yield "token of a class", lambda g, x: g.f("Concat", g.f("Expand", g.c(1, 1, 5), g.f("Concat", g.f(
+        "Slice", g.f("Shape", x), g.c(values=[0]), g.c(values=[1])), g.c(values=[1, 5]), axis=0)), x, axis=1), \
+        nn.PositionalEncoding
+    yield "a number of each sample", lambda g, x: g.f(
+        "Add", g.f("ReduceSum", x, g.c(values=[1, 2]), keepdims=0), g.c()), nn.Linear
     yield "layer norm", layer_norm, nn.LayerNorm
     yield "rms norm", rms_norm, nn.RMSNorm
     yield "softmax", lambda g, x: g.f("Softmax", x, axis=1), nn.Softmax
@@ -133,7 +135,8 @@ def attention():
     later = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
     yield "plain", lambda g, x: plain(g, x, lambda g, s: s), 18
     yield "added mask", lambda g, x: plain(g, x, lambda g, s: g.f("Add", s, g.c(values=later))), 18
-    yield "chosen mask", lambda g, x: plain(g, x, lambda g, s: g.f("Where", g.c(values=later == 0), s, g.c(values=number(-1e9)))), 18
+    yield "chosen mask", lambda g, x: plain(
+        g, x, lambda g, s: g.f("Where", g.c(values=later == 0), s, g.c(values=number(-1e9)))), 18
     yield "one axis", one_axis, 18
     for n, options in enumerate(({}, {"is_causal": 1, "scale": 0.3})):
         yield f"operator {n}", lambda g, x, o=options: joined(g, g.f("Attention", *(heads(g, x) for _ in range(3)), **o)), 23

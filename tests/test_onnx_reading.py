@@ -148,7 +148,8 @@ def test_attention_that_was_changed_is_read_as_it_is(tmp_path):
     back, x = Model.from_onnx(tmp_path / "a.onnx", input_shape=(4, 6)), np.random.default_rng(0).normal(size=(3, 4, 6))
     wanted = session(tmp_path / "a.onnx").run(None, {"x": x.astype(np.float32)})[0]
     np.testing.assert_allclose(back.predict(x), wanted, rtol=0, atol=2e-6)
-    assert next(layer for layer in back.layer.layers if isinstance(layer, nn.DotProductAttention)).scale == pytest.approx(3 ** 0.5)
+    scales = [layer.scale for layer in back.layer.layers if isinstance(layer, nn.DotProductAttention)]
+    assert scales == pytest.approx([3 ** 0.5])
 
 
 # ---------------------------------------------------------------------- others' files
@@ -158,8 +159,8 @@ def test_attention_that_was_changed_is_read_as_it_is(tmp_path):
     ("torch_lstm", [nn.LSTM, nn.LSTM, nn.Mean, nn.GELU, nn.Linear]),
     ("torch_attention", [nn.Linear, nn.Permute, *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear]),
     ("torch_vit", [nn.Conv2d, nn.Permute, nn.ZeroPad2d, *[nn.PositionalEncoding] * 2, nn.LayerNorm, nn.Linear, nn.Permute,
-                   *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear, nn.Add, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear, nn.Add,
-                   nn.Slice, nn.Linear]),
+                   *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear, nn.Add, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear,
+                   nn.Add, nn.Slice, nn.Linear]),
     ("sklearn_mlp", [nn.Linear, nn.ReLU, nn.Linear, nn.Softmax])])
 def test_files_of_other_exporters(name, layers, tmp_path):
     """Written by torch.onnx (TorchScript with training=PRESERVE, and the newer exporter) and skl2onnx."""
@@ -193,6 +194,16 @@ def test_weights_that_are_shared_stay_one(tmp_path):
     np.testing.assert_allclose(first(model.predict(x)), wanted, rtol=1e-4, atol=1e-4)
     model.save(tmp_path / "m")
     assert Model.load(tmp_path / "m").num_parameters == 30
+
+
+def test_weights_that_are_equal_by_chance_are_not_shared(tmp_path):
+    """PyTorch's exporters write equal parameters once: those of two norms that nobody trained."""
+    file = File(["n", 5], opset=18)
+    ones, zeros = file.c(values=np.ones(5, np.float32)), file.c(values=np.zeros(5, np.float32))
+    h = file.f("LayerNormalization", "x0", ones, zeros)
+    h = file.f("LayerNormalization", file.f("Gemm", h, file.c(5, 5), zeros), ones, zeros)
+    file.save(tmp_path / "a.onnx", file.f("Gemm", h, file.c(5, 5), zeros))
+    assert Model.from_onnx(tmp_path / "a.onnx").num_parameters == 2 * 10 + 2 * 30
 
 
 # ---------------------------------------------------------------------- inputs and outputs
@@ -241,7 +252,7 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("build, message", [
-    (lambda g: g.f("MatMul", "x0", g.f("Transpose", "x0", perm=[0, 2, 1])), "it multiplies two computed values, which is read in"),
+    (lambda g: g.f("MatMul", "x0", g.f("Transpose", "x0", perm=[0, 2, 1])), "it multiplies two computed values"),
     (lambda g: g.f("ReduceMean", "x0", g.c(values=[0])), "works along axis 0, that of the samples"),
     (lambda g: g.f("Reshape", "x0", g.c(values=[-1, 5])), r"samples are mixed in its axes, \(4 batch, 5\)"),
     (lambda g: g.f("Reshape", "x0", g.c(values=[2, -1])), r"samples are mixed: \(batch, 4, 5\) becomes \(2, 10 batch\)"),

@@ -124,8 +124,8 @@ ARGUMENTS = {
     "inplace": "a plan works in place by itself",
     "dim": "it is along the last axis: nn.Permute brings another one there",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
-    **dict.fromkeys(("start_dim", "end_dim"), "nn.Flatten() makes one axis of all axes of a sample, as start_dim=1, end_dim=-1 do "
-                    "in PyTorch; nn.Reshape(shape) of one sample joins some of them"),
+    **dict.fromkeys(("start_dim", "end_dim"), "nn.Flatten() makes one axis of all axes of a sample, as start_dim=1, end_dim=-1 "
+                    "do in PyTorch; nn.Reshape(shape) of one sample joins some of them"),
     "track_running_stats": "they are always kept, and predict uses them",
 }
 

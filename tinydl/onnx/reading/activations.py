@@ -112,8 +112,9 @@ def _bounded(r: Reader, x: Term, low: float, high: float) -> Term:
         x, low = Term(symbol=x.symbol.inputs[0], batch=x.batch), 0.0
     if (low, high) == (-np.inf, np.inf):
         return x
-    known = {(0, np.inf): nn.ReLU, (0, 6): nn.ReLU6}.get((low, high))
-    return r.call(nn.Hardtanh(low, high) if known is None else known(), x)
+    if low == 0 and high in (6, np.inf):
+        return r.call(nn.ReLU6() if high == 6 else nn.ReLU(), x)
+    return r.call(nn.Hardtanh(low, high), x)
 
 
 @imports("Softmax", "LogSoftmax")

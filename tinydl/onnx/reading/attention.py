@@ -81,7 +81,8 @@ def _scaled(term: Any) -> tuple[float, Term]:
 
 def _scores(term: Any) -> tuple[float, list[Any], Term | None]:
     """The number that the product of q and k is multiplied by, what is added to it, and that product."""
-    scale, masks = 1.0, []
+    scale = 1.0
+    masks: list[Any] = []
     for _ in range(8):
         if term is None or term.op == "MatMul":
             return scale, masks, term

@@ -31,6 +31,11 @@ def all_zero(a: Array) -> bool:
     return not (single(a) if a.size and not any(a.strides) else a.any())
 
 
+def is_uniform(a: Array) -> bool:
+    """Whether it is one number, however often."""
+    return not a.size or not any(a.strides) or bool((a == single(a)).all())
+
+
 def is_spread(a: Array) -> bool:
     """Whether it is far larger than what it takes in memory, since numbers of it are repeated."""
     return a.size > LARGEST and 0 in a.strides

@@ -5,6 +5,7 @@ import numpy as np
 
 from tinydl import nn
 from tinydl.onnx.reading.attention import attention
+from tinydl.onnx.reading.constants import is_uniform
 from tinydl.onnx.reading.norms import affine
 from tinydl.onnx.reading.patterns import layer_of
 from tinydl.onnx.reading.reader import Array, Node, Reader, Term, Unreadable, imports
@@ -44,13 +45,14 @@ def _biased(r: Reader, x: Term, bias: Term) -> Term | None:
 
 
 def _give_bias(r: Reader, layer: nn.Linear, values: Array, name: str | None) -> None:
-    """A bias that others have too is one parameter."""
-    if name is not None and name in r.biases:
+    """A bias that others have too is one parameter, but where it is one number, as `Reader.shared` says."""
+    shared = name is not None and not is_uniform(values)
+    if shared and name in r.biases:
         layer.bias = r.biases[name]
         return
     assert layer.bias is not None
     r.give(layer.bias, values)
-    if name is not None:
+    if name is not None and shared:
         r.biases[name] = layer.bias
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydl import nn
 from tinydl.nn.layer import Layer, Parameter, Symbol
-from tinydl.onnx.reading.constants import FOLDS, is_spread, single
+from tinydl.onnx.reading.constants import FOLDS, is_spread, is_uniform, single
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -231,9 +231,10 @@ class Reader:
         return Term(symbol=out, batch=inputs[0].batch if batch is None else batch, merged=inputs[0].merged)
 
     def shared(self, node: Node, make: Callable[[], Layer], also: Any = None) -> Layer:
-        """The layer of a node; that of another node where both have the same constants and attributes."""
+        """The layer of a node; that of another node where both have the same constants and attributes. Not of constants that are
+        one number each: exporters write equal values once, and so the weights of all norms that were not trained yet."""
         constants = [t for t in node.inputs if t is not None and t.array is not None]
-        if not constants or any(t.name is None for t in constants):
+        if any(t.name is None for t in constants) or all(t.array is not None and is_uniform(t.array) for t in constants):
             return make()
         key = (node.op, repr(sorted(node.attributes.items())), also, *(None if t is None else t.name for t in node.inputs))
         if key not in self._layers:

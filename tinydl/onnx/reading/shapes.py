@@ -1,7 +1,6 @@
 """What moves values: reshaping, transposing, slicing, joining; and reductions."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
