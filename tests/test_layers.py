@@ -1,4 +1,6 @@
 """Every layer: gradients by finite differences, outputs against NumPy, shapes, names. One row a layer."""
+import copy
+
 import numpy as np
 import pytest
 
@@ -279,3 +281,19 @@ def test_edges_are_quantiles_of_the_data():
             nn.PiecewiseLinearEmbedding(wrong)
     with pytest.raises(ValueError, match="n_bins=0"):
         nn.PiecewiseLinearEmbedding.from_data(x, 0)
+
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.Linear(6, 5), (4, 6)), (nn.Conv2d(2, 3, 3), (2, 2, 5, 6)), (nn.Conv2d(4, 4, 3, groups=4), (2, 4, 5, 6)),
+    (nn.ConvTranspose2d(2, 3, 3), (2, 2, 4, 5)), (nn.ConvTranspose2d(4, 4, 3, groups=4), (2, 4, 4, 5))], ids=repr)
+def test_activations_of_two_numbers_inside_of_what_is_before_them(layer, shape):
+    """Forward and backward, as behind it: what is fused has both numbers."""
+    x = np.random.default_rng(0).standard_normal(shape)
+    alone = Model(copy.deepcopy(layer), "float64", seed=0)
+    for activation, f in ((nn.Hardtanh(-0.4, 0.3), lambda y: np.clip(y, -0.4, 0.3)),
+                          (nn.Hardsigmoid(0.9, 0.4), lambda y: np.clip(0.9 * y + 0.4, 0, 1))):
+        both = Model(nn.Sequential(copy.deepcopy(layer), activation), "float64", seed=0)
+        both.load_state_dict({f"0.{name}": a for name, a in alone.state_dict().items()})
+        np.testing.assert_array_equal(both.predict(x), f(alone.predict(x)))
+        behind = nn.Flatten(), nn.Linear(both.predict(x)[0].size, 2)       # whose gradient takes the activation's derivative in
+        assert testing.check_gradients(nn.Sequential(copy.deepcopy(layer), activation, *behind), x) < 1e-6
