@@ -3,8 +3,9 @@
 #
 # Guess: between -3 and 3 it is 1/6 with the digits of float64, as relu6(x + 3) / 6 has it, which is the definition in its
 # documentation.
-# Seen: 0.1666666716337204, the 1/6 of float32: 3e-8 too large relative to what it should be, in scalar and vectorised code alike. The
-# output has all digits of float64, and so has the gradient of hardswish. torch.autograd.gradcheck does not notice: its rtol is 1e-3.
+# Seen: 0.1666666716337204, the 1/6 of float32: 3e-8 too large relative to what it should be, in scalar and vectorised code alike.
+# The output has all digits of float64, and so has the gradient of hardswish. torch.autograd.gradcheck does not notice: its rtol is
+# 1e-3.
 # Whoever compares gradients in float64 to 1e-9 sees a network with one such activation off by 1e-8, and looks for it elsewhere.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# PyTorch 2.13.0, both of its exporters to ONNX (torch.onnx.export), and parameters that hold equal values (onnx 1.23.2, onnxscript
-# 0.7.2).
+# PyTorch 2.13.0, both of its exporters to ONNX (torch.onnx.export), and parameters that hold equal values (onnx 1.23.2,
+# onnxscript 0.7.2).
 #
 # Guess: each parameter of a module is an initializer of the file, under its name in the state_dict.
 # Seen: parameters of equal values are one initializer, which every node reads that had one of them: of two LayerNorms that nobody
-# trained, the second has the first one's weight and bias, and "2.weight" is not in the file (the older exporter makes it an Identity of
-# "0.weight"). A bias of zeros is that of every other layer of its size. The file computes what the module does, but whoever reads
-# initializers by name misses some, and whoever trains the file's parameters (ONNX Runtime's training, converters to other frameworks)
-# trains layers as one that are two in PyTorch. With optimize=False the newer exporter writes all.
+# trained, the second has the first one's weight and bias, and "2.weight" is not in the file (the older exporter makes it an
+# Identity of "0.weight"). The file computes what the module does, but whoever reads initializers by name misses some, and whoever
+# trains the file's parameters trains layers as one that are two in PyTorch. With optimize=False the newer exporter writes all.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
