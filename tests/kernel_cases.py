@@ -181,6 +181,8 @@ ACTIVATIONS = [
     forward("gelu_tanh", by_x(4, lambda a: np.abs(a["x"]))),
     forward("selu"), forward("softplus", by_rounded_exponent, alpha=1.0),
     forward("softplus", by_rounded_exponent, alpha=2.5), forward("mish", relative(16)), forward("hardswish"),
+    forward("hardtanh", relative(0), alpha=-1.5, beta=2.5),
+    forward("hardsigmoid", by_x(2, lambda a: 1 + np.abs(a["x"])), alpha=0.2, beta=0.5),
     backward("identity", relative(0)),
     backward("relu", relative(0)),
     backward("leaky_relu", relative(2), alpha=0.01),
@@ -193,6 +195,7 @@ ACTIVATIONS = [
     backward("selu", by_x(4, lambda a: np.abs(a["dy"]) * 1.8)),
     backward("softplus", by_rounded_exponent, alpha=1.0), backward("softplus", by_rounded_exponent, alpha=2.5),
     backward("mish", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("hardtanh", relative(0), alpha=-1.5, beta=2.5), backward("hardsigmoid", relative(1), alpha=0.2, beta=0.5),
     backward("hardswish", by_x(4, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
 ]
 
@@ -754,9 +757,10 @@ MATMUL = [
                        "relu_backward": {"saved": True, "activation": KINDS["relu"]},
                        "silu_backward": {"saved": True, "activation": KINDS["silu"]}}.items()
 ] + [
-    Case("matmul", product(bias=True, activation=KINDS[name], alpha=alpha), ("out",), product_bound, PRODUCTS,
+    Case("matmul", product(bias=True, activation=KINDS[name], **numbers), ("out",), product_bound, PRODUCTS,
          family="matmul", variant=name)
-    for name, alpha in (("leaky_relu", 0.01), ("elu", 1.0), ("sigmoid", 0), ("tanh", 0), ("gelu", 0), ("gelu_tanh", 0))
+    for name, numbers in (("leaky_relu", {"alpha": 0.01}), ("elu", {"alpha": 1.0}), ("sigmoid", {}), ("tanh", {}), ("gelu", {}),
+                          ("gelu_tanh", {}), ("hardtanh", {"beta": 6.0}), ("hardsigmoid", {"alpha": 0.2, "beta": 0.5}))
 ]
 
 # images -------------------------------------------------------------------------------------------------------------

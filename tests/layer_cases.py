@@ -69,7 +69,8 @@ def vector_layers():
     yield nn.Linear(5, 3, bias=False), (4, 6, 5)
     for layer in (nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.3), nn.ELU(), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.GELU("tanh"),
                   nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(5), nn.Sigmoid(),
-                  nn.Tanh(), nn.Softmax(), nn.LogSoftmax(), nn.Dropout(0.5), nn.Identity(), nn.Scale(5),
+                  nn.Tanh(), nn.ReLU6(), nn.Hardtanh(-0.5, 1.5), nn.Hardtanh(0.25, np.inf), nn.Hardsigmoid(), nn.Hardsigmoid(0.2),
+                  nn.Softmax(), nn.LogSoftmax(), nn.Dropout(0.5), nn.Identity(), nn.Scale(5),
                   nn.LayerNorm(5), nn.LayerNorm((4, 5), eps=0.1), nn.LayerNorm(5, elementwise_affine=False),
                   nn.RMSNorm(5), nn.RMSNorm((4, 5), eps=0.1), nn.RMSNorm(5, elementwise_affine=False),
                   nn.BatchNorm1d(5), nn.BatchNorm1d(5, eps=0.1, affine=False), nn.Flatten(), nn.Reshape((2, -1, 5)),
@@ -121,6 +122,8 @@ def sequence_layers():
             yield attention, (4, 6), (5, 6), (5, 6), lengths
             yield attention, (4, 6), (5, 6), lengths, ("int64", (5,))
             yield nn.MultiheadAttention(6, 3, kdim=4, vdim=7, **options), (4, 6), (5, 4), (5, 7), ("int64", (5,))
+    yield nn.DotProductAttention(3), (4, 6), (5, 6), (5, 6)
+    yield nn.DotProductAttention(2, causal=True, scale=0.3), (4, 6), (4, 6), (4, 6)
     for options in ({}, {"norm_first": True, "causal": True, "rotary": True}, {"activation": "gelu", "bias": False},
                     {"activation": "swiglu"}):
         yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6)

@@ -88,6 +88,24 @@ def test_transformer_layers_are_pytorchs(seed):
     compare(layer, theirs, arrays, lambda module, tensors: module(*tensors, mask), seed)
 
 
+def test_attention_alone_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    rng, near = np.random.default_rng(0), {"rtol": 1e-10, "atol": 1e-12}
+    for heads, D, L, M, causal, scale in ((1, 3, 4, 4, False, None), (3, 2, 5, 5, True, None), (2, 4, 3, 7, False, 0.3)):
+        shapes = [(n, heads * D) for n in (L, M, M)]
+        arrays = [rng.standard_normal((2, *shape)) for shape in shapes]
+        inputs = [nn.Input(shape, name=name) for shape, name in zip(shapes, "qkv", strict=True)]
+        layer = nn.DotProductAttention(heads, causal=causal, scale=scale)
+        model = Model(inputs=inputs, outputs=layer(inputs), dtype="float64")
+        q, k, v = (torch.tensor(a).unflatten(2, (heads, D)).transpose(1, 2) for a in arrays)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+        np.testing.assert_allclose(model.predict(tuple(arrays)), y.transpose(1, 2).flatten(2).numpy(), **near)
+        assert testing.check_gradients(model.layer, tuple(arrays)) < 1e-6
+    for shapes in (((4, 6), (5, 6)), ((4, 6), (5, 6), (4, 6)), ((4, 7), (5, 7), (5, 7))):
+        with pytest.raises(ValueError, match=r"takes q \(L, E\), k \(M, E\) and v \(M, E\), E a multiple of 2; got samples"):
+            nn.DotProductAttention(2)([nn.Input(shape, name=str(i)) for i, shape in enumerate(shapes)])
+
+
 def test_gradients_by_differences():
     rng = np.random.default_rng(0)
     x, memory, lengths = rng.standard_normal((3, 5, 8)), rng.standard_normal((3, 7, 8)), np.array([5, 0, 3])

@@ -15,8 +15,9 @@ from sequence_cases import SEQUENCES
 from threadpoolctl import threadpool_limits
 
 from tinydl import _kernels as kernels
+from tinydl import nn
 from tinydl._kernels import call, engine, reference, schema
-from tinydl._kernels.schema import KINDS
+from tinydl._kernels.schema import FROM_OUTPUT, KINDS
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -211,9 +212,9 @@ def test_special_values(dtype):
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e4, -1e4, 1e-40] * 5, dtype)
     out = np.empty_like(x)
     with np.errstate(invalid="ignore", over="ignore"):
-        for name in ("relu", "leaky_relu", "elu", "sigmoid", "tanh"):
-            want = reference.activation(x.astype(np.float64), np.empty(x.size), KINDS[name], 0.5)
-            got = call("activation", x=x, out=out, kind=KINDS[name], alpha=0.5)
+        for name in ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "hardtanh", "hardsigmoid"):
+            want = reference.activation(x.astype(np.float64), np.empty(x.size), KINDS[name], 0.5, 2)
+            got = call("activation", x=x, out=out, kind=KINDS[name], alpha=0.5, beta=2)
             np.testing.assert_allclose(got, want.astype(dtype), rtol=1e-6, err_msg=name)
     for name in ("gelu", "silu"):
         assert np.isnan(call("activation", x=x, out=out, kind=KINDS[name])[0])
@@ -411,3 +412,23 @@ def test_the_short_way_to_a_weighted_mean_has_its_bits_and_a_door(dtype):
                 kernels.weighted_mean(*arguments, 0.3, 0.7)
     with pytest.raises(TypeError, match="int64; must be float32 or float64"):
         kernels.weighted_mean(*np.ones((3, 4), np.int64), 0.3, 0.7)
+
+
+@pytest.mark.parametrize("layer, x, y, slope", [
+    (nn.ReLU6(), [-1, 0, 6, 7], [0, 0, 6, 6], [0, 0, 0, 0]),
+    (nn.Hardtanh(), [-1, 1, 0.5], [-1, 1, 0.5], [0, 0, 1]),
+    (nn.Hardtanh(-np.inf, 2), [-9, 2, 3], [-9, 2, 2], [1, 0, 0]),
+    (nn.Hardsigmoid(), [-3, 3, 0], [0, 1, 0.5], [0, 0, 1 / 6]),
+    (nn.Hardsigmoid(0.2), [-2.5, 2.5, 0], [0, 1, 0.5], [0, 0, 0.2]),
+    (nn.Hardswish(), [-3, 3, 0], [0, 3, 0], [0, 1, 0.5]),
+], ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_corners_of_activations(layer, x, y, slope, dtype):
+    """As PyTorch 2.13 has them, but for the slope of its Hardsigmoid in float64, which is that of float32."""
+    x = np.tile(np.array(x, dtype)[:, None], 9).ravel()         # more than a vector has lanes
+    numbers = {"kind": KINDS[layer.kind], "alpha": layer.alpha, "beta": layer.beta}
+    out, dx = np.empty_like(x), np.empty_like(x)
+    call("activation", x=x, out=out, **numbers)
+    np.testing.assert_array_equal(out.reshape(-1, 9), np.tile(np.array(y, dtype)[:, None], 9))
+    call("activation_backward", dy=np.ones_like(x), saved=out if layer.kind in FROM_OUTPUT else x, out=dx, **numbers)
+    np.testing.assert_array_equal(dx.reshape(-1, 9), np.tile(np.array(slope, dtype)[:, None], 9))

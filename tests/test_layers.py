@@ -1,4 +1,6 @@
 """Every layer: gradients by finite differences, outputs against NumPy, shapes, names. One row a layer."""
+import copy
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,11 @@ ROWS = {
     "Softplus": (nn.Softplus(2.0), (4, 5), lambda x: np.log1p(np.exp(2 * x)) / 2),
     "Mish": (nn.Mish(), (4, 5), lambda x: x * np.tanh(np.log1p(np.exp(x)))),
     "Hardswish": (nn.Hardswish(), (4, 5), lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    "ReLU6": (nn.ReLU6(), (4, 5), lambda x: np.clip(x, 0, 6)),
+    "Hardtanh": (nn.Hardtanh(-0.5, 1.5), (4, 5), lambda x: np.clip(x, -0.5, 1.5)),
+    "Hardtanh of one bound": (nn.Hardtanh(-np.inf, 0.5), (4, 5), lambda x: np.minimum(x, 0.5)),
+    "Hardsigmoid": (nn.Hardsigmoid(), (4, 5), lambda x: np.clip(x + 3, 0, 6) / 6),
+    "Hardsigmoid of others": (nn.Hardsigmoid(0.2, 0.4), (4, 5), lambda x: np.clip(0.2 * x + 0.4, 0, 1)),
     "PReLU": (nn.PReLU(), (4, 5), lambda x: np.where(x > 0, x, 0.25 * x)),
     "PReLU of columns": (nn.PReLU(5, init=0.5), (4, 2, 5), lambda x: np.where(x > 0, x, 0.5 * x)),
     "Scale": (nn.Scale(5), (4, 5), lambda x: x),
@@ -110,7 +117,8 @@ def test_every_layer_has_a_row():
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",
                   "ZeroPad2d"}       # test_conv, test_pool
     elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
-    elsewhere |= {"MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer", "TransformerEncoderLayer"}
+    elsewhere |= {"DotProductAttention", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
+                  "TransformerEncoderLayer"}
     assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
 
 
@@ -273,3 +281,19 @@ def test_edges_are_quantiles_of_the_data():
             nn.PiecewiseLinearEmbedding(wrong)
     with pytest.raises(ValueError, match="n_bins=0"):
         nn.PiecewiseLinearEmbedding.from_data(x, 0)
+
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.Linear(6, 5), (4, 6)), (nn.Conv2d(2, 3, 3), (2, 2, 5, 6)), (nn.Conv2d(4, 4, 3, groups=4), (2, 4, 5, 6)),
+    (nn.ConvTranspose2d(2, 3, 3), (2, 2, 4, 5)), (nn.ConvTranspose2d(4, 4, 3, groups=4), (2, 4, 4, 5))], ids=repr)
+def test_activations_of_two_numbers_inside_of_what_is_before_them(layer, shape):
+    """Forward and backward, as behind it: what is fused has both numbers."""
+    x = np.random.default_rng(0).standard_normal(shape)
+    alone = Model(copy.deepcopy(layer), "float64", seed=0)
+    for activation, f in ((nn.Hardtanh(-0.4, 0.3), lambda y: np.clip(y, -0.4, 0.3)),
+                          (nn.Hardsigmoid(0.9, 0.4), lambda y: np.clip(0.9 * y + 0.4, 0, 1))):
+        both = Model(nn.Sequential(copy.deepcopy(layer), activation), "float64", seed=0)
+        both.load_state_dict({f"0.{name}": a for name, a in alone.state_dict().items()})
+        np.testing.assert_array_equal(both.predict(x), f(alone.predict(x)))
+        behind = nn.Flatten(), nn.Linear(both.predict(x)[0].size, 2)       # whose gradient takes the activation's derivative in
+        assert testing.check_gradients(nn.Sequential(copy.deepcopy(layer), activation, *behind), x) < 1e-6

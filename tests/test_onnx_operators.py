@@ -72,7 +72,21 @@ def patterns():
     yield "silu", lambda g, x: g.f("Mul", g.f("Sigmoid", x), x), nn.SiLU
     yield "mish", lambda g, x: g.f("Mul", x, g.f("Tanh", g.f("Softplus", x))), nn.Mish
     yield "hardswish", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x, alpha=1 / 6, beta=0.5)), nn.Hardswish
+    yield "hard sigmoid", lambda g, x: g.f("HardSigmoid", x), nn.Hardsigmoid
+    yield "times a hard sigmoid of 0.2", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x)), nn.Multiply     # it is no Hardswish
+    yield "hard sigmoid of a clip", lambda g, x: g.f("Div", g.f("Clip", g.f("Add", x, g.c(values=number(3))), *(
+        g.c(values=number(n)) for n in (0, 6))), g.c(values=number(6))), nn.Hardsigmoid
     yield "relu", lambda g, x: g.f("Clip", x, g.c(values=number(0))), nn.ReLU
+    yield "relu6", lambda g, x: g.f("Min", g.f("Relu", x), g.c(values=number(6))), nn.ReLU6
+    yield "clip from below", lambda g, x: g.f("Clip", x, g.c(values=number(-0.5))), nn.Hardtanh
+    yield "clip from above", lambda g, x: g.f("Clip", x, "", g.c(values=number(0.5))), nn.Hardtanh
+    yield "maximum", lambda g, x: g.f("Max", g.c(values=number(0.25)), x), nn.Hardtanh
+    yield "gated", lambda g, x: g.f("Mul", g.f("Add", g.f("MatMul", x, g.c(5, 5)), g.c(5)), g.f("Tanh", x)), nn.Linear
+    yield "token of a class", lambda g, x: g.f("Concat", g.f("Expand", g.c(1, 1, 5), g.f("Concat", g.f(
+        "Slice", g.f("Shape", x), g.c(values=[0]), g.c(values=[1])), g.c(values=[1, 5]), axis=0)), x, axis=1), \
+        nn.PositionalEncoding
+    yield "a number of each sample", lambda g, x: g.f(
+        "Add", g.f("ReduceSum", x, g.c(values=[1, 2]), keepdims=0), g.c()), nn.Linear
     yield "layer norm", layer_norm, nn.LayerNorm
     yield "rms norm", rms_norm, nn.RMSNorm
     yield "softmax", lambda g, x: g.f("Softmax", x, axis=1), nn.Softmax
@@ -96,6 +110,57 @@ def patterns():
                                      scale=[2.0] * 20), nn.Linear
 
 
+def attention():
+    """Of x0 (batch, 4, 6), two heads: name, function of a File, opset."""
+    def number(v):
+        return np.float32(v)
+
+    def heads(g, x):
+        return g.f("Transpose", g.f("Reshape", g.f("MatMul", x, g.c(6, 6)), g.c(values=[0, 4, 2, 3])), perm=[0, 2, 1, 3])
+
+    def joined(g, y):
+        return g.f("MatMul", g.f("Reshape", g.f("Transpose", y, perm=[0, 2, 1, 3]), g.c(values=[0, 4, 6])), g.c(6, 6))
+
+    def plain(g, x, mask):
+        q, k, v = (heads(g, x) for _ in range(3))
+        scores = g.f("Div", g.f("MatMul", q, g.f("Transpose", k, perm=[0, 1, 3, 2])), g.c(values=number(2)))
+        return joined(g, g.f("MatMul", g.f("Softmax", mask(g, scores), axis=-1), v))
+
+    def one_axis(g, x):
+        """The batch and the heads are one axis."""
+        q, k, v = (g.f("Reshape", heads(g, x), g.c(values=[-1, 4, 3])) for _ in range(3))
+        y = g.f("MatMul", g.f("Softmax", g.f("MatMul", q, g.f("Transpose", k, perm=[0, 2, 1]))), v)
+        return joined(g, g.f("Reshape", y, g.c(values=[-1, 2, 4, 3])))
+
+    later = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
+    yield "plain", lambda g, x: plain(g, x, lambda g, s: s), 18
+    yield "added mask", lambda g, x: plain(g, x, lambda g, s: g.f("Add", s, g.c(values=later))), 18
+    yield "chosen mask", lambda g, x: plain(
+        g, x, lambda g, s: g.f("Where", g.c(values=later == 0), s, g.c(values=number(-1e9)))), 18
+    yield "one axis", one_axis, 18
+    for n, options in enumerate(({}, {"is_causal": 1, "scale": 0.3})):
+        yield f"operator {n}", lambda g, x, o=options: joined(g, g.f("Attention", *(heads(g, x) for _ in range(3)), **o)), 23
+    yield "operator of three axes", lambda g, x: g.f("Attention", x, g.f("Tanh", x), x, q_num_heads=3, kv_num_heads=3), 23
+
+
+def older():
+    """Of x0 (batch, 4, 5), as files of opset 13: axes are attributes."""
+    def layer_norm(g, x):
+        d = g.f("Sub", x, g.f("ReduceMean", x, axes=[-1]))
+        var = g.f("ReduceMean", g.f("Pow", d, g.c(values=np.float32(2))), axes=[-1])
+        return g.f("Div", d, g.f("Sqrt", g.f("Add", var, g.c(values=np.float32(1e-5)))))
+
+    def branch(g, x):
+        """As exporters write squeeze: of axis 1, if it is of size 1."""
+        test = g.f("Equal", g.f("Gather", g.f("Shape", x), g.c(values=np.int64(1))), g.c(values=np.int64(1)))
+        ways = [helper.make_graph([helper.make_node(op, ["x0"], [name])], name, [], [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)]) for op, name in (("Sinh", "a"), ("Tanh", "b"))]
+        return g.f("If", test, then_branch=ways[0], else_branch=ways[1])
+
+    yield "layer norm", layer_norm, nn.LayerNorm
+    yield "branch", branch, nn.Tanh
+
+
 def images():
     """Of x0 (batch, 4, 7, 8)."""
     for auto in ("SAME_UPPER", "SAME_LOWER", "VALID"):
@@ -110,6 +175,8 @@ def images():
                                          output_padding=[1, 1])
     yield "transposed to a shape", lambda g, x: g.f("ConvTranspose", x, g.c(4, 3, 4, 4), strides=[2, 2], output_shape=[14, 16])
     yield "pool same", lambda g, x: g.f("AveragePool", x, kernel_shape=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1)
+    yield "max pool same", lambda g, x: g.f("MaxPool", g.f("Relu", x), kernel_shape=[2, 2], auto_pad="SAME_UPPER")
+    yield "a number", lambda g, x: g.f("Add", x, g.c(1))
     yield "max pool", lambda g, x: g.f("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0])
     yield "global", lambda g, x: g.f("GlobalMaxPool", x)
     yield "batch norm", lambda g, x: g.f("BatchNormalization", x, g.c(4), g.c(4), g.c(4), g.c(values=np.float32([1, 2, 3, 4])))
@@ -142,15 +209,17 @@ def sequences():
                 yield f"{op} {options} {direction} {which}", build
 
 
-BY_HAND = [*((n, f, ["batch", 4, 5], kind) for n, f, kind in patterns()),
-           *((n, f, ["batch", 4, 7, 8], None) for n, f in images()),
-           *((n, f, [6, "batch", 5], None) for n, f in sequences())]
+BY_HAND = [*((n, f, ["batch", 4, 5], kind, 18) for n, f, kind in patterns()),
+           *((n, f, ["batch", 4, 5], kind, 13) for n, f, kind in older()),
+           *((n, f, ["batch", 4, 6], nn.DotProductAttention, opset) for n, f, opset in attention()),
+           *((n, f, ["batch", 4, 7, 8], None, 18) for n, f in images()),
+           *((n, f, [6, "batch", 5], None, 18) for n, f in sequences())]
 
 
-@pytest.mark.parametrize("name, build, shape, kind", BY_HAND, ids=[f"{c[0]} {len(c[2])}" for c in BY_HAND])
-def test_operators(name, build, shape, kind, tmp_path):
+@pytest.mark.parametrize("name, build, shape, kind, opset", BY_HAND, ids=[f"{c[0]} {len(c[2])}" for c in BY_HAND])
+def test_operators(name, build, shape, kind, opset, tmp_path):
     """Written by hand, as ONNX's standard says and exporters do: what ONNX Runtime computes, the model computes."""
-    file, path = File(shape), tmp_path / "a.onnx"
+    file, path = File(shape, opset=opset), tmp_path / "a.onnx"
     file.save(path, build(file, "x0"))
     axis = shape.index("batch")
     x = np.random.default_rng(1).normal(size=[n if n != "batch" else 2 for n in shape]).astype(np.float32)

@@ -54,8 +54,7 @@ NAMES = {
     "Conv2D": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
     "MaxPooling2D": "use nn.MaxPool2d(kernel_size)",
     "GlobalAveragePooling2D": "use nn.GlobalAvgPool()",
-    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d", "ReLU6", "Hardtanh", "Hardsigmoid"),
-                    _NO_LAYER),
+    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d"), _NO_LAYER),
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
     **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
@@ -125,6 +124,8 @@ ARGUMENTS = {
     "inplace": "a plan works in place by itself",
     "dim": "it is along the last axis: nn.Permute brings another one there",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
+    **dict.fromkeys(("start_dim", "end_dim"), "nn.Flatten() makes one axis of all axes of a sample, as start_dim=1, end_dim=-1 "
+                    "do in PyTorch; nn.Reshape(shape) of one sample joins some of them"),
     "track_running_stats": "they are always kept, and predict uses them",
 }
 

@@ -486,9 +486,10 @@ class Model:
     def from_onnx(cls, path: str | Path, *, input_shape: Any = None, outputs: Sequence[str] | None = None) -> Model:
         """A model that computes, and trains, what an ONNX file holds (extra `onnx`), as PyTorch's and other exporters write them.
 
-        Its operators become layers, its constants their parameters; the names of inputs and outputs stay, but where the layers
-        stand in a row (an nn.Sequential). The axis of samples comes first, whatever the file has. A file that `to_onnx` wrote
-        gives the very layers that it was written of, if nothing but values was changed in it.
+        Its operators become layers, its constants their parameters. The names of inputs stay, but where the layers stand in a row
+        (an nn.Sequential), and those of several outputs; of one output, `predict` gives an array, as of any model. The axis of
+        samples comes first, whatever the file has. A file that `to_onnx` wrote gives the very layers that it was written of, if
+        nothing but values was changed in it.
 
         input_shape: of one sample, where the file leaves sizes open (of several inputs, a dict by their names). outputs: names
         of those that are wanted; all, if left out. Files come without what only training knows: dropout is often left out,

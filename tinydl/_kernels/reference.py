@@ -43,18 +43,18 @@ def _write(out: Floats, value: Any) -> Floats:
 # matrix product
 
 def matmul(a: Floats, b: Floats, out: Floats, bias: Floats | None = None, saved: Floats | None = None, accumulate: int = 0,
-           activation: int = 0, alpha: float = 0.0) -> Floats:
+           activation: int = 0, alpha: float = 0.0, beta: float = 0.0) -> Floats:
     y = a @ b
     if bias is not None:
         y = y + bias
     if accumulate:
         y = y + out
     if saved is not None:
-        return globals()["activation_backward"](y, saved, out, activation, alpha)   # type: ignore[no-any-return]
-    return globals()["activation"](y, out, activation, alpha)                       # type: ignore[no-any-return]
+        return globals()["activation_backward"](y, saved, out, activation, alpha, beta)   # type: ignore[no-any-return]
+    return globals()["activation"](y, out, activation, alpha, beta)                       # type: ignore[no-any-return]
 
 
-# activations: f(x, alpha), and its slope by what is saved (the output up to tanh, else the input)
+# activations: f(x, alpha, beta), and its slope by what is saved (the output up to hardsigmoid, else the input)
 
 def _sigmoid(x: Floats) -> Floats:
     e = np.exp(-np.abs(x))
@@ -82,30 +82,34 @@ def _mish_slope(x: Floats) -> Floats:
 
 _SELU_SCALE, _SELU_BELOW = 1.0507009873554804934, 1.0507009873554804934 * 1.6732632423543772848
 
-_FUNCTIONS: dict[str, tuple[Callable[[Floats, float], Any], Callable[[Floats, float], Any]]] = {
-    "identity": (lambda x, a: x, lambda y, a: np.ones_like(y)),
-    "relu": (lambda x, a: np.where(x < 0, 0, x), lambda y, a: np.where(y > 0, 1, 0)),
-    "leaky_relu": (lambda x, a: np.where(x < 0, a * x, x), lambda y, a: np.where(y > 0, 1, a)),
-    "elu": (lambda x, a: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), lambda y, a: np.where(y > 0, 1, y + a)),
-    "selu": (lambda x, a: np.where(x < 0, _SELU_BELOW * np.expm1(np.minimum(x, 0)), _SELU_SCALE * x),
-             lambda y, a: np.where(y > 0, _SELU_SCALE, y + _SELU_BELOW)),
-    "sigmoid": (lambda x, a: _sigmoid(x), lambda y, a: y * (1 - y)),
-    "tanh": (lambda x, a: np.tanh(x), lambda y, a: 1 - y * y),
-    "gelu": (lambda x, a: x * _gelu(x, False)[0], lambda x, a: _gelu_slope(x, False)),
-    "gelu_tanh": (lambda x, a: x * _gelu(x, True)[0], lambda x, a: _gelu_slope(x, True)),
-    "silu": (lambda x, a: x * _sigmoid(x), lambda x, a: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
-    "softplus": (lambda x, a: np.logaddexp(0, a * x) / a, lambda x, a: _sigmoid(a * x)),
-    "mish": (lambda x, a: x * np.tanh(np.logaddexp(0, x)), lambda x, a: _mish_slope(x)),
-    "hardswish": (lambda x, a: x * np.clip(x + 3, 0, 6) / 6, lambda x, a: np.where(x < -3, 0, np.where(x > 3, 1, x / 3 + 0.5))),
+_Function = Callable[[Floats, float, float], Any]
+_FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
+    "identity": (lambda x, a, b: x, lambda y, a, b: np.ones_like(y)),
+    "relu": (lambda x, a, b: np.where(x < 0, 0, x), lambda y, a, b: np.where(y > 0, 1, 0)),
+    "leaky_relu": (lambda x, a, b: np.where(x < 0, a * x, x), lambda y, a, b: np.where(y > 0, 1, a)),
+    "elu": (lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), lambda y, a, b: np.where(y > 0, 1, y + a)),
+    "selu": (lambda x, a, b: np.where(x < 0, _SELU_BELOW * np.expm1(np.minimum(x, 0)), _SELU_SCALE * x),
+             lambda y, a, b: np.where(y > 0, _SELU_SCALE, y + _SELU_BELOW)),
+    "sigmoid": (lambda x, a, b: _sigmoid(x), lambda y, a, b: y * (1 - y)),
+    "tanh": (lambda x, a, b: np.tanh(x), lambda y, a, b: 1 - y * y),
+    "hardtanh": (lambda x, a, b: np.clip(x, a, b), lambda y, a, b: np.where((y > a) & (y < b), 1, 0)),
+    "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), lambda y, a, b: np.where((y > 0) & (y < 1), a, 0)),
+    "gelu": (lambda x, a, b: x * _gelu(x, False)[0], lambda x, a, b: _gelu_slope(x, False)),
+    "gelu_tanh": (lambda x, a, b: x * _gelu(x, True)[0], lambda x, a, b: _gelu_slope(x, True)),
+    "silu": (lambda x, a, b: x * _sigmoid(x), lambda x, a, b: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
+    "softplus": (lambda x, a, b: np.logaddexp(0, a * x) / a, lambda x, a, b: _sigmoid(a * x)),
+    "mish": (lambda x, a, b: x * np.tanh(np.logaddexp(0, x)), lambda x, a, b: _mish_slope(x)),
+    "hardswish": (lambda x, a, b: x * np.clip(x + 3, 0, 6) / 6,
+                  lambda x, a, b: np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5))),
 }
 
 
-def activation(x: Floats, out: Floats, kind: int, alpha: float = 0.0) -> Floats:
-    return _write(out, _FUNCTIONS[ACTIVATIONS[kind]][0](x, alpha))
+def activation(x: Floats, out: Floats, kind: int, alpha: float = 0.0, beta: float = 0.0) -> Floats:
+    return _write(out, _FUNCTIONS[ACTIVATIONS[kind]][0](x, alpha, beta))
 
 
-def activation_backward(dy: Floats, saved: Floats, out: Floats, kind: int, alpha: float = 0.0) -> Floats:
-    return _write(out, dy * _FUNCTIONS[ACTIVATIONS[kind]][1](saved, alpha))
+def activation_backward(dy: Floats, saved: Floats, out: Floats, kind: int, alpha: float = 0.0, beta: float = 0.0) -> Floats:
+    return _write(out, dy * _FUNCTIONS[ACTIVATIONS[kind]][1](saved, alpha, beta))
 
 
 # softmax
@@ -450,25 +454,26 @@ def conv_panels(weight: Floats, out: Floats, transposed: int = 0) -> Floats:
 
 def conv2d(x: Floats, panels: Floats, out: Floats, C: int, H: int, W: int, xb: int, xc: int, xh: int, xw: int, kh: int, kw: int,
            sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
-           bias: Floats | None = None) -> Floats:
+           beta: float = 0.0, bias: Floats | None = None) -> Floats:
     B, Ho, Wo, O = out.shape        # noqa: E741
     G = len(panels)
     p = _patches(_image(x, B, H, W, C, xb, xh, xw, xc), Ho, Wo, kh, kw, sh, sw, ph, pw, dh, dw)
     w = _of_panels(panels, kh * kw, O // G).reshape(G, kh, kw, C // G, O // G)
     y = np.einsum("bhiwjgc,gijco->bhwgo", p.reshape(*p.shape[:5], G, C // G), w).reshape(out.shape)
-    return globals()["activation"](y + (0 if bias is None else bias), out, activation, alpha)      # type: ignore[no-any-return]
+    y = y + (0 if bias is None else bias)
+    return globals()["activation"](y, out, activation, alpha, beta)                       # type: ignore[no-any-return]
 
 
 def conv_transpose2d(x: Floats, panels: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
-                     dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None,
-                     saved: Floats | None = None) -> Floats:
+                     dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, beta: float = 0.0,
+                     bias: Floats | None = None, saved: Floats | None = None) -> Floats:
     (_, H, W, C), G = out.shape, len(panels)
     w = _of_panels(panels, kh * kw, C // G).reshape(G, kh, kw, -1, C // G)
     p = np.einsum("bhwgo,gijoc->bhiwjgc", x.reshape(*x.shape[:3], G, x.shape[3] // G), w)
     y = _unpatched(p.reshape(*p.shape[:5], C), H, W, kh, kw, sh, sw, ph, pw, dh, dw) + (0 if bias is None else bias)
     if saved is not None:
-        return globals()["activation_backward"](y, saved, out, activation, alpha)       # type: ignore[no-any-return]
-    return globals()["activation"](y, out, activation, alpha)                           # type: ignore[no-any-return]
+        return globals()["activation_backward"](y, saved, out, activation, alpha, beta)       # type: ignore[no-any-return]
+    return globals()["activation"](y, out, activation, alpha, beta)                           # type: ignore[no-any-return]
 
 
 def conv2d_by_weight(x: Floats, dy: Floats, dweight: Floats, sums: Floats, C: int, H: int, W: int, G: int, Q: int, R: int, N: int,
@@ -505,9 +510,9 @@ def max_pool2d(x: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 
 
 def max_pool2d_backward(dy: Floats, place: npt.NDArray[np.uint8], out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1,
                         ph: int = 0, pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
-                        saved: Floats | None = None) -> Floats:
+                        beta: float = 0.0, saved: Floats | None = None) -> Floats:
     if saved is not None:
-        dy = globals()["activation_backward"](dy, saved, np.empty_like(dy), activation, alpha)
+        dy = globals()["activation_backward"](dy, saved, np.empty_like(dy), activation, alpha, beta)
     taps = np.arange(kh * kw).reshape(kh, 1, kw, 1)
     p = np.where(place[:, :, None, :, None] == taps, dy[:, :, None, :, None], 0)
     return _write(out, _unpatched(p, out.shape[1], out.shape[2], kh, kw, sh, sw, ph, pw, dh, dw))
@@ -553,16 +558,17 @@ def _diagonal(weight: Floats) -> Floats:
 
 
 def depthwise2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0, pw: int = 0,
-                dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, bias: Floats | None = None) -> Floats:
+                dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, beta: float = 0.0,
+                bias: Floats | None = None) -> Floats:
     _, H, W, C = x.shape
     return conv2d(x, _diagonal(weight), out, C, H, W, H * W * C, 1, W * C, C, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha,
-                  bias)
+                  beta, bias)
 
 
 def depthwise_transpose2d(x: Floats, weight: Floats, out: Floats, kh: int, kw: int, sh: int = 1, sw: int = 1, ph: int = 0,
-                          pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0,
+                          pw: int = 0, dh: int = 1, dw: int = 1, activation: int = 0, alpha: float = 0.0, beta: float = 0.0,
                           bias: Floats | None = None, saved: Floats | None = None) -> Floats:
-    return conv_transpose2d(x, _diagonal(weight), out, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha, bias, saved)
+    return conv_transpose2d(x, _diagonal(weight), out, kh, kw, sh, sw, ph, pw, dh, dw, activation, alpha, beta, bias, saved)
 
 
 def depthwise2d_by_weight(x: Floats, dy: Floats, dweight: Floats, kh: int, kw: int, terms: int, sh: int = 1, sw: int = 1,

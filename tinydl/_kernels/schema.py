@@ -42,7 +42,7 @@ MOST_TAPS, BAND = 1024, 1 << 17
 
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh",
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "hardtanh", "hardsigmoid",
                "gelu", "gelu_tanh", "silu", "softplus", "mish", "hardswish")
 KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
@@ -138,13 +138,14 @@ _LIST = [
     Operation("gather_integers", "-> out:i64[B,I]", "source low high", does="out := rows of an integer source; fails where one "
               "is not in low..high-1"),
 
-    Operation("matmul", "a~[m,k] b~[k,n] bias[n]? saved[m,n]? -> out[m,n]", "accumulate=0 activation=0 watched=0", "alpha=0",
+    Operation("matmul", "a~[m,k] b~[k,n] bias[n]? saved[m,n]? -> out[m,n]", "accumulate=0 activation=0 watched=0",
+              "alpha=0 beta=0",
               partial="k: m n",
               does="out := act(a b + bias), or act(a b + bias + out) with `accumulate`; with `saved`, out := (a b + bias) "
                    "act'(saved). watched: 1, suspicious of results that are not finite; 2, and no operation after it reads "
                    "parameters"),
-    Operation("activation", "x[n] -> out[n]", "kind", "alpha=0", in_place="out:x", does="out := act(x)"),
-    Operation("activation_backward", "dy[n] saved[n] -> out[n]", "kind", "alpha=0", in_place="out:dy out:saved",
+    Operation("activation", "x[n] -> out[n]", "kind", "alpha=0 beta=0", in_place="out:x", does="out := act(x)"),
+    Operation("activation_backward", "dy[n] saved[n] -> out[n]", "kind", "alpha=0 beta=0", in_place="out:dy out:saved",
               does="out := dy act'(saved), saved being the output of kinds up to FROM_OUTPUT, the input of others"),
     Operation("softmax", "x[R,C] -> out[R,C]", in_place="out:x", does="out := exp(x) / sum(exp(x)) over each row"),
     Operation("softmax_backward", "dy[R,C] y[R,C] -> out[R,C]", in_place="out:dy", does="out := y (dy - sum(dy y))"),
@@ -255,11 +256,11 @@ _LIST = [
               does="out := a kernel, K taps of I channels for each of O, in panels of N columns, the last filled up with zeros: "
                    "of each of G groups, Q panels of R = K I rows (transposed: of R = K O / G rows, and I columns)"),
     Operation("conv2d", "x panels[G,Q,R,N] bias[O]? -> out[B,Ho,Wo,O]",
-              "C H W xb xc xh xw kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              "C H W xb xc xh xw kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0 beta=0",
               does="out := act(convolution of x + bias); at most 1024 taps, and what a pixel reads must fit into the "
                    "scratch memory"),
     Operation("conv_transpose2d", "x[B,Ho,Wo,O] panels[G,Q,R,N] bias[C]? saved[B,H,W,C]? -> out[B,H,W,C]",
-              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0 beta=0",
               does="out := act(transposed convolution of x + bias), the gradient of conv2d by its input; with `saved`, out := "
                    "(...) act'(saved). panels: transposed"),
     Operation("conv2d_by_weight", "x dy[B,Ho,Wo,O] -> dweight[O,I,K] db[O]? sums[M]",
@@ -269,7 +270,7 @@ _LIST = [
     Operation("max_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C] place:u8[B,Ho,Wo,C]?", "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1",
               does="out := the greatest in each window, place: where the first is, row by row; NaN is greater than anything"),
     Operation("max_pool2d_backward", "dy[B,Ho,Wo,C] place:u8[B,Ho,Wo,C] saved[B,Ho,Wo,C]? -> out[B,H,W,C]",
-              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0 beta=0",
               does="out := the sum of dy, or of dy act'(saved) with `activation`, over the windows that a pixel is the "
                    "greatest in"),
     Operation("avg_pool2d", "x[B,H,W,C] -> out[B,Ho,Wo,C]", "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
@@ -279,10 +280,10 @@ _LIST = [
               "kh=0 kw=0 sh=1 sw=1 ph=0 pw=0 include=0 adaptive=0 divisor=0",
               does="the gradient of avg_pool2d"),
     Operation("depthwise2d", "x[B,H,W,C] weight[K,C] bias[C]? -> out[B,Ho,Wo,C]",
-              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0 beta=0",
               does="out := act(convolution of each channel of x by its own K = kh kw taps + bias)"),
     Operation("depthwise_transpose2d", "x[B,Ho,Wo,C] weight[K,C] bias[C]? saved[B,H,W,C]? -> out[B,H,W,C]",
-              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0",
+              "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 activation=0", "alpha=0 beta=0",
               does="as conv_transpose2d, the gradient of depthwise2d by its input"),
     Operation("depthwise2d_by_weight", "x[B,H,W,C] dy[B,Ho,Wo,C] -> dweight[K,C]",
               "kh kw sh=1 sw=1 ph=0 pw=0 dh=1 dw=1 terms", partial="terms: K C",

@@ -35,7 +35,7 @@ cdef extern from "td.h" nogil:
         const void *grad
         i64 grad_row
         int accumulate, activation
-        double alpha
+        double alpha, beta
         void *scratch
         td_ahead *ahead
         const td_own *own

@@ -4,10 +4,10 @@
     numbers         PeriodicEmbedding, PiecewiseLinearEmbedding: of a table's columns
     images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
                     GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
-    sequences       LSTM, GRU, RNN; MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, PositionalEncoding;
-                    LastStep, MeanSteps: of sequences of unequal lengths
-    activations     ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Softmax,
-                    LogSoftmax
+    sequences       LSTM, GRU, RNN; MultiheadAttention, DotProductAttention, TransformerEncoderLayer, TransformerDecoderLayer,
+                    PositionalEncoding; LastStep, MeanSteps: of sequences of unequal lengths
+    activations     ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Hardtanh,
+                    Hardsigmoid, Softmax, LogSoftmax
     normalisation   LayerNorm, RMSNorm, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
     regularisation  Dropout, Dropout2d
     merging         Add, Multiply, Concat, Dot: called on a list of values
@@ -26,11 +26,14 @@ from tinydl.nn.activations import (
     ELU,
     GELU,
     SELU,
+    Hardsigmoid,
     Hardswish,
+    Hardtanh,
     LeakyReLU,
     LogSoftmax,
     Mish,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softmax,
@@ -41,6 +44,7 @@ from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
+from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout, Dropout2d
 from tinydl.nn.embedding import Embedding, EmbeddingBag
 from tinydl.nn.graph import Graph, Input
@@ -70,14 +74,14 @@ from tinydl.nn.steps import LastStep, MeanSteps
 from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d",
-           "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "Dropout", "Dropout2d", "Embedding",
-           "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardswish", "Identity", "Input",
-           "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "Max", "MaxPool1d",
-           "MaxPool2d", "Mean", "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding",
-           "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU",
-           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
-           "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "Upsample", "ZeroPad2d", "initializers",
-           "register"]
+           "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "DotProductAttention", "Dropout", "Dropout2d",
+           "Embedding", "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid",
+           "Hardswish", "Hardtanh", "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
+           "Linear", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps", "Mish", "MultiheadAttention", "Multiply",
+           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding",
+           "PythonLayer", "RMSNorm", "ReLU", "ReLU6", "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice",
+           "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer",
+           "Upsample", "ZeroPad2d", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

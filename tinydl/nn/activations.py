@@ -1,5 +1,5 @@
-"""Activations: ReLU, LeakyReLU, ELU, SELU, Sigmoid, Tanh, GELU, SiLU, Softplus, Mish, Hardswish (elementwise), Softmax,
-LogSoftmax (last axis)."""
+"""Activations: ReLU, ReLU6, LeakyReLU, ELU, SELU, Sigmoid, Tanh, Hardtanh, Hardsigmoid, GELU, SiLU, Softplus, Mish, Hardswish
+(elementwise), Softmax, LogSoftmax (last axis)."""
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -11,10 +11,11 @@ from tinydl.plan import Builder, Rows, Value, inverse
 
 
 class Elementwise(Layer):
-    """y = f(x), one kernel by its kind; `alpha` is the function's parameter."""
+    """y = f(x), one kernel by its kind; `alpha` and `beta` are the function's parameters."""
 
     kind: ClassVar[str]
     alpha: float = 0.0
+    beta: float = 0.0
 
     @_hints.arguments
     def __init__(self) -> None:
@@ -28,14 +29,14 @@ class Elementwise(Layer):
         order = x.order()
         x = b.whole(x.permute(order))
         y = b.value(x.shape, needs_grad=x.needs_grad)
-        b.emit("activation", x=x, out=y, n=Rows(x.size), kind=KINDS[kind], alpha=self.alpha)
+        b.emit("activation", x=x, out=y, n=Rows(x.size), kind=KINDS[kind], alpha=self.alpha, beta=self.beta)
 
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not x.needs_grad:
                 return None
             dx = b.value(x.shape)
             b.emit("activation_backward", dy=dy.permute(order), saved=y if kind in FROM_OUTPUT else x, out=dx, n=Rows(x.size),
-                   kind=KINDS[kind], alpha=self.alpha)
+                   kind=KINDS[kind], alpha=self.alpha, beta=self.beta)
             return dx.permute(inverse(order))
         return y.permute(inverse(order)), backward
 
@@ -101,6 +102,57 @@ class Tanh(Elementwise):
 
 
 @register
+class Hardtanh(Elementwise):
+    """y = min(max(x, min_val), max_val). The gradient is that of x strictly between the bounds, and 0 elsewhere, at the bounds
+    too, as PyTorch has it. A bound may be infinite, which leaves that side open.
+
+        >>> import numpy as np
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Sequential(nn.Hardtanh(-1, 2))).predict(np.array([[-3, 0.5, 4]])).tolist()
+        [[-1.0, 0.5, 2.0]]
+    """
+
+    kind = "hardtanh"
+
+    @_hints.arguments
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        if not min_val < max_val:
+            raise ValueError(f"Hardtanh(min_val={min_val}, max_val={max_val}): min_val must be below max_val")
+        self.min_val, self.max_val = self.alpha, self.beta = float(min_val), float(max_val)
+
+    def config(self) -> dict[str, Any]:
+        return {"min_val": self.min_val, "max_val": self.max_val}
+
+
+@register
+class ReLU6(Elementwise):
+    """y = min(max(x, 0), 6) (Krizhevsky 2010), of MobileNetV2; the gradient at 0 and at 6 is 0, as PyTorch has it."""
+
+    kind = "hardtanh"
+    alpha, beta = 0.0, 6.0
+
+
+@register
+class Hardsigmoid(Elementwise):
+    """y = min(max(alpha x + beta, 0), 1) (Courbariaux et al. 2015). The gradient is alpha strictly between, and 0 elsewhere.
+
+    As they stand the numbers are those of PyTorch's nn.Hardsigmoid and of Keras 3; alpha=0.2 is that of PaddlePaddle's models, of
+    Keras 2 and of ONNX where its operator HardSigmoid says nothing else.
+    """
+
+    kind = "hardsigmoid"
+
+    @_hints.arguments
+    def __init__(self, alpha: float = 1 / 6, beta: float = 0.5) -> None:
+        if not 0 < alpha < float("inf") or not abs(beta) < float("inf"):
+            raise ValueError(f"Hardsigmoid(alpha={alpha}, beta={beta}): alpha above 0, and both finite")
+        self.alpha, self.beta = float(alpha), float(beta)
+
+    def config(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "beta": self.beta}
+
+
+@register
 class GELU(Elementwise):
     """y = x Phi(x), Phi the normal distribution function; approximate="tanh": by tanh (Hendrycks and Gimpel 2016)"""
 
@@ -134,7 +186,7 @@ class Softplus(Elementwise):
     def __init__(self, beta: float = 1.0) -> None:
         if not 0 < beta < float("inf"):
             raise ValueError(f"Softplus(beta={beta}): above 0")
-        self.beta = self.alpha = float(beta)
+        self.beta = self.alpha = float(beta)        # the kernel reads alpha alone
 
     def config(self) -> dict[str, Any]:
         return {"beta": self.beta}
@@ -149,7 +201,7 @@ class Mish(Elementwise):
 
 @register
 class Hardswish(Elementwise):
-    """y = x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019)"""
+    """y = x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019). The gradient is 0 at -3 and 1 at 3, as PyTorch has it."""
 
     kind = "hardswish"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.nn.merge import check_axis
 from tinydl.plan import Builder, Rows, Value
@@ -53,8 +54,9 @@ class Reshape(Layer):
 
 @register
 class Flatten(Reshape):
-    """All axes of a sample in one."""
+    """All axes of a sample in one, as PyTorch's nn.Flatten() has it."""
 
+    @_hints.arguments
     def __init__(self) -> None:
         super().__init__(-1)
 

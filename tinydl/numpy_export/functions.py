@@ -56,6 +56,10 @@ def hardswish(x):
     return x * np.clip(x + 3, 0, 6) / 6
 
 
+def hardsigmoid(x, alpha, beta):
+    return np.clip(alpha * x + beta, 0, 1)
+
+
 def gelu(x):
     erf = np.vectorize(math.erf, otypes=[x.dtype])      # which NumPy has not
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))

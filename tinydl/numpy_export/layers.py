@@ -36,12 +36,19 @@ simple("leaky_relu({x}, {layer.negative_slope!r})", nn.LeakyReLU)
 simple("elu({x}, {layer.alpha!r})", nn.ELU)
 simple("softplus({x}, {layer.beta!r})", nn.Softplus)
 simple("np.tanh({x})", nn.Tanh)
+simple("hardsigmoid({x}, {layer.alpha!r}, {layer.beta!r})", nn.Hardsigmoid)
 for name, kind in {"selu": nn.SELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "mish": nn.Mish, "hardswish": nn.Hardswish,
                    "softmax": nn.Softmax, "log_softmax": nn.LogSoftmax}.items():
     simple(f"{name}({{x}})", kind)
 simple("{x}.mean(tuple(range(2, {x}.ndim)))", nn.GlobalAvgPool)
 simple("{x}.max(tuple(range(2, {x}.ndim)))", nn.GlobalMaxPool)
 simple("pixel_shuffle({x}, {layer.upscale_factor})", nn.PixelShuffle)
+
+
+@writes(nn.Hardtanh, nn.ReLU6)
+def hardtanh(w: Writer, layer: nn.Hardtanh | nn.ReLU6, x: Value) -> str:
+    low, high = (None if np.isinf(bound) else bound for bound in (layer.alpha, layer.beta))
+    return f"np.clip({x}, {low}, {high})"
 
 
 @writes(nn.GELU)
@@ -217,6 +224,11 @@ def recurrent(w: Writer, layer: Any, *xs: Value) -> str:
 
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+@writes(nn.DotProductAttention)
+def dot_product(w: Writer, layer: nn.DotProductAttention, q: Value, k: Value, v: Value) -> str:
+    return f"dot_product({q}, {k}, {v}, {layer.num_heads}, {layer.causal}, {layer.factor(q.shape[-1])})"
 
 
 @writes(nn.MultiheadAttention)

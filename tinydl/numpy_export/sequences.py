@@ -100,6 +100,15 @@ def turned(x, base):
     return np.stack([a * cos - b * sin, a * sin + b * cos], 4).reshape(x.shape)
 
 
+def dot_product(q, k, v, heads, causal, scale):
+    def parts(x):
+        return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
+    scores = parts(q) @ parts(k).transpose(0, 1, 3, 2) * scale
+    if causal:
+        scores = np.where(np.tri(q.shape[1], k.shape[1], dtype=bool), scores, np.finfo(q.dtype).min)
+    return (softmax(scores) @ parts(v)).transpose(0, 2, 1, 3).reshape(q.shape)
+
+
 def attention(x, keys, values, lengths, ignored, weights, in_bias, out_weight, out_bias, heads, causal, rotary):
     """keys None: keys and values are x itself. weights: of q, k and v. ignored (B, keys): those where it is not 0 do not count.
     rotary: the base of the angles that q and k are turned by, or None."""

@@ -25,8 +25,7 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
     q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, values)))
     if layer.rotary:
         q, k = (_turned(w, layer, one, x) for one in (q, k))
-    # a vector: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of float32
-    scores = w.op("MatMul", w.op("Mul", q, w.numbers([D ** -0.5] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = _scores(w, q, k, D ** -0.5, D)
     seen = []
     if lengths is not None:
         seen.append(w.op("Unsqueeze", w.present(lengths, memory), w.integers(1, 2)))
@@ -40,8 +39,31 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
         weights = w.op("Where", allowed, weights, w.numbers(0))
     else:
         weights = w.op("Softmax", scores, axis=-1)
-    together = w.reshape(w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3]), (0, E))
+    together = _seen(w, weights, v, E)
     return w.inner("out_proj", layer.out_proj, w.masked(Tensor(together, x.shape), None if cross else lengths)).name
+
+
+@exports(nn.DotProductAttention)
+def dot_product(w: Writer, layer: nn.DotProductAttention, x: Tensor, keys: Tensor, values: Tensor) -> str:
+    E = x.shape[1]
+    D = E // layer.num_heads
+    q, k, v = (w.op("Transpose", w.reshape(t, (0, layer.num_heads, D)), perm=[0, 2, 1, 3]) for t in (x, keys, values))
+    scores = _scores(w, q, k, layer.factor(E), D)
+    if layer.causal:        # every query sees the first key
+        allowed = w.op("LessOrEqual", w.steps(keys), w.op("Unsqueeze", w.steps(x), w.integers(1)))
+        scores = w.op("Where", allowed, scores, w.numbers(np.finfo(w.dtype).min))
+    return _seen(w, w.op("Softmax", scores, axis=-1), v, E)
+
+
+def _scores(w: Writer, q: str, k: str, scale: float, D: int) -> str:
+    """A vector scales them: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of
+    float32."""
+    return w.op("MatMul", w.op("Mul", q, w.numbers([scale] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+
+
+def _seen(w: Writer, weights: str, v: str, E: int) -> str:
+    """weights v of all heads, side by side."""
+    return w.reshape(w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3]), (0, E))
 
 
 def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:

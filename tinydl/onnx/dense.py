@@ -55,6 +55,17 @@ def selu(w: Writer, layer: nn.SELU, x: Tensor) -> str:
     return w.op("Mul", w.op("PRelu", w.op("Elu", x), w.numbers([1.6732632423543772848])), w.numbers(1.0507009873554804934))
 
 
+@exports(nn.Hardtanh, nn.ReLU6)
+def hardtanh(w: Writer, layer: nn.Hardtanh | nn.ReLU6, x: Tensor) -> str:
+    """An infinite bound is left out."""
+    return w.op("Clip", x, *(None if np.isinf(bound) else w.numbers(bound) for bound in (layer.alpha, layer.beta)))
+
+
+@exports(nn.Hardsigmoid)
+def hardsigmoid(w: Writer, layer: nn.Hardsigmoid, x: Tensor) -> str:
+    return w.op("Clip", w.op("Add", w.op("Mul", x, w.numbers([layer.alpha])), w.numbers(layer.beta)), w.numbers(0), w.numbers(1))
+
+
 @exports(nn.GELU)
 def gelu(w: Writer, layer: nn.GELU, x: Tensor) -> str:
     if layer.approximate == "tanh":

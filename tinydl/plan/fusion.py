@@ -12,6 +12,8 @@ from tinydl.plan.values import INT64, Buffer, Rows, Size
 FORWARD = ("matmul", "conv2d", "conv_transpose2d", "depthwise2d", "depthwise_transpose2d", "batch_norm",
            "batch_norm_inference")
 BACKWARD = ("matmul", "conv_transpose2d", "depthwise_transpose2d", "max_pool2d_backward")
+#: into which only an activation of one number moves: their beta is the shift
+ONE_NUMBER = ("batch_norm", "batch_norm_inference")
 
 
 def fuse(ops: list[Op], training: bool) -> list[Op]:
@@ -29,7 +31,9 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
         if (before is not None and before.name in (*FORWARD, *BACKWARD) and x is not None and before.buffer("out") is x
                 and x.space == "work" and uses[x] == [i - 1, i] and before.sizes["activation"] == 0):
             kind = op.sizes["kind"]
-            if op.name == "activation" and before.name in FORWARD and (ACTIVATIONS[kind] in FROM_OUTPUT or not training):
+            one_number = before.name in ONE_NUMBER
+            if (op.name == "activation" and before.name in FORWARD and (ACTIVATIONS[kind] in FROM_OUTPUT or not training)
+                    and not (one_number and op.reals["beta"])):
                 before.notes.append(f"+ {ACTIVATIONS[kind]}")
             elif op.name == "activation_backward" and before.name in BACKWARD:
                 before.places["saved"] = op.places["saved"]
@@ -47,7 +51,8 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
                 kept.append(op)
                 last = i
                 continue
-            before.places["out"], before.sizes["activation"], before.reals["alpha"] = op.places["out"], kind, op.reals["alpha"]
+            before.places["out"], before.sizes["activation"] = op.places["out"], kind
+            before.reals.update(alpha=op.reals["alpha"], **({} if one_number else {"beta": op.reals["beta"]}))
             continue
         kept.append(op)
         last = i

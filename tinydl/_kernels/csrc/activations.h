@@ -1,15 +1,15 @@
 /* activations.h: y := act(x) and dx := dy act'(saved), element by element; kinds in td.h. */
 
-/* each loop: a = alpha, v = x[i] */
+/* each loop: a = alpha, b = beta, v = x[i] */
 #define FORWARD(name, E) \
-    static void NAME(name)(T a, const T *x, T *y, i64 n) { \
-        (void)a; \
+    static void NAME(name)(T a, T b, const T *x, T *y, i64 n) { \
+        (void)a, (void)b; \
         TD_EACH(i, n) { const T v = x[i]; y[i] = (E); } \
     }
-/* a = alpha, d = dy[i], v = saved[i]: the output y up to tanh, the input x from GELU on */
+/* a, b, d = dy[i], v = saved[i]: the output y up to hardsigmoid, the input x from GELU on */
 #define BACKWARD(name, E) \
-    static void NAME(name##_grad)(T a, const T *dy, const T *saved, T *dx, i64 n) { \
-        (void)a; \
+    static void NAME(name##_grad)(T a, T b, const T *dy, const T *saved, T *dx, i64 n) { \
+        (void)a, (void)b; \
         TD_EACH(i, n) { const T d = dy[i], v = saved[i]; dx[i] = (E); } \
     }
 
@@ -37,6 +37,11 @@ static inline T NAME(softplus_of)(T x) {
     return (x > 0 ? x : (T)0) + NAME(vm_log1p)(NAME(vm_exp)(-NAME(td_abs)(x)));
 }
 
+/* x, kept within 0 and 1 */
+static inline T NAME(unit)(T x) {
+    return x < 0 ? (T)0 : x > 1 ? (T)1 : x;
+}
+
 /* of SELU: its scale, and scale times alpha */
 #define SELU_SCALE ((T)1.0507009873554804934)
 #define SELU_BELOW ((T)1.7580993408473768600)
@@ -53,6 +58,10 @@ FORWARD(sigmoid, NAME(vm_sigmoid)(v))
 BACKWARD(sigmoid, d * (v * (1 - v)))
 FORWARD(tanh, NAME(vm_tanh)(v))
 BACKWARD(tanh, d * FMA(-v, v, (T)1))
+FORWARD(hardtanh, v < a ? a : v > b ? b : v)
+BACKWARD(hardtanh, v > a && v < b ? d : (T)0)
+FORWARD(hardsigmoid, NAME(unit)(a * v + b))
+BACKWARD(hardsigmoid, v > 0 && v < 1 ? a * d : (T)0)
 FORWARD(gelu, v * NAME(normal_cdf)(v))
 BACKWARD(gelu, d * FMA(v, NAME(normal_pdf)(v), NAME(normal_cdf)(v)))
 FORWARD(gelu_tanh, v * FMA((T)0.5, NAME(gelu_inner)(v), (T)0.5))
@@ -61,26 +70,26 @@ FORWARD(softplus, NAME(softplus_of)(a * v) / a)
 BACKWARD(softplus, d * NAME(vm_sigmoid)(a * v))
 FORWARD(mish, v * NAME(vm_tanh)(NAME(softplus_of)(v)))
 FORWARD(hardswish, v <= -3 ? (T)0 : v >= 3 ? v : v * (v + 3) / 6)
-BACKWARD(hardswish, v < -3 ? 0 * d : v > 3 ? d : d * (v / 3 + (T)0.5))
+BACKWARD(hardswish, v <= -3 ? 0 * d : v >= 3 ? d : d * (v / 3 + (T)0.5))
 
-static void NAME(gelu_tanh_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
-    (void)a;
+static void NAME(gelu_tanh_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a, (void)b;
     TD_EACH(i, n) {
         const T v = x[i], t = NAME(gelu_inner)(v);
         dx[i] = dy[i] * FMA((T)0.5 * v * FMA(-t, t, (T)1), NAME(gelu_slope)(v), FMA((T)0.5, t, (T)0.5));
     }
 }
 
-static void NAME(silu_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
-    (void)a;
+static void NAME(silu_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a, (void)b;
     TD_EACH(i, n) {
         const T v = x[i], s = NAME(vm_sigmoid)(v);
         dx[i] = dy[i] * (s * FMA(v, 1 - s, (T)1));
     }
 }
 
-static void NAME(mish_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
-    (void)a;
+static void NAME(mish_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a, (void)b;
     TD_EACH(i, n) {
         const T v = x[i], t = NAME(vm_tanh)(NAME(softplus_of)(v));
         dx[i] = dy[i] * FMA(v * NAME(vm_sigmoid)(v), FMA(-t, t, (T)1), t);
@@ -89,47 +98,51 @@ static void NAME(mish_grad)(T a, const T *dy, const T *x, T *dx, i64 n) {
 #undef FORWARD
 #undef BACKWARD
 
-static void NAME(activation)(int kind, double alpha, const void *x, void *y, i64 n) {
-    const T a = (T)alpha;
+static void NAME(activation)(int kind, double alpha, double beta, const void *x, void *y, i64 n) {
+    const T a = (T)alpha, b = (T)beta;
     switch (kind) {
-    case TD_RELU: NAME(relu)(a, x, y, n); break;
-    case TD_LEAKY_RELU: NAME(leaky_relu)(a, x, y, n); break;
-    case TD_ELU: NAME(elu)(a, x, y, n); break;
-    case TD_SELU: NAME(selu)(a, x, y, n); break;
-    case TD_SIGMOID: NAME(sigmoid)(a, x, y, n); break;
-    case TD_TANH: NAME(tanh)(a, x, y, n); break;
-    case TD_GELU: NAME(gelu)(a, x, y, n); break;
-    case TD_GELU_TANH: NAME(gelu_tanh)(a, x, y, n); break;
-    case TD_SILU: NAME(silu)(a, x, y, n); break;
-    case TD_SOFTPLUS: NAME(softplus)(a, x, y, n); break;
-    case TD_MISH: NAME(mish)(a, x, y, n); break;
-    case TD_HARDSWISH: NAME(hardswish)(a, x, y, n); break;
+    case TD_RELU: NAME(relu)(a, b, x, y, n); break;
+    case TD_LEAKY_RELU: NAME(leaky_relu)(a, b, x, y, n); break;
+    case TD_ELU: NAME(elu)(a, b, x, y, n); break;
+    case TD_SELU: NAME(selu)(a, b, x, y, n); break;
+    case TD_SIGMOID: NAME(sigmoid)(a, b, x, y, n); break;
+    case TD_TANH: NAME(tanh)(a, b, x, y, n); break;
+    case TD_HARDTANH: NAME(hardtanh)(a, b, x, y, n); break;
+    case TD_HARDSIGMOID: NAME(hardsigmoid)(a, b, x, y, n); break;
+    case TD_GELU: NAME(gelu)(a, b, x, y, n); break;
+    case TD_GELU_TANH: NAME(gelu_tanh)(a, b, x, y, n); break;
+    case TD_SILU: NAME(silu)(a, b, x, y, n); break;
+    case TD_SOFTPLUS: NAME(softplus)(a, b, x, y, n); break;
+    case TD_MISH: NAME(mish)(a, b, x, y, n); break;
+    case TD_HARDSWISH: NAME(hardswish)(a, b, x, y, n); break;
     default: if (x != y) memcpy(y, x, (size_t)n * sizeof(T));
     }
 }
 
-static void NAME(activation_backward)(int kind, double alpha, const void *dy, const void *saved, void *dx, i64 n) {
-    const T a = (T)alpha;
+static void NAME(activation_backward)(int kind, double alpha, double beta, const void *dy, const void *saved, void *dx, i64 n) {
+    const T a = (T)alpha, b = (T)beta;
     switch (kind) {
-    case TD_RELU: NAME(relu_grad)(a, dy, saved, dx, n); break;
-    case TD_LEAKY_RELU: NAME(leaky_relu_grad)(a, dy, saved, dx, n); break;
-    case TD_ELU: NAME(elu_grad)(a, dy, saved, dx, n); break;
-    case TD_SELU: NAME(selu_grad)(a, dy, saved, dx, n); break;
-    case TD_SIGMOID: NAME(sigmoid_grad)(a, dy, saved, dx, n); break;
-    case TD_TANH: NAME(tanh_grad)(a, dy, saved, dx, n); break;
-    case TD_GELU: NAME(gelu_grad)(a, dy, saved, dx, n); break;
-    case TD_GELU_TANH: NAME(gelu_tanh_grad)(a, dy, saved, dx, n); break;
-    case TD_SILU: NAME(silu_grad)(a, dy, saved, dx, n); break;
-    case TD_SOFTPLUS: NAME(softplus_grad)(a, dy, saved, dx, n); break;
-    case TD_MISH: NAME(mish_grad)(a, dy, saved, dx, n); break;
-    case TD_HARDSWISH: NAME(hardswish_grad)(a, dy, saved, dx, n); break;
+    case TD_RELU: NAME(relu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_LEAKY_RELU: NAME(leaky_relu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_ELU: NAME(elu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SELU: NAME(selu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SIGMOID: NAME(sigmoid_grad)(a, b, dy, saved, dx, n); break;
+    case TD_TANH: NAME(tanh_grad)(a, b, dy, saved, dx, n); break;
+    case TD_HARDTANH: NAME(hardtanh_grad)(a, b, dy, saved, dx, n); break;
+    case TD_HARDSIGMOID: NAME(hardsigmoid_grad)(a, b, dy, saved, dx, n); break;
+    case TD_GELU: NAME(gelu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_GELU_TANH: NAME(gelu_tanh_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SILU: NAME(silu_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SOFTPLUS: NAME(softplus_grad)(a, b, dy, saved, dx, n); break;
+    case TD_MISH: NAME(mish_grad)(a, b, dy, saved, dx, n); break;
+    case TD_HARDSWISH: NAME(hardswish_grad)(a, b, dy, saved, dx, n); break;
     default: if (dy != dx) memcpy(dx, dy, (size_t)n * sizeof(T));
     }
 }
 
-KERNEL(activation) { (void)ctx; NAME(activation)((int)o->kind, o->alpha, o->x, o->out, o->n); return TD_OK; }
+KERNEL(activation) { (void)ctx; NAME(activation)((int)o->kind, o->alpha, o->beta, o->x, o->out, o->n); return TD_OK; }
 KERNEL(activation_backward) {
     (void)ctx;
-    NAME(activation_backward)((int)o->kind, o->alpha, o->dy, o->saved, o->out, o->n);
+    NAME(activation_backward)((int)o->kind, o->alpha, o->beta, o->dy, o->saved, o->out, o->n);
     return TD_OK;
 }

@@ -56,7 +56,7 @@ static void NAME(affine_columns)(const T *x, const T *m, const T *s, const T *ga
             }
         if (activation && activation != TD_RELU)
             for (i64 r = 0, some = n == C ? rows : 1; r < rows; r += some)
-                NAME(activation)(activation, alpha, out + r * C, out + r * C, some * n);
+                NAME(activation)(activation, alpha, 0, out + r * C, out + r * C, some * n);
     }
 }
 

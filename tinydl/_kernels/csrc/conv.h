@@ -144,7 +144,7 @@ static int NAME(taps_of_rows)(td_chunk *chunk, i64 i0, i64 i1, i64 kw, i64 line,
 }
 
 /* `count` pixels, lda apart, by nr channels: c := act(bias + sums) or, with `saved`, (bias + sums) act'(saved) */
-typedef struct { const T *bias, *saved; int activation; double alpha; } NAME(ending);
+typedef struct { const T *bias, *saved; int activation; double alpha, beta; } NAME(ending);
 static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda, const T *panel, i64 N, T *c, i64 cr, i64 count,
                          int nr, const NAME(ending) *e) {
     const int nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
@@ -181,8 +181,8 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
     const i64 together = cr == nr ? count : 1;
     for (i64 i = 0; i < count; i += together) {
         T *row = c + i * cr;
-        if (e->saved) NAME(activation_backward)(e->activation, e->alpha, row, e->saved + i * cr, row, nr * together);
-        else NAME(activation)(e->activation, e->alpha, row, row, nr * together);
+        if (e->saved) NAME(activation_backward)(e->activation, e->alpha, e->beta, row, e->saved + i * cr, row, nr * together);
+        else NAME(activation)(e->activation, e->alpha, e->beta, row, row, nr * together);
     }
 }
 
@@ -233,7 +233,8 @@ KERNEL(conv2d) {
                                         w0 * o->sw - o->pw, cols, ctx->scratch);
                     for (i64 j0 = 0; j0 < Og; j0 += NR) {
                         const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
-                        const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation, o->alpha};
+                        const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation,
+                                                o->alpha, o->beta};
                         for (i64 h = 0; h < rows; h++) {
                             const i64 top = (h0 + h) * o->sh - o->ph, above = skips && top < 0 ? -td_floor(top, o->dh) : 0;
                             const i64 inside = skips ? td_floor(o->H - 1 - top, o->dh) + 1 : o->kh;
@@ -267,7 +268,7 @@ static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i
                 const i64 at = ((b * o->H + h) * o->W + w) * o->C + g * Cg + j0;
                 const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
                 const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0, (int)o->activation,
-                                        o->alpha};
+                                        o->alpha, o->beta};
                 int chunks = 0;
                 for (i64 i = 0; i < o->kh; i++)
                     for (i64 j = 0; j < o->kw; j++) {

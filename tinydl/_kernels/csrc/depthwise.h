@@ -47,7 +47,7 @@ KERNEL(depthwise2d) {
                 alike = td_alike(o->kw, o->dw, left, o->sw, o->W, o->Wo - w);
                 NAME(places)(o->x + b * o->H * o->W * C, tap, n, o->weight, o->bias, row + w * C, C, alike, o->sw * C, C);
             }
-            if (o->activation) NAME(activation)((int)o->activation, o->alpha, row, row, o->Wo * C);
+            if (o->activation) NAME(activation)((int)o->activation, o->alpha, o->beta, row, row, o->Wo * C);
         }
     }
     return TD_OK;
@@ -80,8 +80,9 @@ KERNEL(depthwise_transpose2d) {
                 }
             if (!o->activation) continue;
             if (o->saved)
-                NAME(activation_backward)((int)o->activation, o->alpha, o->out + at, o->saved + at, o->out + at, o->W * C);
-            else NAME(activation)((int)o->activation, o->alpha, o->out + at, o->out + at, o->W * C);
+                NAME(activation_backward)((int)o->activation, o->alpha, o->beta, o->out + at, o->saved + at, o->out + at,
+                                          o->W * C);
+            else NAME(activation)((int)o->activation, o->alpha, o->beta, o->out + at, o->out + at, o->W * C);
         }
     }
     return TD_OK;

@@ -297,9 +297,10 @@ static void NAME(product)(const td_matmul *whole) {
                     if (final && !fused)
                         for (int r = 0; r < mr; r++) {
                             T *row = ct + r * t->c_row;
-                            if (!grad) NAME(activation)(t->activation, t->alpha, row, row, nr);
+                            if (!grad) NAME(activation)(t->activation, t->alpha, t->beta, row, row, nr);
                             else if (t->activation != TD_IDENTITY)
-                                NAME(activation_backward)(t->activation, t->alpha, row, e.grad + j0 + r * t->grad_row, row, nr);
+                                NAME(activation_backward)(t->activation, t->alpha, t->beta, row, e.grad + j0 + r * t->grad_row,
+                                                          row, nr);
                         }
                     i += mr;
                 }
@@ -340,8 +341,9 @@ static void NAME(matmul)(const td_matmul *t) {
         T *c = (T *)t->c + i * t->c_row;
         const T *more = (const T *)t->partial + i * t->n;
         TD_EACH(j, t->n) c[j] += more[j];
-        if (t->grad) NAME(activation_backward)(t->activation, t->alpha, c, (const T *)t->grad + i * t->grad_row, c, t->n);
-        else if (t->activation != TD_IDENTITY) NAME(activation)(t->activation, t->alpha, c, c, t->n);
+        if (t->grad)
+            NAME(activation_backward)(t->activation, t->alpha, t->beta, c, (const T *)t->grad + i * t->grad_row, c, t->n);
+        else if (t->activation != TD_IDENTITY) NAME(activation)(t->activation, t->alpha, t->beta, c, c, t->n);
         if (t->suspect) *t->suspect |= !NAME(all_finite)(c, t->n);
     }
 }
@@ -350,8 +352,9 @@ KERNEL(matmul) {
     const td_matmul t = {
         .m = o->m, .n = o->n, .k = o->k, .a = o->a, .a_row = o->a_row, .a_col = o->a_col, .b = o->b, .b_row = o->b_row,
         .b_col = o->b_col, .c = o->out, .c_row = o->n, .bias = o->bias, .grad = o->saved, .grad_row = o->n,
-        .accumulate = (int)o->accumulate, .activation = (int)o->activation, .alpha = o->alpha, .scratch = ctx->scratch,
-        .ahead = &ctx->ahead, .own = o->watched == 2 ? &ctx->own : 0, .suspect = o->watched ? &ctx->suspect : 0,
+        .accumulate = (int)o->accumulate, .activation = (int)o->activation, .alpha = o->alpha, .beta = o->beta,
+        .scratch = ctx->scratch, .ahead = &ctx->ahead, .own = o->watched == 2 ? &ctx->own : 0,
+        .suspect = o->watched ? &ctx->suspect : 0,
         .stop = (double)o->m * (double)o->n * (double)o->k > TD_LONG ? ctx->stop : 0, .owner = ctx->owner,
         .rows = o->a ? 0 : ctx->rows, .partial = o->partial};      /* no a: the batch's rows, and they lie apart */
     NAME(matmul)(&t);

@@ -114,7 +114,7 @@ KERNEL(max_pool2d_backward) {
                         const T *dy = o->dy + from;
                         T *dx = o->out + (b * o->H * o->W + k * o->sw) * C + c;
                         if (o->activation && o->saved) {
-                            NAME(activation_backward)((int)o->activation, o->alpha, dy, o->saved + from, slope, some);
+                            NAME(activation_backward)((int)o->activation, o->alpha, o->beta, dy, o->saved + from, slope, some);
                             dy = slope;
                         }
                         if (alone) NAME(to_greatest)(pixel, n, dy, o->place + from, dx, some, 1);

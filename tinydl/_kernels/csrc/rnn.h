@@ -17,7 +17,7 @@ KERNEL(rnn) {
             T *hb = h + b * h_row, *g = o->gates + row * H;
             if (o->before) memcpy(o->before + row * H, hb, (size_t)H * sizeof(T));
             TD_EACH(j, H) g[j] = x[j] + zb[j];
-            NAME(activation)((int)o->kind, 0, g, g, H);
+            NAME(activation)((int)o->kind, 0, 0, g, g, H);
             memcpy(hb, g, (size_t)H * sizeof(T));
             NAME(put)(&w, b, s, row, hb, o->out, o->last);
         }
@@ -39,7 +39,7 @@ KERNEL(rnn_backward) {
             if (s >= NAME(steps)(&w, b)) continue;
             const i64 row = NAME(row)(&w, b, s);
             NAME(gather_dh)(&w, b, s, row, o->dy, o->dlast, dh + b * h_row);
-            NAME(activation_backward)((int)o->kind, 0, dh + b * h_row, o->gates + row * H, o->dgates + row * H, H);
+            NAME(activation_backward)((int)o->kind, 0, 0, dh + b * h_row, o->gates + row * H, o->dgates + row * H, H);
             memcpy(dz + b * h_row, o->dgates + row * H, (size_t)H * sizeof(T));
         }
         if (s || o->dh0) NAME(sliver_product)(B, H, H, dz, h_row, panels, 0, 0, dh, h_row, 0);

@@ -83,7 +83,7 @@ typedef struct td_matmul {
     const void *grad; i64 grad_row; /* m x n, or NULL */
     int accumulate;
     int activation;                 /* enum td_activation; with grad set, whose derivative */
-    double alpha;                   /* the activation's parameter */
+    double alpha, beta;             /* the activation's parameters */
     void *scratch;                  /* td_kernels.matmul_scratch bytes, 64-byte aligned */
     td_ahead *ahead;                /* or NULL */
     const td_own *own;              /* or NULL */

@@ -24,8 +24,10 @@ def leaky_relu(r: Reader, node: Node) -> Term:
     return r.call(nn.LeakyReLU(node.attributes.get("alpha", 0.01)), node.x(batch_first=False))
 
 
-@imports("Elu")
+@imports("Elu", "Celu")
 def elu(r: Reader, node: Node) -> Term:
+    if node.op == "Celu":
+        node.expect(alpha=1.0)          # with which it is the same function
     return r.call(nn.ELU(node.attributes.get("alpha", 1.0)), node.x(batch_first=False))
 
 
@@ -67,15 +69,52 @@ def prelu(r: Reader, node: Node) -> Term:
     return Term(symbol=nn.Permute((2, 0, 1))(layer(nn.Permute((1, 2, 0))(x.symbol))), batch=x.batch)
 
 
+@imports("HardSigmoid")
+def hard_sigmoid(r: Reader, node: Node) -> Term:
+    return r.call(nn.Hardsigmoid(node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)), node.x(batch_first=False))
+
+
 @imports("Clip")
 def clip(r: Reader, node: Node) -> Term:
-    """Of one bound, at zero: a ReLU; of others as a part of Hardswish."""
+    """One bound or both, or none."""
     x = node.x(batch_first=False)
-    bounds = [node.attributes.get(name) if node.given(i) is None else float(single(node.array(i, name)))
-              for i, name in enumerate(("min", "max"), 1)]
-    if bounds[0] != 0 or (bounds[1] is not None and bounds[1] < 3e38):
-        raise Unreadable(f"no layer keeps values within {bounds[0]} and {bounds[1]}")
-    return r.call(nn.ReLU(), x)
+    low, high = (node.attributes.get(name, open_end) if node.given(i) is None else float(single(node.array(i, name)))
+                 for i, name, open_end in ((1, "min", -np.inf), (2, "max", np.inf)))
+    inside = node.given(0)
+    if (low, high) == (0, 1) and inside is not None and inside.op == "Add":
+        for a, b in (inside.args, inside.args[::-1]):
+            if a is not None and b is not None and a.array is None and b.array is not None and b.array.size == 1:
+                slope, factors = product(a)
+                if len(factors) == 1 and factors[0].symbol is not None and slope > 0:
+                    return r.call(nn.Hardsigmoid(slope, float(single(b.array))), factors[0])
+    return _bounded(r, x, low, high)
+
+
+@imports("Max", "Min")
+def extreme(r: Reader, node: Node) -> Term:
+    """With numbers: a bound."""
+    computed = [i for i, t in enumerate(node.inputs) if t is None or t.array is None]
+    numbers = [t.array for t in node.inputs if t is not None and t.array is not None]
+    if len(computed) > 1 or any(a.size != 1 for a in numbers):
+        for i in computed:
+            node.x(i, batch_first=False)
+        raise Unreadable(f"it takes the {node.op.lower()}imum of values that are computed, or of several constants; a number is "
+                         "read as the other one")
+    x, bounds = node.x(computed[0], batch_first=False), [float(single(a)) for a in numbers]
+    return _bounded(r, x, *((max(bounds), np.inf) if node.op == "Max" else (-np.inf, min(bounds)))) if bounds else x
+
+
+def _bounded(r: Reader, x: Term, low: float, high: float) -> Term:
+    """The layer that keeps values within two bounds; float32's largest number, and more, is none."""
+    low, high = (-np.inf if low <= -3.4e38 else low), (np.inf if high >= 3.4e38 else high)
+    before = x.symbol.layer if x.symbol is not None else None
+    if isinstance(before, nn.ReLU) and x.symbol is not None and low <= 0 < high:
+        x, low = Term(symbol=x.symbol.inputs[0], batch=x.batch), 0.0
+    if (low, high) == (-np.inf, np.inf):
+        return x
+    if low == 0 and high in (6, np.inf):
+        return r.call(nn.ReLU6() if high == 6 else nn.ReLU(), x)
+    return r.call(nn.Hardtanh(low, high), x)
 
 
 @imports("Softmax", "LogSoftmax")
@@ -104,7 +143,7 @@ def dropout(r: Reader, node: Node) -> list[Term]:
     return [r.call(nn.Dropout(round(p, 6)), node.x(batch_first=False)), mask]
 
 
-@imports("Erf", "Exp", "Greater", "HardSigmoid", "Pow", "Reciprocal", "Sqrt")
+@imports("Erf", "Exp", "Greater", "Pow", "Reciprocal", "Sqrt")
 def part(r: Reader, node: Node) -> Term:
     """What is read as a part of a pattern alone."""
     for term in node.inputs:

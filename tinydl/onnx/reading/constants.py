@@ -31,6 +31,11 @@ def all_zero(a: Array) -> bool:
     return not (single(a) if a.size and not any(a.strides) else a.any())
 
 
+def is_uniform(a: Array) -> bool:
+    """Whether it is one number, however often."""
+    return not a.size or not any(a.strides) or bool((a == single(a)).all())
+
+
 def is_spread(a: Array) -> bool:
     """Whether it is far larger than what it takes in memory, since numbers of it are repeated."""
     return a.size > LARGEST and 0 in a.strides
@@ -46,9 +51,11 @@ def check_size(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 ELEMENTWISE: dict[str, Any] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Pow": np.power, "Neg": np.negative,
-                               "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Floor": np.floor, "Ceil": np.ceil, "Exp": np.exp,
-                               "Equal": np.equal, "Greater": np.greater, "Less": np.less, "Not": np.logical_not,
-                               "Min": np.minimum, "Max": np.maximum, "Where": np.where, "Abs": np.abs}
+                               "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Floor": np.floor, "Mod": np.mod,
+                               "And": np.logical_and, "Or": np.logical_or, "IsNaN": np.isnan,
+                               "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal, "Ceil": np.ceil,
+                               "Exp": np.exp, "Equal": np.equal, "Greater": np.greater, "Less": np.less,
+                               "Not": np.logical_not, "Min": np.minimum, "Max": np.maximum, "Where": np.where, "Abs": np.abs}
 
 
 def _elementwise(operator: str) -> Callable[[dict[str, Any], list[Any]], Array]:
@@ -168,6 +175,23 @@ def _slice(attributes: dict[str, Any], inputs: list[Any]) -> Any:
         step = 1 if steps is None else steps[i]
         where[i if axes is None else axes[i]] = slice(start, None if step < 0 and end < -data.ndim - 2 ** 31 else end, step)
     return data[tuple(where)]
+
+
+@folds("Split")
+def _split(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    data, axis = inputs[0], attributes.get("axis", 0)
+    sizes = attributes.get("split", inputs[1] if len(inputs) > 1 else None)
+    if sizes is None:
+        each = -(-data.shape[axis] // attributes["num_outputs"])
+        return [a for a in np.split(data, range(each, data.shape[axis], each), axis)]
+    return np.split(data, np.cumsum(sizes)[:-1], axis)
+
+
+@folds("Trilu")
+def _trilu(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    check_size(inputs[0].shape)
+    k = int(single(inputs[1])) if len(inputs) > 1 and inputs[1] is not None else 0
+    return np.asarray((np.triu if attributes.get("upper", 1) else np.tril)(inputs[0], k))
 
 
 @folds("Expand")

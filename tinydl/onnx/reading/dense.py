@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinydl import nn
+from tinydl.onnx.reading.attention import attention
+from tinydl.onnx.reading.constants import is_uniform
 from tinydl.onnx.reading.norms import affine
 from tinydl.onnx.reading.patterns import layer_of
 from tinydl.onnx.reading.reader import Array, Node, Reader, Term, Unreadable, imports
@@ -13,10 +15,8 @@ from tinydl.onnx.reading.reader import Array, Node, Reader, Term, Unreadable, im
 @imports("MatMul")
 def matmul(r: Reader, node: Node) -> Term:
     if all(t is not None and t.array is None for t in node.inputs[:2]):
-        r.attention = True
-        node.x(0, batch_first=False), node.x(1, batch_first=False)
-        raise Unreadable("it multiplies two computed values")
-    x, weight = node.x(0, batch_first=False), node.constant(1, "second factor")
+        return attention(r, node)
+    x, weight = node.x(0, batch_first=False, merged=True), node.constant(1, "second factor")
     assert weight.array is not None
     if weight.array.ndim != 2:
         raise Unreadable(f"its constant has shape {weight.array.shape}; a matrix is read")
@@ -40,24 +40,26 @@ def _biased(r: Reader, x: Term, bias: Term) -> Term | None:
     for name, (first, turned) in r.weights.items():
         if first is layer:
             r.weights[name] = (again, turned)
-    return Term("Add", symbol=again(x.symbol.inputs[0]), batch=x.batch)         # type: ignore[union-attr]
+    y = again(x.symbol.inputs[0])           # type: ignore[union-attr]
+    return Term("Add", symbol=y, batch=x.batch, merged=x.merged)
 
 
 def _give_bias(r: Reader, layer: nn.Linear, values: Array, name: str | None) -> None:
-    """A bias that others have too is one parameter."""
-    if name is not None and name in r.biases:
+    """A bias that others have too is one parameter, but where it is one number, as `Reader.shared` says."""
+    shared = name is not None and not is_uniform(values)
+    if shared and name in r.biases:
         layer.bias = r.biases[name]
         return
     assert layer.bias is not None
     r.give(layer.bias, values)
-    if name is not None:
+    if name is not None and shared:
         r.biases[name] = layer.bias
 
 
 @imports("Gemm")
 def gemm(r: Reader, node: Node) -> Term:
     node.expect(transA=0)
-    x, weight, bias = node.x(0), node.constant(1, "B"), node.given(2)
+    x, weight, bias = node.x(0, merged=True), node.constant(1, "B"), node.given(2)
     matrix = weight.array
     assert matrix is not None
     if matrix.ndim != 2:
@@ -177,7 +179,7 @@ def _with_constant(r: Reader, node: Node) -> Term:
     """x times, plus, less or by a constant: one number, or one for each column (or channel). What is subtracted or divided by
     stays as it is in training, as the means and deviations that inputs are standardised by; so does a single number."""
     place = 1 if node.inputs[0] is not None and node.inputs[0].array is None else 0
-    x, a = node.x(1 - place, batch_first=False), node.array(place, "constant")
+    x, a = node.x(1 - place, batch_first=False, merged=True), node.array(place, "constant")
     assert x.symbol is not None
     absorbed = affine(r, node, x, a) or (_biased(r, x, node.constant(place, "constant")) if node.op == "Add" else None)
     if absorbed is not None:
@@ -185,9 +187,16 @@ def _with_constant(r: Reader, node: Node) -> Term:
     if a.dtype.kind != "f" or x.symbol.dtype == "int64":
         raise Unreadable(f"it computes with integers, by a constant of {a.dtype}")
     shape = x.symbol.shape
+    if x.merged and (a.size > 1 and x.batch == len(shape) - 1):
+        raise Unreadable(f"a constant of shape {a.shape} goes along the axis that the samples are in")
+    one = not shape         # a number of each sample
+    if one:
+        x, shape = r.reshaped(x, (1,), x.batch), (1,)
     if a.size == 1 and bool((a == (0 if node.op in ("Add", "Sub", "Sum") else 1)).all()) and not (node.op == "Div" and not place):
         return x
-    frozen = node.op in ("Sub", "Div") or a.size == 1
+    frozen, images = node.op in ("Sub", "Div") or a.size == 1, x.batch == 0 and len(shape) == 3 and not x.merged
+    if images and a.size == 1 and node.op in ("Add", "Sub", "Sum"):         # by columns it would be a large matrix
+        a = np.broadcast_to(a.reshape(-1), (shape[0], 1, 1))
     if place == 0 and node.op == "Div":
         raise Unreadable("it divides a constant by a computed value")
     if not a.all() and node.op == "Div":
@@ -197,14 +206,15 @@ def _with_constant(r: Reader, node: Node) -> Term:
 
     def own(v: Array | None) -> Array | None:
         return None if v is None else np.broadcast_to(v.reshape(-1), shape[-1:])
-    if shape and a.size in (1, shape[-1]) and (not a.ndim or a.shape[-1] == a.size):
-        return _by_columns(r, x, own(factor), own(shift), frozen)
-    if x.batch == 0 and len(shape) == 3 and a.shape[-3:] == (shape[0], 1, 1) and a.size == shape[0]:
+    if a.size in (1, shape[-1]) and (not a.ndim or a.shape[-1] == a.size):
+        y = _by_columns(r, x, own(factor), own(shift), frozen)
+        return r.reshaped(y, (), x.batch) if one else y
+    if images and a.shape[-3:] == (shape[0], 1, 1) and a.size == shape[0]:
         layer = nn.Conv2d(shape[0], shape[0], 1, groups=shape[0])
         r.give(layer.weight, (np.ones_like(a) if factor is None else factor).reshape(-1, 1, 1, 1), factor is None or frozen)
         r.give(layer.bias, (np.zeros_like(a) if shift is None else shift).reshape(-1), shift is None or frozen)
         return r.call(layer, x)
-    if x.batch == 0 and a.size == np.prod(shape) and a.shape[-len(shape):] == shape and node.op != "Sub":
+    if x.batch == 0 and not x.merged and a.size == np.prod(shape) and a.shape[-len(shape):] == shape and node.op != "Sub":
         if len(shape) == 2 and shift is not None:
             added = nn.PositionalEncoding(shape[1], shape[0], learned=True)
             r.give(added.weight, shift.reshape(shape), frozen)

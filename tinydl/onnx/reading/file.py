@@ -15,7 +15,7 @@ import numpy as np
 from tinydl import nn
 from tinydl.nn.graph import Graph
 from tinydl.nn.layer import Layer, Parameter, Symbol
-from tinydl.onnx.reading.reader import Reader, Term
+from tinydl.onnx.reading.reader import QUANTIZED, Reader, Term
 from tinydl.onnx.writer import onnx_package
 
 Array = np.ndarray[Any, Any]
@@ -112,7 +112,8 @@ def _found(path: str | Path, symbols: list[Symbol], made: dict[str, Symbol], rea
         raise ValueError(f"{path}: its outputs do not depend on its inputs")
     if any(s.dtype == "int64" for s in made.values()):
         raise ValueError(f"{path}: an output is integers; outputs are numbers that layers compute")
-    layer = Graph.of(inputs, made)
+    # of one output: an array, as of any model, not a dict
+    layer = Graph.of(inputs, made if len(made) > 1 else list(made.values()))
     held = {p for _, _, p in layer.named_parameters()}
     values = {p: a for p, a in reader.values.items() if p in held}
     kinds = {a.dtype for a in values.values()} or {np.dtype(np.float32)}
@@ -160,10 +161,10 @@ def _dims(path: str | Path, value: Any) -> list[int | str | None]:
 
 
 def _batch_axis(shape: Sequence[int | str | None]) -> int:
-    """That of the samples: one that says so, or the only one of any size, or the first."""
+    """That of the samples: one that says so, or the only one of any size (but of images, whose width it is), or the first."""
     named = [i for i, n in enumerate(shape) if isinstance(n, str) and "batch" in n.lower()]
     free = [i for i, n in enumerate(shape) if not isinstance(n, int)]
-    return named[0] if len(named) == 1 else 0 if 0 in free or len(free) != 1 else free[0]
+    return named[0] if len(named) == 1 else 0 if 0 in free or len(free) != 1 or len(shape) > 3 else free[0]
 
 
 def _given(path: str | Path, names: list[str], shape: Any) -> list[Shape | None]:
@@ -192,7 +193,8 @@ def _input(path: str | Path, value: Any, shape: list[int | str | None], batch: i
                          "one sample")
     dtype = _dtype(value)
     if dtype not in (np.float32, np.float64, np.int64, np.int32):
-        raise ValueError(f"{path}: input {value.name!r} is {dtype}; float32, float64, int32 and int64 are read")
+        raise ValueError(f"{path}: input {value.name!r} is {dtype}; float32, float64, int32 and int64 are read"
+                         f"{': export the model in float32' * (dtype.kind == 'f')}")
     kind = "int64" if dtype.kind == "i" else "float32"
     return nn.Input([n for n in rest if isinstance(n, int)], kind, name=value.name)
 
@@ -216,15 +218,16 @@ def _refuse(path: str | Path, reader: Reader, wanted: Sequence[str], every: Sequ
             met |= _troubles(term)
         elif term.symbol is None:
             met.add(f"output {name!r} is a constant")
+        elif term.merged:
+            met.add(f"output {name!r}: samples are mixed in its axes, {reader.shown(reader.full_shape(term))}")
     if not met:
         return
     found = [t for t in reader.troubles if t in met] + sorted(met - set(reader.troubles))
     good = [name for name in every if (t := reader.terms.get(name)) is not None and t.symbol is not None
-            and t.symbol.dtype != "int64"]
+            and t.symbol.dtype != "int64" and not t.merged]
     hint = f"\nThe outputs {', '.join(map(repr, good))} can be read: pass outputs={good!r}" if good else ""
-    if reader.attention:
-        hint += ("\nIt multiplies computed values by each other, as attention does: of attention only files that tinydl wrote, "
-                 "and that are as it wrote them, are read")
+    if any(t.endswith(QUANTIZED) for t in found):
+        hint += "\nIt is a quantized file: read the one that it was made of, which has float32 weights"
     lines = "\n  ".join(found[:40])
     raise ValueError(f"{path} has what no layer of tinydl computes:\n  {lines}{hint}")
 

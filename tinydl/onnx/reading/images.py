@@ -159,14 +159,24 @@ def pool(r: Reader, node: Node) -> Term:
     if before != behind and not counted and (layer := _ceiled(node.op, kernel, stride, before, behind, dilation, sizes)):
         return r.call(layer, x)
     if before != behind:
-        if node.op == "MaxPool" or not counted:
-            raise Unreadable(f"its padding, {before} before and {behind} behind, is of unequal sides")
+        if not counted if node.op != "MaxPool" else max(dilation) > 1 or not _at_least_zero(x.symbol):
+            raise Unreadable(f"its padding, {before} before and {behind} behind, is of unequal sides"
+                             f"{', around values that may be below 0' * (node.op == 'MaxPool')}")
         x, before = _padded(r, x, before, behind), (0,) * n
     if node.op == "MaxPool":
         return r.call((nn.MaxPool2d if n == 2 else nn.MaxPool1d)(kernel, stride, before, dilation), x)
     if max(dilation) > 1:
         raise Unreadable(f"dilations={list(dilation)}")
     return r.call((nn.AvgPool2d if n == 2 else nn.AvgPool1d)(kernel, stride, before, count_include_pad=counted), x)
+
+
+def _at_least_zero(symbol: Any) -> bool:
+    """Whether no value is below 0: then zeros around images change no maximum."""
+    if symbol is None or symbol.layer is None:
+        return False
+    if isinstance(symbol.layer, (nn.MaxPool1d, nn.MaxPool2d, nn.Concat, nn.Identity)):
+        return all(map(_at_least_zero, symbol.inputs))
+    return isinstance(symbol.layer, (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softplus))
 
 
 def _ceiled(op: str, kernel: Any, stride: Any, before: Any, behind: Any, dilation: Any, sizes: Any) -> nn.Layer | None:

@@ -42,7 +42,7 @@ def product(term: Term) -> tuple[float, list[Term]]:
 
 def plus(term: Term, number: float) -> Term | None:
     """x, where the term is x + number."""
-    if term.op == "Add":
+    if term.op == "Add" and len(term.args) == 2:
         for a, b in (term.args, term.args[::-1]):
             if a is not None and b is not None and b.is_number(number) and a.array is None:
                 return a
@@ -64,7 +64,7 @@ def layer_of(op: str, args: Sequence[Any]) -> Found:
         return _quotient(*args)
     number, parts = factors(op, args)
     if len(parts) == 1:
-        return _softplus(number, parts[0])
+        return _softplus(number, parts[0]) or _hard_sigmoid(number, parts[0])
     if len(parts) == 2:
         for a, b in (parts, parts[::-1]):
             found = _rms_norm(a, b) if near(number, 1) else None
@@ -82,10 +82,10 @@ def _gated(number: float, x: Term, gate: Term) -> Found:
     if near(number, 1) and gate.op == "Tanh" and inside is not None and inside.op == "Softplus" and same(inside.args[0], x):
         return nn.Mish(), x
     if near(number, 1) and gate.op == "HardSigmoid" and same(inside, x):
-        return nn.Hardswish(), x
+        if near(gate.attributes.get("alpha", 0.2), 1 / 6) and near(gate.attributes.get("beta", 0.5), 0.5):
+            return nn.Hardswish(), x
     if near(number, 1 / 6) and gate.op == "Clip" and inside is not None and same(plus(inside, 3.0), x):
-        bounds = [t for t in gate.args[1:] if t is not None]
-        if len(bounds) == 2 and bounds[0].array is not None and not bounds[0].array.any() and bounds[1].is_number(6):
+        if _zero_to_six(gate):
             return nn.Hardswish(), x
     between = plus(gate, 1.0)
     if near(number, 0.5) and between is not None and between.args:
@@ -120,6 +120,21 @@ def _power(term: Term, x: Term, n: int, number: float) -> bool:
         else:
             return False
     return count == n and near(scale, number)
+
+
+def _zero_to_six(term: Term) -> bool:
+    """Whether it is a ReLU6, as a Clip with constants or attributes."""
+    if term.op != "Clip":
+        return False
+    bounds = [term.attributes.get(name) if i >= len(term.args) or (t := term.args[i]) is None else
+              None if t.array is None or t.array.size != 1 else float(single(t.array)) for i, name in ((1, "min"), (2, "max"))]
+    return bounds == [0, 6]
+
+
+def _hard_sigmoid(number: float, gate: Term) -> Found:
+    """min(max(x + 3, 0), 6) / 6"""
+    x = plus(gate.args[0], 3.0) if near(number, 1 / 6) and _zero_to_six(gate) and gate.args[0] is not None else None
+    return None if x is None else (nn.Hardsigmoid(), x)
 
 
 def _softplus(number: float, term: Term) -> Found:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydl import nn
 from tinydl.nn.layer import Layer, Parameter, Symbol
-from tinydl.onnx.reading.constants import FOLDS, is_spread, single
+from tinydl.onnx.reading.constants import FOLDS, is_spread, is_uniform, single
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -38,22 +38,33 @@ class Unreadable(ValueError):
     """A node that no layer computes; the message says why."""
 
 
+#: what an error says of each operator of a quantized file
+QUANTIZED = "no layer computes with quantized numbers"
+#: by operator that no layer computes: why, where there is more to say
+OTHERS = {"If": "which way it goes depends on the data; a condition that constants decide is read",
+          **dict.fromkeys(("Loop", "Scan"), "a loop; layers that go through steps are LSTM, GRU and RNN"),
+          **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger",
+                           "QLinearConv", "QLinearMatMul", "DynamicQuantizeLSTM"), QUANTIZED)}
+
+
 class Waiting(Exception):
     """One of a node's inputs is unreadable, so there is nothing to say of the node itself."""
 
 
 class Term:
     """A value of the graph. array: of a constant; name: of the initializer that it is, turned: transposed. symbol: what layers
-    compute, whose samples lie along axis `batch` of the value in the file. op and args: how it came about. trouble: why there is
-    no symbol; "" where an argument has none."""
+    compute, whose samples lie along axis `batch` of the value in the file. merged: the sample's axis of that number is one with
+    it there: "behind" it, as exporters write (batch heads, T, D), or "before" it, as (T batch, C); "" where the batch has an axis
+    of its own. op and args: how it came about. trouble: why there is no symbol; "" where an argument has none."""
 
     def __init__(self, op: str = "", args: Sequence[Term | None] = (), *, array: Array | None = None, name: str | None = None,
-                 turned: bool = False, symbol: Symbol | None = None, batch: int = 0, trouble: str = "") -> None:
+                 turned: bool = False, symbol: Symbol | None = None, batch: int = 0, merged: str = "",
+                 trouble: str = "") -> None:
         self.attributes: dict[str, Any] = {}
         #: its name in the file
         self.output = ""
         self.op, self.args, self.array, self.name, self.turned = op, tuple(args), array, name, turned
-        self.symbol, self.batch, self.trouble = symbol, batch, trouble
+        self.symbol, self.batch, self.merged, self.trouble = symbol, batch, merged, trouble
 
     def is_number(self, value: float, rel: float = 1e-5) -> bool:
         """Whether it is a constant of one element, which is about this number."""
@@ -72,15 +83,17 @@ class Node:
     def given(self, i: int) -> Term | None:
         return self.inputs[i] if i < len(self.inputs) else None
 
-    def x(self, i: int = 0, *, batch_first: bool = True) -> Term:
+    def x(self, i: int = 0, *, batch_first: bool = True, merged: bool = False) -> Term:
         """Input i, which layers compute."""
         term = self.given(i)
         if term is None:
             raise Unreadable(f"input {i} is not given")
         if term.symbol is None:
-            if term.array is not None:
-                raise Unreadable(f"input {i} is a constant")
-            raise Waiting
+            if term.array is None or any(t is not None and t.symbol is None and t.array is None for t in self.inputs):
+                raise Waiting
+            raise Unreadable(f"input {i} is a constant")
+        if term.merged and not merged:
+            raise Unreadable(f"input {i} has the samples and an axis of theirs in one; reshaping and transposing are read there")
         if batch_first and term.batch:
             raise Unreadable(f"the samples of input {i} lie along axis {term.batch}; 0 is read")
         return term
@@ -139,8 +152,6 @@ class Reader:
         self.biases: dict[str, Parameter] = {}
         #: what no layer computes, in the order of the file
         self.troubles: list[str] = []
-        #: whether computed values are multiplied as matrices
-        self.attention = False
         #: the layer that has an initializer as its weight, and whether it has it transposed
         self.weights: dict[str, tuple[nn.Linear | nn.Embedding, bool]] = {}
 
@@ -148,14 +159,27 @@ class Reader:
     def read(self, nodes: Sequence[Any], outputs: Sequence[str], attributes_of: Callable[[Any], dict[str, Any]]) -> None:
         """Make a term of each node's outputs."""
         self._outputs, self._attributes_of = set(outputs), attributes_of
+        self._walk(nodes)
+
+    def _walk(self, nodes: Sequence[Any]) -> None:
         for node in nodes:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
         for node in nodes:
-            made = self._read(node)
+            test = self.terms.get(node.input[0]) if node.op_type == "If" else None
+            made = self._read(node) if test is None or test.array is None else self._branch(node, bool(single(test.array)))
             for name, term in zip(node.output, made, strict=False):
                 if name:
                     self.terms[name], term.output = term, term.output or name
+
+    def _branch(self, node: Any, way: bool) -> list[Term]:
+        """The outputs of an If whose condition is a constant, such as one that asks for a size."""
+        from onnx.numpy_helper import to_array
+        graph = self._attributes_of(node)["then_branch" if way else "else_branch"]
+        self.terms.update({t.name: Term("Constant", array=to_array(t), name=t.name) for t in graph.initializer})
+        self._outputs |= {o.name for o in graph.output}
+        self._walk(graph.node)
+        return [self.terms[o.name] for o in graph.output]
 
     def _read(self, proto: Any) -> Sequence[Term]:
         op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
@@ -171,7 +195,7 @@ class Reader:
                 found = FOLDS[op](node.attributes, [None if t is None else t.array for t in inputs])
                 return [Term(op, inputs, array=a) for a in (found if isinstance(found, list) else [found])]
             if op not in IMPORTS:
-                raise Unreadable("no layer computes it")
+                raise Unreadable(OTHERS.get(op, "no layer computes it"))
             made = IMPORTS[op](self, node)
         except Waiting:
             return nothing
@@ -183,7 +207,7 @@ class Reader:
         made = made if isinstance(made, list) else [made]
         for term in made:
             if not term.op:
-                term.op, term.args = op, tuple(inputs)
+                term.op, term.args, term.attributes = op, tuple(inputs), node.attributes
         return made
 
     def used(self, name: str) -> bool:
@@ -204,12 +228,13 @@ class Reader:
         """The layer on these."""
         symbols = [t.symbol for t in inputs if t.symbol is not None]
         out = layer(symbols if layer.n_inputs is None else symbols[0])
-        return Term(symbol=out, batch=inputs[0].batch if batch is None else batch)
+        return Term(symbol=out, batch=inputs[0].batch if batch is None else batch, merged=inputs[0].merged)
 
     def shared(self, node: Node, make: Callable[[], Layer], also: Any = None) -> Layer:
-        """The layer of a node; that of another node where both have the same constants and attributes."""
+        """The layer of a node; that of another node where both have the same constants and attributes. Not of constants that are
+        one number each: exporters write equal values once, and so the weights of all norms that were not trained yet."""
         constants = [t for t in node.inputs if t is not None and t.array is not None]
-        if not constants or any(t.name is None for t in constants):
+        if any(t.name is None for t in constants) or all(t.array is not None and is_uniform(t.array) for t in constants):
             return make()
         key = (node.op, repr(sorted(node.attributes.items())), also, *(None if t is None else t.name for t in node.inputs))
         if key not in self._layers:
@@ -229,10 +254,10 @@ class Reader:
     def full_shape(self, term: Term) -> Shape:
         """In the file, the axis of the batch among them."""
         assert term.symbol is not None
-        shape = term.symbol.shape
-        return *shape[:term.batch], self.rows, *shape[term.batch:]
+        shape, at = term.symbol.shape, term.batch
+        return (*shape[:at], self.rows * shape[at], *shape[at + 1:]) if term.merged else (*shape[:at], self.rows, *shape[at:])
 
-    def reshaped(self, term: Term, shape: Shape, batch: int) -> Term:
+    def reshaped(self, term: Term, shape: Shape, batch: int, merged: str = "") -> Term:
         """The samples of a term in another shape."""
         symbol = term.symbol
         assert symbol is not None
@@ -242,7 +267,18 @@ class Reader:
             if prod(shape) != prod(symbol.shape):
                 raise Unreadable(f"samples of shape {symbol.shape} do not fit into {shape}")
             symbol = (nn.Flatten() if len(shape) == 1 else nn.Reshape(shape) if shape else nn.Sum())(symbol)
-        return Term(symbol=symbol, batch=batch)
+        return Term(symbol=symbol, batch=batch, merged=merged)
+
+    def permuted(self, symbol: Symbol, order: Sequence[int]) -> Symbol:
+        """The axes of samples in this order; two Permutes one behind the other are one, or none."""
+        if isinstance(symbol.layer, nn.Permute):
+            order, symbol = [symbol.layer.axes[a] for a in order], symbol.inputs[0]
+        return symbol if list(order) == list(range(len(order))) else nn.Permute(tuple(order))(symbol)
+
+    def shown(self, sizes: Sequence[int]) -> str:
+        """Sizes in the file, for an error."""
+        rows = self.rows
+        return f"({', '.join('batch' if n == rows else str(n) if n % rows else f'{n // rows} batch' for n in sizes)})"
 
     def axis(self, term: Term, axis: int) -> int:
         """An axis in the file as one of a sample, from 0."""

@@ -1,7 +1,6 @@
 """What moves values: reshaping, transposing, slicing, joining; and reductions."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -14,13 +13,13 @@ from tinydl.onnx.reading.reader import Node, Reader, Term, Unreadable, imports
 
 @imports("Shape")
 def shape(r: Reader, node: Node) -> Term:
-    full = r.full_shape(node.x(batch_first=False))
+    full = r.full_shape(node.x(batch_first=False, merged=True))
     return Term(array=np.array(full[node.attributes.get("start", 0):node.attributes.get("end")], np.int64))
 
 
 @imports("Reshape")
 def reshape(r: Reader, node: Node) -> Term:
-    x = node.x(batch_first=False)
+    x = node.x(batch_first=False, merged=True)
     full, asked = r.full_shape(x), [int(n) for n in node.array(1, "shape")]
     if node.attributes.get("allowzero") and 0 in asked:
         raise Unreadable("a shape of nothing")
@@ -34,17 +33,21 @@ def reshape(r: Reader, node: Node) -> Term:
 
 
 def _split(r: Reader, x: Term, wanted: list[int]) -> Term:
-    """A shape in the file as one of samples: the batch's axis must be among it, with as much before it as there was."""
-    full = r.full_shape(x)
-    places = [i for i, n in enumerate(wanted) if n == r.rows and prod(wanted[:i]) == prod(full[:x.batch])]
-    if not places or prod(wanted) != prod(full):
-        raise Unreadable(f"samples are mixed: {_shown(r, full)} becomes {_shown(r, wanted)}")
-    batch = min(places, key=lambda i: abs(i - x.batch))
-    return r.reshaped(x, (*wanted[:batch], *wanted[batch + 1:]), batch)
-
-
-def _shown(r: Reader, sizes: Sequence[int]) -> str:
-    return f"({', '.join('batch' if n == r.rows else str(n) if n % r.rows else f'{n // r.rows} batch' for n in sizes)})"
+    """A shape in the file as one of samples: the batch's axis must be among it, with as much before it as there was. It may be
+    one with the axis behind it, or before it."""
+    assert x.symbol is not None
+    full, own = r.full_shape(x), x.symbol.shape
+    before = prod(own[:x.batch + (x.merged == "before")])       # so many of a sample's numbers stand before the batch's axis
+    if prod(wanted) == prod(full):
+        places = [i for i, n in enumerate(wanted) if n == r.rows and prod(wanted[:i]) == before]
+        if places:
+            batch = min(places, key=lambda i: abs(i - x.batch))
+            return r.reshaped(x, (*wanted[:batch], *wanted[batch + 1:]), batch)
+        for i, n in enumerate(wanted):
+            merged = "behind" if prod(wanted[:i]) == before else "before" if prod(wanted[:i + 1]) == before * r.rows else ""
+            if merged and n % r.rows == 0:
+                return r.reshaped(x, (*wanted[:i], n // r.rows, *wanted[i + 1:]), i, merged)
+    raise Unreadable(f"samples are mixed: {r.shown(full)} becomes {r.shown(wanted)}")
 
 
 @imports("Flatten")
@@ -63,7 +66,7 @@ def squeeze(r: Reader, node: Node) -> Term:
         axes = [i for i, n in enumerate(full) if n == 1 and i != x.batch]
     axes = [a % len(full) for a in axes]
     if x.batch in axes or any(full[a] != 1 for a in axes):
-        raise Unreadable(f"it takes axes {axes} out of {_shown(r, full)}")
+        raise Unreadable(f"it takes axes {axes} out of {r.shown(full)}")
     batch = x.batch - sum(a < x.batch for a in axes)
     kept = tuple(n for i, n in enumerate(full) if i not in axes and i != x.batch)
     return r.reshaped(x, kept, batch)
@@ -83,20 +86,15 @@ def unsqueeze(r: Reader, node: Node) -> Term:
 @imports("Transpose")
 def transpose(r: Reader, node: Node) -> Term:
     """The batch's axis may go anywhere; the others of a sample go by Permute."""
-    x = node.x(batch_first=False)
+    x = node.x(batch_first=False, merged=True)
     n = len(r.full_shape(x))
     perm = node.attributes.get("perm", list(range(n))[::-1])
     if sorted(perm) != list(range(n)):
         raise Unreadable(f"perm={perm} of {n} axes")
     batch = perm.index(x.batch)
-    order = tuple(a - (a > x.batch) for a in perm if a != x.batch)
     assert x.symbol is not None
-    symbol = x.symbol
-    if order != tuple(range(n - 1)):
-        if isinstance(symbol.layer, nn.Permute):        # two of them are one, or none
-            order, symbol = tuple(symbol.layer.axes[a] for a in order), symbol.inputs[0]
-        symbol = symbol if order == tuple(range(n - 1)) else nn.Permute(order)(symbol)
-    return Term(symbol=symbol, batch=batch)
+    order = perm if x.merged else [a - (a > x.batch) for a in perm if a != x.batch]
+    return Term(symbol=r.permuted(x.symbol, order), batch=batch, merged=x.merged)
 
 
 @imports("Expand")
@@ -104,7 +102,7 @@ def expand(r: Reader, node: Node) -> Term:
     x, wanted = node.x(batch_first=False), tuple(int(n) for n in node.array(1, "shape"))
     full = r.full_shape(x)
     if np.broadcast_shapes(full, wanted) != full:
-        raise Unreadable(f"it repeats {_shown(r, full)} to {_shown(r, wanted)}, which no layer does")
+        raise Unreadable(f"it repeats {r.shown(full)} to {r.shown(wanted)}, which no layer does")
     return x
 
 
@@ -170,11 +168,37 @@ def gather(r: Reader, node: Node) -> Term:
 
 @imports("Concat")
 def concat(r: Reader, node: Node) -> Term:
+    constants = [t is not None and t.array is not None for t in node.inputs]
+    if any(constants):
+        return _with_rows(r, node, constants)
     terms = [node.x(i, batch_first=False) for i in range(len(node.inputs))]
     if len({t.batch for t in terms}) > 1:
         raise Unreadable("samples lie along different axes of its inputs")
     axis = r.axis(terms[0], node.attributes["axis"])
     return terms[0] if len(terms) == 1 else r.call(nn.Concat(axis), *terms)
+
+
+def _with_rows(r: Reader, node: Node, constants: list[bool]) -> Term:
+    """Constant rows before or behind sequences, such as the token of a class: zeros there, and a PositionalEncoding that is 0 but
+    in these rows. In training all of it is trained."""
+    at = constants.index(False)
+    x = node.x(at)
+    if constants.count(False) != 1:
+        raise Unreadable("of several values and constants; one value, with constant rows before or behind it, is read")
+    assert x.symbol is not None
+    if len(x.symbol.shape) != 2 or r.axis(x, node.attributes["axis"]) != 0:
+        raise Unreadable(f"it joins constants to samples of shape {x.symbol.shape}; rows of a sequence (T, C) are read")
+    rows = []
+    for t in node.inputs:
+        if t is not None and t.array is not None:
+            if t.array.ndim != 3 or (len(t.array) > 1 and t.array.strides[0]):
+                raise Unreadable(f"its constant of shape {t.array.shape} is not the same for all samples")
+            rows.append(t.array[0])
+    (T, C), before, behind = x.symbol.shape, sum(map(len, rows[:at])), sum(map(len, rows[at:]))
+    y = r.call(nn.ZeroPad2d((0, 0, before, behind)), r.reshaped(x, (1, T, C), 0))
+    layer = nn.PositionalEncoding(C, before + T + behind, learned=True)
+    r.give(layer.weight, np.concatenate([*rows[:at], np.zeros((T, C), rows[0].dtype), *rows[at:]]))
+    return r.call(layer, r.reshaped(y, (before + T + behind, C), 0))
 
 
 REDUCTIONS = {"ReduceMean": nn.Mean, "ReduceSum": nn.Sum, "ReduceMax": nn.Max}
