@@ -82,16 +82,19 @@ def _end(code: int, message: str) -> int:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises Terminated, once, so that half-written files are removed and checkpoints saved."""
+    """SIGTERM and Ctrl-Break raise Terminated, once, so that half-written files are removed and checkpoints saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handler(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
         raise Terminated
-    before = signal.signal(signal.SIGTERM, handler)
+    # Windows has no SIGTERM from elsewhere, but Ctrl-Break
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, its in before.items():
+            signal.signal(number, its or signal.SIG_DFL)
