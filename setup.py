@@ -54,8 +54,9 @@ def compiler_for_windows():
         machine = "x86_64" if X86 else "aarch64"
         command = f'"{sys.executable}" -m ziglang cc -target {machine}-windows-gnu'.replace("\\", "/")
     if not command or not shutil.which(shlex.split(command)[0]):
-        sys.exit(f"tinydl: there is no compiler {command or 'for it'}. It is built by Clang for MinGW, not by Microsoft's "
-                 "compiler: `pip install ziglang` brings one, or set CC to another, `clang --target=x86_64-w64-windows-gnu` say")
+        lacks = f"CC={command} is not there" if command else "there is none"
+        sys.exit(f"tinydl is built on Windows by Clang for MinGW (Microsoft's compiler cannot), and {lacks}: `pip install ziglang` "
+                 "brings one, which is taken where CC is not set")
     os.environ["CC"] = command
 
 

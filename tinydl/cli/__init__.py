@@ -1,9 +1,8 @@
 """The command line: `tinydl demo | train | evaluate | predict | export | info | bench`.
 
-Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143 (also where what it saves then
-cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them; `train --ranks` with 75 where
-another rank is gone. Each command is a module
-here, imported when it is called.
+Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM (on Windows, Ctrl-Break) with 143 (also where
+what it saves then cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them; `train --ranks`
+with 75 where another rank is gone. Each command is a module here, imported when it is called.
 """
 from __future__ import annotations
 
