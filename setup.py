@@ -55,8 +55,8 @@ def compiler_for_windows():
         command = f'"{sys.executable}" -m ziglang cc -target {machine}-windows-gnu'.replace("\\", "/")
     if not command or not shutil.which(shlex.split(command)[0]):
         lacks = f"CC={command} is not there" if command else "there is none"
-        sys.exit(f"tinydl is built on Windows by Clang for MinGW (Microsoft's compiler cannot), and {lacks}: `pip install ziglang` "
-                 "brings one, which is taken where CC is not set")
+        sys.exit(f"tinydl is built on Windows by Clang for MinGW (Microsoft's compiler cannot), and {lacks}: `pip install "
+                 "ziglang` brings one, which is taken where CC is not set")
     os.environ["CC"] = command
 
 
