@@ -2,6 +2,7 @@
 kill leaves, and the zip files of before."""
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
