@@ -1,11 +1,16 @@
 """Builds the extension modules: Cython on top of C bodies compiled once per instruction set.
 
-Everything else is in pyproject.toml. Environment:
+Everything else is in pyproject.toml. GCC or Clang is needed, for the vector extensions of their C. On Windows that is Clang for
+MinGW, by default the one of the package ziglang. (GCC for MinGW aligns the stack to 16 bytes, where vectors of AVX take 32.)
+Environment:
+  CC                the compiler; on Windows with its -target, where it has one
   TINYDL_CFLAGS     extra flags for every C file (a sanitizer, say)
   TINYDL_BUILD_ISA  "all" (default) or a comma-separated choice of avx512,avx2: what to compile beside "generic"
 """
+import importlib.util
 import os
 import shlex
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -39,6 +44,22 @@ ISA_FLAGS = {
 EXTRA = shlex.split(os.environ.get("TINYDL_CFLAGS", ""))
 # what is built for, which need not be this machine: cross-compilers set _PYTHON_HOST_PLATFORM
 X86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
+WINDOWS = sys.platform == "win32"
+if WINDOWS:
+    CYTHON_CFLAGS.append("-DMS_WIN64=")     # which Python's headers define for Microsoft's compiler only
+
+
+def compiler_for_windows():
+    """The command that setuptools takes from CC, which is set here where it is not. SystemExit where there is no such program."""
+    command = os.environ.get("CC")
+    if not command and importlib.util.find_spec("ziglang"):
+        machine = "x86_64" if X86 else "aarch64"
+        command = f'"{sys.executable}" -m ziglang cc -target {machine}-windows-gnu'.replace("\\", "/")
+    if not command or not shutil.which(shlex.split(command)[0]):
+        lacks = f"CC={command} is not there" if command else "there is none"
+        sys.exit(f"tinydl is built on Windows by Clang for MinGW (Microsoft's compiler cannot), and {lacks}: `pip install "
+                 "ziglang` brings one, which is taken where CC is not set")
+    os.environ["CC"] = command
 
 
 class BuildExt(build_ext):
@@ -48,6 +69,13 @@ class BuildExt(build_ext):
     def finalize_options(self):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count() or 1
+        if WINDOWS and self.compiler is None:
+            self.compiler = "mingw32"       # else it is Microsoft's
+
+    def run(self):
+        if WINDOWS:
+            compiler_for_windows()
+        super().run()
 
     def build_extension(self, ext):
         if ext.name.endswith("._dispatch"):
@@ -87,7 +115,7 @@ modules = [p.with_suffix("") for p in sorted(Path("tinydl/_kernels").rglob("*.py
 extensions = [
     Extension(".".join(m.parts), [f"{m.as_posix()}.pyx", *([f"{CSRC}/cpu.c"] if m.name == "_dispatch" else [])],
               include_dirs=[CSRC, GENERATED], depends=[*headers, "setup.py"], extra_compile_args=[*CYTHON_CFLAGS, *EXTRA],
-              extra_link_args=EXTRA)
+              extra_link_args=EXTRA, libraries=["api-ms-win-core-synch-l1-2-0"] if WINDOWS else [])     # WaitOnAddress
     for m in modules
 ]
 setup(

@@ -6,7 +6,6 @@ import errno
 import gzip
 import io
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -797,7 +796,7 @@ def test_no_terminal_that_is_gone_ends_a_training(broken, monkeypatch, fresh_tqd
 
 
 def test_bar_on_a_terminal(two):
-    master, slave = pty.openpty()
+    master, slave = pytest.importorskip("pty").openpty()
     with subprocess.Popen([sys.executable, "-m", "tinydl", "train", two.name, "--target", "label", "--epochs", "2500",
                            "--hidden", "64", "--members", "1"], stdout=slave, stderr=slave, env=ENVIRONMENT):
         os.close(slave)

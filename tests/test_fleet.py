@@ -5,7 +5,6 @@ import os
 import signal
 import sysconfig
 import threading
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +13,7 @@ from small import Batched, classification, in_thread, mlp, spoilt, trainer, wait
 from threads_as_ranks import communicators
 
 from tinydl import AccuracyEvaluator, Model, Monitor, Trainer, callbacks, data, fleet, losses, nn, optim
+from tinydl._kernels import engine
 from tinydl._kernels.engine import gil
 from tinydl.callbacks import Callback
 from tinydl.parallel.ranks import Ranks
@@ -388,7 +388,7 @@ def test_a_serial_training_is_in_its_turn_when_it_is_in_python_and_only_then():
     # A turn may end by itself where the machine has other things to do, but hardly each time.
     assert len(seen["python"]) == 20 and any(seen["python"]) == (not sysconfig.get_config_var("Py_GIL_DISABLED"))
     before = gil.turn_ends()
-    wait_until(lambda: time.monotonic_ns() > before)
+    wait_until(lambda: engine.clock() > before)
     in_thread(lambda: t.model.predict(X))       # a thread that trains nothing leaves it as it is
     assert gil.turn_ends() == before and len(seen["native"]) > 140
 

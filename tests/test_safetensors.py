@@ -2,6 +2,7 @@
 kill leaves, and the zip files of before."""
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -232,7 +233,7 @@ def test_every_altered_byte_and_every_shortening_is_found(what, tmp_path):
         if whole[at:at + 1] == b" " and at < header:      # what pads the header
             continue
         path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 7)]) + whole[at + 1:])
-        with pytest.raises(ValueError, match=f"{path} is not a"):
+        with pytest.raises(ValueError, match=re.escape(f"{path} is not a")):
             load(path)
     for n in (0, 1, 7, 8, 9, header - 1, header, header + 1, len(whole) - 1):
         path.write_bytes(whole[:n])

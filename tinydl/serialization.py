@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -62,6 +63,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
     folder is made; a symbolic link stays and its target is replaced; a file that is replaced leaves its permissions."""
     place, mode = place_for(path)
     temporary = f"{place}.{os.urandom(4).hex()}.tmp"
+    if os.name == "nt":
+        mode = None         # it has one permission, and a file that must not be written is not replaced either
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)      # less the umask
     except OSError as e:        # with the name that was given, not the temporary one
@@ -74,11 +77,21 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
         if mode is not None:
             with suppress(OSError):             # not every file system has permissions
                 os.chmod(temporary, mode)
-        os.replace(temporary, place)
+        _replace(temporary, place)
     except BaseException:
         with suppress(FileNotFoundError):       # it may be in its place already
             os.unlink(temporary)
         raise
+
+
+def _replace(temporary: str, place: Path) -> None:
+    """os.replace. Windows replaces no file that is open: where another program looks at it for a moment (virus scanners, copies),
+    that is tried for a second. PermissionError where it stays open, or may not be written."""
+    for _ in range(20 if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            return os.replace(temporary, place)
+        time.sleep(0.05)
+    os.replace(temporary, place)
 
 
 def plain(value: Any, *, null: bool = False) -> Any:

@@ -6,8 +6,8 @@ It is what plans run, for those who have arrays and no plan: the tests, and the 
 """
 import numpy as np
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from tinydl._kernels import schema
@@ -18,9 +18,6 @@ from tinydl._kernels.td cimport (
     TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_OK, TD_TOO_FEW, td_ctx, td_kernels, td_op,
     td_partials,
 )
-
-cdef extern from "<stdlib.h>" nogil:
-    int posix_memalign(void **memory, size_t alignment, size_t size)
 
 
 def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint64_t seed=0, uint64_t step=0, bint and_weight=False,
@@ -35,6 +32,7 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
     cdef td_op op
     cdef td_ctx ctx
     cdef int i, status
+    cdef void *scratch
     cdef const td_kernels *k
     declared = schema.OPERATIONS.get(name)
     if declared is None:
@@ -89,10 +87,11 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
             raise ValueError(f"{name}: rows of {sizes['I']} from a source whose rows have {(<Source>source).s.row_items} values")
     ctx.first_id, ctx.seed, ctx.step = first_id, seed, step
     with nogil:
-        status = posix_memalign(&ctx.scratch, 64, <size_t>k.matmul_scratch)
-        if status == 0:
+        scratch = malloc(<size_t>k.matmul_scratch + 64)
+        if scratch != NULL:
+            ctx.scratch = <void *>((<uintptr_t>scratch + 63) // 64 * 64)        # the start of a cache line
             status = op.fn(&op, &ctx)
-            free(ctx.scratch)
+            free(scratch)
         else:
             status = -1
     if status == -1:

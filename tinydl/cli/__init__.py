@@ -1,9 +1,8 @@
 """The command line: `tinydl demo | train | evaluate | predict | export | info | bench`.
 
-Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM with 143 (also where what it saves then
-cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them; `train --ranks` with 75 where
-another rank is gone. Each command is a module
-here, imported when it is called.
+Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130, SIGTERM (on Windows, Ctrl-Break) with 143 (also where
+what it saves then cannot be written: the line says so), a closed pipe quietly with 141, as a shell counts them; `train --ranks`
+with 75 where another rank is gone. Each command is a module here, imported when it is called.
 """
 from __future__ import annotations
 
@@ -82,16 +81,19 @@ def _end(code: int, message: str) -> int:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises Terminated, once, so that half-written files are removed and checkpoints saved."""
+    """SIGTERM and Ctrl-Break raise Terminated, once, so that half-written files are removed and checkpoints saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handler(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
         raise Terminated
-    before = signal.signal(signal.SIGTERM, handler)
+    # Windows has no SIGTERM from elsewhere, but Ctrl-Break
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, its in before.items():
+            signal.signal(number, its or signal.SIG_DFL)

@@ -1,22 +1,15 @@
 /* sync.h: how the workers of one native run meet: a barrier that spins, then sleeps.
  *
  * Waking a sleeping thread costs 50-180 microseconds, spinning under 1; a training step takes 20 to
- * 400. So a waiter spins, longer than a waking takes, and then sleeps on a futex (Linux) or in short naps
- * (elsewhere). A spin in vain means that something else has the awaited one's CPU; where that comes often, spinning
- * only costs the workers their turn at the scheduler's, so after three such within about two hundred waits they sleep
- * at once for 4 ms, then 8, up to 128, until spins pay again.
+ * 400. So a waiter spins, longer than a waking takes, and then sleeps (system.h). A spin in vain means that something
+ * else has the awaited one's CPU; where that comes often, spinning only costs the workers their turn at the scheduler's,
+ * so after three such within about two hundred waits they sleep at once for 4 ms, then 8, up to 128, until spins pay again.
  * most: nanoseconds; 0 where there are more workers than CPUs: a spinning waiter would keep the awaited one out.
  */
 #ifndef TD_SYNC_H
 #define TD_SYNC_H
 #include <stdint.h>
-#include <sched.h>
-#include <time.h>
-#if defined(__linux__)
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+#include "system.h"
 
 static inline int64_t td_add(int64_t *x, int64_t d) { return __atomic_fetch_add(x, d, __ATOMIC_ACQ_REL); }
 static inline int64_t td_get(const int64_t *x) { return __atomic_load_n(x, __ATOMIC_ACQUIRE); }
@@ -25,18 +18,6 @@ static inline void td_set(int64_t *x, int64_t v) { __atomic_store_n(x, v, __ATOM
 /* *x := to where it was `from`; whether it was */
 static inline int td_cas(int64_t *x, int64_t from, int64_t to) {
     return __atomic_compare_exchange_n(x, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-}
-
-static inline int64_t td_clock(void) {       /* nanoseconds */
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* never returns: what is left for a thread to do in a process whose interpreter has ended */
-static inline void td_rest(void) {
-    const struct timespec nap = {3600, 0};
-    for (;;) nanosleep(&nap, 0);
 }
 
 static inline void td_relax(void) {
@@ -56,12 +37,8 @@ static inline void td_barrier_init(td_barrier *b, int n, int most) {
     b->most = most;
     b->pause = b->until = 0;
 }
-static inline void td_wake(td_barrier *b) {
-#if defined(__linux__)
-    if (__atomic_load_n(&b->sleepers, __ATOMIC_SEQ_CST)) syscall(SYS_futex, &b->turn, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
-#else
-    (void)b;
-#endif
+static inline void td_barrier_wake(td_barrier *b) {
+    if (__atomic_load_n(&b->sleepers, __ATOMIC_SEQ_CST)) td_wake(&b->turn);
 }
 /* 1 to the last one, who then owns the moment and must call td_barrier_open; else 0 */
 static inline int td_barrier_arrive(td_barrier *b) {
@@ -71,13 +48,13 @@ static inline int32_t td_barrier_turn(const td_barrier *b) { return __atomic_loa
 static inline void td_barrier_open(td_barrier *b) {
     __atomic_store_n(&b->arrived, 0, __ATOMIC_RELAXED);
     __atomic_add_fetch(&b->turn, 1, __ATOMIC_SEQ_CST);
-    td_wake(b);
+    td_barrier_wake(b);
 }
 /* nobody waits here any more, now or later */
 static inline void td_barrier_abort(td_barrier *b) {
     __atomic_store_n(&b->aborted, 1, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&b->turn, 1, __ATOMIC_SEQ_CST);
-    td_wake(b);
+    td_barrier_wake(b);
 }
 static inline void td_barrier_spin(td_barrier *b, int32_t turn) {
     const int64_t until = td_get(&b->until);
@@ -88,7 +65,7 @@ static inline void td_barrier_spin(td_barrier *b, int32_t turn) {
         for (int j = 0; j < 64 && !came; j++) { td_relax(); came = td_barrier_turn(b) != turn; }
         if (came || i % 16) continue;
         if (!start) start = td_clock();
-        sched_yield();                  /* the awaited one may be on this very CPU */
+        td_yield();                     /* the awaited one may be on this very CPU */
         late = td_clock() - start > b->most;
     }
     int32_t vain = __atomic_load_n(&b->vain, __ATOMIC_RELAXED);
@@ -113,13 +90,7 @@ static inline int td_barrier_wait(td_barrier *b, int32_t turn) {
     td_barrier_spin(b, turn);
     while (td_barrier_turn(b) == turn && !__atomic_load_n(&b->aborted, __ATOMIC_ACQUIRE)) {
         __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
-#if defined(__linux__)
-        const struct timespec nap = {0, 50000000};
-        syscall(SYS_futex, &b->turn, FUTEX_WAIT_PRIVATE, turn, &nap, 0, 0);
-#else
-        const struct timespec nap = {0, 50000};
-        if (td_barrier_turn(b) == turn) nanosleep(&nap, 0);
-#endif
+        td_sleep(&b->turn, turn);
         __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
     }
     return !__atomic_load_n(&b->aborted, __ATOMIC_ACQUIRE);

@@ -14,16 +14,15 @@ enum { TD_TURN_SPIN = 300000, TD_TURN_WAIT = 20000000, TD_TURN_LASTS = 1000000 }
 
 /* Waits until it is nobody's turn, for `wait` nanoseconds at most, and takes it for `lasts`. When the turn ends; 0: not taken. */
 static inline int64_t td_turn_take(int64_t *until, int64_t wait, int64_t lasts) {
-    const struct timespec nap = {0, 50000};
     const int64_t start = td_clock();
     int64_t now = start;
     for (int i = 1;; i++) {
         const int64_t taken = td_get(until);
         if (taken <= now && td_cas(until, taken, now + lasts)) return now + lasts;
         if (now - start > wait) return 0;
-        if (now - start > TD_TURN_SPIN) nanosleep(&nap, 0);
+        if (now - start > TD_TURN_SPIN) td_nap();
         for (int j = 0; j < 16; j++) td_relax();
-        if (i % 64 == 0) sched_yield();         /* the one whose turn it is may be on this very CPU */
+        if (i % 64 == 0) td_yield();            /* the one whose turn it is may be on this very CPU */
         now = td_clock();
     }
 }

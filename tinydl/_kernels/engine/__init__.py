@@ -11,7 +11,7 @@
     sync.pxd        what csrc/sync.h declares
 """
 from tinydl._kernels.engine.batches import IN_BATCH
-from tinydl._kernels.engine.native_run import ALONE, NativeRun, look
+from tinydl._kernels.engine.native_run import ALONE, NativeRun, clock, look
 from tinydl._kernels.engine.program import (
     ALIGNING,
     DTYPES,
@@ -49,6 +49,7 @@ __all__ = [
     "Source",
     "Update",
     "aligned",
+    "clock",
     "look",
     "partial_sums",
     "scratch_bytes",

@@ -12,6 +12,7 @@ Array = np.ndarray[Any, Any]
 
 ALONE: int
 
+def clock() -> int: ...
 def look(alone: Array, now: int, took: int) -> None: ...
 
 class NativeRun(Batches):

@@ -57,6 +57,11 @@ cdef enum:
 ALONE = sizeof(td_alone) // sizeof(int64_t)     # numbers in NativeRun's `alone`
 
 
+def clock():
+    """Nanoseconds of the clock that the times of `live` are of. (time.monotonic_ns is another one on some systems.)"""
+    return td_clock()
+
+
 def look(alone, int64_t now, int64_t took):
     """Call td_look (sync.h) as the last worker of a run does after a group that took `took` nanoseconds. It may write
     into `alone` that one worker is to go on alone from the time `now` on. For tests."""
@@ -80,7 +85,7 @@ cdef class NativeRun(Batches):
     (parallel/execution/shared_groups.py). What it raises is `error`, and the run ends without the update.
     max_retries: times that a failed batch is run again. max_failed: when more batches than this have failed, the group under
     way makes no update and the run ends (`fatal`). given_up: {batch: exception} of batches that are not to be run. live: a
-    row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the monotonic
+    row per worker: state (0 idle, 1 in a batch, 2 waiting, 3 in an update), batch, since when (nanoseconds of the
     clock), and nanoseconds spent so far in batches, waiting, and in updates; any thread may read it at any time.
     """
     cdef readonly list replicas, slots

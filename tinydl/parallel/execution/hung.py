@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -130,7 +129,7 @@ def hung_batch(resources: Resources, work: Work, i: int, task: Task) -> int | No
         return None
     row = work.row(i)
     batch = int(row[BATCH])         # read before SINCE: if the worker goes on to another batch meanwhile, SINCE is new
-    late = row[STATE] == engine.IN_BATCH and time.monotonic_ns() - int(row[SINCE]) > resources.policy.timeout * 1e9
+    late = row[STATE] == engine.IN_BATCH and engine.clock() - int(row[SINCE]) > resources.policy.timeout * 1e9
     return batch if late and not task.done else None
 
 
@@ -154,7 +153,7 @@ def _end(resources: Resources, work: Work, pool: WorkerPool) -> None:
         pass
     if wait_all(work.tasks, TICK):
         return
-    now = time.monotonic_ns()
+    now = engine.clock()
     stuck = [f"thread {task.takers[0].name} {WorkerState.of(i, work.row(i), work.replica(i).where(), now).doing}"
              for i, task in enumerate(work.tasks) if not task.done and task.takers]
     log.warning("put aside, since they do not come back: %s", ", ".join(stuck) or "the workers")

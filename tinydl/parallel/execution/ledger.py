@@ -103,14 +103,14 @@ class Ledger:
     def enter_batch(self, worker: int, batch: int, replica: engine.Replica) -> int:
         """Note that a worker of the Python driver begins a batch on `replica`; returns the time."""
         self.in_hand[worker] = replica
-        live, now = self.live[worker], time.monotonic_ns()
+        live, now = self.live[worker], engine.clock()
         live[BATCH], live[SINCE], live[STATE] = batch, now, engine.IN_BATCH
         return now
 
     def leave_batch(self, worker: int, since: int | None = None) -> None:
         """Note that a worker of the Python driver has ended its batch. since: what `enter_batch` returned. If the worker's
         current batch began at another time, nothing is noted: the caller was put aside, and its successor has the row."""
-        live, now = self.live[worker], time.monotonic_ns()
+        live, now = self.live[worker], engine.clock()
         if since is not None and live[SINCE] != since:
             return
         live[BUSY] += now - live[SINCE]
@@ -201,7 +201,7 @@ class Ledger:
         running = self.running
         rows = [row for s in running for row in zip(s.live.copy(), s.replicas, strict=True)] if running else list(
             zip(self.live.copy(), self.in_hand, strict=False))
-        now = time.monotonic_ns()
+        now = engine.clock()
         return [WorkerState.of(i, row, "" if replica is None else replica.where(), now) for i, (row, replica) in enumerate(rows)]
 
     def snapshot(self) -> ParallelStats:

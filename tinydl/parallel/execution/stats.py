@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 __all__ = ["ParallelStats", "WorkerState", "format_parallel_stats"]
 
-# columns of a worker's row (NativeRun.live in tinydl._kernels.engine): times in nanoseconds of the monotonic clock
+# columns of a worker's row (NativeRun.live in tinydl._kernels.engine): times in nanoseconds of engine.clock
 STATE, BATCH, SINCE, BUSY, WAITED, UPDATED, N_LIVE = 0, 1, 2, 3, 4, 5, 8
 STATES = ("idle", "in a batch", "waiting", "in an update")
 

@@ -10,7 +10,6 @@ made `after_piece` (AfterPieces: AtOnce and Averaging) or `after_group`.
 """
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -136,18 +135,18 @@ class Updates:
 
     def after_block(self, parts: list[Outcome], last: bool) -> None:
         """Called after a block, with the outcome of each of its lanes."""
-        started = time.monotonic_ns()
+        started = engine.clock()
         self.mean = self.means.add(mean(self.resources.slots, parts), last)
-        self.resources.ledger.live[0, UPDATED] += time.monotonic_ns() - started
+        self.resources.ledger.live[0, UPDATED] += engine.clock() - started
 
     def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
         """Called after all lanes, with the outcome of each."""
-        resources, started = self.resources, time.monotonic_ns()
+        resources, started = self.resources, engine.clock()
         average = None if self.mean is None else self.mean[0]
         if resources.ranks is not None:
             from tinydl.parallel.execution.shared_groups import exchange_group
             average = exchange_group(resources, self.epoch, self.setting, self.mean, parts, held)
-            ended = time.monotonic_ns()
+            ended = engine.clock()
             resources.ledger.live[0, WAITED] += ended - started
             started = ended
         outcome = Outcome.join(parts)
@@ -157,7 +156,7 @@ class Updates:
         if average is not None:
             outcome.norms = [resources.apply(average)]
             outcome.updates = resources.state.t - self.t
-        resources.ledger.live[0, UPDATED] += time.monotonic_ns() - started
+        resources.ledger.live[0, UPDATED] += engine.clock() - started
         return [outcome]
 
     def end(self, parts: list[Outcome]) -> Outcome:

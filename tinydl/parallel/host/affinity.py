@@ -1,6 +1,6 @@
 """On which CPU a worker runs: each run begins with the workers on different CPUs, or they are pinned for good.
 
-Only Linux lets a thread choose its CPUs; elsewhere these functions do nothing, and the first `pin` logs that.
+Only on Linux does a thread choose its CPUs; elsewhere these functions do nothing, and the first `pin` logs that.
 """
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def pin(worker: int, n_workers: int) -> bool:
     if not 0 <= worker < n_workers:
         raise ValueError(f"worker {worker} of {n_workers}: must be 0 to {n_workers - 1}")
     if not hasattr(os, "sched_setaffinity"):
-        _say_once("workers are not pinned: this system cannot say where a thread runs")
+        _say_once("workers are not pinned: they are on Linux only")
         return False
     allowed: set[int] = getattr(_own, "cpus", None) or os.sched_getaffinity(0)
     if n_workers > len(allowed):

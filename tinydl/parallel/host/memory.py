@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from tinydl._kernels.engine import ALIGNING, scratch_bytes
+from tinydl.parallel.host import windows
 from tinydl.parallel.host.system_files import read
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ NO_LIMIT = 1 << 60
 
 
 def available_memory(root: str | Path = "/") -> int | None:
-    """Bytes that this process may still allocate, or None if the system does not say (not Linux).
+    """Bytes that this process may still allocate, or None if the system does not say (neither Linux nor Windows).
 
     The least of what is free in its control groups (version 2: memory.max - memory.current, version 1:
     memory.limit_in_bytes - memory.usage_in_bytes; those above count too) and MemAvailable of /proc/meminfo. Pages of
-    files that nobody used lately (inactive_file) count as free: the kernel drops them first.
+    files that nobody used lately (inactive_file) count as free: the kernel drops them first. On Windows, the lesser of the
+    free memory and of what may still be committed.
     """
     from pathlib import Path
     root = Path(root)
@@ -49,7 +51,7 @@ def available_memory(root: str | Path = "/") -> int | None:
         for depth in range(len(parts) + 1):
             free.append(_free(base.joinpath(*parts[:depth]), *names))
     known = [f for f in free if f is not None]
-    return min(known) if known else None
+    return min(known) if known else windows.free_memory()
 
 
 def _free(folder: Path, limit_name: str, usage_name: str, inactive_name: str) -> int | None:

@@ -23,6 +23,7 @@ from math import floor
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinydl.parallel.host import windows
 from tinydl.parallel.host.system_files import read
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def affinity_cpus() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        return windows.affinity_cpus() or os.cpu_count() or 1
 
 
 def _unbound_cpus() -> int:

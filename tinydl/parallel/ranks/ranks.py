@@ -1,7 +1,7 @@
 """Ranks: the processes that train one model together, and what they exchange."""
 from __future__ import annotations
 
-import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -74,7 +74,7 @@ class Ranks:
         self._head = np.zeros(0)    # what is sent in front of slices
         self._items, self._whole = 0, False     # numbers in a slice; whether a slice is the whole vector
         self._slices: Array = np.empty((self.size, 0))  # the others', of this rank's part of the vector
-        self.messages.hosts = [host for host, _ in self.swap("the start", [os.uname().nodename, __version__])]
+        self.messages.hosts = [host for host, _ in self.swap("the start", [platform.node(), __version__])]
         self.hosts = self.messages.hosts
         if self.hosts.count(self.hosts[self.rank]) > (os.cpu_count() or 1):
             self.messages.spin = 0.0

@@ -15,8 +15,8 @@ __all__ = ["Opened", "uninterrupted"]
 #: time in Python
 _signal: Any = getattr(signal, "_signal", signal)
 
-#: the signals whose handlers commonly raise: Ctrl-C, `kill`, a terminal that is closed, a timer
-HELD = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
+#: the signals whose handlers commonly raise: Ctrl-C, `kill`, a terminal that is closed, a timer; on Windows Ctrl-Break
+HELD = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGBREAK") if hasattr(signal, name)]
 
 
 class uninterrupted:
