@@ -15,6 +15,7 @@ PAGES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for
 PACKAGE = Path(tinydl.__file__).parent
 WITH_EXAMPLES = sorted(".".join(("tinydl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
                        for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
+needs_docs = pytest.mark.skipif(not DOCS.is_dir(), reason="docs/ is not beside these tests' folder")
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     assert attempted and not failed
 
 
+@needs_docs
 def test_each_public_name_is_on_a_page(docstrings):
     """Of the modules that are documented whole, all that their `__all__` lists; else what a directive names."""
     on_pages = set()
@@ -43,6 +45,7 @@ def test_each_public_name_is_on_a_page(docstrings):
             if id(value) not in there | modules and name != "tinydl.__version__"] == []
 
 
+@needs_docs
 def test_each_program_is_on_a_page():
     shown = {name for text in PAGES.values() for name in re.findall(r"literalinclude:: \.\./\.\./examples/(\w+)\.py|"
                                                                       r"\{literalinclude\} \.\./\.\./examples/(\w+)\.py", text)
@@ -50,6 +53,7 @@ def test_each_program_is_on_a_page():
     assert shown == {path.stem for path in (ROOT / "examples").glob("*.py")}
 
 
+@needs_docs
 def test_each_page_is_in_the_contents():
     entries = {"index"}
     for name, text in PAGES.items():
@@ -59,6 +63,7 @@ def test_each_page_is_in_the_contents():
     assert entries == {name.removesuffix(".md") for name in PAGES}
 
 
+@needs_docs
 def test_plain_text_becomes_rest(docstrings):
     text = """y = a * b_c, of `Linear` and `x_`:
 
@@ -80,12 +85,14 @@ The end::""".split("\n")
         r"The end\::", ""]
 
 
+@needs_docs
 def test_arguments_are_bold_where_they_are_described(docstrings):
     text = ["lr, n_x: two numbers. n_x: again (lr: x), and lr is not; `lr: this` neither, xlr: nor this."]
     assert docstrings.rest(text, (), ["lr", "n_x"])[0] == (
         r"**lr**, **n\_x**: two numbers. **n\_x**: again (**lr**: x), and lr is not; ``lr: this`` neither, xlr: nor this.")
 
 
+@needs_docs
 def test_a_session_without_indentation_is_code(docstrings):
     assert docstrings.rest([">>> f(a_)", "b_", "", ">>> 1", "1", "", "text"]) == [
         ".. code-block:: pycon", "", "    >>> f(a_)", "    b_", "", "    >>> 1", "    1", "", "text", ""]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
+if not FOLDER.is_dir():
+    pytest.skip("examples/ is not beside these tests' folder", allow_module_level=True)
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """A module imports only from lower floors, or from its own, and never in a circle (see tinydl/__init__.py). What stands under
 `if TYPE_CHECKING` or within a function counts: who reads a file has to know what it names."""
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent / "tinydl"
+import tinydl
+
+ROOT = Path(tinydl.__file__).parent         # the one under test: beside these tests there need be none
 FLOORS = {"_kernels": 0, "_version": 0, "_hints": 0, "log": 0, "plan": 1, "nn": 2, "losses": 2, "optim": 2, "data": 2,
           "datasets": 2, "tables": 2, "formats": 2, "serialization": 2, "onnx": 2, "numpy_export": 2, "history": 2, "plotting": 2,
           "model": 3, "stepper": 3, "sequence_outputs": 3, "metrics": 3, "monitor": 3, "parallel": 4, "training": 5,
@@ -45,6 +49,7 @@ def circle(root):
 
 def test_floors():
     known, broken = modules(ROOT), []
+    assert "tinydl.trainer" in known
     for name, path in known.items():
         if name == "tinydl":
             continue
@@ -76,3 +81,11 @@ def test_no_cycle_between_folders_of_a_floor():
     known = modules(ROOT)
     for path in (ROOT / "nn").glob("*.py"):
         assert not {name.split(".")[1] for name in imports(path, known) - {"tinydl"}} & {"losses", "data", "datasets"}, path
+
+
+def test_importing_brings_nothing_that_only_few_uses_need():
+    """These and what they import take longer to import than all of tinydl's layers: they are imported where they are used."""
+    code = ("import numpy, sys; before = set(sys.modules); import tinydl; "
+            "print(*sorted({'pathlib', 'tempfile', 'shutil', 'urllib.parse', 'matplotlib'} & (set(sys.modules) - before)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

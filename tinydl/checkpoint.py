@@ -12,7 +12,6 @@ import warnings
 from array import array
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,8 @@ from tinydl.parallel.workers.signals import uninterrupted
 from tinydl.serialization import read_arrays, write_arrays, write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinydl.callbacks import Callback
     from tinydl.progress import Resumable
 

@@ -21,14 +21,16 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import BoundArguments, signature
 from itertools import repeat
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl.formats import foreign, safetensors, zipped
 from tinydl.nn.arguments import has_recorded_arguments
 from tinydl.nn.layer import REGISTRY, Layer, Parameter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = np.ndarray[Any, Any]
 
@@ -45,6 +47,7 @@ TEXT = "__tinydl__"
 def place_for(path: str | Path) -> tuple[Path, int | None]:
     """Where a file that is saved as `path` goes: behind symbolic links, in a folder that is made where it is missing; and
     the permissions of the file that is there, None where there is none. OSError where there can be no such file."""
+    from pathlib import Path
     place = Path(os.path.realpath(path))
     place.parent.mkdir(parents=True, exist_ok=True)
     try:

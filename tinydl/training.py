@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from tinydl.monitor import Monitor
 from tinydl.optim import Optimizer
 from tinydl.parallel.execution.stats import ParallelStats
 from tinydl.parallel.host.memory import MemoryReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Training"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import io
 from abc import abstractmethod
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinydl import _hints
@@ -13,6 +12,8 @@ from tinydl.log import log
 from tinydl.serialization import place_for, plain, write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinydl.history import EpochRecord
     from tinydl.training import Training
 
@@ -33,6 +34,7 @@ class _EpochFile(Callback):
     checkpoint, the lines of later epochs are taken out first."""
 
     def __init__(self, path: str | Path) -> None:
+        from pathlib import Path
         self.path = Path(path)
         self._last: int | None = None           # the epoch of its last line; None: it was given up
 

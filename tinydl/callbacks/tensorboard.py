@@ -5,8 +5,6 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,8 @@ from tinydl.log import log
 from tinydl.serialization import write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinydl.history import EpochRecord
     from tinydl.training import Training
 
@@ -54,6 +54,7 @@ class TensorBoard(Callback):
     @_hints.arguments
     def __init__(self, folder: str | Path, every: int | None = None, *, histograms: bool = False, graph: bool = False,
                  hparams: Mapping[str, float | str | bool] | None = None) -> None:
+        from pathlib import Path
         self.folder, self.every, self.histograms, self.graph = Path(folder), every, histograms, graph
         self.hparams = dict(hparams or {})
         for name, value in self.hparams.items():
@@ -181,6 +182,9 @@ def _hparams(values: Mapping[str, Any]) -> Any:
 
 def _graph(trainer: Training) -> bytes:
     """The model's operations, those of its ONNX file: each with the operations, weights and inputs that it takes."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
     import onnx
     from tensorboardX.proto.graph_pb2 import GraphDef
     from tensorboardX.proto.node_def_pb2 import NodeDef

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
 from tinydl import _hints
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = np.ndarray[Any, Any]
 
@@ -86,6 +88,8 @@ class Schedule:
     def plot(self, path: str | Path, updates: int | None = None) -> Path:
         """Write a picture of the first `updates` rates (default: to its end, or 1,000); ImportError where matplotlib is
         missing."""
+        from pathlib import Path
+
         from tinydl.plotting import plot_rates
         return plot_rates(self.rates(0, updates or self._length() or 1000), Path(path))
 
