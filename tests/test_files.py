@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_name_that_was_given(tm
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        with pytest.raises(PermissionError, match="its folder must be writable.*/m'$"):
+        with pytest.raises(PermissionError, match=r"its folder must be writable.*/m'$"):
             model(1).save(tmp_path / "m")
     assert os.listdir(tmp_path) == []
 

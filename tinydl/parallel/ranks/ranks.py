@@ -1,6 +1,7 @@
 """Ranks: the processes that train one model together, and what they exchange."""
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
