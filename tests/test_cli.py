@@ -401,6 +401,7 @@ BAD = {
     "truncated model": (["predict", "cut.tinydl", "two.csv"], "cut.tinydl is not a model"),
     "model of no table": (["predict", "bare.tinydl", "two.csv"], "`tinydl train` did not write it"),
     "missing feature": (["predict", "two.tinydl", "one.csv"], "one.csv: the model needs column 'b', which is missing"),
+    "missing features": (["predict", "two.tinydl", "other.csv"], "the model needs columns 'a', 'b', which are missing"),
     "predict a folder": (["predict", "two.tinydl", "."], "is a folder"),
     "predict over data": (["predict", "two.tinydl", "two.csv", "--out", "two.csv"], "would replace two.csv"),
     "predict over model": (["predict", "two.tinydl", "two.csv", "--out", "two.tinydl"], "would replace two.tinydl"),
@@ -415,6 +416,7 @@ def test_bad_arguments(two, folder, capsys, case):
     Path("cut.tinydl").write_bytes(Path("two.tinydl").read_bytes()[:500])
     Model(tinydl.nn.Linear(2, 2), seed=0).save("bare.tinydl")
     write(folder / "one.csv", [["a"], [1]])
+    write(folder / "other.csv", [["c"], [1]])
     np.savez("wide.npz", x=np.zeros((4, 3)))
     fails_in_one_line(folder, capsys, *BAD[case])
 

@@ -21,7 +21,7 @@ from tinydl import Model, losses
 from tinydl.cli import baselines, main
 from tinydl.cli.figures import Outcome
 from tinydl.cli.prepare import held_out
-from tinydl.cli.sheet import confusion, sections
+from tinydl.cli.sheet import Section, Sheet, confusion, sections
 from tinydl.tables import TableEncoder
 
 SMALL = ["--epochs", "5", "--hidden", "8", "--members", "1", "--quiet", "--threads", "1"]
@@ -400,3 +400,8 @@ def test_identifiers_that_cannot_be(folder, capsys):
     assert "--id: column 'n' comes more than once in v.csv" in ran(capsys, "predict", "m", "v.csv", "--id", "n", code=2)
     np.savez("d.npz", x=np.zeros((3, 2)))
     assert "--id is of columns, and d.npz has none" in ran(capsys, "predict", "m", "d.npz", "--id", "n", code=2)
+
+
+def test_what_is_said_of_a_picture_stands_beside_it():
+    made = Sheet("t", [], [Section("Training", [["epoch"], ["1"]], "The best.", caption="In the picture it is dotted.")])
+    assert "picture" not in made.text() and "The best. In the picture it is dotted." in made.html()

@@ -105,6 +105,14 @@ GUESSES = [
     (lambda: init(optimizer="adam"), TypeError, "an Optimizer, such as optim.Adam(lr=1e-3); got 'adam': use optim.Adam"),
     (lambda: Model(net()).eval(), AttributeError, "model.predict(x) always infers"),
     (lambda: data.ArrayDataset(X, Y, shuffle=True), TypeError, "use trainer.train(shuffle=...)"),
+    (lambda: data.ArrayDataset(X, Y).split(0.5, shuffle=False), TypeError, "dataset.subset(range(0, n)) takes samples in order"),
+    (lambda: data.SequenceDataset([[1]] * 4, Y[:4]).split(0.5, shuffle=False), TypeError, "dataset.subset(range(0, n))"),
+    (lambda: data.WindowDataset(np.arange(9.0), 2).split(0.5, seed=0), TypeError, "parts of a series keep time in order"),
+    (lambda: nn.GlobalAvgPool2d(), AttributeError, "use nn.GlobalAvgPool()"),
+    (lambda: data.ArrayDataset([X[:2], X[:3]], [0, 1]), ValueError, "x is a list of unequal shapes: sequences of unequal"),
+    (lambda: Model(nn.Linear(4, 2)).predict([X[:2], X[:3]]), ValueError, "go into data.SequenceDataset(sequences, y)"),
+    (lambda: Model(inputs=(a := [nn.Input((4,)), nn.Input((4,))]), outputs=nn.Add()(a)).predict([X[:2], X[:3], X]), ValueError,
+     "go into data.SequenceDataset(sequences, y)"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
 

@@ -31,6 +31,7 @@ def test_every_sequence_once_padded_and_with_its_own_target():
                     assert n == LENGTHS[i] and y == Y[i] and np.array_equal(row[:n], SEQUENCES[i]) and not row[n:].any()
                     seen.append(i)
             assert (seen == list(range(100))) != shuffle and sorted(seen) == list(range(100))
+        assert repr(made) == "SequenceDataset(100 samples, x float32 (11, 2), lengths, y int64 (), weighted, batch_size=8)"
         x, y, w = made[7]
         assert np.array_equal(x[0], SEQUENCES[7]) and (x[1], y, w) == (11, Y[7], 7)
 
@@ -184,6 +185,7 @@ def test_windows():
     made = data.WindowDataset(series, 5, 2, 3, batch_size=4, targets=[1, -1])
     assert len(made) == 5 and made.input_shape == (5, 3) and made.output_shape == (2, 2)
     assert np.shares_memory(made.x, series) and made.x.shape == (5, 5, 3)
+    assert repr(made) == "WindowDataset(5 samples, x float64 (5, 3), y float64 (2, 2), batch_size=4)"
     for shuffle in (False, True):
         pairs = [(x, y) for b in batches(made, shuffle=shuffle) for x, y in zip(b.x, b.y, strict=True)]
         starts = [int(x[0, 0]) // 3 for x, _ in pairs]
@@ -192,6 +194,7 @@ def test_windows():
             assert np.array_equal(x, series[at:at + 5]) and np.array_equal(y, series[at + 5:at + 7][:, [1, 2]])
     assert np.array_equal(made.x[1], made[1][0])
     one = data.WindowDataset(np.arange(10), 3)
+    assert "x int64 (3, 1), y float64 (1,)" in repr(one)
     assert one.output_shape == (1,) and one[0][1].dtype == np.float64 and len(one) == 7
 
 

@@ -53,7 +53,9 @@ NAMES = {
     "Conv1D": "use nn.Conv1d(in_channels, out_channels, kernel_size) on samples (C, L)",
     "Conv2D": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
     "MaxPooling2D": "use nn.MaxPool2d(kernel_size)",
-    "GlobalAveragePooling2D": "use nn.GlobalAvgPool()",
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1d", "GlobalAvgPool2d"),
+                    "use nn.GlobalAvgPool()"),
+    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPool1d", "GlobalMaxPool2d"), "use nn.GlobalMaxPool()"),
     **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d"), _NO_LAYER),
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
@@ -112,7 +114,7 @@ RENAMED = {
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
     "test_size": "test", "train_size": "train", "val": "validation", "loss_weights": "weights",
 }
-#: and what to do instead, for any function
+#: and what to do instead, for any function, or for the one that is named
 ARGUMENTS = {
     **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2"), "use betas=(0.9, 0.999)"),
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
@@ -120,7 +122,12 @@ ARGUMENTS = {
     "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
     "verbose": "use Trainer(epochs, Monitor()) for a line an epoch", "epochs": "Trainer(max_epochs) takes it",
     "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
-    "shuffle": "use trainer.train(shuffle=...)", "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
+    "shuffle": "use trainer.train(shuffle=...)",
+    **dict.fromkeys(("ArrayDataset.split.shuffle", "SequenceDataset.split.shuffle"),
+                    "parts are drawn at random, from seed; dataset.subset(range(0, n)) takes samples in order"),
+    **dict.fromkeys((f"WindowDataset.split.{name}" for name in ("seed", "shuffle", "stratify")),
+                    "parts of a series keep time in order, and are not drawn at random"),
+    "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
     "dim": "it is along the last axis: nn.Permute brings another one there",
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
@@ -188,7 +195,8 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs.keys() - known.keys():
             renamed = RENAMED.get(name)
-            hint = f"it is called {renamed}" if renamed in known else ARGUMENTS.get(name)
+            hint = f"it is called {renamed}" if renamed in known else (
+                ARGUMENTS.get(f"{function.__qualname__}.{name}") or ARGUMENTS.get(name))
             if hint:
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 raise TypeError(f"{what} has no argument {name!r}: {hint}")

@@ -69,7 +69,8 @@ def wanted(name: str, header: list[str], target: str | None, features: Mapping[s
     if features is not None:
         missing = [f for f in features if f not in header]
         if missing:
-            raise CommandError(f"{name}: the model needs column {quoted(missing)}, which is missing")
+            raise CommandError(f"{name}: the model needs column{'s' * (len(missing) > 1)} {quoted(missing)}, which "
+                               f"{'are' if len(missing) > 1 else 'is'} missing")
         if target is not None and target not in header:
             raise CommandError(f"{name} has no column {target!r}, which the model predicts: without it predictions cannot be "
                                f"compared with anything; it has {quoted(header)}")

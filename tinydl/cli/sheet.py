@@ -32,13 +32,14 @@ QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 @dataclass(frozen=True)
 class Section:
     """rows: a table, the first row its header. note: sentences below it. draw: a picture of it, on axes of matplotlib; size: its
-    inches."""
+    inches; caption: what is said of it, where it is shown."""
 
     title: str
     rows: list[list[str]]
     note: str = ""
     draw: Callable[[Any], None] | None = None
     size: tuple[float, float] = (4.8, 3.3)
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Sheet:
     def html(self) -> str:
         """One page that needs no other file. ImportError names the extra where matplotlib is missing."""
         return page(self.title, self.about, [
-            (s.title, s.rows, s.note, None if s.draw is None else pictures.svg(s.draw, s.size)) for s in self.sections])
+            (s.title, s.rows, f"{s.note} {s.caption}".strip(), None if s.draw is None else pictures.svg(s.draw, s.size))
+            for s in self.sections])
 
     def write(self, given: str) -> None:
         """To the file that `--sheet` names; - is standard output."""
@@ -164,9 +166,10 @@ def history(epochs: History, metric: str | None, scale: float, best: int | None)
     rows = [["epoch", "training loss", *([] if metric is None else [f"validation {metric}"])],
             *([f"{records[i].epoch}{' (best)' if records[i].epoch == best else ''}", f"{records[i].loss:.4f}",
                *([] if values is None else [text(str(metric), values[i])])] for i in shown)]
-    note = "The best epoch is the one whose weights are saved; in the picture it is dotted." if best else ""
+    note = "The best epoch is the one whose weights are saved." if best else ""
     return [Section("Training", rows, note, partial(pictures.training, epochs=[r.epoch for r in records],
-                                                  loss=[r.loss for r in records], metric=values, name=metric or "", best=best))]
+                                                  loss=[r.loss for r in records], metric=values, name=metric or "", best=best),
+                    caption="In the picture it is dotted." if best else "")]
 
 
 def shortened(name: str, width: int) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 
 from tinydl.data.batch import Array
 
+UNEQUAL = "sequences of unequal lengths go into data.SequenceDataset(sequences, y)"
+
 
 def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze: bool = False) -> Array:
     """x as np.asarray gives it; of a table its columns side by side, all of which must be numbers.
@@ -29,7 +31,7 @@ def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze
     if table is None:
         if not squeeze and is_category(x):
             raise ValueError(f"{name} must be numbers; it is {dtype_of(x)}")
-        return as_numbers(np.asarray(decoded(x)))
+        return as_numbers(_even(decoded(x), name))
     labels, values = table
     if squeeze and len(values) == 1:
         return as_numbers(np.asarray(decoded(values[0])))
@@ -43,6 +45,16 @@ def as_array(x: Any, name: str, columns: Sequence[str] | None = None, *, squeeze
     return _side_by_side(labels, values, name)
 
 
+def _even(x: Any, name: str) -> Array:
+    """np.asarray; ValueError says where sequences of unequal lengths go."""
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name} is a list of unequal shapes: {UNEQUAL}") from None
+
+
 def in_order(x: Any, names: Sequence[str]) -> list[Any]:
     """What is given for several inputs, in their order: of a dict by their names, else a tuple or list in that order."""
     if isinstance(x, Mapping):
@@ -53,7 +65,8 @@ def in_order(x: Any, names: Sequence[str]) -> list[Any]:
         return [x[n] for n in names]
     if not isinstance(x, (tuple, list)) or len(x) != len(names):
         raise ValueError(f"give x as a dict or a tuple of {len(names)} inputs ({', '.join(names)}); got {type(x).__name__}"
-                         + (f" of {len(x)}" if isinstance(x, (tuple, list)) else ""))
+                         + (f" of {len(x)}" if isinstance(x, (tuple, list)) else "")
+                         + (f"; {UNEQUAL}" if isinstance(x, list) and len(set(map(np.shape, x))) > 1 else ""))
     return list(x)
 
 

@@ -86,6 +86,11 @@ class SequenceDataset(MadeRows):
                 raise ValueError(f"there are {self._n} sequences, and y has {len(self._targets)}")
         self._weights = None if sample_weight is None else as_weights(sample_weight, self._n)
 
+    def __repr__(self) -> str:
+        x = self.inputs[0] if self.with_lengths else self.inputs
+        return (f"SequenceDataset({len(self)} samples, x {x.dtype} {x.shape[1:]}, {'lengths, ' * self.with_lengths}"
+                f"y {self.all_y.dtype} {self.all_y.shape[1:]}, {'weighted, ' * self.weighted}batch_size={self.batch_size})")
+
     @property
     def lengths(self) -> Array:
         """How many steps each sample has, at most max_length: (len,) int64."""

@@ -50,6 +50,11 @@ class WindowDataset(MadeRows):
             check_finite(self.series, "series")
         self._n = (T - self.window - self.horizon) // self.stride + 1
 
+    def __repr__(self) -> str:
+        dtype = self.series.dtype
+        return (f"WindowDataset({len(self)} samples, x {dtype} {self.input_shape}, "
+                f"y {dtype if dtype.kind == 'f' else 'float64'} {self.output_shape}, batch_size={self.batch_size})")
+
     @property
     def input_shape(self) -> Any:
         return self.window, self.series.shape[1]
@@ -90,6 +95,7 @@ class WindowDataset(MadeRows):
         y = self.series[behind[..., None], self.targets].reshape(-1, *self.output_shape)
         return y if y.dtype.kind == "f" else y.astype(np.float64)
 
+    @_hints.arguments
     def split(self, train: float | None = None, validation: float | None = None,
               test: float | None = None) -> Split[WindowDataset]:
         """The first steps to train, those behind to validate, the last to test: floats are shares of the windows, integers
