@@ -108,6 +108,8 @@ GUESSES = [
     (lambda: data.ArrayDataset(X, Y).split(0.5, shuffle=False), TypeError, "dataset.subset(range(0, n)) takes samples in order"),
     (lambda: data.SequenceDataset([[1]] * 4, Y[:4]).split(0.5, shuffle=False), TypeError, "dataset.subset(range(0, n))"),
     (lambda: data.WindowDataset(np.arange(9.0), 2).split(0.5, seed=0), TypeError, "parts of a series keep time in order"),
+    (lambda: Model(net()).to_onnx("x.onnx", opset_version=18), TypeError, "argument 'opset_version': it is called opset"),
+    (lambda: Model(net()).export_onnx("x.onnx"), AttributeError, "use model.to_onnx(path), or model.export_numpy(path)"),
     (lambda: nn.GlobalAvgPool2d(), AttributeError, "use nn.GlobalAvgPool()"),
     (lambda: data.ArrayDataset([X[:2], X[:3]], [0, 1]), ValueError, "x is a list of unequal shapes: sequences of unequal"),
     (lambda: Model(nn.Linear(4, 2)).predict([X[:2], X[:3]]), ValueError, "go into data.SequenceDataset(sequences, y)"),
@@ -171,7 +173,8 @@ def test_no_hint_for_what_is_there():
 
 def test_figures_and_arguments_are_of_ours():
     taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
-                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint) for p in inspect.signature(f).parameters}
+                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx)
+             for p in inspect.signature(f).parameters}
     assert set(_hints.RENAMED.values()) <= taken
     assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}
 

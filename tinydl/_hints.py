@@ -98,6 +98,7 @@ ATTRIBUTES = {
               "parameters": "trainer.init gives them to the optimizer; model.state_dict() has copies by name",
               "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
               "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
+              **dict.fromkeys(("export", "export_onnx"), "use model.to_onnx(path), or model.export_numpy(path)"),
               "load_weights": "use Model.load(path)", "to": _CPU, "cuda": _CPU, "cpu": _CPU},
     "History": {"history": 'use history["loss"], history["validation_loss"], ...'},
     "Optimizer": {"zero_grad": "trainer.train() does forward, backward and update, batch by batch",
@@ -112,7 +113,7 @@ RENAMED = {
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
-    "test_size": "test", "train_size": "train", "val": "validation", "loss_weights": "weights",
+    "test_size": "test", "train_size": "train", "val": "validation", "opset_version": "opset", "loss_weights": "weights",
 }
 #: and what to do instead, for any function, or for the one that is named
 ARGUMENTS = {

@@ -429,6 +429,7 @@ class Model:
             about["frozen"] = self.frozen
         write_model(path, self.layer, about, self.named_arrays())
 
+    @_hints.arguments
     def to_onnx(self, path: str | Path, *, opset: int = 18, ir_version: int | None = None, input_shape: Any = None,
                 preprocess: TableEncoder | None = None) -> None:
         """Write what `predict` computes as an ONNX file (extra `onnx`), which onnxruntime and others run: one file, atomically
