@@ -37,7 +37,7 @@ def network(dtype):
 
 def trained(rule, dtype="float32", strategy="serial", threads=1, **options):
     model = network(dtype)
-    with Trainer(2, seed=1, strategy=strategy, thread_count=threads, enable_parallel=threads > 1, **options) as t:
+    with Trainer(2, seed=1, strategy=strategy, thread_count=threads, enable_parallel=strategy != "serial", **options) as t:
         t.init(data.ArrayDataset({"words": WORDS, "bags": BAGS}, Y, 12), model, losses.SoftmaxCrossEntropy(), rule())
         t.train()
     return hashed(model.params)

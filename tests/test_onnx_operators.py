@@ -177,6 +177,8 @@ def images():
     yield "pool same", lambda g, x: g.f("AveragePool", x, kernel_shape=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1)
     yield "max pool same", lambda g, x: g.f("MaxPool", g.f("Relu", x), kernel_shape=[2, 2], auto_pad="SAME_UPPER")
     yield "a number", lambda g, x: g.f("Add", x, g.c(1))
+    yield "remainders", lambda g, x: g.f("Add", x, g.f("Mod", *(g.c(values=np.float32(v).reshape(4, 1, 1)) for v in (
+        [-7, 5, 7, -2], [3, 3, -3, 5])), fmod=1))
     yield "max pool", lambda g, x: g.f("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0])
     yield "global", lambda g, x: g.f("GlobalMaxPool", x)
     yield "batch norm", lambda g, x: g.f("BatchNormalization", x, g.c(4), g.c(4), g.c(4), g.c(values=np.float32([1, 2, 3, 4])))

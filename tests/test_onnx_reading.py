@@ -259,6 +259,8 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("Clip", "x0", g.c(values=np.float32(6)), g.c(values=np.float32(0))), "min_val must be below max_val"),
     (lambda g: g.f("MatMul", g.f("Softmax", g.f("Add", g.f("MatMul", "x0", g.f("Transpose", "x0", perm=[0, 2, 1])), g.c(4, 4))),
                    "x0"), "its mask is neither 0 everywhere nor that of causal attention"),
+    (lambda g: g.f("MatMul", g.f("Where", g.c(values=np.tri(4, dtype=bool)), g.f("Softmax", g.f("MatMul", "x0", g.f(
+        "Transpose", "x0", perm=[0, 2, 1]))), g.c(values=np.float32(0))), "x0"), "behind its softmax it clears weights"),
     (lambda g: g.f("DequantizeLinear", g.f("QuantizeLinear", "x0", g.c(values=np.float32(0.1))), g.c(values=np.float32(0.1))),
      r"(?s)QuantizeLinear \(node .*no layer computes with quantized.*read the one that it was made of"),
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),

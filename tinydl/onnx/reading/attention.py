@@ -45,7 +45,10 @@ def attention(r: Reader, node: Node) -> Term:
         raise Unreadable("its softmax is not along the keys")
     heads = _heads(r, [q, k, v])
     turned = r.permuted(heads[1], (0, 2, 1))
-    return _attend(r, [heads[0], turned, heads[2]], scale * by_q * by_k, masks + guard, q)
+    L, M = heads[0].shape[1], turned.shape[1]
+    if guard and _causal(masks + guard, L, M) != _causal(masks, L, M):
+        raise Unreadable("behind its softmax it clears weights of keys that the mask lets a query see: the others' sum is not 1")
+    return _attend(r, [heads[0], turned, heads[2]], scale * by_q * by_k, masks, q)
 
 
 def _plain(term: Any) -> Term:
@@ -57,7 +60,8 @@ def _plain(term: Any) -> Term:
 
 
 def _unguarded(term: Term) -> tuple[Term, list[Any]]:
-    """y of Where(IsNaN(y), 0, y), as PyTorch guards rows that see no key; and of Where(seen, y, 0), with what seen masks."""
+    """y of Where(IsNaN(y), 0, y), as PyTorch guards rows that see no key; and of Where(seen, y, 0), with what seen masks,
+    which the scores' own mask must do, too."""
     if term.op == "Where" and len(term.args) == 3:
         test, a, b = term.args
         if test is not None and a is not None and b is not None:

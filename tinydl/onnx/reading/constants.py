@@ -64,6 +64,8 @@ def _elementwise(operator: str) -> Callable[[dict[str, Any], list[Any]], Array]:
         with np.errstate(all="ignore"):
             if operator in ("Min", "Max"):      # of as many as there are
                 return np.asarray(reduce(ELEMENTWISE[operator], inputs))
+            if operator == "Mod" and attributes.get("fmod"):        # with the dividend's sign, as C has it
+                return np.asarray(np.fmod(*inputs))
             return np.asarray(ELEMENTWISE[operator](*inputs))
     return fold
 
