@@ -11,6 +11,7 @@ each set. Columns of text are categories for LightGBM and CatBoost, ordinal numb
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import time
@@ -137,6 +138,18 @@ def realmlp_td(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
     return kind(random_state=seed, n_threads=N_THREADS, device="cpu", verbosity=0).fit(X, y)
 
 
+def _is_there(library: str) -> bool:
+    """Whether a library can be imported; it is imported now, so that no fit's time has that in it."""
+    module = {"plain": "tinydl", "tinydl_single": "tinydl", "hist_gradient_boosting": "sklearn.ensemble", "realmlp_td_s": "pytabkit",
+              "realmlp_td": "pytabkit"}.get(library, library)
+    try:
+        importlib.import_module(module)
+    except ImportError as e:
+        print(f"  {library} is left out: {e}")
+        return False
+    return True
+
+
 LIBRARIES = {f.__name__: f for f in (plain, tinydl_single, tinydl, hist_gradient_boosting, lightgbm, catboost, realmlp_td_s,
                                      realmlp_td)}
 
@@ -156,39 +169,47 @@ def prepared(X: pd.DataFrame, library: str) -> pd.DataFrame:
     return X
 
 
-def measure(library: str, sets: dict[str, Set], folds: int, seeds: int) -> dict[str, Any]:
-    """Of each set errors, log-losses and CPU-seconds, fold by fold and seed by seed."""
-    found: dict[str, Any] = {}
-    for name, (classes, load) in sets.items():
-        X, y = load()
-        X = X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library)
-        target: Any = np.unique(np.asarray(y).astype(str), return_inverse=True)[1] if classes else np.asarray(y, float)
-        row: dict[str, Any] = {"classes": classes, "error": [], "log_loss": [], "cpu_s": [], "wall_s": []}
-        for seed in range(seeds):
-            for train, test in (StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=0).split(X, target):
-                if len(row["error"]) % 5 >= folds:
-                    break
-                begun, clock = time.process_time(), time.perf_counter()
-                model = LIBRARIES[library](classes, seed, X.iloc[train], target[train])
-                if classes:
-                    p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
-                    p /= p.sum(1, keepdims=True)
-                    row["error"].append(float((p.argmax(1) != target[test]).mean()))
-                    row["log_loss"].append(float(log_loss(target[test], p, labels=np.arange(p.shape[1]))))
-                else:
-                    difference = np.asarray(model.predict(X.iloc[test])).ravel() - target[test]
-                    row["error"].append(float(np.sqrt((difference ** 2).mean())))
-                row["cpu_s"].append(time.process_time() - begun)
-                row["wall_s"].append(time.perf_counter() - clock)
-        found[name] = row
-        loss = f"{np.mean(row['log_loss']):.3f}" if classes else ""
-        print(f"  {library:22} {name:15} {np.mean(row['error']):10.4g} {loss:>7} {np.mean(row['cpu_s']):8.2f} CPU-s, "
-              f"{np.mean(row['wall_s']):.2f} s", flush=True)
-    return found
+def one_fit(library: str, classes: bool, seed: int, X: pd.DataFrame, target: Any, train: Any, test: Any) -> dict[str, float]:
+    """Error, log-loss (of classes), CPU-seconds and seconds of one fit and its predictions."""
+    begun, clock = time.process_time(), time.perf_counter()
+    model = LIBRARIES[library](classes, seed, X.iloc[train], target[train])
+    found: dict[str, float] = {}
+    if classes:
+        p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
+        p /= p.sum(1, keepdims=True)
+        found["error"] = float((p.argmax(1) != target[test]).mean())
+        found["log_loss"] = float(log_loss(target[test], p, labels=np.arange(p.shape[1])))
+    else:
+        difference = np.asarray(model.predict(X.iloc[test])).ravel() - target[test]
+        found["error"] = float(np.sqrt((difference ** 2).mean()))
+    return found | {"cpu_s": time.process_time() - begun, "wall_s": time.perf_counter() - clock}
+
+
+def measure(results: dict[str, Any], libraries: list[str], name: str, classes: bool, load: Callable[[], Any], folds: int,
+            seed: int) -> None:
+    """Adds one seed's folds of a set to `results`: the libraries take turns at each fold, so that all meet the same machine."""
+    X, y = load()
+    target: Any = np.unique(np.asarray(y).astype(str), return_inverse=True)[1] if classes else np.asarray(y, float)
+    rows = {library: results.setdefault(library, {}).setdefault(name, {"classes": classes, "error": [], "log_loss": [], "cpu_s": [],
+                                                                       "wall_s": []}) for library in libraries}
+    tables = {library: X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library) for library in libraries}
+    rows = {library: row for library, row in rows.items() if len(row["error"]) == seed * folds}     # not what is there already
+    splits = list((StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=0).split(X, target))
+    for train, test in splits[:folds]:
+        for library, row in rows.items():
+            for figure, value in one_fit(library, classes, seed, tables[library], target, train, test).items():
+                row[figure].append(value)
+    for library, row in rows.items():
+        mean = {figure: np.mean(row[figure][-folds:]) for figure in ("error", "cpu_s", "wall_s")}
+        loss = f"{np.mean(row['log_loss'][-folds:]):.3f}" if classes else ""
+        print(f"  seed {seed}  {library:22} {name:15} {mean['error']:10.4g} {loss:>7} {mean['cpu_s']:8.2f} CPU-s, "
+              f"{mean['wall_s']:.2f} s", flush=True)
 
 
 def table(results: dict[str, Any]) -> str:
-    """The lines of the comparison."""
+    """The lines of the comparison; a set that not all libraries have had yet is left out."""
+    names = set.intersection(*({n for n, row in rows.items() if row["error"]} for rows in results.values()))
+    results = {library: {n: row for n, row in rows.items() if n in names} for library, rows in results.items()}
     plain_errors = {name: np.mean(row["error"]) for name, row in results["plain"].items()}
     lines = ["| | error | classes | regression | log-loss | CPU-s |", "|---|---|---|---|---|---|"]
     for library, rows in results.items():
@@ -217,15 +238,14 @@ def main() -> None:
     if options.out and os.path.exists(options.out):
         with open(options.out) as f:
             results = json.load(f)
-    for library in options.libraries.split(","):
-        try:
-            results[library] = measure(library, TUNED if options.sets == "tuned" else JUDGED, options.folds, options.seeds)
-        except ImportError as e:
-            print(f"  {library} is left out: {e}")
-            continue
-        if options.out:
-            with open(options.out, "w") as f:
-                json.dump(results, f)
+    libraries = [library for library in options.libraries.split(",") if _is_there(library)]
+    for seed in range(options.seeds):
+        for name, (classes, load) in (TUNED if options.sets == "tuned" else JUDGED).items():
+            measure(results, libraries, name, classes, load, options.folds, seed)
+            if options.out:
+                with open(options.out + ".new", "w") as f:
+                    json.dump(results, f)
+                os.replace(options.out + ".new", options.out)
     if "plain" in results:
         print(table(results))
 

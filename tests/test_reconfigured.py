@@ -132,7 +132,7 @@ def test_stop_from_another_thread_ends_training_after_the_update_under_way(name,
     assert t.history["samples"] == [400] and t.shutdown()
 
 
-@pytest.mark.parametrize("name", set(TABLE) - {"serial"})
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"serial"}))
 def test_another_number_of_threads_takes_effect_after_the_update_under_way(name, driver, met, monkeypatch):
     if driver is Batched:       # there auto has as many threads as it tries now: let it try none
         monkeypatch.setattr(strategies.auto.Auto, "_next", lambda self, n_batches: (self.tuning[-1], None, False))
