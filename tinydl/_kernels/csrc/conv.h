@@ -29,7 +29,7 @@ static inline i64 td_columns(i64 all, i64 tall, i64 wide, i64 step, i64 C) {
     const i64 some = (TD_BAND_AIM / (tall * C) - wide) / step + 1;
     return tall * ((all - 1) * step + wide) * C <= TD_BAND ? all : some < 1 ? 1 : TD_MIN(some, all);
 }
-static inline i64 td_floor(i64 a, i64 b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+static inline i64 td_floor(i64 a, i64 b) { return b == 1 ? a : a >= 0 ? a / b : -((b - 1 - a) / b); }
 #endif
 enum { NAME(taps_by_row), NAME(taps_by_col), NAME(taps_apart) };
 
@@ -146,7 +146,7 @@ static int NAME(taps_of_rows)(td_chunk *chunk, i64 i0, i64 i1, i64 kw, i64 line,
 /* `count` pixels, lda apart, by nr channels: c := act(bias + sums) or, with `saved`, (bias + sums) act'(saved) */
 typedef struct { const T *bias, *saved; int activation; double alpha, beta; } NAME(ending);
 static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda, const T *panel, i64 N, T *c, i64 cr, i64 count,
-                         int nr, const NAME(ending) *e) {
+                         int nr, const NAME(ending) *e, td_soon *soon) {
     const int nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
     const i64 tiles = (count + TD_MR - 1) / TD_MR, low = count / tiles, high = count % tiles;
     i64 terms = 0;
@@ -156,6 +156,9 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
         const int mr = (int)(low + (t < high));
         const NAME(taps_fn) tile = NAME(by_pixel)[mr - 1][nv - 1];
         T *ct = c + i * cr;
+        td_ask(soon);
+        NAME(fetch_c)(ct, cr, mr);
+        if (e->saved) NAME(fetch_c)(e->saved + i * cr, cr, mr);
         if (terms <= TD_CHAIN) tile(chunk, chunks, a + i * lda, 0, lda, panel, N, ct, cr, last, e->bias, 0, fused);
         else for (int q = 0, end; q < chunks; q = end) {
             T more[TD_MR * NR];
@@ -225,12 +228,15 @@ KERNEL(conv2d) {
             const T *x = o->x + b * o->xb + g * Cg * o->xc;
             for (i64 h0 = 0, rows; h0 < o->Ho; h0 += rows) {
                 rows = TD_MIN(most, o->Ho - h0);
+                const i64 tiles = rows * ((o->Wo + TD_MR - 1) / TD_MR) * ((Og + NR - 1) / NR);
                 for (i64 w0 = 0; w0 < o->Wo; w0 += block) {
                     const T *from = in_place ? x + h0 * o->sh * line : ctx->scratch;
                     T *out = o->out + ((b * o->Ho + h0) * o->Wo + w0) * o->O + g * Og;
                     if (!in_place)
                         NAME(pack_band)(x, o->xc, o->xh, o->xw, Cg, o->H, o->W, h0 * o->sh - o->ph, (rows - 1) * o->sh + tall,
                                         w0 * o->sw - o->pw, cols, ctx->scratch);
+                    const T *next = x + ((h0 + rows) * o->sh - o->ph + (in_place ? 0 : tall - 1)) * o->xh;
+                    td_soon soon = td_soon_before(o->x + o->B * o->xb, next, rows * o->sh * o->xh * (i64)sizeof(T), tiles);
                     for (i64 j0 = 0; j0 < Og; j0 += NR) {
                         const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
                         const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation,
@@ -243,7 +249,7 @@ KERNEL(conv2d) {
                                 chunks = NAME(taps_of_rows)(chunk, i0 = first, i1 = end, o->kw, o->dh * line, o->dw * pixel, Cg);
                             NAME(pixels)(chunk, chunks, from + h * o->sh * line, o->sw * pixel, panel, N,
                                          out + h * o->Wo * o->O + j0, o->O,
-                                         TD_MIN(block, o->Wo - w0), (int)TD_MIN(NR, Og - j0), &e);
+                                         TD_MIN(block, o->Wo - w0), (int)TD_MIN(NR, Og - j0), &e, &soon);
                         }
                     }
                 }
@@ -262,6 +268,9 @@ static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i
     td_chunk chunk[TD_CHUNKS];
     NAME(pack_band)(o->x + b * o->Ho * o->Wo * o->O + g * Og, 1, o->Wo * o->O, o->O, Og, o->Ho, o->Wo, top, bottom - top + 1,
                     left, cols, band);
+    const T *const dy = o->x + b * o->Ho * o->Wo * o->O, *const end_of_dy = o->x + o->B * o->Ho * o->Wo * o->O;
+    td_soon soon = td_soon_before(end_of_dy, dy + (bottom + 1) * o->Wo * o->O, (rows + sh - 1) / sh * o->Wo * o->O * (i64)sizeof(T),
+                                  rows * TD_MIN(sw, end - w0) * (((end - w0) / sw + TD_MR - 1) / TD_MR) * ((Cg + NR - 1) / NR));
     for (i64 j0 = 0; j0 < Cg; j0 += NR)
         for (i64 h = h0; h < h0 + rows; h++)
             for (i64 w = w0; w < TD_MIN(w0 + sw, end); w++) {
@@ -278,7 +287,7 @@ static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i
                             chunks = NAME(add_chunk)(chunk, chunks, ((r - top) * cols + s - left) * Og, (i * o->kw + j) * Og, Og);
                     }
                 NAME(pixels)(chunk, chunks, band, Og, panel, N, o->out + at, sw * o->C, (end - w + sw - 1) / sw,
-                             (int)TD_MIN(NR, Cg - j0), &e);
+                             (int)TD_MIN(NR, Cg - j0), &e, &soon);
             }
 }
 
@@ -302,7 +311,7 @@ KERNEL(conv_transpose2d) {
 
 /* sums += those over the pixels that `chunk` has, of dy, at most TD_SLIVER / NR of them, from `dy` on */
 static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td_chunk *chunk, int chunks, i64 pixels,
-                            const T *from, const T *dy, i64 line, i64 pixel, T *sums, T *sliver) {
+                            const T *from, const T *dy, i64 line, i64 pixel, T *sums, T *sliver, td_soon *soon) {
     const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, lda = o->sw * pixel;
     const i64 run = pixel == Cg && o->dw == 1 ? o->kw * Cg : Cg;        /* rows of the sums whose factors lie side by side */
     for (i64 j0 = 0; j0 < Og; j0 += NR) {
@@ -322,6 +331,8 @@ static void NAME(by_kernel)(const NAME(conv2d_by_weight_args) *const o, const td
             for (i64 t = 0, r = r0; t < tiles; t++) {
                 const int mr = (int)(length / tiles + (t < length % tiles));
                 i64 off[TD_MR];
+                td_ask(soon);
+                td_ask(soon + 1);
                 for (int i = 0; i < mr; i++) {
                     const i64 tap = (r + i) / Cg;
                     off[i] = tap / o->kw * o->dh * line + tap % o->kw * o->dw * pixel + (r + i) % Cg;
@@ -348,9 +359,11 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
     const int in_place = IN_PLACE(o);
     const i64 block = in_place ? o->Wo : td_columns(o->Wo, tall, wide, o->sw, Cg), cols = (block - 1) * o->sw + wide;
     const i64 pixel = in_place ? o->xw : Cg, line = in_place ? o->xh : cols * Cg;
-    /* each tile of the sums goes through these pixels: they, and a sliver of dy, must stay in the L2 cache */
-    const i64 most_pixels = in_place ? TD_MIN(TD_SLIVER / NR, TD_MAX(64, TD_BAND_AIM / pixel)) : TD_SLIVER / NR;
+    /* each tile of the sums goes through these pixels: they, a sliver of dy and the next ones, which are asked for meanwhile, must
+       stay in the L2 cache */
+    const i64 most_pixels = in_place ? TD_MIN(TD_SLIVER / NR, TD_MAX(64, TD_BAND_AIM / 4 / pixel)) : TD_SLIVER / NR;
     const i64 room = TD_BAND_AIM > tall * cols * Cg ? TD_BAND_AIM : tall * cols * Cg;
+    const i64 tiles = (o->R + TD_MR - 1) / TD_MR * ((Og + NR - 1) / NR);
     memset(sums, 0, (size_t)o->M * sizeof(T));
     for (i64 g = 0; g < o->G; g++)
         for (i64 p = p0; p < p1;) {
@@ -381,8 +394,12 @@ static int NAME(by_pixels)(const NAME(conv2d_by_weight_args) *const o, td_ctx *c
                     p += some;
                 }
             }
+            const T *next = o->x + (p / (o->Ho * o->Wo)) * o->xb + (p / o->Wo % o->Ho) * o->sh * o->xh;
+            td_soon soon[2] = {
+                td_soon_before(o->x + o->B * o->xb, next, (p - first) * o->sh * o->xh / o->Wo * (i64)sizeof(T), tiles),
+                td_soon_before(o->dy + o->B * o->Ho * o->Wo * o->O, o->dy + p * o->O, (p - first) * o->O * (i64)sizeof(T), tiles)};
             NAME(by_kernel)(o, chunk, chunks, p - first, in_place ? o->x : ctx->scratch, o->dy + first * o->O + g * Og, line,
-                            pixel, sums + g * o->Q * o->R * o->N, (T *)ctx->scratch + TD_BAND);
+                            pixel, sums + g * o->Q * o->R * o->N, (T *)ctx->scratch + TD_BAND, soon);
         }
     NAME(column_sum)(o->dy + p0 * o->O, sums + sizes, p1 - p0, o->O, 0);
     return 0;

@@ -227,8 +227,10 @@ static void NAME(product)(const td_matmul *whole) {
     const int stream = t->suspect && !t->accumulate && !grad && t->activation == TD_IDENTITY && t->k <= TD_ONE_PASS &&
                        t->m * t->n * (i64)sizeof(T) >= TD_STREAM && t->n % NR == 0 && (uintptr_t)c % 64 == 0;
     V watch = NAME(vset1)(0);
-    /* passes over p of equal length */
-    const i64 passes = t->k > TD_ONE_PASS ? (t->k + TD_KC - 1) / TD_KC : 1, step = (t->k + passes - 1) / passes;
+    /* passes over p of equal length: short ones where p runs over many rows of both factors and c is small, so that what a
+       tile reads of the rows, which falls into few sets of the L1 cache, is there still for the next one */
+    const i64 most_k = t->k + t->beyond > TD_CHAIN && t->a_row == 1 && t->b_col == 1 && t->m * t->n <= TD_SMALL_C ? TD_SHORT : TD_KC;
+    const i64 passes = t->k > TD_ONE_PASS ? (t->k + most_k - 1) / most_k : 1, step = (t->k + passes - 1) / passes;
     /* blocks of rows of a, as equally long as can be, that stay in the L2 cache */
     const i64 most = TD_MC * TD_KC / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
     const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
@@ -236,8 +238,14 @@ static void NAME(product)(const td_matmul *whole) {
     const i64 own_step = all_tiles ? own.bytes / 64 / all_tiles * 64 + 64 : 0;      /* a tile */
     td_piece *const piece = t->piece;
     const i64 lines = piece && all_tiles ? piece->rows * (piece->bytes / 64 + 1) / all_tiles + 1 : 0;
+    /* more than the caches hold is asked for: rows of a two tiles ahead; where p runs over the rows, those of the next pass */
+    const int far = !t->rows && !piece && (t->m + t->n) * (t->k + t->beyond) * (i64)sizeof(T) >= TD_FAR;
+    const int far_a = far && t->a_row != 1 && !pack_a, far_p = far && t->a_row == 1 && t->a_col == t->m && t->b_row == t->n;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
+        const i64 next = far_p ? TD_MIN(kc, t->k + t->beyond - p0 - kc) : 0;
+        td_soon soon_a = td_soon_of(a + (p0 + kc) * t->a_col, next * t->m * (i64)sizeof(T), all_tiles / passes);
+        td_soon soon_b = td_soon_of(b + (p0 + kc) * t->b_row, next * t->n * (i64)sizeof(T), all_tiles / passes);
         const int final = p0 + kc >= t->k;
         NAME(edge) e = {NAME(FROM_C), NAME(STORE), bias, grad, t->grad_row, final && t->suspect ? &watch : 0, sliver};
         if (p0 == 0) e.begin = t->accumulate ? (bias ? NAME(FROM_C_BIAS) : NAME(FROM_C))
@@ -271,6 +279,9 @@ static void NAME(product)(const td_matmul *whole) {
                     if (t->ahead && t->ahead->index) NAME(fetch_ahead)(t->ahead, kc);
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (piece) NAME(fetch_next)(piece, lines);
+                    if (far_p) { td_ask(&soon_a); td_ask(&soon_b); }
+                    if (far_a && !j0 && i0 + i + 3 * TD_MR <= t->m)
+                        NAME(fetch_a)(a + (i0 + i + 2 * TD_MR) * t->a_row + p0, t->a_row, kc, mr);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (far_c && !stream && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;
@@ -326,6 +337,7 @@ static void NAME(matmul)(const td_matmul *t) {
     left.own = 0;
     right = left;
     right.k = t->k - left.k;
+    left.beyond = right.k + t->beyond;
     if (t->rows) right.rows += left.k;
     else right.a = (const T *)t->a + left.k * t->a_col;
     right.b = (const T *)t->b + left.k * t->b_row;

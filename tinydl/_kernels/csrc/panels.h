@@ -3,6 +3,27 @@
 #define VL NAME(VL)
 #define NR (TD_NV * VL)
 
+#ifndef TD_PANELS
+#define TD_PANELS
+/* Memory that is read soon: a tile asks for `step` bytes of it, so that they come while it computes. More at once than 8 KiB would
+   hold it up. */
+typedef struct { const char *at; i64 bytes, step; } td_soon;
+static inline void td_ask(td_soon *soon) {
+    const i64 some = TD_MIN(soon->step, soon->bytes);
+    for (i64 i = 0; i < some; i += 64) __builtin_prefetch(soon->at + i, 0, 2);
+    soon->at += some;
+    soon->bytes -= some;
+}
+static inline td_soon td_soon_of(const void *at, i64 bytes, i64 tiles) {
+    return (td_soon){at, bytes, TD_MIN(8192, (bytes / (tiles > 0 ? tiles : 1) + 63) / 64 * 64)};
+}
+/* ... of those bytes that are before `end` */
+static inline td_soon td_soon_before(const void *end, const void *at, i64 bytes, i64 tiles) {
+    const i64 left = (const char *)end - (const char *)at;
+    return td_soon_of(at, left < 0 ? 0 : TD_MIN(bytes, left), tiles);
+}
+#endif
+
 /* sliver[p][j] := b[p, j] for j < nr; the rest of the last vector is zero */
 static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T *sliver) {
     if (bc == 1) {
@@ -55,6 +76,10 @@ static inline void NAME(fetch)(const T *b, i64 br, i64 bc, i64 lo, i64 hi) {
         for (i64 p = lo; p < hi; p++) { __builtin_prefetch(b + p * br, 0, 2); __builtin_prefetch(b + p * br + NR - 1, 0, 2); }
     else
         for (i64 p = lo & ~(i64)15; p < hi; p += 16) for (int j = 0; j < NR; j++) __builtin_prefetch(b + j * bc + p, 0, 2);
+}
+/* rows of a that are read soon */
+static inline void NAME(fetch_a)(const T *a, i64 ar, i64 k, i64 rows) {
+    for (i64 i = 0; i < rows; i++) for (i64 p = 0; p < k; p += 64 / (i64)sizeof(T)) __builtin_prefetch(a + i * ar + p, 0, 2);
 }
 static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
     for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }

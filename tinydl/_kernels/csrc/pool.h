@@ -38,7 +38,7 @@ static inline i64 NAME(window)(i64 i, i64 n, i64 windows, i64 k, i64 step, i64 p
 }
 
 KERNEL(max_pool2d) {
-    const i64 C = o->C;
+    const i64 C = o->C, below = o->sh * o->W * C;        /* the windows of the next row are asked for */
     (void)ctx;
     for (i64 b = 0; b < o->B; b++)
         for (i64 h = 0; h < o->Ho; h++)
@@ -53,6 +53,7 @@ KERNEL(max_pool2d) {
                     i64 c = 0;
                     for (; c + VL <= C; c += VL) {
                         V best = NAME(vload)(x + pixel[0].offset + c), at = NAME(vset1)((T)pixel[0].number);
+                        for (int i = 0; i < n; i++) __builtin_prefetch(x + pixel[i].offset + c + below, 0, 3);
                         for (int i = 1; i < n; i++)
                             NAME(vgreater)(NAME(vload)(x + pixel[i].offset + c), (T)pixel[i].number, &best, &at);
                         NAME(vstore)(o->out + to + c, best);

@@ -95,6 +95,7 @@ typedef struct td_matmul {
        in products that `apart` in matmul.h allows */
     const void *const *rows;
     void *partial;                  /* td_partials(k) m n elements; NULL where that is none */
+    i64 beyond;                     /* so many p come behind these k, in another product */
 } td_matmul;
 
 /* ------------------------------------------------------------------ plans */
