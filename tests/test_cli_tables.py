@@ -440,6 +440,32 @@ def test_parquet_and_feather(folder, capsys, suffix):
     assert capsys.readouterr().err == "tinydl: u.parquet: column 'number' holds categories; the model was trained on numbers\n"
 
 
+@pytest.mark.parametrize("target", ["label", "number", "flag"])
+def test_gaps_in_the_target_of_parquet(folder, capsys, target):
+    pytest.importorskip("pyarrow")
+    t = frame().assign(flag=pd.array([i % 3 == 0 for i in range(200)], "boolean")).convert_dtypes()
+    for some in 1, 3:
+        t.loc[:some - 1, target] = pd.NA
+        gaps = int(t[target].isna().sum())
+        t.to_parquet("t.parquet")
+        assert main(["train", "t.parquet", "--target", target, "--out", "m", "--epochs", "1", *TINY]) == 0
+        out = capsys.readouterr().out
+        assert f"note: {gaps} row{'s' * (gaps > 1)} without a target: left out\n" in out
+        assert f"t.parquet: {200 - gaps} rows" in out
+
+
+def test_a_name_that_says_another_format_is_refused(folder, capsys):
+    frame().to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
+    capsys.readouterr()
+    assert main(["predict", "t.tinydl", "t.csv", "--out", "p.parquet"]) == 2
+    assert capsys.readouterr().err == "tinydl: --out p.parquet: CSV is what is written: name it p.csv\n"
+    assert main(["export", "t.tinydl", "t.py"]) == 2
+    assert capsys.readouterr().err == "tinydl: OUT t.py: ONNX is what is written: name it t.onnx\n"
+    assert not Path("p.parquet").exists() and not Path("t.py").exists()
+    assert main(["predict", "t.tinydl", "t.csv", "--out", "p"]) == main(["predict", "t.tinydl", "t.csv", "--out", "p.CSV"]) == 0
+
+
 def test_a_pipe_is_read_once(folder):
     os.mkfifo("t.csv")
     writer = threading.Thread(target=lambda: Path("t.csv").write_bytes(frame().to_csv(index=False).encode()))
