@@ -331,6 +331,19 @@ def test_bad_tables(case):
         call(TableEncoder().fit(t), t)
 
 
+def test_intervals_are_categories():
+    age = pd.Series([3.0, 20, 50, np.nan, 70, 12])
+    cut = pd.cut(age, [0, 18, 65], right=False)
+    encoder = TableEncoder().fit({"a": cut})
+    assert encoder.to_dict() == TableEncoder().fit({"a": ["[0, 18)", "[18, 65)", "[18, 65)", None, None, "[0, 18)"]}).to_dict()
+    again = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    for some in cut.astype(object), cut[[0, 1, 2]], cut[[5]]:         # beside no gap the ends are integers
+        for found, whole in zip(again.transform({"a": some}), encoder.transform({"a": cut}), strict=True):
+            assert (found == whole[some.index]).all()
+    dates = pd.Series(pd.interval_range(pd.Timestamp("2020-01-01"), periods=2))
+    assert TableEncoder().fit({"a": dates}).to_dict()["columns"][0]["values"][0] == "(2020-01-01 00:00:00, 2020-01-02 00:00:00]"
+
+
 def test_all_missing_at_transform_is_missing():
     t = pd.DataFrame({"a": [1.0, None, 4], "b": ["x", "y", "x"], "f": [True, False, None]})
     encoder = TableEncoder().fit(t)
