@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.callbacks import Callback, WeightAveraging
-from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, StreamDataset
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, StreamDataset, WindowDataset
 from tinydl.data.checks import as_targets, check_shape, parts_of, stack
 from tinydl.data.frames import as_array
 from tinydl.history import EpochRecord
@@ -32,7 +32,8 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     _check_not_empty(parts.train, "training set")
     output = model.output_shape(parts.train.input_shape)
     loss.check_outputs(output)
-    if type(parts.train) in (ArrayDataset, SequenceDataset):        # one that is derived from it may give other batches
+    # one that is derived from these may give other batches
+    if type(parts.train) in (ArrayDataset, SequenceDataset, WindowDataset):
         held_out = parts.validation is not None or parts.test is not None
         _check_part(parts.train, model, loss, None if held_out else evaluator, output)
     for name, part in (("validation part", parts.validation), ("test part", parts.test)):
@@ -70,6 +71,8 @@ def _targets(part: Dataset) -> Iterator[Array]:
     """All, or those at hand: none where that would need an epoch of it."""
     if isinstance(part, (ArrayDataset, SequenceDataset)):
         yield from part.targets()
+    if isinstance(part, WindowDataset):                 # numbers of that shape, whatever they are
+        yield np.zeros((1, *part.output_shape))
     if isinstance(part, ItemDataset):
         x, y, *_ = parts_of(part[0], part.weighted, "a sample")
         yield stack([x], [y], [0], part.input_shape)[1]
