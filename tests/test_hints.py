@@ -115,6 +115,31 @@ GUESSES = [
     (lambda: Model(nn.Linear(4, 2)).predict([X[:2], X[:3]]), ValueError, "go into data.SequenceDataset(sequences, y)"),
     (lambda: Model(inputs=(a := [nn.Input((4,)), nn.Input((4,))]), outputs=nn.Add()(a)).predict([X[:2], X[:3], X]), ValueError,
      "go into data.SequenceDataset(sequences, y)"),
+    (lambda: losses.BCE(), AttributeError, "use losses.SigmoidCrossEntropy() on scores"),
+    (lambda: nn.LSTMCell(2, 3), AttributeError, "model.stepper() goes step by step"),
+    (lambda: optim.schedules.OneCycleLR(0.1), AttributeError, "use optim.schedules.OneCycle(max_lr, total_updates), which the"),
+    (lambda: optim.schedules.StepLR(10), AttributeError, "use optim.schedules.Step(lr, every, gamma), which the optimizer"),
+    (lambda: optim.schedules.Step(0.1, step_size=10), TypeError, "Step has no argument 'step_size': it is called every"),
+    (lambda: optim.schedules.Cosine(0.1, T_max=10), TypeError, "it is called total_updates"),
+    (lambda: optim.schedules.Cosine(0.1, 10, warmup=5), TypeError, "optim.schedules.Warmup(100, "),
+    (lambda: optim.schedules.Warmup(optim.schedules.Constant(0.1), 5), TypeError, "Warmup(then=5): must be a schedule"),
+    (lambda: optim.Adam(1e-3, max_grad_norm=1.0), TypeError, "it is called clip_norm"),
+    (lambda: optim.Adam(1e-3, amsgrad=True), TypeError, "there is no such variant"),
+    (lambda: losses.SoftmaxCrossEntropy(class_weight=[1, 2]), TypeError, "it is called weight"),
+    (lambda: losses.SoftmaxCrossEntropy(reduction="sum"), TypeError, "a loss is the mean over the batch"),
+    (lambda: losses.Huber(beta=1.0), TypeError, "it is called delta"),
+    (lambda: nn.Concat(dim=1), TypeError, "Concat has no argument 'dim': it is called axis"),
+    (lambda: nn.Mean(dim=1), TypeError, "Mean has no argument 'dim': it is called axis"),
+    (lambda: Trainer(1, learning_rate=0.1), TypeError, "the optimizer has it: optim.Adam(lr=1e-3)"),
+    (lambda: Trainer(1, patience=3), TypeError, "callbacks=[callbacks.EarlyStopping(patience=5)]"),
+    (lambda: Trainer(1, callback=[]), TypeError, "it is called callbacks"),
+    (lambda: Trainer(1).resume("c"), AttributeError, "use trainer.load_checkpoint(path), then trainer.train()"),
+    (lambda: Model(net()).named_parameters(), AttributeError, "model.state_dict() has copies by name"),
+    (lambda: Model(net()).copy(), AttributeError, "use copy.deepcopy(model)"),
+    (lambda: data.WindowDataset(X, window_size=2), TypeError, "it is called window"),
+    (lambda: data.WindowDataset(X, 2, target=1), TypeError, "it is called targets"),
+    (lambda: data.ArrayDataset(X, Y, num_workers=2), TypeError, "loads batches in its threads"),
+    (lambda: tinydl.TabularClassifier(), AttributeError, "from tinydl.sklearn import TabularClassifier"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
 
@@ -173,7 +198,9 @@ def test_no_hint_for_what_is_there():
 
 def test_figures_and_arguments_are_of_ours():
     taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
-                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx)
+                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx, losses.Quantile, losses.Huber,
+                         losses.SoftmaxCrossEntropy, nn.Concat, optim.schedules.Step, optim.schedules.MultiStep,
+                         optim.schedules.Cosine, data.WindowDataset)
              for p in inspect.signature(f).parameters}
     assert set(_hints.RENAMED.values()) <= taken
     assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}
