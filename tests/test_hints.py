@@ -20,6 +20,24 @@ def net():
     return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
+def image():
+    return Model(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(48, 2)), seed=0)
+
+
+def lengths_too():
+    x, lengths = nn.Input((4, 3), name="x"), nn.Input((), "int64", name="lengths")
+    return Model(inputs=[x, lengths], outputs=nn.MeanSteps()([nn.GRU(3, 2)([x, lengths]), lengths]), seed=0)
+
+
+class Tensor:
+    """What a tensor of PyTorch is known by."""
+
+    shape = (4, 5)
+
+    def detach(self):
+        return self
+
+
 def trained(**options):
     t = Trainer(1, **options)
     t.init(data.ArrayDataset(X, Y, 2).split(0.5, 0.5, 0), Model(net()), losses.SoftmaxCrossEntropy(), optim.Adam())
@@ -140,6 +158,20 @@ GUESSES = [
     (lambda: data.WindowDataset(X, 2, target=1), TypeError, "it is called targets"),
     (lambda: data.ArrayDataset(X, Y, num_workers=2), TypeError, "loads batches in its threads"),
     (lambda: tinydl.TabularClassifier(), AttributeError, "from tinydl.sklearn import TabularClassifier"),
+    (lambda: nn.Input((None, 3)), ValueError, "Input((None, 3)): each axis of a sample has a size"),
+    (lambda: lengths_too().predict(np.ones((2, 4, 3)), [4, 4]), TypeError, "predict((a, b)), or as a dict"),
+    (lambda: image().predict(np.ones((2, 6, 6))), ValueError, "they must be (2, H, W); x of shape (2, 6, 6) fits as one"),
+    (lambda: image().predict(np.ones((3, 6, 6))), ValueError, "on samples of shape (6, 6): they must be (2, H, W)"),
+    (lambda: Model(net()).freeze("0"), ValueError, "no parameter's name matches '0'; those of that layer are '0.*'"),
+    (lambda: Model(net()).freeze(nn.ReLU()), TypeError, "names of parameters, as '0.weight' or '0.*'; got ReLU"),
+    (lambda: init(optimizer=optim.Adam(groups=[{"params": "2", "lr": 0.1}])), ValueError, "those of that layer are '2.*'"),
+    (lambda: Model(net()).load_state_dict("w.safetensors"), TypeError, "must be a dict of arrays by name; got 'w.safetensors'"),
+    (lambda: Model(net()).load_state_dict({"0.weight": Tensor()}), TypeError, "tinydl.torch_weights.load(model, state) copies"),
+    (lambda: tinydl.torch_weights.load(Model(net()), Model(net())), TypeError, "state is a Model: give its state_dict()"),
+    (lambda: init(data.SequenceDataset([[1.0]] * 3, Y[:3]), Model(nn.GRU(1, 3, return_sequences=False))), ValueError,
+     "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')"),
+    (lambda: init(data.ArrayDataset(X, np.eye(3)[Y])), ValueError, "(6, 3): np.argmax(y, -1), where they are one-hot"),
+    (lambda: init(data.ArrayDataset(X, Y * 1.0)), ValueError, "of shape (6,): y.astype('int64'), where they are whole numbers"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
 

@@ -351,3 +351,14 @@ def test_what_cannot_be_trained_on_is_said():
     clf = TabularClassifier(**SMALL).fit(X, y)
     with pytest.raises(ValueError, match="feature names"):
         clf.predict(X.drop(columns="age"))
+
+
+@pytest.mark.parametrize(("y", "message"), [
+    (pd.Series(pd.date_range("2020-01-01", periods=20)), r"y holds dates, as 2020-01-01.*\(y - y.min\(\)\).dt.total_seconds\(\)"),
+    (pd.Series(pd.date_range("2020-01-01", periods=20, tz="Asia/Tokyo")), "y holds dates, as 2020-01-01"),
+    (pd.Series(pd.to_timedelta(range(3, 23), unit="D")), r"y holds durations, as .*: give seconds or days, as y.dt.total"),
+    (pd.Series(pd.to_timedelta(range(3, 23), unit="D")).astype(object), "y holds durations, as 3 days")])
+def test_times_are_no_numbers_to_predict(y, message):
+    """Durations as numbers would be of a unit that nobody said."""
+    with pytest.raises(ValueError, match=message):
+        TabularRegressor(n_members=1, max_epochs=1).fit(pd.DataFrame({"a": np.arange(20.0)}), y)

@@ -249,6 +249,14 @@ def figure(asked: str, there: Iterable[str]) -> str:
     return f"no {asked!r}; " + (f"it is called {meant!r}" if meant in names else f"there are {', '.join(names)}")
 
 
+def pattern(asked: str, names: Iterable[str]) -> str:
+    """What else to say of a pattern that matches no parameter's name."""
+    names = list(names)
+    if any(name.startswith(f"{asked}.") for name in names):
+        return f"; those of that layer are {f'{asked}.*'!r}"
+    return f"; there are {', '.join(names)}"
+
+
 def expected(name: str, kind: type, value: object) -> TypeError:
     """That the argument `name` is no `kind`."""
     bases = {cls.__name__ for cls in type(value).__mro__}

@@ -30,6 +30,9 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     """TypeError or ValueError where a part is no dataset, is empty, or does not fit the model, the loss or the evaluator. Where
     samples are made one by one, that is seen by the first of a part that is not trained on."""
     _check_not_empty(parts.train, "training set")
+    if isinstance(parts.train, SequenceDataset) and parts.train.with_lengths and len(model.inputs) == 1:
+        raise ValueError("the model takes the sequences alone, and the dataset gives their lengths, too: say "
+                         "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')")
     output = model.output_shape(parts.train.input_shape)
     loss.check_outputs(output)
     # one that is derived from these may give other batches

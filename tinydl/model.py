@@ -171,8 +171,11 @@ class Model:
 
     def _set_frozen(self, patterns: Sequence[str], frozen: bool) -> None:
         for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise TypeError(f"freeze and unfreeze take names of parameters, as '0.weight' or '0.*'; got "
+                                f"{type(pattern).__name__}")
             if not any(fnmatchcase(name, pattern) for name in self._parameters):
-                raise ValueError(f"no parameter's name matches {pattern!r}; there are {', '.join(self._parameters)}")
+                raise ValueError(f"no parameter's name matches {pattern!r}{_hints.pattern(pattern, self._parameters)}")
         values, shape = self.state_dict(), self._shape
         for name, p in self._parameters.items():
             if any(fnmatchcase(name, pattern) for pattern in patterns):
@@ -211,7 +214,8 @@ class Model:
             raise ValueError("the model's input shape is not known before it has seen data: pass input_shape")
         shapes = tuple(map(tuple, shape)) if shape and not isinstance(shape[0], (int, np.integer)) else (shape,)
         if len(shapes) != len(self.inputs):
-            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of "
+            n = len(self.inputs)
+            raise ValueError(f"the model has {n} input{'s' * (n > 1)} ({', '.join(self.input_names)}); got {len(shapes)} of "
                              f"shape {', '.join(map(str, shapes))}")
         for name, one in zip(self.input_names, shapes, strict=True):
             if one is not None and 0 in one:
@@ -290,11 +294,17 @@ class Model:
             x = x.x
         if isinstance(x, ArrayDataset):
             x, prepared = x.x, x.prepared()
+        if isinstance(batch_size, (np.ndarray, Sequence)):
+            raise TypeError("predict takes several inputs as a tuple in their order, predict((a, b)), or as a dict by their "
+                            f"names; got batch_size={batch_size!s:.40}")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
         n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
-        outputs: Any = self.layer.output_shape(*shapes)
+        try:
+            outputs: Any = self.layer.output_shape(*shapes)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._one_sample(xs)}") from None
         several = bool(outputs) and isinstance(outputs[0], tuple)
         sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
@@ -309,6 +319,16 @@ class Model:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
+
+    def _one_sample(self, xs: list[Array]) -> str:
+        """What else to say of arrays that do not fit as batches, where they do as one sample without the batch's axis."""
+        try:
+            self.layer.output_shape(*(a.shape for a in xs))
+        except ValueError:
+            return ""
+        given, batch = (", ".join(f"{name}{end}" for name in self.input_names) for end in ("", "[None]"))
+        return (f"; {given} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
+                f"samples: {batch}")
 
     def stepper(self) -> Stepper:
         """For streams: outputs step by step, with the state of LSTM, GRU, RNN and causal convolutions kept, of the same bits as
@@ -397,6 +417,11 @@ class Model:
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy values in by name. strict: all names must be there, and no others. On an error nothing changes."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a dict of arrays by name; got {state!r:.60}")
+        if any(hasattr(value, "detach") for value in state.values()):
+            raise TypeError("state has tensors of PyTorch, whose layers keep weights in another layout: "
+                            "tinydl.torch_weights.load(model, state) copies them")
         own = self.named_arrays()
         _check_state(self.name, {n: a.shape for n, a in own.items()}, state, strict)
         values = {n: np.asarray(state[n], self.dtype) for n in own if n in state}
