@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 
 import tinydl
-from tinydl import AccuracyEvaluator, History, Model, Monitor, Trainer, _hints, callbacks, data, datasets, losses, nn, optim
+from tinydl import (
+    AccuracyEvaluator,
+    History,
+    Model,
+    Monitor,
+    Trainer,
+    TrainingError,
+    _hints,
+    callbacks,
+    data,
+    datasets,
+    losses,
+    nn,
+    optim,
+)
 from tinydl.monitor import EpochRecord
 
 X, Y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
@@ -38,9 +52,16 @@ class Tensor:
         return self
 
 
-def trained(**options):
+class Half(losses.PythonLoss):
+    """The half of a loss: no gradient."""
+
+    def forward(self, outputs, targets):
+        return float(np.mean((outputs - targets) ** 2))
+
+
+def trained(loss=None, y=Y, **options):
     t = Trainer(1, **options)
-    t.init(data.ArrayDataset(X, Y, 2).split(0.5, 0.5, 0), Model(net()), losses.SoftmaxCrossEntropy(), optim.Adam())
+    t.init(data.ArrayDataset(X, y, 2).split(0.5, 0.5, 0), Model(net()), loss or losses.SoftmaxCrossEntropy(), optim.Adam())
     t.train()
     return t
 
@@ -172,6 +193,14 @@ GUESSES = [
      "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')"),
     (lambda: init(data.ArrayDataset(X, np.eye(3)[Y])), ValueError, "(6, 3): np.argmax(y, -1), where they are one-hot"),
     (lambda: init(data.ArrayDataset(X, Y * 1.0)), ValueError, "of shape (6,): y.astype('int64'), where they are whole numbers"),
+    (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
+    (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
+    (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),
+    (lambda: nn.Concat()(nn.Input(3), nn.Input(2)), TypeError, "Concat(axis=-1) takes several inputs as a list: layer([a, b])"),
+    (lambda: nn.MultiheadAttention(4, 2)(*[nn.Input((3, 4))] * 3), TypeError, "as a list: layer([a, b]); got 3 arguments"),
+    (lambda: trained(loss=Half(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
+     "Half.forward must return (loss, gradient by outputs); got float"),
+    (lambda: init(loss=Half()), ValueError, "(6,): write labels = True in the class, where it takes class labels"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
 
