@@ -368,7 +368,12 @@ BAD = {
     "unknown command": (["fly"], "fly"),
     "unknown option": (["info", "--x"], "unrecognised arguments: --x (see tinydl info --help)"),
     "option misspelt": (["train", "two.csv", "--batch_size=8"], "; did you mean --batch-size? (see tinydl train --help)"),
-    "argument too many": (["train", "two.csv", "label"], "unrecognised arguments: label (see tinydl train --help)"),
+    "argument too many": (["train", "two.csv", "label"], "unrecognised arguments: label; of several columns each has an option "
+                          "of its own, as --ignore a --ignore b (see tinydl train --help)"),
+    "two columns for one option": (["predict", "m", "two.csv", "--id", "a", "b"], "as --id a --id b (see tinydl predict --help)"),
+    "longer name": (["train", "two.csv", "--target", "y", "--time-limit", "5"], "--time-limit 5; did you mean --time? (see"),
+    "name of others": (["train", "two.csv", "-t", "y"], "unrecognised arguments: -t y; did you mean --target? (see"),
+    "name that is not there": (["info", "--output"], "unrecognised arguments: --output (see tinydl info --help)"),
     "missing file": (["train", "no.csv", "--target", "label"], "no.csv: there is no such file"),
     "missing npz": (["train", "no.npz"], "no.npz: there is no such file"),
     "folder": (["train", ".", "--target", "label"], "is a folder"),

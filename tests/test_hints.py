@@ -52,6 +52,10 @@ class Tensor:
         return self
 
 
+def occasion(name):
+    return type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})()
+
+
 class Half(losses.PythonLoss):
     """The half of a loss: no gradient."""
 
@@ -193,6 +197,12 @@ GUESSES = [
      "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')"),
     (lambda: init(data.ArrayDataset(X, np.eye(3)[Y])), ValueError, "(6, 3): np.argmax(y, -1), where they are one-hot"),
     (lambda: init(data.ArrayDataset(X, Y * 1.0)), ValueError, "of shape (6,): y.astype('int64'), where they are whole numbers"),
+    (lambda: Trainer(10, evaluator=["f1"]), TypeError, 'by their names into metrics.MetricsEvaluator("accuracy", "f1")'),
+    (lambda: Trainer(10, evaluator=tinydl.metrics.f1), TypeError, "got function; figures go by their names into metrics.Metr"),
+    (lambda: Trainer(1, callbacks=[occasion("on_epoch_begin")]), TypeError,
+     "Mine.on_epoch_begin would never be called; it is called on_epoch_start"),
+    (lambda: Trainer(1, callbacks=[occasion("on_done")]), TypeError, "on_done would never be called; occasions are on_init, on_"),
+    (lambda: Trainer(1, callbacks=[occasion("on_update")]), TypeError, "on_update would never be called: say every = 1 in the c"),
     (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
     (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
     (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),

@@ -174,6 +174,12 @@ ARGUMENTS = {
     "track_running_stats": "they are always kept, and predict uses them",
 }
 
+#: methods of callbacks
+OCCASIONS = {"on_epoch_begin": "on_epoch_start", "on_train_epoch_start": "on_epoch_start", "on_train_begin": "on_train_start",
+             "on_fit_start": "on_train_start", "on_fit_end": "on_train_end", "on_train_epoch_end": "on_epoch_trained",
+             **dict.fromkeys(("on_validation_end", "on_validation_epoch_end", "on_test_end"), "on_epoch_end"),
+             **dict.fromkeys(("on_batch_end", "on_train_batch_end", "on_step_end"), "on_update, every so many updates")}
+
 #: figures of an epoch
 FIGURES = {"val_loss": "validation_loss", "valid_loss": "validation_loss", "val_accuracy": "accuracy", "val_acc": "accuracy",
            "acc": "accuracy", "train_loss": "loss", "training_loss": "loss"}
@@ -266,6 +272,8 @@ def expected(name: str, kind: type, value: object) -> TypeError:
     several = kind.__name__ == "Loss" and isinstance(value, (dict, list, tuple))
     more = ("; several losses go into losses.Joint(...)" if several else
             "; callbacks go into callbacks=[...]" if "Callback" in bases else
-            "; an evaluator goes into evaluator=..." if "Evaluator" in bases else "")
+            "; an evaluator goes into evaluator=..." if "Evaluator" in bases else
+            '; figures go by their names into metrics.MetricsEvaluator("accuracy", "f1")' if kind.__name__ == "Evaluator" and (
+                isinstance(value, (str, list, tuple, dict)) or (callable(value) and not isinstance(value, type))) else "")
     return TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, such as "
                      f"{EXAMPLES[kind.__name__]}; got {got}{more}")

@@ -91,6 +91,21 @@ def _targets(part: Dataset) -> Iterator[Array]:
             yield stack([x], [y], [0], part.input_shape)[1]
 
 
+def check_occasions(callback: Callback) -> None:
+    """TypeError where a method would never be called: one that is named as an occasion and is none, or `on_update` where nobody
+    says `every`."""
+    kind, occasions = type(callback), [name for name in vars(Callback) if name.startswith("on_")]
+    for name in dir(kind):
+        if name.startswith("on_") and name not in occasions and callable(getattr(kind, name)):
+            meant = _hints.OCCASIONS.get(name)
+            raise TypeError(f"{kind.__name__}.{name} would never be called; " + (
+                f"it is called {meant}" if meant else f"occasions are {', '.join(occasions)}"))
+    says = "every" in vars(callback) or any("every" in vars(cls) for cls in kind.__mro__ if cls is not Callback)
+    if kind.on_update is not Callback.on_update and not says:
+        raise TypeError(f"{kind.__name__}.on_update would never be called: say every = 1 in the class, or how many updates there "
+                        "are to be between two calls")
+
+
 def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, validates: bool) -> None:
     """ValueError where an epoch's record will not have a figure that a callback needs."""
     names = [*ALWAYS, "validation_loss"] if validates else ALWAYS
