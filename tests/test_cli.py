@@ -443,7 +443,8 @@ TABLES = {
     "duplicate columns": ("a,a,y\n1,1,p\n", "column 'a' comes more than once"),
     "nameless column": (",a,y\n1,1,p\n1,2,q\n", "column 1 has no name; name it in the header, or leave it out by --index"),
     "nameless column within": ("a,,y\n1,1,p\n", "column 2 has no name; name it in the header, or leave it out"),
-    "nothing but an index": (",y\n1,p\n2,q\n", "no column but the target"),
+    "nothing but an index": (",y\n1,p\n2,q\n", "no column but the target 'y'; column 1 has no name and numbers or names the "
+                             "rows: left out: a name in the header keeps it"),
     "nothing to learn from": ("a,b,y\n" + "".join(f"n{i},1,{'pq'[i % 2]}\n" for i in range(20)),
                               "nothing to learn from: column 'a': no two values of it are in 2 rows or more: left out; column"),
     "target only": ("y\n1\n2\n", "no column but the target"),

@@ -353,6 +353,16 @@ def test_what_cannot_be_trained_on_is_said():
         clf.predict(X.drop(columns="age"))
 
 
+def test_importances_of_columns_whose_names_are_no_text():
+    """As groupby().agg() makes them."""
+    values, names = np.random.default_rng(0).normal(size=(60, 3)), [("age", "mean"), ("age", "std"), ("age", "n")]
+    x, y = pd.DataFrame(values, columns=pd.MultiIndex.from_tuples(names)), values[:, 1] > 0
+    clf = TabularClassifier(n_members=1, max_epochs=5, random_state=0).fit(x, y)
+    found = clf.feature_importances(x, y)
+    assert set(found) == {"('age', 'mean')", "('age', 'std')", "('age', 'n')"} and next(iter(found)) == "('age', 'std')"
+    assert set(clf.fit(values, y).feature_importances(values, y)) == {"0", "1", "2"}
+
+
 @pytest.mark.parametrize(("y", "message"), [
     (pd.Series(pd.date_range("2020-01-01", periods=20)), r"y holds dates, as 2020-01-01.*\(y - y.min\(\)\).dt.total_seconds\(\)"),
     (pd.Series(pd.date_range("2020-01-01", periods=20, tz="Asia/Tokyo")), "y holds dates, as 2020-01-01"),

@@ -109,5 +109,6 @@ def wanted(name: str, header: list[str], target: str | None, features: Mapping[s
         why = " that is not left out" if target in header else ""
         raise CommandError(f"{name} has no column {target!r}{why}; it has {quoted(kept)}{hint}")
     if len(kept) == 1:
-        raise CommandError(f"{name} has no column but the target {target!r}")
+        said = "; ".join(["", *notes]) + (": a name in the header keeps it" if 0 in left and not header[0] else "")
+        raise CommandError(f"{name} has no column but the target {target!r}{said}")
     return [n for n in kept if n != target]

@@ -22,6 +22,7 @@ from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
+from tinydl.tables.columns import columns
 
 Array = np.ndarray[Any, Any]
 
@@ -253,7 +254,7 @@ class Tabular(Base):
         the mean of n_repeats), by columns, the most important first. Rows that were not trained on say most."""
         check_is_fitted(self)
         found = permutation_importance(self, X, y, n_repeats=n_repeats, scoring=scoring, random_state=random_state)
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        names, _, _ = columns(X)        # of the table: scikit-learn knows those of text alone
         pairs = zip(map(str, names), found.importances_mean.tolist(), strict=True)
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
