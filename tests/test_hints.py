@@ -203,6 +203,7 @@ GUESSES = [
      "Mine.on_epoch_begin would never be called; it is called on_epoch_start"),
     (lambda: Trainer(1, callbacks=[occasion("on_done")]), TypeError, "on_done would never be called; occasions are on_init, on_"),
     (lambda: Trainer(1, callbacks=[occasion("on_update")]), TypeError, "on_update would never be called: say every = 1 in the c"),
+    (lambda: data.ArrayDataset(X, None), ValueError, "y is None: a dataset has targets"),
     (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
     (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
     (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),

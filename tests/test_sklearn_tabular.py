@@ -81,6 +81,10 @@ def test_categorical_features_by_name_place_and_mask():
         TabularClassifier(**SMALL, categorical_features=["knd"]).fit(numbers, y)
     with pytest.raises(ValueError, match="mask of 2 columns"):
         TabularClassifier(**SMALL, categorical_features=[True, False]).fit(numbers, y)
+    with pytest.raises(ValueError, match=r"categorical_features='kind': a list of columns, as \['kind'\]"):
+        TabularClassifier(**SMALL, categorical_features="kind").fit(numbers, y)
+    with pytest.raises(ValueError, match="'from_dtype': None; columns of text and of categories are known by their dtype"):
+        TabularClassifier(**SMALL, categorical_features="from_dtype").fit(numbers, y)
 
 
 @pytest.mark.parametrize("dtype, values", [

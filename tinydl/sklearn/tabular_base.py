@@ -214,6 +214,11 @@ class Tabular(Base):
         return X, len(X)
 
     def _categorical(self) -> list[Any]:
+        if isinstance(self.categorical_features, str):
+            from_dtype = self.categorical_features == "from_dtype"
+            hint = ("None; columns of text and of categories are known by their dtype" if from_dtype else
+                    f"a list of columns, as [{self.categorical_features!r}]")
+            raise ValueError(f"categorical_features={self.categorical_features!r}: {hint}")
         if self.categorical_features is None or not len(self.categorical_features):
             return []
         chosen: Array = np.asarray(self.categorical_features)
