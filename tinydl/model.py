@@ -18,7 +18,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
-from tinydl.data import ArrayDataset, SequenceDataset, WindowDataset
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, WindowDataset
 from tinydl.data.batch import whole_number
 from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
@@ -102,8 +102,9 @@ class Model:
         for name, p in self._by_path().items():
             owner = p.owner() if p.owner is not None else None
             if owner is not None and owner is not self:
-                raise ValueError(f"the layer of {name} already belongs to another Model; "
-                                 "make a new layer, or copy that model with copy.deepcopy")
+                raise ValueError(f"the layer of {name} already belongs to another Model: make a new layer (a copy would "
+                                 "begin with fresh values, too), then new.load_state_dict(values, strict=False) with those of "
+                                 "old.state_dict(); or copy the whole model by copy.deepcopy")
             if isinstance(p, Statistic):
                 statistics[name] = p
             else:
@@ -284,7 +285,8 @@ class Model:
         (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
         row's outputs. x may be an ArrayDataset: its samples in order, normalized as in training, and not augmented. (For an array
         of bytes that a dataset normalized, `model.predict(normalize(x))`: what normalizes belongs to the dataset.) Or a
-        SequenceDataset or WindowDataset, or a part of one: its samples in order, too. Where its y is per step, outputs for each
+        SequenceDataset or WindowDataset, or a part of one: its samples in order, too; an ItemDataset or StreamDataset: one epoch
+        of it. Where its y is per step, outputs for each
         step are a list of arrays, one for each sequence, of as many steps as it has (at most max_length).
         """
         prepared = None
@@ -292,8 +294,12 @@ class Model:
             return sequence_outputs(self, x, whole_number("batch_size", batch_size, 1))
         if isinstance(x, WindowDataset):
             x = x.x
+        if isinstance(x, Split):
+            raise TypeError(f"x is a Split: give one of its parts, as x.test; it is {x!r:.200}")
         if isinstance(x, ArrayDataset):
             x, prepared = x.x, x.prepared()
+        if isinstance(x, Dataset):
+            return self._of_batches(x, batch_size)
         if isinstance(batch_size, (np.ndarray, Sequence)):
             raise TypeError("predict takes several inputs as a tuple in their order, predict((a, b)), or as a dict by their "
                             f"names; got batch_size={batch_size!s:.40}")
@@ -319,6 +325,18 @@ class Model:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
+
+    def _of_batches(self, dataset: Dataset, batch_size: int) -> Any:
+        """Outputs for the samples of a dataset that makes them as they are asked for, in its order."""
+        whole = copy.copy(dataset)
+        if isinstance(whole, ItemDataset):
+            whole.drop_last = False
+        parts = [self.predict(batch.load().x, batch_size) for batch in whole.epoch(seed=0, epoch=0, shuffle=False)]
+        if not parts:
+            raise ValueError(f"{type(dataset).__name__} gives no batch")
+        if isinstance(parts[0], dict):
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return tuple(map(np.concatenate, zip(*parts, strict=True))) if isinstance(parts[0], tuple) else np.concatenate(parts)
 
     def _one_sample(self, xs: list[Array]) -> str:
         """What else to say of arrays that do not fit as batches, where they do as one sample without the batch's axis."""
