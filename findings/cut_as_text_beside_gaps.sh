@@ -3,8 +3,9 @@
 #
 # Guess: for the same edges a row's interval is the same text whatever other rows the column has, since both columns have the same
 # categories, of integers.
-# Seen: `astype(str)` gives "(0, 18]" in the column without a gap and "(0.0, 18.0]" in the one with a gap; numpy.asarray and a loop have
-# intervals of floats there, too. `map(str)`, `to_csv`, `iloc` and the categories' own text stay "(0, 18]", and nothing warns.
+# Seen: `astype(str)` gives "(0, 18]" in the column without a gap and "(0.0, 18.0]" in the one with a gap; numpy.asarray and a
+# loop have intervals of floats there, too. `map(str)`, `to_csv`, `iloc` and the categories' own text stay "(0, 18]", and nothing
+# warns.
 # So categories of text that a model learned from a table without gaps are all unknown in one with a gap, and the other way round.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

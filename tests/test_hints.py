@@ -204,6 +204,13 @@ GUESSES = [
     (lambda: Trainer(1, callbacks=[occasion("on_done")]), TypeError, "on_done would never be called; occasions are on_init, on_"),
     (lambda: Trainer(1, callbacks=[occasion("on_update")]), TypeError, "on_update would never be called: say every = 1 in the c"),
     (lambda: data.ArrayDataset(X, None), ValueError, "y is None: a dataset has targets"),
+    (lambda: data.augment.Mixup(), AttributeError, "use data.augment.MixUp"),
+    (lambda: data.augment.ColorJitter(), AttributeError, "tinydl.data.augment has no ColorJitter: it is not there; in NumPy or"),
+    (lambda: data.augment.Compose([]), AttributeError, "data.ArrayDataset(x, y, augment=[...])"),
+    (lambda: Trainer(1, accumulate_grad_batches=2), TypeError, "it is called batches_per_update"),
+    (lambda: Trainer(1, logger=True), TypeError, "callbacks=[callbacks.CSVLogger(path)]"),
+    (lambda: Model.load("m", custom_objects={}), TypeError, "it is called custom_layers"),
+    (lambda: Model.load("m", custom_layers=[nn.ReLU]), TypeError, "custom_layers is a dict, {'Square': Square}, of names and cl"),
     (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
     (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
     (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),
@@ -270,9 +277,9 @@ def test_no_hint_for_what_is_there():
 
 def test_figures_and_arguments_are_of_ours():
     taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
-                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx, losses.Quantile, losses.Huber,
-                         losses.SoftmaxCrossEntropy, nn.Concat, optim.schedules.Step, optim.schedules.MultiStep,
-                         optim.schedules.Cosine, data.WindowDataset)
+                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx, Model.load,
+                         losses.Quantile, losses.Huber, losses.SoftmaxCrossEntropy, nn.Concat, optim.schedules.Step,
+                         optim.schedules.MultiStep, optim.schedules.Cosine, data.WindowDataset)
              for p in inspect.signature(f).parameters}
     assert set(_hints.RENAMED.values()) <= taken
     assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}

@@ -86,6 +86,10 @@ NAMES = {
     "ReduceLROnPlateau": "use callbacks.ReduceOnPlateau(figure)",
     "Nadam": "use optim.NAdam(lr)",
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
+    "Compose": "give a list: data.ArrayDataset(x, y, augment=[...])", "RandomErasing": "use data.augment.Cutout(size)",
+    "ToTensor": "bytes stay bytes, and normalize=data.Normalize(mean, std) makes floats of them in each batch",
+    **dict.fromkeys(("RandomRotation", "RandomResizedCrop", "ColorJitter", "CutMix", "Resize", "RandomAffine"),
+                    "it is not there; in NumPy or Pillow it goes into the __getitem__ of a data.ItemDataset"),
     "train_test_split": _SPLIT, "random_split": _SPLIT,
     "load_digits": "use datasets.digits(batch_size)",
     "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
@@ -101,7 +105,7 @@ NAMES = {
     "set_num_threads": "use Trainer(epochs, enable_parallel=True, thread_count=2)",
 }
 MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
-           "tinydl.metrics", "tinydl.parallel")
+           "tinydl.metrics", "tinydl.parallel", "tinydl.data.augment")
 
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
@@ -131,9 +135,10 @@ ATTRIBUTES = {
 #: arguments: what they are called here, where the function has that one
 RENAMED = {
     "learning_rate": "lr", "epsilon": "eps", "rho": "alpha", "monitor": "figure", "restore_best_weights": "restore_best",
-    "filepath": "path", "metric": "figure", "callback": "callbacks",
+    "filepath": "path", "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
+    **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
     "test_size": "test", "train_size": "train", "val": "validation", "opset_version": "opset", "loss_weights": "weights",
@@ -152,6 +157,8 @@ ARGUMENTS = {
     "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
     **dict.fromkeys((f"Trainer.__init__.{name}" for name in ("patience", "early_stopping")),
                     "use Trainer(epochs, callbacks=[callbacks.EarlyStopping(patience=5)])"),
+    **dict.fromkeys(("ckpt_path", "resume_from_checkpoint"), "use trainer.load_checkpoint(path), then trainer.train()"),
+    **dict.fromkeys(("logger", "loggers"), "loggers are callbacks: callbacks=[callbacks.CSVLogger(path)]"),
     **dict.fromkeys((f"Trainer.__init__.{name}" for name in ("lr", "learning_rate")),
                     "the optimizer has it: optim.Adam(lr=1e-3)"),
     **dict.fromkeys(("schedule", "scheduler", "lr_scheduler", "warmup", "warmup_steps"),

@@ -555,6 +555,7 @@ class Model:
         return model
 
     @classmethod
+    @_hints.arguments
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
         """The model that `save` wrote. path may be a binary file that is open, which is read from its beginning. custom_layers:
         classes by name for layers that are not tinydl's own. Zip files, which models were before, are read as well; what a file
@@ -563,6 +564,9 @@ class Model:
         FileNotFoundError, or ValueError for a file that is truncated, altered, or no tinydl model: it says what the file is, and
         what to do. `tinydl.torch_weights` and `tinydl.keras_weights` read others' weights.
         """
+        if custom_layers is not None and not isinstance(custom_layers, Mapping):
+            raise TypeError("custom_layers is a dict, {'Square': Square}, of names and classes; got "
+                            f"{type(custom_layers).__name__}")
         layer, about, arrays = read_model(path, custom_layers or {})
         own = _by_path(layer)
         try:        # before there is memory for what layers say that they have
