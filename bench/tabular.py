@@ -140,8 +140,8 @@ def realmlp_td(classes: bool, seed: int, X: pd.DataFrame, y: Any) -> Any:
 
 def _is_there(library: str) -> bool:
     """Whether a library can be imported; it is imported now, so that no fit's time has that in it."""
-    module = {"plain": "tinydl", "tinydl_single": "tinydl", "hist_gradient_boosting": "sklearn.ensemble", "realmlp_td_s": "pytabkit",
-              "realmlp_td": "pytabkit"}.get(library, library)
+    module = {"plain": "tinydl", "tinydl_single": "tinydl", "hist_gradient_boosting": "sklearn.ensemble",
+              "realmlp_td_s": "pytabkit", "realmlp_td": "pytabkit"}.get(library, library)
     try:
         importlib.import_module(module)
     except ImportError as e:
@@ -190,8 +190,8 @@ def measure(results: dict[str, Any], libraries: list[str], name: str, classes: b
     """Adds one seed's folds of a set to `results`: the libraries take turns at each fold, so that all meet the same machine."""
     X, y = load()
     target: Any = np.unique(np.asarray(y).astype(str), return_inverse=True)[1] if classes else np.asarray(y, float)
-    rows = {library: results.setdefault(library, {}).setdefault(name, {"classes": classes, "error": [], "log_loss": [], "cpu_s": [],
-                                                                       "wall_s": []}) for library in libraries}
+    rows = {library: results.setdefault(library, {}).setdefault(
+        name, {"classes": classes, "error": [], "log_loss": [], "cpu_s": [], "wall_s": []}) for library in libraries}
     tables = {library: X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library) for library in libraries}
     rows = {library: row for library, row in rows.items() if len(row["error"]) == seed * folds}     # not what is there already
     splits = list((StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=0).split(X, target))
