@@ -401,6 +401,32 @@ def test_a_zip_of_several_files(folder, capsys):
     assert capsys.readouterr().err == "tinydl: t.zip is a zip of 2 files ('a.csv', 'b.csv'); it must have one: unpack it\n"
 
 
+@pytest.mark.parametrize(("name", "content", "what"), [
+    ("t.json", b'{"a":{"0":1}}', "JSON"), ("t.jsonl", b'{"a": 1, "y": 2}\n', "JSON"), ("t.json", b'[\n {"a": 1}]', "JSON"),
+    ("t.csv", b"\n<!DOCTYPE html>\n<html>", "a web page or XML"),
+    ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an Excel workbook")])
+def test_files_that_are_other_tables(folder, capsys, name, content, what):
+    Path(name).write_bytes(content)
+    assert main(["train", name, "--target", "y"]) == 2
+    assert capsys.readouterr().err.startswith(f"tinydl: {name} is {what}, and a CSV, .npz, Parquet or Feather file is needed: ")
+
+
+def test_a_workbook_is_no_zip_to_unpack(folder, capsys):
+    with zipfile.ZipFile("t.xlsx", "w") as z:
+        for name in "[Content_Types].xml", "xl/workbook.xml", "xl/worksheets/sheet1.xml":
+            z.writestr(name, "<x/>")
+    assert main(["train", "t.xlsx", "--target", "y"]) == 2
+    assert "t.xlsx is an Excel workbook, and a CSV, .npz, Parquet or Feather file is needed: " in capsys.readouterr().err
+
+
+def test_cells_with_spaces_between(folder, capsys):
+    Path("t.txt").write_text("a b y\n1 2 p\n3 4 q\n")
+    assert main(["train", "t.txt", "--target", "y"]) == 2
+    assert capsys.readouterr().err.endswith("it has 'a b y'; say what separates its cells, by --separator\n")
+    Path("braces.csv").write_text("[a],{b},y\n" + "1,2,p\n2,1,q\n" * 20)       # names as some programs write them
+    assert main(["train", "braces.csv", "--target", "y", "--epochs", "1", "--out", "m", *TINY]) == 0
+
+
 def test_standard_input(folder, capsys, monkeypatch):
     def given(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
