@@ -52,6 +52,10 @@ class Tensor:
         return self
 
 
+def of_torch(name):
+    return type(name, (), {"__module__": "torch.nn.modules"})()
+
+
 def occasion(name):
     return type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})()
 
@@ -211,6 +215,8 @@ GUESSES = [
     (lambda: Trainer(1, logger=True), TypeError, "callbacks=[callbacks.CSVLogger(path)]"),
     (lambda: Model.load("m", custom_objects={}), TypeError, "it is called custom_layers"),
     (lambda: Model.load("m", custom_layers=[nn.ReLU]), TypeError, "custom_layers is a dict, {'Square': Square}, of names and cl"),
+    (lambda: nn.Sequential(of_torch("Linear")), TypeError, "nn.Sequential(nn.Linear(4, 2), nn.ReLU()); got Linear of torch"),
+    (lambda: init(dataset=of_torch("DataLoader")), TypeError, "DataLoader of torch; of a loader of batches make data.Stre"),
     (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
     (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
     (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),

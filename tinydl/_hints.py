@@ -270,16 +270,23 @@ def pattern(asked: str, names: Iterable[str]) -> str:
     return f"; there are {', '.join(names)}"
 
 
+def _named(kind: type) -> str:
+    """A class, with the library that it is of where that has the same names as ours: Linear of torch."""
+    library = kind.__module__.partition(".")[0]
+    return f"{kind.__name__} of {library}" if library in ("torch", "keras", "tensorflow", "flax") else kind.__name__
+
+
 def expected(name: str, kind: type, value: object) -> TypeError:
     """That the argument `name` is no `kind`."""
     bases = {cls.__name__ for cls in type(value).__mro__}
     got = (f"the class {value.__name__}: write {value.__name__}(...)" if isinstance(value, type) else
            f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value, kind)) else
-           repr(value) if isinstance(value, (str, int, float)) else type(value).__name__)
+           repr(value) if isinstance(value, (str, int, float)) else _named(type(value)))
     several = kind.__name__ == "Loss" and isinstance(value, (dict, list, tuple))
     more = ("; several losses go into losses.Joint(...)" if several else
             "; callbacks go into callbacks=[...]" if "Callback" in bases else
             "; an evaluator goes into evaluator=..." if "Evaluator" in bases else
+            "; of a loader of batches make data.StreamDataset(lambda: iter(loader), chunks=True)" if "DataLoader" in bases else
             '; figures go by their names into metrics.MetricsEvaluator("accuracy", "f1")' if kind.__name__ == "Evaluator" and (
                 isinstance(value, (str, list, tuple, dict)) or (callable(value) and not isinstance(value, type))) else "")
     return TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, such as "
