@@ -310,7 +310,8 @@ BAD = {
     "a number": (lambda e, t: e.fit(3), "must be a table .* it is int"),
     "lengths": (lambda e, t: e.fit({"a": [1, 2], "b": [1]}), "several lengths: 'a' has 2 rows, 'b' 1"),
     "masked": (lambda e, t: e.fit(np.ma.zeros((2, 2))), "masked array"),
-    "durations": (lambda e, t: e.fit(t.assign(a=pd.to_timedelta([1, 2, 3]))), "column 'a' is timedelta64"),
+    "durations": (lambda e, t: e.fit(t.assign(a=pd.to_timedelta([1, 2, 3]))), "column 'a' is timedelta64.*: turn it into "
+                  r"numbers, as seconds by .dt.total_seconds\(\)"),
     "complex": (lambda e, t: e.fit({"a": np.zeros(3, complex)}), "column 'a' is complex128"),
     "lists": (lambda e, t: e.fit({"a": np.array([1, [2], 3], object)}), "column 'a' holds list in row 1"),
     "tuples": (lambda e, t: e.fit({"a": np.array(["x", None, (1, 2)], object)}), r"column 'a' holds \(1, 2\) \(tuple\) in row 2"),
