@@ -368,7 +368,12 @@ BAD = {
     "unknown command": (["fly"], "fly"),
     "unknown option": (["info", "--x"], "unrecognised arguments: --x (see tinydl info --help)"),
     "option misspelt": (["train", "two.csv", "--batch_size=8"], "; did you mean --batch-size? (see tinydl train --help)"),
-    "argument too many": (["train", "two.csv", "label"], "unrecognised arguments: label (see tinydl train --help)"),
+    "argument too many": (["train", "two.csv", "label"], "unrecognised arguments: label; of several columns each has an option "
+                          "of its own, as --ignore a --ignore b (see tinydl train --help)"),
+    "two columns for one option": (["predict", "m", "two.csv", "--id", "a", "b"], "as --id a --id b (see tinydl predict --help)"),
+    "longer name": (["train", "two.csv", "--target", "y", "--time-limit", "5"], "--time-limit 5; did you mean --time? (see"),
+    "name of others": (["train", "two.csv", "-t", "y"], "unrecognised arguments: -t y; did you mean --target? (see"),
+    "name that is not there": (["info", "--output"], "unrecognised arguments: --output (see tinydl info --help)"),
     "missing file": (["train", "no.csv", "--target", "label"], "no.csv: there is no such file"),
     "missing npz": (["train", "no.npz"], "no.npz: there is no such file"),
     "folder": (["train", ".", "--target", "label"], "is a folder"),
@@ -438,7 +443,8 @@ TABLES = {
     "duplicate columns": ("a,a,y\n1,1,p\n", "column 'a' comes more than once"),
     "nameless column": (",a,y\n1,1,p\n1,2,q\n", "column 1 has no name; name it in the header, or leave it out by --index"),
     "nameless column within": ("a,,y\n1,1,p\n", "column 2 has no name; name it in the header, or leave it out"),
-    "nothing but an index": (",y\n1,p\n2,q\n", "no column but the target"),
+    "nothing but an index": (",y\n1,p\n2,q\n", "no column but the target 'y'; column 1 has no name and numbers or names the "
+                             "rows: left out: a name in the header keeps it"),
     "nothing to learn from": ("a,b,y\n" + "".join(f"n{i},1,{'pq'[i % 2]}\n" for i in range(20)),
                               "nothing to learn from: column 'a': no two values of it are in 2 rows or more: left out; column"),
     "target only": ("y\n1\n2\n", "no column but the target"),

@@ -401,6 +401,32 @@ def test_a_zip_of_several_files(folder, capsys):
     assert capsys.readouterr().err == "tinydl: t.zip is a zip of 2 files ('a.csv', 'b.csv'); it must have one: unpack it\n"
 
 
+@pytest.mark.parametrize(("name", "content", "what"), [
+    ("t.json", b'{"a":{"0":1}}', "JSON"), ("t.jsonl", b'{"a": 1, "y": 2}\n', "JSON"), ("t.json", b'[\n {"a": 1}]', "JSON"),
+    ("t.csv", b"\n<!DOCTYPE html>\n<html>", "a web page or XML"),
+    ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an Excel workbook")])
+def test_files_that_are_other_tables(folder, capsys, name, content, what):
+    Path(name).write_bytes(content)
+    assert main(["train", name, "--target", "y"]) == 2
+    assert capsys.readouterr().err.startswith(f"tinydl: {name} is {what}, and a CSV, .npz, Parquet or Feather file is needed: ")
+
+
+def test_a_workbook_is_no_zip_to_unpack(folder, capsys):
+    with zipfile.ZipFile("t.xlsx", "w") as z:
+        for name in "[Content_Types].xml", "xl/workbook.xml", "xl/worksheets/sheet1.xml":
+            z.writestr(name, "<x/>")
+    assert main(["train", "t.xlsx", "--target", "y"]) == 2
+    assert "t.xlsx is an Excel workbook, and a CSV, .npz, Parquet or Feather file is needed: " in capsys.readouterr().err
+
+
+def test_cells_with_spaces_between(folder, capsys):
+    Path("t.txt").write_text("a b y\n1 2 p\n3 4 q\n")
+    assert main(["train", "t.txt", "--target", "y"]) == 2
+    assert capsys.readouterr().err.endswith("it has 'a b y'; say what separates its cells, by --separator\n")
+    Path("braces.csv").write_text("[a],{b},y\n" + "1,2,p\n2,1,q\n" * 20)       # names as some programs write them
+    assert main(["train", "braces.csv", "--target", "y", "--epochs", "1", "--out", "m", *TINY]) == 0
+
+
 def test_standard_input(folder, capsys, monkeypatch):
     def given(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -438,6 +464,32 @@ def test_parquet_and_feather(folder, capsys, suffix):
     t.assign(number=t["town"]).to_parquet("u.parquet")
     assert main(["predict", "m", "u.parquet"]) == 2
     assert capsys.readouterr().err == "tinydl: u.parquet: column 'number' holds categories; the model was trained on numbers\n"
+
+
+@pytest.mark.parametrize("target", ["label", "number", "flag"])
+def test_gaps_in_the_target_of_parquet(folder, capsys, target):
+    pytest.importorskip("pyarrow")
+    t = frame().assign(flag=pd.array([i % 3 == 0 for i in range(200)], "boolean")).convert_dtypes()
+    for some in 1, 3:
+        t.loc[:some - 1, target] = pd.NA
+        gaps = int(t[target].isna().sum())
+        t.to_parquet("t.parquet")
+        assert main(["train", "t.parquet", "--target", target, "--out", "m", "--epochs", "1", *TINY]) == 0
+        out = capsys.readouterr().out
+        assert f"note: {gaps} row{'s' * (gaps > 1)} without a target: left out\n" in out
+        assert f"t.parquet: {200 - gaps} rows" in out
+
+
+def test_a_name_that_says_another_format_is_refused(folder, capsys):
+    frame().to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "label", "--epochs", "1", *TINY]) == 0
+    capsys.readouterr()
+    assert main(["predict", "t.tinydl", "t.csv", "--out", "p.parquet"]) == 2
+    assert capsys.readouterr().err == "tinydl: --out p.parquet: CSV is what is written: name it p.csv\n"
+    assert main(["export", "t.tinydl", "t.py"]) == 2
+    assert capsys.readouterr().err == "tinydl: OUT t.py: ONNX is what is written: name it t.onnx\n"
+    assert not Path("p.parquet").exists() and not Path("t.py").exists()
+    assert main(["predict", "t.tinydl", "t.csv", "--out", "p"]) == main(["predict", "t.tinydl", "t.csv", "--out", "p.CSV"]) == 0
 
 
 def test_a_pipe_is_read_once(folder):

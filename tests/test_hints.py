@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 
 import tinydl
-from tinydl import AccuracyEvaluator, History, Model, Monitor, Trainer, _hints, callbacks, data, datasets, losses, nn, optim
+from tinydl import (
+    AccuracyEvaluator,
+    History,
+    Model,
+    Monitor,
+    Trainer,
+    TrainingError,
+    _hints,
+    callbacks,
+    data,
+    datasets,
+    losses,
+    nn,
+    optim,
+)
 from tinydl.monitor import EpochRecord
 
 X, Y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
@@ -20,9 +34,42 @@ def net():
     return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
-def trained(**options):
+def image():
+    return Model(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(48, 2)), seed=0)
+
+
+def lengths_too():
+    x, lengths = nn.Input((4, 3), name="x"), nn.Input((), "int64", name="lengths")
+    return Model(inputs=[x, lengths], outputs=nn.MeanSteps()([nn.GRU(3, 2)([x, lengths]), lengths]), seed=0)
+
+
+class Tensor:
+    """What a tensor of PyTorch is known by."""
+
+    shape = (4, 5)
+
+    def detach(self):
+        return self
+
+
+def of_torch(name):
+    return type(name, (), {"__module__": "torch.nn.modules"})()
+
+
+def occasion(name):
+    return type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})()
+
+
+class Half(losses.PythonLoss):
+    """The half of a loss: no gradient."""
+
+    def forward(self, outputs, targets):
+        return float(np.mean((outputs - targets) ** 2))
+
+
+def trained(loss=None, y=Y, **options):
     t = Trainer(1, **options)
-    t.init(data.ArrayDataset(X, Y, 2).split(0.5, 0.5, 0), Model(net()), losses.SoftmaxCrossEntropy(), optim.Adam())
+    t.init(data.ArrayDataset(X, y, 2).split(0.5, 0.5, 0), Model(net()), loss or losses.SoftmaxCrossEntropy(), optim.Adam())
     t.train()
     return t
 
@@ -115,6 +162,69 @@ GUESSES = [
     (lambda: Model(nn.Linear(4, 2)).predict([X[:2], X[:3]]), ValueError, "go into data.SequenceDataset(sequences, y)"),
     (lambda: Model(inputs=(a := [nn.Input((4,)), nn.Input((4,))]), outputs=nn.Add()(a)).predict([X[:2], X[:3], X]), ValueError,
      "go into data.SequenceDataset(sequences, y)"),
+    (lambda: losses.BCE(), AttributeError, "use losses.SigmoidCrossEntropy() on scores"),
+    (lambda: nn.LSTMCell(2, 3), AttributeError, "model.stepper() goes step by step"),
+    (lambda: optim.schedules.OneCycleLR(0.1), AttributeError, "use optim.schedules.OneCycle(max_lr, total_updates), which the"),
+    (lambda: optim.schedules.StepLR(10), AttributeError, "use optim.schedules.Step(lr, every, gamma), which the optimizer"),
+    (lambda: optim.schedules.Step(0.1, step_size=10), TypeError, "Step has no argument 'step_size': it is called every"),
+    (lambda: optim.schedules.Cosine(0.1, T_max=10), TypeError, "it is called total_updates"),
+    (lambda: optim.schedules.Cosine(0.1, 10, warmup=5), TypeError, "optim.schedules.Warmup(100, "),
+    (lambda: optim.schedules.Warmup(optim.schedules.Constant(0.1), 5), TypeError, "Warmup(then=5): must be a schedule"),
+    (lambda: optim.Adam(1e-3, max_grad_norm=1.0), TypeError, "it is called clip_norm"),
+    (lambda: optim.Adam(1e-3, amsgrad=True), TypeError, "there is no such variant"),
+    (lambda: losses.SoftmaxCrossEntropy(class_weight=[1, 2]), TypeError, "it is called weight"),
+    (lambda: losses.SoftmaxCrossEntropy(reduction="sum"), TypeError, "a loss is the mean over the batch"),
+    (lambda: losses.Huber(beta=1.0), TypeError, "it is called delta"),
+    (lambda: nn.Concat(dim=1), TypeError, "Concat has no argument 'dim': it is called axis"),
+    (lambda: nn.Mean(dim=1), TypeError, "Mean has no argument 'dim': it is called axis"),
+    (lambda: Trainer(1, learning_rate=0.1), TypeError, "the optimizer has it: optim.Adam(lr=1e-3)"),
+    (lambda: Trainer(1, patience=3), TypeError, "callbacks=[callbacks.EarlyStopping(patience=5)]"),
+    (lambda: Trainer(1, callback=[]), TypeError, "it is called callbacks"),
+    (lambda: Trainer(1).resume("c"), AttributeError, "use trainer.load_checkpoint(path), then trainer.train()"),
+    (lambda: Model(net()).named_parameters(), AttributeError, "model.state_dict() has copies by name"),
+    (lambda: Model(net()).copy(), AttributeError, "use copy.deepcopy(model)"),
+    (lambda: data.WindowDataset(X, window_size=2), TypeError, "it is called window"),
+    (lambda: data.WindowDataset(X, 2, target=1), TypeError, "it is called targets"),
+    (lambda: data.ArrayDataset(X, Y, num_workers=2), TypeError, "loads batches in its threads"),
+    (lambda: tinydl.TabularClassifier(), AttributeError, "from tinydl.sklearn import TabularClassifier"),
+    (lambda: nn.Input((None, 3)), ValueError, "Input((None, 3)): each axis of a sample has a size"),
+    (lambda: lengths_too().predict(np.ones((2, 4, 3)), [4, 4]), TypeError, "predict((a, b)), or as a dict"),
+    (lambda: image().predict(np.ones((2, 6, 6))), ValueError, "they must be (2, H, W); x of shape (2, 6, 6) fits as one"),
+    (lambda: image().predict(np.ones((3, 6, 6))), ValueError, "on samples of shape (6, 6): they must be (2, H, W)"),
+    (lambda: Model(net()).freeze("0"), ValueError, "no parameter's name matches '0'; those of that layer are '0.*'"),
+    (lambda: Model(net()).freeze(nn.ReLU()), TypeError, "names of parameters, as '0.weight' or '0.*'; got ReLU"),
+    (lambda: init(optimizer=optim.Adam(groups=[{"params": "2", "lr": 0.1}])), ValueError, "those of that layer are '2.*'"),
+    (lambda: Model(net()).load_state_dict("w.safetensors"), TypeError, "must be a dict of arrays by name; got 'w.safetensors'"),
+    (lambda: Model(net()).load_state_dict({"0.weight": Tensor()}), TypeError, "tinydl.torch_weights.load(model, state) copies"),
+    (lambda: tinydl.torch_weights.load(Model(net()), Model(net())), TypeError, "state is a Model: give its state_dict()"),
+    (lambda: init(data.SequenceDataset([[1.0]] * 3, Y[:3]), Model(nn.GRU(1, 3, return_sequences=False))), ValueError,
+     "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')"),
+    (lambda: init(data.ArrayDataset(X, np.eye(3)[Y])), ValueError, "(6, 3): np.argmax(y, -1), where they are one-hot"),
+    (lambda: init(data.ArrayDataset(X, Y * 1.0)), ValueError, "of shape (6,): y.astype('int64'), where they are whole numbers"),
+    (lambda: Trainer(10, evaluator=["f1"]), TypeError, 'by their names into metrics.MetricsEvaluator("accuracy", "f1")'),
+    (lambda: Trainer(10, evaluator=tinydl.metrics.f1), TypeError, "got function; figures go by their names into metrics.Metr"),
+    (lambda: Trainer(1, callbacks=[occasion("on_epoch_begin")]), TypeError,
+     "Mine.on_epoch_begin would never be called; it is called on_epoch_start"),
+    (lambda: Trainer(1, callbacks=[occasion("on_done")]), TypeError, "on_done would never be called; occasions are on_init, on_"),
+    (lambda: Trainer(1, callbacks=[occasion("on_update")]), TypeError, "on_update would never be called: say every = 1 in the c"),
+    (lambda: data.ArrayDataset(X, None), ValueError, "y is None: a dataset has targets"),
+    (lambda: data.augment.Mixup(), AttributeError, "use data.augment.MixUp"),
+    (lambda: data.augment.ColorJitter(), AttributeError, "tinydl.data.augment has no ColorJitter: it is not there; in NumPy or"),
+    (lambda: data.augment.Compose([]), AttributeError, "data.ArrayDataset(x, y, augment=[...])"),
+    (lambda: Trainer(1, accumulate_grad_batches=2), TypeError, "it is called batches_per_update"),
+    (lambda: Trainer(1, logger=True), TypeError, "callbacks=[callbacks.CSVLogger(path)]"),
+    (lambda: Model.load("m", custom_objects={}), TypeError, "it is called custom_layers"),
+    (lambda: Model.load("m", custom_layers=[nn.ReLU]), TypeError, "custom_layers is a dict, {'Square': Square}, of names and cl"),
+    (lambda: nn.Sequential(of_torch("Linear")), TypeError, "nn.Sequential(nn.Linear(4, 2), nn.ReLU()); got Linear of torch"),
+    (lambda: init(dataset=of_torch("DataLoader")), TypeError, "DataLoader of torch; of a loader of batches make data.Stre"),
+    (lambda: nn.Input(3) + nn.Input(3), TypeError, "values of a graph go through layers: nn.Add()([a, b])"),
+    (lambda: 2 * nn.Input(3), TypeError, "nn.Multiply()([a, b])"),
+    (lambda: nn.Input(3)[:2], TypeError, "nn.Slice(axis, start, stop)(a)"),
+    (lambda: nn.Concat()(nn.Input(3), nn.Input(2)), TypeError, "Concat(axis=-1) takes several inputs as a list: layer([a, b])"),
+    (lambda: nn.MultiheadAttention(4, 2)(*[nn.Input((3, 4))] * 3), TypeError, "as a list: layer([a, b]); got 3 arguments"),
+    (lambda: trained(loss=Half(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
+     "Half.forward must return (loss, gradient by outputs); got float"),
+    (lambda: init(loss=Half()), ValueError, "(6,): write labels = True in the class, where it takes class labels"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
 
@@ -173,7 +283,9 @@ def test_no_hint_for_what_is_there():
 
 def test_figures_and_arguments_are_of_ours():
     taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
-                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx)
+                         nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx, Model.load,
+                         losses.Quantile, losses.Huber, losses.SoftmaxCrossEntropy, nn.Concat, optim.schedules.Step,
+                         optim.schedules.MultiStep, optim.schedules.Cosine, data.WindowDataset)
              for p in inspect.signature(f).parameters}
     assert set(_hints.RENAMED.values()) <= taken
     assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}

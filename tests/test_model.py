@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small import mlp
 
-from tinydl import Model, nn
+from tinydl import Model, data, nn
 from tinydl.serialization import read_arrays
 
 
@@ -319,3 +319,43 @@ def test_samples_with_an_axis_of_nothing_are_refused(layer):
 def test_an_integer_out_of_range_is_named_with_what_is_allowed():
     with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding"):
         Model(nn.Embedding(5, 3)).predict(np.array([[1, 5]]))
+
+
+class Items(data.ItemDataset):
+    """A constructor that calls no other one, as PyTorch's datasets have it."""
+
+    def __init__(self, x, several=False):
+        self.x, self.several = x, several
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return {"a": self.x[i], "b": self.x[i, :2]} if self.several else self.x[i], 0
+
+
+def test_predictions_for_items_and_streams():
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    model = Model(nn.Linear(4, 3), seed=0)
+    items = Items(x)
+    assert items.n_batches == 2 and np.array_equal(model.predict(items), model.predict(x))
+    items.drop_last = True                              # every row has a prediction
+    assert items.n_samples == 32 and np.array_equal(model.predict(items, 16), model.predict(x)) and items.drop_last
+    stream = data.StreamDataset(lambda: ((row, 0) for row in x[:35]), batch_size=8)
+    assert np.array_equal(model.predict(stream), model.predict(x[:35]))
+    for named in True, False:
+        a, b = nn.Input(4, name="a"), nn.Input(2, name="b")
+        outputs = [nn.Linear(4, 3)(a), nn.Linear(2, 1)(b)]
+        two = Model(inputs=[a, b], outputs=dict(zip("uv", outputs, strict=True)) if named else outputs, seed=0)
+        found, expected = two.predict(Items(x, several=True)), two.predict({"a": x, "b": x[:, :2]})
+        assert type(found) is type(expected)
+        for name in expected if isinstance(expected, dict) else range(2):
+            assert np.array_equal(found[name], expected[name])
+    with pytest.raises(TypeError, match="x is a Split: give one of its parts"):
+        model.predict(data.ArrayDataset(x, np.zeros(40)).split(0.5, 0.5))
+
+
+def test_layers_of_another_model_are_refused_with_the_way_to_take_their_values():
+    base = Model(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), seed=0)
+    with pytest.raises(ValueError, match=r"0.weight already belongs to another Model.*new.load_state_dict\(.*strict=False\)"):
+        Model(nn.Sequential(*base.layer[:2], nn.Linear(5, 2)))

@@ -1,5 +1,6 @@
 """SequenceDataset and WindowDataset."""
 import numpy as np
+import pandas as pd
 import pytest
 from sequence_gradients import hashed
 
@@ -180,6 +181,17 @@ def test_evaluation_has_the_bits_of_batches_as_they_come(per_step, monkeypatch):
     assert figures["accuracy"] == pytest.approx(right.mean())
 
 
+def test_sequences_of_floats_without_columns_have_one():
+    flat = [s[:, 0] for s in SEQUENCES]
+    one, same = data.SequenceDataset(flat, Y), data.SequenceDataset([s[:, None] for s in flat], Y)
+    assert one.input_shape == same.input_shape == ((one.max_length, 1), ())
+    for a, b in zip(batches(one, shuffle=False), batches(same, shuffle=False), strict=True):
+        assert all(map(np.array_equal, a.x, b.x))
+    model = Model(nn.Sequential(nn.GRU(1, 3, return_sequences=False)), seed=0)
+    alone = data.SequenceDataset(flat, Y, lengths=False)
+    assert np.array_equal(model.predict(alone), model.predict(data.SequenceDataset([s[:, None] for s in flat], Y, lengths=False)))
+
+
 def test_windows():
     series = np.arange(60.0).reshape(20, 3)
     made = data.WindowDataset(series, 5, 2, 3, batch_size=4, targets=[1, -1])
@@ -196,6 +208,21 @@ def test_windows():
     one = data.WindowDataset(np.arange(10), 3)
     assert "x int64 (3, 1), y float64 (1,)" in repr(one)
     assert one.output_shape == (1,) and one[0][1].dtype == np.float64 and len(one) == 7
+
+
+def test_targets_of_a_table_by_name():
+    table = pd.DataFrame({"sales": np.arange(20.0), "price": np.arange(20.0) + 100, "day": np.arange(20) % 7})
+    for names, numbers in ("price", 1), (["day", "sales"], [2, 0]), (None, None):
+        named = data.WindowDataset(table, 5, 2, targets=names)
+        assert np.array_equal(named.y, data.WindowDataset(table.to_numpy(float), 5, 2, targets=numbers).y)
+
+
+def test_outputs_that_do_not_fit_the_targets_of_windows_are_refused_at_the_door():
+    windows = data.WindowDataset(np.arange(40.0).reshape(20, 2), 4, 3)
+    model = Model(nn.Sequential(nn.Flatten(), nn.Linear(8, 6)), seed=0)
+    for parts in windows, windows.split(train=0.7, test=0.3):
+        with Trainer(1) as trainer, pytest.raises(ValueError, match=r"like the output, \(samples, 6\); y is .* \(1, 3, 2\)"):
+            trainer.init(parts, model, losses.MeanSquaredError(), optim.Adam())
 
 
 @pytest.mark.parametrize("stride, horizon", [(1, 1), (1, 4), (2, 3), (3, 2)])
@@ -230,7 +257,7 @@ def test_a_forecast_is_better_than_the_last_value():
     (lambda: data.SequenceDataset(SEQUENCES, Y[:5]), "100 sequences"),
     (lambda: data.SequenceDataset(np.zeros((3, 4, 2)), Y), "offsets"),
     (lambda: data.SequenceDataset([np.zeros((2, 3)), np.zeros((2, 4))], [0, 1]), "(2, 4)"),
-    (lambda: data.SequenceDataset([np.zeros(3)], [0]), "of integers"),
+    (lambda: data.SequenceDataset([np.zeros((3, 2, 2))], [0]), "(T, C), or (T,); got float64 with 3 axes"),
     (lambda: data.SequenceDataset(np.zeros((3, 2)), [0, 1], offsets=[0, 2, 4]), "at most 3"),
     (lambda: data.SequenceDataset(np.zeros((3, 2)), [0, 1], offsets=[0, 2, 1]), "rise"),
     (lambda: data.SequenceDataset([np.full((2, 1), np.nan)], [0]), "nan"),
@@ -238,7 +265,10 @@ def test_a_forecast_is_better_than_the_last_value():
     (lambda: data.SequenceDataset(SEQUENCES, Y, max_length=0), "max_length=0"),
     (lambda: data.SequenceDataset(SEQUENCES, Y).subset([100]), "0 to 99"),
     (lambda: data.WindowDataset(np.arange(5), 5), "5 steps"),
-    (lambda: data.WindowDataset(np.arange(9), 5, targets=1), "targets=1"),
+    (lambda: data.WindowDataset(np.arange(9), 5, targets=1), "targets=1: numbers of the series' 1 column, from 0"),
+    (lambda: data.WindowDataset(pd.DataFrame({"a": np.arange(9.0), "b": 1.0}), 5, targets="c"),
+     "targets=c: numbers of the series' 2 columns, from 0, or their names: 'a', 'b'"),
+    (lambda: data.WindowDataset(pd.DataFrame({"a": [1.0, 2, np.nan], "b": 1.0}), 1), "series[2, 'a'] is nan"),
     (lambda: data.WindowDataset(np.zeros((2, 2, 2)), 1), "(2, 2, 2)"),
     (lambda: data.WindowDataset(np.arange(9), 5, stride=0), "0"),
 ])

@@ -81,6 +81,10 @@ def test_categorical_features_by_name_place_and_mask():
         TabularClassifier(**SMALL, categorical_features=["knd"]).fit(numbers, y)
     with pytest.raises(ValueError, match="mask of 2 columns"):
         TabularClassifier(**SMALL, categorical_features=[True, False]).fit(numbers, y)
+    with pytest.raises(ValueError, match=r"categorical_features='kind': a list of columns, as \['kind'\]"):
+        TabularClassifier(**SMALL, categorical_features="kind").fit(numbers, y)
+    with pytest.raises(ValueError, match="'from_dtype': None; columns of text and of categories are known by their dtype"):
+        TabularClassifier(**SMALL, categorical_features="from_dtype").fit(numbers, y)
 
 
 @pytest.mark.parametrize("dtype, values", [
@@ -351,3 +355,24 @@ def test_what_cannot_be_trained_on_is_said():
     clf = TabularClassifier(**SMALL).fit(X, y)
     with pytest.raises(ValueError, match="feature names"):
         clf.predict(X.drop(columns="age"))
+
+
+def test_importances_of_columns_whose_names_are_no_text():
+    """As groupby().agg() makes them."""
+    values, names = np.random.default_rng(0).normal(size=(60, 3)), [("age", "mean"), ("age", "std"), ("age", "n")]
+    x, y = pd.DataFrame(values, columns=pd.MultiIndex.from_tuples(names)), values[:, 1] > 0
+    clf = TabularClassifier(n_members=1, max_epochs=5, random_state=0).fit(x, y)
+    found = clf.feature_importances(x, y)
+    assert set(found) == {"('age', 'mean')", "('age', 'std')", "('age', 'n')"} and next(iter(found)) == "('age', 'std')"
+    assert set(clf.fit(values, y).feature_importances(values, y)) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize(("y", "message"), [
+    (pd.Series(pd.date_range("2020-01-01", periods=20)), r"y holds dates, as 2020-01-01.*\(y - y.min\(\)\).dt.total_seconds\(\)"),
+    (pd.Series(pd.date_range("2020-01-01", periods=20, tz="Asia/Tokyo")), "y holds dates, as 2020-01-01"),
+    (pd.Series(pd.to_timedelta(range(3, 23), unit="D")), r"y holds durations, as .*: give seconds or days, as y.dt.total"),
+    (pd.Series(pd.to_timedelta(range(3, 23), unit="D")).astype(object), "y holds durations, as 3 days")])
+def test_times_are_no_numbers_to_predict(y, message):
+    """Durations as numbers would be of a unit that nobody said."""
+    with pytest.raises(ValueError, match=message):
+        TabularRegressor(n_members=1, max_epochs=1).fit(pd.DataFrame({"a": np.arange(20.0)}), y)

@@ -310,7 +310,8 @@ BAD = {
     "a number": (lambda e, t: e.fit(3), "must be a table .* it is int"),
     "lengths": (lambda e, t: e.fit({"a": [1, 2], "b": [1]}), "several lengths: 'a' has 2 rows, 'b' 1"),
     "masked": (lambda e, t: e.fit(np.ma.zeros((2, 2))), "masked array"),
-    "durations": (lambda e, t: e.fit(t.assign(a=pd.to_timedelta([1, 2, 3]))), "column 'a' is timedelta64"),
+    "durations": (lambda e, t: e.fit(t.assign(a=pd.to_timedelta([1, 2, 3]))), "column 'a' is timedelta64.*: turn it into "
+                  r"numbers, as seconds by .dt.total_seconds\(\)"),
     "complex": (lambda e, t: e.fit({"a": np.zeros(3, complex)}), "column 'a' is complex128"),
     "lists": (lambda e, t: e.fit({"a": np.array([1, [2], 3], object)}), "column 'a' holds list in row 1"),
     "tuples": (lambda e, t: e.fit({"a": np.array(["x", None, (1, 2)], object)}), r"column 'a' holds \(1, 2\) \(tuple\) in row 2"),
@@ -329,6 +330,19 @@ def test_bad_tables(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call(TableEncoder().fit(t), t)
+
+
+def test_intervals_are_categories():
+    age = pd.Series([3.0, 20, 50, np.nan, 70, 12])
+    cut = pd.cut(age, [0, 18, 65], right=False)
+    encoder = TableEncoder().fit({"a": cut})
+    assert encoder.to_dict() == TableEncoder().fit({"a": ["[0, 18)", "[18, 65)", "[18, 65)", None, None, "[0, 18)"]}).to_dict()
+    again = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    for some in cut.astype(object), cut[[0, 1, 2]], cut[[5]]:         # beside no gap the ends are integers
+        for found, whole in zip(again.transform({"a": some}), encoder.transform({"a": cut}), strict=True):
+            assert (found == whole[some.index]).all()
+    dates = pd.Series(pd.interval_range(pd.Timestamp("2020-01-01"), periods=2))
+    assert TableEncoder().fit({"a": dates}).to_dict()["columns"][0]["values"][0] == "(2020-01-01 00:00:00, 2020-01-02 00:00:00]"
 
 
 def test_all_missing_at_transform_is_missing():

@@ -22,6 +22,7 @@ _SIGMOID = "use losses.SigmoidCrossEntropy() on scores, with no sigmoid at the e
 _LINEAR = "use nn.Linear(in_features, out_features)"
 _SCHEDULE = ("give the optimizer a schedule, optim.Adam(optim.schedules.Cosine(1e-3, total_updates)), or use "
              "callbacks.LearningRate(lambda epoch: ...)")
+_UPDATES = "which the optimizer is given as lr, and which counts updates"
 _ARRAYS = "use data.ArrayDataset(x, y, batch_size)"
 _SPLIT = "use dataset.split(train, validation, test)"
 _NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
@@ -36,11 +37,12 @@ _CPU = "tinydl computes on CPUs alone"
 NAMES = {
     **dict.fromkeys(("CrossEntropyLoss", "CrossEntropy", "NLLLoss", "SparseCategoricalCrossentropy"), _SOFTMAX),
     "CategoricalCrossentropy": f"{_SOFTMAX}, and on class numbers: y.argmax(1)",
-    "BCEWithLogitsLoss": _SIGMOID, "BCELoss": _SIGMOID, "BinaryCrossentropy": _SIGMOID,
+    "BCEWithLogitsLoss": _SIGMOID, "BCELoss": _SIGMOID, "BinaryCrossentropy": _SIGMOID, "BinaryCrossEntropy": _SIGMOID,
+    "BCE": _SIGMOID,
     **dict.fromkeys(("MSELoss", "MSE"), "use losses.MeanSquaredError()"),
     **dict.fromkeys(("L1Loss", "MAE"), "use losses.MeanAbsoluteError()"),
     **dict.fromkeys(("HuberLoss", "SmoothL1Loss"), "use losses.Huber(delta)"),
-    **dict.fromkeys(("KLDivLoss", "KLD"), "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()"),
+    **dict.fromkeys(("KLDivLoss", "KLDiv", "KLD"), "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()"),
     **dict.fromkeys(("PoissonNLLLoss", "Poisson"), "use losses.PoissonNLL() on logarithms of expected counts"),
     "GaussianNLLLoss": "use losses.GaussianNLL() on means and logarithms of variances",
     **dict.fromkeys(("Pinball", "PinballLoss", "QuantileLoss"), "use losses.Quantile(levels)"),
@@ -56,46 +58,70 @@ NAMES = {
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1d", "GlobalAvgPool2d"),
                     "use nn.GlobalAvgPool()"),
     **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPool1d", "GlobalMaxPool2d"), "use nn.GlobalMaxPool()"),
-    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d"), _NO_LAYER),
+    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d", "AdaptiveAvgPool1d", "BatchNorm3d",
+                     "InstanceNorm1d", "GLU", "CELU", "Softsign", "LogSigmoid", "Bilinear", "Fold", "Unfold"), _NO_LAYER),
+    "Lambda": "a layer of your own is an nn.PythonLayer, a rate of your own callbacks.LearningRate(lambda epoch: ...)",
+    **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell"), "nn.LSTM, nn.GRU and nn.RNN take whole sequences, and model.stepper() "
+                    "goes step by step"),
+    "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
+    "Concatenate": "use nn.Concat(axis)", "MaxPool": "use nn.MaxPool2d(kernel_size)",
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
     **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
                     "into nn.Sequential"),
     **dict.fromkeys(("pad_sequence", "pack_padded_sequence", "pad_sequences"), "use data.SequenceDataset(sequences, y): it pads; "
                     "layers take the lengths as an input of integers"),
-    **dict.fromkeys(("Adadelta", "Adamax", "LBFGS"), _NO_OPTIMIZER),
-    **dict.fromkeys(("lr_scheduler", "LearningRateScheduler", "StepLR", "LambdaLR", "CosineAnnealingLR"), _SCHEDULE),
+    **dict.fromkeys(("Adadelta", "Adamax", "LBFGS", "Rprop", "Adafactor", "Muon"), _NO_OPTIMIZER),
+    **dict.fromkeys(("lr_scheduler", "schedulers", "LearningRateScheduler", "LambdaLR", "LRScheduler"), _SCHEDULE),
+    **{name: f"use optim.schedules.{here}, {_UPDATES}" for name, here in {
+        "StepLR": "Step(lr, every, gamma)", "MultiStepLR": "MultiStep(lr, at, gamma)", "ExponentialLR": "Exponential(lr, gamma)",
+        "CosineAnnealingLR": "Cosine(lr, total_updates, end_lr)", "CosineAnnealing": "Cosine(lr, total_updates, end_lr)",
+        "CosineDecay": "Cosine(lr, total_updates, end_lr)", "LinearLR": "Linear(lr, total_updates, end_lr)",
+        "CosineAnnealingWarmRestarts": "CosineRestarts(lr, updates, factor)", "OneCycleLR": "OneCycle(max_lr, total_updates)",
+        "PolynomialLR": "Polynomial(lr, total_updates, power)", "SequentialLR": "Chained(schedules, at)",
+        "LinearWarmup": "Warmup(updates, then)", "WarmupCosine": "Warmup(updates, then)"}.items()},
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
     **dict.fromkeys(("SWA", "AveragedModel", "StochasticWeightAveraging", "SWALR", "swa_utils"),
                     "use callbacks.WeightAveraging(start=epoch), or for an average over updates optim.Adam(lr, ema=0.999)"),
     "ReduceLROnPlateau": "use callbacks.ReduceOnPlateau(figure)",
     "Nadam": "use optim.NAdam(lr)",
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
+    "Compose": "give a list: data.ArrayDataset(x, y, augment=[...])", "RandomErasing": "use data.augment.Cutout(size)",
+    "ToTensor": "bytes stay bytes, and normalize=data.Normalize(mean, std) makes floats of them in each batch",
+    **dict.fromkeys(("RandomRotation", "RandomResizedCrop", "ColorJitter", "CutMix", "Resize", "RandomAffine"),
+                    "it is not there; in NumPy or Pillow it goes into the __getitem__ of a data.ItemDataset"),
     "train_test_split": _SPLIT, "random_split": _SPLIT,
     "load_digits": "use datasets.digits(batch_size)",
     "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
     "tensor": _NUMPY, "Tensor": _NUMPY, "no_grad": _INFERS, "inference_mode": _INFERS,
     "utils": "the optimizer clips gradients, optim.Adam(lr, clip_norm=1.0); data are cut by dataset.split()",
-    "testing": "import it: from tinydl import testing",
+    **{name: f"import it: from tinydl import {name}" for name in ("testing", "tables", "onnx")},
+    "sklearn": "import it: from tinydl.sklearn import TabularClassifier",
+    **{name: f"from tinydl.sklearn import {name}" for name in ("TabularClassifier", "TabularRegressor", "MLPClassifier",
+                                                               "MLPRegressor", "NeuralClassifier", "NeuralRegressor")},
+    "TableEncoder": "from tinydl.tables import TableEncoder",
     "layers": "use nn", "optimizers": "use optim",
     "manual_seed": "use Model(layer, seed=0) and Trainer(epochs, seed=0)",
     "set_num_threads": "use Trainer(epochs, enable_parallel=True, thread_count=2)",
 }
 MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
-           "tinydl.metrics", "tinydl.parallel")
+           "tinydl.metrics", "tinydl.parallel", "tinydl.data.augment")
 
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
     "Trainer": {"fit": _TRAIN, "compile": _TRAIN, "predict": "use model.predict(x)", "score": "use trainer.evaluate()",
                 "test": "use trainer.evaluate()", "validate": "use trainer.evaluate(dataset)",
                 "save": "use model.save(path), or trainer.save_checkpoint(path) to go on training later",
-                "load": "use trainer.load_checkpoint(path)",
+                **dict.fromkeys(("load", "resume", "restore"), "use trainer.load_checkpoint(path), then trainer.train()"),
                 **dict.fromkeys(("data", "model", "loss", "optimizer"),
                                 "call trainer.init(dataset, model, loss, optimizer) first")},
     "Model": {"fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
               "train": f"{_TRAIN}; {_INFERS}", "eval": _INFERS,
               "predict_proba": "model.predict(x) gives scores; Model(nn.Softmax()).predict(scores) makes probabilities of them",
-              "parameters": "trainer.init gives them to the optimizer; model.state_dict() has copies by name",
+              **dict.fromkeys(("parameters", "named_parameters"),
+                              "trainer.init gives them to the optimizer; model.state_dict() has copies by name"),
+              "requires_grad_": "use model.freeze(patterns)", **dict.fromkeys(("copy", "clone"), "use copy.deepcopy(model)"),
+              "zero_grad": "trainer.train() does forward, backward and update, batch by batch",
               "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
               "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
               **dict.fromkeys(("export", "export_onnx"), "use model.to_onnx(path), or model.export_numpy(path)"),
@@ -109,11 +135,19 @@ ATTRIBUTES = {
 #: arguments: what they are called here, where the function has that one
 RENAMED = {
     "learning_rate": "lr", "epsilon": "eps", "rho": "alpha", "monitor": "figure", "restore_best_weights": "restore_best",
-    "filepath": "path", **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
+    "filepath": "path", "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
+    **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
     "test_size": "test", "train_size": "train", "val": "validation", "opset_version": "opset", "loss_weights": "weights",
+    "step_size": "every", "milestones": "at", "eta_min": "end_lr",
+    **dict.fromkeys(("T_max", "total_steps", "total_iters"), "total_updates"),
+    "dim": "axis", "class_weight": "weight", "beta": "delta", "quantiles": "levels", "quantile": "levels",
+    **dict.fromkeys(("max_grad_norm", "clipnorm", "gradient_clip_val", "grad_clip"), "clip_norm"), "clipvalue": "clip_value",
+    **dict.fromkeys(("window_size", "lookback", "seq_len", "sequence_length", "input_length"), "window"), "target": "targets",
+    **dict.fromkeys(("step", "shift"), "stride"), "forecast_horizon": "horizon",
 }
 #: and what to do instead, for any function, or for the one that is named
 ARGUMENTS = {
@@ -121,6 +155,16 @@ ARGUMENTS = {
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
     "params": "trainer.init gives the optimizer the model's parameters",
     "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
+    **dict.fromkeys((f"Trainer.__init__.{name}" for name in ("patience", "early_stopping")),
+                    "use Trainer(epochs, callbacks=[callbacks.EarlyStopping(patience=5)])"),
+    **dict.fromkeys(("ckpt_path", "resume_from_checkpoint"), "use trainer.load_checkpoint(path), then trainer.train()"),
+    **dict.fromkeys(("logger", "loggers"), "loggers are callbacks: callbacks=[callbacks.CSVLogger(path)]"),
+    **dict.fromkeys((f"Trainer.__init__.{name}" for name in ("lr", "learning_rate")),
+                    "the optimizer has it: optim.Adam(lr=1e-3)"),
+    **dict.fromkeys(("schedule", "scheduler", "lr_scheduler", "warmup", "warmup_steps"),
+                    "it goes in as the rate: optim.Adam(optim.schedules.Warmup(100, optim.schedules.Cosine(1e-3, 5000)))"),
+    "amsgrad": "there is no such variant", "reduction": "a loss is the mean over the batch",
+    "num_workers": "Trainer(epochs, thread_count=2) loads batches in its threads",
     "verbose": "use Trainer(epochs, Monitor()) for a line an epoch", "epochs": "Trainer(max_epochs) takes it",
     "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
     "shuffle": "use trainer.train(shuffle=...)",
@@ -136,6 +180,12 @@ ARGUMENTS = {
                     "do in PyTorch; nn.Reshape(shape) of one sample joins some of them"),
     "track_running_stats": "they are always kept, and predict uses them",
 }
+
+#: methods of callbacks
+OCCASIONS = {"on_epoch_begin": "on_epoch_start", "on_train_epoch_start": "on_epoch_start", "on_train_begin": "on_train_start",
+             "on_fit_start": "on_train_start", "on_fit_end": "on_train_end", "on_train_epoch_end": "on_epoch_trained",
+             **dict.fromkeys(("on_validation_end", "on_validation_epoch_end", "on_test_end"), "on_epoch_end"),
+             **dict.fromkeys(("on_batch_end", "on_train_batch_end", "on_step_end"), "on_update, every so many updates")}
 
 #: figures of an epoch
 FIGURES = {"val_loss": "validation_loss", "valid_loss": "validation_loss", "val_accuracy": "accuracy", "val_acc": "accuracy",
@@ -212,15 +262,32 @@ def figure(asked: str, there: Iterable[str]) -> str:
     return f"no {asked!r}; " + (f"it is called {meant!r}" if meant in names else f"there are {', '.join(names)}")
 
 
+def pattern(asked: str, names: Iterable[str]) -> str:
+    """What else to say of a pattern that matches no parameter's name."""
+    names = list(names)
+    if any(name.startswith(f"{asked}.") for name in names):
+        return f"; those of that layer are {f'{asked}.*'!r}"
+    return f"; there are {', '.join(names)}"
+
+
+def _named(kind: type) -> str:
+    """A class, with the library that it is of where that has the same names as ours: Linear of torch."""
+    library = kind.__module__.partition(".")[0]
+    return f"{kind.__name__} of {library}" if library in ("torch", "keras", "tensorflow", "flax") else kind.__name__
+
+
 def expected(name: str, kind: type, value: object) -> TypeError:
     """That the argument `name` is no `kind`."""
     bases = {cls.__name__ for cls in type(value).__mro__}
     got = (f"the class {value.__name__}: write {value.__name__}(...)" if isinstance(value, type) else
            f"{value!r}: {hint}" if isinstance(value, str) and (hint := _elsewhere(value, kind)) else
-           repr(value) if isinstance(value, (str, int, float)) else type(value).__name__)
+           repr(value) if isinstance(value, (str, int, float)) else _named(type(value)))
     several = kind.__name__ == "Loss" and isinstance(value, (dict, list, tuple))
     more = ("; several losses go into losses.Joint(...)" if several else
             "; callbacks go into callbacks=[...]" if "Callback" in bases else
-            "; an evaluator goes into evaluator=..." if "Evaluator" in bases else "")
+            "; an evaluator goes into evaluator=..." if "Evaluator" in bases else
+            "; of a loader of batches make data.StreamDataset(lambda: iter(loader), chunks=True)" if "DataLoader" in bases else
+            '; figures go by their names into metrics.MetricsEvaluator("accuracy", "f1")' if kind.__name__ == "Evaluator" and (
+                isinstance(value, (str, list, tuple, dict)) or (callable(value) and not isinstance(value, type))) else "")
     return TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, such as "
                      f"{EXAMPLES[kind.__name__]}; got {got}{more}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.callbacks import Callback, WeightAveraging
-from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, StreamDataset
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, StreamDataset, WindowDataset
 from tinydl.data.checks import as_targets, check_shape, parts_of, stack
 from tinydl.data.frames import as_array
 from tinydl.history import EpochRecord
@@ -30,9 +30,13 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     """TypeError or ValueError where a part is no dataset, is empty, or does not fit the model, the loss or the evaluator. Where
     samples are made one by one, that is seen by the first of a part that is not trained on."""
     _check_not_empty(parts.train, "training set")
+    if isinstance(parts.train, SequenceDataset) and parts.train.with_lengths and len(model.inputs) == 1:
+        raise ValueError("the model takes the sequences alone, and the dataset gives their lengths, too: say "
+                         "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')")
     output = model.output_shape(parts.train.input_shape)
     loss.check_outputs(output)
-    if type(parts.train) in (ArrayDataset, SequenceDataset):        # one that is derived from it may give other batches
+    # one that is derived from these may give other batches
+    if type(parts.train) in (ArrayDataset, SequenceDataset, WindowDataset):
         held_out = parts.validation is not None or parts.test is not None
         _check_part(parts.train, model, loss, None if held_out else evaluator, output)
     for name, part in (("validation part", parts.validation), ("test part", parts.test)):
@@ -70,6 +74,8 @@ def _targets(part: Dataset) -> Iterator[Array]:
     """All, or those at hand: none where that would need an epoch of it."""
     if isinstance(part, (ArrayDataset, SequenceDataset)):
         yield from part.targets()
+    if isinstance(part, WindowDataset):                 # numbers of that shape, whatever they are
+        yield np.zeros((1, *part.output_shape))
     if isinstance(part, ItemDataset):
         x, y, *_ = parts_of(part[0], part.weighted, "a sample")
         yield stack([x], [y], [0], part.input_shape)[1]
@@ -83,6 +89,21 @@ def _targets(part: Dataset) -> Iterator[Array]:
             yield as_targets(y)
         else:
             yield stack([x], [y], [0], part.input_shape)[1]
+
+
+def check_occasions(callback: Callback) -> None:
+    """TypeError where a method would never be called: one that is named as an occasion and is none, or `on_update` where nobody
+    says `every`."""
+    kind, occasions = type(callback), [name for name in vars(Callback) if name.startswith("on_")]
+    for name in dir(kind):
+        if name.startswith("on_") and name not in occasions and callable(getattr(kind, name)):
+            meant = _hints.OCCASIONS.get(name)
+            raise TypeError(f"{kind.__name__}.{name} would never be called; " + (
+                f"it is called {meant}" if meant else f"occasions are {', '.join(occasions)}"))
+    says = "every" in vars(callback) or any("every" in vars(cls) for cls in kind.__mro__ if cls is not Callback)
+    if kind.on_update is not Callback.on_update and not says:
+        raise TypeError(f"{kind.__name__}.on_update would never be called: say every = 1 in the class, or how many updates there "
+                        "are to be between two calls")
 
 
 def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, validates: bool) -> None:

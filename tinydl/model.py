@@ -18,7 +18,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
-from tinydl.data import ArrayDataset, SequenceDataset, WindowDataset
+from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, WindowDataset
 from tinydl.data.batch import whole_number
 from tinydl.data.frames import as_array, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
@@ -102,8 +102,9 @@ class Model:
         for name, p in self._by_path().items():
             owner = p.owner() if p.owner is not None else None
             if owner is not None and owner is not self:
-                raise ValueError(f"the layer of {name} already belongs to another Model; "
-                                 "make a new layer, or copy that model with copy.deepcopy")
+                raise ValueError(f"the layer of {name} already belongs to another Model: make a new layer (a copy would "
+                                 "begin with fresh values, too), then new.load_state_dict(values, strict=False) with those of "
+                                 "old.state_dict(); or copy the whole model by copy.deepcopy")
             if isinstance(p, Statistic):
                 statistics[name] = p
             else:
@@ -171,8 +172,11 @@ class Model:
 
     def _set_frozen(self, patterns: Sequence[str], frozen: bool) -> None:
         for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise TypeError(f"freeze and unfreeze take names of parameters, as '0.weight' or '0.*'; got "
+                                f"{type(pattern).__name__}")
             if not any(fnmatchcase(name, pattern) for name in self._parameters):
-                raise ValueError(f"no parameter's name matches {pattern!r}; there are {', '.join(self._parameters)}")
+                raise ValueError(f"no parameter's name matches {pattern!r}{_hints.pattern(pattern, self._parameters)}")
         values, shape = self.state_dict(), self._shape
         for name, p in self._parameters.items():
             if any(fnmatchcase(name, pattern) for pattern in patterns):
@@ -211,7 +215,8 @@ class Model:
             raise ValueError("the model's input shape is not known before it has seen data: pass input_shape")
         shapes = tuple(map(tuple, shape)) if shape and not isinstance(shape[0], (int, np.integer)) else (shape,)
         if len(shapes) != len(self.inputs):
-            raise ValueError(f"the model has {len(self.inputs)} inputs ({', '.join(self.input_names)}); got {len(shapes)} of "
+            n = len(self.inputs)
+            raise ValueError(f"the model has {n} input{'s' * (n > 1)} ({', '.join(self.input_names)}); got {len(shapes)} of "
                              f"shape {', '.join(map(str, shapes))}")
         for name, one in zip(self.input_names, shapes, strict=True):
             if one is not None and 0 in one:
@@ -280,7 +285,8 @@ class Model:
         (as in scikit-learn) not of the model. Arrays and tables without names go by place. A missing value is NaN, and so are its
         row's outputs. x may be an ArrayDataset: its samples in order, normalized as in training, and not augmented. (For an array
         of bytes that a dataset normalized, `model.predict(normalize(x))`: what normalizes belongs to the dataset.) Or a
-        SequenceDataset or WindowDataset, or a part of one: its samples in order, too. Where its y is per step, outputs for each
+        SequenceDataset or WindowDataset, or a part of one: its samples in order, too; an ItemDataset or StreamDataset: one epoch
+        of it. Where its y is per step, outputs for each
         step are a list of arrays, one for each sequence, of as many steps as it has (at most max_length).
         """
         prepared = None
@@ -288,13 +294,23 @@ class Model:
             return sequence_outputs(self, x, whole_number("batch_size", batch_size, 1))
         if isinstance(x, WindowDataset):
             x = x.x
+        if isinstance(x, Split):
+            raise TypeError(f"x is a Split: give one of its parts, as x.test; it is {x!r:.200}")
         if isinstance(x, ArrayDataset):
             x, prepared = x.x, x.prepared()
+        if isinstance(x, Dataset):
+            return self._of_batches(x, batch_size)
+        if isinstance(batch_size, (np.ndarray, Sequence)):
+            raise TypeError("predict takes several inputs as a tuple in their order, predict((a, b)), or as a dict by their "
+                            f"names; got batch_size={batch_size!s:.40}")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
         n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
-        outputs: Any = self.layer.output_shape(*shapes)
+        try:
+            outputs: Any = self.layer.output_shape(*shapes)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._one_sample(xs)}") from None
         several = bool(outputs) and isinstance(outputs[0], tuple)
         sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
@@ -309,6 +325,28 @@ class Model:
             return named_outputs(self.layer, out)
         each = zip(np.split(out, np.cumsum(sizes)[:-1], 1), outputs, strict=True)
         return named_outputs(self.layer, tuple(np.ascontiguousarray(one).reshape(n, *s) for one, s in each))
+
+    def _of_batches(self, dataset: Dataset, batch_size: int) -> Any:
+        """Outputs for the samples of a dataset that makes them as they are asked for, in its order."""
+        whole = copy.copy(dataset)
+        if isinstance(whole, ItemDataset):
+            whole.drop_last = False
+        parts = [self.predict(batch.load().x, batch_size) for batch in whole.epoch(seed=0, epoch=0, shuffle=False)]
+        if not parts:
+            raise ValueError(f"{type(dataset).__name__} gives no batch")
+        if isinstance(parts[0], dict):
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return tuple(map(np.concatenate, zip(*parts, strict=True))) if isinstance(parts[0], tuple) else np.concatenate(parts)
+
+    def _one_sample(self, xs: list[Array]) -> str:
+        """What else to say of arrays that do not fit as batches, where they do as one sample without the batch's axis."""
+        try:
+            self.layer.output_shape(*(a.shape for a in xs))
+        except ValueError:
+            return ""
+        given, batch = (", ".join(f"{name}{end}" for name in self.input_names) for end in ("", "[None]"))
+        return (f"; {given} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
+                f"samples: {batch}")
 
     def stepper(self) -> Stepper:
         """For streams: outputs step by step, with the state of LSTM, GRU, RNN and causal convolutions kept, of the same bits as
@@ -397,6 +435,11 @@ class Model:
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy values in by name. strict: all names must be there, and no others. On an error nothing changes."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a dict of arrays by name; got {state!r:.60}")
+        if any(hasattr(value, "detach") for value in state.values()):
+            raise TypeError("state has tensors of PyTorch, whose layers keep weights in another layout: "
+                            "tinydl.torch_weights.load(model, state) copies them")
         own = self.named_arrays()
         _check_state(self.name, {n: a.shape for n, a in own.items()}, state, strict)
         values = {n: np.asarray(state[n], self.dtype) for n in own if n in state}
@@ -512,6 +555,7 @@ class Model:
         return model
 
     @classmethod
+    @_hints.arguments
     def load(cls, path: str | Path | IO[bytes], custom_layers: Mapping[str, type[Layer]] | None = None) -> Model:
         """The model that `save` wrote. path may be a binary file that is open, which is read from its beginning. custom_layers:
         classes by name for layers that are not tinydl's own. Zip files, which models were before, are read as well; what a file
@@ -520,6 +564,9 @@ class Model:
         FileNotFoundError, or ValueError for a file that is truncated, altered, or no tinydl model: it says what the file is, and
         what to do. `tinydl.torch_weights` and `tinydl.keras_weights` read others' weights.
         """
+        if custom_layers is not None and not isinstance(custom_layers, Mapping):
+            raise TypeError("custom_layers is a dict, {'Square': Square}, of names and classes; got "
+                            f"{type(custom_layers).__name__}")
         layer, about, arrays = read_model(path, custom_layers or {})
         own = _by_path(layer)
         try:        # before there is memory for what layers say that they have

@@ -59,6 +59,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
         >>> model.predict([[1, 0, 0]]).tolist()
         [[0.0, 3.0]]
     """
+    if hasattr(state, "state_dict"):
+        raise TypeError(f"state is a {type(state).__name__}: give its state_dict()")
     arrays, of_file = (_read(state), True) if isinstance(state, (str, os.PathLike)) else (state, False)
     given = {str(name): value for name, value in arrays.items()}
     every = units(model)

@@ -18,7 +18,7 @@ import numpy as np
 from tinydl import _hints, epochs, notify, together
 from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
-from tinydl.checks import check_averages, check_needs, check_parts
+from tinydl.checks import check_averages, check_needs, check_occasions, check_parts
 from tinydl.data import Dataset, Split
 from tinydl.data.frames import check_columns
 from tinydl.history import History
@@ -128,6 +128,7 @@ class Trainer:
                 raise _hints.expected(f"callbacks[{i}]", Callback, callback)
             if callback.every is not None and callback.every < 1:
                 raise ValueError(f"{type(callback).__name__}.every={callback.every}: at least 1, or None")
+            check_occasions(callback)
         self.callbacks, self.pin_threads = list(callbacks), pin_threads
         self.max_epochs, self.evaluator = max_epochs, evaluator
         self.seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed

@@ -52,8 +52,8 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
         if column.kind == "dates":
             raise CommandError(f"{source.name}: the target {target!r} holds dates; numbers or classes can be predicted")
         gaps = np.array(_gaps(column.values), bool)
-        if gaps.any():
-            notes.append(f"{gaps.sum():,} row{'s' * (gaps.sum() > 1)} without a target: left out")
+        if without := int(gaps.sum()):
+            notes.append(f"{without:,} row{'s' * (without > 1)} without a target: left out")
         rows = np.flatnonzero(~gaps)
         y = column.values[rows]
         y = np.array([str(v) for v in y.tolist()]) if column.kind == "categories" else y

@@ -15,6 +15,10 @@ from tinydl.cli.sources import standard_input
 from tinydl.parallel import recommended_thread_count
 from tinydl.parallel.host.threads import affinity_cpus
 
+#: ends of names that say what is in a file
+FORMATS = {".csv", ".onnx", ".py", ".parquet", ".feather", ".arrow", ".xlsx", ".json", ".jsonl", ".npy", ".npz", ".tinydl",
+                 ".safetensors", ".pkl", ".pt", ".gz", ".zip", ".xz", ".bz2"}
+
 
 def thread_count(asked: int, n_batches: int = 1, n_samples: int = 1) -> int:
     """Threads to train with: those asked for, or (0) the recommended ones; CommandError where that makes no sense."""
@@ -60,6 +64,12 @@ def check_picture(path: Path, what: str) -> None:
     if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
         raise CommandError(f"{what} {path}: the name must end in .png, .svg, .pdf or .jpg")
     check_writable(path, what)
+
+
+def check_format(path: Path, what: str, written: str) -> None:
+    """CommandError where the name of a file that will be `written` ("CSV", "ONNX") ends as one of another format does."""
+    if path.suffix.lower() in FORMATS - {f".{written.lower()}"}:
+        raise CommandError(f"{what} {path}: {written} is what is written: name it {path.stem}.{written.lower()}")
 
 
 def check_replaces_nothing(place: Path, what: str, *others: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tinydl.cli.common import check_replaces_nothing, check_writable
+from tinydl.cli.common import check_format, check_replaces_nothing, check_writable
 from tinydl.cli.errors import CommandError
 from tinydl.cli.saved import load
 from tinydl.tables import TableEncoder
@@ -16,6 +16,7 @@ def run(options: argparse.Namespace) -> int:
     model = load(path)
     facts = model.metadata["table"]
     check_replaces_nothing(out, "OUT", path)
+    check_format(out, "OUT", "ONNX")
     check_writable(out, "OUT")
     if "encoder" not in facts:
         raise CommandError(f"{path} is of an earlier version of tinydl, whose tables were of numbers alone: train it again")

@@ -21,6 +21,12 @@ METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_au
 RIVALS = ("torch", "jax", "sklearn", "numpy")
 WORKLOADS = ("W1", "W2", "W3", "W4", "digits", "matmul")
 MAX_THREADS, MAX_WIDTH, MAX_MEMBERS = 256, 65_536, 256
+#: options that other programs have
+OTHER_NAMES = {"-o": "--out", "--output": "--out", "--model": "--out", "-t": "--target", "--label": "--target", "--y": "--target",
+               "--max-epochs": "--epochs", "--n-epochs": "--epochs", "--max-time": "--time", "--timeout": "--time",
+               "--random-state": "--seed", "--layers": "--hidden", "-j": "--threads", "--jobs": "--threads",
+               "--sep": "--separator", "--delimiter": "--separator", "--drop": "--ignore", "--exclude": "--ignore",
+               "--ensemble": "--members", "-q": "--quiet", "--report": "--sheet"}
 #: rows of a table of which a part is set aside unless an option says so: of fewer it would be less than eight
 FEWEST = 50
 
@@ -32,9 +38,19 @@ class Parser(argparse.ArgumentParser):
         """Nothing is left over for the command before: it would point to its own help."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            close = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1, cutoff=0.7)
-            self.error(f"unrecognised arguments: {' '.join(unknown)}" + (f"; did you mean {close[0]}?" if close else ""))
+            self.error(f"unrecognised arguments: {' '.join(unknown)}{self._meant(unknown[0].partition('=')[0])}")
         return options, unknown
+
+    def _meant(self, asked: str) -> str:
+        """What else to say of an argument that is none of this command's."""
+        known = self._option_string_actions
+        if not asked.startswith("-"):
+            twice = [name for name in ("--ignore", "--id", "--categorical") if name in known]
+            return f"; of several columns each has an option of its own, as {twice[0]} a {twice[0]} b" if twice else ""
+        longer = [name for name in known if asked.startswith(f"{name}-")]
+        close = get_close_matches(asked, known, 1, cutoff=0.7)
+        meant = OTHER_NAMES.get(asked) or next(iter(longer or close), None)
+        return f"; did you mean {meant}?" if meant in known else ""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinydl import Model
-from tinydl.cli.common import check_replaces_nothing, check_writable, reading
+from tinydl.cli.common import check_format, check_replaces_nothing, check_writable, reading
 from tinydl.cli.errors import CommandError
 from tinydl.cli.features import kinds
 from tinydl.cli.saved import load, outputs, softmax
@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     facts = model.metadata["table"]
     if out is not None:
         check_replaces_nothing(out, "--out", path, Path(options.model))
+        check_format(out, "--out", "CSV")
         check_writable(out, "--out")
     elif sys.stdout is None:
         raise CommandError("standard output is closed; say --out FILE")

@@ -102,12 +102,14 @@ def wanted(name: str, header: list[str], target: str | None, features: Mapping[s
     twice = sorted({n for n in kept if kept.count(n) > 1})
     if twice:
         raise CommandError(f"{name}: column {quoted(twice)} comes more than once")
-    hint = "; say what separates its cells, by --separator" if len(header) == 1 and any(c in header[0] for c in ",;\t|") else ""
+    separated = len(header) == 1 and any(c in header[0].strip() for c in ",;\t| ")
+    hint = "; say what separates its cells, by --separator" if separated else ""
     if target is None:
         raise CommandError(f"--target COLUMN is needed; {name} has {quoted(kept)}{hint}")
     if target not in kept:
         why = " that is not left out" if target in header else ""
         raise CommandError(f"{name} has no column {target!r}{why}; it has {quoted(kept)}{hint}")
     if len(kept) == 1:
-        raise CommandError(f"{name} has no column but the target {target!r}")
+        said = "; ".join(["", *notes]) + (": a name in the header keeps it" if 0 in left and not header[0] else "")
+        raise CommandError(f"{name} has no column but the target {target!r}{said}")
     return [n for n in kept if n != target]

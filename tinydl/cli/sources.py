@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import sys
 import zipfile
 import zlib
@@ -17,6 +18,9 @@ from typing import IO
 from tinydl.cli.errors import CommandError
 
 SEPARATORS = (",", ";", "\t", "|")
+#: what a file that is no table of ours begins with, what it is, and what of pandas reads it
+OTHERS = ((rb"\xd0\xcf\x11\xe0", "an Excel workbook", "read_excel"), (rb'\s*(\{\s*"|\[\s*[\[{])', "JSON", "read_json"),
+          (rb"(?i)\s*<(!doctype|html|table|\?xml)", "a web page or XML", "read_html"))
 #: bytes that are looked at for how the file is written
 SAMPLE = 1 << 16
 
@@ -70,15 +74,24 @@ class Source:
 
     def _only_member(self, z: zipfile.ZipFile) -> zipfile.ZipInfo:
         members = [m for m in z.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+        if any(m.filename.startswith("xl/") for m in members):
+            raise self._other("an Excel workbook", "read_excel")
         if len(members) != 1:
             names = ", ".join(repr(m.filename) for m in members[:4]) + ", ..." * (len(members) > 4)
             raise CommandError(f"{self.name} is a zip of {len(members)} files ({names}); it must have one: unpack it")
         return members[0]
 
+    def _other(self, what: str, reads: str) -> CommandError:
+        return CommandError(f"{self.name} is {what}, and a CSV, .npz, Parquet or Feather file is needed: where pandas.{reads} "
+                            "reads it, to_csv(path, index=False) of the table writes one")
+
     def encoding(self) -> str:
         """By its first bytes; UTF-8 where they say nothing."""
         if self.sample.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
+        for begins, what, reads in OTHERS:
+            if re.match(begins, self.sample):
+                raise self._other(what, reads)
         if b"\0" in self.sample:
             raise CommandError(f"{self.name} is not a CSV: it has bytes that are 0, as no text has (but UTF-16, which needs its "
                                "mark at the beginning)")

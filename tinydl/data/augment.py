@@ -19,15 +19,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels.engine import MIX
 from tinydl.data.batch import Array, whole_number
 
 __all__ = ["Augmentation", "Cutout", "GaussianNoise", "MixUp", "RandomCrop", "RandomHorizontalFlip", "RandomRotation90",
            "RandomVerticalFlip"]
+
+if not TYPE_CHECKING:       # a type checker would take every name for one that is there
+    __getattr__ = _hints.module(__name__)
 
 
 class Augmentation(ABC):

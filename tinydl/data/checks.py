@@ -41,6 +41,9 @@ def as_targets(y: Any, name: str = "y", numbers: Sequence[int] | Array | None = 
 
     numbers: of the samples, for messages, where they are not 0, 1, 2, ...
     """
+    if y is None:
+        raise ValueError(f"{name} is None: a dataset has targets, whatever they are where nobody looks at them (model.predict "
+                         "takes x alone)")
     a = as_array(y, name, squeeze=True)
     if a.dtype.kind in "UST" or (a.dtype == object and a.ndim):
         missing = first_missing(a)

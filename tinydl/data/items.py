@@ -27,6 +27,7 @@ class ItemDataset(CountedDataset):
         7
     """
 
+    batch_size, drop_last = 32, False       # also where a subclass's constructor does not call this one
     _input_shape: Any = None
 
     def __init__(self, batch_size: int = 32, drop_last: bool = False, *, weighted: bool = False) -> None:

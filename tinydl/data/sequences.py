@@ -24,8 +24,9 @@ POOL = 32
 class SequenceDataset(MadeRows):
     """Sequences of unequal lengths with targets, in batches of similar lengths, padded behind to `max_length` steps.
 
-    sequences: a list of arrays (T_i, C) of numbers, or (T_i,) of integers, as tokens; or one array of all steps, one sequence
-    behind the other (it may be a memory map), with `offsets` (n + 1,): sequence i is sequences[offsets[i]:offsets[i + 1]].
+    sequences: a list of arrays (T_i, C) of numbers, or (T_i,) of floats, as one column, or of integers, as tokens; or one array
+    of all steps, one sequence behind the other (it may be a memory map), with `offsets` (n + 1,): sequence i is
+    sequences[offsets[i]:offsets[i + 1]].
     y: a label or numbers for each sequence, as ArrayDataset takes them; or with per_step=True integer labels for each of its
     steps, in the same form as the sequences: padded with -100, for losses.SoftmaxCrossEntropy(ignore_index=-100).
 
@@ -61,9 +62,10 @@ class SequenceDataset(MadeRows):
         self._n = len(self.offsets) - 1
         own = np.diff(self.offsets)
         self.max_length = int(own.max()) if max_length is None else whole_number("max_length", max_length, 1)
-        if self.steps.ndim not in (1, 2) or (self.steps.ndim == 1 and self.steps.dtype.kind == "f"):
-            raise ValueError(f"sequences must be arrays (T, C), or (T,) of integers; got {self.steps.dtype} with "
-                             f"{self.steps.ndim} axes")
+        if self.steps.ndim == 1 and self.steps.dtype.kind == "f":
+            self.steps = self.steps[:, None]
+        if self.steps.ndim not in (1, 2):
+            raise ValueError(f"sequences must be arrays (T, C), or (T,); got {self.steps.dtype} with {self.steps.ndim} axes")
         if self.steps.dtype.kind in "iu":
             held = np.iinfo(np.int64 if padding < 0 else self.steps.dtype)
             if padding != int(padding) or not held.min <= padding <= min(held.max, 2**53):

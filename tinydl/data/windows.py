@@ -9,6 +9,7 @@ import numpy as np
 from tinydl import _hints
 from tinydl.data.batch import Array, Batch, whole_number
 from tinydl.data.checks import as_features, check_finite, is_mapped
+from tinydl.data.frames import column_names, listed
 from tinydl.data.rows import MadeRows
 from tinydl.data.split import Split, part_sizes
 
@@ -17,7 +18,8 @@ class WindowDataset(MadeRows):
     """Windows over a long series: x is `window` steps of it, y the `horizon` steps behind them. Nothing is copied but batches.
 
     series: (T, C), or (T,), which is one column; it may be a memory map. Sample i begins at step i stride. x (window, C); y
-    (horizon,) of one target column, (horizon, K) of K. targets: numbers of the columns to predict (one, or a list); None: all.
+    (horizon,) of one target column, (horizon, K) of K. targets: the columns to predict (one, or a list), by their numbers, or
+    by their names in a table of pandas, polars or pyarrow; None: all.
 
     `split` keeps time in order: the targets of each part lie behind those of the part before, and a part's first window may look
     back at the part before, as a forecast does.
@@ -43,11 +45,10 @@ class WindowDataset(MadeRows):
         T, C = self.series.shape
         if T < self.window + self.horizon:
             raise ValueError(f"series has {T} steps; window={window} and horizon={horizon} need {self.window + self.horizon}")
-        self.targets = np.arange(C) if targets is None else np.ravel(targets)
-        if self.targets.dtype.kind not in "iu" or not len(self.targets) or self.targets.min() < -C or self.targets.max() >= C:
-            raise ValueError(f"targets={targets!r}: numbers of the series' {C} columns")
+        names = column_names(series, "series")
+        self.targets = np.arange(C) if targets is None else _numbers(targets, names, C)
         if not is_mapped(given):
-            check_finite(self.series, "series")
+            check_finite(self.series, "series", columns=names)
         self._n = (T - self.window - self.horizon) // self.stride + 1
 
     def __repr__(self) -> str:
@@ -115,3 +116,14 @@ class WindowDataset(MadeRows):
         first, second, third = parts
         assert first is not None
         return Split(first, second, third)
+
+
+def _numbers(targets: Any, names: list[str] | None, C: int) -> Array:
+    """The numbers of the columns that `targets` says, by number or by name."""
+    asked = np.ravel(targets)
+    if names is not None and all(name in names for name in asked.tolist()):
+        asked = np.array([names.index(name) for name in asked.tolist()], int)
+    if asked.dtype.kind not in "iu" or not len(asked) or asked.min() < -C or asked.max() >= C:
+        named = "" if names is None else f", or their names: {listed(names)}"
+        raise ValueError(f"targets={targets!s:.80}: numbers of the series' {C} column{'s' * (C > 1)}, from 0{named}")
+    return asked

@@ -75,8 +75,10 @@ class Loss(RecordsArguments):
             if not output_shape:
                 raise ValueError(f"{type(self).__name__} needs one score a class; the model's output is {output_shape}")
             if targets.shape[1:] != places or targets.ndim < 1 or targets.dtype.kind not in "iub":
+                hint = ": np.argmax(y, -1), where they are one-hot" if targets.shape[1:] == output_shape else (
+                    ": y.astype('int64'), where they are whole numbers" if targets.shape[1:] == places else "")
                 raise ValueError(f"{type(self).__name__} needs integer class labels of shape {wanted}; "
-                                 f"y is {targets.dtype} of shape {targets.shape}")
+                                 f"y is {targets.dtype} of shape {targets.shape}{hint}")
             ignored = getattr(self, "ignore_index", None)
             known = targets if ignored is None else targets[targets != ignored]
             low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
@@ -87,8 +89,10 @@ class Loss(RecordsArguments):
         shape = self.target_shape(output_shape)
         if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], shape):
             like = "targets shaped like the output," if shape == output_shape else "targets of shape"
+            labels = isinstance(self, PythonLoss) and targets.dtype.kind in "iub" and targets.shape[1:] == output_shape[:-1]
             raise ValueError(f"{type(self).__name__} needs {like} (samples, "
-                             f"{', '.join(map(str, shape))}); y is {targets.dtype} of shape {targets.shape}")
+                             f"{', '.join(map(str, shape))}); y is {targets.dtype} of shape {targets.shape}"
+                             + ": write labels = True in the class, where it takes class labels" * labels)
         return np.ascontiguousarray(targets)
 
     def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -175,7 +179,11 @@ class _Run:
     def run(self, local: dict[str, Any], arrays: list[Array | None]) -> float | tuple[float, float]:
         y, t, w, dy = arrays
         assert y is not None and t is not None
-        loss, gradient, *weight = self.layer.forward(y, t) if w is None else self.layer.weighted(y, t, w)
+        given = self.layer.forward(y, t) if w is None else self.layer.weighted(y, t, w)
+        if not isinstance(given, (tuple, list)) or len(given) < 2:
+            raise TypeError(f"{type(self.layer).__name__}.forward must return (loss, gradient by outputs); got "
+                            f"{type(given).__name__}")
+        loss, gradient, *weight = given
         if dy is not None:
             if np.shape(gradient) != dy.shape:
                 raise ValueError(f"{type(self.layer).__name__}.forward returned a gradient of shape {np.shape(gradient)}; "

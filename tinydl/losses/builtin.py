@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss, as_table, check_smoothing
 
@@ -32,6 +33,7 @@ class SoftmaxCrossEntropy(KernelLoss):
     kernel = "softmax_cross_entropy"
     labels = True
 
+    @_hints.arguments
     def __init__(self, weight: Any = None, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
         self.weight = as_table("SoftmaxCrossEntropy(weight)", weight)
         self.label_smoothing = check_smoothing("SoftmaxCrossEntropy", label_smoothing)
@@ -81,6 +83,7 @@ class SigmoidCrossEntropy(KernelLoss):
 
     kernel = "sigmoid_cross_entropy"
 
+    @_hints.arguments
     def __init__(self, pos_weight: Any = None, label_smoothing: float = 0.0) -> None:
         self.pos_weight = as_table("SigmoidCrossEntropy(pos_weight)", None if pos_weight is None else np.atleast_1d(pos_weight))
         self.label_smoothing = check_smoothing("SigmoidCrossEntropy", label_smoothing)
@@ -128,6 +131,7 @@ class Huber(KernelLoss):
 
     kernel = "huber"
 
+    @_hints.arguments
     def __init__(self, delta: float = 1.0) -> None:
         if not 0 < delta < float("inf"):
             raise ValueError(f"Huber(delta={delta}): above 0")

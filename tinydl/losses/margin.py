@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss
 from tinydl.losses.likelihood import several
@@ -42,6 +43,7 @@ class Quantile(KernelLoss):
 
     kernel = "quantile"
 
+    @_hints.arguments
     def __init__(self, levels: Any = 0.5) -> None:
         self.levels = np.atleast_1d(np.array(levels, np.float64))
         if self.levels.ndim != 1 or not self.levels.size or not bool(np.all((self.levels > 0) & (self.levels < 1))):

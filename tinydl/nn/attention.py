@@ -100,8 +100,8 @@ class MultiheadAttention(Layer):
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield "out_proj", self.out_proj
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        y = super().__call__(inputs)
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        y = super().__call__(inputs, *more)
         check_dtypes(self, y.inputs, (0, 1))
         return y
 

@@ -10,6 +10,8 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.plan import Builder, Rows, Value, inverse
 
@@ -29,7 +31,11 @@ def Input(shape: int | Sequence[int], dtype: str = "float32", name: str | None =
     """
     if dtype not in DTYPES:
         raise ValueError(f"Input(dtype={dtype!r}): one of {', '.join(DTYPES)}")
-    shape = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if None in shape:
+        raise ValueError(f"Input({shape}): each axis of a sample has a size, as of the longest sequence (the batch's axis "
+                         "is not among them)")
+    shape = tuple(map(int, shape))
     if any(s < 1 for s in shape):
         raise ValueError(f"Input({shape}): sizes must be at least 1")
     return Symbol(shape, "int64" if dtype == "int64" else "float32", name=name)

@@ -35,6 +35,13 @@ def _of_any_inputs(method: Callable[..., R]) -> Callable[..., R]:
     return method
 
 
+def _through(layer: str) -> Callable[[Symbol, Any], Any]:
+    """An operator of Python, whose error says which layer it is here."""
+    def operator(self: Symbol, other: Any) -> Any:
+        raise TypeError(f"values of a graph go through layers: nn.{layer}")
+    return operator
+
+
 class Symbol:
     """What a layer of a graph gives, or takes: the shape of one sample, its dtype, and where it comes from.
 
@@ -47,6 +54,11 @@ class Symbol:
 
     def __repr__(self) -> str:
         return f"<{self.name or (type(self.layer).__name__ if self.layer else 'Input')} {self.shape} {self.dtype}>"
+
+    __add__ = __radd__ = _through("Add()([a, b])")
+    __mul__ = __rmul__ = _through("Multiply()([a, b])")
+    __matmul__ = _through("Dot()([a, b])")
+    __getitem__ = _through("Slice(axis, start, stop)(a)")
 
 
 class Layer(RecordsArguments):
@@ -95,9 +107,11 @@ class Layer(RecordsArguments):
     #: how many values it takes; None: several, on a list (how many, `output_shape` says, or `forward` of a PythonLayer)
     n_inputs: ClassVar[int | None] = 1
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        """Symbolic values in, a symbolic value out: how graphs are written (see `nn.Input`). A layer called twice shares its
-        parameters."""
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        """Symbolic values in (several on a list), a symbolic value out: how graphs are written (see `nn.Input`). A layer called
+        twice shares its parameters."""
+        if more:
+            raise TypeError(f"{self!r} takes several inputs as a list: layer([a, b]); got {1 + len(more)} arguments")
         given = [inputs] if isinstance(inputs, Symbol) else list(inputs) if isinstance(inputs, (list, tuple)) else []
         if not given or not all(isinstance(s, Symbol) for s in given):
             raise TypeError(f"{self!r} is called on symbolic values, those of nn.Input and of layers; got "

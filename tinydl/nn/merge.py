@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value, inverse
 
@@ -91,6 +92,7 @@ class Concat(Merge):
         (5,)
     """
 
+    @_hints.arguments
     def __init__(self, axis: int = -1) -> None:
         self.axis = int(axis)
 

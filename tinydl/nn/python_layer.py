@@ -61,8 +61,8 @@ class PythonLayer(Layer):
     def backward(self, dy: Array, saved: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}.backward(dy, saved) -> dx")
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        out = super().__call__(inputs)
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        out = super().__call__(inputs, *more)
         try:
             signature(self.forward).bind(*out.inputs)
         except TypeError:

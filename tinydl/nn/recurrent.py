@@ -62,8 +62,8 @@ class Recurrent(Layer):
                 "bias": self.bias, "dropout": self.dropout, "bidirectional": self.bidirectional,
                 "return_sequences": self.return_sequences}
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        y = super().__call__(inputs)
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        y = super().__call__(inputs, *more)
         check_dtypes(self, y.inputs)
         return y
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, ClassVar
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.nn.merge import check_axis
 from tinydl.plan import Builder, Rows, Value
@@ -17,6 +18,7 @@ class Reduction(Layer):
 
     mean: ClassVar[bool] = False
 
+    @_hints.arguments
     def __init__(self, axis: int | Shape | None = None) -> None:
         self.axis = axis if axis is None or isinstance(axis, int) else tuple(int(a) for a in axis)
 

@@ -54,8 +54,8 @@ class PoolSteps(Layer):
     def config(self) -> dict[str, Any]:
         return {}
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        y = super().__call__(inputs)
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        y = super().__call__(inputs, *more)
         check_dtypes(self, y.inputs)
         return y
 

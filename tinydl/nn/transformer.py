@@ -56,8 +56,8 @@ class _Block(Layer):
     def children(self) -> Iterator[tuple[str, Layer]]:
         return ((name, layer) for name, layer in vars(self).items() if isinstance(layer, Layer) and name[0] != "_")
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
-        y = super().__call__(inputs)
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        y = super().__call__(inputs, *more)
         check_dtypes(self, y.inputs)
         return y
 

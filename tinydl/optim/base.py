@@ -157,8 +157,8 @@ class Optimizer:
         patterns = [[g["params"]] if isinstance(g["params"], str) else list(g["params"]) for g in self.groups or ()]
         for pattern in (p for some in patterns for p in some):
             if not any(fnmatchcase(name, pattern) for name in sizes):
-                raise ValueError(f"{type(self).__name__}: no trained parameter's name matches {pattern!r}; there are "
-                                 f"{', '.join(sizes)}")
+                raise ValueError(f"{type(self).__name__}: no trained parameter's name matches {pattern!r}"
+                                 f"{_hints.pattern(pattern, sizes)}")
 
         def member(name: str) -> int:
             return next((i for i, some in enumerate(patterns, 1) if any(fnmatchcase(name, p) for p in some)), 0)

@@ -158,6 +158,7 @@ class Linear(Schedule):
     PyTorch's LinearLR(start_factor=1, end_factor=end_lr / lr, total_iters=total_updates).
     """
 
+    @_hints.arguments
     def __init__(self, lr: float, total_updates: int, end_lr: float = 0.0) -> None:
         _check(self, lr=lr, end_lr=end_lr, above={"total_updates": total_updates})
         self.lr, self.total_updates, self.end_lr = lr, total_updates, end_lr
@@ -169,6 +170,7 @@ class Linear(Schedule):
 class Step(Schedule):
     """lr at update 0, times gamma every `every` updates: lr gamma^floor(n / every). PyTorch's StepLR."""
 
+    @_hints.arguments
     def __init__(self, lr: float, every: int, gamma: float = 0.1) -> None:
         _check(self, lr=lr, gamma=gamma, above={"every": every})
         self.lr, self.every, self.gamma = lr, every, gamma
@@ -181,6 +183,7 @@ class MultiStep(Schedule):
     """lr at update 0, times gamma from each of the updates `at` on: lr gamma^(number of them that are n or less). PyTorch's
     MultiStepLR."""
 
+    @_hints.arguments
     def __init__(self, lr: float, at: Sequence[int], gamma: float = 0.1) -> None:
         _check(self, lr=lr, gamma=gamma)
         self.lr, self.at, self.gamma = lr, sorted(at), gamma
@@ -192,6 +195,7 @@ class MultiStep(Schedule):
 class Exponential(Schedule):
     """lr at update 0, lr gamma^n at update n. PyTorch's ExponentialLR."""
 
+    @_hints.arguments
     def __init__(self, lr: float, gamma: float) -> None:
         _check(self, lr=lr, gamma=gamma)
         self.lr, self.gamma = lr, gamma
@@ -203,6 +207,7 @@ class Exponential(Schedule):
 class Polynomial(Schedule):
     """lr (1 - n / total_updates)^power: lr at update 0, 0 at update number total_updates and behind. PyTorch's PolynomialLR."""
 
+    @_hints.arguments
     def __init__(self, lr: float, total_updates: int, power: float = 1.0) -> None:
         _check(self, lr=lr, above={"total_updates": total_updates, "power": power})
         self.lr, self.total_updates, self.power = lr, total_updates, power
@@ -218,6 +223,7 @@ class Cosine(Schedule):
     Loshchilov and Hutter (2017) without restarts. PyTorch's CosineAnnealingLR climbs again behind its T_max; this does not.
     """
 
+    @_hints.arguments
     def __init__(self, lr: float, total_updates: int, end_lr: float = 0.0) -> None:
         _check(self, lr=lr, end_lr=end_lr, above={"total_updates": total_updates})
         self.lr, self.total_updates, self.end_lr = lr, total_updates, end_lr
@@ -232,6 +238,7 @@ class CosineRestarts(Schedule):
     lr at update 0 and at each restart. PyTorch's CosineAnnealingWarmRestarts(T_0=updates, T_mult=factor, eta_min=end_lr).
     """
 
+    @_hints.arguments
     def __init__(self, lr: float, updates: int, factor: int = 1, end_lr: float = 0.0) -> None:
         _check(self, lr=lr, end_lr=end_lr, above={"updates": updates, "factor": factor})
         self.lr, self.updates, self.factor, self.end_lr = lr, updates, factor, end_lr
@@ -254,6 +261,7 @@ class OneCycle(Schedule):
     PyTorch's OneCycleLR(max_lr, total_steps=total_updates), with its defaults; momentum is left as it is.
     """
 
+    @_hints.arguments
     def __init__(self, max_lr: float, total_updates: int, pct_start: float = 0.3, div_factor: float = 25.0,
                  final_div_factor: float = 1e4) -> None:
         _check(self, max_lr=max_lr, above={"div_factor": div_factor, "final_div_factor": final_div_factor})
@@ -294,10 +302,11 @@ class Warmup(Schedule):
     on. PyTorch's SequentialLR([LinearLR(start_factor=start, total_iters=updates), then], milestones=[updates]).
     """
 
+    @_hints.arguments
     def __init__(self, updates: int, then: Schedule, start: float = 0.01) -> None:
-        _check(self, start=start, above={"updates": updates})
         if not isinstance(then, Schedule):
             raise TypeError(f"Warmup(then={then!r:.40}): must be a schedule, such as Constant(0.1)")
+        _check(self, start=start, above={"updates": updates})
         self.updates, self.then, self.start = updates, then, start
 
     def rate(self, n: Array) -> Array:

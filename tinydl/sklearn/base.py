@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -39,6 +40,8 @@ RULES: dict[str, Rule] = {
                   "None, 'float32' or 'float64'"),
 }
 
+#: numbers of a sparse matrix that are made dense at a time, to predict
+AT_ONCE = 1 << 22
 #: how scikit-learn says it
 TOO_LARGE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed "
              "(a StandardScaler, say)")
@@ -141,8 +144,9 @@ class Estimator(Base):
         else it must have those."""
         if hasattr(y, "toarray"):
             y = y.toarray()
-        X, y = validate_data(self, X, y, multi_output=True, dtype=self._dtypes(), order="C", reset=reset,
+        X, y = validate_data(self, X, y, multi_output=True, dtype=self._dtypes(), order="C", reset=reset, accept_sparse="csr",
                              allow_nd=self._any_shape, **options)
+        X = X.toarray() if issparse(X) else X
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             if not sample_weight.any():
@@ -156,8 +160,18 @@ class Estimator(Base):
     def _outputs(self, X: Any) -> Array:
         """The model's outputs for X, which is checked; of the dtype trained with."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False, allow_nd=self._any_shape)
-        return np.asarray(self.model_.predict(X))
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False, accept_sparse="csr",
+                          allow_nd=self._any_shape)
+        if not issparse(X):
+            return np.asarray(self.model_.predict(X))
+        rows = max(1, AT_ONCE // X.shape[1])
+        return np.concatenate([self.model_.predict(X[at:at + rows].toarray()) for at in range(0, X.shape[0], rows)])
+
+    def __sklearn_tags__(self) -> Any:
+        """Sparse matrices are taken, and made dense: the whole to train, some rows at a time to predict."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     # ------------------------------------------------------------------ training
     def _begin_record(self, scored: bool, first: bool) -> None:

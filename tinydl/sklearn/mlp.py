@@ -203,8 +203,9 @@ class MLPClassifier(Classifier, MLP):
     rounding. dtype: "float32" trains in float32 whatever X is, twice as fast; None in X's, which is float64 unless X is float32.
     Predictions have the dtype trained in.
 
-    There is no solver="lbfgs", and X cannot be sparse. Of a single class predict_proba is (n, 1), and predict_log_proba has
-    numbers where scikit-learn's is -inf. `model_` is the trained `tinydl.Model`: model_.save(path) writes it to a file.
+    There is no solver="lbfgs". A sparse X is made dense to train on, n_samples x n_features numbers. Of a single class
+    predict_proba is (n, 1), and predict_log_proba has numbers where scikit-learn's is -inf. `model_` is the trained
+    `tinydl.Model`: model_.save(path) writes it to a file.
 
         >>> from sklearn.datasets import load_digits
         >>> from tinydl.sklearn import MLPClassifier

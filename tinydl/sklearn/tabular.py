@@ -1,6 +1,7 @@
 """TabularClassifier and TabularRegressor: a table as it is in, predictions out. How they train is in `tinydl.tabular`."""
 from __future__ import annotations
 
+import datetime
 import warnings
 from typing import Any, ClassVar
 
@@ -237,6 +238,9 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
     missing = first_missing(known)
     if missing is not None:
         raise ValueError(f"y has no value in row {missing[0]}: leave rows out whose target is missing")
+    if numeric and (kind := _time(known)):
+        raise ValueError(f"y holds {kind}, as {known.flat[0]}; numbers are predicted: give seconds or days, as "
+                         + ("y.dt.total_seconds()" if kind == "durations" else "(y - y.min()).dt.total_seconds()"))
     y = as_numbers(known)       # of pandas, polars and pyarrow: integers and booleans stay what they are
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
@@ -250,3 +254,10 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
                       "for example using ravel().", DataConversionWarning, stacklevel=4)
         y = y.ravel()
     return np.asarray(y)
+
+
+def _time(y: Array) -> str | None:
+    """Whether targets are dates or durations."""
+    one = y.flat[0] if y.size else None
+    return ("dates" if y.dtype.kind == "M" or isinstance(one, datetime.date) else
+            "durations" if y.dtype.kind == "m" or isinstance(one, datetime.timedelta) else None)

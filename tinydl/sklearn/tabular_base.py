@@ -22,6 +22,7 @@ from tinydl.sklearn.base import TOO_LARGE, Base
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
+from tinydl.tables.columns import columns
 
 Array = np.ndarray[Any, Any]
 
@@ -213,6 +214,11 @@ class Tabular(Base):
         return X, len(X)
 
     def _categorical(self) -> list[Any]:
+        if isinstance(self.categorical_features, str):
+            from_dtype = self.categorical_features == "from_dtype"
+            hint = ("None; columns of text and of categories are known by their dtype" if from_dtype else
+                    f"a list of columns, as [{self.categorical_features!r}]")
+            raise ValueError(f"categorical_features={self.categorical_features!r}: {hint}")
         if self.categorical_features is None or not len(self.categorical_features):
             return []
         chosen: Array = np.asarray(self.categorical_features)
@@ -253,7 +259,7 @@ class Tabular(Base):
         the mean of n_repeats), by columns, the most important first. Rows that were not trained on say most."""
         check_is_fitted(self)
         found = permutation_importance(self, X, y, n_repeats=n_repeats, scoring=scoring, random_state=random_state)
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        names, _, _ = columns(X)        # of the table: scikit-learn knows those of text alone
         pairs = zip(map(str, names), found.importances_mean.tolist(), strict=True)
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
 

@@ -137,6 +137,8 @@ def _plain(value: Any, x: Array, label: str) -> Any:
         return str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    if type(value).__name__ == "Interval":
+        return _interval(value)
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, (Real, Decimal)) and abs(float(value)) != float("inf"):
@@ -144,6 +146,12 @@ def _plain(value: Any, x: Array, label: str) -> Any:
     row = next(i for i, v in enumerate(x.tolist()) if v is value or v == value)
     raise ValueError(f"column {label!r} holds {value!r} ({type(value).__name__}) in row {row}: turn it into text or numbers, or "
                      "leave it out")
+
+
+def _interval(value: Any) -> str:
+    """One of pandas.cut and qcut, as "(0, 18]". Its ends are integers or floats for the same cuts: floats beside a gap."""
+    left, right = (repr(float(v)).removesuffix(".0") if isinstance(v, Real) else str(v) for v in (value.left, value.right))
+    return f"{'[' if value.closed_left else '('}{left}, {right}{']' if value.closed_right else ')'}"
 
 
 def _order(value: Any) -> tuple[bool, Any]:

@@ -78,8 +78,8 @@ def read(column: Any, label: str, *, category: bool = False) -> Column:
         return Column("dates", a, dtype)
     if a.dtype.kind == "U" or a.dtype.kind == "T":          # T: StringDType
         return Column("categories", a, dtype)
-    raise ValueError(f"column {label!r} is {dtype if dtype != 'None' else a.dtype}: turn it into numbers, text or dates, or "
-                     "leave it out")
+    how = ", as seconds by .dt.total_seconds()" if a.dtype.kind == "m" else ", text or dates"
+    raise ValueError(f"column {label!r} is {dtype if dtype != 'None' else a.dtype}: turn it into numbers{how}, or leave it out")
 
 
 def is_gap(value: Any) -> bool:
