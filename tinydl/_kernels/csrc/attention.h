@@ -111,32 +111,42 @@ KERNEL(attention) {
                     const i64 some = NAME(seen)(keys, n, j0, i0 + m - 1, causal);
                     if (!some) break;
                     NAME(small_product)(m, D, some, q + i0 * o->P, o->P, 0, panels + j0 * D, NR, D * NR, 0, s, TD_KEYS_ROW);
-                    for (i64 i = 0; i < m; i++) {
-                        T *p = s + i * TD_KEYS_ROW;
-                        const i64 own = causal ? NAME(seen)(keys, n, j0, i0 + i, 1) : some;
-                        if (own) {
+                    for (i64 g = 0; g < m; g += TD_ROWS) {
+                        const int rows = (int)TD_MIN(TD_ROWS, m - g);
+                        T most[TD_ROWS], now[TD_ROWS], part[TD_ROWS], *group = s + g * TD_KEYS_ROW;
+                        i64 own[TD_ROWS];
+                        for (int r = 0; r < rows; r++) own[r] = causal ? NAME(seen)(keys, n, j0, i0 + g + r, 1) : some;
+                        NAME(largest_of_rows)(group, TD_KEYS_ROW, own, rows, most);
+                        for (int r = 0; r < rows; r++) {
+                            T *p = group + r * TD_KEYS_ROW;
                             /* products are rounded as `most` was: large ones would else exceed it by far, and exp overflow */
-                            const T most = NAME(largest)(p, own) * scale, before = top[i];
-                            const T now = most > before ? most : before;
-                            TD_EACH(j, own) p[j] = NAME(vm_exp)(p[j] * scale - now);
-                            const T part = NAME(sum)(p, own);
-                            if (j0) {
-                                const T less = NAME(vm_exp)(before - now);
-                                sum[i] = FMA(sum[i], less, part);
-                                TD_EACH(d, wide) y[i * wide + d] *= less;
-                            } else sum[i] = part;
-                            top[i] = now;
-                            if (o->rate > 0) NAME(drop_row)(&drop, ctx, b, (i0 + i) * N + h, keys + j0, p, own);
+                            const T highest = most[r] * scale, before = top[g + r];
+                            now[r] = highest > before ? highest : before;
+                            TD_EACH(j, own[r]) p[j] = NAME(vm_exp)(p[j] * scale - now[r]);
                         }
-                        for (i64 j = own; j < some; j++) p[j] = 0;
+                        NAME(sums_of_rows)(group, TD_KEYS_ROW, 0, 0, own, rows, part);
+                        for (int r = 0; r < rows; r++) {
+                            const i64 i = g + r;
+                            T *p = group + r * TD_KEYS_ROW;
+                            if (own[r] && j0) {
+                                const T less = NAME(vm_exp)(top[i] - now[r]);
+                                sum[i] = FMA(sum[i], less, part[r]);
+                                TD_EACH(d, wide) y[i * wide + d] *= less;
+                            } else if (own[r]) sum[i] = part[r];
+                            if (own[r]) top[i] = now[r];
+                            if (own[r] && o->rate > 0)
+                                NAME(drop_row)(&drop, ctx, b, (i0 + i) * N + h, keys + j0, p, own[r]);
+                            for (i64 j = own[r]; j < some; j++) p[j] = 0;
+                        }
                     }
                     NAME(small_product)(m, some, D, s, TD_KEYS_ROW, 0, v + j0 * v_step, v_step, NR, j0 > 0, y, wide);
                 }
+                T share[TD_QUERIES], *lse = o->lse + (b * N + h) * L + i0;
+                TD_EACH(i, m) share[i] = sum[i] > 0 || sum[i] != sum[i] ? 1 / sum[i] : 0;
+                TD_EACH(i, m) lse[i] = sum[i] > 0 ? top[i] + NAME(vm_log)(sum[i]) : sum[i];
                 for (i64 i = 0; i < m; i++) {
                     T *to = o->out + (b * L + i0 + i) * E + h * D;
-                    const T share = sum[i] > 0 || sum[i] != sum[i] ? 1 / sum[i] : 0;
-                    TD_EACH(d, D) to[d] = y[i * wide + d] * share;
-                    o->lse[(b * N + h) * L + i0 + i] = sum[i] > 0 ? top[i] + NAME(vm_log)(sum[i]) : sum[i];
+                    TD_EACH(d, D) to[d] = y[i * wide + d] * share[i];
                 }
             }
             for (i64 i = queries; i < L; i++) {
@@ -161,7 +171,7 @@ KERNEL(attention_backward) {
     T *dk = NAME(take)(&room, M * wide), *dv = NAME(take)(&room, M * wide);
     T *p = NAME(take)(&room, TD_QUERIES * TD_KEYS_ROW), *dp = NAME(take)(&room, TD_QUERIES * TD_KEYS_ROW);
     T *q_rows = NAME(take)(&room, TD_QUERIES * wide), *dy_rows = NAME(take)(&room, TD_QUERIES * wide);
-    T *dq = NAME(take)(&room, TD_QUERIES * wide), through[TD_QUERIES], kept[TD_KEYS];
+    T *dq = NAME(take)(&room, TD_QUERIES * wide), through[TD_QUERIES + TD_ROWS], kept[TD_KEYS];
     const NAME(drop) drop = NAME(dropping)(ctx, o->layer, o->rate);
     for (i64 b = 0; b < B; b++) {
         const i64 n = NAME(keys_of)(o->lengths, o->ignored, b, M, keys), queries = o->q_lengths ? o->q_lengths[b] : L;
@@ -184,7 +194,13 @@ KERNEL(attention_backward) {
                     NAME(collect)(dy_now, E, 0, m, D, dy_rows, wide);
                     q_now = q_rows, dy_now = dy_rows, q_step = dy_step = wide;
                 }
-                for (i64 i = 0; i < m; i++) through[i] = NAME(sum_products)(dy + (i0 + i) * E, y + (i0 + i) * E, 0, 0, D);
+                for (i64 g = 0; g < m; g += TD_ROWS) {
+                    const i64 columns[TD_ROWS] = {D, D, D, D, D, D, D, D};
+                    const T *dy_g = dy + (i0 + g) * E, *y_g = y + (i0 + g) * E;
+                    if (D <= TD_BLOCK) NAME(sums_of_rows)(dy_g, E, y_g, E, columns, (int)TD_MIN(TD_ROWS, m - g), through + g);
+                    else for (i64 i = 0; i < TD_MIN(TD_ROWS, m - g); i++)
+                        through[g + i] = NAME(sum_products)(dy_g + i * E, y_g + i * E, 0, 0, D);
+                }
                 memset(dq, 0, (size_t)(m * wide) * sizeof(T));
                 for (i64 j0 = 0; j0 < n; j0 += TD_KEYS) {
                     const i64 some = NAME(seen)(keys, n, j0, i0 + m - 1, causal);
@@ -221,9 +237,12 @@ KERNEL(attention_backward) {
             for (i64 j = 0, i = 0; j < M; j++) {       /* i: which of those that count */
                 T *to = o->dkv + (b * M + j) * o->Q + h * D;
                 const int counts = i < n && keys[i] == j;
-                for (i64 d = 0; d < D; d++) {
-                    to[o->k_at + d] = counts ? dk[i * wide + d] : 0;
-                    to[o->v_at + d] = counts ? dv[i * wide + d] : 0;
+                if (counts) {
+                    TD_EACH(d, D) to[o->k_at + d] = dk[i * wide + d];
+                    TD_EACH(d, D) to[o->v_at + d] = dv[i * wide + d];
+                } else {
+                    memset(to + o->k_at, 0, (size_t)D * sizeof(T));
+                    memset(to + o->v_at, 0, (size_t)D * sizeof(T));
                 }
                 i += counts;
             }

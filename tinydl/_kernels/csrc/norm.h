@@ -13,27 +13,9 @@ static inline void NAME(affine_row)(const T *x, const T m, const T s, const T *g
     else TD_EACH(c, C) y[c] = (x[c] - m) * s;
 }
 
-/* Rows of so many columns are gone through TD_ROWS at a time, since to fold the lanes of a sum (vector.h) takes longer than to add
-   up a short row: eight are folded together, in the same tree. 1024 x 64 took less than half of the time so, forward and backward. */
-#ifndef TD_NORM
-#define TD_NORM
-enum { TD_ROWS = 8 };
-#endif
+/* Rows of so many columns are gone through TD_ROWS at a time (vector.h): 1024 x 64 took half of the time so forward, a sixth
+   backward. */
 #define BY_ROWS(C) ((C) % TD_LANES == 0 && (C) <= TD_BLOCK)
-/* sum[r] := what NAME(sum) makes of the lanes t[r] */
-static inline void NAME(fold_rows)(T (*t)[TD_LANES], T *sum) {
-    for (int r = 0; r < TD_ROWS; r++) for (int j = 0; j < TD_LANES / 2; j++) t[r][j] += t[r][j + TD_LANES / 2];
-#if TD_SINGLE
-    float turned[8][8];
-    td_transpose8(t[0], TD_LANES, turned[0], 8, 8);
-    for (int r = 0; r < TD_ROWS; r++) {
-        const T a = turned[0][r] + turned[4][r], b = turned[1][r] + turned[5][r];
-        sum[r] = 0 + ((a + (turned[2][r] + turned[6][r])) + (b + (turned[3][r] + turned[7][r])));
-    }
-#else
-    for (int r = 0; r < TD_ROWS; r++) sum[r] = 0 + ((t[r][0] + t[r][2]) + (t[r][1] + t[r][3]));
-#endif
-}
 
 /* layer norm of TD_ROWS rows from row r on */
 static void NAME(layer_norm_rows)(const NAME(layer_norm_args) *const o, i64 r) {
@@ -46,7 +28,7 @@ static void NAME(layer_norm_rows)(const NAME(layer_norm_args) *const o, i64 r) {
             _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) lanes[k] += NAME(vload)(x + i * C + c + k * VL);
         memcpy(t[i], lanes, sizeof lanes);
     }
-    NAME(fold_rows)(t, sum);
+    NAME(fold_sums)(t, sum);
     for (int i = 0; i < TD_ROWS; i++) mean[i] = sum[i] / (T)C;
     for (int i = 0; i < TD_ROWS; i++) {
         V lanes[TD_LANES / VL] = {{0}}, m = NAME(vset1)(mean[i]);
@@ -57,7 +39,7 @@ static void NAME(layer_norm_rows)(const NAME(layer_norm_args) *const o, i64 r) {
             }
         memcpy(t[i], lanes, sizeof lanes);
     }
-    NAME(fold_rows)(t, sum);
+    NAME(fold_sums)(t, sum);
     for (int i = 0; i < TD_ROWS; i++) rstd[i] = NAME(rstd)(sum[i] / (T)C, o->eps);
     for (int i = 0; i < TD_ROWS; i++)
         NAME(affine_row)(x + i * C, mean[i], rstd[i], o->gamma, o->beta, o->out + (r + i) * C, C);
@@ -121,8 +103,8 @@ static void NAME(layer_norm_slopes_of_rows)(const NAME(layer_norm_backward_args)
         memcpy(t[i], lanes, sizeof lanes);
         memcpy(t_h[i], lanes_h, sizeof lanes_h);
     }
-    NAME(fold_rows)(t, g);
-    NAME(fold_rows)(t_h, gh);
+    NAME(fold_sums)(t, g);
+    NAME(fold_sums)(t_h, gh);
     for (int i = 0; i < TD_ROWS; i++) {
         const T m = mean[i], s = rstd[i], mean_g = g[i] / (T)C, mean_gh = gh[i] / (T)C;
         const T *xi = x + i * C, *di = dy + i * C;

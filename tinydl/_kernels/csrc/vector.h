@@ -10,7 +10,7 @@
 #ifndef TD_LANES
 #define TD_LANES ((i64)(64 / sizeof(T)))
 /* WIDE: columns whose sums are made together; forward and backward of a batch norm of 65536 x 512 took 1.6 times as long with 128 */
-enum { TD_BLOCK = 1024, TD_WIDE = 512 };
+enum { TD_BLOCK = 1024, TD_WIDE = 512, TD_ROWS = 8 };
 #if defined(__clang__)      /* which ignores GCC's word, and looks first whether arrays overlap: those that are the same do */
 #define TD_IVDEP _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -70,6 +70,77 @@ SUM_OF(sum_deviations, (a - m) * (a - m))       /* squared, from the mean m */
 SUM_OF(sum_normalised, a * ((b - m) * s))       /* a times the normalised b */
 #undef SUM_OF
 static inline T NAME(sum)(const T *x, i64 n) { return NAME(sum_plain)(x, x, 0, 0, n); }
+
+/* To fold the lanes of a sum takes longer than to add up a short row: TD_ROWS rows are folded together, in the same tree. COMBINE
+   (a, b): of two lanes; t[r]: a row's lanes; out[r] := what they are together */
+#if TD_SINGLE
+#define FOLD_ROWS(name, COMBINE, BEGIN) \
+    static inline void NAME(name)(T (*t)[TD_LANES], T *out) { \
+        float turned[8][8]; \
+        for (int r = 0; r < TD_ROWS; r++) for (int j = 0; j < 8; j++) t[r][j] = COMBINE(t[r][j], t[r][j + 8]); \
+        td_transpose8(t[0], TD_LANES, turned[0], 8, 8); \
+        for (int r = 0; r < TD_ROWS; r++) { \
+            const T a = COMBINE(turned[0][r], turned[4][r]), b = COMBINE(turned[1][r], turned[5][r]); \
+            const T c = COMBINE(turned[2][r], turned[6][r]), d = COMBINE(turned[3][r], turned[7][r]); \
+            const T ac = COMBINE(a, c), bd = COMBINE(b, d), all = COMBINE(ac, bd); \
+            out[r] = COMBINE(BEGIN, all); \
+        } \
+    }
+#else
+#define FOLD_ROWS(name, COMBINE, BEGIN) \
+    static inline void NAME(name)(T (*t)[TD_LANES], T *out) { \
+        for (int r = 0; r < TD_ROWS; r++) { \
+            for (i64 w = TD_LANES / 2; w > 0; w /= 2) for (i64 j = 0; j < w; j++) t[r][j] = COMBINE(t[r][j], t[r][j + w]); \
+            out[r] = COMBINE(BEGIN, t[r][0]); \
+        } \
+    }
+#endif
+#define PLUS(a, b) ((a) + (b))
+#define LARGER(a, b) ((b) > (a) ? (b) : (a))
+FOLD_ROWS(fold_sums, PLUS, 0)
+FOLD_ROWS(fold_largest, LARGER, -(T)INFINITY)
+
+/* sum[r] := NAME(sum) of n[r] <= TD_BLOCK numbers from x + r x_row on, or with y NAME(sum_products) of as many pairs; of `rows`, at
+   most TD_ROWS, rows */
+static void NAME(sums_of_rows)(const T *x, i64 x_row, const T *y, i64 y_row, const i64 *n, int rows, T *sum) {
+    T t[TD_ROWS][TD_LANES] = {{0}};
+    for (int r = 0; r < rows; r++) {
+        V lanes[TD_LANES / VL] = {{0}};
+        for (i64 i = 0; i + TD_LANES <= n[r]; i += TD_LANES)
+            _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) {
+                V a = NAME(vload)(x + r * x_row + i + k * VL);
+                if (y) a *= NAME(vload)(y + r * y_row + i + k * VL);
+                lanes[k] += a;
+            }
+        memcpy(t[r], lanes, sizeof lanes);
+    }
+    NAME(fold_sums)(t, sum);
+    for (int r = 0; r < rows; r++)
+        for (i64 i = n[r] / TD_LANES * TD_LANES; i < n[r]; i++)
+            sum[r] += y ? x[r * x_row + i] * y[r * y_row + i] : x[r * x_row + i];
+}
+
+/* most[r] := the largest of n[r] numbers from x + r row on, where NaN is passed over; -inf of none */
+static void NAME(largest_of_rows)(const T *x, i64 row, const i64 *n, int rows, T *most) {
+    T t[TD_ROWS][TD_LANES];
+    for (int r = 0; r < TD_ROWS; r++) {
+        V lanes[TD_LANES / VL];
+        _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) lanes[k] = NAME(vset1)(-(T)INFINITY);
+        for (i64 i = 0; r < rows && i + TD_LANES <= n[r]; i += TD_LANES)
+            _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) {
+                const V a = NAME(vload)(x + r * row + i + k * VL);
+                const __typeof__(a > lanes[k]) more = a > lanes[k];
+                lanes[k] = (V)(((__typeof__(more))a & more) | ((__typeof__(more))lanes[k] & ~more));
+            }
+        memcpy(t[r], lanes, sizeof lanes);
+    }
+    NAME(fold_largest)(t, most);
+    for (int r = 0; r < rows; r++)
+        for (i64 i = n[r] / TD_LANES * TD_LANES; i < n[r]; i++) most[r] = x[r * row + i] > most[r] ? x[r * row + i] : most[r];
+}
+#undef PLUS
+#undef LARGER
+#undef FOLD_ROWS
 
 /* the same in double, for sums over whole batches and arenas: s := STEP, each of so many lanes or a remaining number */
 #define SUM_IN_DOUBLE(name, LANES, STEP, STEP_1) \
