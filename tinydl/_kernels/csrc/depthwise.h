@@ -5,12 +5,14 @@
 #define V NAME(V)
 #define VL NAME(VL)
 
-/* out := bias + sum over the taps of x, for `pixels` (1 or 4) places of out, out_step apart, whose x are `step` apart */
+/* out := bias + sum over the taps of x, whose next row, `below` elements on, is asked for, for `pixels` (1 or 4) places of out, out_step apart, whose x are `step` apart */
 static inline __attribute__((always_inline)) void NAME(some_places)(const T *x, const td_pixel *tap, int n, const T *w,
-        const T *bias, T *out, i64 C, const int pixels, i64 step, i64 out_step) {
+        const T *bias, T *out, i64 C, const int pixels, i64 step, i64 out_step, i64 below) {
     i64 c = 0;
+    const T *const next = x + (n ? TD_MAX(tap[0].offset, tap[n - 1].offset) : 0) + below;
     for (; c + VL <= C; c += VL) {
         V sum[4];
+        _Pragma("GCC unroll 4") for (int k = 0; k < pixels; k++) __builtin_prefetch(next + k * step + c, 0, 3);
         _Pragma("GCC unroll 4") for (int k = 0; k < pixels; k++) sum[k] = bias ? NAME(vload)(bias + c) : NAME(vset1)(0);
         for (int i = 0; i < n; i++) {
             const V by = NAME(vload)(w + tap[i].number * C + c);
@@ -28,10 +30,10 @@ static inline __attribute__((always_inline)) void NAME(some_places)(const T *x, 
         }
 }
 static void NAME(places)(const T *x, const td_pixel *tap, int n, const T *w, const T *bias, T *out, i64 C, i64 places, i64 step,
-                         i64 out_step) {
+                         i64 out_step, i64 below) {
     i64 k = 0;
-    for (; k + 4 <= places; k += 4) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 4, step, out_step);
-    for (; k < places; k++) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 1, 0, 0);
+    for (; k + 4 <= places; k += 4) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 4, step, out_step, below);
+    for (; k < places; k++) NAME(some_places)(x + k * step, tap, n, w, bias, out + k * out_step, C, 1, 0, 0, below);
 }
 
 KERNEL(depthwise2d) {
@@ -45,7 +47,8 @@ KERNEL(depthwise2d) {
                 const i64 left = w * o->sw - o->pw;
                 const int n = td_window(o->kh, o->kw, o->dh, o->dw, h * o->sh - o->ph, left, o->H, o->W, C, tap);
                 alike = td_alike(o->kw, o->dw, left, o->sw, o->W, o->Wo - w);
-                NAME(places)(o->x + b * o->H * o->W * C, tap, n, o->weight, o->bias, row + w * C, C, alike, o->sw * C, C);
+                NAME(places)(o->x + b * o->H * o->W * C, tap, n, o->weight, o->bias, row + w * C, C, alike, o->sw * C, C,
+                             o->sh * o->W * C);
             }
             if (o->activation) NAME(activation)((int)o->activation, o->alpha, o->beta, row, row, o->Wo * C);
         }
@@ -76,7 +79,7 @@ KERNEL(depthwise_transpose2d) {
                         }
                     if (!inside) alike = 1;
                     NAME(places)(o->x + b * o->Ho * o->Wo * C, tap, n, o->weight, o->bias, o->out + at + w * C, C, alike, C,
-                                 sw * C);
+                                 sw * C, o->Wo * C);
                 }
             if (!o->activation) continue;
             if (o->saved)
@@ -121,6 +124,11 @@ static int NAME(depthwise_sums)(const NAME(depthwise2d_by_weight_args) *const o,
                     _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) s[k] = NAME(vload)(sum + c + k * VL);
                     for (i64 w = w0; w < w1; w++) {
                         const T *xw = x + w * o->sw * C + c, *dyw = dy + w * C + c;
+                        if (i == o->kh - 1 && j == 0)
+                            _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) {
+                                __builtin_prefetch(xw + k * VL + o->sh * o->W * C, 0, 3);
+                                __builtin_prefetch(dyw + k * VL + o->Wo * C, 0, 3);
+                            }
                         _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
                             s[k] = NAME(vmuladd)(NAME(vload)(xw + k * VL), NAME(vload)(dyw + k * VL), s[k]);
                     }
