@@ -3,8 +3,9 @@
     mpiexec -n 2 python bench/ranks.py [--torch]
 
 In turns 2 ranks of 1 thread; with --torch, the same processes as those of DistributedDataParallel over gloo, 1 thread each; and
-1 rank of 2 threads while the other one sleeps. All make updates of 2 batches, of the workloads W2 to W4 (bench/README.md). The
-least time of several turns counts, and beside it the medians' ratios are printed.
+1 rank of 2 threads while the other one sleeps. All make updates of 2 batches, of the workloads W2 to W4 (bench/README.md) and,
+without PyTorch, of three networks of networks.py: W5 is its two convolutions, W6 its LSTM, W7 its transformer. The least time of
+several turns counts, and beside it the medians' ratios are printed.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import networks
 import numpy as np
 
 from tinydl import Model, Trainer, data, losses, nn, optim
@@ -26,20 +28,27 @@ WORK = {
     "W3": ((784, 512, 256, 10), 128, 256 * 10, lambda: optim.Adam(1e-3)),
     "W4": ((1024, 2048, 2048, 1024, 10), 256, 512 * 2, lambda: optim.Adam(1e-3)),
 }
+NETWORKS = {"W5": "cnn", "W6": "lstm", "W7": "transformer"}
 
 
 def samples(name: str) -> tuple[np.ndarray, np.ndarray]:
+    if name in NETWORKS:
+        return networks.arrays(NETWORKS[name])
     sizes, _, n, _ = WORK[name]
     rng = np.random.default_rng(0)
     return rng.standard_normal((n, sizes[0])).astype(np.float32), rng.integers(0, 10, n)
 
 
 def trainer(name: str, threads: int, ranks: object) -> Trainer:
-    sizes, rows, _, optimizer = WORK[name]
     x, y = samples(name)
-    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+    if name in NETWORKS:
+        rows, model, optimizer = networks.NETS[NETWORKS[name]][1], networks.model(NETWORKS[name]), optim.Adam(1e-3)
+    else:
+        sizes, rows, _, make = WORK[name]
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        model, optimizer = Model(nn.Sequential(*layers[:-1]), seed=0), make()
     t = Trainer(1, seed=0, thread_count=threads, enable_parallel=True, batches_per_update=2, ranks=ranks)
-    t.init(data.ArrayDataset(x, y, rows), Model(nn.Sequential(*layers[:-1]), seed=0), losses.SoftmaxCrossEntropy(), optimizer())
+    t.init(data.ArrayDataset(x, y, rows), model, losses.SoftmaxCrossEntropy(), optimizer)
     return t
 
 
@@ -73,12 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--torch", action="store_true", help="also DistributedDataParallel")
-    parser.add_argument("--work", nargs="*", choices=WORK, default=list(WORK))
+    parser.add_argument("--work", nargs="*", choices=[*WORK, *NETWORKS], default=[*WORK, *NETWORKS])
     options = parser.parse_args()
     turns, ranks = options.turns, join("mpi", 600.0)
     for name in options.work:
         several, alone = trainer(name, 1, ranks), trainer(name, ranks.size, None) if ranks.rank == 0 else None
-        theirs, times = torch_epoch(name, ranks) if options.torch else lambda: None, []
+        beside = options.torch and name in WORK
+        theirs, times = torch_epoch(name, ranks) if beside else lambda: None, []
         for _ in range(turns):
             ranks.swap("a turn", None)
             started, before = time.perf_counter(), ranks.seconds
@@ -96,7 +106,7 @@ def main() -> None:
             (a, b, c, d), (ma, mb, _, md) = np.min(times, axis=0), np.median(times, axis=0)
             print(f"{name}: {ranks.size} ranks {a:.3f} s an epoch ({c:.3f} in exchanges), 1 rank {b:.3f} s: {b / a:.2f} of its "
                   f"throughput (medians {mb / ma:.2f})", flush=True)
-            if options.torch:
+            if beside:
                 print(f"{name}: DistributedDataParallel {d:.3f} s: ranks have {d / a:.2f} times its throughput (medians "
                       f"{md / ma:.2f}); load {os.getloadavg()[0]:.0f}", flush=True)
             alone.shutdown()

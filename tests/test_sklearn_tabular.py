@@ -217,6 +217,23 @@ def test_a_time_limit_is_shared_by_the_members(monkeypatch):
     assert min(len(member["loss"]) for member in clf.members_) > 5
 
 
+def test_a_time_limit_ends_a_first_epoch_that_takes_longer(monkeypatch):
+    now = iter(range(10_000))
+    monkeypatch.setattr(training, "perf_counter", lambda: float(next(now)))
+    made, told = [], training.BestEpoch.on_update
+
+    def counted(self, trainer, updates):
+        told(self, trainer, updates)
+        made.append(updates)
+    monkeypatch.setattr(training.BestEpoch, "on_update", counted)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1000, 3))
+    clf = TabularClassifier(**{**SMALL, "n_members": 2}, batch_size=1, time_limit=20.0).fit(X, X[:, 0] > 0)
+    assert next(now) <= 22 and max(made) < 300              # of 500 updates or more
+    assert [len(member["validation"]) for member in clf.members_] == [1, 1] and clf.n_iter_ == 1
+    assert clf.score(X, X[:, 0] > 0) > 0.9
+
+
 def test_calibration_finds_the_temperature_of_the_lowest_log_loss():
     rng = np.random.default_rng(0)
     right = rng.integers(0, 3, 500)

@@ -37,10 +37,10 @@ class TabularClassifier(Classifier, Tabular):
     n_members: how many networks. Each sets validation_fraction of the rows aside, others than those before it. Training ends
     after max_epochs, or after n_iter_no_change epochs without a lower log-loss on them, and the best epoch is kept. scoring:
     another figure to go by, "accuracy", "roc_auc", or whatever scikit-learn's get_scorer takes. time_limit: seconds; training
-    ends before, with what was best so far. calibrate: whether scores are scaled so that probabilities are right on the rows set
-    aside. class_weight: None, "balanced", or {class: weight}; a row counts by it times its sample_weight. n_threads: members
-    side by side; the result does not depend on it. -1: as many as recommended. The settings of the networks are those of
-    `tinydl.tabular.Recipe`.
+    ends then (a little later where not one epoch is over), with what was best so far. calibrate: whether scores are scaled so
+    that probabilities are right on the rows set aside. class_weight: None, "balanced", or {class: weight}; a row counts by it
+    times its sample_weight. n_threads: members side by side; the result does not depend on it. -1: as many as recommended. The
+    settings of the networks are those of `tinydl.tabular.Recipe`.
 
     Rows in fit: at least 5. classes_, members_ (each one's epochs: "loss", "validation", and "best_epoch"), temperature_,
     encoder_ (a `tinydl.tables.TableEncoder`), model_ (a `tinydl.Model` whose outputs are the probabilities), n_iter_.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,6 +118,7 @@ class Tabular(Base):
             raise
 
     def _train(self, X: Any, y: Any, sample_weight: Any, once: bool, classes: Any) -> Any:
+        begun = perf_counter()
         check(self, self._rules)
         first = "model_" not in vars(self) or not (self.warm_start or once)
         if not first:
@@ -148,8 +150,9 @@ class Tabular(Base):
                 progress()
             else:
                 found = tabular.fit(
-                    x, targets, task, self._recipe(), seed=seed, time_limit=self.time_limit, n_threads=self.n_threads,
-                    start=start, calibrate=bool(getattr(self, "calibrate", False)), on_epoch=progress,
+                    x, targets, task, self._recipe(), seed=seed,
+                    time_limit=None if self.time_limit is None else max(1e-9, self.time_limit - (perf_counter() - begun)),
+                    n_threads=self.n_threads, start=start, calibrate=bool(getattr(self, "calibrate", False)), on_epoch=progress,
                     figure=None if self.scoring is None else self._scorer(X, known, weights, first), **options)
                 self.members_, self.n_iter_ = found.members, max(len(member["loss"]) for member in found.members)
                 self.__dict__.pop("_optimizer", None)

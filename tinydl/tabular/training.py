@@ -34,13 +34,15 @@ __all__ = ["Ensemble", "fit", "one_pass", "steady"]
 class BestEpoch(Callback):
     """Remembers the parameters with the lowest figure on the rows x that are set aside, and ends training when it has not fallen
     for `patience` epochs, or when another epoch as long as the mean one would end too late: behind this member's share of the
-    time that is left when it begins, when as many rounds of members are still to be trained, this one included. trained: whether
-    the parameters that training begins with are some to be kept, as those of epoch 0."""
+    time that is left when it begins, when as many rounds of members are still to be trained, this one included. A first epoch
+    that takes longer ends with that share, too. trained: whether the parameters that training begins with are some to be kept, as
+    those of epoch 0."""
 
     def __init__(self, x: dict[str, Array], rows: Array, figure: Figure, patience: int, until: float, rounds: int,
                  on_epoch: Callable[[], None] | None, trained: bool = False) -> None:
         self.x, self.rows, self.figure, self.patience, self.trained = x, rows, figure, patience, trained
         self.until, self.rounds, self.on_epoch = until, rounds, on_epoch
+        self.every = 16 if until < np.inf else None
         self.losses: list[float] = []
         self.figures: list[float] = []
         self.best, self.epoch = np.inf, 0
@@ -60,6 +62,15 @@ class BestEpoch(Callback):
         if value < self.best or (self.state is None and finite):
             self.best, self.epoch, self.state, self.outputs = value, epoch, trainer.model.state_dict(), outputs
         return value
+
+    def on_update(self, trainer: Training, updates: int) -> None:
+        if perf_counter() > self.started + 0.95 * (self.until - self.started):      # the rows set aside are to be looked at, too
+            trainer.stop(finished=True)
+
+    def on_train_end(self, trainer: Training) -> None:
+        if self.state is None:      # not even one epoch was over in time
+            self.figures.append(self._look(trainer, 1))
+            self.losses.append(np.nan)
 
     def on_epoch_end(self, trainer: Training, record: EpochRecord) -> None:
         done = len(self.figures) + 1
