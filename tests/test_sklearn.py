@@ -1,6 +1,7 @@
 """tinydl.sklearn: at home in scikit-learn. Pipelines, searches, pickles, metadata, tables; threads; networks of one's own."""
 import copy
 import hashlib
+import inspect
 import pickle
 import subprocess
 import sys
@@ -23,8 +24,17 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tinydl import Model, losses, nn, optim
-from tinydl.sklearn import MLPClassifier, MLPRegressor, NeuralClassifier, NeuralRegressor, TabularClassifier, base, epochs
+from tinydl import Model, _hints, losses, nn, optim
+from tinydl.sklearn import (
+    MLPClassifier,
+    MLPRegressor,
+    NeuralClassifier,
+    NeuralRegressor,
+    TabularClassifier,
+    TabularRegressor,
+    base,
+    epochs,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -467,3 +477,16 @@ def test_scikit_learns_callbacks_see_each_epoch(make):
     name = next(key for key in last if key in ("r2", "accuracy", "score"))
     assert last[name] == pytest.approx(estimator.score(X, y))
     assert len({row[name] for row in epochs}) > 1 or not epochs
+
+
+def test_an_estimators_arguments_by_other_names():
+    kinds = (MLPClassifier, MLPRegressor, NeuralClassifier, NeuralRegressor, TabularClassifier, TabularRegressor)
+    names = {kind: set(inspect.signature(kind).parameters) for kind in kinds}
+    for name, meant in _hints.ESTIMATORS.items():
+        assert any(there in known for known in names.values() for there in meant), name
+        for kind, known in names.items():
+            if name not in known and (here := [there for there in meant if there in known]):
+                with pytest.raises(TypeError, match=rf"{kind.__name__} has no argument '{name}': it is called {here[0]}$"):
+                    kind(**{name: 1})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        TabularClassifier(colour="red")

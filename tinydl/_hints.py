@@ -181,6 +181,22 @@ ARGUMENTS = {
     "track_running_stats": "they are always kept, and predict uses them",
 }
 
+#: arguments of estimators: what they are called in those that have it, the first one of these
+ESTIMATORS = {
+    **dict.fromkeys(("n_jobs", "thread_count", "num_threads", "threads", "nthread"), ("n_threads",)),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter", "iterations", "max_epochs"), ("max_epochs", "max_iter")),
+    **dict.fromkeys(("n_estimators", "n_ens", "n_models", "members"), ("n_members",)),
+    **dict.fromkeys(("seed", "random_seed"), ("random_state",)),
+    **dict.fromkeys(("lr", "eta", "learning_rate_init", "learning_rate"), ("learning_rate", "learning_rate_init")),
+    **dict.fromkeys(("patience", "early_stopping_rounds", "early_stopping_additive_patience"), ("n_iter_no_change",)),
+    **dict.fromkeys(("hidden_sizes", "hidden", "layers", "hidden_units", "hidden_layers"), ("hidden_layer_sizes",)),
+    **dict.fromkeys(("metric", "eval_metric", "val_metric_name"), ("scoring",)),
+    **dict.fromkeys(("cat_features", "categorical", "categorical_columns", "cat_col_names"), ("categorical_features",)),
+    **dict.fromkeys(("timeout", "max_time", "time_limit_s"), ("time_limit",)),
+    **dict.fromkeys(("val_fraction", "validation_split", "val_size"), ("validation_fraction",)),
+    **dict.fromkeys(("alpha", "l2", "reg_lambda"), ("weight_decay",)), "verbosity": ("verbose",), "model": ("module",),
+    **dict.fromkeys(("p_drop", "dropout_rate"), ("dropout",)), "loss_function": ("loss",), "criterion": ("loss",),
+}
 #: methods of callbacks
 OCCASIONS = {"on_epoch_begin": "on_epoch_start", "on_train_epoch_start": "on_epoch_start", "on_train_begin": "on_train_start",
              "on_fit_start": "on_train_start", "on_fit_end": "on_train_end", "on_train_epoch_end": "on_epoch_trained",
@@ -251,6 +267,19 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
             if hint:
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 raise TypeError(f"{what} has no argument {name!r}: {hint}")
+        return function(*args, **kwargs)
+    return checked
+
+
+def estimator(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for the constructor of an estimator."""
+    known = signature(function).parameters
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs.keys() - known.keys():
+            if meant := [there for there in ESTIMATORS.get(name, ()) if there in known]:
+                raise TypeError(f"{type(args[0]).__name__} has no argument {name!r}: it is called {meant[0]}")
         return function(*args, **kwargs)
     return checked
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
-from tinydl import losses, nn
+from tinydl import _hints, losses, nn
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
 from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part
@@ -219,6 +219,7 @@ class MLPClassifier(Classifier, MLP):
 
     _classifies = True
 
+    @_hints.estimator
     def __init__(self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, solver: str = "adam", alpha: float = 0.0001,
                  batch_size: Any = "auto", learning_rate: str = "constant", learning_rate_init: float = 0.001,
                  power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True, random_state: Any = None, tol: float = 1e-4,
@@ -274,6 +275,7 @@ class MLPRegressor(RegressorMixin, MLP):        # type: ignore[misc]
 
     _rules: ClassVar[dict[str, Rule]] = {**MLP._rules, "loss": one_of("squared_error", "poisson")}
 
+    @_hints.estimator
     def __init__(self, loss: str = "squared_error", hidden_layer_sizes: Any = (100,), activation: str = "relu", *,
                  solver: str = "adam", alpha: float = 0.0001, batch_size: Any = "auto", learning_rate: str = "constant",
                  learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True,

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from tinydl import losses, nn, optim
+from tinydl import _hints, losses, nn, optim
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
 from tinydl.optim import Optimizer
@@ -173,6 +173,7 @@ class NeuralClassifier(Classifier, Neural):
         True
     """
 
+    @_hints.estimator
     def __init__(self, module: Any = None, *, optimizer: Any = None, learning_rate: float = 1e-3, loss: losses.Loss | None = None,
                  batch_size: int = 32, max_epochs: int = 100, shuffle: bool = True, tol: float = 1e-4,
                  n_iter_no_change: float = 10, early_stopping: bool = False, validation_fraction: float = 0.1,
@@ -235,6 +236,7 @@ class NeuralRegressor(RegressorMixin, Neural):      # type: ignore[misc]
         True
     """
 
+    @_hints.estimator
     def __init__(self, module: Any = None, *, optimizer: Any = None, learning_rate: float = 1e-3, loss: losses.Loss | None = None,
                  batch_size: int = 32, max_epochs: int = 100, shuffle: bool = True, tol: float = 1e-4,
                  n_iter_no_change: float = 10, early_stopping: bool = False, validation_fraction: float = 0.1,

@@ -12,7 +12,7 @@ from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_array
 
-from tinydl import tabular
+from tinydl import _hints, tabular
 from tinydl.data.frames import as_numbers, decoded, first_missing
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real
@@ -59,6 +59,7 @@ class TabularClassifier(Classifier, Tabular):
     calibrate: bool
     class_weight: Any
 
+    @_hints.estimator
     def __init__(self, *, n_members: int = CLASSES.n_members, hidden_layer_sizes: tuple[int, ...] = CLASSES.hidden_sizes,
                  activation: str = CLASSES.activation, dropout: float = CLASSES.dropout,
                  embedding: str | None = CLASSES.embedding, learning_rate: float = CLASSES.learning_rate,
@@ -145,6 +146,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     _lowest: Array
     _highest: Array
 
+    @_hints.estimator
     def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
                  activation: str = NUMBERS.activation, dropout: float = NUMBERS.dropout,
                  embedding: str | None = NUMBERS.embedding, learning_rate: float = NUMBERS.learning_rate,
