@@ -21,7 +21,7 @@ KERNEL(gru) {
             const T *x = o->x + row * G, *zb = z + b * z_row;
             T *g = o->gates + row * G, *hb = h + b * h_row, *rh = kept + b * h_row;
             if (o->before) memcpy(o->before + row * H, hb, bytes);
-            TD_EACH(j, 2 * H) g[j] = NAME(vm_sigmoid)(x[j] + zb[j]);
+            TD_EACH(j, 2 * H) g[j] = NAME(vm_gate)(x[j] + zb[j]);
             if (o->reset_before) TD_EACH(j, H) rh[j] = g[j] * hb[j];
             if (o->hidden) memcpy(o->hidden + row * H, o->reset_before ? rh : zb + 2 * H, bytes);
         }

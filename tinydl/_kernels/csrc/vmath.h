@@ -163,6 +163,16 @@ static inline T NAME(vm_sigmoid)(T x) {
     return NAME(td_scale)(ratio, negative ? n : 0);
 }
 
+/* vm_sigmoid's bits with fewer steps, where its result is a normal number; else the least such (float32: 1.6e-38) */
+static inline T NAME(vm_gate)(T x) {
+    const T z = -NAME(td_abs)(x), low = TD_SINGLE ? -87 : -708;
+    const int negative = x < 0;
+    T n, r, q, y;
+    NAME(td_exp_parts)(z < low ? low : z, &n, &r, &q);
+    const T lo = NAME(td_exp_sum)(r, q, &y), s = NAME(td_pow2)(n), e = s * y, e_lo = s * lo, d = 1 + e;
+    return NAME(td_ratio)(negative ? e : 1, negative ? e_lo : 0, d, e_lo + (e - (d - 1)));
+}
+
 /* x + x P(x^2) up to 1, then 1 - exp(h(x) - x^2) */
 static inline T NAME(vm_erf)(T x) {
     static const T a[] = {
