@@ -5,6 +5,7 @@ import os
 import signal
 import sysconfig
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from tinydl._kernels import engine
 from tinydl._kernels.engine import gil
 from tinydl.callbacks import Callback
 from tinydl.parallel.ranks import Ranks
+from tinydl.parallel.workers.pool import TICK
 
 X, Y = classification(120)
 SHARED = data.ArrayDataset(X, Y, 16).split(0.7, 0.3, seed=0)
@@ -208,6 +210,29 @@ def test_ctrl_c_ends_all_and_they_go_on_with_the_same_bits():
         if t.epoch == same.epoch - 1:       # it was stopped between two epochs, or in one, whose rest was this
             t.train()
         assert t.model.params.tobytes() == same.model.params.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
+def test_a_signal_that_is_handled_for_long_keeps_no_stop_out():
+    """CPython 3.11 goes on waiting without a limit in SimpleQueue.get(timeout) when a handler ends after the time was over."""
+    stop, handled, late = threading.Event(), threading.Event(), time.monotonic() + 10
+
+    def handle(number, frame):
+        time.sleep(2 * TICK)
+        handled.set()
+
+    def signalled(t):
+        if t.epoch == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        if handled.is_set():
+            stop.set()
+        if time.monotonic() > late:
+            t.stop(finished=True)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        assert fleet.train([endless(signalled)], 1, stop=stop)[0].status == "stopped"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_stop_ends_what_runs_and_begins_no_other():

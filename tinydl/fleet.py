@@ -28,6 +28,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,8 +150,8 @@ def _tell(result: Result, on_finish: Callable[[Result], object] | None, results:
 
 
 class _Fleet:
-    """Threads that take one trainer after the other. All but what is named `_serve`, `_next` and `_run` is for the thread that
-    called `train`."""
+    """Threads that take one trainer after the other. All but what is named `_serve`, `_next`, `_run` and `_put` is for the thread
+    that called `train`."""
 
     def __init__(self, trainers: list[Trainer], n_threads: int) -> None:
         self._left = deque(enumerate(trainers))
@@ -158,6 +159,10 @@ class _Fleet:
         self._lock = threading.Lock()           # of these two: a trainer is left, or it runs, or its result is in `_ended`
         # SimpleQueue: it is written in C, so that no signal's handler can interrupt it while it has a lock
         self._ended: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        # Open where there may be results. They are not waited for by `_ended.get(timeout=...)`, since in CPython 3.11 that waits
+        # without an end where a signal arrives just before its time is over.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._n_awaited = len(trainers)
         self._pool = WorkerPool(n_threads)
         self._pool.places.begin_run(n_threads)
@@ -170,13 +175,10 @@ class _Fleet:
 
     def ended(self, timeout: float = 0.0) -> Iterator[Result]:
         """The results that are there; where there are none yet, the first that comes in time."""
-        while self.busy:
-            try:
-                result = self._ended.get(timeout=timeout)
-            except queue.Empty:
-                return
-            timeout, self._n_awaited = 0.0, self._n_awaited - 1
-            yield result
+        self._bell.acquire(timeout=timeout)
+        while not self._ended.empty():
+            self._n_awaited -= 1
+            yield self._ended.get()
 
     def end(self) -> None:
         """Begin no other trainer, and stop those that run: after their update, or at their next operation. Those that are not
@@ -194,7 +196,12 @@ class _Fleet:
         for index, trainer in gone.values():
             error = TimeoutError("it did not stop: a layer, a loss, a callback or a dataset is still at work in its thread")
             log.warning("trainers[%d]: %s", index, error)
-            self._ended.put(Result(index, trainer, "failed", error=error))
+            self._put(Result(index, trainer, "failed", error=error))
+
+    def _put(self, result: Result) -> None:
+        self._ended.put(result)
+        with suppress(RuntimeError):        # it is open already
+            self._bell.release()
 
     def _now(self) -> list[tuple[int, Trainer]]:
         with self._lock:
@@ -215,7 +222,7 @@ class _Fleet:
             with self._lock:
                 if self._running.pop(thread, None) is None:     # it was given up
                     return
-                self._ended.put(result)
+                self._put(result)
 
     def _next(self, thread: int) -> tuple[int, Trainer] | None:
         with self._lock:
