@@ -108,6 +108,7 @@ def test_training_on_in_other_updates_than_the_checkpoint_warns_once(before, aft
         t.shutdown()
 
 
+@pytest.mark.filterwarnings("error")        # also where pyproject.toml is not beside these tests
 def test_a_checkpoint_says_how_the_last_updates_were_made(tmp_path):
     def saved(t):
         t.save_checkpoint(tmp_path / "saved")

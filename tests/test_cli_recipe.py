@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -139,7 +140,7 @@ def test_what_the_optimizer_and_the_network_are_given(folder):
 def test_default_rates_are_those_that_the_help_says(capsys):
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    rates = text.split("--learning-rate LR, --lr LR default: ")[1].split("; with --schedule constant 0.25 times that")[0]
+    rates = re.split("--learning-rate(?: LR)?, --lr LR default: ", text)[1].split("; with --schedule constant 0.25 times that")[0]
     assert [part.split()[0] for part in rates.split("; ")] == list(options.OPTIMIZERS)
     for part in rates.split("; "):
         name, *values = [word.rstrip(",") for word in part.split() if word not in ("for", "classes,", "numbers")]

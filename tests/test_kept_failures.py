@@ -1,5 +1,6 @@
 """What is kept of a batch that failed: the cause and the text of its traceback, and none of its data."""
 import gc
+import sys
 import weakref
 
 import numpy as np
@@ -42,6 +43,8 @@ class Refuses:
             raise error from e
 
     def all_dead(self):
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            gc.collect()        # without the GIL an object may wait for its thread to count the references that others gave up
         return len(self.held) >= 4 and all(ref() is None for ref in self.held)
 
 
