@@ -214,7 +214,7 @@ def test_ctrl_c_ends_all_and_they_go_on_with_the_same_bits():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
 def test_a_signal_that_is_handled_for_long_keeps_no_stop_out():
-    """CPython 3.11 goes on waiting without a limit in SimpleQueue.get(timeout) when a handler ends after the time was over."""
+    """Up to CPython 3.12 SimpleQueue.get(timeout) goes on without a limit when a handler ends after the time was over."""
     stop, handled, late = threading.Event(), threading.Event(), time.monotonic() + 10
 
     def handle(number, frame):

@@ -159,8 +159,8 @@ class _Fleet:
         self._lock = threading.Lock()           # of these two: a trainer is left, or it runs, or its result is in `_ended`
         # SimpleQueue: it is written in C, so that no signal's handler can interrupt it while it has a lock
         self._ended: queue.SimpleQueue[Result] = queue.SimpleQueue()
-        # Open where there may be results. They are not waited for by `_ended.get(timeout=...)`, since in CPython 3.11 that waits
-        # without an end where a signal arrives just before its time is over.
+        # Open where there may be results. They are not waited for by `_ended.get(timeout=...)`, since up to CPython 3.12 that
+        # waits without an end where a signal arrives just before its time is over.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._n_awaited = len(trainers)
