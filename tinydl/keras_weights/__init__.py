@@ -8,9 +8,9 @@ here, and the momentum of BatchNormalization, 0.99, is what is kept: nn.BatchNor
 slope of 0.3, and gelu is exact. Its images are (H, W, C), and so behind convolutions flattened in that order: here it takes
 nn.Permute((1, 2, 0)) before nn.Flatten(), and of sequences (C, L) nn.Permute((1, 0)). padding="same" of a stride of 1 is
 Conv2d(padding="same"), and has the odd pixel behind in both; of a stride of 2 and an even size Keras pads only behind:
-nn.ZeroPad2d((0, 1, 0, 1)) before a convolution of 3 by 3 without padding. Conv2DTranspose(C, 3, strides=2, padding="same") of images
-of H by W is ConvTranspose2d(..., 3, stride=2), nn.Slice(1, 0, 2 * H), nn.Slice(2, 0, 2 * W): what is cut off is behind, where
-padding=1 and output_padding=1 would cut before.
+nn.ZeroPad2d((0, 1, 0, 1)) before a convolution of 3 by 3 without padding. Conv2DTranspose(C, 3, strides=2, padding="same") of
+images of H by W is ConvTranspose2d(..., 3, stride=2), nn.Slice(1, 0, 2 * H), nn.Slice(2, 0, 2 * W): what is cut off is behind,
+where padding=1 and output_padding=1 would cut before.
 """
 from __future__ import annotations
 
