@@ -371,3 +371,52 @@ def test_keras_of_today_writes_what_is_read_here(tmp_path, monkeypatch, h5py):
                                 nn.LayerNorm(6, eps=1e-4), nn.Linear(6, 6), nn.Linear(6, 6)))
     keras_weights.load(model, tmp_path / "m.keras")
     close(model.predict(x), np.asarray(them.predict(x, verbose=0)))
+
+
+# ------------------------------------------------------------------ what a .keras file says besides
+def keras_file(folder, kind, arrays, said):
+    """A .keras file of one layer, of its arrays {path within it: arrays} and its arguments."""
+    path = file_of(folder, {kind: [], **{f"{kind}/{inner}".rstrip("/"): a for inner, a in arrays.items()}})
+    with zipfile.ZipFile(folder / "m.keras", "w") as z:
+        z.write(path, "model.weights.h5")
+        z.writestr("config.json", json.dumps({"config": {"layers": [{"config": {"name": kind, **said}}]}}))
+    return folder / "m.keras"
+
+
+def test_layers_that_compute_otherwise_are_refused(tmp_path, h5py):
+    cell = {"cell": [normal(2, 12), normal(3, 12), normal(12)]}
+    both = {f"{name}_layer/cell": cell["cell"] for name in ("forward", "backward")}
+    conv = {"": [normal(3, 3, 1, 2), normal(2)]}
+    usual = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+    relu = {**usual, "activation": "relu"}
+    for kind, arrays, said, layer, says in (
+            ("lstm", cell, relu, nn.LSTM(2, 3), "layers/lstm has activation='relu', the model 'tanh' alone"),
+            ("lstm", cell, {**usual, "recurrent_activation": "hard_sigmoid"}, nn.LSTM(2, 3),
+             "has recurrent_activation='hard_sigmoid', the model 'sigmoid' alone"),
+            ("bidirectional", both, {"layer": {"config": relu}}, nn.LSTM(2, 3, bidirectional=True),
+             "layers/bidirectional has activation='relu', the model 'tanh' alone"),
+            ("simple_rnn", {"cell": [normal(2, 3), normal(3, 3), normal(3)]}, {"activation": "relu"}, nn.RNN(2, 3),
+             "has activation='relu', the model nonlinearity='tanh': make it with nonlinearity='relu'"),
+            ("conv2d", conv, {"strides": [2, 2]}, nn.Conv2d(1, 2, 3),
+             r"has strides=\(2, 2\), the model stride=\(1, 1\): make it with stride=\(2, 2\)"),
+            ("conv2d", conv, {"strides": [1, 1], "dilation_rate": [2, 1]}, nn.Conv2d(1, 2, 3), r"with dilation=\(2, 1\)")):
+        model = Model(layer, seed=0)
+        before = bits(model)
+        with pytest.raises(ValueError, match=says):
+            keras_weights.load(model, keras_file(tmp_path, kind, arrays, said))
+        assert bits(model) == before
+    keras_weights.load(Model(nn.LSTM(2, 3)), keras_file(tmp_path, "lstm", cell, usual))
+    keras_weights.load(Model(nn.Conv2d(1, 2, 3, stride=(2, 1))), keras_file(tmp_path, "conv2d", conv, {"strides": [2, 1]}))
+    with pytest.warns(UserWarning, match="layers/lstm has go_backwards=True: it reads sequences from their end"):
+        keras_weights.load(Model(nn.LSTM(2, 3)), keras_file(tmp_path, "lstm", cell, {**usual, "go_backwards": True}))
+
+
+def test_bfloat16_is_two_bytes_of_a_number(tmp_path, h5py):
+    values = np.array([[1.5, -0.0078125], [3.0, 2.0**-130]], np.float32)      # these have no more than bfloat16's digits
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as f:
+        item = f.create_dataset("layers/dense/vars/0", data=(values.view(np.uint32) >> 16).astype("<u2").view("V2"))
+        item.attrs["dtype"] = "bfloat16"
+    model = Model(nn.Linear(2, 2, bias=False))
+    keras_weights.load(model, path)
+    assert np.array_equal(model.state_dict()["weight"], values)

@@ -180,6 +180,10 @@ def images():
     yield "remainders", lambda g, x: g.f("Add", x, g.f("Mod", *(g.c(values=np.float32(v).reshape(4, 1, 1)) for v in (
         [-7, 5, 7, -2], [3, 3, -3, 5])), fmod=1))
     yield "max pool", lambda g, x: g.f("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0])
+    for op, how in (("MaxPool", {}), ("AveragePool", {}), ("AveragePool", {"count_include_pad": 1})):
+        for pads in ([0] * 4, [1] * 4):
+            yield f"{op} ceil {pads} {how}", lambda g, x, op=op, how=how, pads=pads: g.f(
+                op, x, kernel_shape=[3, 3], strides=[2, 3], pads=pads, ceil_mode=1, **how)
     yield "global", lambda g, x: g.f("GlobalMaxPool", x)
     yield "batch norm", lambda g, x: g.f("BatchNormalization", x, g.c(4), g.c(4), g.c(4), g.c(values=np.float32([1, 2, 3, 4])))
     yield "instance norm", lambda g, x: g.f("InstanceNormalization", x, g.c(4), g.c(4))

@@ -265,7 +265,10 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
      r"(?s)QuantizeLinear \(node .*no layer computes with quantized.*read the one that it was made of"),
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
     (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
-    (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[2]), "ceil_mode=1, with a last window"),
+    (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[3], pads=[0, 1]), "ceil_mode=1, and its padding"),
+    (lambda g: g.f("LSTM", g.f("Transpose", "x0", perm=[1, 0, 2]), g.c(1, 8, 5), g.c(1, 8, 2), "", "", g.c(values=np.zeros(
+        (1, 3, 2), np.float32)), g.c(values=np.zeros((1, 3, 4), np.float32)), outputs=3, hidden_size=2)[1],
+     r"its initial state has shape \(1, 3, 4\), and its weights are of 2 units"),
     (lambda g: g.f("CastLike", "x0", g.c(values=np.float16(0))), "numbers into float16, which no layer does"),
     (lambda g: g.f("LSTM", "x0", g.c(1, 12, 5), g.c(1, 12, 3), outputs=3, hidden_size=3)[0], "they must be along axis 1")])
 def test_refusals_say_why(build, message, tmp_path):

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.utils.class_weight import compute_sample_weight
 
 from tinydl import tabular
 from tinydl.sklearn import TabularClassifier, TabularRegressor
@@ -177,6 +178,25 @@ def test_class_weights_are_sample_weights():
     rare = TabularClassifier(**SMALL, class_weight="balanced").fit(X[:100], np.r_[np.zeros(90), np.ones(10)])
     plain = TabularClassifier(**SMALL).fit(X[:100], np.r_[np.zeros(90), np.ones(10)])
     assert rare.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean()
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_balanced_classes_have_the_same_sum_of_sample_weights(labels):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200) if labels == 1 else rng.integers(0, 2, (200, 2))
+    weights = rng.integers(0, 4, 200) * np.where(y.reshape(200, -1)[:, 0] == 1, 9.0, 1.0)
+    found = TabularClassifier(class_weight="balanced")._weights(y, weights)
+    rows = np.repeat(np.arange(200), weights.astype(int))
+    repeated = compute_sample_weight("balanced", y[rows])
+    np.testing.assert_allclose(np.bincount(rows, repeated, 200), found, rtol=1e-12)
+
+
+def test_rows_of_weight_zero_are_no_rows_of_a_class():
+    X, y = people()
+    weights = np.r_[np.ones(100), np.zeros(20)]
+    y[100:] = "no"
+    found, fewer = (TabularClassifier(**SMALL, class_weight="balanced").fit(X[:n], y[:n], weights[:n]) for n in (120, 100))
+    assert np.array_equal(found.predict_proba(X), fewer.predict_proba(X))
 
 
 def test_the_epoch_kept_is_the_best_by_the_scorer_asked_for():

@@ -162,6 +162,8 @@ def test_missing_ones_of_all_kinds():
     values = np.array(["a", None, np.nan, float("nan"), pd.NA, pd.NaT, "b", np.float64("nan")], object)
     encoder = TableEncoder().fit({"c": values})
     assert encoder.transform({"c": values}).categories[:, 0].tolist() == [2, 0, 0, 0, 0, 0, 3, 0]
+    dates = pd.Series(pd.to_datetime(["2020-01-02", None, "2021-01-01", None])).astype("category")
+    assert TableEncoder().fit({"c": dates}).transform({"c": dates}).categories[:, 0].tolist() == [2, 0, 3, 0]
     numbers = TableEncoder().fit({"c": np.array([1, None, np.nan, pd.NA, 2.5], object)})
     assert numbers.number_names == ["c", "c missing"]
     assert numbers.transform({"c": [None, 1]}).numbers[:, 1].tolist() == [1, 0]

@@ -47,6 +47,15 @@ def test_what_the_documentation_shows():
     assert doctest.testmod(torch_weights).failed == 0
 
 
+def test_the_mean_of_an_averaged_model():
+    """Its state has the module's names behind a prefix, and a count."""
+    state = {"module.0.weight": normal(2, 3), "module.0.bias": normal(2),
+             "module.2.weight": normal(1, 2), "module.2.bias": normal(1)}
+    model = Model(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)), "float64")
+    assert list(torch_weights.load(model, {"n_averaged": np.array(3), **state})) == list(state)
+    assert np.array_equal(torch_weights.state_dict(model)["2.weight"], state["module.2.weight"])
+
+
 # ------------------------------------------------------------------ formulas of PyTorch's documentation
 def test_linear_and_batch_norm():
     s = {"a.weight": normal(4, 3), "a.bias": normal(4), "n.weight": normal(4), "n.bias": normal(4), "n.running_mean": normal(4),

@@ -32,6 +32,8 @@ from tinydl.weights import Array, Place, Unit, as_numbers, copy_in, listed, natu
 __all__ = ["load", "save", "state_dict"]
 
 COUNT = "num_batches_tracked"
+#: what counts, of batch norms and of torch.optim.swa_utils.AveragedModel, and is no weight
+COUNTS = {COUNT, "n_averaged"}
 FLOAT64 = np.dtype(np.float64)
 #: of an attention whose q, k and v are three parameters, or three layers
 _PIECES = re.compile(r"(|.*\.)([qkv])_proj[._](weight|bias)")
@@ -68,7 +70,7 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     for place in places.values():
         if isinstance(place.layer, GRU) and not place.layer.reset_after:
             raise ValueError(f"{place.name}: PyTorch's GRU is nn.GRU(reset_after=True), and this one is not")
-    counts = {name for name in given if name.rpartition(".")[2] == COUNT}
+    counts = {name for name in given if name.rpartition(".")[2] in COUNTS}
     names = [name for name in given if name not in counts]
     found, how = _by_name(names, places, map or {}), ""
     if map is None and not _decided(names, found, places):

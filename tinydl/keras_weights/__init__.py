@@ -8,7 +8,9 @@ here, and the momentum of BatchNormalization, 0.99, is what is kept: nn.BatchNor
 slope of 0.3, and gelu is exact. Its images are (H, W, C), and so behind convolutions flattened in that order: here it takes
 nn.Permute((1, 2, 0)) before nn.Flatten(), and of sequences (C, L) nn.Permute((1, 0)). padding="same" of a stride of 1 is
 Conv2d(padding="same"), and has the odd pixel behind in both; of a stride of 2 and an even size Keras pads only behind:
-nn.ZeroPad2d((0, 1, 0, 1)) before a convolution of 3 by 3 without padding.
+nn.ZeroPad2d((0, 1, 0, 1)) before a convolution of 3 by 3 without padding. Conv2DTranspose(C, 3, strides=2, padding="same") of
+images of H by W is ConvTranspose2d(..., 3, stride=2), nn.Slice(1, 0, 2 * H), nn.Slice(2, 0, 2 * W): what is cut off is behind,
+where padding=1 and output_padding=1 would cut before.
 """
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from collections.abc import Mapping
 
 from tinydl import nn
 from tinydl.keras_weights.file import Entry, read
-from tinydl.keras_weights.layouts import Target, targets
+from tinydl.keras_weights.layouts import Target, differences, targets
 from tinydl.model import Model
 from tinydl.weights import Array, as_numbers, copy_in
 
@@ -45,8 +47,9 @@ def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | No
     LayerNormalization, GroupNormalization, RMSNormalization and PReLU are known.
 
     Returns {path in the file: path here}. ValueError lists what is left over on either side, or does not fit, with shapes, and,
-    of a .keras file, norms whose epsilon is another; a UserWarning says where a .weights.h5 file leaves that open, or where a
-    Flatten behind convolutions needs a Permute.
+    of a .keras file, which says that too, norms of another epsilon, convolutions of another stride or dilation, and recurrent
+    layers of another activation; a UserWarning says where a .weights.h5 file leaves epsilon open, where a recurrent layer goes
+    backwards, or where a Flatten behind convolutions needs a Permute.
 
         keras_model.save("digits.keras")
         model = Model(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Permute((1, 2, 0)), nn.Flatten(), nn.Linear(288, 10)))
@@ -67,9 +70,7 @@ def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | No
         shapes = {key: place.parameter.shape for key, place in target.places.items()}
         if {key: a.shape for key, a in found.items()} != shapes:
             wrong.append(f"{entry.describe()} for {target.describe()}")
-        epsilon = entry.config.get("epsilon")
-        if epsilon is not None and epsilon != getattr(target.layer, "eps", epsilon):
-            wrong.append(f"{entry.path} has epsilon={epsilon}, {target.name} eps={target.layer.eps}: make it with eps={epsilon}")
+        wrong += differences(entry, target)
         values |= {target.places[key].name: (entry.path, a) for key, a in found.items() if key in target.places}
     if wrong:
         raise ValueError(f"{path} does not fit {model.name}: {'; '.join(wrong)}")
@@ -126,6 +127,10 @@ def _warn(path: object, model: Model, pairs: list[tuple[Entry, Target]]) -> None
             warnings.warn(f"{path} does not say the epsilon of {entry.path}; Keras's is {usual} unless it was given another, and "
                           f"{target.name} has eps={target.layer.eps}", stacklevel=3)
             break
+    for entry, target in pairs:
+        if entry.config.get("go_backwards"):
+            warnings.warn(f"{entry.path} has go_backwards=True: it reads sequences from their end, and so must those be that "
+                          f"{target.name or 'the model'} is given", stacklevel=3)
     for _, layer in model.layer.walk():
         image = False
         for inner in layer.layers if isinstance(layer, nn.Sequential) else ():

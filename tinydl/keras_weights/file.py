@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from tinydl.formats import foreign
 from tinydl.keras_weights.layouts import KINDS
 from tinydl.weights import Array, natural
@@ -105,9 +107,17 @@ def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
         if last == "vars" and "name" in item.attrs:
             names[group] = str(item.attrs["name"])
         if group.rpartition("/")[2] == "vars" and last.isdigit() and _is_inside(path, item) and item.dtype.kind != "u":
-            groups.setdefault(group.removesuffix("vars").removesuffix("/"), {})[int(last)] = item[()]
+            groups.setdefault(group.removesuffix("vars").removesuffix("/"), {})[int(last)] = _values(item)
     h5.visititems(visit)
     return {group: [arrays[i] for i in sorted(arrays)] for group, arrays in groups.items()}, names
+
+
+def _values(item: Any) -> Array:
+    """The array; of bfloat16, which HDF5 has not, Keras writes two bytes for each number, the upper ones of a float32."""
+    a: Array = item[()]
+    if a.dtype.kind == "V" and a.dtype.itemsize == 2 and item.attrs.get("dtype") == "bfloat16":
+        return (a.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return a
 
 
 def _is_inside(path: str, item: Any) -> bool:

@@ -61,6 +61,25 @@ def _targets(layer: Layer, path: str, places: Mapping[str, Place]) -> Iterator[T
             yield from _targets(child, f"{path}.{child_name}".lstrip("."), inside)
 
 
+def differences(entry: Any, target: Target) -> Iterator[str]:
+    """What a .keras file says of a layer that is another way here, and that no array shows."""
+    layer, config = target.layer, entry.config
+    said, here = {"epsilon": config.get("epsilon")}, {"epsilon": ("eps", getattr(layer, "eps", None))}
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
+        said |= {name: tuple(config[name]) for name in ("strides", "dilation_rate") if name in config}
+        here |= {"strides": ("stride", tuple(layer.stride)), "dilation_rate": ("dilation", tuple(layer.dilation))}
+    if isinstance(layer, Recurrent):
+        inner = config.get("layer", {}).get("config", {}) if "layer" in config else config      # of a Bidirectional
+        said |= {name: inner.get(name) for name in ("activation", "recurrent_activation")}
+        here |= {"activation": ("nonlinearity", getattr(layer, "nonlinearity", "tanh")), "recurrent_activation": ("", "sigmoid")}
+    for name, value in said.items():
+        ours, own = here[name]
+        if value is None or own is None or value == own:
+            continue
+        can = f"{ours}={own!r}: make it with {ours}={value!r}" if ours in layer.config() else f"{own!r} alone"
+        yield f"{entry.path} has {name}={value!r}, {target.name or 'the model'} {can}"
+
+
 def _named(keys: Sequence[str], arrays: Sequence[Array]) -> dict[str, Array]:
     return dict(zip(keys, arrays, strict=True))
 

@@ -38,9 +38,10 @@ class TabularClassifier(Classifier, Tabular):
     after max_epochs, or after n_iter_no_change epochs without a lower log-loss on them, and the best epoch is kept. scoring:
     another figure to go by, "accuracy", "roc_auc", or whatever scikit-learn's get_scorer takes. time_limit: seconds; training
     ends then (a little later where not one epoch is over), with what was best so far. calibrate: whether scores are scaled so
-    that probabilities are right on the rows set aside. class_weight: None, "balanced", or {class: weight}; a row counts by it
-    times its sample_weight. n_threads: members side by side; the result does not depend on it. -1: as many as recommended. The
-    settings of the networks are those of `tinydl.tabular.Recipe`.
+    that probabilities are right on the rows set aside. class_weight: None, {class: weight}, or "balanced", with which all classes
+    count alike; a row counts by it times its sample_weight, and "balanced" goes by the sums of these, so that a row of weight 2
+    is two rows. n_threads: members side by side; the result does not depend on it. -1: as many as recommended. The settings of
+    the networks are those of `tinydl.tabular.Recipe`.
 
     Rows in fit: at least 5. classes_, members_ (each one's epochs: "loss", "validation", and "best_epoch"), temperature_,
     encoder_ (a `tinydl.tables.TableEncoder`), model_ (a `tinydl.Model` whose outputs are the probabilities), n_iter_.
@@ -98,6 +99,8 @@ class TabularClassifier(Classifier, Tabular):
     def _weights(self, y: Any, weights: Array | None) -> Array | None:
         if self.class_weight is None:
             return weights
+        if weights is not None and self.class_weight == "balanced":
+            return _balanced(y, weights)
         own = compute_sample_weight(self.class_weight, y)
         return np.asarray(own if weights is None else own * weights)
 
@@ -112,6 +115,17 @@ class TabularClassifier(Classifier, Tabular):
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`; of 0, that of the smallest number."""
         return np.asarray(np.log(np.maximum(self.predict_proba(X), np.finfo(np.float32).tiny)))
+
+
+def _balanced(y: Array, weights: Array) -> Array:
+    """The weights (n,) times those of the classes in y (n,), or (n, labels), with which each class has the same sum. (Of
+    scikit-learn's estimators some count rows for that, whatever they weigh.)"""
+    found = weights.astype(np.float64)
+    for column in y.reshape(len(y), -1).T:
+        _, code = np.unique(column, return_inverse=True)
+        sums = np.bincount(code, weights)
+        found *= weights.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1))[code]
+    return found
 
 
 class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]

@@ -66,7 +66,9 @@ def read(column: Any, label: str, *, category: bool = False) -> Column:
         a = np.char.decode(a, "utf-8")
     if as_category and a.dtype.kind in "biufOUM":
         if a.dtype.kind == "M":
+            gaps = np.isnat(a)
             a = a.astype(str).astype(object)
+            a[gaps] = None
         return Column("categories", a, dtype)
     if a.dtype == object:
         return _of_objects(a, label, dtype)

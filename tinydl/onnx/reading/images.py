@@ -151,23 +151,25 @@ def pool(r: Reader, node: Node) -> Term:
     n = len(sizes)
     stride, dilation = _numbers(node, "strides", n), _numbers(node, "dilations", n)
     before, behind = _sides(node, sizes, kernel, stride, dilation)
-    if node.attributes.get("ceil_mode", 0) and any(
-            (size + p + q - d * (k - 1) - 1) % s for size, p, q, k, s, d in
-            zip(sizes, before, behind, kernel, stride, dilation, strict=True)):
-        raise Unreadable("ceil_mode=1, with a last window that goes beyond the image")
+    ceil = bool(node.attributes.get("ceil_mode", 0)) and any(
+        (size + p + q - d * (k - 1) - 1) % s for size, p, q, k, s, d in
+        zip(sizes, before, behind, kernel, stride, dilation, strict=True))
     counted = bool(node.attributes.get("count_include_pad", 0))
-    if before != behind and not counted and (layer := _ceiled(node.op, kernel, stride, before, behind, dilation, sizes)):
-        return r.call(layer, x)
     if before != behind:
+        if ceil:
+            raise Unreadable(f"ceil_mode=1, and its padding, {before} before and {behind} behind, is of unequal sides")
+        if not counted and (layer := _ceiled(node.op, kernel, stride, before, behind, dilation, sizes)):
+            return r.call(layer, x)
         if not counted if node.op != "MaxPool" else max(dilation) > 1 or not _at_least_zero(x.symbol):
             raise Unreadable(f"its padding, {before} before and {behind} behind, is of unequal sides"
                              f"{', around values that may be below 0' * (node.op == 'MaxPool')}")
         x, before = _padded(r, x, before, behind), (0,) * n
     if node.op == "MaxPool":
-        return r.call((nn.MaxPool2d if n == 2 else nn.MaxPool1d)(kernel, stride, before, dilation), x)
+        return r.call((nn.MaxPool2d if n == 2 else nn.MaxPool1d)(kernel, stride, before, dilation, ceil_mode=ceil), x)
     if max(dilation) > 1:
         raise Unreadable(f"dilations={list(dilation)}")
-    return r.call((nn.AvgPool2d if n == 2 else nn.AvgPool1d)(kernel, stride, before, count_include_pad=counted), x)
+    mean = nn.AvgPool2d if n == 2 else nn.AvgPool1d
+    return r.call(mean(kernel, stride, before, ceil_mode=ceil, count_include_pad=counted), x)
 
 
 def _at_least_zero(symbol: Any) -> bool:

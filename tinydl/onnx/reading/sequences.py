@@ -88,6 +88,10 @@ def _lengths(node: Node, T: int) -> list[Symbol]:
 def _states(node: Node, n: int, D: int, layout: int) -> list[Symbol]:
     """h0, and c0 of an LSTM; none where they are zero."""
     given = [node.given(i) for i in range(5, 5 + n)]
+    H = node.array(2, "R").shape[2]
+    for t in given:
+        if t is not None and t.array is not None and t.array.shape[-1] != H:       # as PyTorch's exporter writes of a proj_size
+            raise Unreadable(f"its initial state has shape {t.array.shape}, and its weights are of {H} units")
     if all(t is None or (t.array is not None and all_zero(t.array)) for t in given):
         return []
     found = []
