@@ -2,6 +2,8 @@
 import hashlib
 import io
 import json
+import os
+import sysconfig
 import threading
 import time
 import zipfile
@@ -86,10 +88,14 @@ def wait_until(condition, seconds=60):
 def busy(threads=2):
     """Other threads that compute all the while."""
     stop = threading.Event()
+    # Without a GIL (seen in CPython 3.13) whoever waits for a lock yields 40 times first: on busy CPUs each wait then took 40
+    # turns of the scheduler, a tenth of a second. So these threads yield, too.
+    let_others = os.sched_yield if sysconfig.get_config_var("Py_GIL_DISABLED") and hasattr(os, "sched_yield") else lambda: None
 
     def burn():
         while not stop.is_set():
             np.linalg.svd(np.ones((60, 60)))
+            let_others()
     load = [threading.Thread(target=burn) for _ in range(threads)]
     for t in load:
         t.start()

@@ -173,7 +173,7 @@ def test_training_holds_no_gil():
     def count():
         while not stop.is_set():
             counted.append(time.perf_counter())
-            stop.wait(0.0005)
+            time.sleep(0.0005)      # a wait for a lock would, without a GIL, first yield to whoever is busy, 40 times
     thread = threading.Thread(target=count)
     thread.start()
     before = time.perf_counter()
