@@ -450,7 +450,7 @@ def arranged(rng, a, b, c):
             "yb": b * c, "y1": 0, "y2": 0, "y3": 1, "y4": b}
 
 
-WAVES = ((0, 2, 3, 1), (1, 1, 1, 1), (5, 3, 16, 3), (4, 2, 17, 1), (3, 2, 40, 5), (5000, 1, 2, 2))       # R, C, K, D
+WAVES = ((0, 2, 3, 1), (1, 1, 1, 1), (5, 3, 16, 3), (4, 2, 17, 1), (3, 2, 40, 5), (18, 2, 20, 11), (5000, 1, 2, 2))       # R, C, K, D
 
 
 def waves(rng, s):
@@ -537,6 +537,9 @@ AXES = [
     Case("periodic_backward", lambda rng, s: {**waves_backward(rng, s), **dict.fromkeys(
         ("more_frequency", "more_phase", "more_weight", "more_bias"), 1)},
          ("dx", "dfrequency", "dphase", "dweight", "dbias"), periodic_backward_bound, WAVES, family="periodic", variant="more"),
+    Case("periodic_backward", lambda rng, s: {**waves_backward(rng, s), "dx": None}, ("dfrequency", "dphase", "dweight", "dbias"),
+         lambda eps, a, want: {k: v for k, v in periodic_backward_bound(eps, a, want).items() if k != "dx"}, WAVES,
+         family="periodic", variant="no_dx"),
     *(Case("embedding_backward", lambda rng, s, more=more: {"dy": rng.standard_normal(s), "rows": rng.integers(0, 20, s[0]),
                                                             "dtable": rng.standard_normal((20, s[1])), **more},
            ("dtable",), lambda eps, a, want: {"dtable": eps * (len(a["dy"]) + 1) * (

@@ -291,12 +291,13 @@ def periodic(x: Floats, frequency: Floats, phase: Floats, weight: Floats, bias: 
     return _write(out, np.einsum("rck,ckd->rcd", waves, weight) + bias)
 
 
-def periodic_backward(dy: Floats, x: Floats, frequency: Floats, phase: Floats, weight: Floats, dx: Floats, dfrequency: Floats,
-                      dphase: Floats, dweight: Floats, dbias: Floats, more_frequency: int = 0, more_phase: int = 0,
-                      more_weight: int = 0, more_bias: int = 0) -> None:
+def periodic_backward(dy: Floats, x: Floats, frequency: Floats, phase: Floats, weight: Floats, dfrequency: Floats,
+                      dphase: Floats, dweight: Floats, dbias: Floats, dx: Floats | None = None, more_frequency: int = 0,
+                      more_phase: int = 0, more_weight: int = 0, more_bias: int = 0) -> None:
     angle = 2 * np.pi * frequency * x[..., None] + phase
     by_phase = -np.sin(angle) * np.einsum("rcd,ckd->rck", dy, weight)
-    _write(dx, (by_phase * 2 * np.pi * frequency).sum(2))
+    if dx is not None:
+        _write(dx, (by_phase * 2 * np.pi * frequency).sum(2))
     for out, more, value in ((dfrequency, more_frequency, (by_phase * 2 * np.pi * x[..., None]).sum(0)),
                              (dphase, more_phase, by_phase.sum(0)), (dbias, more_bias, dy.sum(0)),
                              (dweight, more_weight, np.einsum("rck,rcd->ckd", np.cos(angle), dy))):

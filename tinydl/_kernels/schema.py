@@ -217,7 +217,7 @@ _LIST = [
               does="out := dy where x > 0, else slope dy; by_slope := 0 where x > 0, else dy x"),
     Operation("periodic", "x[R,C] frequency[C,K] phase[C,K] weight[C,K,D] bias[C,D] -> out[R,C,D]",
               does="out := bias + sum over k of cos(2 pi frequency x + phase) weight"),
-    Operation("periodic_backward", "dy[R,C,D] x[R,C] frequency[C,K] phase[C,K] weight[C,K,D] -> dx[R,C] dfrequency[C,K] "
+    Operation("periodic_backward", "dy[R,C,D] x[R,C] frequency[C,K] phase[C,K] weight[C,K,D] -> dx[R,C]? dfrequency[C,K] "
               "dphase[C,K] dweight[C,K,D] dbias[C,D]", "more_frequency=0 more_phase=0 more_weight=0 more_bias=0",
               at_least_one="K D", partial="R: 4 C K D",
               does="the gradients of periodic; of the parameters :=, or += with `more`"),

@@ -75,7 +75,7 @@ class PeriodicEmbedding(Layer):
         def backward(dy: Value | None) -> Value | None:
             if dy is None or not y.needs_grad:
                 return None
-            dy, by_waves, dx = b.whole(dy), b.value((C, D)), b.value((C,))
+            dy, by_waves, dx = b.whole(dy), b.value((C, D)), b.value((C,)) if x.needs_grad else None
             b.move(dy.part(1, 1, D), by_waves)
             grads: dict[str, Any] = {}
             for name, p in (("frequency", self.frequency), ("phase", self.phase), ("weight", self.weight), ("bias", self.bias)):
@@ -85,7 +85,7 @@ class PeriodicEmbedding(Layer):
                     grads["d" + name] = Buffer(p.size, False, dtype=b.dtype)
             b.emit("periodic_backward", dy=by_waves, x=x, frequency=b.param(self.frequency), phase=b.param(self.phase),
                    weight=b.param(self.weight), dx=dx, **grads, **sizes)
-            if not x.needs_grad:
+            if dx is None:
                 return None
             b.move(dy.part(1, 0, 1), b.reshape(dx, (C, 1)), accumulate=1)
             return dx

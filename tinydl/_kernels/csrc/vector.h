@@ -24,7 +24,6 @@ enum { TD_BLOCK = 1024, TD_WIDE = 512, TD_ROWS = 8 };
 #define VL NAME(VL)
 
 static inline T NAME(root)(T x) { return TD_SINGLE ? (T)__builtin_sqrtf((float)x) : (T)__builtin_sqrt((double)x); }
-static inline T NAME(magnitude)(T x) { return TD_SINGLE ? (T)__builtin_fabsf((float)x) : (T)__builtin_fabs((double)x); }
 
 /* sum of E over i < n, where a = x[i] and b = y[i] are numbers or vectors of them; m, s: two constants of E */
 #define SUM_OF(name, E) \

@@ -32,7 +32,8 @@
 
 static inline U NAME(td_bits)(T x) { U i; memcpy(&i, &x, sizeof i); return i; }
 static inline T NAME(td_real)(U i) { T x; memcpy(&x, &i, sizeof x); return x; }
-static inline T NAME(td_abs)(T x) { return x < 0 ? -x : x; }
+/* not x < 0 ? -x : x, of which GCC makes a comparison and two paths */
+static inline T NAME(td_abs)(T x) { return TD_SINGLE ? (T)__builtin_fabsf((float)x) : (T)__builtin_fabs((double)x); }
 static inline T NAME(td_sign)(T x, T sign) {
     return TD_SINGLE ? (T)__builtin_copysignf((float)x, (float)sign) : (T)__builtin_copysign(x, sign);
 }
