@@ -82,6 +82,11 @@ def vector_layers():
     yield nn.PeriodicEmbedding(5), (5,)
     yield nn.PeriodicEmbedding(5, embedding_dim=3, n_frequencies=2, frequency_init_scale=1.0), (5,)
     yield nn.PiecewiseLinearEmbedding([[-1, 0, 0.5, 2], [0, 0, 1, 1], [-3, -2, -1, 0]]), (3,)
+    for shape in ((5,), (4, 5)):
+        yield nn.LinearEnsemble(5, 3, k=4), shape
+        yield nn.LinearEnsemble(5, 3, False, k=4), shape
+        yield nn.LinearBatchEnsemble(5, 3, k=4, scaling_init="normal"), shape
+        yield nn.LinearBatchEnsemble(5, 3, False, k=4), shape
     yield nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.Tanh())), (4, 5)
     yield nn.Embedding(9, 3), ("int64", (4,))
     yield nn.Sequential(nn.Slice(0, 1), nn.Embedding(9, 3, padding_idx=2)), ("int64", (4,))

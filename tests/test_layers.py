@@ -85,6 +85,11 @@ ROWS = {
         nn.Sequential(nn.Linear(5, 3), nn.PiecewiseLinearEmbedding(EDGES), nn.Flatten(), nn.Linear(15, 2)), (4, 5), None),
     "PeriodicEmbedding inside": (nn.Sequential(nn.Linear(5, 4), nn.PeriodicEmbedding(4), nn.Flatten(), nn.Linear(16, 2)), (4, 5),
                                  None),
+    "LinearEnsemble": (nn.Sequential(nn.Linear(5, 4), nn.LinearEnsemble(4, 3, k=3), nn.Tanh(), nn.LinearEnsemble(3, 2, False, k=3)),
+                       (6, 5), None),
+    "LinearBatchEnsemble": (nn.Sequential(
+        nn.Linear(5, 4), nn.LinearBatchEnsemble(4, 3, k=3, scaling_init="normal"), nn.Tanh(),
+        nn.LinearBatchEnsemble(3, 2, False, k=3, scaling_init=("normal", "random-signs"))), (6, 5), None),
     "Softmax": (nn.Softmax(), (4, 5), softmax),
     "LogSoftmax": (nn.LogSoftmax(), (4, 5), lambda x: np.log(softmax(x))),
     "Identity": (nn.Identity(), (4, 5), lambda x: x),
@@ -116,6 +121,7 @@ def test_every_layer_has_a_row():
                   "ConvTranspose2d", "Dropout2d", "GlobalAvgPool", "GlobalMaxPool", "GroupNorm",
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",
                   "ZeroPad2d"}       # test_conv, test_pool
+    elsewhere |= {"LinearBatchEnsemble", "LinearEnsemble"}       # test_ensembles_values
     elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
     elsewhere |= {"DotProductAttention", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
                   "TransformerEncoderLayer"}
@@ -145,6 +151,53 @@ def test_linear_value(dtype):
     x = np.random.default_rng(0).standard_normal((5, 7)).astype(dtype)
     s = m.state_dict()
     np.testing.assert_allclose(m.forward(x), x @ s["weight"] + s["bias"], rtol=0, atol=16 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5)], ids=["shared", "each"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ensembles_values(shape, dtype):
+    x = np.random.default_rng(0).standard_normal((6, *shape)).astype(dtype)
+    each = np.broadcast_to(x.reshape(6, -1, 5), (6, 4, 5)).astype(np.float64)
+    m = Model(nn.LinearEnsemble(5, 3, k=4), dtype, seed=3)
+    s = m.state_dict()
+    np.testing.assert_allclose(m.predict(x), np.einsum("bki,kio->bko", each, s["weight"]) + s["bias"], rtol=0,
+                               atol=16 * np.finfo(dtype).eps)
+    m = Model(nn.LinearBatchEnsemble(5, 3, k=4, scaling_init=("normal", "random-signs")), dtype, seed=3)
+    s = m.state_dict()
+    assert set(s["s"].ravel()) == {-1, 1} and (s["bias"] == s["bias"][0]).all() and len(np.unique(s["r"])) == 20
+    np.testing.assert_allclose(m.predict(x), (each * s["r"]) @ s["weight"] * s["s"] + s["bias"], rtol=0,
+                               atol=32 * np.finfo(dtype).eps)
+
+
+def test_members_of_an_ensemble_train_as_they_would_alone():
+    """The loss is the mean over members: with plain SGD and k times the rate each is a network of its own."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5)), rng.integers(0, 3, 40)
+
+    def trained(net, targets, lr, values):
+        model = Model(net, "float64", seed=0)
+        model.load_state_dict(values)
+        with tinydl.Trainer(3, seed=0) as trainer:
+            trainer.init(tinydl.data.ArrayDataset(x, targets, 8), model, losses.SoftmaxCrossEntropy(), tinydl.optim.SGD(lr))
+            trainer.train()
+        return model.state_dict()
+
+    together = nn.Sequential(nn.LinearEnsemble(5, 4, k=3), nn.Tanh(), nn.LinearEnsemble(4, 3, k=3))
+    first = Model(together, "float64", seed=1).state_dict()
+    all_of_them = trained(together, np.repeat(y[:, None], 3, 1), 0.3, first)
+    for i in range(3):
+        alone = trained(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), y, 0.1, {k: v[i] for k, v in first.items()})
+        for name, value in alone.items():
+            np.testing.assert_allclose(all_of_them[name][i], value, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("wrong, says", [
+    (lambda: nn.LinearEnsemble(5, 0, k=2), r"LinearEnsemble\(5, 0, k=2\): all must be at least 1"),
+    (lambda: nn.LinearBatchEnsemble(5, 2, k=2, scaling_init="signs"), "scaling_init='signs'.*'random-signs'"),
+    (lambda: Model(nn.LinearEnsemble(5, 2, k=4)).predict(np.ones((2, 3, 5))), r"\(3, 5\): they must be \(5,\), .*or \(4, 5\)")])
+def test_wrong_ensembles(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        wrong()
 
 
 def test_wrong_backward_is_found():

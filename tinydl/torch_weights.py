@@ -6,7 +6,7 @@
     module.load_state_dict({k: torch.tensor(v) for k, v in torch_weights.state_dict(model).items()})
 
 Layers have PyTorch's names and layouts of parameters, but for the weight of Linear, which is stored transposed: here it is
-turned. What no file of weights says must be the same in both: eps of norms, momentum of BatchNorm (both have PyTorch's meaning
+turned. (nn.LinearEnsemble and nn.LinearBatchEnsemble are those of the package tabm.) What no file of weights says must be the same in both: eps of norms, momentum of BatchNorm (both have PyTorch's meaning
 and defaults), activations, strides, padding, norm_first; tanh and exact GELU are two. nn.GRU must have reset_after=True.
 BatchNorm's num_batches_tracked has no counterpart: it is left out on the way in, and 0 on the way back.
 """
@@ -23,6 +23,7 @@ import numpy as np
 from tinydl.formats import foreign, safetensors
 from tinydl.model import Model
 from tinydl.nn.attention import MultiheadAttention
+from tinydl.nn.ensembles import LinearBatchEnsemble
 from tinydl.nn.layer import Parameter
 from tinydl.nn.linear import Linear
 from tinydl.nn.recurrent import GRU
@@ -121,7 +122,8 @@ def save(model: Model, path: str | Path, map: Mapping[str, str] | None = None) -
 
 def turned(place: Place, value: Array) -> Array:
     """A value of the place in PyTorch's layout from one in tinydl's, and the other way round: a view."""
-    return value.T if isinstance(place.layer, Linear) and place.key == "weight" and not place.layer.transposed else value
+    turns = isinstance(place.layer, LinearBatchEnsemble) or isinstance(place.layer, Linear) and not place.layer.transposed
+    return value.T if turns and place.key == "weight" else value
 
 
 def _shape(place: Place) -> tuple[int, ...]:

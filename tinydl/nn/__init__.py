@@ -1,6 +1,7 @@
 """Layers. A model is `tinydl.Model(nn.Sequential(...))`, or a graph: `tinydl.Model(inputs=..., outputs=...)`.
 
     weights         Linear, Embedding, EmbeddingBag, Scale; TiedLinear shares the weight of a Linear or Embedding
+    ensembles       LinearEnsemble, LinearBatchEnsemble: a Linear for each of k members that share their batches
     numbers         PeriodicEmbedding, PiecewiseLinearEmbedding: of a table's columns
     images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
                     GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
@@ -47,6 +48,7 @@ from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout, Dropout2d
 from tinydl.nn.embedding import Embedding, EmbeddingBag
+from tinydl.nn.ensembles import LinearBatchEnsemble, LinearEnsemble
 from tinydl.nn.graph import Graph, Input
 from tinydl.nn.image_norm import BatchNorm2d, GroupNorm, InstanceNorm2d, RMSNorm
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
@@ -77,8 +79,8 @@ __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool2d", "Ad
            "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "DotProductAttention", "Dropout", "Dropout2d",
            "Embedding", "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid",
            "Hardswish", "Hardtanh", "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
-           "Linear", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps", "Mish", "MultiheadAttention", "Multiply",
-           "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding",
+           "Linear", "LinearBatchEnsemble", "LinearEnsemble", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps",
+           "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding",
            "PythonLayer", "RMSNorm", "ReLU", "ReLU6", "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice",
            "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer",
            "Upsample", "ZeroPad2d", "initializers", "register"]

@@ -71,6 +71,19 @@ def scale(w: Writer, layer: nn.Scale, x: Value) -> str:
     return f"{x} * {w.p(layer.weight)}"
 
 
+@writes(nn.LinearEnsemble)
+def linear_ensemble(w: Writer, layer: nn.LinearEnsemble, x: Value) -> str:
+    each = f"{x}[:, None, None]" if len(x.shape) == 1 else f"{x}[:, :, None]"
+    return f"linear({each}, {w.p(layer.weight)})[:, :, 0]" + (f" + {w.p(layer.bias)}" if layer.bias else "")
+
+
+@writes(nn.LinearBatchEnsemble)
+def linear_batch_ensemble(w: Writer, layer: nn.LinearBatchEnsemble, x: Value) -> str:
+    each = f"{x}[:, None]" if len(x.shape) == 1 else str(x)
+    y = f"linear({each} * {w.p(layer.r)}, {w.p(layer.weight)}) * {w.p(layer.s)}"
+    return y + (f" + {w.p(layer.bias)}" if layer.bias else "")
+
+
 # ---------------------------------------------------------------------- norms
 @writes(nn.LayerNorm, nn.RMSNorm)
 def layer_norm(w: Writer, layer: Any, x: Value) -> str:

@@ -1,4 +1,4 @@
-"""Embeddings of categories and of numbers, and Scale."""
+"""Embeddings of categories and of numbers, Scale, and ensembles."""
 from __future__ import annotations
 
 from math import pi
@@ -53,3 +53,18 @@ def piecewise(w: Writer, layer: nn.PiecewiseLinearEmbedding, x: Tensor) -> str:
     each = w.op("Unsqueeze", x, w.integers(2))
     along = w.op("Mul", w.op("Sub", each, w.numbers(edges[:, :-1])), w.numbers(slopes))
     return w.op("Concat", each, w.op("Clip", along, w.numbers(0), w.numbers(1)), axis=2)
+
+
+@exports(nn.LinearEnsemble)
+def linear_ensemble(w: Writer, layer: nn.LinearEnsemble, x: Tensor) -> str:
+    each = w.op("Unsqueeze", x, w.integers(1, 2) if len(x.shape) == 1 else w.integers(2))
+    y = w.op("Squeeze", w.op("MatMul", each, w.parameter(layer.weight)), w.integers(2))       # (B, k, 1, I) (k, I, O)
+    return y if layer.bias is None else w.op("Add", y, w.parameter(layer.bias))
+
+
+@exports(nn.LinearBatchEnsemble)
+def linear_batch_ensemble(w: Writer, layer: nn.LinearBatchEnsemble, x: Tensor) -> str:
+    each = w.op("Unsqueeze", x, w.integers(1)) if len(x.shape) == 1 else x
+    h = w.op("MatMul", w.op("Mul", each, w.parameter(layer.r)), w.parameter(layer.weight))
+    y = w.op("Mul", h, w.parameter(layer.s))
+    return y if layer.bias is None else w.op("Add", y, w.parameter(layer.bias))
