@@ -6,6 +6,7 @@ import pytest
 
 import tinydl.nn
 from tinydl import Model, losses, nn, testing
+from tinydl.nn.interpret import interpret
 
 
 class Square(nn.PythonLayer):
@@ -85,8 +86,8 @@ ROWS = {
         nn.Sequential(nn.Linear(5, 3), nn.PiecewiseLinearEmbedding(EDGES), nn.Flatten(), nn.Linear(15, 2)), (4, 5), None),
     "PeriodicEmbedding inside": (nn.Sequential(nn.Linear(5, 4), nn.PeriodicEmbedding(4), nn.Flatten(), nn.Linear(16, 2)), (4, 5),
                                  None),
-    "LinearEnsemble": (nn.Sequential(nn.Linear(5, 4), nn.LinearEnsemble(4, 3, k=3), nn.Tanh(), nn.LinearEnsemble(3, 2, False, k=3)),
-                       (6, 5), None),
+    "LinearEnsemble": (nn.Sequential(nn.Linear(5, 4), nn.LinearEnsemble(4, 3, k=3), nn.Tanh(),
+                                     nn.LinearEnsemble(3, 2, False, k=3)), (6, 5), None),
     "LinearBatchEnsemble": (nn.Sequential(
         nn.Linear(5, 4), nn.LinearBatchEnsemble(4, 3, k=3, scaling_init="normal"), nn.Tanh(),
         nn.LinearBatchEnsemble(3, 2, False, k=3, scaling_init=("normal", "random-signs"))), (6, 5), None),
@@ -138,7 +139,6 @@ def test_gradients(row):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values(row, dtype):
     layer, shape, f = ROWS[row]
-    import copy
     x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
     y = Model(copy.deepcopy(layer), dtype, seed=0).predict(x)
     # a few roundings of values of a few units
@@ -350,3 +350,53 @@ def test_activations_of_two_numbers_inside_of_what_is_before_them(layer, shape):
         np.testing.assert_array_equal(both.predict(x), f(alone.predict(x)))
         behind = nn.Flatten(), nn.Linear(both.predict(x)[0].size, 2)       # whose gradient takes the activation's derivative in
         assert testing.check_gradients(nn.Sequential(copy.deepcopy(layer), activation, *behind), x) < 1e-6
+
+
+def unit_variance_cases():
+    yield nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 2)), (6,)
+    yield nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                        nn.Linear(72, 3)), (2, 8, 8)
+    yield nn.Sequential(nn.LinearBatchEnsemble(6, 9, k=4), nn.SiLU(), nn.LinearEnsemble(9, 3, k=4)), (6,)
+    yield nn.Sequential(nn.Linear(6, 6), nn.Residual(nn.Sequential(nn.Linear(6, 6), nn.GELU())), nn.Linear(6, 1)), (6,)
+    a, b = nn.Input((3,)), nn.Input((4,))
+    yield Model(inputs=[a, b], outputs=nn.Linear(8, 2)(nn.Concat()([nn.Linear(3, 5)(a), nn.Linear(4, 3)(b)]))).layer, (3,), (4,)
+
+
+@pytest.mark.parametrize("case", list(unit_variance_cases()), ids=lambda case: type(case[0]).__name__)
+def test_unit_variance(case):
+    rng = np.random.default_rng(0)
+    model = Model(case[0], "float64", seed=0)
+    x = tuple(rng.standard_normal((300, *shape)) * 5 + 1 for shape in case[1:])
+    x = x if len(x) > 1 else x[0]
+    nn.initializers.unit_variance(model, x)
+    stds = {}
+
+    def record(path, layer, inputs):
+        symbols = [nn.Input(x.shape[1:]) for x in inputs]
+        alone = Model(inputs=symbols, outputs=copy.deepcopy(layer)(symbols if len(symbols) > 1 else symbols[0]), dtype="float64")
+        alone.load_state_dict({f"0.{key}": p.data for key, p in (*layer.parameters(), *layer.statistics())})
+        y = alone.predict(inputs[0] if len(inputs) == 1 else tuple(inputs))
+        if hasattr(layer, "weight") and not isinstance(layer, nn.BatchNorm2d):
+            stds[path] = y.std()
+        return y
+    interpret(model.layer, x if isinstance(x, tuple) else [x], record)
+    assert len(stds) > 1
+    np.testing.assert_allclose(list(stds.values()), 1, rtol=1e-12)
+    biases = [v for name, v in model.state_dict().items() if name.endswith("bias") and not isinstance(
+        dict(model.layer.walk())[name.rpartition(".")[0]], nn.BatchNorm2d)]
+    assert not any(v.any() for v in biases)
+
+
+def test_unit_variance_leaves_what_is_frozen_and_changes_nothing_where_it_cannot():
+    model = Model(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), seed=0)
+    model.freeze("0.*")
+    before = model.state_dict()
+    nn.initializers.unit_variance(model, np.random.default_rng(0).standard_normal((50, 3)))
+    after = model.state_dict()
+    assert all(np.array_equal(before[k], after[k]) == k.startswith("0.") for k in before)
+    model.unfreeze()
+    with pytest.raises(ValueError, match=r"layer 0: what it makes of x has the deviation 0\.0"):
+        nn.initializers.unit_variance(model, np.zeros((50, 3)))
+    with pytest.raises(ValueError, match=r"layer 0: .* the deviation nan"):
+        nn.initializers.unit_variance(model, np.full((50, 3), np.inf))
+    assert all(np.array_equal(v, after[k]) for k, v in model.state_dict().items())

@@ -6,9 +6,10 @@
     module.load_state_dict({k: torch.tensor(v) for k, v in torch_weights.state_dict(model).items()})
 
 Layers have PyTorch's names and layouts of parameters, but for the weight of Linear, which is stored transposed: here it is
-turned. (nn.LinearEnsemble and nn.LinearBatchEnsemble are those of the package tabm.) What no file of weights says must be the same in both: eps of norms, momentum of BatchNorm (both have PyTorch's meaning
-and defaults), activations, strides, padding, norm_first; tanh and exact GELU are two. nn.GRU must have reset_after=True.
-BatchNorm's num_batches_tracked has no counterpart: it is left out on the way in, and 0 on the way back.
+turned. (nn.LinearEnsemble and nn.LinearBatchEnsemble are those of the package tabm.) What no file of weights says must be the
+same in both: eps of norms, momentum of BatchNorm (both have PyTorch's meaning and defaults), activations, strides, padding,
+norm_first; tanh and exact GELU are two. nn.GRU must have reset_after=True. BatchNorm's num_batches_tracked has no counterpart:
+it is left out on the way in, and 0 on the way back.
 """
 from __future__ import annotations
 
@@ -122,7 +123,7 @@ def save(model: Model, path: str | Path, map: Mapping[str, str] | None = None) -
 
 def turned(place: Place, value: Array) -> Array:
     """A value of the place in PyTorch's layout from one in tinydl's, and the other way round: a view."""
-    turns = isinstance(place.layer, LinearBatchEnsemble) or isinstance(place.layer, Linear) and not place.layer.transposed
+    turns = isinstance(place.layer, LinearBatchEnsemble) or (isinstance(place.layer, Linear) and not place.layer.transposed)
     return value.T if turns and place.key == "weight" else value
 
 

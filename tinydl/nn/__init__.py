@@ -79,11 +79,12 @@ __all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool2d", "Ad
            "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "DotProductAttention", "Dropout", "Dropout2d",
            "Embedding", "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid",
            "Hardswish", "Hardtanh", "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
-           "Linear", "LinearBatchEnsemble", "LinearEnsemble", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps",
-           "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding",
-           "PythonLayer", "RMSNorm", "ReLU", "ReLU6", "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice",
-           "Softmax", "Softplus", "Statistic", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer",
-           "Upsample", "ZeroPad2d", "initializers", "register"]
+           "Linear", "LinearBatchEnsemble", "LinearEnsemble", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean",
+           "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute",
+           "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU", "ReLU6",
+           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
+           "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "Upsample", "ZeroPad2d", "initializers",
+           "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -74,13 +74,13 @@ class LinearEnsemble(Members):
         return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None, "k": self.k}
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        k, O = self.output_shape(x.shape)
-        x, w = b.whole(x), b.param(self.weight, (k, self.in_features, O))
-        bias = b.param(self.bias, (k, O)) if self.bias else None
-        y = b.value((k, O), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
+        k, out = self.output_shape(x.shape)
+        x, w = b.whole(x), b.param(self.weight, (k, self.in_features, out))
+        bias = b.param(self.bias, (k, out)) if self.bias else None
+        y = b.value((k, out), needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         given = [x if len(x.shape) == 1 else x.part(0, i, 1) for i in range(k)]
         for i in range(k):      # a product writes rows without gaps, which those of one member among others are not
-            one = b.value((1, O))
+            one = b.value((1, out))
             b.matmul(b.matrix(given[i]), b.matrix(w.part(0, i, 1)), one, bias=piece(b, bias, i, 1) if bias else None)
             b.move(one, y.part(0, i, 1))
 
@@ -90,7 +90,7 @@ class LinearEnsemble(Members):
             dy = b.whole(dy)
             if self.bias and b.trains(self.bias):
                 db, more = b.grad(self.bias)
-                b.emit("column_sum", x=dy, out=db, R=Rows(1), C=k * O, accumulate=more)
+                b.emit("column_sum", x=dy, out=db, R=Rows(1), C=k * out, accumulate=more)
             dw, more = b.grad(self.weight) if b.trains(self.weight) else (None, 0)
             dx, shared = b.value(x.shape) if x.needs_grad else None, len(x.shape) == 1
             for i in range(k):
@@ -143,20 +143,20 @@ class LinearBatchEnsemble(Members):
                 "scaling_init": self.scaling_init}
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        k, O = self.output_shape(x.shape)
-        I, shared = self.in_features, len(x.shape) == 1
-        x, w, r, s = b.whole(x), b.matrix(b.param(self.weight, (self.in_features, O))), b.param(self.r), b.param(self.s)
+        k, out = self.output_shape(x.shape)
+        n, shared = self.in_features, len(x.shape) == 1
+        x, w, r, s = b.whole(x), b.matrix(b.param(self.weight, (self.in_features, out))), b.param(self.r), b.param(self.s)
         each = x
         if shared:
-            each = b.value((k, I), needs_grad=x.needs_grad)
-            b.emit("spread", dy=x, out=each, O=Rows(1), N=k, I=I)
-        h, z = b.value((k, I)), b.value((k, O))
-        y = b.value((k, O), needs_grad=x.needs_grad or b.trains(self.weight, self.r, self.s, self.bias))
-        b.emit("scale_columns", x=each, scale=r, out=h, R=Rows(1), C=k * I)
+            each = b.value((k, n), needs_grad=x.needs_grad)
+            b.emit("spread", dy=x, out=each, O=Rows(1), N=k, I=n)
+        h, z = b.value((k, n)), b.value((k, out))
+        y = b.value((k, out), needs_grad=x.needs_grad or b.trains(self.weight, self.r, self.s, self.bias))
+        b.emit("scale_columns", x=each, scale=r, out=h, R=Rows(1), C=k * n)
         b.matmul(b.matrix(h), w, z)
-        b.emit("scale_columns", x=z, scale=s, out=y, R=Rows(1), C=k * O)
+        b.emit("scale_columns", x=z, scale=s, out=y, R=Rows(1), C=k * out)
         if self.bias:
-            b.move(b.param(self.bias, (k, O)), y, accumulate=1)
+            b.move(b.param(self.bias, (k, out)), y, accumulate=1)
 
         def column_sum(p: Parameter | None, x: Value, by: Value | None = None) -> None:
             """The gradient of p: the sum of x, or of x by."""
@@ -177,24 +177,24 @@ class LinearBatchEnsemble(Members):
             column_sum(self.s, dy, z)
             if not (x.needs_grad or b.trains(self.weight, self.r)):
                 return None
-            dz = b.value((k, O))
-            b.emit("scale_columns", x=dy, scale=s, out=dz, R=Rows(1), C=k * O)
+            dz = b.value((k, out))
+            b.emit("scale_columns", x=dy, scale=s, out=dz, R=Rows(1), C=k * out)
             if b.trains(self.weight):
                 dw, more = b.grad(self.weight)
                 b.matmul(b.matrix(h).T, b.matrix(dz), dw, accumulate=more)
             if not (x.needs_grad or b.trains(self.r)):
                 return None
-            dh = b.value((k, I))
+            dh = b.value((k, n))
             b.matmul(b.matrix(dz), w.T, dh)
             column_sum(self.r, dh, each)
             if not x.needs_grad:
                 return None
-            dx = b.value((k, I))
-            b.emit("scale_columns", x=dh, scale=r, out=dx, R=Rows(1), C=k * I)
+            dx = b.value((k, n))
+            b.emit("scale_columns", x=dh, scale=r, out=dx, R=Rows(1), C=k * n)
             if not shared:
                 return dx
-            total = b.value((I,))
-            b.emit("reduce_sum", x=dx, out=total, O=Rows(1), N=k, I=I)
+            total = b.value((n,))
+            b.emit("reduce_sum", x=dx, out=total, O=Rows(1), N=k, I=n)
             return total
         return y, backward
 

@@ -1,4 +1,5 @@
-"""How parameters begin. An initialiser is called with (rng, shape, fans) and returns float64 values.
+"""How parameters begin. An initialiser is called with (rng, shape, fans) and returns float64 values; `unit_variance` changes
+a model's by what its layers make of data.
 
 fans = (fan_in, fan_out). gain for ReLU networks is sqrt(2) (He et al. 2015), 1 for linear and sigmoid ones;
 Xavier: Glorot and Bengio 2010; LeCun: LeCun et al. 1998, for SELU. `default_linear` is
@@ -7,7 +8,8 @@ kaiming_uniform with a = sqrt(5).
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 if TYPE_CHECKING:       # numpy.random takes a while to import, and not every program needs it
+    from tinydl.model import Model
+    from tinydl.nn.layer import Layer, Parameter
     Initializer = Callable[[np.random.Generator, tuple[int, ...], tuple[int, int]], Array]
 
 
@@ -73,3 +77,65 @@ def get(name: str) -> Initializer:
     if name not in INITIALIZERS:
         raise ValueError(f"init={name!r}: choose one of {', '.join(INITIALIZERS)}")
     return INITIALIZERS[name]
+
+
+def unit_variance(model: Model, x: Any) -> None:
+    """Layer by layer, scales the weights of linear and convolutional layers such that what they make of x has variance 1, and
+    sets their biases to 0 (Mishkin and Matas 2016, "All you need is a good init", without its orthogonal beginning).
+
+    x: samples as `model.predict` takes them, prepared as for training; some hundred are enough. What is frozen, or shared with
+    another layer, stays as it is. ValueError where a layer makes the same number of all: nothing is changed then.
+
+        >>> import numpy as np
+        >>> from tinydl import Model, nn
+        >>> x = np.random.default_rng(0).normal(size=(200, 8))
+        >>> model = Model(nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1)), seed=0)
+        >>> nn.initializers.unit_variance(model, x)
+        >>> round(float(model.predict(x).std()), 3)
+        1.0
+    """
+    from tinydl.model import Model
+    from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
+    from tinydl.nn.ensembles import LinearBatchEnsemble, LinearEnsemble
+    from tinydl.nn.graph import Graph
+    from tinydl.nn.interpret import interpret
+    from tinydl.nn.linear import Linear
+    kinds = (Linear, LinearEnsemble, LinearBatchEnsemble, Conv1d, Conv2d, ConvTranspose2d)
+    uses: dict[Parameter, int] = {}
+    for _, _, p in model.layer.named_parameters():
+        uses[p] = uses.get(p, 0) + 1
+    changed: dict[Parameter, Array] = {}
+
+    def own(p: Parameter | None) -> bool:
+        return p is not None and not p.frozen and uses[p] == 1
+
+    def call(path: str, layer: Layer, inputs: Sequence[Any]) -> Any:
+        n = len(inputs)
+        alone = Model(Graph(copy.deepcopy(layer), inputs=[
+            {"name": f"x{i}", "shape": x.shape[1:], "dtype": "int64" if x.dtype.kind in "iub" else "float32"}
+            for i, x in enumerate(inputs)], calls=[(0, range(n))], outputs=[n]), model.dtype.name)
+
+        def outputs() -> Any:
+            for (_, _, there), (_, _, here) in zip(layer.named_parameters(), alone.layer.named_parameters(), strict=True):
+                _values(here)[...] = changed.get(there, _values(there))
+            return alone.predict(tuple(inputs) if n > 1 else inputs[0])
+
+        if not isinstance(layer, kinds) or not own(layer.weight):
+            return outputs()
+        if layer.bias is not None and own(layer.bias):
+            changed[layer.bias] = np.zeros(layer.bias.shape)
+        deviation = float(np.std(outputs(), dtype=np.float64))
+        if not 0 < deviation < float("inf"):
+            raise ValueError(f"layer {path or type(layer).__name__}: what it makes of x has the deviation {deviation}, which no "
+                             "scale of its weights makes 1: give samples that differ, and are finite")
+        changed[layer.weight] = _values(layer.weight) / np.float64(deviation)
+        return outputs()
+
+    interpret(model.layer, model._arrays(x), call)
+    for p, value in changed.items():
+        _values(p)[...] = value
+
+
+def _values(p: Parameter) -> Any:
+    assert p.data is not None       # it is in a model
+    return p.data
