@@ -154,6 +154,10 @@ LIBRARIES = {f.__name__: f for f in (plain, tinydl_single, tinydl, hist_gradient
                                      realmlp_td)}
 
 
+#: what is left out: CatBoost takes more than ten minutes for a fit of these 32 classes
+LEFT_OUT = {("catboost", "leaf_id_flavia")}
+
+
 def _text(X: pd.DataFrame) -> list[str]:
     return [name for name in X if X[name].dtype == "category"]
 
@@ -191,8 +195,9 @@ def measure(results: dict[str, Any], libraries: list[str], name: str, classes: b
     X, y = load()
     target: Any = np.unique(np.asarray(y).astype(str), return_inverse=True)[1] if classes else np.asarray(y, float)
     rows = {library: results.setdefault(library, {}).setdefault(
-        name, {"classes": classes, "error": [], "log_loss": [], "cpu_s": [], "wall_s": []}) for library in libraries}
-    tables = {library: X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library) for library in libraries}
+        name, {"classes": classes, "error": [], "log_loss": [], "cpu_s": [], "wall_s": []})
+        for library in libraries if (library, name) not in LEFT_OUT}
+    tables = {library: X if library in ("tinydl", "tinydl_single", "plain") else prepared(X, library) for library in rows}
     rows = {library: row for library, row in rows.items() if len(row["error"]) == seed * folds}     # not what is there already
     splits = list((StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=0).split(X, target))
     for train, test in splits[:folds]:
@@ -248,6 +253,9 @@ def main() -> None:
                 os.replace(options.out + ".new", options.out)
     if "plain" in results:
         print(table(results))
+        every = {library: rows for library, rows in results.items() if rows.keys() == results["plain"].keys()}
+        if len(every) < len(results):
+            print("All sets, of those that had all:", table(every), sep="\n")
 
 
 if __name__ == "__main__":

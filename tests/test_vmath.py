@@ -37,6 +37,25 @@ def ulps(got, want, dtype):
     return np.abs(got.astype(np.float64) - want) / np.ldexp(1.0, exponent - info.nmant)
 
 
+@dtypes
+def test_gates_of_recurrent_layers(dtype):
+    """Sigmoid and tanh in an LSTM's step, from x alone: 3 units in the last place, and numbers that are not normal count as 0."""
+    info = np.finfo(dtype)
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-100, 100, 200_000), rng.standard_normal(200_000), -np.geomspace(1e-30, 87, 5000),
+                        [0.0, np.inf, -np.inf, 1e30, -1e30]]).astype(dtype)
+    gates, h = np.empty((len(x), 1, 4), dtype), np.empty((len(x), 1), dtype)
+    call("lstm", x=np.repeat(x[:, None, None], 4, 2), w_hh=np.zeros((4, 1), dtype), gates=gates, last=h)
+    wide = x.astype(np.longdouble)
+    for column, want in ((0, sigmoid(wide)), (2, np.tanh(wide)), (3, sigmoid(wide))):
+        got, normal = gates[:, 0, column], np.abs(want) >= 2 * info.tiny
+        assert ulps(got[normal].astype(np.longdouble), want[normal], dtype).max() <= 3
+        assert (np.abs(got[~normal]) <= 4 * info.tiny).all() and (np.abs(got) <= 1).all()
+    assert np.array_equal(np.sign(gates[:, 0, 2]), np.sign(x))
+    call("lstm", x=np.full((1, 1, 4), np.nan, dtype), w_hh=np.zeros((4, 1), dtype), gates=gates[:1], last=h[:1])
+    assert np.isnan(gates[:1]).all()
+
+
 @pytest.mark.parametrize("ours, reference, odd", [
     (of("tanh"), np.tanh, True),
     (of("sigmoid"), sigmoid, False),

@@ -32,8 +32,8 @@ KERNEL(gru) {
             const i64 row = NAME(row)(&w, b, s);
             const T *x = o->x + row * G + 2 * H, *a = z + b * z_row + 2 * H;
             T *g = o->gates + row * G, *hb = h + b * h_row;
-            if (o->reset_before) TD_EACH(j, H) g[2 * H + j] = NAME(vm_tanh)(x[j] + a[j]);
-            else TD_EACH(j, H) g[2 * H + j] = NAME(vm_tanh)(FMA(g[j], a[j], x[j]));
+            if (o->reset_before) TD_EACH(j, H) g[2 * H + j] = NAME(vm_state)(x[j] + a[j]);
+            else TD_EACH(j, H) g[2 * H + j] = NAME(vm_state)(FMA(g[j], a[j], x[j]));
             TD_EACH(j, H) hb[j] = FMA(g[H + j], hb[j] - g[2 * H + j], g[2 * H + j]);
             NAME(put)(&w, b, s, row, hb, o->out, o->last);
         }
