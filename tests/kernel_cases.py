@@ -612,6 +612,23 @@ def inference_bound(eps, a, want):
     return {"out": 8 * eps * (h + np.abs(a["beta"]))}
 
 
+def pooled(made, n, activation):
+    """Of n rows for each of a shape's, whose sums are made and not they."""
+    return lambda rng, s: made(rng, (n * s[0], s[1])) | {"out": None, "pooled": unset(s), "scale": 0.37,
+                                                         "activation": KINDS[activation]}
+
+
+def pooled_bound(bound, n):
+    def of_sums(eps, a, want):
+        y = {"out": np.zeros_like(a["x"])}
+        getattr(reference, "batch_norm" if "mean" in a else "batch_norm_inference")(**a | {"pooled": None, **y})
+        rows = bound(eps, a | y, want | y)
+        each = rows["out"] + eps * (chain(n) + 4) * np.abs(y["out"])
+        return {k: v for k, v in rows.items() if k in want} | {
+            "pooled": 0.37 * np.broadcast_to(each, a["x"].shape).reshape(-1, n, a["x"].shape[1]).sum(1)}
+    return of_sums
+
+
 STATISTICS = ("out", "mean", "rstd")
 NORM = [
     Case("layer_norm", norm(1, True, True), STATISTICS, norm_bound(1), MATRICES, ("x",), True, "norm"),
@@ -631,6 +648,10 @@ NORM = [
          variant="plain"),
     Case("batch_norm", lambda rng, s: norm(0, True, True)(rng, s) | {"activation": KINDS["relu"]}, STATISTICS, norm_bound(0),
          TWO_ROWS, ("x",), family="norm", variant="relu"),
+    *(Case("batch_norm", pooled(norm(0, True, True), n, activation), ("pooled", "mean", "rstd"), pooled_bound(norm_bound(0), n),
+           TWO_ROWS, family="norm", variant=f"pooled{n}{activation}") for n, activation in ((3, "relu"), (5000, "identity"))),
+    *(Case("batch_norm_inference", pooled(inference, n, activation), ("pooled",), pooled_bound(inference_bound, n), NOT_EMPTY,
+           family="norm", variant=f"pooled{n}{activation}") for n, activation in ((3, "identity"), (77, "relu"))),
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
     Case("batch_norm_inference", lambda rng, s: inference(rng, s) | {"activation": KINDS["tanh"]}, ("out",), inference_bound,
          MATRICES, ("x",), True, "norm", "tanh"),
@@ -643,6 +664,11 @@ NORM = [
     Case("batch_norm_backward", lambda rng, s: norm_backward(0, True, True)(rng, s) | {
         "beta": rng.standard_normal(s[1]), "activation": KINDS["relu"]}, ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm", variant="relu"),
+    *(Case("batch_norm_backward", lambda rng, s, n=n: norm_backward(0, True, True)(rng, (n * s[0], s[1])) | {
+        "dy": rng.standard_normal(s), "scale": 0.37, "beta": rng.standard_normal(s[1]), "activation": KINDS["relu"]},
+           ("out", "dgamma", "dbeta"), lambda eps, a, want, n=n: norm_backward_bound(0)(
+               eps, a | {"dy": np.repeat(0.37 * a["dy"], n, 0)}, want), NOT_EMPTY, family="norm", variant=f"spread{n}")
+      for n in (2, 77)),
 ]
 
 

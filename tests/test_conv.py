@@ -284,27 +284,40 @@ def test_activations_are_fused_and_the_first_layer_makes_no_gradient_of_its_inpu
     assert "activation" not in " ".join(ops) and "arrange" not in ops
 
 
-def normed(dtype):
+def normed(dtype, last=nn.Sigmoid):
     """A digest of what training gives where an activation follows a batch norm, and the operations that are fused."""
     model = Model(nn.Sequential(nn.Conv2d(2, 21, 3, padding=1), nn.BatchNorm2d(21), nn.ReLU(), nn.Conv2d(21, 5, 1),
                                 nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 5, 3), nn.BatchNorm2d(5),
-                                nn.Sigmoid(), nn.GlobalAvgPool(), nn.Linear(5, 3)), dtype, seed=1)
+                                last(), nn.GlobalAvgPool(), nn.Linear(5, 3)), dtype, seed=1)
     x, y = images(32, dtype)
     with Trainer(2, seed=2) as t:
         t.init(data.ArrayDataset(x, y, 8), model, losses.SoftmaxCrossEntropy(), optim.Adam(lr=1e-2))
         t.train()
     ops = [" ".join([op.name, *op.notes]) for op in model.plan((2, 8, 8), 4, loss=losses.MeanSquaredError()).ops]
-    return model.params.tobytes() + model.predict(x).tobytes(), [o for o in ops if o.startswith(("batch", "act"))]
+    names = "batch", "act", "reduce", "spread"
+    return model.params.tobytes() + model.predict(x).tobytes(), [o for o in ops if o.startswith(names)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_activation_moves_into_the_batch_norm_before_it_and_changes_no_bit(dtype, monkeypatch):
     bits, ops = normed(dtype)
-    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm + sigmoid", "activation_backward", "batch_norm_backward",
-                   "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
+    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm + sigmoid", "reduce_sum", "spread", "activation_backward",
+                   "batch_norm_backward", "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
     monkeypatch.setattr("tinydl.plan.compiler.fuse", lambda ops, training: ops)
     apart, ops = normed(dtype)
-    assert apart == bits and len(ops) == 12
+    assert apart == bits and len(ops) == 14
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last, forward, backward", [(nn.ReLU, " + relu + mean", " * relu' of spread"),
+                                                     (nn.Identity, " + mean", " of spread")], ids=["relu", "none"])
+def test_a_mean_over_pixels_moves_into_the_batch_norm_before_it_and_changes_no_bit(last, forward, backward, dtype, monkeypatch):
+    bits, ops = normed(dtype, last)
+    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm" + forward, "batch_norm_backward" + backward,
+                   "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
+    monkeypatch.setattr("tinydl.plan.compiler.fuse", lambda ops, training: ops)
+    apart, ops = normed(dtype, last)
+    assert apart == bits and len(ops) == (14 if last is nn.ReLU else 12)
 
 
 def test_the_gradient_of_a_kernel_over_more_pixels_than_are_read_at_once():

@@ -380,29 +380,41 @@ def layer_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: 
     return _norm_backward(1, dy, h, gamma, rstd[:, None], out, dgamma, dbeta, more, more_beta)
 
 
-def batch_norm(x: Floats, out: Floats, mean: Floats, rstd: Floats, gamma: Floats | None = None, beta: Floats | None = None,
-               batch_mean: Floats | None = None, batch_var: Floats | None = None, activation: int = 0, eps: float = 1e-5,
-               alpha: float = 0.0) -> Floats:
+def _normed(h: Floats, gamma: Floats | None, beta: Floats | None, out: Floats | None, pooled: Floats | None, activation: int,
+            alpha: float, scale: float) -> None:
+    y = _affine(h, gamma, beta, np.empty_like(h))
+    globals()["activation"](y, y, activation, alpha)
+    if out is not None:
+        _write(out, y)
+    if pooled is not None:
+        _write(pooled, scale * y.reshape(len(pooled), -1, y.shape[1]).sum(1))
+
+
+def batch_norm(x: Floats, mean: Floats, rstd: Floats, out: Floats | None = None, pooled: Floats | None = None,
+               gamma: Floats | None = None, beta: Floats | None = None, batch_mean: Floats | None = None,
+               batch_var: Floats | None = None, activation: int = 0, eps: float = 1e-5, alpha: float = 0.0,
+               scale: float = 1.0) -> None:
     mean[...] = x.mean(0)
     rstd[...] = 1 / np.sqrt(x.var(0) + eps)
     if batch_mean is not None:
         batch_mean[...] = mean
     if batch_var is not None:
         batch_var[...] = x.var(0) * len(x) / max(1, len(x) - 1)
-    _affine((x - mean) * rstd, gamma, beta, out)
-    return globals()["activation"](out, out, activation, alpha)     # type: ignore[no-any-return]
+    _normed((x - mean) * rstd, gamma, beta, out, pooled, activation, alpha, scale)
 
 
-def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, out: Floats, gamma: Floats | None = None,
-                         beta: Floats | None = None, activation: int = 0, eps: float = 1e-5, alpha: float = 0.0) -> Floats:
-    _affine((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out)
-    return globals()["activation"](out, out, activation, alpha)     # type: ignore[no-any-return]
+def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, out: Floats | None = None,
+                         pooled: Floats | None = None, gamma: Floats | None = None, beta: Floats | None = None,
+                         activation: int = 0, eps: float = 1e-5, alpha: float = 0.0, scale: float = 1.0) -> None:
+    _normed((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out, pooled, activation, alpha, scale)
 
 
 def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         beta: Floats | None = None, dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        more: int = 0, more_beta: int = 0, activation: int = 0) -> Floats:
+                        more: int = 0, more_beta: int = 0, activation: int = 0, scale: float = 1.0) -> Floats:
     h = (x - mean) * rstd
+    if len(dy) < len(x):
+        dy = np.repeat(scale * dy, len(x) // len(dy), 0)
     if activation:
         dy = activation_backward(dy, _affine(h, gamma, beta, np.empty_like(h)), np.empty_like(h), activation)
     return _norm_backward(0, dy, h, gamma, rstd, out, dgamma, dbeta, more, more_beta)

@@ -112,7 +112,7 @@ class BatchNorm1d(Layer):
         stats = [b.statistic(s, (c,), batch=True) for s in running]
         b.emit("batch_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, batch_mean=stats[0], batch_var=stats[1],
                R=rows, C=c, eps=self.eps)
-        return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, c)
+        return y, _backward(b, "batch_norm_backward", self, x, mean, rstd, c, N=rows)
 
 
 def _flat(b: Builder, p: Parameter | None, shape: tuple[int, ...] | None = None) -> Buffer | None:
@@ -121,7 +121,7 @@ def _flat(b: Builder, p: Parameter | None, shape: tuple[int, ...] | None = None)
 
 
 def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer,
-              size: int) -> Backward:
+              size: int, **sizes: Rows) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
         dgamma, dbeta, more, more_beta = None, None, 0, 0
@@ -130,6 +130,6 @@ def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value,
         if layer.bias is not None and b.trains(layer.bias):
             dbeta, more_beta = b.grad(layer.bias)
         b.emit(kernel, dy=dy, x=x, gamma=_flat(b, layer.weight), mean=mean, rstd=rstd, out=dx, dgamma=dgamma and dgamma.buffer,
-               dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, more=more, more_beta=more_beta)
+               dbeta=dbeta and dbeta.buffer, R=Rows(x.size // size), C=size, more=more, more_beta=more_beta, **sizes)
         return dx if x.needs_grad else None
     return backward

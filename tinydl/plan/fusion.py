@@ -1,6 +1,7 @@
 """Fusions: an activation whose gradient needs only its output moves into the matrix product, convolution or batch norm before
 it, its derivative into the one that makes the gradient, or into the gradient of a max-pooling; that of a ReLU behind a batch norm
-into the gradient of the batch norm. And products read the batch's rows where they lie."""
+into the gradient of the batch norm, which takes a mean's gradient as it is, too. And products read the batch's rows where they
+lie."""
 from __future__ import annotations
 
 from tinydl._kernels.schema import ACTIVATIONS, FROM_OUTPUT
@@ -26,6 +27,8 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
     for i, op in enumerate(ops):
         if _into_batch_norm(ops, i, uses, normed):
             continue
+        if op.name == "batch_norm_backward" and kept and _alike(kept[-1], op, uses):
+            kept.pop()
         before = kept[-1] if kept and last == i - 1 else None
         x = op.buffer("x" if op.name == "activation" else "dy") if op.name.startswith("activation") else None
         if (before is not None and before.name in (*FORWARD, *BACKWARD) and x is not None and before.buffer("out") is x
@@ -56,6 +59,22 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
             continue
         kept.append(op)
         last = i
+    return _pooled_norms(kept)
+
+
+def _pooled_norms(ops: list[Op]) -> list[Op]:
+    """A batch norm that is only looked at by the mean or sum of each sample's rows behind it makes that, and not what it is of."""
+    uses = uses_of(ops)
+    kept: list[Op] = []
+    for i, op in enumerate(ops):
+        norm = kept[-1] if kept and op.name == "reduce_sum" else None
+        if (norm is not None and norm.name in ONE_NUMBER and norm.buffer("out") is op.buffer("x") and op.sizes["I"] == norm.sizes["C"]
+                and uses.get(op.buffer("x")) == [i - 1, i] and ACTIVATIONS[norm.sizes["activation"]] in ("identity", "relu")):
+            norm.places["pooled"], norm.sizes["N"], norm.reals["scale"] = op.places["out"], op.sizes["O"], op.reals["scale"]
+            norm.places["out"] = None
+            norm.notes.append("+ mean" if op.reals["scale"] != 1 else "+ sum")
+            continue
+        kept.append(op)
     return kept
 
 
@@ -71,6 +90,18 @@ def _into_batch_norm(ops: list[Op], i: int, uses: dict[Buffer, list[int]], norme
         return False
     after.places["dy"], after.places["beta"], after.sizes["activation"] = op.places["dy"], norm.places["beta"], op.sizes["kind"]
     after.notes.append("* relu'")
+    return True
+
+
+def _alike(spread: Op, op: Op, uses: dict[Buffer, list[int]]) -> bool:
+    """Where the gradient that a batch norm takes is one for all rows of a sample, as that of a mean over pixels is, it is read from
+    there and not written out for all of them. The last of a network's images are often as large as a cache."""
+    dy = op.buffer("dy")
+    if not (spread.name == "spread" and spread.buffer("out") is dy and dy is not None and dy.space == "work" and len(uses[dy]) == 2
+            and spread.sizes["I"] == op.sizes["C"]):
+        return False
+    op.places["dy"], op.sizes["N"], op.reals["scale"] = spread.places["dy"], spread.sizes["O"], spread.reals["scale"]
+    op.notes.append("of spread")
     return True
 
 

@@ -62,6 +62,50 @@ static void NAME(affine_columns)(const T *x, const T *m, const T *s, const T *ga
     }
 }
 
+/* sum[c] := sum over R rows of max(y, 0), or without `relu` of y, for the n columns from x on: y is not written */
+static void NAME(affine_sums)(const T *x, const T *m, const T *s, const T *gamma, const T *beta, int relu, T *restrict sum, i64 R,
+                              i64 C, i64 n) {
+    if (R > TD_CHAIN) {
+        T more[TD_WIDE];
+        const i64 left = td_left(R);
+        NAME(affine_sums)(x, m, s, gamma, beta, relu, sum, left, C, n);
+        NAME(affine_sums)(x + left * C, m, s, gamma, beta, relu, more, R - left, C, n);
+        for (i64 c = 0; c < n; c++) sum[c] += more[c];
+        return;
+    }
+    const i64 near = td_near(n);
+    for (i64 c = 0; c < n; c++) sum[c] = 0;
+    for (i64 r0 = 0; r0 < R; r0 += near, x += near * C) {
+        const i64 rows = TD_MIN(R - r0, near);
+        i64 c = 0;
+        TD_VECTORS(VL, c, n, {
+            V total[nv];
+            TD_EACH_VECTOR(k) total[k] = NAME(vload)(sum + c + k * VL);
+            for (i64 r = 0; r < rows; r++) TD_EACH_VECTOR(k) {
+                const i64 at = c + k * VL;
+                const V v = NAME(vload)(x + r * C + at);
+                const V y = NAME(affine_vector)(v, NAME(vload)(m + at), NAME(vload)(s + at), gamma, beta, at);
+                total[k] = NAME(vplus)(total[k], relu ? NAME(vrelu)(y) : y);
+            }
+            TD_EACH_VECTOR(k) NAME(vstore)(sum + c + k * VL, total[k]);
+        })
+        for (; c < n; c++)
+            for (i64 r = 0; r < rows; r++) {
+                const T y = NAME(affine)(x[r * C + c], m[c], s[c], gamma, beta, c);
+                sum[c] += relu && y < 0 ? 0 : y;
+            }
+    }
+}
+
+/* pooled := scale times the sums of R / N rows each */
+static void NAME(affine_pooled)(const T *x, const T *m, const T *s, const T *gamma, const T *beta, T *pooled, i64 N, i64 R, i64 C,
+                                i64 n, int activation, T scale) {
+    for (i64 i = 0; i < N; i++) {
+        NAME(affine_sums)(x + i * (R / N) * C, m, s, gamma, beta, activation == TD_RELU, pooled + i * C, R / N, C, n);
+        for (i64 c = 0; c < n && scale != 1; c++) pooled[i * C + c] *= scale;
+    }
+}
+
 /* sum[c] := sum over at most TD_CHAIN rows of x, or with m of (x - m[c])^2, for n columns */
 static inline __attribute__((always_inline)) void NAME(some_down)(const T *x, const T *m, T *restrict sum, i64 R, i64 C, i64 n) {
     const i64 near = td_near(n);
@@ -129,20 +173,26 @@ KERNEL(batch_norm) {
     if (batch_var)
         for (i64 c = 0; c < C; c++) batch_var[c] = rstd[c] / (T)(R - 1);
     for (i64 c = 0; c < C; c++) rstd[c] = NAME(rstd)(rstd[c] / (T)R, o->eps);
-    NAME(affine_columns)(o->x, mean, rstd, o->gamma, o->beta, o->out, R, C, C, (int)o->activation, o->alpha);
+    if (o->out) NAME(affine_columns)(o->x, mean, rstd, o->gamma, o->beta, o->out, R, C, C, (int)o->activation, o->alpha);
+    for (i64 c = 0; c < C && o->pooled; c += TD_WIDE)
+        NAME(affine_pooled)(o->x + c, mean + c, rstd + c, o->gamma ? o->gamma + c : 0, o->beta ? o->beta + c : 0, o->pooled + c, o->N,
+                            R, C, TD_MIN(TD_WIDE, C - c), (int)o->activation, (T)o->scale);
     return TD_OK;
 }
 
 KERNEL(batch_norm_inference) {
     const i64 C = o->C;
-    const T *gamma = o->gamma, *beta = o->beta, *mean = o->running_mean, *var = o->running_var;
+    const T *gamma, *beta, *mean = o->running_mean, *var = o->running_var;
     (void)ctx;
-    for (i64 c = 0; c < C; c += TD_BLOCK) {
-        T rstd[TD_BLOCK];
-        const i64 n = TD_MIN(TD_BLOCK, C - c);
+    for (i64 c = 0; c < C; c += TD_WIDE) {
+        T rstd[TD_WIDE];
+        const i64 n = TD_MIN(TD_WIDE, C - c);
         for (i64 i = 0; i < n; i++) rstd[i] = NAME(rstd)(var[c + i], o->eps);
-        NAME(affine_columns)(o->x + c, mean + c, rstd, gamma ? gamma + c : 0, beta ? beta + c : 0, o->out + c, o->R, C, n,
-                             (int)o->activation, o->alpha);
+        gamma = o->gamma ? o->gamma + c : 0;
+        beta = o->beta ? o->beta + c : 0;
+        if (o->out) NAME(affine_columns)(o->x + c, mean + c, rstd, gamma, beta, o->out + c, o->R, C, n, (int)o->activation, o->alpha);
+        if (o->pooled) NAME(affine_pooled)(o->x + c, mean + c, rstd, gamma, beta, o->pooled + c, o->N, o->R, C, n,
+                                           (int)o->activation, (T)o->scale);
     }
     return TD_OK;
 }
@@ -150,13 +200,25 @@ KERNEL(batch_norm_inference) {
 /* what a column is normalised with; with `relu`, dy counts where y > 0 */
 typedef struct { const T *m, *s, *gamma, *beta; } NAME(normal);
 
-/* sum[c] := sum over at most TD_CHAIN rows of dy, sum_h[c] := of dy h, for n columns */
-static inline __attribute__((always_inline)) void NAME(some_sums_down)(const T *dy, const T *x, const NAME(normal) *by,
-        const int relu, T *restrict sum, T *restrict sum_h, i64 R, i64 C, i64 n) {
+/* the gradients of rows: of each its own, or one, times scale, of `each` rows together (a global pooling's, which is not written
+   out for all pixels) */
+typedef struct { const T *dy; i64 each; T scale; } NAME(slopes);
+/* *dy := that of rows r.. of x, n of their C columns from c on, as many as are returned: *step apart. In `row`, where it is one. */
+static inline i64 NAME(rows_alike)(const NAME(slopes) *g, i64 r, i64 rows, i64 c, i64 C, i64 n, T *row, const T **dy, i64 *step) {
+    *step = g->each == 1 ? C : 0;
+    *dy = g->each == 1 ? g->dy + r * C + c : row;
+    if (g->each == 1) return rows;
+    const T *one = g->dy + r / g->each * C + c;
+    for (i64 i = 0; i < n; i++) row[i] = g->scale * one[i];
+    return TD_MIN(rows, g->each - r % g->each);
+}
+
+/* sum[c] += sum over rows of dy, sum_h[c] += of dy h, for n columns */
+static inline __attribute__((always_inline)) void NAME(some_sums_down)(const T *dy, const i64 step, const T *x,
+        const NAME(normal) *by, const int relu, T *restrict sum, T *restrict sum_h, i64 R, i64 C, i64 n) {
     const T *m = by->m, *s = by->s;
     const i64 near = td_near(n);
-    for (i64 c = 0; c < n; c++) sum[c] = sum_h[c] = 0;
-    for (i64 r0 = 0; r0 < R; r0 += near, dy += near * C, x += near * C) {
+    for (i64 r0 = 0; r0 < R; r0 += near, dy += near * step, x += near * C) {
         const i64 rows = TD_MIN(R - r0, near);
         i64 c = 0;
         TD_VECTORS(VL, c, n, {
@@ -166,7 +228,7 @@ static inline __attribute__((always_inline)) void NAME(some_sums_down)(const T *
                 TD_EACH_VECTOR(k) {
                     const i64 at = c + k * VL;
                     const V v = NAME(vload)(x + r * C + at), mk = NAME(vload)(m + at), sk = NAME(vload)(s + at);
-                    V d = NAME(vload)(dy + r * C + at);
+                    V d = NAME(vload)(dy + r * step + at);
                     if (relu) d = NAME(vgate)(NAME(affine_vector)(v, mk, sk, by->gamma, by->beta, at), d);
                     total[k] = NAME(vplus)(total[k], d);
                     total_h[k] = NAME(vmuladd)(d, (v - mk) * sk, total_h[k]);
@@ -176,40 +238,46 @@ static inline __attribute__((always_inline)) void NAME(some_sums_down)(const T *
         for (; c < n; c++)
             for (i64 r = 0; r < rows; r++) {
                 const T v = x[r * C + c];
-                const T d = !relu || NAME(affine)(v, m[c], s[c], by->gamma, by->beta, c) > 0 ? dy[r * C + c] : 0;
+                const T d = !relu || NAME(affine)(v, m[c], s[c], by->gamma, by->beta, c) > 0 ? dy[r * step + c] : 0;
                 sum[c] += d;
                 sum_h[c] = FMA(d, (v - m[c]) * s[c], sum_h[c]);
             }
     }
 }
 
-/* the same of any number of rows, for the n columns from dy and x on */
-static void NAME(sums_down)(const T *dy, const T *x, const NAME(normal) *by, int relu, T *restrict sum, T *restrict sum_h, i64 R,
-                            i64 C, i64 n) {
+/* sum[c] := sum over rows r.. of dy, sum_h[c] := of dy h, for the n columns from c on */
+static void NAME(sums_down)(const NAME(slopes) *g, const T *x, const NAME(normal) *by, int relu, T *restrict sum,
+                            T *restrict sum_h, i64 r, i64 R, i64 c, i64 C, i64 n) {
     if (R > TD_CHAIN) {
         T more[TD_WIDE], more_h[TD_WIDE];
         const i64 left = td_left(R);
-        NAME(sums_down)(dy + left * C, x + left * C, by, relu, more, more_h, R - left, C, n);
-        NAME(sums_down)(dy, x, by, relu, sum, sum_h, left, C, n);
-        for (i64 c = 0; c < n; c++) sum[c] += more[c], sum_h[c] += more_h[c];
+        NAME(sums_down)(g, x, by, relu, more, more_h, r + left, R - left, c, C, n);
+        NAME(sums_down)(g, x, by, relu, sum, sum_h, r, left, c, C, n);
+        for (i64 i = 0; i < n; i++) sum[i] += more[i], sum_h[i] += more_h[i];
         return;
     }
-    if (relu) NAME(some_sums_down)(dy, x, by, 1, sum, sum_h, R, C, n);
-    else NAME(some_sums_down)(dy, x, by, 0, sum, sum_h, R, C, n);
+    for (i64 i = 0; i < n; i++) sum[i] = sum_h[i] = 0;
+    for (i64 end = r + R, some, step; r < end; r += some) {
+        T row[TD_WIDE];
+        const T *dy;
+        some = NAME(rows_alike)(g, r, end - r, c, C, n, row, &dy, &step);
+        if (relu) NAME(some_sums_down)(dy, step, x + r * C + c, by, 1, sum, sum_h, some, C, n);
+        else NAME(some_sums_down)(dy, step, x + r * C + c, by, 0, sum, sum_h, some, C, n);
+    }
 }
 
 /* dx := gain (dy - mean - h mean_h) for n columns, where mean and mean_h are those of dy and of dy h */
-static inline __attribute__((always_inline)) void NAME(slopes_down)(const T *dy, const T *x, const NAME(normal) *by,
-        const int relu, const T *gain, const T *mean, const T *mean_h, T *dx, i64 R, i64 C, i64 n) {
+static inline __attribute__((always_inline)) void NAME(slopes_down)(const T *dy, const i64 step, const T *x,
+        const NAME(normal) *by, const int relu, const T *gain, const T *mean, const T *mean_h, T *dx, i64 R, i64 C, i64 n) {
     const T *m = by->m, *s = by->s;
     const i64 near = td_near(n);
-    for (i64 r0 = 0; r0 < R; r0 += near, dy += near * C, x += near * C, dx += near * C) {
+    for (i64 r0 = 0; r0 < R; r0 += near, dy += near * step, x += near * C, dx += near * C) {
         const i64 rows = TD_MIN(R - r0, near);
         i64 c = 0;
         TD_VECTORS(VL, c, n, for (i64 r = 0; r < rows; r++) TD_EACH_VECTOR(k) {
             const i64 at = c + k * VL;
             const V v = NAME(vload)(x + r * C + at), mk = NAME(vload)(m + at), sk = NAME(vload)(s + at);
-            V d = NAME(vload)(dy + r * C + at);
+            V d = NAME(vload)(dy + r * step + at);
             if (relu) d = NAME(vgate)(NAME(affine_vector)(v, mk, sk, by->gamma, by->beta, at), d);
             d = NAME(vmuladd)(-((v - mk) * sk), NAME(vload)(mean_h + at), d - NAME(vload)(mean + at));
             NAME(vstore)(dx + r * C + at, NAME(vload)(gain + at) * d);
@@ -217,7 +285,7 @@ static inline __attribute__((always_inline)) void NAME(slopes_down)(const T *dy,
         for (; c < n; c++)
             for (i64 r = 0; r < rows; r++) {
                 const T v = x[r * C + c];
-                const T d = !relu || NAME(affine)(v, m[c], s[c], by->gamma, by->beta, c) > 0 ? dy[r * C + c] : 0;
+                const T d = !relu || NAME(affine)(v, m[c], s[c], by->gamma, by->beta, c) > 0 ? dy[r * step + c] : 0;
                 dx[r * C + c] = gain[c] * FMA(-((v - m[c]) * s[c]), mean_h[c], d - mean[c]);
             }
     }
@@ -227,14 +295,14 @@ static inline __attribute__((always_inline)) void NAME(slopes_down)(const T *dy,
 KERNEL(batch_norm_backward) {
     const i64 R = o->R, C = o->C;
     const int relu = o->activation == TD_RELU;
+    const NAME(slopes) g = {o->dy, (R + o->N - 1) / o->N, (T)o->scale};
     (void)ctx;
     for (i64 c0 = 0; c0 < C; c0 += TD_WIDE) {
         const NAME(normal) by = {o->mean + c0, o->rstd + c0, o->gamma ? o->gamma + c0 : 0, o->beta ? o->beta + c0 : 0};
-        const T *dy = o->dy + c0, *x = o->x + c0;
         T *restrict dgamma = o->dgamma ? o->dgamma + c0 : 0, *restrict dbeta = o->dbeta ? o->dbeta + c0 : 0;
         T sum[TD_WIDE], sum_h[TD_WIDE], gain[TD_WIDE];
         const i64 n = TD_MIN(TD_WIDE, C - c0);
-        NAME(sums_down)(dy, x, &by, relu, sum, sum_h, R, C, n);
+        NAME(sums_down)(&g, o->x, &by, relu, sum, sum_h, 0, R, c0, C, n);
         if (dgamma) for (i64 c = 0; c < n; c++) dgamma[c] = o->more ? dgamma[c] + sum_h[c] : sum_h[c];
         if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = o->more_beta ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {
@@ -242,8 +310,13 @@ KERNEL(batch_norm_backward) {
             sum[c] /= (T)R;
             sum_h[c] /= (T)R;
         }
-        if (relu) NAME(slopes_down)(dy, x, &by, 1, gain, sum, sum_h, o->out + c0, R, C, n);
-        else NAME(slopes_down)(dy, x, &by, 0, gain, sum, sum_h, o->out + c0, R, C, n);
+        for (i64 r = 0, some, step; r < R; r += some) {
+            T row[TD_WIDE], *dx = o->out + c0;
+            const T *dy, *x = o->x + c0;
+            some = NAME(rows_alike)(&g, r, R - r, c0, C, n, row, &dy, &step);
+            if (relu) NAME(slopes_down)(dy, step, x + r * C, &by, 1, gain, sum, sum_h, dx + r * C, some, C, n);
+            else NAME(slopes_down)(dy, step, x + r * C, &by, 0, gain, sum, sum_h, dx + r * C, some, C, n);
+        }
     }
     return TD_OK;
 }

@@ -33,7 +33,7 @@ KERNEL(group_norm_backward) {
         const T *x = o->x + b * P * C, *dy = o->dy + b * P * C, *gamma = o->gamma;
         for (i64 c = 0; c < C; c++) m[c] = o->mean[b * o->G + c / Cg], s[c] = o->rstd[b * o->G + c / Cg];
         for (i64 c = 0; c < C; c += TD_WIDE)
-            NAME(sums_down)(dy + c, x + c, &(NAME(normal)){m + c, s + c, 0, 0}, 0, sum + c, sum_h + c, P, C,
+            NAME(sums_down)(&(NAME(slopes)){dy, 1, 1}, x, &(NAME(normal)){m + c, s + c, 0, 0}, 0, sum + c, sum_h + c, 0, P, c, C,
                             TD_MIN(TD_WIDE, C - c));
         if (o->dgamma) for (i64 c = 0; c < C; c++) o->dgamma[c] += sum_h[c];
         if (o->dbeta) for (i64 c = 0; c < C; c++) o->dbeta[c] += sum[c];
