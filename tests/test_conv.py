@@ -301,8 +301,8 @@ def normed(dtype, last=nn.Sigmoid):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_activation_moves_into_the_batch_norm_before_it_and_changes_no_bit(dtype, monkeypatch):
     bits, ops = normed(dtype)
-    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm + sigmoid", "reduce_sum", "spread", "activation_backward",
-                   "batch_norm_backward", "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
+    assert ops == ["batch_norm + relu", "batch_norm + relu", "batch_norm + sigmoid", "reduce_sum", "spread",
+                   "activation_backward", "batch_norm_backward", "batch_norm_backward * relu'", "batch_norm_backward * relu'"]
     monkeypatch.setattr("tinydl.plan.compiler.fuse", lambda ops, training: ops)
     apart, ops = normed(dtype)
     assert apart == bits and len(ops) == 14

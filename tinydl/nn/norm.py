@@ -121,7 +121,7 @@ def _flat(b: Builder, p: Parameter | None, shape: tuple[int, ...] | None = None)
 
 
 def _backward(b: Builder, kernel: str, layer: LayerNorm | BatchNorm1d, x: Value, mean: Buffer, rstd: Buffer,
-              size: int, **sizes: Rows) -> Backward:
+              size: int, **sizes: Any) -> Backward:
     def backward(dy: Value | None) -> Value | None:
         dx = b.value(x.shape)       # the kernels write it even where nobody needs it
         dgamma, dbeta, more, more_beta = None, None, 0, 0

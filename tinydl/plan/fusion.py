@@ -63,13 +63,15 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
 
 
 def _pooled_norms(ops: list[Op]) -> list[Op]:
-    """A batch norm that is only looked at by the mean or sum of each sample's rows behind it makes that, and not what it is of."""
+    """A batch norm at which only the mean or sum of each sample's rows looks makes that, and not what it is of."""
     uses = uses_of(ops)
     kept: list[Op] = []
     for i, op in enumerate(ops):
         norm = kept[-1] if kept and op.name == "reduce_sum" else None
-        if (norm is not None and norm.name in ONE_NUMBER and norm.buffer("out") is op.buffer("x") and op.sizes["I"] == norm.sizes["C"]
-                and uses.get(op.buffer("x")) == [i - 1, i] and ACTIVATIONS[norm.sizes["activation"]] in ("identity", "relu")):
+        x = op.buffer("x") if norm else None
+        if (norm is not None and x is not None and norm.name in ONE_NUMBER and norm.buffer("out") is x
+                and op.sizes["I"] == norm.sizes["C"] and uses.get(x) == [i - 1, i]
+                and ACTIVATIONS[norm.sizes["activation"]] in ("identity", "relu")):
             norm.places["pooled"], norm.sizes["N"], norm.reals["scale"] = op.places["out"], op.sizes["O"], op.reals["scale"]
             norm.places["out"] = None
             norm.notes.append("+ mean" if op.reals["scale"] != 1 else "+ sum")
@@ -94,11 +96,11 @@ def _into_batch_norm(ops: list[Op], i: int, uses: dict[Buffer, list[int]], norme
 
 
 def _alike(spread: Op, op: Op, uses: dict[Buffer, list[int]]) -> bool:
-    """Where the gradient that a batch norm takes is one for all rows of a sample, as that of a mean over pixels is, it is read from
-    there and not written out for all of them. The last of a network's images are often as large as a cache."""
+    """Where the gradient that a batch norm takes is one for all rows of a sample, as that of a mean over pixels is, it is read
+    from there and not written out for all of them. The last of a network's images are often as large as a cache."""
     dy = op.buffer("dy")
-    if not (spread.name == "spread" and spread.buffer("out") is dy and dy is not None and dy.space == "work" and len(uses[dy]) == 2
-            and spread.sizes["I"] == op.sizes["C"]):
+    if not (spread.name == "spread" and spread.buffer("out") is dy and dy is not None and dy.space == "work"
+            and len(uses[dy]) == 2 and spread.sizes["I"] == op.sizes["C"]):
         return False
     op.places["dy"], op.sizes["N"], op.reals["scale"] = spread.places["dy"], spread.sizes["O"], spread.reals["scale"]
     op.notes.append("of spread")
