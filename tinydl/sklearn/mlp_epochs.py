@@ -63,10 +63,10 @@ class MLPEpochs(Epochs):
             return means
         first, self.squares = self.squares, self._squares()
         if self.every:          # batches whose rows all have the weight 0 make no update
-            return means + self.per_square[self.per_square > 0] @ self.before[:-1]
+            return np.asarray(means + self.per_square[self.per_square > 0] @ self.before[:-1])
         # a batch's penalty is of the weights before its update: on average those of the middle of the epoch
         middle = (np.arange(self.ahead) + (self.n_batches - 1) / (2 * self.n_batches)) / self.ahead
-        return means + self.per_square.reshape(self.ahead, -1).sum(1) * (first + middle * (self.squares - first))
+        return np.asarray(means + self.per_square.reshape(self.ahead, -1).sum(1) * (first + middle * (self.squares - first)))
 
     def after(self, trainer: Any) -> None:
         own = self.estimator
