@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# scikit-learn 1.9.1 (NumPy 2.4.6, SciPy 1.17.1, pandas 3.1.1): CalibratedClassifierCV(method="temperature") of labels that are numbers.
+# scikit-learn 1.9.1 (NumPy 2.4.6, SciPy 1.17.1, pandas 3.1.1): CalibratedClassifierCV(method="temperature") of labels that are
+# numbers.
 #
 # Guess: the labels' values do not matter, as with method="sigmoid" and "isotonic": classes 1, 2, 3 are calibrated as 0, 1, 2 are.
 # Seen: only text is encoded first. Other labels are taken for the numbers of the columns of scores, whatever they are, so that the
 # temperature is fitted to the wrong class of each row. Of the labels 1, 2, 3 it becomes 22,000, and all probabilities are 1/3, of a
 # classifier that is right in seven of ten rows. Nothing warns, and the most probable class is as before, so accuracy does not show
-# it. (And y[0] is asked of a pandas Series: where it has no row called 0, as after train_test_split by chance, fit raises KeyError.)
+# it. (And y[0] is asked of a pandas Series: where it has no row called 0, as after train_test_split by chance, fit raises
+# KeyError.)
 # Whoever calibrates so gives labels from 0 on, or text, as arrays.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
