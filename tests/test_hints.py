@@ -113,6 +113,8 @@ GUESSES = [
     (lambda: tinydl.EarlyStopping(), AttributeError, "tinydl has no EarlyStopping: use callbacks.EarlyStopping"),
     (lambda: callbacks.ModelCheckpoint("m"), AttributeError, "use callbacks.Checkpoint(path)"),
     (lambda: callbacks.ReduceLROnPlateau(), AttributeError, "use callbacks.ReduceOnPlateau(figure)"),
+    (lambda: data.ItemDataset([(X[0], 1)], batch_size=2), TypeError, "write class Mine(data.ItemDataset) with __getitem__("),
+    (lambda: data.StreamDataset([(X[0], 1)]), TypeError, "for a list of samples or another iterable, lambda: samples"),
     (lambda: data.DataLoader(X), AttributeError, "use data.ArrayDataset(x, y, batch_size)"),
     (lambda: optim.Adam(learning_rate=0.1), TypeError, "Adam has no argument 'learning_rate': it is called lr"),
     (lambda: optim.Adam(Model(net()).parameters()), AttributeError, "trainer.init gives them to the optimizer"),
