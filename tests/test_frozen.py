@@ -8,6 +8,7 @@ from every_strategy import STEADY, TABLE, digest, run
 from small import DRIVERS, classification, mlp
 
 from tinydl import Model, Trainer, data, losses, nn, optim
+from tinydl.callbacks import Callback
 from tinydl.parallel.execution.replica import Replica
 
 
@@ -107,3 +108,17 @@ def test_a_trainer_must_be_given_the_model_again():
         before = model.state_dict()["0.weight"]
         t.train()
         assert np.array_equal(model.state_dict()["0.weight"], before)
+
+
+@pytest.mark.parametrize("occasion", ["on_epoch_start", "on_epoch_end"])
+def test_a_callback_that_unfreezes_ends_training(occasion):
+    """The updates of the epochs behind it would be lost, since they would be of memory that the model has left."""
+    x, y = classification(40)
+    model = mlp(6, 9, 3)
+    model.freeze("0.*")
+    unfreezes = type("Unfreezes", (Callback,), {occasion: lambda self, trainer, *given: trainer.model.unfreeze()})
+    with Trainer(3, seed=0, callbacks=[unfreezes()]) as t:
+        t.init(data.ArrayDataset(x, y, 8), model, losses.SoftmaxCrossEntropy(), optim.Adam(0.01))
+        with pytest.raises(RuntimeError, match="frozen or unfrozen since"):
+            t.train()
+        assert len(t.history) == (occasion == "on_epoch_end")

@@ -67,6 +67,13 @@ class Half(losses.PythonLoss):
         return float(np.mean((outputs - targets) ** 2))
 
 
+class Each(losses.PythonLoss):
+    """The losses of samples, which nobody has averaged."""
+
+    def forward(self, outputs, targets):
+        return ((outputs - targets) ** 2).mean(1), outputs - targets
+
+
 def trained(loss=None, y=Y, **options):
     t = Trainer(1, **options)
     t.init(data.ArrayDataset(X, y, 2).split(0.5, 0.5, 0), Model(net()), loss or losses.SoftmaxCrossEntropy(), optim.Adam())
@@ -106,6 +113,8 @@ GUESSES = [
     (lambda: tinydl.EarlyStopping(), AttributeError, "tinydl has no EarlyStopping: use callbacks.EarlyStopping"),
     (lambda: callbacks.ModelCheckpoint("m"), AttributeError, "use callbacks.Checkpoint(path)"),
     (lambda: callbacks.ReduceLROnPlateau(), AttributeError, "use callbacks.ReduceOnPlateau(figure)"),
+    (lambda: data.ItemDataset([(X[0], 1)], batch_size=2), TypeError, "write class Mine(data.ItemDataset) with __getitem__("),
+    (lambda: data.StreamDataset([(X[0], 1)]), TypeError, "for a list of samples or another iterable, lambda: samples"),
     (lambda: data.DataLoader(X), AttributeError, "use data.ArrayDataset(x, y, batch_size)"),
     (lambda: optim.Adam(learning_rate=0.1), TypeError, "Adam has no argument 'learning_rate': it is called lr"),
     (lambda: optim.Adam(Model(net()).parameters()), AttributeError, "trainer.init gives them to the optimizer"),
@@ -224,6 +233,33 @@ GUESSES = [
     (lambda: nn.MultiheadAttention(4, 2)(*[nn.Input((3, 4))] * 3), TypeError, "as a list: layer([a, b]); got 3 arguments"),
     (lambda: trained(loss=Half(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
      "Half.forward must return (loss, gradient by outputs); got float"),
+    (lambda: trained(loss=Each(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
+     "Each.forward returned a loss of shape (2,): it is one number, the mean over the batch"),
+    (lambda: losses.CTCLoss(), AttributeError, "as a losses.PythonLoss"),
+    (lambda: losses.TripletMarginLoss(), AttributeError, "as a losses.PythonLoss"),
+    (lambda: nn.Linear(4, 3, dtype="float64"), TypeError, 'the model has it: Model(layer, dtype="float64")'),
+    (lambda: nn.Linear(4, 3, kernel_regularizer="l2"), TypeError, "the optimizer has it: weight_decay"),
+    (lambda: nn.LSTM(4, units=3), TypeError, "recurrent layers call it hidden_size"),
+    (lambda: nn.LSTM(4, 3, return_state=True), TypeError, "model.stepper() keeps states"),
+    (lambda: nn.Embedding(4, 3, mask_zero=True), TypeError, "lengths as an input of integers"),
+    (lambda: nn.Conv2d(1, 2, 3, strides=2), TypeError, "it is called stride"),
+    (lambda: nn.Softmax(axis=-1), TypeError, "along the last axis"),
+    (lambda: nn.SpatialDropout2D(0.1), AttributeError, "use nn.Dropout2d(p)"),
+    (lambda: nn.UpSampling2D(2), AttributeError, "use nn.Upsample(scale_factor)"),
+    (lambda: nn.Rescaling(1 / 255), AttributeError, "normalize=data.Normalize(mean, std)"),
+    (lambda: nn.TimeDistributed(nn.Linear(2, 3)), AttributeError, "is of each step by itself"),
+    (lambda: nn.Masking(), AttributeError, "use data.SequenceDataset(sequences, y)"),
+    (lambda: optim.AdamW(1e-3, fused=True), TypeError, "an update is one native operation as it is"),
+    (lambda: callbacks.LambdaCallback(), AttributeError, "write a callbacks.Callback"),
+    (lambda: callbacks.TerminateOnNaN(), AttributeError, 'on_batch_failure="raise"'),
+    (lambda: Trainer(1, validation_split=0.2), TypeError, "use dataset.split(train, validation, test)"),
+    (lambda: Trainer(1, validation_data=X), TypeError, "data.Split(train, validation, test)"),
+    (lambda: Model(net()).count_params(), AttributeError, "use model.num_parameters"),
+    (lambda: Model(net()).get_layer("0"), AttributeError, "use model.layer"),
+    (lambda: Model(net()).train_on_batch(X, Y), AttributeError, "use trainer.feed(dataset)"),
+    (lambda: tinydl.metrics.AUC(), AttributeError, "use metrics.MetricsEvaluator("),
+    (lambda: tinydl.metrics.MetricsEvaluator(["accuracy"]), TypeError, "names one by one"),
+    (lambda: nn.initializers.unit_variance(nn.Linear(4, 3), X), TypeError, "such as Model(nn.Sequential(...)); got Linear"),
     (lambda: init(loss=Half()), ValueError, "(6,): write labels = True in the class, where it takes class labels"),
     (lambda: data.ArrayDataset(X, Y).split(test_size=0.2), TypeError, "ArrayDataset.split has no argument 'test_size': it"),
 ]
@@ -285,7 +321,7 @@ def test_figures_and_arguments_are_of_ours():
     taken = {p for f in (optim.Adam, optim.RMSprop, callbacks.EarlyStopping, callbacks.Checkpoint, Trainer, nn.Linear, nn.Dropout,
                          nn.LeakyReLU, data.ArrayDataset.split, losses.Joint, Model.to_onnx, Model.load,
                          losses.Quantile, losses.Huber, losses.SoftmaxCrossEntropy, nn.Concat, optim.schedules.Step,
-                         optim.schedules.MultiStep, optim.schedules.Cosine, data.WindowDataset)
+                         optim.schedules.MultiStep, optim.schedules.Cosine, data.WindowDataset, nn.Conv2d)
              for p in inspect.signature(f).parameters}
     assert set(_hints.RENAMED.values()) <= taken
     assert set(_hints.FIGURES.values()) <= {"loss", "validation_loss", "accuracy"}

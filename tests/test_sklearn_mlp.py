@@ -37,7 +37,7 @@ def arrays(estimator):
 
 def assert_same(theirs, own, places=1e-10, curve=1e-5):
     """places: between parameters, where 1e-15 is seen: some 80 updates multiply the rounding of a sum, 1e-16. curve: between
-    losses; the penalty in them is of the weights in the middle of each epoch, and small here."""
+    losses; a little penalty in them is of the weights in the middle of each epoch."""
     assert own.n_iter_ == theirs.n_iter_
     assert own.t_ == theirs.t_
     for a, b in zip(arrays(theirs), arrays(own), strict=True):
@@ -96,8 +96,31 @@ def test_parameters(case, target):
         warnings.filterwarnings("ignore", "Got `batch_size`")
         for estimator in (both := pair(target, **CASES[case])):
             estimator.fit(X, TARGETS[target])
-    # a strong penalty's part of the loss is interpolated between the beginning and the end of an epoch, but of one batch
-    assert_same(*both, curve=1e-12 if case == "strong penalty of the whole set" else 2e-3 if case == "strong penalty" else 2e-5)
+    # a little penalty's part of the loss is interpolated between the beginning and the end of an epoch, but of one batch
+    assert_same(*both, curve=1e-12 if case.startswith("strong penalty") else 2e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, *[True] * NEW])
+def test_a_strong_penalty_ends_training_where_it_ends_there(weighted):
+    """An error of tol in a loss is another number of epochs, and so other parameters."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(120, 5))
+    y = (x[:, 0] + rng.normal(size=120) > 0).astype(int)
+    given = {"sample_weight": rng.uniform(0.2, 3.0, 120)} if weighted else {}
+    options = {"alpha": 0.5, "batch_size": 20, "max_iter": 300, "tol": 1e-3, "n_iter_no_change": 5, "learning_rate_init": 0.01,
+               "random_state": 5}
+    theirs, own = (kind((8,), **options).fit(x, y, **given) for kind in (oracle.MLPClassifier, ours.MLPClassifier))
+    assert own.n_iter_ == theirs.n_iter_ < 300
+    np.testing.assert_allclose(own.loss_curve_, theirs.loss_curve_, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(own.predict_proba(x), theirs.predict_proba(x), rtol=0, atol=1e-9)
+
+
+def test_a_batch_that_weighs_nothing_has_no_penalty():
+    options = {"alpha": 0.5, "batch_size": 10, "max_iter": 5, "shuffle": False, "random_state": 0}
+    whole, rest = (ours.MLPRegressor(hidden_layer_sizes=(4,), **options).fit(X[first:100], Z[first:100, 0], sample_weight=weights)
+                   for first, weights in ((0, np.arange(100) >= 20), (20, None)))
+    np.testing.assert_array_equal(whole.coefs_[0], rest.coefs_[0])
+    np.testing.assert_allclose(np.array(whole.loss_curve_) * 100, np.array(rest.loss_curve_) * 80, rtol=1e-12)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

@@ -26,6 +26,7 @@ _UPDATES = "which the optimizer is given as lr, and which counts updates"
 _ARRAYS = "use data.ArrayDataset(x, y, batch_size)"
 _SPLIT = "use dataset.split(train, validation, test)"
 _NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
+_NO_LOSS = "it is not there; in NumPy it can be written as a losses.PythonLoss"
 _NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad and Lion"
 _TRAIN = "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"
 _MODULE = "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together"
@@ -64,6 +65,11 @@ NAMES = {
     **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell"), "nn.LSTM, nn.GRU and nn.RNN take whole sequences, and model.stepper() "
                     "goes step by step"),
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
+    **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
+    **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
+    "Rescaling": "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch",
+    "TimeDistributed": "a layer on the last axis, as nn.Linear, is of each step by itself",
+    "Masking": "use data.SequenceDataset(sequences, y): layers take the lengths as an input of integers",
     "Concatenate": "use nn.Concat(axis)", "MaxPool": "use nn.MaxPool2d(kernel_size)",
     "MultiHeadAttention": "use nn.MultiheadAttention(embed_dim, num_heads)", "SimpleRNN": "use nn.RNN(input_size, hidden_size)",
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
@@ -80,6 +86,12 @@ NAMES = {
         "CosineAnnealingWarmRestarts": "CosineRestarts(lr, updates, factor)", "OneCycleLR": "OneCycle(max_lr, total_updates)",
         "PolynomialLR": "Polynomial(lr, total_updates, power)", "SequentialLR": "Chained(schedules, at)",
         "LinearWarmup": "Warmup(updates, then)", "WarmupCosine": "Warmup(updates, then)"}.items()},
+    **dict.fromkeys(("CTCLoss", "CTC", "TripletMarginLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "CosineSimilarity",
+                     "LogCosh", "FocalLoss", "BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"), _NO_LOSS),
+    **dict.fromkeys(("AUC", "AUROC", "F1Score", "Precision", "Recall"),
+                    'use metrics.MetricsEvaluator("roc_auc", "f1", "precision", "recall")'),
+    "LambdaCallback": "write a callbacks.Callback with the occasions that it wants, as on_epoch_end",
+    "TerminateOnNaN": "a batch whose loss is not finite fails: Trainer(epochs, on_batch_failure=\"raise\") ends training with it",
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
     **dict.fromkeys(("SWA", "AveragedModel", "StochasticWeightAveraging", "SWALR", "swa_utils"),
                     "use callbacks.WeightAveraging(start=epoch), or for an average over updates optim.Adam(lr, ema=0.999)"),
@@ -125,7 +137,11 @@ ATTRIBUTES = {
               "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
               "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
               **dict.fromkeys(("export", "export_onnx"), "use model.to_onnx(path), or model.export_numpy(path)"),
-              "load_weights": "use Model.load(path)", "to": _CPU, "cuda": _CPU, "cpu": _CPU},
+              "load_weights": "use Model.load(path)", "save_weights": "use model.save(path)",
+              **dict.fromkeys(("to", "cuda", "cpu"), _CPU), "count_params": "use model.num_parameters",
+              **dict.fromkeys(("modules", "children", "get_layer"), "use model.layer"),
+              "trainable": "use model.freeze(patterns)", "predict_on_batch": "use model.predict(x)",
+              "train_on_batch": "use trainer.feed(dataset), then trainer.train()"},
     "History": {"history": 'use history["loss"], history["validation_loss"], ...'},
     "Optimizer": {"zero_grad": "trainer.train() does forward, backward and update, batch by batch",
                   "param_groups": "the rate is optimizer.lr; groups=[{\"params\": \"*.bias\", ...}] for some parameters",
@@ -142,7 +158,7 @@ RENAMED = {
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
     "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
     "test_size": "test", "train_size": "train", "val": "validation", "opset_version": "opset", "loss_weights": "weights",
-    "step_size": "every", "milestones": "at", "eta_min": "end_lr",
+    "strides": "stride", "filters": "out_channels", "step_size": "every", "milestones": "at", "eta_min": "end_lr",
     **dict.fromkeys(("T_max", "total_steps", "total_iters"), "total_updates"),
     "dim": "axis", "class_weight": "weight", "beta": "delta", "quantiles": "levels", "quantile": "levels",
     **dict.fromkeys(("max_grad_norm", "clipnorm", "gradient_clip_val", "grad_clip"), "clip_norm"), "clipvalue": "clip_value",
@@ -163,7 +179,9 @@ ARGUMENTS = {
                     "the optimizer has it: optim.Adam(lr=1e-3)"),
     **dict.fromkeys(("schedule", "scheduler", "lr_scheduler", "warmup", "warmup_steps"),
                     "it goes in as the rate: optim.Adam(optim.schedules.Warmup(100, optim.schedules.Cosine(1e-3, 5000)))"),
-    "amsgrad": "there is no such variant", "reduction": "a loss is the mean over the batch",
+    "amsgrad": "there is no such variant",
+    **dict.fromkeys(("fused", "foreach"), "an update is one native operation as it is"),
+    "reduction": "a loss is the mean over the batch",
     "num_workers": "Trainer(epochs, thread_count=2) loads batches in its threads",
     "verbose": "use Trainer(epochs, Monitor()) for a line an epoch", "epochs": "Trainer(max_epochs) takes it",
     "batch_size": "the dataset has it: data.ArrayDataset(x, y, batch_size)",
@@ -172,9 +190,13 @@ ARGUMENTS = {
                     "parts are drawn at random, from seed; dataset.subset(range(0, n)) takes samples in order"),
     **dict.fromkeys((f"WindowDataset.split.{name}" for name in ("seed", "shuffle", "stratify")),
                     "parts of a series keep time in order, and are not drawn at random"),
+    "validation_split": _SPLIT, "validation_data": "trainer.init takes it: data.Split(train, validation, test)",
+    "dtype": "the model has it: Model(layer, dtype=\"float64\")", "units": "recurrent layers call it hidden_size",
+    **dict.fromkeys(("kernel_regularizer", "bias_regularizer"), "the optimizer has it: weight_decay, for some by groups"),
+    "mask_zero": "layers of sequences take their lengths as an input of integers", "return_state": "model.stepper() keeps states",
     "device": _CPU, "activation": "an activation is the next layer: nn.ReLU()",
     "inplace": "a plan works in place by itself",
-    "dim": "it is along the last axis: nn.Permute brings another one there",
+    **dict.fromkeys(("dim", "axis"), "it is along the last axis: nn.Permute brings another one there"),
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
     **dict.fromkeys(("start_dim", "end_dim"), "nn.Flatten() makes one axis of all axes of a sample, as start_dim=1, end_dim=-1 "
                     "do in PyTorch; nn.Reshape(shape) of one sample joins some of them"),

@@ -36,6 +36,13 @@ def run(trainer: Resumable, asked: str | None, shuffle: bool) -> bool:
     return trainer.progress.under_way is None
 
 
+def check_parameters(trainer: Resumable) -> None:
+    """RuntimeError where some were frozen or unfrozen, by a callback say: updates would be of memory that the model left."""
+    update = trainer.resources.state.update
+    if update is not None and update.params is not trainer.model.params:
+        raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
+
+
 def _tick(trainer: Resumable, asked: str | None, setting: Setting, epoch: EpochProgress, samples: int) -> bool:
     """Called a few times a second while workers run: progress, and whether they should come back."""
     trainer.monitor.progress(epoch.number, samples, epoch.loss)
@@ -49,6 +56,7 @@ def _run_epoch(trainer: Resumable, asked: str | None, shuffle: bool) -> bool:
     trainer.monitor.start_epoch(epoch.number)
     for callback in trainer.callbacks:
         callback.on_epoch_start(trainer, epoch.number)
+    check_parameters(trainer)
     arrays = resources.takes_arrays(train)
     order, bounds = None, None
     if arrays:

@@ -340,8 +340,7 @@ class Trainer:
         resources = self.runtime.need_resources()
         limit = BlasLimit() if resources.plan.program.hooks and self.runtime.enabled and asked != "serial" else nullcontext()
         with together.sigterm(self.ranks), uninterrupted() as held, self.runtime.exclusive("train"), limit:
-            if resources.state.update is not None and resources.state.update.params is not self.model.params:
-                raise RuntimeError("parameters were frozen or unfrozen since Trainer.init: call it again")
+            epochs.check_parameters(self)
             resources.optimizer.hold(resources.state)         # which another trainer may have been initialised with
             self._finished = False
             if self.ranks is not None:

@@ -1,8 +1,9 @@
 """Callbacks: what is done between updates and epochs.
 
 All are called in the thread that called `train`, never while an update is made, so they may read and change
-everything: the model, the learning rate, the configuration, and end training with `trainer.stop()`. What one raises
-comes out of `train` with the parameters as of the last finished update; `train` may be called again and goes on.
+everything: the values of the model's parameters, the learning rate, the configuration, and end training with `trainer.stop()`.
+(What is frozen is read by `Trainer.init`: another `freeze` ends training with an error.) What one raises comes out of `train`
+with the parameters as of the last finished update; `train` may be called again and goes on.
 
 What a callback remembers is kept by checkpoints (`state_dict`, `load_state_dict`), and forgotten by `Trainer.init`
 (`on_init`). With the callbacks here an interrupted training (Ctrl-C at any moment, or a resume from a checkpoint)

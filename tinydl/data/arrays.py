@@ -49,6 +49,9 @@ class ArrayDataset(CountedDataset):
         >>> data = ArrayDataset(np.zeros((10, 3)), np.arange(10) % 2, batch_size=4)
         >>> [batch.n for batch in data.epoch(seed=0, epoch=0)]
         [4, 4, 2]
+        >>> x, y = next(data.epoch(seed=0, epoch=0)).load().arrays()         # what a training step sees
+        >>> x.shape, y.shape
+        ((4, 3), (4,))
     """
 
     @_hints.arguments

@@ -43,7 +43,7 @@ class Batch:
         return len(y)
 
     def load(self) -> Batch:
-        """The batch with its data at hand: itself."""
+        """The batch with its data at hand: itself. `arrays` are its rows; x and y are what they are rows of."""
         return self
 
     def for_kernels(self) -> Batch:

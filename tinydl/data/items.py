@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,6 +29,12 @@ class ItemDataset(CountedDataset):
 
     batch_size, drop_last = 32, False       # also where a subclass's constructor does not call this one
     _input_shape: Any = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        if cls is ItemDataset:
+            raise TypeError("ItemDataset is an abstract class: write class Mine(data.ItemDataset) with __getitem__(self, "
+                            "i), which returns (x, y), and __len__(self), as a dataset of PyTorch has them")
+        return super().__new__(cls)
 
     def __init__(self, batch_size: int = 32, drop_last: bool = False, *, weighted: bool = False) -> None:
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)

@@ -45,7 +45,7 @@ class SequenceDataset(MadeRows):
         >>> data = SequenceDataset(sequences, [0, 1, 0, 1], batch_size=2)
         >>> data.input_shape
         ((5, 3), ())
-        >>> x, lengths = next(data.epoch(seed=0, epoch=0, shuffle=False)).load().x
+        >>> (x, lengths), y = next(data.epoch(seed=0, epoch=0, shuffle=False)).load().arrays()
         >>> x.shape, lengths.tolist()
         ((2, 5, 3), [2, 5])
     """

@@ -60,7 +60,8 @@ class StreamDataset(Dataset):
                  weighted: bool = False) -> None:
         if not callable(source):
             raise TypeError(f"source must be callable, giving a fresh iterator each time; got {type(source).__name__}: give the "
-                            "generator function itself, not what it returns, or for a list of samples, lambda: samples")
+                            "generator function itself, not what it returns, or for a list of samples or another "
+                            "iterable, lambda: samples")
         if not isinstance(input_shape, (tuple, list, type(None))):
             raise TypeError(f"input_shape={input_shape!r}: a tuple, as of one sample's x.shape")
         self.source, self.chunks, self.weighted = source, bool(chunks), bool(weighted)

@@ -184,6 +184,9 @@ class _Run:
             raise TypeError(f"{type(self.layer).__name__}.forward must return (loss, gradient by outputs); got "
                             f"{type(given).__name__}")
         loss, gradient, *weight = given
+        if np.ndim(loss):
+            raise TypeError(f"{type(self.layer).__name__}.forward returned a loss of shape {np.shape(loss)}: it is one number, "
+                            "the mean over the batch")
         if dy is not None:
             if np.shape(gradient) != dy.shape:
                 raise ValueError(f"{type(self.layer).__name__}.forward returned a gradient of shape {np.shape(gradient)}; "

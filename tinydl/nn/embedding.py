@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.plan import Builder, Rows, Value
@@ -32,6 +33,7 @@ class Embedding(Layer):
         (2, 6)
     """
 
+    @_hints.arguments
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         if num_embeddings < 1 or embedding_dim < 1:
             raise ValueError(f"Embedding({num_embeddings}, {embedding_dim}): both must be at least 1")

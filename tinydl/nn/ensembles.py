@@ -1,7 +1,8 @@
 """LinearEnsemble and LinearBatchEnsemble: a Linear for each of k members, which see the same samples.
 
 A network of these is k networks that share their batches. Give each member a loss of its own, and take the mean of what they
-predict; that is what a loss over "all steps" does, with targets repeated for each member.
+predict; that is what a loss over "all steps" does, with targets repeated for each member. It is the mean of theirs, so that a
+member's gradient is a k-th of what it is alone: with SGD, k times the rate is the same training.
 """
 # B batch, I in_features, O out_features; x (B, I) or (B, k, I), y (B, k, O)
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LinearEnsemble(Members):
     (B, k, out_features).
 
     W (k, in_features, out_features) and b (k, out_features) begin as Linear's, each member's on its own. So k small networks are
-    trained in one pass over the data:
+    trained in one pass over the data (with SGD at k times the rate that one alone would have, since the loss is their mean):
 
         >>> import numpy as np
         >>> from tinydl import Model, Trainer, data, losses, nn, optim

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 if TYPE_CHECKING:       # numpy.random takes a while to import, and not every program needs it
-    from tinydl.model import Model
     from tinydl.nn.layer import Layer, Parameter
     Initializer = Callable[[np.random.Generator, tuple[int, ...], tuple[int, int]], Array]
 
@@ -72,6 +73,10 @@ INITIALIZERS: dict[str, Initializer] = {
                                   normal, zeros, ones)}
 
 
+#: layers that `unit_variance` scales, by their names, since their files import this one
+PRODUCTS = ("Linear", "LinearEnsemble", "LinearBatchEnsemble", "Conv1d", "Conv2d", "ConvTranspose2d")
+
+
 def get(name: str) -> Initializer:
     """The initialiser called `name`; ValueError lists those that exist."""
     if name not in INITIALIZERS:
@@ -79,12 +84,12 @@ def get(name: str) -> Initializer:
     return INITIALIZERS[name]
 
 
-def unit_variance(model: Model, x: Any) -> None:
-    """Layer by layer, scales the weights of linear and convolutional layers such that what they make of x has variance 1, and
-    sets their biases to 0 (Mishkin and Matas 2016, "All you need is a good init", without its orthogonal beginning).
+def unit_variance(model: Any, x: Any) -> None:
+    """Layer by layer, scales the weights of a Model's linear and convolutional layers such that what they make of x has variance
+    1, and sets their biases to 0 (Mishkin and Matas 2016, "All you need is a good init", without its orthogonal beginning).
 
-    x: samples as `model.predict` takes them, prepared as for training; some hundred are enough. What is frozen, or shared with
-    another layer, stays as it is. ValueError where a layer makes the same number of all: nothing is changed then.
+    x: arrays of samples, as `model.predict` takes them, prepared as for training; some hundred are enough. What is frozen, or
+    shared with another layer, stays as it is. ValueError where a layer makes the same number of all: nothing is changed then.
 
         >>> import numpy as np
         >>> from tinydl import Model, nn
@@ -94,13 +99,11 @@ def unit_variance(model: Model, x: Any) -> None:
         >>> round(float(model.predict(x).std()), 3)
         1.0
     """
-    from tinydl.model import Model
-    from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose2d
-    from tinydl.nn.ensembles import LinearBatchEnsemble, LinearEnsemble
     from tinydl.nn.graph import Graph
     from tinydl.nn.interpret import interpret
-    from tinydl.nn.linear import Linear
-    kinds = (Linear, LinearEnsemble, LinearBatchEnsemble, Conv1d, Conv2d, ConvTranspose2d)
+    Model = type(model)         # which is on a higher floor
+    if not hasattr(Model, "predict"):
+        raise TypeError(f"model must be a Model, such as {_hints.EXAMPLES['Model']}; got {Model.__name__}")
     uses: dict[Parameter, int] = {}
     for _, _, p in model.layer.named_parameters():
         uses[p] = uses.get(p, 0) + 1
@@ -120,15 +123,17 @@ def unit_variance(model: Model, x: Any) -> None:
                 _values(here)[...] = changed.get(there, _values(there))
             return alone.predict(tuple(inputs) if n > 1 else inputs[0])
 
-        if not isinstance(layer, kinds) or not own(layer.weight):
+        weight: Any = getattr(layer, "weight", None)
+        bias: Any = getattr(layer, "bias", None)
+        if type(layer).__name__ not in PRODUCTS or not own(weight):
             return outputs()
-        if layer.bias is not None and own(layer.bias):
-            changed[layer.bias] = np.zeros(layer.bias.shape)
+        if own(bias):
+            changed[bias] = np.zeros(bias.shape)
         deviation = float(np.std(outputs(), dtype=np.float64))
         if not 0 < deviation < float("inf"):
             raise ValueError(f"layer {path or type(layer).__name__}: what it makes of x has the deviation {deviation}, which no "
                              "scale of its weights makes 1: give samples that differ, and are finite")
-        changed[layer.weight] = _values(layer.weight) / np.float64(deviation)
+        changed[weight] = _values(weight) / np.float64(deviation)
         return outputs()
 
     interpret(model.layer, model._arrays(x), call)

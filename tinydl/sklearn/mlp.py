@@ -196,7 +196,9 @@ class MLPClassifier(Classifier, MLP):
 
     Parameters, defaults, attributes and meaning are scikit-learn's (see its documentation), and so are the numbers: with the
     same random_state it begins with the same weights, sets the same rows aside and takes the rows in the same order, so that its
-    losses and probabilities are scikit-learn's up to rounding. In addition:
+    losses and probabilities are scikit-learn's up to rounding. (Where alpha's part of the loss is below 0.001, losses have it up
+    to some percent of that; a larger one is computed at each update, with which small networks are about as fast as there.) In
+    addition:
 
     n_threads: threads that train (-1: as many as are recommended here). n_shards: parts that each batch is cut into (None:
     n_threads). With the same n_shards the parameters have the same bits for any n_threads; with another number they differ by

@@ -17,7 +17,8 @@ class MLPEpochs(Epochs):
     """Of an estimator with alpha, solver and so on. factor: the loss to report is that many of tinydl's; constants: what is
     added to it for each row."""
 
-    #: a penalty up to this may be interpolated in the losses of epochs that are trained at one go: the error is some percent
+    #: a penalty up to this is interpolated in the losses of epochs that are trained at one go: the error is some percent. A
+    #: larger one is added up batch by batch, since an error as large as tol would end training at another epoch
     LITTLE = 1e-3
 
     def __init__(self, *args: Any, optimizer: MLPAdam | MLPSGD, factor: float, constants: Array | None, **options: Any) -> None:
@@ -26,36 +27,46 @@ class MLPEpochs(Epochs):
         self.constant: float | Array = 0.0 if constants is None else float(constants.mean())
         self.alpha = float(self.estimator.alpha)
         self.n_batches = -(-len(self.rows) // self.data.batch_size)
-        self.per_square = np.full(1, 0.5 * self.alpha * self.n_batches / len(self.rows))
         self.squares = self._squares() if self.alpha else 0.0
 
     def _squares(self) -> float:
         return float(sum(np.square(w).sum(dtype=np.float64) for w in self.estimator.coefs_))
 
+    def _little(self) -> bool:
+        mean_weight = 1.0 if self.weights is None else float(self.weights.mean()) or 1.0
+        return bool(0.5 * self.alpha * self.n_batches / len(self.rows) / mean_weight * self.squares <= self.LITTLE)
+
     def may_run_ahead(self) -> bool:
         changes = self.estimator.solver == "sgd" and self.estimator.learning_rate == "invscaling"
-        return bool(not changes and self.per_square[0] * self.squares <= self.LITTLE)
+        return not changes and self._little()
 
     def begin(self, trainer: Any, order: Array, bounds: Array) -> None:
         rows = np.diff(bounds)
         counts = rows if self.weights is None else np.add.reduceat(self.weights[order], bounds[:-1], dtype=np.float64)
         if isinstance(self.optimizer.penalty, Penalties):
             self.optimizer.penalty.set(self.optimizer.t, self.alpha / self.optimizer.scale / counts[counts > 0])
-        if self.weights is not None:
-            shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
-            #: what the sum of squares of all weights is multiplied by in each epoch's loss
-            self.per_square = 0.5 * self.alpha * shares.reshape(self.ahead, -1).sum(1)
-            if self.constants is not None:
-                constants = np.add.reduceat((self.weights * self.constants)[order], bounds[:-1], dtype=np.float64)
-                self.constant = (constants * shares).reshape(self.ahead, -1).sum(1)
+        shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
+        #: what the sum of squares of all weights is multiplied by in the loss of each batch, and the sums before each update
+        self.per_square = 0.5 * self.alpha * shares
+        self.before = [self.squares]
+        self.every = None if self._little() else 1
+        if self.weights is not None and self.constants is not None:
+            constants = np.add.reduceat((self.weights * self.constants)[order], bounds[:-1], dtype=np.float64)
+            self.constant = (constants * shares).reshape(self.ahead, -1).sum(1)
+
+    def on_update(self, trainer: Any, updates: int) -> None:
+        self.before.append(self._squares())
 
     def values(self, trainer: Any, means: Array) -> Array:
         means = self.factor * means + self.constant
-        if self.alpha:      # a batch's penalty is of the weights before its update: on average those of the middle of the epoch
-            before, self.squares = self.squares, self._squares()
-            middle = (np.arange(self.ahead) + (self.n_batches - 1) / (2 * self.n_batches)) / self.ahead
-            means = means + self.per_square * (before + middle * (self.squares - before))
-        return means
+        if not self.alpha:
+            return means
+        first, self.squares = self.squares, self._squares()
+        if self.every:          # batches whose rows all have the weight 0 make no update
+            return np.asarray(means + self.per_square[self.per_square > 0] @ self.before[:-1])
+        # a batch's penalty is of the weights before its update: on average those of the middle of the epoch
+        middle = (np.arange(self.ahead) + (self.n_batches - 1) / (2 * self.n_batches)) / self.ahead
+        return np.asarray(means + self.per_square.reshape(self.ahead, -1).sum(1) * (first + middle * (self.squares - first)))
 
     def after(self, trainer: Any) -> None:
         own = self.estimator
