@@ -58,8 +58,9 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
             options["linear_before_reset"] = int(layer.reset_after)
         if isinstance(layer, nn.RNN):
             options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
-        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
-        if whole:       # (T, directions, B, H)
+        made = 1 if whole else 2        # the outputs Y, of all steps (T, directions, B, H), and Y_h, of the last one
+        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=made, wanted=made - 1, **options)
+        if whole:
             y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
     if layer.return_sequences:
         return w.op("Transpose", y, perm=[1, 0, 2])
