@@ -171,6 +171,14 @@ def test_all_outputs_of_nodes_have_names(kind, tmp_path):
     assert len(nodes) == 2 and all(name for n in nodes for name in n.output)
 
 
+def test_nothing_is_cast_to_float32(tmp_path):
+    """A converter to float16, onnxconverter-common, changes all of a layer but that."""
+    for case in CASES:
+        model_of(case, "float32").to_onnx(tmp_path / "model.onnx")
+        casts = [n for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "Cast"]
+        assert all(n.attribute[0].i != onnx.TensorProto.FLOAT for n in casts), case
+
+
 def test_what_lies_beyond_a_length_does_not_matter(tmp_path):
     x, memory, lengths = nn.Input((4, 6), name="x"), nn.Input((5, 6), name="memory"), nn.Input((), "int64", name="lengths")
     layers = [nn.LSTM(6, 3, bidirectional=True), nn.GRU(6, 3, return_sequences=False), nn.RNN(6, 3, return_sequences=False),

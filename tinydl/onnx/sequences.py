@@ -22,10 +22,10 @@ def last_step(w: Writer, layer: nn.LastStep, x: Tensor, lengths: Tensor | None =
 def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None = None) -> str:
     if lengths is None:
         return w.op("ReduceMean", x, w.integers(1), keepdims=0)
-    total = w.op("ReduceSum", w.masked(x, lengths), w.integers(1), keepdims=0)
-    count = w.op("Cast", w.op("Max", w.op("Unsqueeze", lengths, w.integers(1)), np.array(1)),
-                 to=w.onnx.helper.np_dtype_to_tensor_dtype(w.dtype))
-    return w.op("Div", total, count)
+    there = w.op("Unsqueeze", w.present(lengths, x), w.integers(2))
+    total, count = (w.op("ReduceSum", w.op("Where", there, of, w.numbers(0)), w.integers(1), keepdims=0)
+                    for of in (x, w.numbers(1)))        # not Cast: converters to float16 leave the type that it names
+    return w.op("Div", total, w.op("Max", count, w.numbers(1)))
 
 
 @exports(nn.PositionalEncoding)
