@@ -150,15 +150,17 @@ def older():
         var = g.f("ReduceMean", g.f("Pow", d, g.c(values=np.float32(2))), axes=[-1])
         return g.f("Div", d, g.f("Sqrt", g.f("Add", var, g.c(values=np.float32(1e-5)))))
 
-    def branch(g, x):
-        """As exporters write squeeze: of axis 1, if it is of size 1."""
-        test = g.f("Equal", g.f("Gather", g.f("Shape", x), g.c(values=np.int64(1))), g.c(values=np.int64(1)))
+    def branch(g, x, size):
+        """As exporters write squeeze: of axis 1, if it is of size 1; and what is only done with numbers that are there."""
+        test = (g.f("Equal", g.f("Size", x), g.c(values=np.int64(0))) if size else
+                g.f("Equal", g.f("Gather", g.f("Shape", x), g.c(values=np.int64(1))), g.c(values=np.int64(1))))
         ways = [helper.make_graph([helper.make_node(op, ["x0"], [name])], name, [], [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)]) for op, name in (("Sinh", "a"), ("Tanh", "b"))]
         return g.f("If", test, then_branch=ways[0], else_branch=ways[1])
 
     yield "layer norm", layer_norm, nn.LayerNorm
-    yield "branch", branch, nn.Tanh
+    yield "branch by size of an axis", lambda g, x: branch(g, x, False), nn.Tanh
+    yield "branch by size of all", lambda g, x: branch(g, x, True), nn.Tanh
 
 
 def images():

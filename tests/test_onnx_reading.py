@@ -13,7 +13,7 @@ ort = pytest.importorskip("onnxruntime")
 
 import test_onnx  # noqa: E402 - behind the lines that skip
 from layer_cases import CASES, inputs_for, model_of  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
+from onnx import helper, numpy_helper  # noqa: E402
 from test_onnx import session  # noqa: E402
 from test_onnx_operators import File, first  # noqa: E402
 
@@ -226,6 +226,38 @@ def test_a_fixed_number_of_rows_is_no_matter(tmp_path):
     assert Model.from_onnx(tmp_path / "a.onnx").predict(np.ones((7, 4, 5))).shape == (7, 20)
 
 
+def one_way(op):
+    """A branch of an If, of x0."""
+    end = helper.make_tensor_value_info(f"{op} of x0", onnx.TensorProto.FLOAT, None)
+    return helper.make_graph([helper.make_node(op, ["x0"], [end.name])], op, [], [end])
+
+
+def test_an_input_without_an_axis_of_samples_can_be_made_a_constant(tmp_path):
+    file, path = File(["batch", 4], []), tmp_path / "a.onnx"
+    above = file.f("Greater", "x1", file.c(values=np.float32(2)))
+    file.save(path, file.f("If", above, then_branch=one_way("Tanh"), else_branch=one_way("Relu")))
+    with pytest.raises(ValueError, match=r"input 'x1' is one value for all samples, .* Make it a constant .*'float32'"):
+        Model.from_onnx(path)
+    x, made = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4), onnx.load(path)
+    for value, layer in ((3, nn.Tanh()), (1, nn.ReLU())):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(value, "float32"), "x1"))
+        onnx.save(made, path)
+        np.testing.assert_array_equal(Model.from_onnx(path).predict(x), Model(layer).predict(x))
+        del made.graph.initializer[-1]
+
+
+def test_columns_of_integers_have_an_embedding_each(tmp_path):
+    file, path = File(["batch", 2]), tmp_path / "a.onnx"
+    file.inputs.append(helper.make_tensor_value_info("codes", onnx.TensorProto.INT64, ["batch", 3]))
+    columns = [file.f("Gather", "codes", file.c(values=np.int64(i)), axis=1) for i in range(3)]
+    file.save(path, file.f("Concat", "x0", *(file.f("Gather", file.c(5, 4), column) for column in columns), axis=1))
+    rng = np.random.default_rng(0)
+    x = {"x0": rng.normal(size=(7, 2)).astype(np.float32), "codes": rng.integers(0, 5, (7, 3))}
+    model = Model.from_onnx(path)
+    np.testing.assert_array_equal(model.predict(x), session(path).run(None, x)[0])
+    assert_trains(model, x)
+
+
 def test_outputs_are_chosen(tmp_path):
     file = File(["batch", 4], ["batch", 5])
     y, z = file.f("Gemm", "x0", file.c(4, 3)), file.f("Det", "x1")
@@ -270,6 +302,8 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("LSTM", g.f("Transpose", "x0", perm=[1, 0, 2]), g.c(1, 8, 5), g.c(1, 8, 2), "", "", g.c(values=np.zeros(
         (1, 3, 2), np.float32)), g.c(values=np.zeros((1, 3, 4), np.float32)), outputs=3, hidden_size=2)[1],
      r"its initial state has shape \(1, 3, 4\), and its weights are of 2 units"),
+    (lambda g: g.f("If", g.f("Greater", g.f("ReduceMax", "x0", keepdims=0), g.c(values=np.float32(0))), then_branch=one_way(
+        "Relu"), else_branch=one_way("Relu")), r"If \(node 'If-2'\): its condition is no constant here"),
     (lambda g: g.f("CastLike", "x0", g.c(values=np.float16(0))), "numbers into float16, which no layer does"),
     (lambda g: g.f("LSTM", "x0", g.c(1, 12, 5), g.c(1, 12, 3), outputs=3, hidden_size=3)[0], "they must be along axis 1")])
 def test_refusals_say_why(build, message, tmp_path):
