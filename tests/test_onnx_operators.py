@@ -143,6 +143,14 @@ def attention():
     yield "operator of three axes", lambda g, x: g.f("Attention", x, g.f("Tanh", x), x, q_num_heads=3, kv_num_heads=3), 23
 
 
+def padded():
+    """Of x0 (batch, 4, 5): zeros before and behind steps and columns."""
+    for pads in ([0, 2, 0, 0, 0, 0], [0, 0, 1, 0, 2, 3]):
+        yield f"padded {pads}", lambda g, x, p=pads: g.f("Pad", x, g.c(values=p))
+    yield "padded vectors", lambda g, x: g.f("Pad", g.f("Flatten", x), g.c(values=[0, 1, 0, 2]))
+    yield "padded axes", lambda g, x: g.f("Pad", x, g.c(values=[2, 1]), "", g.c(values=[-2]))
+
+
 def older():
     """Of x0 (batch, 4, 5), as files of opset 13: axes are attributes."""
     def layer_norm(g, x):
@@ -218,6 +226,7 @@ def sequences():
 
 
 BY_HAND = [*((n, f, ["batch", 4, 5], kind, 18) for n, f, kind in patterns()),
+           *((n, f, ["batch", 4, 5], nn.ZeroPad2d, 18) for n, f in padded()),
            *((n, f, ["batch", 4, 5], kind, 13) for n, f, kind in older()),
            *((n, f, ["batch", 4, 6], nn.DotProductAttention, opset) for n, f, opset in attention()),
            *((n, f, ["batch", 4, 7, 8], None, 18) for n, f in images()),

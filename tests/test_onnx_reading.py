@@ -246,6 +246,18 @@ def test_an_input_without_an_axis_of_samples_can_be_made_a_constant(tmp_path):
         del made.graph.initializer[-1]
 
 
+def test_indices_that_may_count_from_the_end_are_read_and_refused_later(tmp_path):
+    """As Keras writes an Embedding."""
+    file, path = File(), tmp_path / "a.onnx"
+    file.inputs.append(helper.make_tensor_value_info("i", onnx.TensorProto.INT64, ["batch", 3]))
+    below, end = file.f("Less", "i", file.c(values=np.int64(0))), file.f("Add", "i", file.c(values=np.int64(5)))
+    file.save(path, file.f("Gather", file.c(5, 4), file.f("Where", below, end, "i")))
+    model, i = Model.from_onnx(path), np.array([[0, 1, 4], [3, 2, 2]])
+    np.testing.assert_array_equal(model.predict(i), session(path).run(None, {"i": i})[0])
+    with pytest.raises(ValueError, match="the integer -1 is out of range"):
+        model.predict(i - 1)
+
+
 def test_columns_of_integers_have_an_embedding_each(tmp_path):
     file, path = File(["batch", 2]), tmp_path / "a.onnx"
     file.inputs.append(helper.make_tensor_value_info("codes", onnx.TensorProto.INT64, ["batch", 3]))
@@ -297,6 +309,8 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("DequantizeLinear", g.f("QuantizeLinear", "x0", g.c(values=np.float32(0.1))), g.c(values=np.float32(0.1))),
      r"(?s)QuantizeLinear \(node .*no layer computes with quantized.*read the one that it was made of"),
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
+    (lambda g: g.f("Pad", "x0", g.c(values=[1, 0, 0, 0, 0, 0])), r"pads=\[1, 0, 0, 0, 0, 0\] of 0.0; samples padded with zeros"),
+    (lambda g: g.f("Pad", "x0", g.c(values=[0, 1, 0, 0, 0, 0]), mode="edge"), "of channels"),
     (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
     (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[3], pads=[0, 1]), "ceil_mode=1, and its padding"),
     (lambda g: g.f("LSTM", g.f("Transpose", "x0", perm=[1, 0, 2]), g.c(1, 8, 5), g.c(1, 8, 2), "", "", g.c(values=np.zeros(
