@@ -171,6 +171,15 @@ def test_all_outputs_of_nodes_have_names(kind, tmp_path):
     assert len(nodes) == 2 and all(name for n in nodes for name in n.output)
 
 
+def test_one_number_scales_queries_in_float32(tmp_path):
+    """Of queries that a vector scales OpenVINO, told all sizes, makes something else where there are as many steps as heads."""
+    for dtype, shape in (("float32", []), ("float64", [3])):
+        Model(nn.MultiheadAttention(6, 2), dtype=dtype, seed=0).to_onnx(tmp_path / "model.onnx", input_shape=(2, 6))
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        scales = [n.input[1] for n in graph.node if n.op_type == "Mul"]
+        assert [list(i.dims) for i in graph.initializer if i.name in scales] == [shape]
+
+
 def test_nothing_is_cast_to_float32(tmp_path):
     """A converter to float16, onnxconverter-common, changes all of a layer but that."""
     for case in CASES:

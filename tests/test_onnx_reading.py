@@ -139,15 +139,16 @@ def test_values_that_were_changed_count_and_a_changed_graph_is_read_as_it_is(tmp
     np.testing.assert_allclose(back.predict(x), session(path).run(None, {"x": x})[0], rtol=0, atol=1e-6)
 
 
-def test_attention_that_was_changed_is_read_as_it_is(tmp_path):
-    model = Model(nn.MultiheadAttention(6, 2), seed=0)
+@pytest.mark.parametrize("dtype, dims", [("float32", []), ("float64", [3])])
+def test_attention_that_was_changed_is_read_as_it_is(dtype, dims, tmp_path):
+    model = Model(nn.MultiheadAttention(6, 2), dtype=dtype, seed=0)
     model.to_onnx(tmp_path / "a.onnx", input_shape=(4, 6))
     file = onnx.load(tmp_path / "a.onnx")
-    scale = next(i for i in file.graph.initializer if list(i.dims) == [3])      # that of the scores
+    scale = next(i for i in file.graph.initializer if list(i.dims) == dims)      # that of the scores
     scale.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(scale), scale.name))
     onnx.save(file, tmp_path / "a.onnx")
     back, x = Model.from_onnx(tmp_path / "a.onnx", input_shape=(4, 6)), np.random.default_rng(0).normal(size=(3, 4, 6))
-    wanted = session(tmp_path / "a.onnx").run(None, {"x": x.astype(np.float32)})[0]
+    wanted = session(tmp_path / "a.onnx").run(None, {"x": x.astype(dtype)})[0]
     np.testing.assert_allclose(back.predict(x), wanted, rtol=0, atol=2e-6)
     scales = [layer.scale for layer in back.layer.layers if isinstance(layer, nn.DotProductAttention)]
     assert scales == pytest.approx([3 ** 0.5])

@@ -54,9 +54,11 @@ def dot_product(w: Writer, layer: nn.DotProductAttention, x: Tensor, keys: Tenso
 
 
 def _scores(w: Writer, q: str, k: str, scale: float, D: int) -> str:
-    """A vector scales them: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of
-    float32."""
-    return w.op("MatMul", w.op("Mul", q, w.numbers([scale] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+    """In float64 a vector scales them: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the
+    digits of float32. In float32 a number: with a vector OpenVINO, told all sizes, computes something else where there are as
+    many steps as heads."""
+    factor = w.numbers(scale if w.dtype == np.float32 else [scale] * D)
+    return w.op("MatMul", w.op("Mul", q, factor), w.op("Transpose", k, perm=[0, 1, 3, 2]))
 
 
 def _seen(w: Writer, weights: str, v: str, E: int) -> str:
