@@ -117,6 +117,15 @@ def test_columns_that_are_not_numbers_are_refused_by_name(make):
         mlp(3, 2).predict(table)
 
 
+def test_integers_of_128_bits_are_floats():
+    pl = pytest.importorskip("polars")
+    for dtype in (pl.Int128, pl.UInt128):
+        column = pl.Series("a", [3, 2 ** 100, 1], dtype=dtype)
+        for x in (pl.DataFrame(column), pl.DataFrame({"a": column, "b": [0.5, 1, 2]})):
+            data = ArrayDataset(x, [0, 1, 0])
+            assert data.x.dtype == np.float64 and data.x[:, 0].tolist() == [3, 2.0 ** 100, 1]
+
+
 @pytest.mark.parametrize("dtype", ["category", "Categorical", "Enum(categories=['5'])", "dictionary<values=int64, indices=int8>"])
 def test_categories_are_not_taken_for_numbers(dtype):
     column = Column([5, 6], dtype)

@@ -242,6 +242,24 @@ def test_files_that_are_no_weights_of_keras(files, h5py):
             keras_weights.load(model, files / name)
 
 
+def test_weights_in_several_files_come_by_their_index(tmp_path, h5py):
+    """A layer's arrays may be in two of them."""
+    w, b, index = normal(3, 2), normal(2), tmp_path / "m.weights.json"
+    for i, a in enumerate((w, b)):
+        with h5py.File(tmp_path / f"m_0000{i}.weights.h5", "w") as f:
+            f[f"layers/dense/vars/{i}"] = a
+    index.write_text(json.dumps({"weight_map": {"/layers/dense/vars": ["m_00000.weights.h5", "m_00001.weights.h5"]}}))
+    model = Model(nn.Linear(3, 2))
+    assert keras_weights.load(model, index) == {"layers/dense": ""}
+    assert np.array_equal(model.state_dict()["weight"], w) and np.array_equal(model.state_dict()["bias"], b)
+    model = Model(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
+    with pytest.raises(ValueError, match=r"It is one file of several: load .*m\.weights\.json, with which all of them are read"):
+        keras_weights.load(model, tmp_path / "m_00000.weights.h5")
+    (tmp_path / "m_00001.weights.h5").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"m_00001\.weights\.h5 is damaged"):
+        keras_weights.load(model, index)
+
+
 def test_values_beside_the_file_and_sizes_without_values(tmp_path, h5py):
     (tmp_path / "secret").write_bytes(b"a" * 24)
     path = tmp_path / "m.weights.h5"

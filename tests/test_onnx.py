@@ -126,6 +126,68 @@ def test_versions_are_low_by_default(tmp_path):
     assert not (tmp_path / "c.onnx").exists()
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "rotary=True" in repr(case[0])],
+                         ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
+def test_products_are_not_of_values_turned_for_them(case, tmp_path):
+    """ONNX Runtime 1.17 to 1.25 merges MatMul with a Transpose of the last two axes before it, for which it has no kernel in
+    float64. Of two Transposes, which it makes one first, it does not."""
+    model_of(case, "float64").to_onnx(tmp_path / "model.onnx")
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    makers = {name: n for n in nodes for name in n.output}
+    turned = [makers[name] for n in nodes if n.op_type == "MatMul" for name in n.input if name in makers
+              and makers[name].op_type == "Transpose" and list(makers[name].attribute[0].ints) == [0, 1, 3, 2]]
+    assert turned and all(makers[n.input[0]].op_type == "Transpose" for n in turned)
+
+
+def quantized(model, x, path):
+    """What the model gives once ONNX Runtime's tool, which is shown x, made 8-bit numbers of all that it can."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    class Reader(quantization.CalibrationDataReader):
+        given = iter((x,))
+
+        def get_next(self):
+            return next(self.given, None)
+    model.to_onnx(path)
+    quantization.quantize_static(str(path), str(path), Reader())
+    return session(path).run(None, x)
+
+
+def test_activations_bear_quantization(tmp_path):
+    """Each is within 3 of 255 steps of its values."""
+    x = np.linspace(-8, 8, 256, dtype=np.float32).reshape(64, 4)
+    row = nn.Input((4,), name="x")
+    model = Model(inputs=row, outputs=[layer(row) for layer in (nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.ELU(), nn.Softplus())])
+    for y, wanted in zip(quantized(model, {"x": x}, tmp_path / "model.onnx"), model.predict(x), strict=True):
+        assert np.abs(y - wanted).max() <= 3 / 255 * 16
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_all_outputs_of_nodes_have_names(kind, tmp_path):
+    """Of two nodes that have outputs without one, quant_pre_process of ONNX Runtime says that the graph is cyclic."""
+    steps = nn.Input((4, 5))
+    Model(inputs=steps, outputs=kind(5, 6, num_layers=2, return_sequences=False)(steps)).to_onnx(tmp_path / "model.onnx")
+    nodes = [n for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == kind.__name__]
+    assert len(nodes) == 2 and all(name for n in nodes for name in n.output)
+
+
+def test_one_number_scales_queries_in_float32(tmp_path):
+    """Of queries that a vector scales OpenVINO, told all sizes, makes something else where there are as many steps as heads."""
+    for dtype, shape in (("float32", []), ("float64", [3])):
+        Model(nn.MultiheadAttention(6, 2), dtype=dtype, seed=0).to_onnx(tmp_path / "model.onnx", input_shape=(2, 6))
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        scales = [n.input[1] for n in graph.node if n.op_type == "Mul"]
+        assert [list(i.dims) for i in graph.initializer if i.name in scales] == [shape]
+
+
+def test_nothing_is_cast_to_float32(tmp_path):
+    """A converter to float16, onnxconverter-common, changes all of a layer but that."""
+    for case in CASES:
+        model_of(case, "float32").to_onnx(tmp_path / "model.onnx")
+        casts = [n for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "Cast"]
+        assert all(n.attribute[0].i != onnx.TensorProto.FLOAT for n in casts), case
+
+
 def test_what_lies_beyond_a_length_does_not_matter(tmp_path):
     x, memory, lengths = nn.Input((4, 6), name="x"), nn.Input((5, 6), name="memory"), nn.Input((), "int64", name="lengths")
     layers = [nn.LSTM(6, 3, bidirectional=True), nn.GRU(6, 3, return_sequences=False), nn.RNN(6, 3, return_sequences=False),

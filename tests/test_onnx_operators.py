@@ -143,6 +143,14 @@ def attention():
     yield "operator of three axes", lambda g, x: g.f("Attention", x, g.f("Tanh", x), x, q_num_heads=3, kv_num_heads=3), 23
 
 
+def padded():
+    """Of x0 (batch, 4, 5): zeros before and behind steps and columns."""
+    for pads in ([0, 2, 0, 0, 0, 0], [0, 0, 1, 0, 2, 3]):
+        yield f"padded {pads}", lambda g, x, p=pads: g.f("Pad", x, g.c(values=p))
+    yield "padded vectors", lambda g, x: g.f("Pad", g.f("Flatten", x), g.c(values=[0, 1, 0, 2]))
+    yield "padded axes", lambda g, x: g.f("Pad", x, g.c(values=[2, 1]), "", g.c(values=[-2]))
+
+
 def older():
     """Of x0 (batch, 4, 5), as files of opset 13: axes are attributes."""
     def layer_norm(g, x):
@@ -150,15 +158,17 @@ def older():
         var = g.f("ReduceMean", g.f("Pow", d, g.c(values=np.float32(2))), axes=[-1])
         return g.f("Div", d, g.f("Sqrt", g.f("Add", var, g.c(values=np.float32(1e-5)))))
 
-    def branch(g, x):
-        """As exporters write squeeze: of axis 1, if it is of size 1."""
-        test = g.f("Equal", g.f("Gather", g.f("Shape", x), g.c(values=np.int64(1))), g.c(values=np.int64(1)))
+    def branch(g, x, size):
+        """As exporters write squeeze: of axis 1, if it is of size 1; and what is only done with numbers that are there."""
+        test = (g.f("Equal", g.f("Size", x), g.c(values=np.int64(0))) if size else
+                g.f("Equal", g.f("Gather", g.f("Shape", x), g.c(values=np.int64(1))), g.c(values=np.int64(1))))
         ways = [helper.make_graph([helper.make_node(op, ["x0"], [name])], name, [], [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)]) for op, name in (("Sinh", "a"), ("Tanh", "b"))]
         return g.f("If", test, then_branch=ways[0], else_branch=ways[1])
 
     yield "layer norm", layer_norm, nn.LayerNorm
-    yield "branch", branch, nn.Tanh
+    yield "branch by size of an axis", lambda g, x: branch(g, x, False), nn.Tanh
+    yield "branch by size of all", lambda g, x: branch(g, x, True), nn.Tanh
 
 
 def images():
@@ -216,6 +226,7 @@ def sequences():
 
 
 BY_HAND = [*((n, f, ["batch", 4, 5], kind, 18) for n, f, kind in patterns()),
+           *((n, f, ["batch", 4, 5], nn.ZeroPad2d, 18) for n, f in padded()),
            *((n, f, ["batch", 4, 5], kind, 13) for n, f, kind in older()),
            *((n, f, ["batch", 4, 6], nn.DotProductAttention, opset) for n, f, opset in attention()),
            *((n, f, ["batch", 4, 7, 8], None, 18) for n, f in images()),

@@ -13,13 +13,13 @@ ort = pytest.importorskip("onnxruntime")
 
 import test_onnx  # noqa: E402 - behind the lines that skip
 from layer_cases import CASES, inputs_for, model_of  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
+from onnx import helper, numpy_helper  # noqa: E402
 from test_onnx import session  # noqa: E402
 from test_onnx_operators import File, first  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 #: layers that come back only as what they are, of files of tinydl that nobody changed: no other exporter writes them so
-OWN_ALONE = (nn.PeriodicEmbedding, nn.PiecewiseLinearEmbedding, nn.Upsample, nn.AdaptiveAvgPool2d)
+OWN_ALONE = (nn.PeriodicEmbedding, nn.PiecewiseLinearEmbedding, nn.Upsample, nn.AdaptiveAvgPool2d, nn.LinearEnsemble)
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
@@ -69,7 +69,8 @@ def test_every_layer_comes_back(case, tmp_path):
         (isinstance(case[0], nn.AvgPool2d) and case[0].count_include_pad and not case[0].divisor_override)
         or case[0].dilation[0] == 3)
     masked = isinstance(case[0], ATTENTION) and (any(s[0] == "int64" for s in case[1:]) or "rotary=True" in repr(case[0]))
-    if isinstance(case[0], OWN_ALONE) or picks or lengths or bag or cut or masked:
+    members = isinstance(case[0], nn.LinearBatchEnsemble) and case[1] == (5,)      # each row is repeated for them
+    if isinstance(case[0], OWN_ALONE) or picks or lengths or bag or cut or masked or members:
         with pytest.raises(ValueError, match="has what no layer of tinydl computes"):
             Model.from_onnx(path)
         return
@@ -138,15 +139,16 @@ def test_values_that_were_changed_count_and_a_changed_graph_is_read_as_it_is(tmp
     np.testing.assert_allclose(back.predict(x), session(path).run(None, {"x": x})[0], rtol=0, atol=1e-6)
 
 
-def test_attention_that_was_changed_is_read_as_it_is(tmp_path):
-    model = Model(nn.MultiheadAttention(6, 2), seed=0)
+@pytest.mark.parametrize("dtype, dims", [("float32", []), ("float64", [3])])
+def test_attention_that_was_changed_is_read_as_it_is(dtype, dims, tmp_path):
+    model = Model(nn.MultiheadAttention(6, 2), dtype=dtype, seed=0)
     model.to_onnx(tmp_path / "a.onnx", input_shape=(4, 6))
     file = onnx.load(tmp_path / "a.onnx")
-    scale = next(i for i in file.graph.initializer if list(i.dims) == [3])      # that of the scores
+    scale = next(i for i in file.graph.initializer if list(i.dims) == dims)      # that of the scores
     scale.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(scale), scale.name))
     onnx.save(file, tmp_path / "a.onnx")
     back, x = Model.from_onnx(tmp_path / "a.onnx", input_shape=(4, 6)), np.random.default_rng(0).normal(size=(3, 4, 6))
-    wanted = session(tmp_path / "a.onnx").run(None, {"x": x.astype(np.float32)})[0]
+    wanted = session(tmp_path / "a.onnx").run(None, {"x": x.astype(dtype)})[0]
     np.testing.assert_allclose(back.predict(x), wanted, rtol=0, atol=2e-6)
     scales = [layer.scale for layer in back.layer.layers if isinstance(layer, nn.DotProductAttention)]
     assert scales == pytest.approx([3 ** 0.5])
@@ -225,6 +227,50 @@ def test_a_fixed_number_of_rows_is_no_matter(tmp_path):
     assert Model.from_onnx(tmp_path / "a.onnx").predict(np.ones((7, 4, 5))).shape == (7, 20)
 
 
+def one_way(op):
+    """A branch of an If, of x0."""
+    end = helper.make_tensor_value_info(f"{op} of x0", onnx.TensorProto.FLOAT, None)
+    return helper.make_graph([helper.make_node(op, ["x0"], [end.name])], op, [], [end])
+
+
+def test_an_input_without_an_axis_of_samples_can_be_made_a_constant(tmp_path):
+    file, path = File(["batch", 4], []), tmp_path / "a.onnx"
+    above = file.f("Greater", "x1", file.c(values=np.float32(2)))
+    file.save(path, file.f("If", above, then_branch=one_way("Tanh"), else_branch=one_way("Relu")))
+    with pytest.raises(ValueError, match=r"input 'x1' is one value for all samples, .* Make it a constant .*'float32'"):
+        Model.from_onnx(path)
+    x, made = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4), onnx.load(path)
+    for value, layer in ((3, nn.Tanh()), (1, nn.ReLU())):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(value, "float32"), "x1"))
+        onnx.save(made, path)
+        np.testing.assert_array_equal(Model.from_onnx(path).predict(x), Model(layer).predict(x))
+        del made.graph.initializer[-1]
+
+
+def test_indices_that_may_count_from_the_end_are_read_and_refused_later(tmp_path):
+    """As Keras writes an Embedding."""
+    file, path = File(), tmp_path / "a.onnx"
+    file.inputs.append(helper.make_tensor_value_info("i", onnx.TensorProto.INT64, ["batch", 3]))
+    below, end = file.f("Less", "i", file.c(values=np.int64(0))), file.f("Add", "i", file.c(values=np.int64(5)))
+    file.save(path, file.f("Gather", file.c(5, 4), file.f("Where", below, end, "i")))
+    model, i = Model.from_onnx(path), np.array([[0, 1, 4], [3, 2, 2]])
+    np.testing.assert_array_equal(model.predict(i), session(path).run(None, {"i": i})[0])
+    with pytest.raises(ValueError, match="the integer -1 is out of range"):
+        model.predict(i - 1)
+
+
+def test_columns_of_integers_have_an_embedding_each(tmp_path):
+    file, path = File(["batch", 2]), tmp_path / "a.onnx"
+    file.inputs.append(helper.make_tensor_value_info("codes", onnx.TensorProto.INT64, ["batch", 3]))
+    columns = [file.f("Gather", "codes", file.c(values=np.int64(i)), axis=1) for i in range(3)]
+    file.save(path, file.f("Concat", "x0", *(file.f("Gather", file.c(5, 4), column) for column in columns), axis=1))
+    rng = np.random.default_rng(0)
+    x = {"x0": rng.normal(size=(7, 2)).astype(np.float32), "codes": rng.integers(0, 5, (7, 3))}
+    model = Model.from_onnx(path)
+    np.testing.assert_array_equal(model.predict(x), session(path).run(None, x)[0])
+    assert_trains(model, x)
+
+
 def test_outputs_are_chosen(tmp_path):
     file = File(["batch", 4], ["batch", 5])
     y, z = file.f("Gemm", "x0", file.c(4, 3)), file.f("Det", "x1")
@@ -264,11 +310,15 @@ def test_all_that_is_unknown_is_named_at_once(tmp_path):
     (lambda g: g.f("DequantizeLinear", g.f("QuantizeLinear", "x0", g.c(values=np.float32(0.1))), g.c(values=np.float32(0.1))),
      r"(?s)QuantizeLinear \(node .*no layer computes with quantized.*read the one that it was made of"),
     (lambda g: g.f("Conv", "x0", g.c(6, 3, 2)), "they must be"),
+    (lambda g: g.f("Pad", "x0", g.c(values=[1, 0, 0, 0, 0, 0])), r"pads=\[1, 0, 0, 0, 0, 0\] of 0.0; samples padded with zeros"),
+    (lambda g: g.f("Pad", "x0", g.c(values=[0, 1, 0, 0, 0, 0]), mode="edge"), "of channels"),
     (lambda g: g.f("Gemm", g.f("Flatten", "x0"), g.c(7, 2)), "the last axis must be 7"),
     (lambda g: g.f("MaxPool", "x0", kernel_shape=[2], ceil_mode=1, strides=[3], pads=[0, 1]), "ceil_mode=1, and its padding"),
     (lambda g: g.f("LSTM", g.f("Transpose", "x0", perm=[1, 0, 2]), g.c(1, 8, 5), g.c(1, 8, 2), "", "", g.c(values=np.zeros(
         (1, 3, 2), np.float32)), g.c(values=np.zeros((1, 3, 4), np.float32)), outputs=3, hidden_size=2)[1],
      r"its initial state has shape \(1, 3, 4\), and its weights are of 2 units"),
+    (lambda g: g.f("If", g.f("Greater", g.f("ReduceMax", "x0", keepdims=0), g.c(values=np.float32(0))), then_branch=one_way(
+        "Relu"), else_branch=one_way("Relu")), r"If \(node 'If-2'\): its condition is no constant here"),
     (lambda g: g.f("CastLike", "x0", g.c(values=np.float16(0))), "numbers into float16, which no layer does"),
     (lambda g: g.f("LSTM", "x0", g.c(1, 12, 5), g.c(1, 12, 3), outputs=3, hidden_size=3)[0], "they must be along axis 1")])
 def test_refusals_say_why(build, message, tmp_path):

@@ -1,6 +1,7 @@
 """TabularClassifier and TabularRegressor: tables as people have them, members, calibration, what is promised of predictions."""
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,15 @@ def test_tables_of_other_libraries(kind):
     weighted = TabularClassifier(**SMALL).fit(convert(X), y, sample_weight=weights)
     there = TabularClassifier(**SMALL).fit(X[60:], y[60:], weights[60:])
     assert np.array_equal(weighted.predict_proba(X), there.predict_proba(X))
+
+
+def test_a_table_that_is_not_computed_yet_is_refused_by_what_to_do():
+    polars = pytest.importorskip("polars")
+    X, y = people()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"X is a LazyFrame: give X\.collect\(\)"):
+            TabularClassifier(**SMALL).fit(polars.from_pandas(X).lazy(), y)
 
 
 def test_an_array_with_text_and_gaps():

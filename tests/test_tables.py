@@ -98,6 +98,41 @@ def test_every_library_gives_the_same_arrays(one_hot_up_to):
             same(back(encoder).transform(t), first)
 
 
+def polars_columns(pl):
+    """Rare dtypes: columns of whole numbers and of text, and one that is refused."""
+    def of(dtype):
+        return lambda values: pl.Series(values).cast(dtype)
+    return ([of(pl.Int128), of(pl.UInt128), of(pl.Decimal(10, 2)), of(pl.UInt8)], [of(pl.Enum(["b", "a"])), of(pl.Binary)],
+            pl.Series([[1], [2, 3], [4], [5]]))
+
+
+def pyarrow_columns(pa):
+    from pyarrow import compute
+
+    def of(kind):
+        return lambda values: pa.array(values).cast(kind)
+
+    def runs(values):
+        return compute.run_end_encode(pa.array(values))
+    return ([of(pa.decimal128(23, 2)), of(pa.decimal256(40, 2)), of(pa.float16()), runs],
+            [of(pa.large_string()), of(pa.string_view()), of(pa.binary()), runs], pa.array([[1], [2, 3], [4], [5]]))
+
+
+@pytest.mark.parametrize("library, columns_of", [("polars", polars_columns), ("pyarrow", pyarrow_columns)])
+def test_columns_of_rare_dtypes(library, columns_of):
+    module = pytest.importorskip(library)
+    numbers, texts, lists = columns_of(module)
+    table = module.DataFrame if library == "polars" else module.table
+    n, t = [7, 1, None, 4], ["a", None, "b", "b"]
+    plain = TableEncoder().fit_transform({"n": n, "t": t})
+    for make in numbers:
+        same(TableEncoder().fit_transform(table({"n": make(n), "t": t})), plain)
+    for make in texts:
+        same(TableEncoder().fit_transform(table({"n": n, "t": make(t)})), plain)
+    with pytest.raises(ValueError, match="column 't' holds ndarray in row 0: turn it into text or numbers"):
+        TableEncoder().fit(table({"n": n, "t": lists}))
+
+
 # ---------------------------------------------------------------------- numbers
 def test_numbers_are_scaled_and_clipped_as_in_the_paper():
     x = np.random.default_rng(1).standard_normal((101, 2)) * [1, 50] + [0, 7]

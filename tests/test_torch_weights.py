@@ -287,6 +287,43 @@ def test_files_that_are_no_weights_of_pytorch(tmp_path):
         torch_weights.load(model, tmp_path / "cut")
 
 
+def in_two_files(folder, s, index="model.safetensors.index.json"):
+    """As Hugging Face saves a large model: two files, and which of them has what."""
+    names, where = list(s), {}
+    for i, some in enumerate((names[:1], names[1:]), 1):
+        where |= dict.fromkeys(some, f"model-0000{i}-of-00002.safetensors")
+        with open(folder / where[some[0]], "wb") as f:
+            safetensors.write(f, {name: s[name] for name in some}, lambda checksums: {"format": "pt"})
+    (folder / index).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": where}, indent=2))
+    return folder / index
+
+
+def test_weights_in_several_files_come_by_their_index(tmp_path):
+    s = state_of(["0", "2"])
+    index, model = in_two_files(tmp_path, s), Model(two(), "float64")
+    torch_weights.load(model, index)
+    assert bits(model) == bits(loaded(two(), s))
+    with pytest.raises(ValueError, match=r"It is one file of several: load .*model\.safetensors\.index\.json, with which all"):
+        torch_weights.load(model, tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(ValueError, match=r"it is an index of several files of weights: tinydl\.torch_weights\.load\(model, "):
+        Model.load(index)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model-00002-of-00002"):
+        torch_weights.load(model, index)
+
+
+@pytest.mark.parametrize("where, says", [
+    ({"0.weight": "../w"}, r"lists '\.\./w'; the files of an index are beside it"), ({"0.weight": 3}, "is no index of files"),
+    ({"0.weight": "i.json"}, r"i\.json holds no weights of PyTorch: it is an index"), (["w"], "is no index of files"),
+    ({"0.weight": "w", "7.bias": "w"}, r"i\.json lists 7\.bias, which its files do not have")])
+def test_an_index_that_is_none(where, says, tmp_path):
+    model = Model(two())
+    torch_weights.save(model, tmp_path / "w")
+    (tmp_path / "i.json").write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(ValueError, match=says):
+        torch_weights.load(model, tmp_path / "i.json")
+
+
 # ------------------------------------------------------------------ PyTorch itself
 @pytest.fixture(scope="module")
 def torch():

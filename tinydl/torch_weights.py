@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.formats import foreign, safetensors
+from tinydl.formats import foreign, safetensors, shards
 from tinydl.model import Model
 from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.ensembles import LinearBatchEnsemble
@@ -45,11 +45,12 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     """Copy PyTorch's weights into `model`: all of them, or, where there is an error, nothing.
 
     state: a module's `state_dict()`, whose values may be tensors (of any device) or arrays; or the path of a safetensors file
-    with them. float16 and bfloat16 are converted exactly. map: {a name or a dotted prefix there: the one here}, the longest that
-    fits; names that it lacks stay. Without a map, names that are the same in both decide; else layers are taken in their order,
-    the k-th there for the k-th here, by the names of parameters within a layer and by their shapes, so layers of equal shapes
-    must have been defined in the order in which they come here. A safetensors file keeps no order: there it is only known for
-    an nn.Sequential, whose layers are numbered, and other names need a map.
+    with them, or of the index of several, model.safetensors.index.json. float16 and bfloat16 are converted exactly. map: {a name
+    or a dotted prefix there: the one here}, the longest that fits; names that it lacks stay. Without a map, names that are the
+    same in both decide; else layers are taken in their order, the k-th there for the k-th here, by the names of parameters
+    within a layer and by their shapes, so layers of equal shapes must have been defined in the order in which they come here. A
+    safetensors file keeps no order: there it is only known for an nn.Sequential, whose layers are numbered, and other names need
+    a map.
 
     Returns {name there: name here}, a map for `state_dict`. ValueError lists what is left over on either side, with shapes, in
     PyTorch's layout; says which shared weights differ; or names the file's format, and of a pickle (.pt, .pth) the lines that
@@ -97,8 +98,9 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     left = [(name, np.shape(value)) for name, value in given.items() if name not in found and name not in counts]
     if wrong or here or left:
         shapes = f"Of other shapes: {', '.join(wrong)}. " if wrong else ""
+        part = shards.hint(state) if isinstance(state, (str, os.PathLike)) else ""
         raise ValueError(f"the weights do not fit {model.name}. Left over of PyTorch's: {listed(left)}; of the model's: "
-                         f"{listed(here)}. {shapes}{how}Shapes are in PyTorch's layout.")
+                         f"{listed(here)}. {part}{shapes}{how}Shapes are in PyTorch's layout.")
     copy_in(model, values)
     return found
 
@@ -133,9 +135,12 @@ def _shape(place: Place) -> tuple[int, ...]:
     return shape
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Array]:
+def _read(path: str | os.PathLike[str], *, part: bool = False) -> dict[str, Array]:
+    """part: it is a file of an index, and no index itself."""
     with open(path, "rb") as f:
         kind = foreign.kind_of(f)
+        if kind == "index" and not part:
+            return _read_all(path)
         if kind != "safetensors":
             raise ValueError(f"{path} holds no weights of PyTorch: it is {foreign.says(kind, path)}")
         try:
@@ -144,6 +149,18 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Array]:
             raise ValueError(f"{path} is damaged: {e}") from e
     if "tinydl" in metadata:
         raise ValueError(f"{path} is tinydl's own, with its layouts: Model.load or Trainer.load_checkpoint reads it")
+    return arrays
+
+
+def _read_all(index: str | os.PathLike[str]) -> dict[str, Array]:
+    """Of several files."""
+    files, names = shards.files_of(index)
+    arrays: dict[str, Array] = {}
+    for path in files:
+        arrays |= _read(path, part=True)
+    missing = sorted(names - set(arrays))
+    if missing:
+        raise ValueError(f"{index} lists {', '.join(missing[:5])}{' and more' * (len(missing) > 5)}, which its files do not have")
     return arrays
 
 

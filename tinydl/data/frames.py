@@ -117,10 +117,12 @@ def columns_of(x: Any) -> tuple[list[Any], list[Any]] | None:
 
 
 def decoded(column: Any) -> Any:
-    """A column; of a pyarrow dictionary its values, since NumPy would take the last of them for each null of a table's."""
-    if dtype_of(column).startswith("dictionary") and hasattr(column, "cast"):
+    """A column; of a pyarrow dictionary its values, since NumPy would take the last of them for each null of a table's; of
+    polars' integers of 128 bits, which NumPy has not, floats."""
+    dtype = dtype_of(column)
+    if dtype.startswith("dictionary") and hasattr(column, "cast"):
         return column.cast(column.type.value_type)
-    return column
+    return column.cast(float) if dtype in ("Int128", "UInt128") else column
 
 
 def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:
@@ -129,7 +131,7 @@ def _side_by_side(labels: list[Any], columns: list[Any], name: str) -> Array:
         raise ValueError(f"{name} is a table without columns")
     arrays, refused = [], []
     for label, column in zip(labels, columns, strict=True):
-        a = as_numbers(np.asarray(column))
+        a = as_numbers(np.asarray(decoded(column)))
         if a.dtype.kind not in "fiub" or a.ndim != 1 or is_category(column):
             at = first_other(a)
             refused.append(f"{label!r} is {dtype_of(column)}" + (f" with {a[at]!r} in row {at[0]}" if at else ""))

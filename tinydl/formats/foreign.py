@@ -30,6 +30,8 @@ SAYS = {
     "damaged zip": "a zip file that is truncated or damaged",
     "onnx": "an ONNX model: Model.from_onnx({path!r}) reads it",
     "compressed": "a compressed file: unpack it",
+    "index": "an index of several files of weights: tinydl.torch_weights.load(model, {path!r}) copies all of them into a model "
+             "that you have made; tinydl.keras_weights.load, where Keras wrote it",
     "text": "a text file",
     "unknown": "a file of unknown content, or a damaged one",
 }
@@ -52,7 +54,7 @@ def kind_of(f: IO[bytes]) -> str:
         return "pytorch"
     if len(head) > 8 and head[0] == 0x08 and head[1] < 0x20 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42":    # version, field
         return "onnx"
-    return "text" if _is_text(head) else "unknown"
+    return "unknown" if not _is_text(head) else "index" if _is_index(f) else "text"
 
 
 def says(kind: str, path: object) -> str:
@@ -65,6 +67,13 @@ def _is_text(head: bytes) -> bool:
         return not set(head.decode("utf-8", "strict" if len(head) < 512 else "ignore")) & set(map(chr, range(9)))
     except UnicodeDecodeError:
         return False
+
+
+def _is_index(f: IO[bytes]) -> bool:
+    """Whether it looks like what tinydl.formats.shards reads."""
+    f.seek(0)
+    start = f.read(1 << 16).lstrip()
+    return start[:1] == b"{" and b'"weight_map"' in start
 
 
 def _kind_of_zip(f: IO[bytes]) -> str:

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Mapping
 
 from tinydl import nn
+from tinydl.formats import shards
 from tinydl.keras_weights.file import Entry, read
 from tinydl.keras_weights.layouts import Target, differences, targets
 from tinydl.model import Model
@@ -35,7 +36,8 @@ CONVOLUTIONS = {"conv2d", "depthwise_conv2d"}       # both are an nn.Conv2d
 
 
 def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Copy the weights of a .weights.h5 or .keras file of Keras 3 into `model`: all, or, where there is an error, nothing.
+    """Copy the weights of a .weights.h5 or .keras file of Keras 3, or of the files that a .weights.json lists, into `model`:
+    all, or, where there is an error, nothing.
 
     Layers go by their kind and order: the k-th Dense there for the k-th Linear here, and the k-th LSTM for the k-th layer of
     an LSTM, `num_layers` counted. The order is that of a Sequential or functional model's layers; of models in models only a
@@ -79,7 +81,7 @@ def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | No
     return {entry.path: target.name for entry, target in pairs}
 
 
-def _pairs(path: object, entries: list[Entry], here: Mapping[str, Target],
+def _pairs(path: str | os.PathLike[str], entries: list[Entry], here: Mapping[str, Target],
            map: Mapping[str, str]) -> list[tuple[Entry, Target]]:
     """Which goes where; ValueError where something is left over, or the order is not known."""
     by_path = {entry.path: entry for entry in entries}
@@ -108,8 +110,8 @@ def _pairs(path: object, entries: list[Entry], here: Mapping[str, Target],
         left = [entry.describe() for entry in entries if entry.path not in found]
         taken = {target.name for target in found.values()}
         open_here = [target.describe() for target in here.values() if target.name not in taken]
-        raise ValueError(f"{path} does not fit the model. Left over there: {', '.join(left) or 'nothing'}; here: "
-                         f"{', '.join(open_here) or 'nothing'}. map={{path there: path here}} is exact")
+        raise ValueError(f"{path} does not fit the model. {shards.hint(path)}Left over there: {', '.join(left) or 'nothing'}; "
+                         f"here: {', '.join(open_here) or 'nothing'}. map={{path there: path here}} is exact")
     there = {target.name: by_path[path] for path, target in found.items()}
     return [(there[name], target) for name, target in here.items()]
 

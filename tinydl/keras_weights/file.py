@@ -3,7 +3,8 @@
 A .weights.h5 file is HDF5, with a group for each layer, `layers/dense_1`, and its arrays in vars/0, vars/1, ... of it and of
 what it is made of (`layers/lstm/cell`). A Sequential's or functional model's layers are called by their class and counted, in
 their order, not by their names; a class's layers by the attributes that hold them. A .keras file is a zip of such a file,
-model.weights.h5, and the layers' arguments in order, config.json.
+model.weights.h5, and the layers' arguments in order, config.json. Of weights in several files there is an index,
+NAME.weights.json, and a layer's arrays may be in two of them.
 """
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
-from tinydl.formats import foreign
+from tinydl.formats import foreign, shards
 from tinydl.keras_weights.layouts import KINDS
 from tinydl.weights import Array, natural
 
@@ -54,14 +55,18 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
         import h5py
     except ModuleNotFoundError as e:
         raise ImportError("tinydl.keras_weights needs h5py: pip install 'tinydl-parallel[keras]'") from e
-    with _weights(path) as (f, config):
-        try:
-            with h5py.File(f, "r") as h5:
-                groups, names = _groups(h5)
-        except (OSError, ValueError) as e:          # as of a file that was cut
-            raise ValueError(f"{path} is damaged: {e}") from e
+    groups: dict[str, dict[int, Array]] = {}
+    names: dict[str, str] = {}
+    with _weights(path) as (files, config):
+        for f in files:
+            try:
+                with h5py.File(f, "r") as h5:
+                    _gather(h5, groups, names)
+            except (OSError, ValueError) as e:          # as of a file that was cut
+                raise ValueError(f"{getattr(f, 'name', path)} is damaged: {e}") from e
     found: dict[str, dict[str, list[Array]]] = {}
-    for group, arrays in groups.items():
+    for group, numbered in groups.items():
+        arrays = [numbered[i] for i in sorted(numbered)]
         match = _INNER.fullmatch(group)
         outer, inner = (match[1] or "", match[2]) if match else (group, "")
         found.setdefault(outer, {})[inner] = arrays
@@ -76,30 +81,31 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
 
 
 @contextmanager
-def _weights(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-    """The HDF5 file, and what config.json says."""
+def _weights(path: str | os.PathLike[str]) -> Iterator[tuple[list[Any], dict[str, Any] | None]]:
+    """The HDF5 files, of which an index has several, and what config.json says."""
     import json
     with open(path, "rb") as f:
         kind = foreign.kind_of(f)
         f.seek(0)
         if kind == "hdf5":
-            yield f, None
+            yield [f], None
+        elif kind == "index":
+            with ExitStack() as stack:
+                yield [stack.enter_context(open(part, "rb")) for part in shards.files_of(path)[0]], None
         elif kind == "keras":
             try:
                 with zipfile.ZipFile(f) as z:
                     content, config = io.BytesIO(z.read("model.weights.h5")), json.loads(z.read("config.json"))
             except (zipfile.BadZipFile, KeyError, ValueError) as e:
                 raise ValueError(f"{path} is damaged: {e}") from e
-            yield content, config
+            yield [content], config
         else:
             raise ValueError(f"{path} holds no weights of Keras: it is {foreign.says(kind, path)}")
 
 
-def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
-    """{path of a group: its arrays of numbers}, but for the optimizer's and dropout's seeds, and {path: the layer's name}."""
-    groups: dict[str, dict[int, Array]] = {}
-    names: dict[str, str] = {}
-
+def _gather(h5: Any, groups: dict[str, dict[int, Array]], names: dict[str, str]) -> None:
+    """Enter {path of a group: its arrays of numbers by their number}, but for the optimizer's and dropout's seeds, and {path: the
+    layer's name}."""
     def visit(path: str, item: Any) -> None:
         group, _, last = path.rpartition("/")
         if path == "optimizer" or path.startswith("optimizer/"):
@@ -109,7 +115,6 @@ def _groups(h5: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
         if group.rpartition("/")[2] == "vars" and last.isdigit() and _is_inside(path, item) and item.dtype.kind != "u":
             groups.setdefault(group.removesuffix("vars").removesuffix("/"), {})[int(last)] = _values(item)
     h5.visititems(visit)
-    return {group: [arrays[i] for i in sorted(arrays)] for group, arrays in groups.items()}, names
 
 
 def _values(item: Any) -> Array:

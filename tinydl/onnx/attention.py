@@ -23,8 +23,6 @@ def attention(w: Writer, layer: nn.MultiheadAttention, x: Tensor, *further: Tens
     values = memory if numbers["v"] == numbers["k"] else w.masked(roles["v"], lengths)
     D = E // layer.num_heads
     q, k, v = (_heads(w, layer, t, i) for i, t in enumerate((x, memory, values)))
-    if layer.rotary:
-        q, k = (_turned(w, layer, one, x) for one in (q, k))
     scores = _scores(w, q, k, D ** -0.5, D)
     seen = []
     if lengths is not None:
@@ -56,9 +54,11 @@ def dot_product(w: Writer, layer: nn.DotProductAttention, x: Tensor, keys: Tenso
 
 
 def _scores(w: Writer, q: str, k: str, scale: float, D: int) -> str:
-    """A vector scales them: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the digits of
-    float32."""
-    return w.op("MatMul", w.op("Mul", q, w.numbers([scale] * D)), w.op("Transpose", k, perm=[0, 1, 3, 2]))
+    """In float64 a vector scales them: ONNX Runtime 1.26 to 1.31 makes a number that scales a product an attribute, with the
+    digits of float32. In float32 a number: with a vector OpenVINO, told all sizes, computes something else where there are as
+    many steps as heads."""
+    factor = w.numbers(scale if w.dtype == np.float32 else [scale] * D)
+    return w.op("MatMul", w.op("Mul", q, factor), w.op("Transpose", k, perm=[0, 1, 3, 2]))
 
 
 def _seen(w: Writer, weights: str, v: str, E: int) -> str:
@@ -77,16 +77,20 @@ def _heads(w: Writer, layer: nn.MultiheadAttention, x: Tensor, i: int) -> str:
     if layer.in_proj_bias is not None:
         third = [w.integers(i * E), w.integers((i + 1) * E), w.integers(0)]
         y = w.op("Add", y, w.op("Slice", w.parameter(layer.in_proj_bias), *third))
-    return w.op("Transpose", w.reshape(y, (0, layer.num_heads, E // layer.num_heads)), perm=[0, 2, 1, 3])
+    heads = w.reshape(y, (0, layer.num_heads, E // layer.num_heads))
+    if layer.rotary and i < 2:
+        heads = _turned(w, layer, heads, x)
+    return w.op("Transpose", heads, perm=[0, 2, 1, 3])
 
 
 def _turned(w: Writer, layer: nn.MultiheadAttention, heads: str, x: Tensor) -> str:
-    """heads (B, heads, T, D) by the angles of their steps; as PositionalEncoding, a table of so many steps as x has here. In
-    plain operators: RotaryEmbedding is of opset 23."""
+    """heads (B, T, heads, D) by the angles of their steps; as PositionalEncoding, a table of so many steps as x has here. In
+    plain operators: RotaryEmbedding is of opset 23. Before axes change places: behind it the last two of k would, for a product
+    alone, and ONNX Runtime to 1.25 makes an operator of these two that it has not in float64."""
     D, turns = layer.embed_dim // layer.num_heads, layer.turns(x.shape[0])
     swap = np.zeros((D, D))     # a, b -> -b, a
     swap[np.arange(1, D, 2), np.arange(0, D, 2)], swap[np.arange(0, D, 2), np.arange(1, D, 2)] = -1, 1
-    cos, sin = (w.numbers(turns[:, i::2].repeat(2, 1)) for i in range(2))
+    cos, sin = (w.numbers(turns[:, None, i::2].repeat(2, 2)) for i in range(2))
     return w.op("Add", w.op("Mul", heads, cos), w.op("Mul", w.op("MatMul", heads, w.numbers(swap)), sin))
 
 

@@ -78,7 +78,11 @@ def gelu(w: Writer, layer: nn.GELU, x: Tensor) -> str:
 
 @exports(nn.SiLU)
 def silu(w: Writer, layer: nn.SiLU, x: Tensor) -> str:
-    """ONNX Runtime before 1.31 takes x sigmoid(x) for an operator of its own, which it has in float32 alone."""
+    """In float32 a product, whose parts keep to x and to 1, so that tools can make 8-bit numbers of them: those of exp(-x) would
+    be steps of exp(8) / 255 for an x of -8. In float64 a quotient: ONNX Runtime before 1.31 takes the product for an operator of
+    its own, which it has in float32 alone."""
+    if w.dtype == np.float32:
+        return w.op("Mul", x, w.op("Sigmoid", x))
     return w.op("Div", x, w.op("Add", w.op("Exp", w.op("Neg", x)), w.numbers(1)))
 
 

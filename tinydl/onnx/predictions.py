@@ -63,7 +63,7 @@ def values(mean: Any, scale: Any, *, low: Any = None, high: Any = None, ordered:
         v = w.op("Cast", y, to=w.onnx.TensorProto.DOUBLE)
         v = w.op("Add", w.op("Mul", v, _double(scale)), _double(mean))
         if ordered:
-            v = w.op("TopK", v, w.integers(y.shape[0]), outputs=2, optional=False, axis=1, largest=0, sorted=1)
+            v = w.op("TopK", v, w.integers(y.shape[0]), outputs=2, axis=1, largest=0, sorted=1)
         if low is not None:
             v = w.op("Min", w.op("Max", v, _double(low)), _double(high))
         if one:

@@ -22,10 +22,10 @@ def last_step(w: Writer, layer: nn.LastStep, x: Tensor, lengths: Tensor | None =
 def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None = None) -> str:
     if lengths is None:
         return w.op("ReduceMean", x, w.integers(1), keepdims=0)
-    total = w.op("ReduceSum", w.masked(x, lengths), w.integers(1), keepdims=0)
-    count = w.op("Cast", w.op("Max", w.op("Unsqueeze", lengths, w.integers(1)), np.array(1)),
-                 to=w.onnx.helper.np_dtype_to_tensor_dtype(w.dtype))
-    return w.op("Div", total, count)
+    there = w.op("Unsqueeze", w.present(lengths, x), w.integers(2))
+    total, count = (w.op("ReduceSum", w.op("Where", there, of, w.numbers(0)), w.integers(1), keepdims=0)
+                    for of in (x, w.numbers(1)))        # not Cast: converters to float16 leave the type that it names
+    return w.op("Div", total, w.op("Max", count, w.numbers(1)))
 
 
 @exports(nn.PositionalEncoding)
@@ -58,8 +58,9 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
             options["linear_before_reset"] = int(layer.reset_after)
         if isinstance(layer, nn.RNN):
             options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
-        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=2, wanted=0 if whole else 1, **options)
-        if whole:       # (T, directions, B, H)
+        made = 1 if whole else 2        # the outputs Y, of all steps (T, directions, B, H), and Y_h, of the last one
+        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=made, wanted=made - 1, **options)
+        if whole:
             y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
     if layer.return_sequences:
         return w.op("Transpose", y, perm=[1, 0, 2])

@@ -75,10 +75,10 @@ class Writer:
         """Write a layer that is a part of the one being written."""
         return self.call(f"{self.path}.{name}" if self.path else name, layer, inputs)
 
-    def op(self, kind: str, *inputs: Tensor | str | Array | None, outputs: int = 1, wanted: int = 0, optional: bool = True,
-           **attributes: Any) -> str:
-        """Add a node; the name of its output number `wanted`, of so many, whose others are optional, or must be there too.
-        Inputs: tensors, names, constants, None for none."""
+    def op(self, kind: str, *inputs: Tensor | str | Array | None, outputs: int = 1, wanted: int = 0, **attributes: Any) -> str:
+        """Add a node; the name of its output number `wanted`, of so many. All have names, also those that nothing reads: of
+        two nodes with outputs without one, ONNX Runtime's quant_pre_process says that the graph is cyclic. Inputs: tensors,
+        names, constants, None for none."""
         if self.dtype == np.float64 and kind in FLOAT32_ALONE:
             raise ValueError(f"layer {self.path or 'of the model'}, {self.layer!r}: ONNX Runtime computes {kind} in float32 "
                              "alone, and the model is float64. Export a float32 one that has its state_dict")
@@ -86,7 +86,7 @@ class Writer:
         while names and not names[-1]:      # inputs that are left out behind all others are not written
             names.pop()
         name = self._new(f"{self.path}/{kind}" if self.path else kind)
-        results = [name if i == wanted else "" if optional else self._new(name) for i in range(outputs)]
+        results = [name if i == wanted else self._new(name) for i in range(outputs)]
         self.nodes.append(self.onnx.helper.make_node(kind, names, results, name, **attributes))
         return name
 

@@ -203,6 +203,8 @@ class Tabular(Base):
 
     def _table(self, X: Any, reset: bool) -> tuple[Any, int]:
         """X, checked as far as scikit-learn does it, and its rows. A table with names stays as it is."""
+        if hasattr(X, "collect"):       # a table that is not computed yet
+            raise ValueError(f"X is a {type(X).__name__}: give X.collect()")
         if hasattr(X, "columns") or hasattr(X, "column_names"):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X, len(X)

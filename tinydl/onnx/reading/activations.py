@@ -154,8 +154,14 @@ def part(r: Reader, node: Node) -> Term:
 
 @imports("Where")
 def where(r: Reader, node: Node) -> Term:
-    """PyTorch's Softplus, which is x itself far above zero, where the difference is below one in 10^8."""
+    """PyTorch's Softplus, which is x itself far above zero, where the difference is below one in 10^8; and integers i, of which
+    i + n is taken where they are below zero, as a negative index counts from the end: an Embedding refuses those."""
     test, x, y = node.inputs
+    if test is not None and test.op == "Less" and x is not None and x.op == "Add" and y is not None and y.symbol is not None:
+        from_end = any(same(a, y) and b is not None and b.array is not None for a, b in (x.args, x.args[::-1]))
+        given, zero = test.args
+        if y.symbol.dtype == "int64" and from_end and same(given, y) and zero is not None and zero.is_number(0):
+            return y
     layer = y.symbol.layer if y is not None and y.symbol is not None else None
     if isinstance(layer, nn.Softplus) and y is not None and y.symbol is not None and x is not None and test is not None:
         threshold = test.args[1] if test.op == "Greater" else None

@@ -156,7 +156,9 @@ def _dims(path: str | Path, value: Any) -> list[int | str | None]:
     shape = [d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value > 0 else d.dim_param or None
              for d in value.type.tensor_type.shape.dim]
     if not shape:
-        raise ValueError(f"{path}: input {value.name!r} is a single number; an axis of samples is read")
+        raise ValueError(f"{path}: input {value.name!r} is one value for all samples, where a model's inputs have one for each. "
+                         "Make it a constant of the file: with file = onnx.load(...), file.graph.initializer.append(onnx."
+                         f"numpy_helper.from_array(numpy.array(VALUE, {_dtype(value).name!r}), {value.name!r})), and save it")
     return shape
 
 

@@ -204,31 +204,39 @@ def global_pool(r: Reader, node: Node) -> Term:
 
 @imports("Pad")
 def pad(r: Reader, node: Node) -> Term:
-    """Zeros around images; other modes are a convolution's own."""
+    """Zeros around samples, but for channels of images; other modes are a convolution's own."""
     x, pads = node.x(), node.integers(1, "pads") or []
-    sizes = _spatial(node, x)
-    n, mode = len(sizes) + 2, node.attributes.get("mode", "constant")
+    assert x.symbol is not None
+    shape = x.symbol.shape
+    n, mode = len(shape) + 1, node.attributes.get("mode", "constant")
     if node.given(3) is not None:
         axes = [a % n for a in node.integers(3, "axes") or []]
         full = [0] * (2 * n)
         for i, a in enumerate(axes):
             full[a], full[n + a] = pads[i], pads[len(axes) + i]
         pads = full
-    before, behind = tuple(pads[:n]), tuple(pads[n:])
+    before, behind = pads[1:n], pads[n + 1:]
     value = node.attributes.get("value", 0.0) if node.given(2) is None else single(node.array(2, "value"))
-    if len(pads) != 2 * n or any(before[:2] + behind[:2]) or min(pads) < 0 or (mode == "constant" and value):
-        raise Unreadable(f"pads={pads} of {value}; images padded with zeros are read")
+    if len(pads) != 2 * n or pads[0] or pads[n] or min(pads) < 0 or (mode == "constant" and value):
+        raise Unreadable(f"pads={pads} of {value}; samples padded with zeros are read")
     if mode == "constant":
-        return _padded(r, x, before[2:], behind[2:])
+        image = (*[1] * (3 - len(shape)), *shape)
+        (_, *low), (_, *high) = ([*[0] * (3 - len(shape)), *p] for p in (before, behind))
+        if len(image) > 3 or (len(shape) == 3 and before[0] + behind[0]):
+            raise Unreadable(f"pads={pads}: zeros around the last two axes are read, of (C, H, W) or less")
+        y = _padded(r, r.reshaped(x, image, 0), low, high)
+        return r.reshaped(y, tuple(s + p + q for s, p, q in zip(shape, before, behind, strict=True)), 0)
+    sizes = _spatial(node, x)
+    if before[0] or behind[0]:
+        raise Unreadable(f"pads={pads}, of channels")
     if mode not in PADDING_MODES:
         raise Unreadable(f"mode={mode!r}")
     user = r.user(node.outputs[0], "Conv")
     if user is None:
         raise Unreadable(f"mode={mode!r} is read in front of a convolution alone")
-    assert x.symbol is not None
-    shape = (x.symbol.shape[0], *(s + p + q for s, p, q in zip(sizes, before[2:], behind[2:], strict=True)))
-    term = Term("Pad", [x], symbol=nn.Input(shape))         # a stand-in of that shape: the convolution takes x itself
-    term.attributes = {"picked": PADDING_MODES[mode], "sides": (before[2:], behind[2:])}
+    padded = (shape[0], *(s + p + q for s, p, q in zip(sizes, before[1:], behind[1:], strict=True)))
+    term = Term("Pad", [x], symbol=nn.Input(padded))        # a stand-in of that shape: the convolution takes x itself
+    term.attributes = {"picked": PADDING_MODES[mode], "sides": (tuple(before[1:]), tuple(behind[1:]))}
     return term
 
 

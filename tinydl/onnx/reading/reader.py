@@ -41,7 +41,8 @@ class Unreadable(ValueError):
 #: what an error says of each operator of a quantized file
 QUANTIZED = "no layer computes with quantized numbers"
 #: by operator that no layer computes: why, where there is more to say
-OTHERS = {"If": "which way it goes depends on the data; a condition that constants decide is read",
+OTHERS = {"If": "its condition is no constant here (it depends on inputs, or on what else is named), so which branch is computed "
+                "is not known",
           **dict.fromkeys(("Loop", "Scan"), "a loop; layers that go through steps are LSTM, GRU and RNN"),
           **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger",
                            "QLinearConv", "QLinearMatMul", "DynamicQuantizeLSTM"), QUANTIZED)}
@@ -266,7 +267,7 @@ class Reader:
         if shape != symbol.shape:
             if prod(shape) != prod(symbol.shape):
                 raise Unreadable(f"samples of shape {symbol.shape} do not fit into {shape}")
-            symbol = (nn.Flatten() if len(shape) == 1 else nn.Reshape(shape) if shape else nn.Sum())(symbol)
+            symbol = (nn.Flatten() if len(shape) == 1 else nn.Reshape(shape))(symbol)
         return Term(symbol=symbol, batch=batch, merged=merged)
 
     def permuted(self, symbol: Symbol, order: Sequence[int]) -> Symbol:

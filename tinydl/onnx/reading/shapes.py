@@ -17,6 +17,11 @@ def shape(r: Reader, node: Node) -> Term:
     return Term(array=np.array(full[node.attributes.get("start", 0):node.attributes.get("end")], np.int64))
 
 
+@imports("Size")
+def size(r: Reader, node: Node) -> Term:
+    return Term(array=np.array(prod(r.full_shape(node.x(batch_first=False, merged=True))), np.int64))
+
+
 @imports("Reshape")
 def reshape(r: Reader, node: Node) -> Term:
     x = node.x(batch_first=False, merged=True)
