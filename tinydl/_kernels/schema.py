@@ -226,7 +226,7 @@ _LIST = [
               does="dx := sum over k of dy slope where (x - low) slope is above 0 and below 1"),
     Operation("weighted_mean", "a[n] b[n] -> out[n]", reals="wa wb", in_place="out:a out:b", does="out := wa a + wb b"),
     Operation("column_sum", "x[R,C] -> out[C]", "accumulate=0", does="out := (out +) sum of the rows of x"),
-    Operation("squared_norm", "x[n] ->", number=True, does="sum of x^2, in double"),
+    Operation("squared_norm", "x[n] ->", number=True, does="sum of x^2, in double, of the weight 1"),
     Operation("check_finite", "x[n] ->", "suspected=0", does="fails where x has what is not finite; suspected: looks only "
               "where a watched product left a suspicion"),
 

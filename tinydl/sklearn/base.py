@@ -196,7 +196,7 @@ class Estimator(Base):
         n_threads, n_shards = self._shards()
         keep = keep and n_shards == 1           # others have threads
         trainer: Trainer | None = self.__dict__.pop("_trainer", None)
-        if not keep or trainer is None or not _feed(trainer, data, self.model_, optimizer):
+        if not keep or trainer is None or not _feed(trainer, data, self.model_, loss, optimizer):
             parallel: dict[str, Any] = {"strategy": "serial"} if n_shards == 1 else {
                 "strategy": "shard", "shards_per_batch": n_shards, "enable_parallel": n_threads > 1, "thread_count": n_threads}
             trainer = Trainer(epochs.max_epochs, seed=seed, on_batch_failure="raise", **parallel)
@@ -218,9 +218,10 @@ class Estimator(Base):
         tasks.end()
 
 
-def _feed(trainer: Trainer, data: ArrayDataset, model: Model, optimizer: Optimizer) -> bool:
-    """Whether a trainer of this model and optimizer takes the data."""
-    if trainer.model is not model or trainer.optimizer is not optimizer:
+def _feed(trainer: Trainer, data: ArrayDataset, model: Model, loss: Loss, optimizer: Optimizer) -> bool:
+    """Whether a trainer of this model and optimizer, and of such a loss, takes the data."""
+    alike = type(trainer.loss) is type(loss) and getattr(trainer.loss, "scale", None) == getattr(loss, "scale", None)
+    if trainer.model is not model or trainer.optimizer is not optimizer or not alike:
         return False
     try:
         trainer.feed(data)

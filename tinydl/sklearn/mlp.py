@@ -21,6 +21,7 @@ from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.mlp_epochs import MLPEpochs
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
+from tinydl.sklearn.penalised import Penalised
 from tinydl.sklearn.rules import MLPSGD, MLPAdam, Penalties
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 
@@ -134,6 +135,8 @@ class MLP(Estimator):
         if not incremental or "_optimizer" not in vars(self):
             self._optimizer: MLPAdam | MLPSGD = self._new_optimizer()
         loss, _, factor = self._loss()
+        if self.alpha:      # each part of a batch counts its share of the penalty
+            loss = Penalised(loss, 0.5 * self.alpha / factor / self._shards()[1], [layer.weight for layer in self._linear()])
         self.n_iter_ = 0
         epochs = MLPEpochs(self, data, rng, 1 if incremental else self.max_iter, optimizer=self._optimizer, factor=factor,
                            constants=self._constants(part), whole_batches=self._shards()[1] == 1,
@@ -196,9 +199,7 @@ class MLPClassifier(Classifier, MLP):
 
     Parameters, defaults, attributes and meaning are scikit-learn's (see its documentation), and so are the numbers: with the
     same random_state it begins with the same weights, sets the same rows aside and takes the rows in the same order, so that its
-    losses and probabilities are scikit-learn's up to rounding. (Where alpha's part of the loss is below 0.001, losses have it up
-    to some percent of that; a larger one is computed at each update, with which small networks are about as fast as there.) In
-    addition:
+    losses and probabilities are scikit-learn's up to rounding. In addition:
 
     n_threads: threads that train (-1: as many as are recommended here). n_shards: parts that each batch is cut into (None:
     n_threads). With the same n_shards the parameters have the same bits for any n_threads; with another number they differ by

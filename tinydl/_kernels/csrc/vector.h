@@ -206,7 +206,7 @@ static void NAME(clamp)(void *x_, i64 n, double most_) {
     for (i64 i = 0; i < n; i++) x[i] = x[i] > most ? most : x[i] < -most ? -most : x[i];
 }
 
-KERNEL(squared_norm) { ctx->number = NAME(squared_norm)(o->x, o->n); return TD_OK; }
+KERNEL(squared_norm) { ctx->number = NAME(squared_norm)(o->x, o->n); ctx->weight = 1; return TD_OK; }
 
 static int NAME(all_finite)(const void *x_, i64 n) {
     const T *x = x_;
