@@ -229,6 +229,21 @@ def test_what_is_left_over_is_listed_and_nothing_changes():
         torch_weights.state_dict(model, {"x": "0", "x.weight": "2.weight"})
 
 
+def test_without_strict_what_is_left_over_stays_as_it_is():
+    model = Model(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), seed=0)
+    before = model.state_dict()
+    given = {"body.0.weight": np.ones((4, 3)), "body.0.bias": np.full(4, 2.0), "head.weight": np.ones((9, 4))}
+    assert torch_weights.load(model, given, {"body": ""}, strict=False) == {"body.0.weight": "0.weight", "body.0.bias": "0.bias"}
+    after = model.state_dict()
+    assert (after["0.weight"] == 1).all() and (after["0.bias"] == 2).all()
+    assert all(np.array_equal(before[k], after[k]) for k in ("2.weight", "2.bias"))
+    for wrong, says in (({"fc.weight": np.ones((4, 3))}, "Left over of PyTorch's: fc.weight"),     # by order it would fit
+                        ({"0.weight": np.ones((5, 3))}, r"Of other shapes: 0.weight \(5, 3\) for 0.weight \(4, 3\)")):
+        with pytest.raises(ValueError, match=says):
+            torch_weights.load(model, wrong, strict=False)
+    assert all(np.array_equal(v, after[k]) for k, v in model.state_dict().items())
+
+
 def test_the_order_of_the_alphabet_is_no_order(tmp_path):
     """As files have it: only numbered layers can be put right."""
     s = state_of(["stem", "body"])

@@ -41,7 +41,8 @@ FLOAT64 = np.dtype(np.float64)
 _PIECES = re.compile(r"(|.*\.)([qkv])_proj[._](weight|bias)")
 
 
-def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: Mapping[str, str] | None = None) -> dict[str, str]:
+def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: Mapping[str, str] | None = None, *,
+         strict: bool = True) -> dict[str, str]:
     """Copy PyTorch's weights into `model`: all of them, or, where there is an error, nothing.
 
     state: a module's `state_dict()`, whose values may be tensors (of any device) or arrays; or the path of a safetensors file
@@ -50,7 +51,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     same in both decide; else layers are taken in their order, the k-th there for the k-th here, by the names of parameters
     within a layer and by their shapes, so layers of equal shapes must have been defined in the order in which they come here. A
     safetensors file keeps no order: there it is only known for an nn.Sequential, whose layers are numbered, and other names need
-    a map.
+    a map. strict=False: what is left over on either side stays as it is, as in PyTorch, and names alone decide, with or without a
+    map; a ValueError where none fits, or shapes do not.
 
     Returns {name there: name here}, a map for `state_dict`. ValueError lists what is left over on either side, with shapes, in
     PyTorch's layout; says which shared weights differ; or names the file's format, and of a pickle (.pt, .pth) the lines that
@@ -76,7 +78,7 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     counts = {name for name in given if name.rpartition(".")[2] in COUNTS}
     names = [name for name in given if name not in counts]
     found, how = _by_name(names, places, map or {}), ""
-    if map is None and not _decided(names, found, places):
+    if map is None and strict and not _decided(names, found, places):
         how = "Names differ, so layers were taken in order; map={name or prefix of PyTorch's: the model's} is exact. "
         if of_file or _alphabetical(names, every):
             if not all(part.isdigit() for name in names for part in filter(None, _prefix(name, every).split("."))):
@@ -96,12 +98,12 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     taken = {places[name].parameter for name in found.values()}
     here = [(name, _shape(place)) for name, place in places.items() if place.first and place.parameter not in taken]
     left = [(name, np.shape(value)) for name, value in given.items() if name not in found and name not in counts]
-    if wrong or here or left:
+    if wrong or (strict and (here or left)) or not found:
         shapes = f"Of other shapes: {', '.join(wrong)}. " if wrong else ""
         part = shards.hint(state) if isinstance(state, (str, os.PathLike)) else ""
         raise ValueError(f"the weights do not fit {model.name}. Left over of PyTorch's: {listed(left)}; of the model's: "
                          f"{listed(here)}. {part}{shapes}{how}Shapes are in PyTorch's layout.")
-    copy_in(model, values)
+    copy_in(model, values, strict)
     return found
 
 

@@ -72,9 +72,9 @@ def as_numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return converted
 
 
-def copy_in(model: Model, values: Mapping[str, tuple[str, Array]]) -> None:
+def copy_in(model: Model, values: Mapping[str, tuple[str, Array]], strict: bool = True) -> None:
     """{name of a place: (name there, value in tinydl's layout)} into the model: all of it, or, on a ValueError, nothing. Each
-    parameter must have a value, a shared one the same under each of its names."""
+    parameter must have a value if strict, and a shared one the same under each of its names."""
     state: dict[str, Array] = {}
     origin: dict[Parameter, tuple[str, Array]] = {}
     for place in (place for unit in units(model) for place in unit.places.values()):
@@ -85,7 +85,7 @@ def copy_in(model: Model, values: Mapping[str, tuple[str, Array]]) -> None:
         if before[1] is not value and not np.array_equal(before[1], value, equal_nan=True):
             raise ValueError(f"{before[0]} and {there} differ; in the model both are {place.parameter.name}, which layers share")
         state[place.parameter.name] = before[1]
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=strict)
 
 
 def listed(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
