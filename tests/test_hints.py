@@ -276,6 +276,7 @@ GUESSES = [
     (lambda: losses.l2_loss(X, X), AttributeError, "use losses.MeanSquaredError(), which is twice as much"),
     (lambda: nn.Conv(3, 4, (3, 3)), AttributeError, "use nn.Conv2d("),
     (lambda: nn.Embed(3, 4), AttributeError, "use nn.Embedding("),
+    (lambda: nn.split(nn.Input(4), 2), AttributeError, "nn.Slice(axis, start, stop) takes a part of a value"),
     (lambda: nn.OptimizedLSTMCell(2, 3), AttributeError, "model.stepper() goes step by step"),
     (lambda: nn.Conv1d(2, 3, 3, causal=True), TypeError, 'Conv1d has no argument \'causal\': use padding="causal"'),
     (lambda: tinydl.Learner(), AttributeError, "use trainer.init(dataset, model, loss, optimizer)"),

@@ -157,6 +157,7 @@ NAMES = {
     "max_pool": "use nn.MaxPool2d(kernel_size)", **dict.fromkeys(("jit", "grad", "value_and_grad", "vmap"), _COMPILED),
     **dict.fromkeys(("CausalConv1d", "TCN", "TemporalConvNet"),
                     'use nn.Conv1d(in_channels, out_channels, kernel_size, padding="causal", dilation=2)'),
+    **dict.fromkeys(("split", "chunk", "Chunk"), "nn.Slice(axis, start, stop) takes a part of a value, dataset.split() of data"),
     **dict.fromkeys(("Squeeze", "Unsqueeze"), "use nn.Reshape(shape) of one sample"), "Transpose": "use nn.Permute(axes)",
     # fastai, Lightning, and data
     **dict.fromkeys(("Learner", "LightningModule", "TrainState"), _TRAIN),
