@@ -20,15 +20,24 @@ from tinydl.data import ArrayDataset, Normalize, augment
 
 
 def read(path: Path, size: int) -> np.ndarray:
-    """(3, size, size) uint8: red, green, blue. OSError where it is no picture."""
+    """(3, size, size) uint8: red, green, blue. OSError where it is no picture.
+
+    Of grey pictures of 16 bits the upper 8 count, where Pillow's convert makes white of all that is above 255; what is
+    transparent is white, where convert shows the colour below it, which is black mostly.
+    """
     try:
         from PIL import Image, ImageOps
     except ImportError as e:
         raise SystemExit("pictures are read by Pillow: pip install 'tinydl-parallel[images]'") from e
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            square = np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if "A" in upright.mode or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+            square = np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:   # what Pillow raises of broken files
         raise OSError(f"{type(e).__name__}: {e}") from e
     return square.transpose(2, 0, 1)

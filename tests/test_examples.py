@@ -87,6 +87,24 @@ def test_pictures(example, tmp_path, capsys):
     assert about["classes"] == ["blue", "red"] and len(about["mean"]) == len(about["std"]) == 3 and 0 < about["mean"][1] < 1
 
 
+def test_pictures_of_16_bits_and_transparent_ones(example, tmp_path):
+    """What Pillow's convert("RGB") makes white of one, and black of the other."""
+    from PIL import Image
+    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    logo = np.zeros((8, 8, 4), np.uint8)
+    logo[2:4, :, 3] = 255                                       # black lines on nothing
+    Image.fromarray(logo).save(tmp_path / "logo.png")
+    palette = Image.fromarray(logo[..., 3] // 255).convert("P")
+    palette.putpalette([0] * 6)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    read = example("pictures").read
+    assert (read(tmp_path / "grey.png", 8) == grey >> 8).all()
+    for name in ("logo.png", "palette.png"):
+        picture = read(tmp_path / name, 8)
+        assert picture.shape == (3, 8, 8) and (picture[:, 2:4] == 0).all() and (np.delete(picture, [2, 3], 1) == 255).all()
+
+
 def test_pictures_refused(example, tmp_path):
     (tmp_path / "one").mkdir()
     for folder in (tmp_path, tmp_path / "nowhere"):

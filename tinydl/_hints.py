@@ -1,4 +1,4 @@
-"""Hints in errors: names that people bring from PyTorch, Keras and scikit-learn, and what to write here.
+"""Hints in errors: names that people bring from PyTorch, Keras, scikit-learn, Optax, Flax and fastai, and what to write here.
 
 Hints rather than second names: two names for one thing would stay for ever. Names that are nearly right are left to
 Python, whose traceback proposes the close one.
@@ -27,6 +27,15 @@ _ARRAYS = "use data.ArrayDataset(x, y, batch_size)"
 _SPLIT = "use dataset.split(train, validation, test)"
 _NO_LAYER = "it is not there yet; in NumPy it can be written as an nn.PythonLayer"
 _NO_LOSS = "it is not there; in NumPy it can be written as a losses.PythonLoss"
+_CELLS = "nn.LSTM, nn.GRU and nn.RNN take whole sequences, and model.stepper() goes step by step"
+_CLIPS = "the optimizer does it: optim.Adam(lr, clip_norm=1.0)"
+_GROUPS = 'use groups=[{"params": "*.bias", "weight_decay": 0.0}] of the optimizer'
+_EMA = "the optimizer averages weights: optim.Adam(lr, ema=0.999)"
+_PARTS = "use Trainer(epochs, batches_per_update=4)"
+_WINDOWS = "use data.WindowDataset(series, window, horizon)"
+_FOLDER = "examples/pictures.py reads a folder with a folder of pictures for each class"
+_COMPILED = "a Model is compiled as it is made, and trainer.train() computes the gradients"
+_SEEDS = "use Model(layer, seed=0) and Trainer(epochs, seed=0)"
 _NO_OPTIMIZER = "there are optim.SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad and Lion"
 _TRAIN = "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"
 _MODULE = "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Residual put layers together"
@@ -62,8 +71,7 @@ NAMES = {
     **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d", "AdaptiveAvgPool1d", "BatchNorm3d",
                      "InstanceNorm1d", "GLU", "CELU", "Softsign", "LogSigmoid", "Bilinear", "Fold", "Unfold"), _NO_LAYER),
     "Lambda": "a layer of your own is an nn.PythonLayer, a rate of your own callbacks.LearningRate(lambda epoch: ...)",
-    **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell"), "nn.LSTM, nn.GRU and nn.RNN take whole sequences, and model.stepper() "
-                    "goes step by step"),
+    **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell", "OptimizedLSTMCell", "SimpleCell"), _CELLS),
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
@@ -113,21 +121,76 @@ NAMES = {
                                                                "MLPRegressor", "NeuralClassifier", "NeuralRegressor")},
     "TableEncoder": "from tinydl.tables import TableEncoder",
     "layers": "use nn", "optimizers": "use optim",
-    "manual_seed": "use Model(layer, seed=0) and Trainer(epochs, seed=0)",
+    **dict.fromkeys(("manual_seed", "seed_everything", "Rngs"), _SEEDS),
     "set_num_threads": "use Trainer(epochs, enable_parallel=True, thread_count=2)",
+    # Optax
+    **dict.fromkeys(("lamb", "lars", "yogi", "adabelief", "adan", "lookahead", "Lookahead", "ranger", "lbfgs", "muon", "adamax",
+                     "adadelta", "adafactor", "novograd", "rprop"), _NO_OPTIMIZER),
+    "clip_by_global_norm": _CLIPS, "GradientClip": _CLIPS, "clip": "the optimizer does it: optim.Adam(lr, clip_value=1.0)",
+    "chain": "an optimizer takes all of it: optim.AdamW(lr, clip_norm=1.0, ema=0.999)", "ema": _EMA, "EMA": _EMA,
+    **dict.fromkeys(("masked", "multi_transform", "partition"), _GROUPS),
+    "add_decayed_weights": "use optim.AdamW(lr, weight_decay)",
+    **dict.fromkeys(("MultiSteps", "apply_every", "GradientAccumulation", "GradientAccumulationScheduler"), _PARTS),
+    **{name: f"use optim.schedules.{here}, {_UPDATES}" for name, here in {
+        "cosine_decay_schedule": "Cosine(lr, total_updates, end_lr)", "linear_schedule": "Linear(lr, total_updates, end_lr)",
+        "warmup_cosine_decay_schedule": "Warmup(updates, optim.schedules.Cosine(lr, total_updates))",
+        "exponential_decay": "Exponential(lr, gamma), with gamma = decay_rate ** (1 / transition_steps)",
+        "piecewise_constant_schedule": "MultiStep(lr, at, gamma)", "constant_schedule": "Constant(lr)",
+        "join_schedules": "Chained(schedules, at)", "polynomial_schedule": "Polynomial(lr, total_updates, power)",
+        "sgdr_schedule": "CosineRestarts(lr, updates, factor)", "fit_one_cycle": "OneCycle(max_lr, total_updates)",
+        "cosine_onecycle_schedule": "OneCycle(max_lr, total_updates)"}.items()},
+    **dict.fromkeys(("softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "CrossEntropyLossFlat"), _SOFTMAX),
+    **dict.fromkeys(("sigmoid_binary_cross_entropy", "BCEWithLogitsLossFlat"), _SIGMOID), "hinge_loss": "use losses.Hinge()",
+    **dict.fromkeys(("smooth_labels", "LabelSmoothingCrossEntropy"), "use losses.SoftmaxCrossEntropy(label_smoothing=0.1)"),
+    "squared_error": "use losses.MeanSquaredError()", "MSELossFlat": "use losses.MeanSquaredError()",
+    "l2_loss": "use losses.MeanSquaredError(), which is twice as much", "huber_loss": "use losses.Huber(delta)",
+    "kl_divergence": "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()",
+    **dict.fromkeys(("ctc_loss", "cosine_similarity", "cosine_distance", "log_cosh", "sigmoid_focal_loss", "DiceLoss",
+                     "dice_loss", "SMAPE", "MAPE", "MASE"), _NO_LOSS),
+    # Flax and Equinox
+    "Conv": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W), or nn.Conv1d on (C, L)",
+    "ConvTranspose": "use nn.ConvTranspose2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
+    "Embed": "use nn.Embedding(num_embeddings, embedding_dim)", "InstanceNorm": "use nn.InstanceNorm2d(num_features)",
+    **dict.fromkeys(("MultiHeadDotProductAttention", "SelfAttention"), "use nn.MultiheadAttention(embed_dim, num_heads)"),
+    "RotaryPositionalEmbedding": "use nn.MultiheadAttention(embed_dim, num_heads, rotary=True)", "swish": "use nn.SiLU()",
+    "leaky_relu": "use nn.LeakyReLU()", "log_softmax": "use nn.LogSoftmax()", "avg_pool": "use nn.AvgPool2d(kernel_size)",
+    "max_pool": "use nn.MaxPool2d(kernel_size)", **dict.fromkeys(("jit", "grad", "value_and_grad", "vmap"), _COMPILED),
+    **dict.fromkeys(("CausalConv1d", "TCN", "TemporalConvNet"),
+                    'use nn.Conv1d(in_channels, out_channels, kernel_size, padding="causal", dilation=2)'),
+    **dict.fromkeys(("split", "chunk", "Chunk"), "nn.Slice(axis, start, stop) takes a part of a value, dataset.split() of data"),
+    **dict.fromkeys(("Squeeze", "Unsqueeze"), "use nn.Reshape(shape) of one sample"), "Transpose": "use nn.Permute(axes)",
+    # fastai, Lightning, and data
+    **dict.fromkeys(("Learner", "LightningModule", "TrainState"), _TRAIN),
+    "EarlyStoppingCallback": "use callbacks.EarlyStopping()",
+    **dict.fromkeys(("DataLoaders", "DataBlock", "LightningDataModule"), _ARRAYS),
+    **dict.fromkeys(("ImageDataLoaders", "ImageFolder", "image_dataset_from_directory"), _FOLDER),
+    "SaveModelCallback": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
+    "LearningRateMonitor": 'the history has it: history["learning_rate"]',
+    **dict.fromkeys(("TimeSeriesDataSet", "TimeSeriesDataset", "timeseries_dataset_from_array", "TimeseriesGenerator"), _WINDOWS),
+    "Subset": "use dataset.subset(rows)", "WeightedRandomSampler": "weigh rows, data.ArrayDataset(x, y, sample_weight=w), or "
+    "classes, losses.SoftmaxCrossEntropy(weight)",
+    "fashion_mnist": "use datasets.mnist(folder), whose files have the same layout",
+    "cifar100": "it is not there; np.fromfile(path, np.uint8).reshape(-1, 3074) has two labels and the pixels of each picture",
+    "error_rate": "it is 1 - metrics.accuracy(y_true, y_pred)",
 }
 MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
            "tinydl.metrics", "tinydl.parallel", "tinydl.data.augment")
 
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
-    "Trainer": {"fit": _TRAIN, "compile": _TRAIN, "predict": "use model.predict(x)", "score": "use trainer.evaluate()",
+    "Trainer": {**dict.fromkeys(("fit_one_cycle", "fit_flat_cos"), "the optimizer takes the schedule: optim.Adam("
+                                "optim.schedules.OneCycle(1e-3, total_updates)); then trainer.train()"),
+                "fine_tune": 'use model.freeze("0.*"), and later model.unfreeze() and trainer.init with a smaller rate',
+                "get_preds": "use model.predict(dataset)",
+                "fit": _TRAIN, "compile": _TRAIN, "predict": "use model.predict(x)", "score": "use trainer.evaluate()",
                 "test": "use trainer.evaluate()", "validate": "use trainer.evaluate(dataset)",
                 "save": "use model.save(path), or trainer.save_checkpoint(path) to go on training later",
                 **dict.fromkeys(("load", "resume", "restore"), "use trainer.load_checkpoint(path), then trainer.train()"),
                 **dict.fromkeys(("data", "model", "loss", "optimizer"),
                                 "call trainer.init(dataset, model, loss, optimizer) first")},
-    "Model": {"fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
+    "Model": {"init": "Model(layer, seed=0) draws its weights as it is made", "apply": "use model.predict(x)",
+              "tabulate": "use model.summary()", "freeze_to": "use model.freeze(patterns)",
+              "fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
               "train": f"{_TRAIN}; {_INFERS}", "eval": _INFERS,
               "predict_proba": "model.predict(x) gives scores; Model(nn.Softmax()).predict(scores) makes probabilities of them",
               **dict.fromkeys(("parameters", "named_parameters"),
@@ -156,21 +219,33 @@ RENAMED = {
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
-    "use_bias": "bias", "kernel_initializer": "init", "units": "out_features", "rate": "p", "alpha": "negative_slope",
+    "use_bias": "bias", "kernel_initializer": "init", "kernel_init": "init", "kernel_dilation": "dilation",
+    **dict.fromkeys(("feature_group_count", "feature_groups"), "groups"),
+    "units": "out_features", "rate": "p", "alpha": "negative_slope",
     "test_size": "test", "train_size": "train", "val": "validation", "opset_version": "opset", "loss_weights": "weights",
     "strides": "stride", "filters": "out_channels", "step_size": "every", "milestones": "at", "eta_min": "end_lr",
     **dict.fromkeys(("T_max", "total_steps", "total_iters"), "total_updates"),
     "dim": "axis", "class_weight": "weight", "beta": "delta", "quantiles": "levels", "quantile": "levels",
     **dict.fromkeys(("max_grad_norm", "clipnorm", "gradient_clip_val", "grad_clip"), "clip_norm"), "clipvalue": "clip_value",
     **dict.fromkeys(("window_size", "lookback", "seq_len", "sequence_length", "input_length"), "window"), "target": "targets",
-    **dict.fromkeys(("step", "shift"), "stride"), "forecast_horizon": "horizon",
+    **dict.fromkeys(("input_chunk_length", "n_lags", "context_length", "max_encoder_length"), "window"),
+    **dict.fromkeys(("step", "shift"), "stride"),
+    **dict.fromkeys(("forecast_horizon", "output_chunk_length", "prediction_length", "max_prediction_length"), "horizon"),
+    "decay": "alpha", "init_value": "lr", "end_value": "end_lr",
+    **dict.fromkeys(("decay_steps", "transition_steps"), "total_updates"),
 }
 #: and what to do instead, for any function, or for the one that is named
 ARGUMENTS = {
-    **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2"), "use betas=(0.9, 0.999)"),
+    **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2", "b1", "b2"), "use betas=(0.9, 0.999)"),
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
     "params": "trainer.init gives the optimizer the model's parameters",
     "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
+    "Trainer.__init__.gradient_clip_val": _CLIPS, **dict.fromkeys(("rngs", "key"), _SEEDS), "mask": _GROUPS,
+    **dict.fromkeys(("accelerator", "devices"), f"{_CPU}, in so many threads: Trainer(epochs, thread_count=2)"),
+    "precision": 'the model has it: Model(layer, dtype="float64")', "deterministic": "the same seed gives the same bits as it is",
+    "enable_progress_bar": "use Trainer(epochs, Monitor()) for a line an epoch",
+    "max_steps": "epochs are counted: max_epochs = max_steps // dataset.n_batches",
+    "Adam.__init__.nesterov": "use optim.NAdam(lr)",
     **dict.fromkeys((f"Trainer.__init__.{name}" for name in ("patience", "early_stopping")),
                     "use Trainer(epochs, callbacks=[callbacks.EarlyStopping(patience=5)])"),
     **dict.fromkeys(("ckpt_path", "resume_from_checkpoint"), "use trainer.load_checkpoint(path), then trainer.train()"),
@@ -200,6 +275,7 @@ ARGUMENTS = {
     "batch_first": "the batch is always the first axis, and samples are (T, C)",
     **dict.fromkeys(("start_dim", "end_dim"), "nn.Flatten() makes one axis of all axes of a sample, as start_dim=1, end_dim=-1 "
                     "do in PyTorch; nn.Reshape(shape) of one sample joins some of them"),
+    "Convolution.__init__.causal": 'use padding="causal"',
     "track_running_stats": "they are always kept, and predict uses them",
 }
 

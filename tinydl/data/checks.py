@@ -89,7 +89,8 @@ def as_weights(weights: Any, n: int, name: str = "sample_weight", numbers: Seque
     return w
 
 
-def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None) -> None:
+def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = None, columns: Sequence[str] | None = None,
+                 remedy: str = "put a value in, or leave that sample out") -> None:
     """ValueError names the first value that is NaN or infinite. numbers: as for as_targets; columns: names of those of a."""
     if a.dtype.kind != "f":
         return
@@ -104,8 +105,7 @@ def check_finite(a: Array, name: str, numbers: Sequence[int] | Array | None = No
         if not finite.all():
             row, *rest = map(int, np.argwhere(~finite)[0])
             at = [start + row, *rest]
-            raise ValueError(f"{_place(name, at, numbers, columns)} is {a[tuple(at)]}; all must be finite: put a value in, or "
-                             "leave that sample out")
+            raise ValueError(f"{_place(name, at, numbers, columns)} is {a[tuple(at)]}; all must be finite: {remedy}")
 
 
 def is_mapped(a: Array | None) -> bool:

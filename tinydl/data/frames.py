@@ -13,6 +13,7 @@ import numpy as np
 
 from tinydl.data.batch import Array
 
+PICTURES = "pictures are made equally large first, as examples/pictures.py does"
 UNEQUAL = "sequences of unequal lengths go into data.SequenceDataset(sequences, y)"
 
 
@@ -52,7 +53,9 @@ def _even(x: Any, name: str) -> Array:
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
-        raise ValueError(f"{name} is a list of unequal shapes: {UNEQUAL}") from None
+        shapes = [np.shape(a) for a in x]
+        pictures = min(map(len, shapes)) > 2 or len({shape[1:] for shape in shapes if len(shape) > 1}) > 1
+        raise ValueError(f"{name} is a list of unequal shapes: {PICTURES if pictures else UNEQUAL}") from None
 
 
 def in_order(x: Any, names: Sequence[str]) -> list[Any]:

@@ -53,6 +53,9 @@ class Normalize:
             >>> Normalize.of(np.array([[[0, 255]], [[255, 0]]], np.uint8))
             Normalize(mean=0.5, std=0.5)
         """
+        if hasattr(images, "series"):
+            raise ValueError("Normalize.of: of windows the series itself is scaled, before it is cut, by mean and standard "
+                             "deviation of the steps to train on: (series - series[:n].mean(0)) / series[:n].std(0)")
         rows = getattr(images, "rows", None)
         x = as_features(images.inputs if hasattr(images, "inputs") else images, "images")
         n = len(x) if rows is None else len(rows)

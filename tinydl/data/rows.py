@@ -45,7 +45,8 @@ class MadeRows(CountedDataset):
         """These samples (numbers 0 to len - 1, in this order), sharing the arrays."""
         rows = np.asarray(rows)
         if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self):
-            raise ValueError(f"rows must be sample numbers, at least one, from 0 to {len(self) - 1}; got {rows!s:.80}")
+            raise ValueError(f"rows must be sample numbers, at least one, from 0 to {len(self) - 1}; got {rows!s:.80}"
+                             + ": np.flatnonzero(mask) turns a mask into numbers" * (rows.dtype == bool))
         part = copy.copy(self)
         part.rows = rows.astype(np.int64) if self.rows is None else self.rows[rows]
         return part

@@ -72,7 +72,7 @@ class SequenceDataset(MadeRows):
                 raise ValueError(f"padding={padding!r}: a whole number that {self.steps.dtype} holds, as the sequences' are, at "
                                  "most 2^53")
         if not is_mapped(self.steps):
-            check_finite(self.steps, "sequences, one behind the other,")
+            self._check_finite()
         if per_step:
             labels, places = _flat(y, offsets, "y")
             if not np.array_equal(places, self.offsets):
@@ -87,6 +87,18 @@ class SequenceDataset(MadeRows):
             if len(self._targets) != self._n:
                 raise ValueError(f"there are {self._n} sequences, and y has {len(self._targets)}")
         self._weights = None if sample_weight is None else as_weights(sample_weight, self._n)
+
+    def _check_finite(self) -> None:
+        """ValueError names the sequence and the step in it of the first value that is NaN or infinite."""
+        first, last = self.offsets[0], self.offsets[-1]
+        try:
+            check_finite(self.steps[first:last], "sequences")
+        except ValueError:
+            row = int(first + np.argmin(np.isfinite(self.steps[first:last]).all(1)))
+            i = int(np.searchsorted(self.offsets, row, "right")) - 1
+            step = self.steps[row].tolist()
+            raise ValueError(f"sequences[{i}] is {step} at step {row - self.offsets[i]}; all must be finite: put a value in, or "
+                             "leave that step or sequence out") from None
 
     def __repr__(self) -> str:
         x = self.inputs[0] if self.with_lengths else self.inputs

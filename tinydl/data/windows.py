@@ -38,6 +38,9 @@ class WindowDataset(MadeRows):
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
         self.window, self.horizon = whole_number("window", window, 1), whole_number("horizon", horizon, 1)
         self.stride = whole_number("stride", stride, 1)
+        if isinstance(series, (list, tuple)) and len({np.shape(steps)[:1] for steps in series}) > 1:
+            raise ValueError("series is a list of unequal shapes: several series go one behind the other into one array, and "
+                             "windows.subset(rows) keeps the windows that lie in one of them")
         given = as_features(series, "series")
         if given.ndim not in (1, 2) or (given.ndim == 2 and not given.shape[1]):
             raise ValueError(f"series has shape {given.shape}; it must be (T, C), or (T,)")
@@ -48,7 +51,8 @@ class WindowDataset(MadeRows):
         names = column_names(series, "series")
         self.targets = np.arange(C) if targets is None else _numbers(targets, names, C)
         if not is_mapped(given):
-            check_finite(self.series, "series", columns=names)
+            check_finite(self.series, "series", columns=names,
+                         remedy="put a value in, as ffill() and interpolate() of pandas do, since windows need every step")
         self._n = (T - self.window - self.horizon) // self.stride + 1
 
     def __repr__(self) -> str:

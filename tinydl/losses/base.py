@@ -75,8 +75,11 @@ class Loss(RecordsArguments):
             if not output_shape:
                 raise ValueError(f"{type(self).__name__} needs one score a class; the model's output is {output_shape}")
             if targets.shape[1:] != places or targets.ndim < 1 or targets.dtype.kind not in "iub":
-                hint = ": np.argmax(y, -1), where they are one-hot" if targets.shape[1:] == output_shape else (
-                    ": y.astype('int64'), where they are whole numbers" if targets.shape[1:] == places else "")
+                hint = (": np.argmax(y, -1), where they are one-hot; losses.KLDivergence() on nn.LogSoftmax() takes probabilities"
+                        if targets.shape[1:] == output_shape else
+                        ": y.astype('int64'), where they are whole numbers" if targets.shape[1:] == places else
+                        "; scores of a class are along the last axis, where nn.Permute((1, 2, 0)) brings channels of (C, H, W)"
+                        if len(output_shape) == 3 and targets.shape[1:] == output_shape[1:] else "")
                 raise ValueError(f"{type(self).__name__} needs integer class labels of shape {wanted}; "
                                  f"y is {targets.dtype} of shape {targets.shape}{hint}")
             ignored = getattr(self, "ignore_index", None)

@@ -79,8 +79,9 @@ class AccuracyEvaluator(Evaluator):
         numbers = columns == 1 and high < classes and bool(np.all(targets == np.rint(targets)))
         if low < 0 or not (numbers or (columns == classes and high <= 1)):
             raise ValueError(f"AccuracyEvaluator counts classes that are right: targets must be 0 to {classes - 1}, or {classes} "
-                             f"columns of 0 to 1; y is {targets.dtype} of shape {targets.shape} from {low:g} to {high:g} (for "
-                             "numbers to predict there is RegressionEvaluator)")
+                             f"columns of 0 to 1; y is {targets.dtype} of shape {targets.shape} from {low:g} to {high:g} (a "
+                             "label that does not count is its ignore_index, as the loss's; for numbers to predict there is "
+                             "RegressionEvaluator)")
 
     def __init__(self, ignore_index: int | None = None) -> None:
         self.ignore_index = ignore_index

@@ -80,7 +80,8 @@ PRODUCTS = ("Linear", "LinearEnsemble", "LinearBatchEnsemble", "Conv1d", "Conv2d
 def get(name: str) -> Initializer:
     """The initialiser called `name`; ValueError lists those that exist."""
     if name not in INITIALIZERS:
-        raise ValueError(f"init={name!r}: choose one of {', '.join(INITIALIZERS)}")
+        raise ValueError(f"init={name!r}: choose one of {', '.join(INITIALIZERS)}"
+                         + " (He's are called kaiming, Glorot's xavier)" * str(name).startswith(("he_", "glorot_")))
     return INITIALIZERS[name]
 
 

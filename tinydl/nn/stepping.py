@@ -123,7 +123,8 @@ class Steps:
 
     def _check(self, layer: Layer, shape: Shape, time: str, path: str) -> None:
         if isinstance(layer, BatchNorm2d) or not isinstance(layer, NUMBERS if time == LAST else NUMBERS + LAST_AXIS):
-            raise _cannot(layer, path, "what it does to a step is not known to depend on that step alone")
+            raise _cannot(layer, path, "what it does to a step is not known to depend on that step alone; model.predict takes "
+                          "the last steps anew")
         axes = 1
         if isinstance(layer, (LayerNorm, RMSNorm)):
             axes = len(layer.normalized_shape)

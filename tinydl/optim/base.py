@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import accumulate, groupby
 from math import isfinite
 from numbers import Real
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -294,7 +295,8 @@ def check(owner: object, **numbers: Any) -> None:
         if name in ("lr", "weight_decay") and isinstance(value, Schedule):
             continue
         if not isinstance(value, (Real, np.ndarray)) or getattr(value, "ndim", False):
-            raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number "
-                            "(trainer.init gives the optimizer the model's parameters)")
+            hint = ("or a Schedule, whose rate(n) is of update n; callbacks.LearningRate(lambda epoch: ...) takes functions"
+                    if isinstance(value, FunctionType) else "(trainer.init gives the optimizer the model's parameters)")
+            raise TypeError(f"{type(owner).__name__}({name}={value!r:.40}): must be a number {hint}")
         if not 0 <= float(value) < float("inf"):
             raise ValueError(f"{type(owner).__name__}({name}={value}): must be at least 0 and finite")
