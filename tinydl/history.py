@@ -51,8 +51,9 @@ class History:
     """The epochs of a training, in order.
 
     history["loss"] is a list with a value an epoch (any field of EpochRecord, or an evaluator's figure); history[-1] is the last
-    epoch, history[:3] a list of the first three. `records` are the epochs, `failures` the batches that failed. `interrupted`: whether the last `train` has not come to its
-    end: it has in its last epoch, or by early stopping, not where Ctrl-C, an exception, `stop` or `shutdown` ended it.
+    epoch's record, history[:3] a list of the first three. `records` are the epochs, `failures` the batches that failed.
+    `interrupted`: whether the last `train` has not come to its end: it has in its last epoch, or by early stopping, not where
+    Ctrl-C, an exception, `stop` or `shutdown` ended it.
     """
 
     if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
