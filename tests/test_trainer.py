@@ -352,6 +352,14 @@ def test_the_history_says_that_ctrl_c_ended_training():
     assert not t.train().interrupted
 
 
+def test_the_history_has_epochs_by_their_places():
+    t = trainer()
+    history = t.train()
+    assert history[-1] is history.records[-1] and history[-1].epoch == len(history) and history[:2] == history.records[:2]
+    with pytest.raises(IndexError):
+        history[len(history)]
+
+
 def test_all_callbacks_hear_that_training_ends():
     told = []
 

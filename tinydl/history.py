@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -50,9 +50,10 @@ class EpochRecord:
 class History:
     """The epochs of a training, in order.
 
-    history["loss"] is a list with a value an epoch (any field of EpochRecord, or an evaluator's figure);
-    `records` are the epochs, `failures` the batches that failed. `interrupted`: whether the last `train` has not come to its
-    end: it has in its last epoch, or by early stopping, not where Ctrl-C, an exception, `stop` or `shutdown` ended it.
+    history["loss"] is a list with a value an epoch (any field of EpochRecord, or an evaluator's figure); history[-1] is the last
+    epoch's record, history[:3] a list of the first three. `records` are the epochs, `failures` the batches that failed.
+    `interrupted`: whether the last `train` has not come to its end: it has in its last epoch, or by early stopping, not where
+    Ctrl-C, an exception, `stop` or `shutdown` ended it.
     """
 
     if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
@@ -69,8 +70,17 @@ class History:
     def __iter__(self) -> Iterator[EpochRecord]:
         return iter(self.records)
 
-    def __getitem__(self, name: str) -> list[Any]:
-        """A value an epoch; KeyError names those that there are."""
+    @overload
+    def __getitem__(self, name: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, name: int) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, name: slice) -> list[EpochRecord]: ...
+
+    def __getitem__(self, name: str | int | slice) -> Any:
+        """By a name, a value an epoch; KeyError names those that there are. By a place, from 0, that epoch's record."""
+        if not isinstance(name, str):
+            return self.records[name]
         if any(name in r.figures for r in self.records):
             return [r.figures.get(name) for r in self.records]
         if self.records and not hasattr(self.records[0], name):

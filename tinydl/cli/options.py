@@ -112,7 +112,8 @@ def parser() -> Parser:
     _sheet_option(train, "a report on the test rows, beside a linear model and the commonest class or the mean")
     train.add_argument("--ranks", choices=["mpi"],
                        help="train over all processes that mpiexec has started, each with --threads threads, which share the "
-                            "batches of an update: mpiexec -n 4 tinydl train FILE --ranks mpi (needs the extra mpi)")
+                            "batches of an update: mpiexec -n 4 tinydl train FILE --threads 1 --ranks mpi has the result of "
+                            "--threads 4 (needs the extra mpi)")
     train.add_argument("--quiet", action="store_true", help="print errors only")
 
     evaluate = commands.add_parser("evaluate", help="how good a trained model is on a table with the target",
