@@ -650,7 +650,7 @@ NORM = [
          TWO_ROWS, ("x",), family="norm", variant="relu"),
     *(Case("batch_norm", pooled(norm(0, True, True), n, activation), ("pooled", "mean", "rstd"), pooled_bound(norm_bound(0), n),
            shapes, family="norm", variant=f"pooled{n}{activation}")
-      for n, activation, shapes in ((3, "relu", TWO_ROWS), (5000, "identity", ((1, 3), (2, 20))))),
+      for n, activation, shapes in ((3, "relu", TWO_ROWS), (5000, "identity", ((1, 3), (2, 1), (1, 40), (2, 20))))),
     *(Case("batch_norm_inference", pooled(inference, n, activation), ("pooled",), pooled_bound(inference_bound, n), NOT_EMPTY,
            family="norm", variant=f"pooled{n}{activation}") for n, activation in ((3, "identity"), (77, "relu"))),
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
