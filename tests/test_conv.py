@@ -320,6 +320,16 @@ def test_a_mean_over_pixels_moves_into_the_batch_norm_before_it_and_changes_no_b
     assert apart == bits and len(ops) == (14 if last is nn.ReLU else 12)
 
 
+def test_a_batch_norm_that_others_look_at_is_written_out_beside_its_mean():
+    x = nn.Input((2, 8, 8))
+    h = nn.BatchNorm2d(2)(x)
+    model = Model(inputs=x, outputs=[h, nn.GlobalAvgPool()(h)], dtype="float64", seed=0)
+    a = images(3, "float64")[0]
+    normed, mean = model.predict(a)
+    np.testing.assert_allclose(normed, a / np.sqrt(1 + 1e-5), rtol=1e-12)
+    np.testing.assert_allclose(mean, normed.mean((2, 3)), rtol=0, atol=1e-14)
+
+
 def test_the_gradient_of_a_kernel_over_more_pixels_than_are_read_at_once():
     """Read in place, and, with zeros around it, a band at a time."""
     rng = np.random.default_rng(3)

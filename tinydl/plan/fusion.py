@@ -1,7 +1,7 @@
 """Fusions: an activation whose gradient needs only its output moves into the matrix product, convolution or batch norm before
 it, its derivative into the one that makes the gradient, or into the gradient of a max-pooling; that of a ReLU behind a batch norm
-into the gradient of the batch norm, which takes a mean's gradient as it is, too. And products read the batch's rows where they
-lie."""
+into the gradient of the batch norm. The mean over a sample's rows moves into the batch norm before it, and its gradient into that
+one's. And products read the batch's rows where they lie."""
 from __future__ import annotations
 
 from tinydl._kernels.schema import ACTIVATIONS, FROM_OUTPUT
@@ -69,7 +69,7 @@ def _pooled_norms(ops: list[Op]) -> list[Op]:
     for i, op in enumerate(ops):
         norm = kept[-1] if kept and op.name == "reduce_sum" else None
         x = op.buffer("x") if norm else None
-        if (norm is not None and x is not None and norm.name in ONE_NUMBER and norm.buffer("out") is x
+        if (norm is not None and x is not None and norm.name in ONE_NUMBER and norm.buffer("out") is x and x.space == "work"
                 and op.sizes["I"] == norm.sizes["C"] and uses.get(x) == [i - 1, i]
                 and ACTIVATIONS[norm.sizes["activation"]] in ("identity", "relu")):
             norm.places["pooled"], norm.sizes["N"], norm.reals["scale"] = op.places["out"], op.sizes["O"], op.reals["scale"]

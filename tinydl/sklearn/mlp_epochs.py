@@ -32,8 +32,8 @@ class MLPEpochs(Epochs):
         counts = rows if self.weights is None else np.add.reduceat(self.weights[order], bounds[:-1], dtype=np.float64)
         if isinstance(self.optimizer.penalty, Penalties):
             self.optimizer.penalty.set(self.optimizer.t, self.alpha / self.optimizer.scale / counts[counts > 0])
-        shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
         if self.weights is not None and self.constants is not None:
+            shares = np.divide(rows, counts, out=np.zeros(len(rows)), where=counts > 0) / len(self.rows)
             constants = np.add.reduceat((self.weights * self.constants)[order], bounds[:-1], dtype=np.float64)
             self.constant = (constants * shares).reshape(self.ahead, -1).sum(1)
 
