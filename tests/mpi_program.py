@@ -4,7 +4,10 @@
     slow                    as train, for minutes, with a checkpoint where it is interrupted; says when it has begun
     raises, hangs, dies     rank 1 does so in update 20
     differs                 rank 1 has other data
+    unequal                 rank 1 has other settings
     waits                   how much CPU time rank 0 needs while rank 1 sleeps
+
+K batches an update, or with SYNC K copies of the model, averaged every SYNC updates; FAILS: how many batches of each epoch fail.
 """
 import hashlib
 import os
@@ -15,9 +18,10 @@ import time
 import numpy as np
 
 from tinydl import Model, Trainer, callbacks, data, losses, nn, optim
+from tinydl.parallel.strategies import Group, Local
 
 CASE, PATH, K, THREADS = sys.argv[1], sys.argv[2], int(os.environ.get("K", 6)), int(os.environ.get("THREADS", 1))
-WHO = int(os.environ.get("WHO", 1))
+WHO, SYNC, FAILS = (int(os.environ.get(name, default)) for name, default in (("WHO", 1), ("SYNC", 0), ("FAILS", 0)))
 RANKS = None if CASE == "alone" else "mpi"
 EPOCHS = {"train": 3, "alone": 3, "first": 2}.get(CASE, 100_000)
 
@@ -65,8 +69,11 @@ def digest(*arrays):
 
 rng = np.random.default_rng(0)
 x, y, w = rng.standard_normal((300, 6)).astype(np.float32), rng.integers(0, 3, 300), rng.random(300) + 0.1
+x[:FAILS, 0] = np.inf       # a loss that is not finite
 model = Model(nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3)), seed=0)
-with Trainer(EPOCHS, seed=5, batches_per_update=K, thread_count=THREADS, ranks=RANKS,
+if CASE == "unequal" and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    K += 1
+with Trainer(EPOCHS, seed=5, strategy=Local(SYNC, K) if SYNC else Group(K), thread_count=THREADS, ranks=RANKS,
              rank_timeout=float(os.environ.get("TIMEOUT", 30)),
              callbacks=[Does(), callbacks.Checkpoint(PATH, epochs=10**9, interrupted=CASE != "train")]) as trainer:
     if CASE == "differs" and trainer.rank == 1:
@@ -77,5 +84,6 @@ with Trainer(EPOCHS, seed=5, batches_per_update=K, thread_count=THREADS, ranks=R
         trainer.load_checkpoint(PATH)
         trainer.max_epochs = 2
     trainer.train()
+    assert len(trainer.history.failures) == FAILS * len(trainer.history["loss"]) or CASE == "train", trainer.history.failures
     say("digest", digest(model.params, model.statistics, *trainer.optimizer.state.values()), trainer.optimizer.t, trainer.epoch,
         trainer.batches_done)

@@ -49,37 +49,44 @@ def digests(n, case, path, **environment):
     return [line.split()[1:] for line in out.splitlines() if line.startswith("digest")]
 
 
+#: what an update is made of, or a round
+STRATEGIES = {"group": {"K": 6}, "local": {"K": 3, "SYNC": 2, "FAILS": 2}}
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    (found,) = digests(1, "alone", tmp_path_factory.mktemp("alone") / "checkpoint", THREADS=2)
-    return found
+    """What one process finds, by strategy."""
+    return {name: digests(1, "alone", tmp_path_factory.mktemp("alone") / "checkpoint", THREADS=2, **how)[0]
+            for name, how in STRATEGIES.items()}
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("n, threads", [(1, 2), (2, 1), (2, 2), (3, 1), (4, 2)])
-def test_any_number_of_ranks_and_threads_have_the_bits_of_one_process(alone, tmp_path, n, threads):
-    assert digests(n, "train", tmp_path / "checkpoint", THREADS=threads) == [alone] * n
+def test_any_number_of_ranks_and_threads_have_the_bits_of_one_process(alone, tmp_path, n, threads, name):
+    assert digests(n, "train", tmp_path / "checkpoint", THREADS=threads, **STRATEGIES[name]) == [alone[name]] * n
 
 
-@pytest.mark.parametrize("before, after", [(3, 2), (2, 4)])
-def test_another_number_of_ranks_goes_on_from_a_checkpoint(alone, tmp_path, before, after):
+@pytest.mark.parametrize("name, before, after", [("group", 3, 2), ("group", 2, 4), ("local", 3, 2), ("local", 2, 4)])
+def test_another_number_of_ranks_goes_on_from_a_checkpoint(alone, tmp_path, before, after, name):
     path = tmp_path / "checkpoint"
-    first = digests(before, "first", path)
-    assert len(first) == before and first[0][1:] == ["13", "1", "30"]
-    assert digests(after, "train", path) == [alone] * after
+    first = digests(before, "first", path, **STRATEGIES[name])
+    assert len(first) == before and first[0][1:] == (["13", "1", "30"] if name == "group" else ["17", "1", "6"])
+    assert digests(after, "train", path, **STRATEGIES[name]) == [alone[name]] * after
 
 
-@pytest.mark.parametrize("case, who", [("raises", 1), ("raises", 0), ("hangs", 1), ("hangs", 0)])
-def test_a_rank_that_raises_or_hangs_ends_all(tmp_path, case, who):
+@pytest.mark.parametrize("name, case, who", [("group", "raises", 1), ("group", "raises", 0), ("group", "hangs", 1),
+                                             ("group", "hangs", 0), ("local", "raises", 1), ("local", "hangs", 0)])
+def test_a_rank_that_raises_or_hangs_ends_all(tmp_path, case, who, name):
     """With a checkpoint of the last finished update, a message that names the rank, and the exit code that means "try again"."""
     path = tmp_path / "checkpoint"
-    code, out, err = end(start(3, case, path, WHO=who, TIMEOUT=1.5))
+    code, out, err = end(start(3, case, path, WHO=who, TIMEOUT=1.5, **STRATEGIES[name]))
     ended = time.time()
     assert code in CODES, err
     since = next(float(line.split()[1]) for line in out.splitlines() if line.startswith("now"))
     assert ended - since < 1.5 + 5
-    text = "raised OSError: no disk" if case == "raises" else "did not come to update"
+    text = "raised OSError: no disk" if case == "raises" else f"did not come to {'update' if name == 'group' else 'the average'}"
     assert err.count(f"RankError: rank {who} on ") >= 2 and text in err
-    assert read_arrays(path, "checkpoint")[0]["optimizer"]["t"] in (20, 21)
+    assert read_arrays(path, "checkpoint")[0]["optimizer"]["t"] in range(20, 22 if name == "group" else 25)
 
 
 def test_a_rank_that_is_killed_ends_all(tmp_path):
@@ -91,9 +98,9 @@ def test_a_rank_that_is_killed_ends_all(tmp_path):
     assert code != 0 and ended - since < 5, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_mpiexec_leaves_a_checkpoint(tmp_path, number):
-    path, process = tmp_path / "checkpoint", start(3, "slow", tmp_path / "checkpoint")
+@pytest.mark.parametrize("name, number", [("group", signal.SIGINT), ("group", signal.SIGTERM), ("local", signal.SIGINT)])
+def test_a_signal_to_mpiexec_leaves_a_checkpoint(tmp_path, number, name):
+    path, process = tmp_path / "checkpoint", start(3, "slow", tmp_path / "checkpoint", **STRATEGIES[name])
     for line in process.stdout:
         if line.startswith("begun"):
             break

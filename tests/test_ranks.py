@@ -16,7 +16,11 @@ from tinydl.parallel.ranks import Ranks, Results, join, share, shares
 from tinydl.parallel.ranks.messages import UPDATE
 from tinydl.parallel.strategies import Group, Local, Shard
 
-pytestmark = pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update")
+pytestmark = [pytest.mark.filterwarnings("ignore:. ranks run .* batches of each update"),
+              pytest.mark.filterwarnings("ignore:. ranks train .* copies of the model")]
+
+BOTH = [Group(4), Local(2, 4)]
+both = pytest.mark.parametrize("strategy", BOTH, ids=["group", "local"])
 
 X, Y = marked(100)
 W = np.random.default_rng(1).random(100) + 0.1
@@ -110,6 +114,36 @@ def test_ranks_have_the_bits_of_one_process(driver, k, size, threads, small):
         assert "worker -1" not in format_parallel_stats(s)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("k, every, size", [(4, 3, 1), (4, 3, 2), (3, 1, 2), (3, 1, 4), (4, 3, 3), (5, 2, 3), (2, 16, 4)])
+def test_ranks_share_the_copies_of_strategy_local(driver, k, every, size, threads, small):
+    """Also where a rank has none, and where the last round of an epoch has fewer batches than copies."""
+    want = trained(driver, Local(every, k), 2, options=EVERY)
+    for t in results(size, lambda ranks: trained(driver, Local(every, k), threads, ranks, options=EVERY)):
+        assert bits(t) == bits(want)
+        s, own = t.stats(), len(share(k, k, t.rank, size))
+        assert (s.ranks, s.samples, s.updates, s.dispatched) == (size, 200, 26, 26)
+        assert 0 < s.awaiting < s.exchanging <= s.waited * (1 + 1e-9) < 2 * s.seconds
+        assert len(t.resources.model_copies) == t.memory_report().n_copies == max(1, own)
+        assert {w for w in s.batches_by_worker if w >= 0} <= set(share(k, k, t.rank, size))
+
+
+def test_a_round_is_one_exchange(driver, monkeypatch):
+    calls, exchange = [], Ranks.exchange_round
+    monkeypatch.setattr(Ranks, "exchange_round", lambda ranks, *what: (calls.append(ranks.rank), exchange(ranks, *what))[1])
+    for every, rounds in ((1, 7), (2, 4), (7, 1), (2**31, 1)):
+        calls.clear()
+        results(2, lambda ranks, every=every: trained(driver, Local(every, 2), 1, ranks, epochs=1))
+        assert sorted(calls) == [0] * rounds + [1] * rounds
+
+
+def test_a_copy_without_the_optimizers_state_begins_anew_on_all_ranks(driver):
+    want = trained(driver, Local(2, 4, average_state=False), options=EVERY)
+    assert bits(want) != bits(trained(driver, Local(2, 4), options=EVERY))
+    for t in results(2, lambda ranks: trained(driver, Local(2, 4, average_state=False), 1, ranks, options=EVERY)):
+        assert bits(t) == bits(want)
+
+
 def test_parts_of_a_batch_are_shared_too(driver):
     want = trained(driver, Shard(4), 2, batch_size=24)
     for t in results(2, lambda ranks: trained(driver, Shard(4), 1, ranks, batch_size=24)):
@@ -151,30 +185,34 @@ class Reads(data.ItemDataset):
         return X[i], Y[i]
 
 
-def test_a_rank_reads_its_samples_only():
+@both
+def test_a_rank_reads_its_samples_only(strategy):
     def run(ranks):
         reads = Reads()
-        with Trainer(1, batches_per_update=4, seed=0, ranks=ranks, thread_count=1) as t:
+        with Trainer(1, strategy=strategy, seed=0, ranks=ranks, thread_count=1) as t:
             t.init(reads, model(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
             reads.read.clear()
             t.train()
         return reads.read
     first, second = results(2, run)
-    assert sorted(first + second) == list(range(100)) and len(first) == 48 + 4
+    assert sorted(first + second) == list(range(100)) and len(first) == (48 + 4 if strategy.name == "group" else 4 * 8 + 2 * 8)
 
 
-def test_of_a_stream_each_rank_reads_all():
+@both
+def test_of_a_stream_each_rank_reads_all(strategy):
     def train(ranks, n=(100, 100, 100)):
         def samples():
             return zip(X[:n[t.rank]], Y.tolist(), strict=False)
-        with Trainer(2, batches_per_update=4, seed=0, ranks=ranks, thread_count=1) as t:
+        with Trainer(2, strategy=strategy, seed=0, ranks=ranks, thread_count=1) as t:
             t.init(data.StreamDataset(samples, 8), model(), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
             t.train()
         return bits(t)
     assert results(3, train) == [train(None)] * 3
     for error in on_ranks(3, lambda ranks: train(ranks, (100, 60, 100))):
         assert isinstance(error, RankError) and "rank 1" in str(error), error
-        assert "is at (epoch, update, batches of it) [2, 2, 4] and rank 0 at" in str(error)
+        group = strategy.name == "group"
+        assert ("is at (epoch, update, batches of it) [2, 2, 4] and rank 0 at" if group else "is at (epoch, batches before, batches of "
+                "the round) [2, 8, 8] and rank 0 at (epoch, batches before, batches of the round) [1, 8, 5]") in str(error)
 
 
 def test_shares_that_the_engine_cannot_run():
@@ -189,33 +227,38 @@ def test_shares_that_the_engine_cannot_run():
 
 # ---------------------------------------------------------------------- failures
 @pytest.mark.parametrize("marks", [(9,), (9, 25, 41), (1, 9, 17, 25)])
-@pytest.mark.parametrize("k", [2, 4])
-def test_batches_that_fail_on_one_rank_are_left_out_on_all(driver, marks, k):
+@pytest.mark.parametrize("strategy", [Group(2), Group(4), Local(2, 2), Local(3, 4), Local(1, 3)], ids=str)
+def test_batches_that_fail_on_one_rank_are_left_out_on_all(driver, marks, strategy):
     def make():
         return Model(nn.Sequential(Fails(*[m / 64 for m in marks]), nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), seed=0)
     more = {"make": make, "max_failed_fraction": 1.0, "options": EVERY}
-    want = trained(driver, Group(k), 2, **more)
-    for t in results(2, lambda ranks: trained(driver, Group(k), 2, ranks, **more)):
+    want = trained(driver, strategy, 2, **more)
+    for t in results(2, lambda ranks: trained(driver, strategy, 2, ranks, **more)):
         assert bits(t) == bits(want)
+        assert [None if f.indices is None else f.indices.tolist() for f in t.history.failures] == [
+            None if f.indices is None else f.indices.tolist() for f in want.history.failures]
         assert {f.reason.split(": ", 1)[-1] for f in t.history.failures} <= {f.reason for f in want.history.failures} | {
             f.reason.split(": ", 1)[-1] for f in want.history.failures}
 
 
+@both
 @pytest.mark.parametrize("policy", [{"on_batch_failure": "raise"}, {"max_failed_fraction": 0.1}])
-def test_too_many_failures_end_training_on_all_ranks(driver, policy):
+def test_too_many_failures_end_training_on_all_ranks(driver, policy, strategy):
     def make():
         return Model(nn.Sequential(Fails(9 / 64, 60 / 64), nn.Linear(6, 3)), seed=0)
 
     def run(ranks):
-        with trainer(driver, Group(4), 1, ranks, make=make, **policy) as t:
+        with trainer(driver, strategy, 1, ranks, make=make, **policy) as t:
             with pytest.raises(Exception, match="parameters are as of the last good update") as e:
                 t.train()
+            check_books(t)
             return t.model.params.tobytes(), t.optimizer.t, str(e.value).splitlines()[0], len(e.value.failures)
     want = run(None)
     assert results(2, run) == [want] * 2
 
 
-def test_a_rank_that_raises_ends_training_on_all(driver):
+@both
+def test_a_rank_that_raises_ends_training_on_all(driver, strategy):
     class Raises(callbacks.Callback):
         every = 2
 
@@ -224,7 +267,7 @@ def test_a_rank_that_raises_ends_training_on_all(driver):
                 raise OSError("no disk")
 
     def run(ranks):
-        with trainer(driver, Group(4), 1, ranks, callbacks=[Raises()]) as t:
+        with trainer(driver, strategy, 1, ranks, callbacks=[Raises()]) as t:
             with pytest.raises((OSError, RankError)) as e:
                 t.train()
             with pytest.raises(RuntimeError, match="this process cannot train with the others any more"):
@@ -233,11 +276,13 @@ def test_a_rank_that_raises_ends_training_on_all(driver):
     first, second, third = results(3, run)
     assert second == (4 + 2, True, OSError, "no disk")
     for other in (first, third):
-        assert other[0] in (5, 6) and other[1:3] == (True, RankError)    # the sixth update may have been under way
+        # the sixth update, or the round before, may have been under way
+        assert other[0] in ((5, 6) if strategy.name == "group" else (4, 6)) and other[1:3] == (True, RankError)
         assert "rank 1" in other[3] and "OSError: no disk" in other[3]
 
 
-def test_a_rank_that_does_not_come_is_named(driver):
+@both
+def test_a_rank_that_does_not_come_is_named(driver, strategy):
     """And of the others each, whichever notices it first, says so."""
     come = threading.Event()
 
@@ -245,11 +290,11 @@ def test_a_rank_that_does_not_come_is_named(driver):
         every = 1
 
         def on_update(self, t, updates):
-            if t.rank == 1 and updates == 2:
+            if t.rank == 1 and t.optimizer.t == 2:
                 assert come.wait(20)
 
     def run(ranks):
-        with trainer(driver, Group(4), 1, ranks, callbacks=[Hangs()]) as t:
+        with trainer(driver, strategy, 1, ranks, callbacks=[Hangs()]) as t:
             try:
                 t.train()
             except RankError as e:
@@ -262,27 +307,38 @@ def test_a_rank_that_does_not_come_is_named(driver):
     assert time.monotonic() - started < 10
     assert len({text for _, text, *_ in out}) == 1
     for t, text, rank, gone, _ in out:
-        assert t == 2 and rank == 1 and gone and "rank 1" in text and "did not come to update 3 within rank_timeout=0.5 s" in text
+        where = "update 3" if strategy.name == "group" else "the average after batch 13"
+        assert t == 2 and rank == 1 and gone and "rank 1" in text and f"did not come to {where} within rank_timeout=0.5 s" in text
     assert [saves for *_, saves in out] == [True, False, False]
 
 
+@both
 @pytest.mark.parametrize("error", [OSError("no connection"), KeyboardInterrupt()], ids=type)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_what_an_exchange_raises_comes_out_and_makes_no_update(driver, threads, error, monkeypatch):
+def test_what_an_exchange_raises_comes_out_and_makes_no_update(driver, threads, error, strategy, monkeypatch):
     ranks, calls = Ranks(communicators(1)[0]), []
-    exchange = ranks.exchange
+    name = "exchange" if strategy.name == "group" else "exchange_round"
+    exchange = getattr(ranks, name)
 
-    def fails(vector, weight, found):
-        calls.append(weight)
+    def fails(vector, *more):
+        calls.append(vector)
         if len(calls) == 3:
             vector[...] = np.nan        # half of it has come
             raise error
-        return exchange(vector, weight, found)
-    monkeypatch.setattr(ranks, "exchange", fails)
-    with trainer(driver, Group(4), threads, ranks) as t:
+        return exchange(vector, *more)
+    monkeypatch.setattr(ranks, name, fails)
+    with trainer(driver, strategy, threads, ranks) as t:
         with pytest.raises(type(error)):
             t.train()
-        assert t.optimizer.t == t.stats().updates == 2 and np.isfinite(t.model.params).all()
+        assert t.optimizer.t == (2 if name == "exchange" else 4) and t.stats().updates == (2 if name == "exchange" else 13)
+        assert np.isfinite(t.model.params).all()
+        check_books(t)
+        monkeypatch.undo()
+        if strategy.name == "local":            # and the next `train` goes on from there, where the error was not another rank's
+            t.ranks.messages.error = None
+            t.max_epochs = 1
+            t.train()
+            assert bits(t)[:4] == bits(trained(driver, strategy, 2))[:4]
 
 
 def test_a_rank_whose_message_mpi_cannot_finish_is_gone():
@@ -309,7 +365,8 @@ def catch(ranks):
     return e.value.rank, e.value.gone, ranks.saves
 
 
-def test_a_shutdown_ends_the_wait_for_other_ranks(driver):
+@both
+def test_a_shutdown_ends_the_wait_for_other_ranks(driver, strategy):
     """Rank 1 comes to the first update only when rank 0 has been shut down."""
     comms, go_on, out = communicators(2), threading.Event(), []
 
@@ -327,7 +384,7 @@ def test_a_shutdown_ends_the_wait_for_other_ranks(driver):
     made = [None, None]
 
     def make(i):
-        made[i] = trainer(driver, Group(4), 1, Ranks(comms[i], 20))
+        made[i] = trainer(driver, strategy, 1, Ranks(comms[i], 20))
     together = [threading.Thread(target=make, args=(i,)) for i in range(2)]
     for thread in together:
         thread.start()
@@ -349,28 +406,30 @@ def test_a_shutdown_ends_the_wait_for_other_ranks(driver):
 
 
 # ---------------------------------------------------------------------- stops, checkpoints
-def test_a_stop_on_one_rank_ends_training_of_all_after_the_same_update(driver, small):
+@both
+def test_a_stop_on_one_rank_ends_training_of_all_after_the_same_update(driver, small, strategy):
     class Stops(callbacks.Callback):
         every = 1
 
         def on_update(self, t, updates):
-            if t.rank == 1 and updates == 3:
+            if t.rank == 1 and t.batches_done >= 8 and not t.epoch:
                 t.stop()
 
     def run(ranks):
-        with trainer(driver, Group(4), 2, ranks, callbacks=[Stops()]) as t:
+        with trainer(driver, strategy, 2, ranks, callbacks=[Stops()]) as t:
             t.train()
             first = t.optimizer.t, t.batches_done, t.history.interrupted
             t.callbacks.clear()
             t.train()
             return first, t.optimizer.t, t.model.params.tobytes()
-    want = trained(driver, Group(4), 2, epochs=2)
+    want = trained(driver, strategy, 2, epochs=2)
     for first, t, params in results(3, run):
-        assert first == (3, 12, True) and t == 8 and params == want.model.params.tobytes()
+        assert first == (2, 8, True) and t == want.optimizer.t and params == want.model.params.tobytes()
 
 
+@pytest.mark.parametrize("strategy", [Group(4), Local(2, 3)], ids=["group", "local"])
 @pytest.mark.parametrize("before, after", [(1, 3), (3, 1), (2, 4)])
-def test_another_number_of_ranks_goes_on_from_a_checkpoint(driver, tmp_path, before, after):
+def test_another_number_of_ranks_goes_on_from_a_checkpoint(driver, tmp_path, before, after, strategy):
     """In the middle of an epoch, with Dropout and BatchNorm."""
     path = tmp_path / "checkpoint"
 
@@ -383,15 +442,15 @@ def test_another_number_of_ranks_goes_on_from_a_checkpoint(driver, tmp_path, bef
                 t.stop()
 
     def begin(ranks):
-        return trained(driver, Group(4), 1, ranks, callbacks=[Stops()])
+        return trained(driver, strategy, 1, ranks, callbacks=[Stops()])
 
     def go_on(ranks):
-        with trainer(driver, Group(4), 2, ranks, seed=77) as t:
+        with trainer(driver, strategy, 2, ranks, seed=77) as t:
             t.load_checkpoint(path)
             t.train()
             return t
-    results(before, begin)
-    want = trained(driver, Group(4), 1, epochs=3)
+    assert {t.batches_done for t in results(before, begin)} == {8 if strategy.name == "group" else 6}
+    want = trained(driver, strategy, 1, epochs=3)
     for t in results(after, go_on):
         assert bits(t) == bits(want)
 
@@ -428,7 +487,7 @@ def test_a_checkpoint_where_training_is_interrupted(driver, tmp_path):
 # ---------------------------------------------------------------------- what must be the same
 DIFFERENT = {
     "training data": {"n": 99}, "setting": {"strategy": Group(8)}, "set of initial parameters": {"make": lambda: other_seed()},
-    "model": {"make": lambda: model(nn.ReLU())}, "optimizer": {"options": {"clip_norm": 1.0}}, "seed": {"seed": 6},
+    "setting ": {"strategy": Local(2, 4)}, "model": {"make": lambda: model(nn.ReLU())}, "optimizer": {"options": {"clip_norm": 1.0}}, "seed": {"seed": 6},
 }
 
 
@@ -442,7 +501,7 @@ def test_ranks_that_differ_all_raise_the_same(driver, what):
         return trainer(driver, ranks=ranks, **(DIFFERENT[what] if ranks.rank == 2 else {}))
     out = on_ranks(3, run)
     assert {type(e) for e in out} == {RanksDifferError} and len({str(e) for e in out}) == 1
-    assert "rank 2" in str(out[0]) and f"has another {what} than rank 0" in str(out[0])
+    assert "rank 2" in str(out[0]) and f"has another {what.strip()} than rank 0" in str(out[0])
 
 
 def test_other_rows_are_noticed():
@@ -483,20 +542,21 @@ def test_without_a_seed_all_have_that_of_rank_0(driver):
 
 
 @pytest.mark.parametrize("k, size, text", [(6, 2, "2 ranks run 4, 2 batches of each update: batches_per_update=4 or 8"),
-                                           (8, 3, "3 ranks run 4, 4, 0 batches of each update: batches_per_update=6 or 12")])
+                                           (8, 3, "3 ranks run 4, 4, 0 batches of each update: batches_per_update=6 or 12"),
+                                           (-3, 2, "2 ranks train 2, 1 copies of the model: n_models=2 or 4")])
 def test_shares_that_are_not_even_are_said_by_rank_0(k, size, text, recwarn):
     import warnings
     warnings.simplefilter("always")
-    results(size, lambda ranks: trainer(data.ArrayDataset, Group(k), ranks=ranks))
+    results(size, lambda ranks: trainer(data.ArrayDataset, Group(k) if k > 0 else Local(2, -k), ranks=ranks))
     assert len(recwarn) == 1 and text in str(recwarn[0].message)
 
 
 def test_door():
-    for strategy in ("local", Local(n_models=4), "hogwild", "serial", "auto"):
-        with pytest.raises(ValueError, match=r"with strategy .* of 'group' or 'shard': .* give batches_per_update=8, say"):
+    for strategy in ("hogwild", "serial", "auto"):
+        with pytest.raises(ValueError, match=r"with strategy .* copies of 'local': .* give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", strategy=strategy)
-    for options in ({"strategy": "group"}, {"strategy": "shard"}, {}):
-        with pytest.raises(ValueError, match="give batches_per_update=8, say"):
+    for options in ({"strategy": "group"}, {"strategy": "shard"}, {"strategy": "local"}, {"strategy": Local(4)}, {}):
+        with pytest.raises(ValueError, match=r"give batches_per_update=8, say, .* strategy=Local\(sync_every=16, n_models=8\)"):
             Trainer(1, ranks="mpi", **options)
     with pytest.raises(ValueError, match="ranks='gloo': 'mpi', a communicator of mpi4py, or None"):
         Trainer(1, ranks="gloo", batches_per_update=2)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tinydl.parallel.errors import RanksDifferError, TrainingError
-from tinydl.parallel.strategies import Group, Shard, Strategy
+from tinydl.parallel.strategies import Group, Local, Shard, Strategy
+from tinydl.parallel.strategies.local import length
 
 if TYPE_CHECKING:
     from tinydl.parallel.ranks import Ranks
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def check_strategy(strategy: Strategy, ranks: Any) -> None:
-    """ValueError where there is no gradient of all batches that ranks could share, or where updates depend on how many ranks and
-    threads there are."""
-    if not isinstance(strategy, (Group, Shard)):
+    """ValueError where there is nothing of an update or a round that ranks could share, or where what they do depends on how many
+    ranks and threads there are."""
+    several = ("leave strategy= out and give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8, or for a slow "
+               "network strategy=Local(sync_every=16, n_models=8), of tinydl.parallel.strategies")
+    if not isinstance(strategy, (Group, Shard, Local)):
         raise ValueError(f"ranks={ranks!r} with strategy {strategy.name!r}: ranks share the batches of each update of 'group' or "
-                         "'shard': leave strategy= out and give batches_per_update=8, say (more where the network is slow), or "
-                         "strategy='shard' and shards_per_batch=8")
+                         f"'shard', or the copies of 'local': {several}")
     if None in vars(strategy).values():
-        raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: "
-                         "give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8")
+        raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: {several}")
 
 
 def join(given: Any, timeout: float, seed: int, drawn: bool) -> tuple[Ranks, int]:
@@ -43,25 +44,30 @@ def say_shares(ranks: Ranks, strategy: Strategy) -> None:
     """Warn, on rank 0, where some ranks have more to do than others."""
     from tinydl.parallel.ranks import share
     batches, parts = strategy.cut(1)
-    k, n = batches * parts, ranks.size
+    copies, n = strategy.copies(1), ranks.size
+    k = copies or batches * parts
     sizes = [len(share(k, k, rank, n)) for rank in range(n)]
     if ranks.rank == 0 and len(set(sizes)) > 1:
         even = n << max(0, (k // n).bit_length() - 1)
-        name = "batches_per_update" if parts == 1 else "shards_per_batch"
-        warnings.warn(f"{n} ranks run {', '.join(map(str, sizes))} batches of each update: {name}={even} or {2 * even} would be "
-                      "the same number for all", stacklevel=5)
+        name = "n_models" if copies else "batches_per_update" if parts == 1 else "shards_per_batch"
+        do = f"train {', '.join(map(str, sizes))} copies of the model" if copies else (
+            f"run {', '.join(map(str, sizes))} batches of each update")
+        warnings.warn(f"{n} ranks {do}: {name}={even} or {2 * even} would be the same number for all", stacklevel=5)
 
 
 def begin(trainer: Resumable, ranks: Ranks, asked: str | None, shuffle: bool) -> None:
     """Training begins on all ranks, at the same place; RanksDifferError where it is not the same."""
     from tinydl.parallel.ranks.describe import checksum
+    from tinydl.parallel.ranks.share import width
     model, resources, epoch = trainer.model, trainer.resources, trainer.progress.under_way
     with trainer.runtime.lock:
         setting, _ = trainer.runtime.setting(asked)
-    ranks.begin(model.params.size + model.statistics.size, model.dtype, setting.k, {
+    n, rows = (length(resources), 0) if setting.copies else (
+        model.params.size + model.statistics.size, width(setting.k, ranks.size))
+    ranks.begin(n, model.dtype, rows, {
         "epoch": str(trainer.epoch), "number of batches done": str(trainer.batches_done),
         "number of updates": str(resources.state.t),
-        "setting": f"{setting.batches} batches an update in {setting.parts} parts",
+        "setting": f"{setting.batches} batches an update in {setting.parts} parts, {setting.copies} copies",
         "order": f"shuffle={shuffle if epoch is None else epoch.shuffle}",
         "set of parameters": checksum(model.params, model.statistics),
         "optimizer state": checksum(*resources.state.vectors.values())}, lambda finished: trainer.stop(finished=finished))

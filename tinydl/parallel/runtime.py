@@ -327,8 +327,7 @@ class Runtime:
         asked = self._threads_asked()
         if self._fitting is None or self._fitting[0] != asked:
             def counts(n_threads: int) -> tuple[int, int]:
-                setting = self._largest_setting("parallel", n_threads)
-                return setting.n_slots, setting.copies
+                return self._slots_and_copies(self._largest_setting("parallel", n_threads))
             n = fitting_threads(self._memory_for(self._largest_setting("parallel", asked)), counts)
             if n < asked:
                 self.lower(n)
@@ -342,13 +341,18 @@ class Runtime:
         return Setting(mode, n_threads if mode == "parallel" else 1, *self.strategy.cut(n_threads), self.strategy,
                        self.strategy.copies(n_threads))
 
+    def _slots_and_copies(self, setting: Setting) -> tuple[int, int]:
+        """How many gradient slots and copies of the model this process makes. A rank without a copy to train has one, too, for the
+        mean of the others'."""
+        copies = setting.copies and max(1, len(self.need_resources().own_copies(setting.copies)))
+        return copies or setting.n_slots, copies
+
     def _memory_for(self, setting: Setting) -> MemoryReport:
         resources = self.need_resources()
         held = {"held_copies": len(resources.model_copies)} if setting.copies else {
             "held_threads": len(resources.replicas), "held_slots": len(resources.slots)}
-        return memory_report(resources.model, resources.plan, resources.optimizer, setting.n_threads, setting.n_slots,
-                             setting.copies,
-                             state=resources.state, **held)
+        return memory_report(resources.model, resources.plan, resources.optimizer, setting.n_threads,
+                             *self._slots_and_copies(setting), state=resources.state, **held)
 
 
 def _check_threads(thread_count: int) -> None:

@@ -52,14 +52,23 @@ def train(resources: Resources, epoch: EpochProgress, order: Array, bounds: Arra
         with uninterrupted() as held:
             updates = setting.strategy.updates(resources, epoch, setting)
             runs = updates.runs(order, bounds, max_updates)
-            ended, outcome = False, None
+            parts: list[Outcome] | None = None
+            outcome = None
             try:
                 active = [run.native for run in runs if run.native.n_batches]
                 ended = _run(resources, epoch, active, pool, look, held, updates.must_finish)
+                if ended and updates.must_finish:
+                    started = time.perf_counter()
+                    try:
+                        parts = updates.after_group([_outcome(epoch, run, resources.state.t) for run in runs], held)
+                    finally:
+                        epoch.seconds += time.perf_counter() - started
             finally:
                 with ledger.booking():
-                    if ended or not updates.must_finish:
-                        outcome = updates.end([_outcome(epoch, run, resources.state.t) for run in runs])
+                    if not updates.must_finish:
+                        parts = [_outcome(epoch, run, resources.state.t) for run in runs]
+                    if parts is not None:
+                        outcome = updates.end(parts)
                         ledger.count(epoch, outcome)
         if outcome is not None:
             ledger.stop_for(epoch, outcome)

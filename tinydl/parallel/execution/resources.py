@@ -105,6 +105,10 @@ class Resources:
         """Those of workers, and those of copies."""
         return [*self.replicas, *(c.replica for c in self.model_copies)]
 
+    def own_copies(self, k: int) -> range:
+        """Which of k copies of the model are trained here: all, or those of this rank's share."""
+        return range(k) if self.ranks is None else self.ranks.share(k, k)
+
     def forget_workers(self) -> None:
         """In a forked child, which has none of the workers: drop what they were using."""
         self.drop()

@@ -1,4 +1,4 @@
-"""Groups of which several ranks run a share each: what the drivers tell the ranks, and write down of what these tell them."""
+"""Groups and rounds of which several ranks run a share each: what the drivers tell the ranks, and write down of what these say."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydl._kernels import engine
+from tinydl.parallel.errors import BatchFailure
+from tinydl.parallel.execution.ledger import Outcome
 from tinydl.parallel.ranks.ranks import ARRIVED, ATTEMPTS, LOSS, N_COLUMNS, SAMPLES, WEIGHT, Ranks, Results
 from tinydl.parallel.ranks.share import shares
 
 if TYPE_CHECKING:
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
-    from tinydl.parallel.execution.ledger import Outcome
     from tinydl.parallel.execution.resources import Resources
     from tinydl.parallel.workers.signals import uninterrupted
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["FailedElsewhereError", "GroupsOfRanks", "exchange_group"]
+__all__ = ["FailedElsewhereError", "GroupsOfRanks", "exchange_group", "exchange_round"]
 
 #: the status of a batch that has failed on another rank; any that is neither engine.OK nor engine.CANCELLED
 FAILED_ELSEWHERE = 101
@@ -93,6 +94,42 @@ def exchange_group(resources: Resources, epoch: EpochProgress, setting: Setting,
             part.failures = [] if arrived else [replace(part.failures[0], n_samples=n,
                                                         exception=FailedElsewhereError(results.errors.get(i, "")))]
     return vector if weight else None
+
+
+def exchange_round(resources: Resources, epoch: EpochProgress, n: int, vector: Array, weight: float, own: list[Outcome],
+                   held: uninterrupted) -> tuple[float, list[Outcome]]:
+    """For strategy local, with either driver: writes the mean of all copies into `vector`, that of this rank's. Returns its weight,
+    and the outcome of every lane. n: batches of the round; own: the outcomes of this rank's lanes."""
+    ranks = resources.ranks
+    assert ranks is not None
+    try:
+        with held.open():
+            weight, told = ranks.exchange_round(vector, weight, (epoch.number, resources.step, n), [_as_json(part) for part in own])
+    except ConnectionError:
+        resources.check_deadline()      # a shutdown has cancelled it
+        raise
+    return weight, [part for rank, theirs in enumerate(told)
+                    for part in (own if rank == ranks.rank else [_of_json(epoch.number, row) for row in theirs])]
+
+
+#: of an Outcome, what has an entry for each piece, and what has one number
+LISTS, NUMBERS = ("sizes", "losses", "weights", "attempts", "arrived", "norms"), ("updates", "batches", "groups")
+
+
+def _as_json(part: Outcome) -> dict[str, Any]:
+    """What the other ranks are told of a lane. Numbers in JSON keep all their bits."""
+    found = {name: np.asarray(getattr(part, name)).tolist() for name in LISTS} | {name: int(getattr(part, name)) for name in NUMBERS}
+    for name in "failures", "fatal":
+        found[name] = [(f.batch_index, f.n_samples, in_words(f.exception), None if f.indices is None else f.indices.tolist())
+                       for f in getattr(part, name)]
+    return found
+
+
+def _of_json(epoch: int, found: dict[str, Any]) -> Outcome:
+    for name in "failures", "fatal":
+        found[name] = [BatchFailure(epoch, batch, n, -1, FailedElsewhereError(text), None if rows is None else np.array(rows))
+                       for batch, n, text, rows in found[name]]
+    return Outcome(**found, workers=[-1] * len(found["sizes"]))
 
 
 def in_words(error: BaseException | None) -> str:

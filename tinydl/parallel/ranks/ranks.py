@@ -5,7 +5,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,13 +115,13 @@ class Ranks:
                     raise RanksDifferError(f"{what}: {self.messages.name(rank)} has another {name} than rank 0: "
                                            f"{theirs.get(name)}, not {value}. All ranks train one model: give them the same")
 
-    def begin(self, n: int, dtype: Any, k: int, state: Mapping[str, str], on_end: Callable[[bool], None]) -> None:
-        """Training begins, of vectors of n numbers with k pieces an update. state: to be the same on all."""
+    def begin(self, n: int, dtype: Any, rows: int, state: Mapping[str, str], on_end: Callable[[bool], None]) -> None:
+        """Training begins, with exchanges of vectors of n numbers and heads of so many rows. state: to be the same on all."""
         if self.messages.error is not None:
             error = self.messages.error
             raise RuntimeError(f"this process cannot train with the others any more: {error}") from error
         self.check("Trainer.train", state)
-        self._began, self._over, self.on_end, self._of_update = True, False, on_end, (n, dtype, k)
+        self._began, self._over, self.on_end, self._of_update = True, False, on_end, (n, dtype, rows)
 
     def end(self, finished: bool) -> None:
         """Training ends here, at an update's end; so it does for all. RankError where another rank does not hear of it."""
@@ -128,9 +129,9 @@ class Ranks:
             self.part(RuntimeError("it was shut down"))
         elif not self._over:
             self._over = True
-            n, dtype, k = self._of_update
+            n, dtype, rows = self._of_update
             vector = np.zeros(n, dtype)         # in place of an update's, which the others may be sending
-            self._room(vector, width(k, self.size))
+            self._room(vector, rows)
             self._head[KIND] = FINISHED if finished else STOPPED
             try:
                 self._swap_slices(vector, "the end of training")
@@ -178,9 +179,25 @@ class Ranks:
     def exchange(self, vector: Array, weight: float, results: Results) -> float:
         """Write the mean of all ranks into `vector`, this rank's mean, and what came of all pieces into `results`; returns the
         weight of all. RankError where another rank does not come in time; EndedElsewhereError where one has ended training."""
+        with self._timed():
+            return self._exchange(vector, weight, results)
+
+    def exchange_round(self, vector: Array, weight: float, place: tuple[int, int, int], mine: Any) -> tuple[float, list[Any]]:
+        """As `exchange`, of the copies of strategy local: their mean, and what each rank says of its own, by JSON. place: the epoch,
+        the number of batches before the round, and of those in it."""
+        with self._timed():
+            what = f"the average after batch {place[1] + place[2]}"
+            self._room(vector, 0)
+            self._head[:WEIGHT_OF_ALL + 1] = GROUP, *place, weight
+            heads = self._meet(vector, what, "(epoch, batches before, batches of the round)")
+            told = self.messages.swap(what, mine)
+            return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what), told
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         started = self._came = time.perf_counter()
         try:
-            return self._exchange(vector, weight, results)
+            yield
         finally:
             self.seconds += time.perf_counter() - started
             self.waited += self._came - started
@@ -191,6 +208,17 @@ class Ranks:
         self._room(vector, width(results.k, self.size))
         self._head[:WEIGHT_OF_ALL + 1] = GROUP, results.epoch, results.step, n, weight
         self._head[N_HEAD:N_HEAD + N_COLUMNS * len(own)] = table[own.start:own.stop].reshape(-1)
+        heads = self._meet(vector, what, "(epoch, update, batches of it)")
+        for r in self.others:
+            theirs = share(results.k, n, r, self.size)
+            table[theirs.start:theirs.stop] = heads[r, N_HEAD:N_HEAD + N_COLUMNS * len(theirs)].reshape(-1, N_COLUMNS)
+        if not table[:, ARRIVED].all():
+            for errors in self.messages.swap(f"{what}, of which batches failed", results.errors):
+                results.errors.update({int(i): text for i, text in errors.items()})
+        return self._mean(vector, heads[:, WEIGHT_OF_ALL].tolist(), what)
+
+    def _meet(self, vector: Array, what: str, place: str) -> Array:
+        """`_swap_slices` at the same place of all trainings; EndedElsewhereError where another rank's has ended."""
         heads = self._swap_slices(vector, what)
         self.messages.look()        # who has given up has sent its part before, and makes no update of it
         rows = heads.tolist()       # a few numbers a rank: lists take less time than arrays
@@ -198,14 +226,8 @@ class Ranks:
             self._over = True
             self.on_end(bool((heads[:, KIND] == FINISHED).any()))
             raise EndedElsewhereError(f"{self.messages.name(int(np.argmax(heads[:, KIND])))} has ended training")
-        self.messages.agree([list(map(int, row[EPOCH:PIECES + 1])) for row in rows], "at (epoch, update, batches of it) {}")
-        for r in self.others:
-            theirs = share(results.k, n, r, self.size)
-            table[theirs.start:theirs.stop] = heads[r, N_HEAD:N_HEAD + N_COLUMNS * len(theirs)].reshape(-1, N_COLUMNS)
-        if not table[:, ARRIVED].all():
-            for errors in self.messages.swap(f"{what}, of which batches failed", results.errors):
-                results.errors.update({int(i): text for i, text in errors.items()})
-        return self._mean(vector, [row[WEIGHT_OF_ALL] for row in rows], what)
+        self.messages.agree([list(map(int, row[EPOCH:PIECES + 1])) for row in rows], f"at {place} {{}}")
+        return heads
 
     def _mean(self, vector: Array, weights: list[float], what: str) -> float:
         """The upper part of the tree: of this rank's slice, which goes to all, as theirs do; or of all."""

@@ -18,6 +18,7 @@ from tinydl.parallel.strategies.base import Strategy, check_count
 if TYPE_CHECKING:
     from tinydl.parallel.execution.epoch import EpochProgress, Setting
     from tinydl.parallel.execution.resources import Resources
+    from tinydl.parallel.workers.signals import uninterrupted
 
 Array = np.ndarray[Any, Any]
 
@@ -32,9 +33,11 @@ class Averaging(AfterPieces):
         assert isinstance(setting.strategy, Local)
         self.strategy = setting.strategy
         super().__init__(resources, epoch, setting)
+        self.waited = 0.0               # seconds, for other ranks
 
     def prepare(self) -> None:
-        self.copies = gather(self.resources, self.setting.copies)
+        self.own = self.resources.own_copies(self.setting.copies)
+        self.copies = gather(self.resources, self.own)
 
     def n_batches(self, left: int | None) -> int:
         return self.setting.copies * self.strategy.sync_every
@@ -46,8 +49,10 @@ class Averaging(AfterPieces):
     def runs(self, order: Array, bounds: Array, max_updates: int | None) -> list[Run]:
         resources, first = self.resources, self.epoch.batches_done
         runs = []
-        for i, share in enumerate(self.lanes(min(len(bounds) - 1 - first, self.n_batches(max_updates)))):
-            copy, own = self.copies[i], bounds[first + share.start:first + share.stop + 1]
+        lanes = self.lanes(min(len(bounds) - 1 - first, self.n_batches(max_updates)))
+        for i in self.own:
+            share, copy = lanes[i], self._copy(i)
+            own = bounds[first + share.start:first + share.stop + 1]
             self.begin(i)
             native = engine.NativeRun(
                 [copy.replica.native], [copy.slot], resources.sources, order, own, copy.update, t=self.t,
@@ -57,35 +62,56 @@ class Averaging(AfterPieces):
         return runs
 
     def lanes(self, n_pieces: int) -> list[range]:
-        k = len(self.copies)
+        k, self.n_pieces = self.setting.copies, n_pieces
         cuts = [n_pieces * i // k for i in range(k + 1)]
         lanes = [range(lo, hi) for lo, hi in pairwise(cuts)]
-        for copy, lane in zip(self.copies, lanes, strict=True):
-            self.resources.optimizer.set_numbers(copy.update, self.resources.state, len(lane))
+        for i in self.own:
+            self.resources.optimizer.set_numbers(self._copy(i).update, self.resources.state, len(lanes[i]))
         return lanes
 
+    def blocks(self, n_lanes: int) -> list[range]:
+        return [self.own]
+
+    def _copy(self, lane: int) -> ModelCopy:
+        return self.copies[lane - self.own.start]
+
     def begin(self, lane: int) -> None:
-        self.copies[lane].take_shared(self.resources, self.strategy.average_state)
+        self._copy(lane).take_shared(self.resources, self.strategy.average_state)
 
     def place(self, lane: int, piece: int, worker: int) -> Place:
-        copy = self.copies[lane]
+        copy = self._copy(lane)
         return Place(copy.replica, copy.slot, self.resources.step + piece, lane)
 
     def after_piece(self, lane: int, piece: int) -> tuple[float, int]:
-        copy = self.copies[lane]
+        copy = self._copy(lane)
         norm = copy.update.apply(copy.slot, copy.t + 1)
         made = int(self.resources.optimizer.clip_norm is None or isfinite(norm))
         copy.t += made
         return norm, made
 
+    def after_group(self, parts: list[Outcome], held: uninterrupted) -> list[Outcome]:
+        """The mean of the copies, and what came of each lane: of all ranks', where there are some."""
+        if self.resources.ranks is None:
+            self.mean = mean([copy.all for copy in self.copies], parts)
+            return parts
+        from tinydl.parallel.execution.shared_groups import exchange_round
+        own = parts if len(parts) == len(self.own) else [parts[i] for i in self.own]    # the Python driver gives every lane's
+        self.mean = mean([copy.all for copy in self.copies], own) if own else None
+        vector, weight = self.mean or (self.copies[0].all, 0.0)
+        before = self.resources.ranks.seconds
+        weight, parts = exchange_round(self.resources, self.epoch, self.n_pieces, vector, weight, own, held)
+        self.waited = self.resources.ranks.seconds - before
+        self.mean = (vector, weight) if weight else None
+        return parts
+
     def end(self, parts: list[Outcome]) -> Outcome:
         resources, outcome = self.resources, Outcome.join(parts)
+        resources.ledger.stats.waited += self.waited
         failures = [f for part in parts for f in (*part.failures, *part.fatal)]
         if len(failures) > resources.most_failures(self.epoch, 1):
             return Outcome(fatal=failures)
-        average = mean([copy.all for copy in self.copies], parts)
-        if average is not None:
-            vector, _ = average
+        if self.mean is not None:
+            vector, _ = self.mean
             for shared, span in zip(shared_vectors(resources), self.copies[0].spans, strict=True):
                 shared[...] = vector[span]
             resources.state.t += max(part.updates for part in parts)
@@ -129,7 +155,7 @@ class Local(Strategy):
         resources.rule(1)      # ValueError where its numbers need other state vectors than there are
         resources.ledger.note(setting)
         resources.ledger.make_room(setting.n_threads)
-        gather(resources, setting.copies)
+        gather(resources, resources.own_copies(setting.copies))
 
 
 class ModelCopy:
@@ -159,8 +185,9 @@ class ModelCopy:
         self.t = resources.state.t
 
 
-def gather(resources: Resources, k: int) -> list[ModelCopy]:
-    """The k copies; those that are missing are made."""
+def gather(resources: Resources, own: range) -> list[ModelCopy]:
+    """The copies that are trained here; those that are missing are made. At least one, for the mean of the other ranks'."""
+    k = max(1, len(own))
     copies: list[ModelCopy] = resources.model_copies
     del copies[k:]
     while len(copies) < k:
@@ -171,3 +198,8 @@ def gather(resources: Resources, k: int) -> list[ModelCopy]:
 def shared_vectors(resources: Resources) -> list[Array]:
     """Parameters, statistics, and the optimizer's state."""
     return [resources.model.params, resources.model.statistics, *resources.state.vectors.values()]
+
+
+def length(resources: Resources) -> int:
+    """Numbers of a copy's vector."""
+    return starts_of(v.size for v in shared_vectors(resources))[-1]
