@@ -242,6 +242,27 @@ def test_batches_that_fail_on_one_rank_are_left_out_on_all(driver, marks, strate
 
 
 @both
+def test_a_batch_that_hangs_on_one_rank_is_left_out_on_all(driver, strategy):
+    """The rank runs its share again, without it, and the others wait."""
+    release = threading.Event()
+
+    class Hangs(Fails):
+        def forward(self, x):
+            try:
+                return super().forward(x)
+            except RuntimeError:
+                release.wait(20)
+                raise
+
+    def make(first):
+        return lambda: Model(nn.Sequential(first, nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), seed=0)
+    want = trained(driver, strategy, 2, make=make(Fails(9 / 64)), epochs=1)
+    for t in results(2, lambda ranks: trained(driver, strategy, 2, ranks, make=make(Hangs(9 / 64)), epochs=1, batch_timeout=0.3)):
+        assert bits(t) == bits(want) and "took longer than batch_timeout=0.3 s" in str(t.history.failures[0].exception)
+    release.set()
+
+
+@both
 @pytest.mark.parametrize("policy", [{"on_batch_failure": "raise"}, {"max_failed_fraction": 0.1}])
 def test_too_many_failures_end_training_on_all_ranks(driver, policy, strategy):
     def make():

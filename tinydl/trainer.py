@@ -73,15 +73,16 @@ class Trainer:
     max_hung_workers of them training goes on in the calling thread, where no batch can be given up. callbacks: see
     `tinydl.callbacks`. pin_threads: keep each worker on a CPU of its own (Linux; for machines that run nothing else).
 
-    ranks: "mpi", or a communicator of mpi4py: the processes that `mpiexec` has started share the batches of each update, and all
-    have the parameters that one process would have, to the bit. Strategy "group" with batches_per_update, or "shard" with
-    shards_per_batch, says what an update is made of, whatever the number of ranks. All ranks make the same calls, with the same
-    data and settings, and each reads the samples of its share (of streams, all). Validation and callbacks run on each; only rank
-    0 prints, logs and writes checkpoints (`trainer.rank` is for what else a program wants done once). Where a rank raises, dies
-    or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel`) comes out of `train` on
-    these, with the parameters of the last finished update, and their processes end with exit code 75. rank_timeout is to be
-    longer than what one rank does alone: reading its data, writing a checkpoint. SIGTERM ends `train` as Ctrl-C does, by
-    SystemExit(143).
+    ranks: "mpi", or a communicator of mpi4py: the processes that `mpiexec` has started share the batches of each update, and
+    all have the parameters that one process would have, to the bit. Strategy "group" with batches_per_update, or "shard" with
+    shards_per_batch, says what an update is made of, whatever the number of ranks; `strategies.Local(sync_every, n_models)` has
+    them share the copies of the model, with one exchange in each round of sync_every updates. All ranks make the same calls,
+    with the same data and settings, and each reads the samples of its share (of streams, all). Validation and callbacks run on
+    each; only rank 0 prints, logs and writes checkpoints (`trainer.rank` is for what else a program wants done once). Where a
+    rank raises, dies or does not come within rank_timeout seconds after the others, RankError (`tinydl.parallel`) comes out of
+    `train` on these, with the parameters of the last finished update, and their processes end with exit code 75. rank_timeout
+    is to be longer than what one rank does alone: reading its data, writing a checkpoint. SIGTERM ends `train` as Ctrl-C does,
+    by SystemExit(143).
 
         >>> from tinydl import Model, datasets, losses, nn, optim
         >>> data = datasets.digits().split(0.8, 0.0, 0.2, seed=0)

@@ -1,6 +1,6 @@
 """Ranks: one training by several processes, on one machine or many, that MPI has started (`mpiexec -n 4 python train.py`).
 
-    share.py      which batches of an update a rank runs
+    share.py      which batches of an update, or copies of strategy local, a rank runs
     messages.py   what ranks send each other, and how long they wait: MPI's Isend, Irecv, Test and Iprobe
     ranks.py      Ranks: the exchange of an update, the beginning and the end of a training
     describe.py   what has to be the same on all ranks, as numbers that can be compared
@@ -20,6 +20,11 @@ but adds in an order that depends on the library, on n and on the length. Since 
 decide the same on failures, and have the same history and the same checkpoint, which is the one that one process would have
 written: it can be resumed by any number of ranks, with the same bits. Where training is broken off, ranks may be one update
 apart; the checkpoint is as of the last one of the rank that writes it.
+
+In strategy local ranks share the copies of the model, by the same rule: the batches of a copy's lane are run by the rank that has
+the copy. At the end of a round the nodes are means of copies (parameters, statistics, optimizer state in one vector), and between
+steps 1 and 2 each rank tells the others in JSON what came of its lanes: how many batches these have is not fixed, so it does not
+fit in front of the vector.
 
 Known costs. With shares that are powers of two, the longest is up to twice the shortest possible one (k = 6 on 2 ranks: 4 and 2);
 k = n, 2 n, 4 n, ... batches an update are even on n ranks. Each rank has a buffer as long as the vector, and

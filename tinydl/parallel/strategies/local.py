@@ -126,6 +126,9 @@ class Local(Strategy):
     average_state: the optimizer's state is averaged too; else it begins anew each round. The optimizer counts the
     updates of one copy. With n_models fixed, the result has the same bits for any thread count. The parameters that
     a callback sees, or Ctrl-C leaves, are those of the last averaging. A copy costs parameters, state and workspace.
+
+    Several ranks (`Trainer(ranks=...)`, with n_models fixed) share the copies, to the same bits: each trains those of its share, and
+    a round is one exchange, of a copy's parameters, statistics and state, whatever sync_every is.
     """
 
     name = "local"
