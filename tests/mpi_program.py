@@ -83,7 +83,8 @@ def digest(*arrays):
 rng = np.random.default_rng(0)
 x, y, w = rng.standard_normal((300, 6)).astype(np.float32), rng.integers(0, 3, 300), rng.random(300) + 0.1
 FAILING = x[:FAILS, 0].copy()
-model = Model(nn.Sequential(*[Fails()][:FAILS], nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3)), seed=0)
+model = Model(nn.Sequential(*[Fails()][:FAILS], nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3)),
+              seed=0)
 if CASE == "unequal" and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
     K += 1
 with Trainer(EPOCHS, seed=5, strategy=Local(SYNC, K) if SYNC else Group(K), thread_count=THREADS, ranks=RANKS,

@@ -210,9 +210,9 @@ def test_of_a_stream_each_rank_reads_all(strategy):
     assert results(3, train) == [train(None)] * 3
     for error in on_ranks(3, lambda ranks: train(ranks, (100, 60, 100))):
         assert isinstance(error, RankError) and "rank 1" in str(error), error
-        group = strategy.name == "group"
-        assert ("is at (epoch, update, batches of it) [2, 2, 4] and rank 0 at" if group else "is at (epoch, batches before, batches of "
-                "the round) [2, 8, 8] and rank 0 at (epoch, batches before, batches of the round) [1, 8, 5]") in str(error)
+        place = "at (epoch, batches before, batches of the round) {}".format
+        assert ("is at (epoch, update, batches of it) [2, 2, 4] and rank 0 at" if strategy.name == "group" else
+                f"is {place([2, 8, 8])} and rank 0 {place([1, 8, 5])}") in str(error)
 
 
 def test_shares_that_the_engine_cannot_run():
@@ -239,6 +239,19 @@ def test_batches_that_fail_on_one_rank_are_left_out_on_all(driver, marks, strate
             None if f.indices is None else f.indices.tolist() for f in want.history.failures]
         assert {f.reason.split(": ", 1)[-1] for f in t.history.failures} <= {f.reason for f in want.history.failures} | {
             f.reason.split(": ", 1)[-1] for f in want.history.failures}
+
+
+def test_a_round_of_which_nothing_arrives_changes_nothing(driver):
+    """The last one; also on two of four ranks, which have no copy to train."""
+    order, _ = data.ArrayDataset(X, Y, 8).order(5, 0)
+
+    def make():
+        return Model(nn.Sequential(Fails(X[order[96], 0]), nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), seed=0)
+    more = {"make": make, "max_failed_fraction": 1.0, "epochs": 1}
+    want = trained(driver, Local(1, 2), 2, **more)
+    assert [f.batch_index for f in want.history.failures] == [12] and want.optimizer.t == 6
+    for t in results(4, lambda ranks: trained(driver, Local(1, 2), 1, ranks, **more)):
+        assert bits(t) == bits(want)
 
 
 @both
@@ -508,7 +521,8 @@ def test_a_checkpoint_where_training_is_interrupted(driver, tmp_path):
 # ---------------------------------------------------------------------- what must be the same
 DIFFERENT = {
     "training data": {"n": 99}, "setting": {"strategy": Group(8)}, "set of initial parameters": {"make": lambda: other_seed()},
-    "setting ": {"strategy": Local(2, 4)}, "model": {"make": lambda: model(nn.ReLU())}, "optimizer": {"options": {"clip_norm": 1.0}}, "seed": {"seed": 6},
+    "setting ": {"strategy": Local(2, 4)},
+    "model": {"make": lambda: model(nn.ReLU())}, "optimizer": {"options": {"clip_norm": 1.0}}, "seed": {"seed": 6},
 }
 
 
@@ -577,7 +591,7 @@ def test_door():
         with pytest.raises(ValueError, match=r"with strategy .* copies of 'local': .* give batches_per_update=8, say"):
             Trainer(1, ranks="mpi", strategy=strategy)
     for options in ({"strategy": "group"}, {"strategy": "shard"}, {"strategy": "local"}, {"strategy": Local(4)}, {}):
-        with pytest.raises(ValueError, match=r"give batches_per_update=8, say, .* strategy=Local\(sync_every=16, n_models=8\)"):
+        with pytest.raises(ValueError, match=r"give batches_per_update=8, say, .* strategy=Local\(n_models=8\)"):
             Trainer(1, ranks="mpi", **options)
     with pytest.raises(ValueError, match="ranks='gloo': 'mpi', a communicator of mpi4py, or None"):
         Trainer(1, ranks="gloo", batches_per_update=2)

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 
 def check_strategy(strategy: Strategy, ranks: Any) -> None:
-    """ValueError where there is nothing of an update or a round that ranks could share, or where what they do depends on how many
-    ranks and threads there are."""
-    several = ("leave strategy= out and give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8, or for a slow "
-               "network strategy=Local(sync_every=16, n_models=8), of tinydl.parallel.strategies")
+    """ValueError where there is nothing of an update or a round that ranks could share, or where what they do depends on how
+    many ranks and threads there are."""
+    several = ("leave strategy= out and give batches_per_update=8, say, or strategy='shard' and shards_per_batch=8, or for a "
+               "slow network strategy=Local(n_models=8) of tinydl.parallel.strategies")
     if not isinstance(strategy, (Group, Shard, Local)):
         raise ValueError(f"ranks={ranks!r} with strategy {strategy.name!r}: ranks share the batches of each update of 'group' or "
                          f"'shard', or the copies of 'local': {several}")
     if None in vars(strategy).values():
-        raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: {several}")
+        raise ValueError(f"ranks={ranks!r} needs an update that does not depend on how many ranks and threads there are: "
+                         f"{several}")
 
 
 def join(given: Any, timeout: float, seed: int, drawn: bool) -> tuple[Ranks, int]:

@@ -342,8 +342,8 @@ class Runtime:
                        self.strategy.copies(n_threads))
 
     def _slots_and_copies(self, setting: Setting) -> tuple[int, int]:
-        """How many gradient slots and copies of the model this process makes. A rank without a copy to train has one, too, for the
-        mean of the others'."""
+        """How many gradient slots and copies of the model this process makes. A rank without a copy to train has one, too, for
+        the mean of the others'."""
         copies = setting.copies and max(1, len(self.need_resources().own_copies(setting.copies)))
         return copies or setting.n_slots, copies
 

@@ -1,4 +1,4 @@
-"""Groups and rounds of which several ranks run a share each: what the drivers tell the ranks, and write down of what these say."""
+"""Groups and rounds of which ranks run a share each: what the drivers tell the ranks, and write down of what these tell them."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -98,13 +98,13 @@ def exchange_group(resources: Resources, epoch: EpochProgress, setting: Setting,
 
 def exchange_round(resources: Resources, epoch: EpochProgress, n: int, vector: Array, weight: float, own: list[Outcome],
                    held: uninterrupted) -> tuple[float, list[Outcome]]:
-    """For strategy local, with either driver: writes the mean of all copies into `vector`, that of this rank's. Returns its weight,
-    and the outcome of every lane. n: batches of the round; own: the outcomes of this rank's lanes."""
+    """For strategy local, with either driver: write the mean of all copies into `vector`, the mean of this rank's. Returns its
+    weight, and the outcome of every lane. n: batches of the round; own: the outcomes of this rank's lanes."""
     ranks = resources.ranks
     assert ranks is not None
     try:
         with held.open():
-            weight, told = ranks.exchange_round(vector, weight, (epoch.number, resources.step, n), [_as_json(part) for part in own])
+            weight, told = ranks.exchange_round(vector, weight, (epoch.number, resources.step, n), list(map(_as_json, own)))
     except ConnectionError:
         resources.check_deadline()      # a shutdown has cancelled it
         raise
@@ -118,7 +118,7 @@ LISTS, NUMBERS = ("sizes", "losses", "weights", "attempts", "arrived", "norms"),
 
 def _as_json(part: Outcome) -> dict[str, Any]:
     """What the other ranks are told of a lane. Numbers in JSON keep all their bits."""
-    found = {name: np.asarray(getattr(part, name)).tolist() for name in LISTS} | {name: int(getattr(part, name)) for name in NUMBERS}
+    found = {name: np.asarray(getattr(part, name)).tolist() for name in (*LISTS, *NUMBERS)}
     for name in "failures", "fatal":
         found[name] = [(f.batch_index, f.n_samples, in_words(f.exception), None if f.indices is None else f.indices.tolist())
                        for f in getattr(part, name)]

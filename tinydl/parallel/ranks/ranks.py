@@ -183,8 +183,8 @@ class Ranks:
             return self._exchange(vector, weight, results)
 
     def exchange_round(self, vector: Array, weight: float, place: tuple[int, int, int], mine: Any) -> tuple[float, list[Any]]:
-        """As `exchange`, of the copies of strategy local: their mean, and what each rank says of its own, by JSON. place: the epoch,
-        the number of batches before the round, and of those in it."""
+        """As `exchange`, of the copies of strategy local: their mean, and what each rank says of its own, by JSON. place: the
+        epoch, the number of batches before the round, and of those in it."""
         with self._timed():
             what = f"the average after batch {place[1] + place[2]}"
             self._room(vector, 0)

@@ -14,8 +14,8 @@ def width(k: int, size: int) -> int:
 
 
 def share(k: int, n: int, rank: int, size: int) -> range:
-    """The slots of rank number `rank` of `size`, in a group that has n of the usual k slots (n < k: the last of an epoch). Copies of
-    strategy local are slots, too, of which there are always k.
+    """The slots of rank number `rank` of `size`, in a group that has n of the usual k slots (n < k: the last of an epoch). Copies
+    of strategy local are slots, too, of which there are always k.
 
     Slots i w .. i w + w - 1, w a power of two, are a node of the tree of means (GradientAggregator) of any number of slots, and
     so is what the end of the group leaves of them.

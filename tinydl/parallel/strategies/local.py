@@ -127,8 +127,8 @@ class Local(Strategy):
     updates of one copy. With n_models fixed, the result has the same bits for any thread count. The parameters that
     a callback sees, or Ctrl-C leaves, are those of the last averaging. A copy costs parameters, state and workspace.
 
-    Several ranks (`Trainer(ranks=...)`, with n_models fixed) share the copies, to the same bits: each trains those of its share, and
-    a round is one exchange, of a copy's parameters, statistics and state, whatever sync_every is.
+    Several ranks (`Trainer(ranks=...)`, with n_models fixed) share the copies, to the same bits: each trains those of its share,
+    and a round is one exchange, of a copy's parameters, statistics and state, whatever sync_every is.
     """
 
     name = "local"
