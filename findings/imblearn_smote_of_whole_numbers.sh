@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # imbalanced-learn 0.14.2 (scikit-learn 1.9.1, pandas 3.1.1, NumPy 2.4.6): SMOTE of a DataFrame with whole numbers and booleans.
 #
-# Guess: what is interpolated between two rows is a float, or is rounded to the nearest whole number, so the made rows of a class have
-# about the means of its own rows.
-# Seen: columns keep their dtypes, by astype: whole numbers are cut towards zero, so rooms from 1 to 5 lose 0.4 on average and a 5 is
-# made only between two 5s; a boolean is True wherever one of the two rows is, so a share of a third becomes one half. Nothing
+# Guess: what is interpolated between two rows is a float, or is rounded to the nearest whole number, so the made rows of a class
+# have about the means of its own rows.
+# Seen: columns keep their dtypes, by astype: whole numbers are cut towards zero, so rooms from 1 to 5 lose 0.4 on average and a 5
+# is made only between two 5s; a boolean is True wherever one of the two rows is, so a share of a third becomes one half. Nothing
 # warns, and the columns look as they should. As floats the same columns keep their means.
 # So turn such columns into floats first, or let rows count by weights of the classes.
 set -euo pipefail

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# scikit-learn 1.9.1 (NumPy 2.4.6, SciPy 1.17.1): partial_dependence of a column of numbers with missing values, of a model that takes
-# them.
+# scikit-learn 1.9.1 (NumPy 2.4.6, SciPy 1.17.1): partial_dependence of a column of numbers with missing values, of a model that
+# takes them.
 #
-# Guess: the grid runs over the values that there are, whatever share is missing; a gap is no place on the curve, or one of its own.
-# Seen: that holds while fewer than one value in twenty is missing. Missing ones count as the largest, and the grid's ends are the 5%
-# and 95% quantiles: from 5% of gaps on the upper end is NaN, so all 100 places of the grid are, and the "curve" is the prediction
-# for a missing value 100 times. Nothing warns, and averages look like those of a column that does not matter.
+# Guess: the grid runs over the values that there are, whatever share is missing; a gap is no place on the curve, or one of its
+# own.
+# Seen: that holds while fewer than one value in twenty is missing. Missing ones count as the largest, and the grid's ends are the
+# 5% and 95% quantiles: from 5% of gaps on the upper end is NaN, so all 100 places of the grid are, and the "curve" is the
+# prediction for a missing value 100 times. Nothing warns, and averages look like those of a column that does not matter.
 # So of tables with gaps give the grid oneself: custom_values={column: places}.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

@@ -3,9 +3,10 @@
 #
 # Guess: a vectorizer for any learner keeps apart what the table keeps apart: 200 times a quarter of a minute from each other make
 # 200 different rows.
-# Seen: all numbers become float32 before they are scaled or looked at, and seconds of these years are 128 apart there: 200 times are 24
-# different numbers. Of datetimes the parts stop at the hour, and the column of total seconds, which has the rest, is float32, too, so
-# 200 rows have 25 encodings. Whole numbers of nine digits and more, as order numbers are, are merged alike; nothing warns.
+# Seen: all numbers become float32 before they are scaled or looked at, and seconds of these years are 128 apart there: 200 times
+# are 24 different numbers. Of datetimes the parts stop at the hour, and the column of total seconds, which has the rest, is
+# float32, too, so 200 rows have 25 encodings. Whole numbers of nine digits and more, as order numbers are, are merged alike;
+# nothing warns.
 # So subtract a first time (or number) before such a step, or encode from float64.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

@@ -2,9 +2,9 @@
 # torchmetrics 1.9.0 (torch 2.13.0, SciPy 1.17.1): Spearman's correlation of ratings from 1 to 5, of more and more rows.
 #
 # Guess: a rank correlation of a large sample agrees with SciPy's to the digits of a float32, however many ties there are.
-# Seen: it does up to 100,000 rows and is wrong beyond: 0.2 instead of 0.87 at 200,000, in float64 as well. The ranks of equal values are
-# added up in 32-bit integers, which overflow where n times the size of a group of ties exceeds some 2^31; a mean rank is
-# negative then. Nothing warns, and without ties there is no such end.
+# Seen: it does up to 100,000 rows and is wrong beyond: 0.2 instead of 0.87 at 200,000, in float64 as well. The ranks of equal
+# values are added up in 32-bit integers, which overflow where n times the size of a group of ties exceeds some 2^31; a mean rank
+# is negative then. Nothing warns, and without ties there is no such end.
 # So rank with SciPy, or correlate a sample of the rows, where a large table has columns of few values.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
