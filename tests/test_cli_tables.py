@@ -404,11 +404,24 @@ def test_a_zip_of_several_files(folder, capsys):
 @pytest.mark.parametrize(("name", "content", "what"), [
     ("t.json", b'{"a":{"0":1}}', "JSON"), ("t.jsonl", b'{"a": 1, "y": 2}\n', "JSON"), ("t.json", b'[\n {"a": 1}]', "JSON"),
     ("t.csv", b"\n<!DOCTYPE html>\n<html>", "a web page or XML"),
-    ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an Excel workbook")])
+    ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an Excel workbook"),
+    ("t.sav", b"$FL2@(#) SPSS DATA FILE" + bytes(100), "an SPSS file"), ("t.zsav", b"$FL3@(#) SPSS", "an SPSS file"),
+    ("t.sas7bdat", bytes(12) + b"\xc2\xea\x81\x60" + bytes(100), "a SAS file"),
+    ("t.xpt", b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!", "a SAS file"),
+    ("t.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+    ("t.db", b"SQLite format 3\0" + bytes(100), "an SQLite database")])
 def test_files_that_are_other_tables(folder, capsys, name, content, what):
     Path(name).write_bytes(content)
     assert main(["train", name, "--target", "y"]) == 2
     assert capsys.readouterr().err.startswith(f"tinydl: {name} is {what}, and a CSV, .npz, Parquet or Feather file is needed: ")
+
+
+@pytest.mark.parametrize("version", [114, 117, 118])
+def test_files_of_stata_are_named(folder, capsys, version):
+    pytest.importorskip("pandas").DataFrame({"a": [1, 2], "y": [1.5, 2]}).to_stata("t.dta", version=version)
+    assert main(["train", "t.dta", "--target", "y"]) == 2
+    assert "t.dta is a Stata file, and a CSV, .npz, Parquet or Feather file is needed: where pandas.read_stata" in (
+        capsys.readouterr().err)
 
 
 def test_a_workbook_is_no_zip_to_unpack(folder, capsys):

@@ -228,6 +228,22 @@ def test_objects_that_are_not(x, words):
             mlp(2, 2).predict(x)
 
 
+def test_a_query_that_is_asked_for_its_items():
+    class Query:
+        columns = ("a", "b")
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, name):
+            raise TypeError("by name")
+
+        def to_arrow_table(self):
+            raise NotImplementedError
+    with pytest.raises(ValueError, match=r"x is a Query: give x\.to_arrow_table\(\)"):
+        ArrayDataset(Query(), [0, 1])
+
+
 def test_a_y_that_is_no_array():
     with pytest.raises(ValueError, match="y must be an array of numbers; got set"):
         ArrayDataset([0.0, 1.0], {0, 1})

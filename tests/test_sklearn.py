@@ -2,6 +2,7 @@
 import copy
 import hashlib
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -490,3 +491,41 @@ def test_an_estimators_arguments_by_other_names():
                     kind(**{name: 1})
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         TabularClassifier(colour="red")
+
+
+# ---------------------------------------------------------------------- warnings, and arrays of other libraries
+def test_warnings_show_the_line_that_calls_the_estimator():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    wild = np.where(np.arange(60) == 3, 1e30, X[:, 0])
+    calls = {"maximum iterations": lambda: MLPRegressor(max_iter=1).fit(X, X[:, 0]),
+             "`batch_size` less": lambda: MLPRegressor(max_iter=1, batch_size=100).partial_fit(X, X[:, 0]),
+             "y is 1e\\+30": lambda: TabularRegressor(n_members=1, max_epochs=1).fit(X, wild),
+             "column-vector": lambda: make_pipeline(
+                 StandardScaler(), TabularRegressor(n_members=1, max_epochs=1)).fit(X, X[:, :1])}
+    for message, call in calls.items():
+        with pytest.warns(UserWarning, match=f"(?i){message}") as shown:
+            call()
+        assert {w.filename for w in shown} == {__file__}, message
+
+
+TENSORS = """
+import numpy, sklearn, torch
+from tinydl.sklearn import *
+small = {"random_state": 0, "max_epochs": 2}
+x = torch.randn(60, 3)
+c, y = (x[:, 0] > 0).long(), x[:, 0]
+for estimator, y in ((TabularClassifier(n_members=1, **small), c), (TabularRegressor(n_members=1, **small), y),
+                     (NeuralClassifier(**small), c), (NeuralRegressor(**small), y)):
+    known = estimator.fit(x.numpy(), y.numpy()).predict(x.numpy())
+    with sklearn.config_context(array_api_dispatch=True):
+        found = estimator.fit(x, y).predict(x)
+        assert isinstance(found, numpy.ndarray) and found.dtype == known.dtype and numpy.array_equal(found, known), estimator
+        estimator.score(x, y)
+"""
+
+
+def test_tensors_are_taken_where_scikit_learn_leaves_them_as_they_are():
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", TENSORS], env={**os.environ, "SCIPY_ARRAY_API": "1"}, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr

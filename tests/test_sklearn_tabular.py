@@ -12,12 +12,13 @@ pytest.importorskip("sklearn", "1.6")
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, mean_pinball_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.utils.class_weight import compute_sample_weight
 
 from tinydl import tabular
 from tinydl.sklearn import TabularClassifier, TabularRegressor
+from tinydl.tables import TableEncoder
 from tinydl.tabular import training
 
 SMALL = {"n_members": 2, "hidden_layer_sizes": (16,), "max_epochs": 6, "random_state": 0}
@@ -64,13 +65,41 @@ def test_tables_of_other_libraries(kind):
     assert np.array_equal(weighted.predict_proba(X), there.predict_proba(X))
 
 
+def test_tables_of_narwhals_go_by_name():
+    nw = pytest.importorskip("narwhals")
+    X, y = people()
+    clf = TabularClassifier(**SMALL).fit(nw.from_native(X), nw.from_native(pd.Series(y), series_only=True))
+    assert clf.feature_names_in_.tolist() == list(X.columns)
+    assert np.array_equal(clf.predict_proba(nw.from_native(X)), TabularClassifier(**SMALL).fit(X, y).predict_proba(X))
+    with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
+        clf.predict(nw.from_native(X[X.columns[::-1]]))
+
+
 def test_a_table_that_is_not_computed_yet_is_refused_by_what_to_do():
     polars = pytest.importorskip("polars")
     X, y = people()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ValueError, match=r"X is a LazyFrame: give X\.collect\(\)"):
+        with pytest.raises(ValueError, match=r"X is a LazyFrame, which is no table: give X\.collect\(\)"):
             TabularClassifier(**SMALL).fit(polars.from_pandas(X).lazy(), y)
+
+
+@pytest.mark.parametrize("attributes, method", [
+    (("columns", "fetchnumpy", "df", "to_arrow_table", "to_df"), "to_arrow_table"),         # a relation of DuckDB
+    (("columns", "collect", "toPandas"), "toPandas"),                                       # a DataFrame of Spark
+    (("columns", "to_pandas", "__array__"), "to_pandas"),                                   # a Table of Ibis
+    (("schema", "read_all"), "read_all"),                                                   # pyarrow's RecordBatchReader
+    (("to_dataframe", "__array__"), "to_dataframe")])                                       # a Dataset of xarray
+def test_what_is_no_table_yet_says_how_it_becomes_one(attributes, method):
+    thing = type("Thing", (), dict.fromkeys(attributes, lambda *a: None))()
+    for use in (lambda: TabularClassifier(**SMALL).fit(thing, [0, 1] * 5), lambda: TableEncoder().fit(thing)):
+        with pytest.raises(ValueError, match=rf"is a Thing, which is no table: give [xX]\.{method}\(\)"):
+            use()
+
+
+def test_a_dict_of_columns_is_no_table_of_scikit_learn():
+    with pytest.raises(ValueError, match=r"X is a dict: give a table of it, as pandas\.DataFrame\(X\)"):
+        TabularClassifier(**SMALL).fit({"a": [1.0, 2, 3] * 4, "b": list("xyz") * 4}, [0, 1] * 6)
 
 
 def test_an_array_with_text_and_gaps():
@@ -339,6 +368,23 @@ def test_quantiles():
     assert (np.diff(untrained.predict(X)) >= 0).all()
     with pytest.raises(ValueError, match="quantiles are of one target; y has 2"):
         TabularRegressor(**SMALL, quantiles=[0.5]).fit(X, np.stack([y, y], 1))
+
+
+def test_quantiles_are_scored_by_weight():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 2))
+    y = np.exp(X[:, 0]) + 0.1 * rng.normal(size=80)
+    model = TabularRegressor(**SMALL, quantiles=[0.1, 0.5, 0.9]).fit(X, y)
+    weights = rng.integers(0, 4, 80)
+    often = np.repeat(np.arange(80), weights)
+    assert np.isclose(model.score(X, y, weights), model.score(X[often], y[often]), rtol=1e-12)
+    high = np.where(y > np.median(y), 5.0, 0.1)     # no number has a lower loss than y's own quantile by these weights
+    shares = []
+    for level, p in zip(model.quantiles, model.predict(X).T, strict=True):
+        least = min(mean_pinball_loss(y, np.full(80, v), alpha=level, sample_weight=high) for v in y)
+        shares.append(1 - mean_pinball_loss(y, p, alpha=level, sample_weight=high) / least)
+    assert np.isclose(model.score(X, y, high), np.mean(shares), rtol=1e-12)
+    assert model.score(X, np.full(80, 0.1)) == 0
 
 
 def test_several_targets_and_several_labels():

@@ -134,6 +134,31 @@ def test_columns_of_rare_dtypes(library, columns_of):
 
 
 # ---------------------------------------------------------------------- numbers
+def test_what_lies_under_a_mask_is_missing():
+    """As DuckDB's fetchnumpy() gives columns."""
+    mask = np.array([0, 1, 0, 0], bool)
+    masked = {"n": np.ma.array([7, 999, 1, 4], mask=mask), "f": np.ma.array([0.5, 9, 1, 4], mask=mask),
+              "b": np.ma.array([True, True, False, True], mask=mask),
+              "d": np.ma.array(np.array(["2026-01-01", "2000-01-01", "2026-03-02", "2026-01-03"], "M8[s]"), mask=mask),
+              "t": np.ma.array(["a", "?", "b", "b"], mask=mask),
+              "o": np.ma.array(np.array(["a", "?", "b", "b"], object), mask=mask),
+              "whole": np.ma.array([1.0, 2.0, 3.0, 4.0])}
+    plain = {"n": [7, None, 1, 4], "f": [0.5, None, 1, 4], "b": [True, None, False, True],
+             "d": np.array(["2026-01-01", "NaT", "2026-03-02", "2026-01-03"], "M8[s]"), "t": ["a", None, "b", "b"],
+             "o": ["a", None, "b", "b"], "whole": [1.0, 2, 3, 4]}
+    same(TableEncoder(dates=True).fit_transform(masked), TableEncoder(dates=True).fit_transform(plain))
+
+
+def test_tables_of_narwhals_are_what_they_wrap():
+    nw = pytest.importorskip("narwhals")
+    table = pd.DataFrame({"n": [7, None, 1, 4], "t": pd.Categorical([3, None, 2, 2])})
+    encoder = TableEncoder().fit(nw.from_native(table))
+    assert encoder.feature_names == ["n", "t"]
+    same(encoder.transform(nw.from_native(table[["t", "n"]])), TableEncoder().fit_transform(table))
+    columns = {name: nw.from_native(table[name], series_only=True) for name in table}
+    same(TableEncoder().fit_transform(columns), TableEncoder().fit_transform(table))
+
+
 def test_numbers_are_scaled_and_clipped_as_in_the_paper():
     x = np.random.default_rng(1).standard_normal((101, 2)) * [1, 50] + [0, 7]
     got = TableEncoder().fit_transform(x).numbers

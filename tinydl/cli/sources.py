@@ -20,6 +20,9 @@ from tinydl.cli.errors import CommandError
 SEPARATORS = (",", ";", "\t", "|")
 #: what a file that is no table of ours begins with, what it is, and what of pandas reads it
 OTHERS = ((rb"\xd0\xcf\x11\xe0", "an Excel workbook", "read_excel"), (rb'\s*(\{\s*"|\[\s*[\[{])', "JSON", "read_json"),
+          (rb"<stata_dta>|[\x71-\x73][\x01\x02]\x01\x00", "a Stata file", "read_stata"),
+          (rb"\$FL[23]", "an SPSS file", "read_spss"), (rb"\0{12}\xc2\xea\x81\x60|HEADER RECORD\*{7}", "a SAS file", "read_sas"),
+          (rb"\x89HDF", "an HDF5 file", "read_hdf"), (rb"SQLite format 3\0", "an SQLite database", "read_sql"),
           (rb"(?i)\s*<(!doctype|html|table|\?xml)", "a web page or XML", "read_html"))
 #: bytes that are looked at for how the file is written
 SAMPLE = 1 << 16

@@ -50,6 +50,10 @@ def _even(x: Any, name: str) -> Array:
     """np.asarray; ValueError says where sequences of unequal lengths go."""
     try:
         return np.asarray(x)
+    except TypeError:
+        if method := makes_table(x):        # a query is asked for its items, and has none
+            raise ValueError(f"{name} is a {type(x).__name__}: give {name}.{method}()") from None
+        raise
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
@@ -101,7 +105,7 @@ def check_columns(found: Sequence[str] | None, wanted: Sequence[str] | None, wha
 def refuse(a: Array, x: Any, name: str) -> None:
     """ValueError: x, which as an array is a, is not numbers."""
     if a.ndim == 0 and a.dtype == object:
-        hint = next((f": give {name}.{method}()" for method in ("toarray", "collect") if hasattr(x, method)), "")
+        hint = f": give {name}.{method}()" if (method := makes_table(x)) else ""
         raise ValueError(f"{name} must be an array of numbers; got {type(x).__name__}{hint}")
     at = first_other(a)
     raise ValueError(f"{name} must be numbers; got {a.dtype} of shape {a.shape}"
@@ -110,6 +114,7 @@ def refuse(a: Array, x: Any, name: str) -> None:
 
 def columns_of(x: Any) -> tuple[list[Any], list[Any]] | None:
     """The columns' labels, and the columns; None where x is no table."""
+    x = native(x)
     if hasattr(x, "iloc") and x.ndim == 2:                              # pandas
         return list(x.columns), [column for _, column in x.items()]
     if hasattr(x, "column_names") and hasattr(x, "columns"):            # pyarrow
@@ -119,9 +124,24 @@ def columns_of(x: Any) -> tuple[list[Any], list[Any]] | None:
     return None
 
 
+def makes_table(x: Any) -> str | None:
+    """The method that makes a table, or an array, of x, which is none itself: a sparse matrix, a query that is not computed yet,
+    a reader, a data set of labelled axes."""
+    methods = "toarray", "read_all", "to_dataframe", "toPandas", "collect", "to_arrow_table", "to_pandas", "to_df"
+    if columns_of(x) is not None or (hasattr(x, "ndim") and not hasattr(x, "toarray")):
+        return None
+    return next((method for method in methods if hasattr(x, method)), None)
+
+
+def native(x: Any) -> Any:
+    """x; of narwhals, whose tables and columns are wrappers of other libraries', what is wrapped."""
+    return x.to_native() if hasattr(x, "__native_namespace__") and hasattr(x, "to_native") else x
+
+
 def decoded(column: Any) -> Any:
     """A column; of a pyarrow dictionary its values, since NumPy would take the last of them for each null of a table's; of
     polars' integers of 128 bits, which NumPy has not, floats."""
+    column = native(column)
     dtype = dtype_of(column)
     if dtype.startswith("dictionary") and hasattr(column, "cast"):
         return column.cast(column.type.value_type)

@@ -7,11 +7,15 @@ An Estimator has the parameters of `RULES`, and what `fit` leaves behind in it a
 from __future__ import annotations
 
 import io
+import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -28,8 +32,9 @@ from tinydl.sklearn.tasks import CallbackSupport, Tasks
 from tinydl.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["RULES", "TOO_LARGE", "Base", "Estimator", "Part"]
+__all__ = ["RULES", "TOO_LARGE", "Base", "Estimator", "Part", "of_numpy", "warn"]
 
 #: of the parameters that each Estimator has
 RULES: dict[str, Rule] = {
@@ -61,6 +66,25 @@ class Part:
         if len(parts[1]) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
         return Part(*parts[::2]), Part(*parts[1::2])
+
+
+def of_numpy(method: F) -> F:
+    """A method in which scikit-learn's checks make NumPy arrays of tensors, as they do unless array_api_dispatch is on: networks
+    are trained on NumPy's memory, and predictions are NumPy's."""
+    @wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with config_context(array_api_dispatch=False):
+            return method(*args, **kwargs)
+    return wrapped      # type: ignore[return-value]
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that shows the line which calls an estimator. How many calls lie between depends on the version of scikit-learn,
+    and on what wraps the estimator."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(("tinydl.", "sklearn.")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 class Base(CallbackSupport, BaseEstimator):     # type: ignore[misc]
@@ -144,8 +168,8 @@ class Estimator(Base):
         else it must have those."""
         if hasattr(y, "toarray"):
             y = y.toarray()
-        X, y = validate_data(self, X, y, multi_output=True, dtype=self._dtypes(), order="C", reset=reset, accept_sparse="csr",
-                             allow_nd=self._any_shape, **options)
+        X, y = validate_data(self, _of_tensor(X), y, multi_output=True, dtype=self._dtypes(), order="C", reset=reset,
+                             accept_sparse="csr", allow_nd=self._any_shape, **options)
         X = X.toarray() if issparse(X) else X
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
@@ -157,10 +181,11 @@ class Estimator(Base):
         dtype = getattr(self, "dtype", None)
         return [np.float64, np.float32] if dtype is None else np.dtype(dtype)
 
+    @of_numpy
     def _outputs(self, X: Any) -> Array:
         """The model's outputs for X, which is checked; of the dtype trained with."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False, accept_sparse="csr",
+        X = validate_data(self, _of_tensor(X), dtype=[np.float64, np.float32], order="C", reset=False, accept_sparse="csr",
                           allow_nd=self._any_shape)
         if not issparse(X):
             return np.asarray(self.model_.predict(X))
@@ -210,12 +235,17 @@ class Estimator(Base):
             if keep:
                 self._trainer = trainer
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warn("Training interrupted by user.")
         except TrainingError as e:
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
             trainer.shutdown()
         tasks.end()
+
+
+def _of_tensor(X: Any) -> Any:
+    """X; of a tensor, whose dtype scikit-learn does not know and turns into float64, an array of the same dtype."""
+    return np.asarray(X) if hasattr(X, "__dlpack__") and not isinstance(X, np.ndarray) else X
 
 
 def _feed(trainer: Trainer, data: ArrayDataset, model: Model, loss: Loss, optimizer: Optimizer) -> bool:

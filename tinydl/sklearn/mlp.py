@@ -1,7 +1,6 @@
 """MLPClassifier and MLPRegressor: scikit-learn's, trained by tinydl."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from sklearn.utils.validation import column_or_1d
 from tinydl import _hints, losses, nn
 from tinydl.data import ArrayDataset
 from tinydl.model import Model
-from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part
+from tinydl.sklearn.base import RULES, TOO_LARGE, Estimator, Part, of_numpy, warn
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.mlp_epochs import MLPEpochs
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
@@ -107,6 +106,7 @@ class MLP(Estimator):
         return [int(size) for size in sizes]
 
     @with_callbacks
+    @of_numpy
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool = False, classes: Any = None) -> Any:
         hidden = self._check_parameters()
         if incremental and self.early_stopping:
@@ -129,7 +129,7 @@ class MLP(Estimator):
             part, held_out = part.halves(self.validation_fraction, rng, targets if binary else None)
         n = len(part.x)
         if self.batch_size != "auto" and self.batch_size > n:
-            warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3)
+            warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
         batch_size = min(200 if self.batch_size == "auto" else self.batch_size, n)
         data = ArrayDataset(part.x, part.y, batch_size, sample_weight=part.weights)
         if not incremental or "_optimizer" not in vars(self):
@@ -146,8 +146,8 @@ class MLP(Estimator):
         if not np.isfinite(self.model_.params).all():
             raise ValueError(TOO_LARGE)
         if not incremental and not epochs.stopped and self.n_iter_ == self.max_iter:
-            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                          "converged yet.", ConvergenceWarning, stacklevel=3)
+            warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet.",
+                 ConvergenceWarning)
         return self
 
     def _new_model(self, units: list[int], dtype: str, rng: Any) -> None:

@@ -15,7 +15,7 @@ from tinydl.data import ArrayDataset
 from tinydl.model import Model
 from tinydl.optim import Optimizer
 from tinydl.optim.base import OptimizerState
-from tinydl.sklearn.base import RULES, Estimator, Part
+from tinydl.sklearn.base import RULES, Estimator, Part, of_numpy
 from tinydl.sklearn.epochs import Epochs
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, check, either, one_of, real, whole
@@ -60,6 +60,7 @@ class Neural(Estimator):
         return self._fit(X, y, sample_weight)
 
     @with_callbacks
+    @of_numpy
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool = False, classes: Any = None) -> Any:
         check(self, self._rules)
         if incremental and self.early_stopping:

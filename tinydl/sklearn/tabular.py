@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import datetime
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,10 +9,11 @@ from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import _check_sample_weight, check_array
 
 from tinydl import _hints, tabular
 from tinydl.data.frames import as_numbers, decoded, first_missing
+from tinydl.sklearn.base import warn
 from tinydl.sklearn.labels import Classifier
 from tinydl.sklearn.parameters import Rule, boolean, either, one_of, real
 from tinydl.sklearn.tabular_base import Tabular
@@ -207,7 +207,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
             if found.any():
                 known = column[counted & ~found] if first else np.r_[column[counted & ~found], self._lowest[k], self._highest[k]]
                 place = f" in row {int(found.argmax())}" + (f", column {k}" if y.shape[1] > 1 else "")
-                warnings.warn(f"y is {told(column[found], known, place)}", UserWarning, stacklevel=6)
+                warn(f"y is {told(column[found], known, place)}")
                 y[:, k] = np.where(counted, np.clip(column, known.min(), known.max()), column)
         return y
 
@@ -234,15 +234,25 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         return np.asarray(values.ravel() if self._one and self.quantiles is None else values)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R2 of the predictions; of quantiles D2, the mean over levels."""
+        """R2 of the predictions; of quantiles D2, the mean over levels. Where the rows of y that count are all equal, a level is
+        worth 1 if every prediction is right, else 0."""
         if self.quantiles is None:
             return float(super().score(X, y, sample_weight))
-        found, y, shares = self.predict(X), np.asarray(y, np.float64).ravel(), []
+        found, y = self.predict(X), np.asarray(y, np.float64).ravel()
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, y)
+        shares = []
         for i, level in enumerate(sorted(self.quantiles)):
-            loss = mean_pinball_loss(y, found[:, i], alpha=level, sample_weight=sample_weight)
-            own = np.full(len(y), np.quantile(y, level))
-            shares.append(1 - loss / mean_pinball_loss(y, own, alpha=level, sample_weight=sample_weight))
+            own = np.full(len(y), _quantile(y, level, weights))
+            loss, least = (mean_pinball_loss(y, p, alpha=level, sample_weight=weights) for p in (found[:, i], own))
+            shares.append(1 - loss / least if least else float(not loss))
         return float(np.mean(shares))
+
+
+def _quantile(y: Array, level: float, weights: Array | None) -> float:
+    """The least value of y whose pinball loss is as low as any number's: it is one of y, so equal values have a loss of 0."""
+    order = np.argsort(y)
+    below = np.cumsum(np.ones(len(y)) if weights is None else weights[order])
+    return float(y[order[np.searchsorted(below, level * below[-1])]])
 
 
 def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
@@ -266,8 +276,8 @@ def _checked_y(owner: Any, y: Any, numeric: bool = False) -> Array:
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y",
                     estimator=owner)
     if y.ndim == 2 and y.shape[1] == 1:
-        warnings.warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), "
-                      "for example using ravel().", DataConversionWarning, stacklevel=4)
+        warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), for "
+             "example using ravel().", DataConversionWarning)
         y = y.ravel()
     return np.asarray(y)
 

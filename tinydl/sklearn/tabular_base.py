@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -16,10 +16,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
 
 from tinydl import tabular
+from tinydl.data.frames import makes_table, native
 from tinydl.optim import Optimizer
 from tinydl.parallel import TrainingError
 from tinydl.plotting import plot_curves
-from tinydl.sklearn.base import TOO_LARGE, Base
+from tinydl.sklearn.base import TOO_LARGE, Base, of_numpy
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
@@ -99,6 +100,7 @@ class Tabular(Base):
         return self._fit(X, y, sample_weight)
 
     @with_callbacks
+    @of_numpy
     def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool = False, classes: Any = None) -> Any:
         """once: partial_fit."""
         with self._as_before_on_error():
@@ -203,8 +205,12 @@ class Tabular(Base):
 
     def _table(self, X: Any, reset: bool) -> tuple[Any, int]:
         """X, checked as far as scikit-learn does it, and its rows. A table with names stays as it is."""
-        if hasattr(X, "collect"):       # a table that is not computed yet
-            raise ValueError(f"X is a {type(X).__name__}: give X.collect()")
+        X = native(X)
+        method = makes_table(X)
+        if method is not None and method != "toarray":      # of a sparse matrix scikit-learn says it
+            raise ValueError(f"X is a {type(X).__name__}, which is no table: give X.{method}()")
+        if method is None and isinstance(X, Mapping):
+            raise ValueError(f"X is a {type(X).__name__}: give a table of it, as pandas.DataFrame(X)")
         if hasattr(X, "columns") or hasattr(X, "column_names"):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X, len(X)
@@ -249,6 +255,7 @@ class Tabular(Base):
         return figure
 
     # ------------------------------------------------------------------ predict
+    @of_numpy
     def _outputs(self, X: Any) -> Array:
         """The model's predictions for the rows of X."""
         if "_held_out" in vars(self):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.data.frames import as_numbers, columns_of, decoded, dtype_of, is_category
+from tinydl.data.frames import as_numbers, columns_of, decoded, dtype_of, is_category, makes_table, native
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +31,8 @@ class Column:
 
 def columns(x: Any, name: str = "x") -> tuple[list[Any], list[Any], int]:
     """The labels of a table's columns, the columns as they are, and the number of rows; ValueError where x is no table."""
+    if (method := makes_table(x)) and (method == "toarray" or not isinstance(x, Mapping)):
+        raise ValueError(f"{name} is a {type(x).__name__}, which is no table: give {name}.{method}()")
     if isinstance(x, Mapping):
         labels, values = list(x), list(x.values())
     elif (table := None if isinstance(x, np.ndarray) else columns_of(x)) is not None:
@@ -56,8 +58,9 @@ def columns(x: Any, name: str = "x") -> tuple[list[Any], list[Any], int]:
 
 def read(column: Any, label: str, *, category: bool = False) -> Column:
     """A column by its dtype; of objects by what they are. category: whatever it is, it is categories."""
+    column = native(column)
     dtype = dtype_of(column)
-    column = decoded(column)
+    column = _with_gaps(column) if isinstance(column, np.ndarray) and hasattr(column, "mask") else decoded(column)
     as_category = category or is_category(column) or dtype.startswith("dictionary")
     a = np.asarray(column, object) if isinstance(column, (list, tuple)) else np.asarray(column)
     if a.ndim != 1:
@@ -82,6 +85,17 @@ def read(column: Any, label: str, *, category: bool = False) -> Column:
         return Column("categories", a, dtype)
     how = ", as seconds by .dt.total_seconds()" if a.dtype.kind == "m" else ", text or dates"
     raise ValueError(f"column {label!r} is {dtype if dtype != 'None' else a.dtype}: turn it into numbers{how}, or leave it out")
+
+
+def _with_gaps(column: Any) -> Array:
+    """A masked array (n,), of which NumPy would take what lies under the mask, with missing values there."""
+    if column.dtype.kind in "fiu":
+        return np.asarray(column.astype(np.float64).filled(np.nan))
+    if column.dtype.kind == "M":
+        return np.asarray(column.filled(np.datetime64("NaT")))
+    out: Array = column.data.astype(object)
+    out[np.broadcast_to(column.mask, out.shape)] = None
+    return out
 
 
 def is_gap(value: Any) -> bool:

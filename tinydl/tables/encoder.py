@@ -27,8 +27,8 @@ class Encoded(NamedTuple):
 class TableEncoder:
     """Learns how to turn a table into arrays, and does it: `fit` on the rows to train on, `transform` for any.
 
-    A table is a DataFrame of pandas or polars, a pyarrow Table, a dict of columns, or an array of two axes. Columns go by their
-    kind:
+    A table is a DataFrame of pandas, polars or narwhals, a pyarrow Table, a dict of columns (of masked arrays, too, whose masked
+    values are missing), or an array of two axes. Columns go by their kind:
      - numbers (also integers of few different values): scaled by median and quartiles and smoothly clipped, as in RealMLP (see
        `tables.numeric.Numbers`); a missing one is the median, and where `fit` had any, a column beside marks them. An infinity is
        refused.
