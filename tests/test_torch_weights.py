@@ -187,6 +187,24 @@ def test_what_a_state_has_besides_weights():
     assert not any(word in str(error.value) for word in ("transposed", "checkpoint", "adapters", "in parts"))
 
 
+def test_names_that_a_file_leaves_out(tmp_path):
+    """safetensors.torch.save_model writes a tied weight once, under the first name in the alphabet, and notes the others."""
+    path = tmp_path / "tied.safetensors"
+    table, bias = normal(5, 3), normal(5)
+    with open(path, "wb") as f:
+        safetensors.write(f, {"head.weight": table, "head.bias": bias}, lambda checksums: {"wte.weight": "head.weight"})
+    whole = Model(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "float64")        # two parameters here
+    assert torch_weights.load(whole, path, {"wte": "0", "head": "1"}).keys() == {"wte.weight", "head.weight", "head.bias"}
+    assert np.array_equal(whole.state_dict()["0.weight"], table) and np.array_equal(whole.state_dict()["1.weight"], table.T)
+    part = Model(nn.Sequential(nn.Embedding(5, 3)), "float64")
+    assert torch_weights.load(part, path, {"wte": "0"}, strict=False) == {"wte.weight": "0.weight"}
+    assert np.array_equal(part.state_dict()["0.weight"], table)
+    head = Model(nn.Sequential(nn.Linear(3, 5)), "float64")         # the name that is there goes before those that are not
+    assert torch_weights.load(head, path, {"head": "0", "wte": "0"}) == {"head.weight": "0.weight", "head.bias": "0.bias"}
+    with pytest.raises(ValueError, match=r"Left over of PyTorch's: head\.bias \(5,\); of the model's: nothing"):
+        torch_weights.load(part, path, {"wte": "0"})
+
+
 class OfEightBits:
     """A tensor as PyTorch's of float8, or one on the device "meta"."""
     dtype = "torch.float8_e4m3fn"

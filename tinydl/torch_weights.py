@@ -46,7 +46,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     """Copy PyTorch's weights into `model`: all of them, or, where there is an error, nothing.
 
     state: a module's `state_dict()`, whose values may be tensors (of any device) or arrays; or the path of a safetensors file
-    with them, or of the index of several, model.safetensors.index.json. float16 and bfloat16 are converted exactly. map: {a name
+    with them, or of the index of several, model.safetensors.index.json; of names that share a tensor the one that the file has
+    stands for those that its metadata say were left out. float16 and bfloat16 are converted exactly. map: {a name
     or a dotted prefix there: the one here}, the longest that fits; names that it lacks stay. Without a map, names that are the
     same in both decide; else layers are taken in their order, the k-th there for the k-th here, by the names of parameters
     within a layer and by their shapes, so layers of equal shapes must have been defined in the order in which they come here. A
@@ -70,7 +71,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     """
     if hasattr(state, "state_dict"):
         raise TypeError(f"state is a {type(state).__name__}: give its state_dict()")
-    arrays, of_file = (_read(state), True) if isinstance(state, (str, os.PathLike)) else (state, False)
+    of_file = isinstance(state, (str, os.PathLike))
+    arrays, kept = _read(state) if isinstance(state, (str, os.PathLike)) else (state, {})
     given = {str(name): value for name, value in arrays.items()}
     every = units(model)
     places = {place.name: place for unit in every for place in unit.places.values()}
@@ -80,6 +82,10 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     counts = {name for name in given if name.rpartition(".")[2] in COUNTS}
     names = [name for name in given if name not in counts]
     found, how = _by_name(names, places, map or {}), ""
+    taken = {places[_whole(here, places)[0]].parameter for here in found.values()}
+    for name, goes_to in _by_name(list(kept), places, map or {}).items():      # a tied weight under another of its names
+        if places[_whole(goes_to, places)[0]].parameter not in taken:
+            found[name], given[name] = goes_to, given[kept[name]]
     if map is None and strict and not _decided(names, found, places):
         how = "Names differ, so layers were taken in order; map={name or prefix of PyTorch's: the model's} is exact. "
         if of_file or _alphabetical(names, every):
@@ -101,7 +107,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
             lying |= len(parts) == 1 and len(shape) == 2 and parts[0].shape == shape[::-1]
     taken = {places[name].parameter for name in gathered}
     here = [(name, _shape(place)) for name, place in places.items() if place.first and place.parameter not in taken]
-    left = [(name, np.shape(value)) for name, value in given.items() if name not in found and name not in counts]
+    done = {*found, *counts, *(kept[name] for name in found if name in kept)}
+    left = [(name, np.shape(value)) for name, value in given.items() if name not in done]
     if wrong or (strict and (here or left)) or not found:
         shapes = f"Of other shapes: {', '.join(wrong)}. " if wrong else ""
         part = shards.hint(state) if isinstance(state, (str, os.PathLike)) else ""
@@ -142,8 +149,9 @@ def _shape(place: Place) -> tuple[int, ...]:
     return shape
 
 
-def _read(path: str | os.PathLike[str], *, part: bool = False) -> dict[str, Array]:
-    """part: it is a file of an index, and no index itself."""
+def _read(path: str | os.PathLike[str], *, part: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays, and {a name that was left out: that of the array which it shares}. part: it is a file of an index, and no
+    index itself."""
     with open(path, "rb") as f:
         kind = foreign.kind_of(f)
         if kind == "index" and not part:
@@ -158,19 +166,23 @@ def _read(path: str | os.PathLike[str], *, part: bool = False) -> dict[str, Arra
             raise ValueError(f"{path} is damaged: {e}") from e
     if "tinydl" in metadata:
         raise ValueError(f"{path} is tinydl's own, with its layouts: Model.load or Trainer.load_checkpoint reads it")
-    return arrays
+    # safetensors.torch.save_model notes them so, and keeps of each group the first in the alphabet
+    return arrays, {name: other for name, other in metadata.items() if other in arrays and name not in arrays}
 
 
-def _read_all(index: str | os.PathLike[str]) -> dict[str, Array]:
+def _read_all(index: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Of several files."""
     files, names = shards.files_of(index)
     arrays: dict[str, Array] = {}
+    kept: dict[str, str] = {}
     for path in files:
-        arrays |= _read(path, part=True)
+        more, others = _read(path, part=True)
+        arrays |= more
+        kept |= others
     missing = sorted(names - set(arrays))
     if missing:
         raise ValueError(f"{index} lists {', '.join(missing[:5])}{' and more' * (len(missing) > 5)}, which its files do not have")
-    return arrays
+    return arrays, kept
 
 
 def _translated(name: str, map: Mapping[str, str]) -> str:
