@@ -407,6 +407,40 @@ def test_constants_of_several_minima_and_maxima(tmp_path):
     assert [y.tolist() for y in made.values()] == [[[2, 2]], [[5, 7]]]
 
 
+def test_weights_that_the_file_computes(tmp_path):
+    """Standardized ones, as timm's NFNets have them, those of weight_norm, and a product of two matrices."""
+    g = File(["batch", 3, 6, 6])
+    weight = g.c(4, 3, 3, 3)
+    flat = g.f("Reshape", weight, g.c(values=np.array([1, 4, -1])))
+    even = g.f("BatchNormalization", flat, *(g.c(values=np.full(4, v, np.float32)) for v in (0.5, 0, 0, 1)), training_mode=1,
+               outputs=3)[0]
+    y = g.f("Conv", "x0", g.f("Reshape", even, g.c(values=np.array([4, 3, 3, 3]))))
+    mean = g.f("ReduceMean", weight, g.c(values=np.array([1, 2, 3])))
+    norm = g.f("ReduceL2", weight, g.c(values=np.array([1, 2, 3])))
+    z = g.f("Conv", "x0", g.f("Div", g.f("Sub", weight, mean), norm))
+    sums = [g.f(f"Reduce{name}", weight, g.c(values=np.array([3])), keepdims=0)
+            for name in ("Sum", "SumSquare", "L1", "Max", "Min")]
+    total = sums[0]
+    for other in sums[1:]:
+        total = g.f("Add", total, other)
+    none = np.array([], np.int64)
+    bias = g.f("ReduceSum", g.c(4), g.c(values=none), noop_with_empty_axes=1)
+    w = g.f("Conv", "x0", g.f("Reshape", total, g.c(values=np.array([4, 3, 3, 1]))), bias)
+    v = g.f("Conv", "x0", g.f("Reshape", g.f("MatMul", g.c(4, 5), g.c(5, 6)), g.c(values=np.array([4, 3, 2, 1]))))
+    g.save(tmp_path / "a.onnx", y, z, w, v)
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
+    wanted = session(tmp_path / "a.onnx").run(None, {"x0": x})
+    made = Model.from_onnx(tmp_path / "a.onnx").predict(x)
+    assert len(wanted) == len(made) == 4
+    for got, want in zip(made.values(), wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    g = File(["batch", 3])
+    wide, high = (g.f("Expand", g.c(1, 1), g.c(values=np.array(shape))) for shape in ([3, 2 ** 30], [2 ** 30, 2]))
+    g.save(tmp_path / "a.onnx", g.f("Gemm", "x0", g.f("MatMul", wide, high)))
+    with pytest.raises(ValueError, match=r"MatMul .*too large to compute"):
+        Model.from_onnx(tmp_path / "a.onnx")
+
+
 def test_negatives_of_float64_stay_float64(tmp_path):
     x = nn.Input((3,))
     model = Model(inputs=x, outputs=nn.Add()([nn.Linear(3, 2)(x), nn.Linear(3, 2)(x)]), dtype="float64", seed=0)

@@ -136,6 +136,96 @@ def test_attention_of_one_matrix_or_of_three(spelling):
     close(loaded(nn.Sequential(nn.MultiheadAttention(4, 2)), mapped).predict(x), attention(x, s, 2))
 
 
+ENCODER = {"attention.output.dense": "self_attn.out_proj", "attention.output.LayerNorm": "norm1",
+           "intermediate.dense": "linear1", "output.dense": "linear2", "output.LayerNorm": "norm2"}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_attention_by_a_map_of_its_layers(fused):
+    """As in BERT's files: what is q, k or v is said by the map alone; and as in timm's, one layer that makes all three."""
+    E = 4
+    s = {"in_proj_weight": normal(3 * E, E), "in_proj_bias": normal(3 * E)}
+    rest = {"attention.output.dense": (E, E), "attention.output.LayerNorm": (E,), "intermediate.dense": (6, E),
+            "output.dense": (E, 6), "output.LayerNorm": (E,)}
+    names = {"attention.self.qkv": "self_attn.in_proj"} if fused else {
+        f"attention.self.{name}": f"self_attn.{name[0]}_proj" for name in ("value", "key", "query")}
+    parts = {"attention.self.qkv": (s["in_proj_weight"], s["in_proj_bias"])} if fused else {
+        f"attention.self.{name}": (s["in_proj_weight"][at:at + E], s["in_proj_bias"][at:at + E])
+        for name, at in (("value", 2 * E), ("key", E), ("query", 0))}
+    given = {f"layer.0.{name}.{kind}": part for name, pair in parts.items()
+             for kind, part in zip(("weight", "bias"), pair, strict=True)}
+    given |= {f"layer.0.{name}.{kind}": normal(*(shape if kind == "weight" else shape[:1]))
+              for name, shape in rest.items() for kind in ("weight", "bias")}
+    map = {f"layer.0.{there}": f"0.{here}" for there, here in (names | ENCODER).items()}
+    model = loaded(nn.Sequential(nn.TransformerEncoderLayer(E, 2, 6)), given, map)      # and back, by what load returned
+    for name, value in s.items():
+        assert np.array_equal(model.state_dict()[f"0.self_attn.{name}"], value)
+    back = torch_weights.state_dict(model, map)
+    assert back.keys() == given.keys() and all(np.array_equal(back[name], given[name]) for name in given)
+
+
+def test_what_a_state_has_besides_weights():
+    """Each error says what to do in PyTorch."""
+    model = Model(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)), "float64")
+    s = {"0.weight": normal(4, 3), "0.bias": normal(4), "2.weight": normal(4, 4), "2.bias": normal(4)}
+    before = bits(model)
+    first = {name: value for name, value in s.items() if name != "0.weight"}
+    part = "0.parametrizations.weight."
+    for state, says in (
+            ({"state_dict": s, "epoch": 3}, r"state_dict: a dict in it, so this is a checkpoint: give the state_dict in it"),
+            (first | {f"{part}original0": normal(4, 1), f"{part}original1": normal(4, 3)}, "remove_parametrizations"),
+            (first | {f"{part}original": normal(4, 3), f"{part}0._u": normal(4), f"{part}0._v": normal(3)}, "in parts"),
+            (first | {"0.weight_g": normal(4, 1), "0.weight_v": normal(4, 3)}, r"remove_weight_norm\(layer\)"),
+            (s | {"0.lora_A.default.weight": normal(2, 3), "0.lora_B.default.weight": normal(4, 2)}, "adapters .* merge them"),
+            (s | {"0.weight": normal(3, 4)}, r"0\.weight \(3, 4\) for 0\.weight \(4, 3\)\. .*Conv1D, must be transposed"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            torch_weights.load(model, state)
+        assert bits(model) == before
+    with pytest.raises(ValueError) as error:
+        torch_weights.load(model, s | {"2.bias": normal(5)})
+    assert not any(word in str(error.value) for word in ("transposed", "checkpoint", "adapters", "in parts"))
+
+
+def test_names_that_a_file_leaves_out(tmp_path):
+    """safetensors.torch.save_model writes a tied weight once, under the first name in the alphabet, and notes the others."""
+    path = tmp_path / "tied.safetensors"
+    table, bias = normal(5, 3), normal(5)
+    with open(path, "wb") as f:
+        safetensors.write(f, {"head.weight": table, "head.bias": bias}, lambda checksums: {"wte.weight": "head.weight"})
+    whole = Model(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "float64")        # two parameters here
+    assert torch_weights.load(whole, path, {"wte": "0", "head": "1"}).keys() == {"wte.weight", "head.weight", "head.bias"}
+    assert np.array_equal(whole.state_dict()["0.weight"], table) and np.array_equal(whole.state_dict()["1.weight"], table.T)
+    part = Model(nn.Sequential(nn.Embedding(5, 3)), "float64")
+    assert torch_weights.load(part, path, {"wte": "0"}, strict=False) == {"wte.weight": "0.weight"}
+    assert np.array_equal(part.state_dict()["0.weight"], table)
+    head = Model(nn.Sequential(nn.Linear(3, 5)), "float64")         # the name that is there goes before those that are not
+    assert torch_weights.load(head, path, {"head": "0", "wte": "0"}) == {"head.weight": "0.weight", "head.bias": "0.bias"}
+    with pytest.raises(ValueError, match=r"Left over of PyTorch's: head\.bias \(5,\); of the model's: nothing"):
+        torch_weights.load(part, path, {"wte": "0"})
+
+
+class OfEightBits:
+    """A tensor as PyTorch's of float8, or one on the device "meta"."""
+    dtype = "torch.float8_e4m3fn"
+
+    def detach(self):
+        return self
+
+    def __array__(self, *args, **options):
+        raise TypeError("Got unsupported ScalarType Float8_e4m3fn")
+
+
+def test_numbers_that_numpy_lacks(tmp_path):
+    model = Model(nn.Sequential(nn.Linear(1, 2)))
+    with pytest.raises(ValueError, match=r"0\.weight is a tensor of torch\.float8_e4m3fn which NumPy cannot take \(Got"):
+        torch_weights.load(model, {"0.weight": OfEightBits(), "0.bias": np.zeros(2)}, {"0": "0"}, strict=False)
+    header = json.dumps({"0.weight": {"dtype": "F8_E4M3", "shape": [2, 1], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "f8").write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
+    with pytest.raises(ValueError, match=r"f8: array '0\.weight' is of dtype 'F8_E4M3', which NumPy has not: convert it"):
+        torch_weights.load(model, tmp_path / "f8")
+
+
 def test_convolutions():
     s = {"c.weight": normal(4, 1, 2, 2), "c.bias": normal(4), "t.weight": normal(4, 3, 1, 2), "t.bias": normal(3)}
     x, y = normal(1, 2, 4, 5), np.zeros((1, 4, 3, 4))

@@ -37,8 +37,8 @@ COUNT = "num_batches_tracked"
 #: what counts, of batch norms and of torch.optim.swa_utils.AveragedModel, and is no weight
 COUNTS = {COUNT, "n_averaged"}
 FLOAT64 = np.dtype(np.float64)
-#: of an attention whose q, k and v are three parameters, or three layers
-_PIECES = re.compile(r"(|.*\.)([qkv])_proj[._](weight|bias)")
+#: of an attention whose q, k and v are three parameters, or three layers; or one layer
+_PIECES = re.compile(r"(|.*\.)(?:([qkv])|in)_proj[._](weight|bias)")
 
 
 def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: Mapping[str, str] | None = None, *,
@@ -46,7 +46,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     """Copy PyTorch's weights into `model`: all of them, or, where there is an error, nothing.
 
     state: a module's `state_dict()`, whose values may be tensors (of any device) or arrays; or the path of a safetensors file
-    with them, or of the index of several, model.safetensors.index.json. float16 and bfloat16 are converted exactly. map: {a name
+    with them, or of the index of several, model.safetensors.index.json; of names that share a tensor the one that the file has
+    stands for those that its metadata say were left out. float16 and bfloat16 are converted exactly. map: {a name
     or a dotted prefix there: the one here}, the longest that fits; names that it lacks stay. Without a map, names that are the
     same in both decide; else layers are taken in their order, the k-th there for the k-th here, by the names of parameters
     within a layer and by their shapes, so layers of equal shapes must have been defined in the order in which they come here. A
@@ -56,7 +57,9 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
 
     Returns {name there: name here}, a map for `state_dict`. ValueError lists what is left over on either side, with shapes, in
     PyTorch's layout; says which shared weights differ; or names the file's format, and of a pickle (.pt, .pth) the lines that
-    make a safetensors file of it. In an attention q_proj, k_proj and v_proj may stand for in_proj.
+    make a safetensors file of it. In an attention q_proj, k_proj and v_proj may stand for in_proj, in names and in a map:
+    {"layer.0.attention.self.query": "0.self_attn.q_proj", ...} for BERT's, {"blocks.0.attn.qkv": "0.self_attn.in_proj"} for
+    timm's.
 
         >>> import numpy as np
         >>> from tinydl import Model, nn
@@ -68,7 +71,8 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     """
     if hasattr(state, "state_dict"):
         raise TypeError(f"state is a {type(state).__name__}: give its state_dict()")
-    arrays, of_file = (_read(state), True) if isinstance(state, (str, os.PathLike)) else (state, False)
+    of_file = isinstance(state, (str, os.PathLike))
+    arrays, kept = _read(state) if isinstance(state, (str, os.PathLike)) else (state, {})
     given = {str(name): value for name, value in arrays.items()}
     every = units(model)
     places = {place.name: place for unit in every for place in unit.places.values()}
@@ -78,6 +82,10 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
     counts = {name for name in given if name.rpartition(".")[2] in COUNTS}
     names = [name for name in given if name not in counts]
     found, how = _by_name(names, places, map or {}), ""
+    taken = {places[_whole(here, places)[0]].parameter for here in found.values()}
+    for name, goes_to in _by_name(list(kept), places, map or {}).items():      # a tied weight under another of its names
+        if places[_whole(goes_to, places)[0]].parameter not in taken:
+            found[name], given[name] = goes_to, given[kept[name]]
     if map is None and strict and not _decided(names, found, places):
         how = "Names differ, so layers were taken in order; map={name or prefix of PyTorch's: the model's} is exact. "
         if of_file or _alphabetical(names, every):
@@ -87,22 +95,26 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
             names.sort(key=natural)
         found = _by_order(names, every, given)
     values: dict[str, tuple[str, Array]] = {}
-    wrong = []
-    for name, there in _gathered(found).items():
+    wrong, lying = [], False
+    gathered = _gathered(found, places)
+    for name, there in gathered.items():
         parts = [as_numbers(n, given[n], model.dtype) for n in there]
         shape = _shape(places[name])
         if all(p.shape == (shape if len(parts) == 1 else (shape[0] // 3, *shape[1:])) for p in parts):
             values[name] = there[0], turned(places[name], parts[0] if len(parts) == 1 else np.concatenate(parts))
         else:
             wrong += [f"{n} {p.shape} for {name} {shape}" for n, p in zip(there, parts, strict=True)]
-    taken = {places[name].parameter for name in found.values()}
+            lying |= len(parts) == 1 and len(shape) == 2 and parts[0].shape == shape[::-1]
+    taken = {places[name].parameter for name in gathered}
     here = [(name, _shape(place)) for name, place in places.items() if place.first and place.parameter not in taken]
-    left = [(name, np.shape(value)) for name, value in given.items() if name not in found and name not in counts]
+    done = {*found, *counts, *(kept[name] for name in found if name in kept)}
+    left = [(name, np.shape(value)) for name, value in given.items() if name not in done]
     if wrong or (strict and (here or left)) or not found:
         shapes = f"Of other shapes: {', '.join(wrong)}. " if wrong else ""
         part = shards.hint(state) if isinstance(state, (str, os.PathLike)) else ""
         raise ValueError(f"the weights do not fit {model.name}. Left over of PyTorch's: {listed(left)}; of the model's: "
-                         f"{listed(here)}. {part}{shapes}{how}Shapes are in PyTorch's layout.")
+                         f"{listed(here)}. {part}{shapes}{_TRANSPOSED * lying}{_other(given)}{how}"
+                         "Shapes are in PyTorch's layout.")
     copy_in(model, values, strict)
     return found
 
@@ -137,8 +149,9 @@ def _shape(place: Place) -> tuple[int, ...]:
     return shape
 
 
-def _read(path: str | os.PathLike[str], *, part: bool = False) -> dict[str, Array]:
-    """part: it is a file of an index, and no index itself."""
+def _read(path: str | os.PathLike[str], *, part: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays, and {a name that was left out: that of the array which it shares}. part: it is a file of an index, and no
+    index itself."""
     with open(path, "rb") as f:
         kind = foreign.kind_of(f)
         if kind == "index" and not part:
@@ -147,23 +160,29 @@ def _read(path: str | os.PathLike[str], *, part: bool = False) -> dict[str, Arra
             raise ValueError(f"{path} holds no weights of PyTorch: it is {foreign.says(kind, path)}")
         try:
             metadata, arrays = safetensors.read(f)
+        except safetensors.UnknownDtype as e:
+            raise ValueError(f"{path}: {e}") from e
         except ValueError as e:
             raise ValueError(f"{path} is damaged: {e}") from e
     if "tinydl" in metadata:
         raise ValueError(f"{path} is tinydl's own, with its layouts: Model.load or Trainer.load_checkpoint reads it")
-    return arrays
+    # safetensors.torch.save_model notes them so, and keeps of each group the first in the alphabet
+    return arrays, {name: other for name, other in metadata.items() if other in arrays and name not in arrays}
 
 
-def _read_all(index: str | os.PathLike[str]) -> dict[str, Array]:
+def _read_all(index: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Of several files."""
     files, names = shards.files_of(index)
     arrays: dict[str, Array] = {}
+    kept: dict[str, str] = {}
     for path in files:
-        arrays |= _read(path, part=True)
+        more, others = _read(path, part=True)
+        arrays |= more
+        kept |= others
     missing = sorted(names - set(arrays))
     if missing:
         raise ValueError(f"{index} lists {', '.join(missing[:5])}{' and more' * (len(missing) > 5)}, which its files do not have")
-    return arrays
+    return arrays, kept
 
 
 def _translated(name: str, map: Mapping[str, str]) -> str:
@@ -176,23 +195,51 @@ def _translated(name: str, map: Mapping[str, str]) -> str:
     return name
 
 
+_TRANSPOSED = ("Weights that are (in, out), as those of GPT-2's Conv1D, must be transposed, the square ones, which no shape "
+               "tells, as well. ")
+
+
+def _other(given: Mapping[str, Any]) -> str:
+    """What a state has in it besides weights of layers, where it has, and what to do, as a sentence of an error."""
+    inner = [name for name, value in given.items() if isinstance(value, Mapping)]
+    if inner:
+        return f"{', '.join(inner)}: a dict in it, so this is a checkpoint: give the state_dict in it. "
+    ends = {name.rpartition(".")[2] for name in given}
+    if any(".parametrizations." in f".{name}" for name in given) or ends & {"weight_g", "weight_orig"}:
+        return ("The weights of weight_norm, spectral_norm and the like are kept in parts: in PyTorch make them one before "
+                'state_dict(), by torch.nn.utils.parametrize.remove_parametrizations(layer, "weight"), or '
+                "torch.nn.utils.remove_weight_norm(layer). ")
+    if any(".lora_A." in name for name in given):
+        return "There are adapters beside the weights (LoRA): merge them first, as by peft's merge_and_unload(). "
+    return ""
+
+
 def _by_name(names: list[str], places: Mapping[str, Place], map: Mapping[str, str]) -> dict[str, str]:
-    """{name there: name here} of those that have one; the pieces of an attention's in_proj have one together."""
+    """{name there: name here} of those that have one; the pieces of an attention's in_proj have one together, or, where their
+    own names do not say which piece they are, one with its letter."""
     found: dict[str, str] = {}
     for name in names:
         here = _translated(name, map)
-        if here not in places:
-            match = _PIECES.fullmatch(here)
-            here = f"{match[1]}in_proj_{match[3]}" if match else ""
-            if here not in places or not isinstance(places[here].layer, MultiheadAttention):
-                continue
-        found[name] = here
+        whole, letter = _whole(here, places)
+        if whole in places:
+            known = _PIECES.fullmatch(name)
+            found[name] = here if letter and not (known and known[2] == letter) else whole
     return found
+
+
+def _whole(here: str, places: Mapping[str, Place]) -> tuple[str, str]:
+    """The name of the parameter that this is, or a piece of: "q", "k" or "v"; "" for all of it."""
+    match = None if here in places else _PIECES.fullmatch(here)
+    if match:
+        name = f"{match[1]}in_proj_{match[3]}"
+        if name in places and isinstance(places[name].layer, MultiheadAttention):
+            return name, match[2] or ""
+    return here, ""
 
 
 def _decided(names: list[str], found: Mapping[str, str], places: Mapping[str, Place]) -> bool:
     """Whether names are the same in both: all of one side are among the other's."""
-    taken = {places[name].parameter for name in found.values()}
+    taken = {places[_whole(name, places)[0]].parameter for name in found.values()}
     return len(found) == len(names) or taken == {place.parameter for place in places.values()}
 
 
@@ -242,29 +289,33 @@ def _by_order(names: list[str], every: list[Unit], given: Mapping[str, Any]) -> 
     return found
 
 
-def _gathered(found: Mapping[str, str]) -> dict[str, list[str]]:
+def _gathered(found: Mapping[str, str], places: Mapping[str, Place]) -> dict[str, list[str]]:
     """{name here: names there}: one, or those of an attention's q, k and v, in this order. ValueError for others."""
-    gathered: dict[str, list[str]] = {}
+    gathered: dict[str, list[tuple[str, str]]] = {}
     for there, here in found.items():
-        gathered.setdefault(here, []).append(there)
-    for here, names in gathered.items():
-        letters = {match[2]: name for name in names if (match := _PIECES.fullmatch(name))}
-        if len(names) > 1 and not len(names) == len(letters) == 3:
-            raise ValueError(f"{', '.join(names)} would all be the model's {here}")
-        gathered[here] = [letters[letter] for letter in "qkv"] if len(names) > 1 else names
-    return gathered
+        name, letter = _whole(here, places)
+        known = _PIECES.fullmatch(there)
+        gathered.setdefault(name, []).append((letter or (known[2] if known else None) or "", there))
+    for here, pairs in gathered.items():
+        letters = sorted(letter for letter, _ in pairs)
+        if len(pairs) > 1 and letters != ["k", "q", "v"]:
+            raise ValueError(f"{', '.join(there for _, there in pairs)} would all be the model's {here}")
+        pairs.sort(key=lambda pair: "qkv".find(pair[0]))
+    return {here: [there for _, there in pairs] for here, pairs in gathered.items()}
 
 
 def _views(model: Model, map: Mapping[str, str]) -> dict[str, Array]:
     """In PyTorch's layouts."""
-    back = _gathered(map)
+    places = {place.name: place for unit in units(model) for place in unit.places.values()}
+    back = _gathered(map, places)
+    single = {here: there[0] for here, there in back.items() if len(there) == 1}
     found: dict[str, Array] = {}
-    for place in (place for unit in units(model) for place in unit.places.values()):
+    for place in places.values():
         data = place.parameter.data
         assert data is not None
         names = back.get(place.name, [])
         if len(names) != 3:
-            names = [_translated(place.name, {here: there[0] for here, there in back.items() if len(there) == 1})]
+            names = _of_layers(place, single) or [_translated(place.name, single)]
         for name, part in zip(names, np.split(turned(place, data), len(names)), strict=True):
             if name in found:
                 raise ValueError(f"map: two of the model's parameters would be {name!r}")
@@ -272,3 +323,14 @@ def _views(model: Model, map: Mapping[str, str]) -> dict[str, Array]:
         if place.key == "running_var":
             found[names[0].removesuffix("running_var") + COUNT] = np.zeros((), np.int64)
     return found
+
+
+def _of_layers(place: Place, back: Mapping[str, str]) -> list[str]:
+    """Names there of an attention's in_proj where a map has q_proj, k_proj and v_proj, or in_proj, as layers; none else."""
+    match = _PIECES.fullmatch(place.name)
+    if not (match and isinstance(place.layer, MultiheadAttention) and place.key.startswith("in_proj")):
+        return []
+    for layers in ([f"{match[1]}{letter}_proj" for letter in "qkv"], [f"{match[1]}in_proj"]):
+        if all(layer in back for layer in layers):
+            return [f"{back[layer]}.{match[3]}" for layer in layers]
+    return []

@@ -55,11 +55,16 @@ def units(model: Model) -> list[Unit]:
 def as_numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Floating-point numbers of another library as an array of `dtype`; ValueError where they are something else, or too large
     for it. A tensor of PyTorch may be on another device, have a gradient, or be bfloat16."""
-    for method in ("detach", "cpu"):
-        value = getattr(value, method, lambda value=value: value)()
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":        # NumPy has none
-        value = value.float()
-    a = np.asarray(value)
+    dtype_there = str(getattr(value, "dtype", ""))
+    try:
+        for method in ("detach", "cpu"):
+            value = getattr(value, method, lambda value=value: value)()
+        if dtype_there == "torch.bfloat16":         # NumPy has none
+            value = value.float()
+        a = np.asarray(value)
+    except (TypeError, NotImplementedError, RuntimeError) as e:     # as of eight bits, quantized, or on the device "meta"
+        raise ValueError(f"{name} is a tensor of {dtype_there} which NumPy cannot take ({e}): give dense numbers of float32 "
+                         "in memory, with scales of quantized ones applied") from None
     if a.dtype.name == "bfloat16":      # of ml_dtypes
         a = a.astype(np.float32)
     if a.dtype.kind != "f":

@@ -33,6 +33,10 @@ MOST_AXES = 64
 PIECE = 1 << 20
 
 
+class UnknownDtype(ValueError):
+    """The file may be as it should; an array in it has numbers that NumPy has no type for, as those of eight bits."""
+
+
 def dtype_name(name: str, dtype: np.dtype[Any]) -> str:
     """What the format calls the dtype of array `name`; TypeError where it has none for it."""
     found = NAMES.get(dtype.newbyteorder("<").str)
@@ -130,7 +134,8 @@ def parse(header: bytes, size: int) -> tuple[dict[str, str], dict[str, dict[str,
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ValueError(f"array {name!r} must have dtype, shape and data_offsets; it has {entry!r:.80}")
         if entry["dtype"] not in (*DTYPES, "BF16"):
-            raise ValueError(f"array {name!r} is of dtype {entry['dtype']!r:.80}, which NumPy has not: convert it to F32")
+            raise UnknownDtype(f"array {name!r} is of dtype {entry['dtype']!r:.80}, which NumPy has not: convert it to F32, with "
+                               "its scales applied where it is quantized")
         numbers = entry["shape"], entry["data_offsets"]
         if not all(isinstance(n, list) and all(type(i) is int and i >= 0 for i in n) for n in numbers) or len(numbers[1]) != 2:
             raise ValueError(f"array {name!r}: shape {numbers[0]!r:.80} and data_offsets {numbers[1]!r:.80} must be whole "

@@ -215,7 +215,52 @@ def _range(attributes: dict[str, Any], inputs: list[Any]) -> Array:
     return np.arange(start, stop, step).astype(inputs[0].dtype)
 
 
-@folds("ReduceProd")
-def _reduce_prod(attributes: dict[str, Any], inputs: list[Any]) -> Array:
-    check_size(inputs[0].shape)
-    return np.asarray(np.prod(inputs[0], axis=_axes(attributes, inputs), keepdims=bool(attributes.get("keepdims", 1))))
+#: sums of floating-point numbers are made in float64, and rounded once
+REDUCTIONS: dict[str, Any] = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max,
+                              "ReduceMin": np.min, "ReduceSumSquare": lambda a, **at: np.sum(a * a, **at),
+                              "ReduceL1": lambda a, **at: np.sum(np.abs(a), **at),
+                              "ReduceL2": lambda a, **at: np.sqrt(np.sum(a * a, **at))}
+
+
+def _reduction(operator: str) -> Callable[[dict[str, Any], list[Any]], Array]:
+    def fold(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+        a, axes = inputs[0], _axes(attributes, inputs)
+        if not axes:
+            if attributes.get("noop_with_empty_axes"):
+                return a
+            axes = None
+        check_size(a.shape)
+        wide = a.astype(np.float64) if a.dtype.kind == "f" else a
+        with np.errstate(all="ignore"):
+            return np.asarray(REDUCTIONS[operator](wide, axis=axes, keepdims=bool(attributes.get("keepdims", 1)))).astype(a.dtype)
+    return fold
+
+
+FOLDS.update({operator: _reduction(operator) for operator in REDUCTIONS})
+
+
+@folds("MatMul")
+def _matmul(attributes: dict[str, Any], inputs: list[Any]) -> Array:
+    a, b = inputs
+    check_size((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())))
+    check_size(a.shape)
+    check_size(b.shape)
+    return np.asarray(np.matmul(a, b))
+
+
+@folds("BatchNormalization")
+def _batch_normalization(attributes: dict[str, Any], inputs: list[Any]) -> Any:
+    """Of weights, whose channels some models normalize so, as timm's NFNets."""
+    x, *columns = (a.astype(np.float64) for a in inputs)
+    check_size(x.shape)
+    others = tuple(i for i in range(x.ndim) if i != 1)
+    scale, bias, mean, variance = (a.reshape(1, -1, *(1,) * (x.ndim - 2)) for a in columns)
+    outputs = []
+    if attributes.get("training_mode"):
+        momentum = attributes.get("momentum", 0.9)
+        own_mean, own_variance = x.mean(others, keepdims=True), x.var(others, keepdims=True)
+        outputs = [(momentum * mean + (1 - momentum) * own_mean).ravel(),
+                   (momentum * variance + (1 - momentum) * own_variance).ravel()]
+        mean, variance = own_mean, own_variance
+    y = (x - mean) / np.sqrt(variance + attributes.get("epsilon", 1e-5)) * scale + bias
+    return [a.astype(inputs[0].dtype) for a in (y, *outputs)] if outputs else y.astype(inputs[0].dtype)
