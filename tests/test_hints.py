@@ -148,7 +148,7 @@ GUESSES = [
     (lambda: nn.LSTM(3, 5, batch_first=True), TypeError, "LSTM has no argument 'batch_first': the batch is always the first"),
     (lambda: nn.MultiheadAttention(4, 2, batch_first=True), TypeError, "the batch is always the first axis"),
     (lambda: Trainer(epochs=10), TypeError, "Trainer has no argument 'epochs': it is called max_epochs"),
-    (lambda: Trainer(Model(net())), TypeError, "max_epochs must be a whole number; got Model"),
+    (lambda: Trainer(Model(net())), TypeError, "a whole number; trainer.init takes dataset, model, loss and"),
     (lambda: Trainer(1).fit(X, Y), AttributeError, "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"),
     (lambda: Trainer(1).model, AttributeError, "call trainer.init(dataset, model, loss, optimizer) first"),
     (lambda: trained().train(10), TypeError, "shuffle=10: True or False"),
