@@ -337,6 +337,7 @@ ARGUMENTS = {
     **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2", "b1", "b2"), "use betas=(0.9, 0.999)"),
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
     "params": "trainer.init gives the optimizer the model's parameters",
+    "Warmup.__init__.updates": "the schedule comes behind it: Warmup(100, optim.schedules.Cosine(1e-3, 5000))",
     "Trainer.__init__.max_epochs": "trainer.init takes dataset, model, loss and optimizer",
     **dict.fromkeys((f"Checkpoint.__init__.{name}" for name in ("every", "save_freq", "period")),
                     "epochs=2 saves every second epoch, and updates=1000 every so many updates, too"),
