@@ -129,7 +129,8 @@ def test_a_callback_that_unfreezes_ends_training(occasion):
 def normed(last=nn.Sigmoid, dtype="float64", seed=1):
     """Batch norms of images and of columns, whose running statistics are not those of any batch."""
     model = Model(nn.Sequential(nn.Conv2d(2, 21, 3, padding=1), nn.BatchNorm2d(21), nn.ReLU(), nn.Conv2d(21, 5, 1),
-                                nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 5, 3), nn.BatchNorm2d(5, affine=False),
+                                nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 5, 3),
+                                nn.BatchNorm2d(5, affine=False),
                                 last(), nn.GlobalAvgPool(), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)), dtype, seed=seed)
     rng = np.random.default_rng(7)
     state = model.state_dict()
@@ -153,7 +154,8 @@ def gradient_of(model, x, y):
     return loss, {name: vector[end - n:end] for (name, n), end in zip(model.sizes().items(), ends, strict=True)}, replica
 
 
-FUSED = {nn.Sigmoid: (" + sigmoid", ""), nn.ReLU: (" + relu + mean", " * relu' of spread"), nn.Identity: (" + mean", " of spread")}
+FUSED = {nn.Sigmoid: (" + sigmoid", ""), nn.ReLU: (" + relu + mean", " * relu' of spread"),
+         nn.Identity: (" + mean", " of spread")}
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -209,7 +211,8 @@ def test_the_gradients_are_those_of_pytorch_in_eval():
     model = normed(nn.ReLU)
     model.freeze("*.running_*")
     t = torch.nn
-    theirs = t.Sequential(t.Conv2d(2, 21, 3, padding=1), t.BatchNorm2d(21), t.ReLU(), t.Conv2d(21, 5, 1), t.BatchNorm2d(5), t.ReLU(),
+    theirs = t.Sequential(t.Conv2d(2, 21, 3, padding=1), t.BatchNorm2d(21), t.ReLU(), t.Conv2d(21, 5, 1), t.BatchNorm2d(5),
+                          t.ReLU(),
                           t.MaxPool2d(2), t.Conv2d(5, 5, 3), t.BatchNorm2d(5, affine=False), t.ReLU(), t.AdaptiveAvgPool2d(1),
                           t.Flatten(), t.BatchNorm1d(5), t.Tanh(), t.Linear(5, 3)).double().eval()
     theirs.load_state_dict({name: torch.as_tensor(values) for name, values in zip(
@@ -228,7 +231,8 @@ def test_frozen_statistics_stay_in_every_strategy(strategy):
     for kind in DRIVERS.values():
         for threads in (1, 2, 3):
             model = deep()
-            model.load_state_dict({**model.state_dict(), "4.running_mean": np.linspace(-1, 1, 8), "4.running_var": np.full(8, 0.7)})
+            model.load_state_dict({**model.state_dict(), "4.running_mean": np.linspace(-1, 1, 8),
+                                   "4.running_var": np.full(8, 0.7)})
             model.freeze("4.running_*")
             before = model.state_dict()
             t = run(kind(x, y, 8), model, TABLE[strategy][0](), threads, epochs=1)

@@ -178,7 +178,7 @@ GUESSES = [
     (lambda: optim.schedules.Step(0.1, step_size=10), TypeError, "Step has no argument 'step_size': it is called every"),
     (lambda: optim.schedules.Cosine(0.1, T_max=10), TypeError, "it is called total_updates"),
     (lambda: optim.schedules.Cosine(0.1, 10, warmup=5), TypeError, "optim.schedules.Warmup(100, "),
-    (lambda: optim.schedules.Warmup(optim.schedules.Constant(0.1), 5), TypeError, "the schedule comes behind it: Warmup(100, "),
+    (lambda: optim.schedules.Warmup(optim.schedules.Constant(0.1), 5), TypeError, "Warmup(then=5): must be a schedule"),
     (lambda: optim.schedules.Warmup(5, 0.1), TypeError, "Warmup(then=0.1): must be a schedule"),
     (lambda: nn.Linear("a", 4), TypeError, "Linear(in_features='a'): a whole number"),
     (lambda: nn.Linear(4.5, 4), TypeError, "Linear(in_features=4.5): a whole number"),
@@ -199,7 +199,8 @@ GUESSES = [
     (lambda: Model(nn.Linear(2, 3), outputs=3), TypeError, "Model(inputs=x, outputs=y); got layer and outputs"),
     (lambda: Model(inputs=nn.Input((3,)), outputs=3), TypeError, "those of nn.Input and of layers called on them; got 3"),
     # freezing, as elsewhere
-    (lambda: setattr(nn.BatchNorm1d(3), "trainable", False), AttributeError, 'BatchNorm1d has no trainable: use model.freeze("0.*")'),
+    (lambda: setattr(nn.BatchNorm1d(3), "trainable", False), AttributeError,
+     'BatchNorm1d has no trainable: use model.freeze("0.*")'),
     (lambda: setattr(Model(net()), "trainable", False), AttributeError, 'Model has no trainable: use model.freeze("0.*")'),
     (lambda: nn.BatchNorm1d(3).eval(), AttributeError, 'model.freeze("*.running_*") lets batch norms use their running'),
     # names of PyTorch and Keras

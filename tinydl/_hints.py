@@ -134,7 +134,8 @@ NAMES = {
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
-    **dict.fromkeys(("Rescaling", "Normalization"), "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch"),
+    **dict.fromkeys(("Rescaling", "Normalization"), 
+                    "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch"),
     "TimeDistributed": "a layer on the last axis, as nn.Linear, is of each step by itself",
     "Masking": "use data.SequenceDataset(sequences, y): layers take the lengths as an input of integers",
     "Concatenate": "use nn.Concat(axis)", "MaxPool": "use nn.MaxPool2d(kernel_size)",
@@ -154,7 +155,8 @@ NAMES = {
         "CosineAnnealingLR": "Cosine(lr, total_updates, end_lr)", "CosineAnnealing": "Cosine(lr, total_updates, end_lr)",
         "CosineDecayRestarts": "CosineRestarts(lr, updates, factor)", "ExponentialDecay": "Exponential(lr, gamma)",
         "PiecewiseConstantDecay": "MultiStep(lr, at, gamma)", "PolynomialDecay": "Polynomial(lr, total_updates, power)",
-        "ConstantLR": "Chained(schedules, at) of two of Constant(lr)", "CosineDecay": "Cosine(lr, total_updates, end_lr)", "LinearLR": "Linear(lr, total_updates, end_lr)",
+        "ConstantLR": "Chained(schedules, at) of two of Constant(lr)", "CosineDecay": "Cosine(lr, total_updates, end_lr)",
+        "LinearLR": "Linear(lr, total_updates, end_lr)",
         "CosineAnnealingWarmRestarts": "CosineRestarts(lr, updates, factor)", "OneCycleLR": "OneCycle(max_lr, total_updates)",
         "PolynomialLR": "Polynomial(lr, total_updates, power)", "SequentialLR": "Chained(schedules, at)",
         "LinearWarmup": "Warmup(updates, then)", "WarmupCosine": "Warmup(updates, then)"}.items()},
@@ -269,7 +271,8 @@ MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callb
            "tinydl.metrics", "tinydl.parallel", "tinydl.data.augment")
 
 #: of a model, and of a layer
-_FROZEN = dict.fromkeys(("trainable", "requires_grad", "requires_grad_"), 'use model.freeze("0.*"), by names of model.state_dict()')
+_FROZEN = dict.fromkeys(("trainable", "requires_grad", "requires_grad_"),
+                        'use model.freeze("0.*"), by names of model.state_dict()')
 _STATISTICS = 'model.freeze("*.running_*") lets batch norms use their running statistics in training, too'
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
@@ -312,7 +315,8 @@ ATTRIBUTES = {
 #: arguments: what they are called here, where the function has that one
 RENAMED = {
     "learning_rate": "lr", "epsilon": "eps", "rho": "alpha", "monitor": "figure", "restore_best_weights": "restore_best",
-    "filepath": "path", "every_n_epochs": "epochs", "every_n_train_steps": "updates", "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
+    "filepath": "path", "every_n_epochs": "epochs", "every_n_train_steps": "updates",
+    "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
@@ -337,7 +341,6 @@ ARGUMENTS = {
     **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2", "b1", "b2"), "use betas=(0.9, 0.999)"),
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
     "params": "trainer.init gives the optimizer the model's parameters",
-    "Warmup.__init__.updates": "the schedule comes behind it: Warmup(100, optim.schedules.Cosine(1e-3, 5000))",
     "Trainer.__init__.max_epochs": "trainer.init takes dataset, model, loss and optimizer",
     **dict.fromkeys((f"Checkpoint.__init__.{name}" for name in ("every", "save_freq", "period")),
                     "epochs=2 saves every second epoch, and updates=1000 every so many updates, too"),
@@ -492,18 +495,20 @@ KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 
 def arguments(function: Callable[P, R]) -> Callable[P, R]:
     """The function, whose error for an argument that it does not take says which one is meant, and for a value of another kind
-    than the annotation's which argument it is, and what is taken."""
+    than the annotation's which argument it is, and what is taken, where its own error names no argument."""
     known = signature(function).parameters
     kinds = [(i, name, *KINDS[a.annotation]) for i, (name, a) in enumerate(known.items()) if a.annotation in KINDS]
 
-    @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+    def check_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for i, name, wanted, accepts in kinds:
-            value: Any = args[i] if i < len(args) else kwargs.get(name, known[name].default)
+            value = args[i] if i < len(args) else kwargs.get(name, known[name].default)
             if value is not known[name].default and not accepts(value):
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 more = ARGUMENTS.get(f"{function.__qualname__}.{name}")
-                raise TypeError(f"{what}({name}={value!r:.60}): {wanted}{f'; {more}' if more else ''}")
+                raise TypeError(f"{what}({name}={value!r:.60}): {wanted}{f'; {more}' if more else ''}") from None
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs.keys() - known.keys():
             renamed = RENAMED.get(name)
             hint = f"it is called {renamed}" if renamed in known else (
@@ -511,7 +516,14 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
             if hint:
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 raise TypeError(f"{what} has no argument {name!r}: {hint}")
-        return function(*args, **kwargs)
+        try:
+            made = function(*args, **kwargs)
+        except (TypeError, ValueError, AttributeError) as e:
+            if not any(f"{name}=" in str(e) for name in known):
+                check_kinds(args, kwargs)
+            raise
+        check_kinds(args, kwargs)
+        return made
     return checked
 
 

@@ -75,7 +75,8 @@ class Model:
             raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
         if inputs is not None or outputs is not None:
             if layer is not None or inputs is None or outputs is None:
-                given = [name for name, value in (("layer", layer), ("inputs", inputs), ("outputs", outputs)) if value is not None]
+                arguments = {"layer": layer, "inputs": inputs, "outputs": outputs}
+                given = [name for name, value in arguments.items() if value is not None]
                 raise TypeError("Model takes a layer, Model(nn.Sequential(...)), or inputs and outputs of a graph, "
                                 f"Model(inputs=x, outputs=y); got {' and '.join(given)}")
             layer = Graph.of(inputs, outputs)

@@ -110,8 +110,8 @@ class Trainer:
             if value is not None and not isinstance(value, kind):
                 raise _hints.expected(name, kind, value)
         if not isinstance(callbacks, Iterable):
-            example = f"callbacks=[{type(callbacks).__name__}(...)]" if isinstance(callbacks, Callback) else f"got {callbacks!r:.60}"
-            raise TypeError(f"callbacks must be a list: {example}")
+            one = f"callbacks=[{type(callbacks).__name__}(...)]"
+            raise TypeError(f"callbacks must be a list: {one if isinstance(callbacks, Callback) else f'got {callbacks!r:.60}'}")
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         if ranks is not None:

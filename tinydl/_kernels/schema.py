@@ -241,7 +241,8 @@ _LIST = [
               does="out := act((x - mean) rstd gamma + beta) over each column; batch_var: the unbiased variance; pooled (act: "
                    "none or relu): scale times the sums of what out would be, over R / N rows each. Fails where R < 2: one value "
                    "less its own mean is 0 whatever it is, and it has no variance"),
-    Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] -> out[R,C]? pooled[N,C]? rstd[C]?",
+    Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] "
+              "-> out[R,C]? pooled[N,C]? rstd[C]?",
               "activation=0 N=0", "eps=1e-5 alpha=0 scale=1", in_place="out:x",
               does="out := act((x - running_mean) rstd gamma + beta), rstd = 1 / sqrt(running_var + eps); pooled: as "
                    "batch_norm's"),
