@@ -134,7 +134,7 @@ NAMES = {
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
-    **dict.fromkeys(("Rescaling", "Normalization"), 
+    **dict.fromkeys(("Rescaling", "Normalization"),
                     "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch"),
     "TimeDistributed": "a layer on the last axis, as nn.Linear, is of each step by itself",
     "Masking": "use data.SequenceDataset(sequences, y): layers take the lengths as an input of integers",
