@@ -486,8 +486,8 @@ def _path(value: Any) -> bool:
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a whole number", _whole), "int | None": ("a whole number, or None", lambda value: value is None or _whole(value)),
     "float": ("a number", _number), "float | None": ("a number, or None", lambda value: value is None or _number(value)),
-    "int | tuple[int, ...]": ("a whole number, or several", lambda value: (
-        all(map(_whole, value)) if isinstance(value, (tuple, list)) else _whole(value))),
+    "int | tuple[int, ...]": ("a whole number, or several", lambda value: _whole(value) or (
+        hasattr(value, "__iter__") and all(map(_whole, value)))),       # an array of them, too
     "str | Path": ("a path", _path),
     "str | Path | IO[bytes]": ("a path, or an open binary file", lambda value: _path(value) or hasattr(value, "seek")),
 }
