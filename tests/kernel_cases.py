@@ -601,6 +601,11 @@ def norm_backward_bound(axis):
     return bound
 
 
+def constant_bound(eps, a, want):
+    """Where mean and rstd are not of x, out is two products."""
+    return norm_backward_bound(0)(eps, a, want) | {"out": 4 * eps * np.abs(want["out"])}
+
+
 def inference(rng, shape):
     n = shape[1]
     return {"x": rng.standard_normal(shape), "gamma": rng.standard_normal(n), "beta": rng.standard_normal(n),
@@ -656,6 +661,9 @@ NORM = [
     Case("batch_norm_inference", inference, ("out",), inference_bound, MATRICES, ("x",), True, "norm"),
     Case("batch_norm_inference", lambda rng, s: inference(rng, s) | {"activation": KINDS["tanh"]}, ("out",), inference_bound,
          MATRICES, ("x",), True, "norm", "tanh"),
+    Case("batch_norm_inference", lambda rng, s: inference(rng, s) | {"rstd": unset(s[1])}, ("out", "rstd"),
+         lambda eps, a, want: inference_bound(eps, a, want) | {"rstd": 4 * eps * want["rstd"]}, NOT_EMPTY, ("x",), family="norm",
+         variant="rstd"),
     Case("batch_norm_backward", norm_backward(0, True, True), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm"),
     Case("batch_norm_backward", norm_backward(0, True, True, 1), ("out", "dgamma", "dbeta"), norm_backward_bound(0),
@@ -665,6 +673,8 @@ NORM = [
     Case("batch_norm_backward", lambda rng, s: norm_backward(0, True, True)(rng, s) | {
         "beta": rng.standard_normal(s[1]), "activation": KINDS["relu"]}, ("out", "dgamma", "dbeta"), norm_backward_bound(0),
          NOT_EMPTY, ("dy",), family="norm", variant="relu"),
+    Case("batch_norm_backward", lambda rng, s: norm_backward(0, True, True)(rng, s) | {"constant": 1}, ("out", "dgamma", "dbeta"),
+         constant_bound, NOT_EMPTY, ("dy",), family="norm", variant="constant"),
     *(Case("batch_norm_backward", lambda rng, s, n=n: norm_backward(0, True, True)(rng, (n * s[0], s[1])) | {
         "dy": rng.standard_normal(s), "scale": 0.37, "beta": rng.standard_normal(s[1]), "activation": KINDS["relu"]},
            ("out", "dgamma", "dbeta"), lambda eps, a, want, n=n: norm_backward_bound(0)(

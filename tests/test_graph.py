@@ -316,7 +316,7 @@ WRONG = [
     (twice, "two inputs of one name: a, a"),
     (lambda: Model(inputs=nn.ReLU()(X3), outputs=X3), "is the output of ReLU()"),
     (lambda: Model(inputs=X3, outputs=NUMBERS), "Model(outputs=...) takes symbolic values"),
-    (lambda: Model(nn.ReLU(), inputs=X3, outputs=X3), "a layer, or inputs and outputs"),
+    (lambda: Model(nn.ReLU(), inputs=X3, outputs=X3), "Model(inputs=x, outputs=y); got layer and inputs and outputs"),
     (lambda: nn.Linear(4, 2)(X3), "the last axis must be 4"),
     (lambda: nn.Add()([X3, nn.Input((2,))]), "must have one shape; got (3,), (2,)"),
     (lambda: nn.Add()(X3), "takes two inputs or more; got 1"),

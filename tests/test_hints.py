@@ -148,7 +148,7 @@ GUESSES = [
     (lambda: nn.LSTM(3, 5, batch_first=True), TypeError, "LSTM has no argument 'batch_first': the batch is always the first"),
     (lambda: nn.MultiheadAttention(4, 2, batch_first=True), TypeError, "the batch is always the first axis"),
     (lambda: Trainer(epochs=10), TypeError, "Trainer has no argument 'epochs': it is called max_epochs"),
-    (lambda: Trainer(Model(net())), TypeError, "max_epochs must be a whole number; got Model"),
+    (lambda: Trainer(Model(net())), TypeError, "a whole number; trainer.init takes dataset, model, loss and"),
     (lambda: Trainer(1).fit(X, Y), AttributeError, "use trainer.init(dataset, model, loss, optimizer), then trainer.train()"),
     (lambda: Trainer(1).model, AttributeError, "call trainer.init(dataset, model, loss, optimizer) first"),
     (lambda: trained().train(10), TypeError, "shuffle=10: True or False"),
@@ -179,6 +179,42 @@ GUESSES = [
     (lambda: optim.schedules.Cosine(0.1, T_max=10), TypeError, "it is called total_updates"),
     (lambda: optim.schedules.Cosine(0.1, 10, warmup=5), TypeError, "optim.schedules.Warmup(100, "),
     (lambda: optim.schedules.Warmup(optim.schedules.Constant(0.1), 5), TypeError, "Warmup(then=5): must be a schedule"),
+    (lambda: optim.schedules.Warmup(5, 0.1), TypeError, "Warmup(then=0.1): must be a schedule"),
+    (lambda: nn.Linear("a", 4), TypeError, "Linear(in_features='a'): a whole number"),
+    (lambda: nn.Linear(4.5, 4), TypeError, "Linear(in_features=4.5): a whole number"),
+    (lambda: nn.BatchNorm1d(None), TypeError, "BatchNorm1d(num_features=None): a whole number"),
+    (lambda: nn.LeakyReLU("a"), TypeError, "LeakyReLU(negative_slope='a'): a number"),
+    (lambda: nn.LayerNorm("a"), TypeError, "LayerNorm(normalized_shape='a'): a whole number, or several"),
+    (lambda: nn.Dropout("a"), TypeError, "Dropout(p='a'): a number, or a schedule"),
+    (lambda: nn.Input((3, "a")), TypeError, "Input(shape=(3, 'a')): a whole number, or several: the sizes of one sample"),
+    (lambda: optim.Adam(clip_norm="a"), TypeError, "Adam(clip_norm='a'): a number, or None"),
+    (lambda: optim.Adam(groups=3), ValueError, "Adam(groups=3): a list of dicts"),
+    (lambda: optim.schedules.MultiStep(0.1, 5), TypeError, "MultiStep(at=5): a list of numbers of updates"),
+    (lambda: callbacks.CSVLogger(3), TypeError, "CSVLogger(path=3): a path"),
+    (lambda: Model(net()).save(3), TypeError, "Model.save(path=3): a path, or an open binary file"),
+    (lambda: Model(nn.Linear(4, 2), seed="a"), TypeError, "Model(seed='a'): a whole number, or None"),
+    (lambda: Trainer(1, callbacks=3), TypeError, "callbacks must be a list: got 3"),
+    (lambda: callbacks.Checkpoint(every=2), TypeError, "epochs=2 saves every second epoch, and updates=1000 every so many"),
+    (lambda: callbacks.Checkpoint("c", every_n_epochs=2), TypeError, "it is called epochs"),
+    (lambda: Model(nn.Linear(2, 3), outputs=3), TypeError, "Model(inputs=x, outputs=y); got layer and outputs"),
+    (lambda: Model(inputs=nn.Input((3,)), outputs=3), TypeError, "those of nn.Input and of layers called on them; got 3"),
+    # freezing, as elsewhere
+    (lambda: setattr(nn.BatchNorm1d(3), "trainable", False), AttributeError,
+     'BatchNorm1d has no trainable: use model.freeze("0.*")'),
+    (lambda: setattr(Model(net()), "trainable", False), AttributeError, 'Model has no trainable: use model.freeze("0.*")'),
+    (lambda: nn.BatchNorm1d(3).eval(), AttributeError, 'model.freeze("*.running_*") lets batch norms use their running'),
+    # names of PyTorch and Keras
+    (lambda: nn.Dropout1d(0.1), AttributeError, "use nn.Dropout2d(p)"),
+    (lambda: nn.AlphaDropout(0.1), AttributeError, "use nn.Dropout(p)"),
+    (lambda: nn.ReflectionPad2d(1), AttributeError, 'use padding_mode="reflect" of nn.Conv2d'),
+    (lambda: nn.ConstantPad2d(1, 0.0), AttributeError, "use nn.ZeroPad2d(padding)"),
+    (lambda: nn.SeparableConv2D(3, 3), AttributeError, "groups=C) is a kernel for each channel"),
+    (lambda: nn.LazyConv2d(3, 3), AttributeError, "use nn.Conv2d, which is told the sizes"),
+    (lambda: nn.StringLookup(), AttributeError, "from tinydl.tables import TableEncoder"),
+    (lambda: optim.ASGD(), AttributeError, "use optim.SGD(lr, ema=0.999)"),
+    (lambda: optim.schedules.CyclicLR(), AttributeError, "whose rate(n) is that of update n"),
+    (lambda: callbacks.BackupAndRestore("c"), AttributeError, "use callbacks.Checkpoint(path, interrupted=True)"),
+    (lambda: losses.MultiMarginLoss(), AttributeError, "as a losses.PythonLoss"),
     (lambda: optim.Adam(1e-3, max_grad_norm=1.0), TypeError, "it is called clip_norm"),
     (lambda: optim.Adam(1e-3, amsgrad=True), TypeError, "there is no such variant"),
     (lambda: losses.SoftmaxCrossEntropy(class_weight=[1, 2]), TypeError, "it is called weight"),
@@ -364,7 +400,7 @@ def test_no_hint_for_what_is_there():
     stale = [f"{place}.{name}" for place in _hints.MODULES for name in _hints.NAMES
              if name in getattr(importlib.import_module(place), "__all__", ())]
     stale += [f"{kind}.{name}" for kind, cls in {"Trainer": Trainer, "Model": Model, "History": History,
-              "Optimizer": optim.Optimizer}.items() for name in _hints.ATTRIBUTES[kind] if hasattr(cls, name)]
+              "Optimizer": optim.Optimizer, "Layer": nn.Layer}.items() for name in _hints.ATTRIBUTES[kind] if hasattr(cls, name)]
     assert not stale
 
 

@@ -5,12 +5,14 @@ Python, whose traceback proposes the close one.
 """
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dis import opmap
 from functools import wraps
 from importlib import import_module
 from inspect import signature
+from operator import index
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,6 +44,17 @@ _MODULE = "write a layer in NumPy as an nn.PythonLayer; nn.Sequential and nn.Res
 _INFERS = "a model has no mode, and model.predict(x) always infers"
 _NUMPY = "NumPy arrays are taken as they are"
 _CPU = "tinydl computes on CPUs alone"
+_RATE = "write an optim.schedules.Schedule, whose rate(n) is that of update n"
+_CODES = "from tinydl.tables import TableEncoder turns a table's columns into numbers and codes"
+_PICTURES = "it is not there; in NumPy or Pillow it goes into the __getitem__ of a data.ItemDataset"
+_DEPTHWISE = "nn.Conv2d(C, C, kernel_size, groups=C) is a kernel for each channel, and nn.Conv2d(C, O, 1) mixes them"
+_OUTPUTS = "it is not there: compute it of model.predict(x)"
+_EXPORTED = "Model.from_onnx(path) reads what others export, and tinydl.torch_weights what PyTorch saves"
+
+
+def _each(form: str, *parts: object) -> tuple[str, ...]:
+    return tuple(form.format(part) for part in parts)
+
 
 #: asked for in any module of MODULES
 NAMES = {
@@ -64,18 +77,65 @@ NAMES = {
     "functional": "layers and losses are objects: nn.ReLU(), losses.MeanSquaredError()",
     "Conv1D": "use nn.Conv1d(in_channels, out_channels, kernel_size) on samples (C, L)",
     "Conv2D": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
-    "MaxPooling2D": "use nn.MaxPool2d(kernel_size)",
-    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1d", "GlobalAvgPool2d"),
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool1d",
+                     "GlobalAvgPool2d"),
                     "use nn.GlobalAvgPool()"),
-    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPool1d", "GlobalMaxPool2d"), "use nn.GlobalMaxPool()"),
-    **dict.fromkeys(("Conv3d", "ConvTranspose1d", "MaxPool3d", "AdaptiveMaxPool2d", "AdaptiveAvgPool1d", "BatchNorm3d",
-                     "InstanceNorm1d", "GLU", "CELU", "Softsign", "LogSigmoid", "Bilinear", "Fold", "Unfold"), _NO_LAYER),
+    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPool1d",
+                     "GlobalMaxPool2d"), "use nn.GlobalMaxPool()"),
+    **dict.fromkeys((*_each("{}3d", "Conv", "ConvTranspose", "MaxPool", "AvgPool", "BatchNorm", "InstanceNorm", "Dropout",
+                            "AdaptiveAvgPool", "AdaptiveMaxPool", "FractionalMaxPool", "MaxUnpool", "LPPool"),
+                     *_each("{}3D", "Conv", "Convolution", "MaxPooling", "MaxPool", "AveragePooling", "AvgPool", "ZeroPadding",
+                            "UpSampling", "Cropping", "GlobalAveragePooling", "GlobalAvgPool", "GlobalMaxPooling",
+                            "GlobalMaxPool", "SpatialDropout", "AdaptiveAveragePooling", "AdaptiveMaxPooling", "ConvLSTM"),
+                     *_each("{}1d", "ConvTranspose", "InstanceNorm", "AdaptiveAvgPool", "AdaptiveMaxPool", "LPPool", "MaxUnpool"),
+                     *_each("{}2d", "AdaptiveMaxPool", "LPPool", "MaxUnpool", "FractionalMaxPool", "CrossMapLRN"),
+                     *_each("ConvLSTM{}", "1D", "2D"), *_each("AdaptiveMaxPooling{}", "1D", "2D"), "AdaptiveAveragePooling1D",
+                     *_each("Conv{}Transpose", "1D", "3D"), *_each("Convolution{}Transpose", "1D", "3D"),
+                     "GLU", "CELU", "Softsign", "LogSigmoid", "Bilinear", "Fold", "Unfold", "Softmin", "Softshrink", "Hardshrink",
+                     "Tanhshrink", "RReLU", "Threshold", "LocalResponseNorm", "ChannelShuffle", "PixelUnshuffle", "Maximum",
+                     "Minimum", "Subtract", "RepeatVector", "UnitNormalization", "SpectralNormalization", "GroupQueryAttention",
+                     "MelSpectrogram", "STFTSpectrogram", "Wrapper", "RNNBase", "RNNCellBase"), _NO_LAYER),
+    "Average": "use nn.Add(), which is as many times as much",
+    **dict.fromkeys(("Dropout1d", "FeatureAlphaDropout"), "use nn.Dropout2d(p)"),
+    **dict.fromkeys(("AlphaDropout", "GaussianDropout"), "use nn.Dropout(p)"),
+    **{f"{kind}Pad{n}d": f'use padding_mode="{mode}" of nn.Conv2d or nn.Conv1d, whose padding it is' for n in (1, 2, 3)
+       for kind, mode in (("Reflection", "reflect"), ("Replication", "replicate"), ("Circular", "circular"))},
+    **dict.fromkeys((*_each("ConstantPad{}d", 1, 2, 3), *_each("ZeroPad{}d", 1, 3), *_each("ZeroPadding{}D", 1, 2)),
+                    "use nn.ZeroPad2d(padding), or the padding of nn.Conv2d and nn.Conv1d"),
+    **dict.fromkeys(_each("Cropping{}D", 1, 2), "use nn.Slice(axis, start, stop)"),
+    **{f"{kind}{n}D": f"use nn.{here}Pool{n}d(kernel_size)" for n in (1, 2) for kind, here in (
+        ("MaxPooling", "Max"), ("AveragePooling", "Avg"))},
+    "AdaptiveAveragePooling2D": "use nn.AdaptiveAvgPool2d(output_size)",
+    **{f"Convolution{n}D": f"use nn.Conv{n}d(in_channels, out_channels, kernel_size)" for n in (1, 2)},
+    **dict.fromkeys(("Conv2DTranspose", "Convolution2DTranspose"),
+                    "use nn.ConvTranspose2d(in_channels, out_channels, kernel_size) on samples (C, H, W)"),
+    **dict.fromkeys(_each("DepthwiseConv{}D", 1, 2) + _each("SeparableConv{}D", 1, 2) + _each("SeparableConvolution{}D", 1, 2),
+                    _DEPTHWISE),
+    **{f"Lazy{kind}": f"use nn.{kind}, which is told the sizes" for kind in (
+        "Conv1d", "Conv2d", "ConvTranspose2d", "BatchNorm1d", "BatchNorm2d", "InstanceNorm2d")},
+    **dict.fromkeys(("LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose3d", "LazyBatchNorm3d", "LazyInstanceNorm1d",
+                     "LazyInstanceNorm3d"), _NO_LAYER),
+    "SyncBatchNorm": "use nn.BatchNorm2d(num_features)", "GroupNormalization": "use nn.GroupNorm(num_groups, num_channels)",
+    "RMSNormalization": "use nn.RMSNorm(normalized_shape)", "Softmax2d": "use nn.Softmax() between two nn.Permute(axes)",
+    "UpsamplingNearest2d": "use nn.Upsample(scale_factor)", "Resizing": "use nn.Upsample(size)",
+    "UpsamplingBilinear2d": 'use nn.Upsample(scale_factor, mode="bilinear", align_corners=True)',
+    **dict.fromkeys(("Attention", "AdditiveAttention"), "use nn.DotProductAttention()"), "EinsumDense": _LINEAR,
+    "ReversibleEmbedding": "use nn.TiedLinear(embedding)", "InputLayer": "use nn.Input(shape)",
+    "InputSpec": "use nn.Input(shape)", **dict.fromkeys(("Container", "Pipeline"), "use nn.Sequential(a, b, ...)"),
+    "ActivityRegularization": "the optimizer has it: weight_decay, for some by groups",
+    **dict.fromkeys(("ParameterList", "ParameterDict", "Buffer", "UninitializedParameter", "UninitializedBuffer"), _MODULE),
+    "DataParallel": "threads share a model: Trainer(epochs, enable_parallel=True)",
+    **dict.fromkeys(("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"), _EXPORTED),
+    **dict.fromkeys(("CategoryEncoding", "Hashing", "HashedCrossing", "IntegerLookup", "StringLookup", "Discretization",
+                     "TextVectorization"), _CODES),
     "Lambda": "a layer of your own is an nn.PythonLayer, a rate of your own callbacks.LearningRate(lambda epoch: ...)",
-    **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell", "OptimizedLSTMCell", "SimpleCell"), _CELLS),
+    **dict.fromkeys(("LSTMCell", "GRUCell", "RNNCell", "OptimizedLSTMCell", "SimpleCell", "SimpleRNNCell", "StackedRNNCells"),
+                    _CELLS),
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
-    "Rescaling": "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch",
+    **dict.fromkeys(("Rescaling", "Normalization"),
+                    "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch"),
     "TimeDistributed": "a layer on the last axis, as nn.Linear, is of each step by itself",
     "Masking": "use data.SequenceDataset(sequences, y): layers take the lengths as an input of integers",
     "Concatenate": "use nn.Concat(axis)", "MaxPool": "use nn.MaxPool2d(kernel_size)",
@@ -85,19 +145,46 @@ NAMES = {
                     "into nn.Sequential"),
     **dict.fromkeys(("pad_sequence", "pack_padded_sequence", "pad_sequences"), "use data.SequenceDataset(sequences, y): it pads; "
                     "layers take the lengths as an input of integers"),
-    **dict.fromkeys(("Adadelta", "Adamax", "LBFGS", "Rprop", "Adafactor", "Muon"), _NO_OPTIMIZER),
+    **dict.fromkeys(("Adadelta", "Adamax", "LBFGS", "Rprop", "Adafactor", "Muon", "Ftrl", "Lamb", "ScheduleFreeAdamW"),
+                    _NO_OPTIMIZER),
+    "ASGD": "use optim.SGD(lr, ema=0.999), or callbacks.WeightAveraging(start=epoch)", "SparseAdam": "use optim.Adam(lr)",
+    "LossScaleOptimizer": "float32 needs no scaled loss: use optim.Adam(lr)", "MultiOptimizer": _GROUPS,
     **dict.fromkeys(("lr_scheduler", "schedulers", "LearningRateScheduler", "LambdaLR", "LRScheduler"), _SCHEDULE),
     **{name: f"use optim.schedules.{here}, {_UPDATES}" for name, here in {
         "StepLR": "Step(lr, every, gamma)", "MultiStepLR": "MultiStep(lr, at, gamma)", "ExponentialLR": "Exponential(lr, gamma)",
         "CosineAnnealingLR": "Cosine(lr, total_updates, end_lr)", "CosineAnnealing": "Cosine(lr, total_updates, end_lr)",
-        "CosineDecay": "Cosine(lr, total_updates, end_lr)", "LinearLR": "Linear(lr, total_updates, end_lr)",
+        "CosineDecayRestarts": "CosineRestarts(lr, updates, factor)", "ExponentialDecay": "Exponential(lr, gamma)",
+        "PiecewiseConstantDecay": "MultiStep(lr, at, gamma)", "PolynomialDecay": "Polynomial(lr, total_updates, power)",
+        "ConstantLR": "Chained(schedules, at) of two of Constant(lr)", "CosineDecay": "Cosine(lr, total_updates, end_lr)",
+        "LinearLR": "Linear(lr, total_updates, end_lr)",
         "CosineAnnealingWarmRestarts": "CosineRestarts(lr, updates, factor)", "OneCycleLR": "OneCycle(max_lr, total_updates)",
         "PolynomialLR": "Polynomial(lr, total_updates, power)", "SequentialLR": "Chained(schedules, at)",
         "LinearWarmup": "Warmup(updates, then)", "WarmupCosine": "Warmup(updates, then)"}.items()},
+    **dict.fromkeys(("CyclicLR", "MultiplicativeLR", "ChainedScheduler", "InverseTimeDecay", "LearningRateSchedule"), _RATE),
+    **dict.fromkeys(("SoftMarginLoss", "MultiLabelSoftMarginLoss"), _SIGMOID),
+    **dict.fromkeys(("NLLLoss2d", "LinearCrossEntropyLoss", "AdaptiveLogSoftmaxWithLoss"), _SOFTMAX),
+    "MeanSquaredLogarithmicError": "use losses.MeanSquaredError() on np.log1p(y)",
+    **dict.fromkeys(("HingeEmbeddingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "TripletMarginWithDistanceLoss",
+                     "PairwiseDistance", "SquaredHinge", "CategoricalHinge", "Circle", "Dice", "Tversky",
+                     "MeanAbsolutePercentageError", "CategoricalGeneralizedCrossEntropy"), _NO_LOSS),
     **dict.fromkeys(("CTCLoss", "CTC", "TripletMarginLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "CosineSimilarity",
                      "LogCosh", "FocalLoss", "BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"), _NO_LOSS),
     **dict.fromkeys(("AUC", "AUROC", "F1Score", "Precision", "Recall"),
                     'use metrics.MetricsEvaluator("roc_auc", "f1", "precision", "recall")'),
+    **dict.fromkeys(("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"), "use metrics.AccuracyEvaluator()"),
+    **dict.fromkeys(("TopKCategoricalAccuracy", "SparseTopKCategoricalAccuracy"),
+                    "use metrics.top_k_accuracy(y_true, scores, k)"),
+    "R2Score": "use metrics.r2(y_true, y_pred)", "RootMeanSquaredError": "use metrics.rmse(y_true, y_pred)",
+    **dict.fromkeys(("TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"),
+                    "use metrics.confusion_matrix(y_true, y_pred)"),
+    **dict.fromkeys(("IoU", "BinaryIoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU", "FBetaScore", "ConcordanceCorrelation",
+                     "PearsonCorrelation", "PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity",
+                     "SpecificityAtSensitivity", "LogCoshError"), _OUTPUTS),
+    "Metric": "write a metrics.Evaluator",
+    "BackupAndRestore": "use callbacks.Checkpoint(path, interrupted=True), and trainer.load_checkpoint(path) to go on",
+    "OrbaxCheckpoint": "use callbacks.Checkpoint(path)", "SwapEMAWeights": _EMA,
+    "CallbackList": "give a list: Trainer(epochs, callbacks=[...])", "ProgbarLogger": "use Trainer(epochs, Monitor())",
+    "RemoteMonitor": "write a callbacks.Callback with the occasions that it wants, as on_epoch_end",
     "LambdaCallback": "write a callbacks.Callback with the occasions that it wants, as on_epoch_end",
     "TerminateOnNaN": "a batch whose loss is not finite fails: Trainer(epochs, on_batch_failure=\"raise\") ends training with it",
     "ModelCheckpoint": "use callbacks.Checkpoint(path), or callbacks.EarlyStopping(restore_best=True) to keep the best epoch",
@@ -108,8 +195,15 @@ NAMES = {
     "DataLoader": _ARRAYS, "TensorDataset": _ARRAYS, "IterableDataset": "use data.StreamDataset(...)",
     "Compose": "give a list: data.ArrayDataset(x, y, augment=[...])", "RandomErasing": "use data.augment.Cutout(size)",
     "ToTensor": "bytes stay bytes, and normalize=data.Normalize(mean, std) makes floats of them in each batch",
-    **dict.fromkeys(("RandomRotation", "RandomResizedCrop", "ColorJitter", "CutMix", "Resize", "RandomAffine"),
-                    "it is not there; in NumPy or Pillow it goes into the __getitem__ of a data.ItemDataset"),
+    **dict.fromkeys(("RandomRotation", "RandomResizedCrop", "ColorJitter", "CutMix", "Resize", "RandomAffine", "CenterCrop",
+                     "AugMix", "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "RandAugment",
+                     "Solarization", *_each("Random{}", "Brightness", "ColorDegeneration", "ColorJitter", "Contrast",
+                                            "ElasticTransform", "GaussianBlur", "Grayscale", "Hue", "Invert", "Perspective",
+                                            "Posterization", "Saturation", "Sharpness", "Shear", "Translation", "Zoom")),
+                    _PICTURES),
+    "RandomFlip": "use data.augment.RandomHorizontalFlip() or RandomVerticalFlip()",
+    **{kind + name: f'a layer has it: nn.Linear(in_features, out_features, init="{here}_{name.lower()}")'
+       for name in ("Normal", "Uniform") for kind, here in (("Glorot", "xavier"), ("He", "kaiming"))},
     "train_test_split": _SPLIT, "random_split": _SPLIT,
     "load_digits": "use datasets.digits(batch_size)",
     "load": "use Model.load(path)", "load_model": "use Model.load(path)", "save": "use model.save(path)",
@@ -176,6 +270,10 @@ NAMES = {
 MODULES = ("tinydl", "tinydl.nn", "tinydl.losses", "tinydl.optim", "tinydl.callbacks", "tinydl.data", "tinydl.datasets",
            "tinydl.metrics", "tinydl.parallel", "tinydl.data.augment")
 
+#: of a model, and of a layer
+_FROZEN = dict.fromkeys(("trainable", "requires_grad", "requires_grad_"),
+                        'use model.freeze("0.*"), by names of model.state_dict()')
+_STATISTICS = 'model.freeze("*.running_*") lets batch norms use their running statistics in training, too'
 #: asked for of an object, by its class or a base of it
 ATTRIBUTES = {
     "Trainer": {**dict.fromkeys(("fit_one_cycle", "fit_flat_cos"), "the optimizer takes the schedule: optim.Adam("
@@ -191,11 +289,11 @@ ATTRIBUTES = {
     "Model": {"init": "Model(layer, seed=0) draws its weights as it is made", "apply": "use model.predict(x)",
               "tabulate": "use model.summary()", "freeze_to": "use model.freeze(patterns)",
               "fit": _TRAIN, "compile": _TRAIN, "evaluate": "use trainer.evaluate(dataset)",
-              "train": f"{_TRAIN}; {_INFERS}", "eval": _INFERS,
+              "train": f"{_TRAIN}; {_INFERS}", "eval": f"{_INFERS}; {_STATISTICS}",
               "predict_proba": "model.predict(x) gives scores; Model(nn.Softmax()).predict(scores) makes probabilities of them",
               **dict.fromkeys(("parameters", "named_parameters"),
                               "trainer.init gives them to the optimizer; model.state_dict() has copies by name"),
-              "requires_grad_": "use model.freeze(patterns)", **dict.fromkeys(("copy", "clone"), "use copy.deepcopy(model)"),
+              **dict.fromkeys(("copy", "clone"), "use copy.deepcopy(model)"),
               "zero_grad": "trainer.train() does forward, backward and update, batch by batch",
               "add": "layers go into nn.Sequential(a, b, ...) before it is made a Model", "layers": "use model.layer",
               "get_weights": "use model.state_dict()", "set_weights": "use model.load_state_dict(state)",
@@ -203,8 +301,11 @@ ATTRIBUTES = {
               "load_weights": "use Model.load(path)", "save_weights": "use model.save(path)",
               **dict.fromkeys(("to", "cuda", "cpu"), _CPU), "count_params": "use model.num_parameters",
               **dict.fromkeys(("modules", "children", "get_layer"), "use model.layer"),
-              "trainable": "use model.freeze(patterns)", "predict_on_batch": "use model.predict(x)",
+              **_FROZEN, "predict_on_batch": "use model.predict(x)",
               "train_on_batch": "use trainer.feed(dataset), then trainer.train()"},
+    "Layer": {**_FROZEN, "eval": _STATISTICS, "train": _STATISTICS, **dict.fromkeys(("to", "cuda", "cpu"), _CPU),
+              **dict.fromkeys(("get_weights", "set_weights", "load_state_dict", "state_dict", "load_weights"),
+                              "the Model that the layer is put into has it, as model.state_dict()")},
     "History": {"history": 'use history["loss"], history["validation_loss"], ...'},
     "Optimizer": {"zero_grad": "trainer.train() does forward, backward and update, batch by batch",
                   "param_groups": "the rate is optimizer.lr; groups=[{\"params\": \"*.bias\", ...}] for some parameters",
@@ -214,7 +315,8 @@ ATTRIBUTES = {
 #: arguments: what they are called here, where the function has that one
 RENAMED = {
     "learning_rate": "lr", "epsilon": "eps", "rho": "alpha", "monitor": "figure", "restore_best_weights": "restore_best",
-    "filepath": "path", "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
+    "filepath": "path", "every_n_epochs": "epochs", "every_n_train_steps": "updates",
+    "custom_objects": "custom_layers", "metric": "figure", "callback": "callbacks",
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_iter"), "max_epochs"),
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
@@ -239,6 +341,9 @@ ARGUMENTS = {
     **dict.fromkeys(("beta_1", "beta_2", "beta1", "beta2", "b1", "b2"), "use betas=(0.9, 0.999)"),
     **dict.fromkeys(("dataset", "model", "loss", "optimizer"), "trainer.init(dataset, model, loss, optimizer) takes it"),
     "params": "trainer.init gives the optimizer the model's parameters",
+    "Trainer.__init__.max_epochs": "trainer.init takes dataset, model, loss and optimizer",
+    **dict.fromkeys((f"Checkpoint.__init__.{name}" for name in ("every", "save_freq", "period")),
+                    "epochs=2 saves every second epoch, and updates=1000 every so many updates, too"),
     "mode": "use highest=True for a figure that is to rise", "save_best_only": "use callbacks.EarlyStopping(restore_best=True)",
     "Trainer.__init__.gradient_clip_val": _CLIPS, **dict.fromkeys(("rngs", "key"), _SEEDS), "mask": _GROUPS,
     **dict.fromkeys(("accelerator", "devices"), f"{_CPU}, in so many threads: Trainer(epochs, thread_count=2)"),
@@ -353,9 +458,54 @@ def attribute(self: object, asked: str) -> Any:
     return object.__getattribute__(self, asked)     # the usual error; or, of a property, the one that led here
 
 
+#: the `__setattr__` of layers and models
+def assign(self: object, name: str, value: Any) -> None:
+    """Sets it; the same error for what Keras and PyTorch freeze by, which would do nothing here."""
+    if name in _FROZEN:
+        attribute(self, name)
+    object.__setattr__(self, name, value)
+
+
+def _whole(value: Any) -> bool:
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _number(value: Any) -> bool:
+    return hasattr(value, "__float__")
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike))
+
+
+#: by an argument's annotation: what is taken, in words, and whether a value is that
+KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number", _whole), "int | None": ("a whole number, or None", lambda value: value is None or _whole(value)),
+    "float": ("a number", _number), "float | None": ("a number, or None", lambda value: value is None or _number(value)),
+    "int | tuple[int, ...]": ("a whole number, or several", lambda value: _whole(value) or (
+        hasattr(value, "__iter__") and all(map(_whole, value)))),       # an array of them, too
+    "str | Path": ("a path", _path),
+    "str | Path | IO[bytes]": ("a path, or an open binary file", lambda value: _path(value) or hasattr(value, "seek")),
+}
+
+
 def arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose error for an argument that it does not take says which one is meant."""
+    """The function, whose error for an argument that it does not take says which one is meant, and for a value of another kind
+    than the annotation's which argument it is, and what is taken, where its own error names no argument."""
     known = signature(function).parameters
+    kinds = [(i, name, *KINDS[a.annotation]) for i, (name, a) in enumerate(known.items()) if a.annotation in KINDS]
+
+    def check_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for i, name, wanted, accepts in kinds:
+            value = args[i] if i < len(args) else kwargs.get(name, known[name].default)
+            if value is not known[name].default and not accepts(value):
+                what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
+                more = ARGUMENTS.get(f"{function.__qualname__}.{name}")
+                raise TypeError(f"{what}({name}={value!r:.60}): {wanted}{f'; {more}' if more else ''}") from None
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -366,7 +516,14 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
             if hint:
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 raise TypeError(f"{what} has no argument {name!r}: {hint}")
-        return function(*args, **kwargs)
+        try:
+            made = function(*args, **kwargs)
+        except (TypeError, ValueError, AttributeError) as e:
+            if not any(f"{name}=" in str(e) for name in known):
+                check_kinds(args, kwargs)
+            raise
+        check_kinds(args, kwargs)
+        return made
     return checked
 
 

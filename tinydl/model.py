@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from math import prod
@@ -65,7 +65,7 @@ class Model:
     """
 
     if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
-        __getattr__ = _hints.attribute
+        __getattr__, __setattr__ = _hints.attribute, _hints.assign
 
     @_hints.arguments
     def __init__(self, layer: Layer | None = None, dtype: str = "float32", seed: int | None = None, name: str | None = None, *,
@@ -75,7 +75,10 @@ class Model:
             raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
         if inputs is not None or outputs is not None:
             if layer is not None or inputs is None or outputs is None:
-                raise TypeError("Model takes a layer, or inputs and outputs of a graph")
+                arguments = {"layer": layer, "inputs": inputs, "outputs": outputs}
+                given = [name for name, value in arguments.items() if value is not None]
+                raise TypeError("Model takes a layer, Model(nn.Sequential(...)), or inputs and outputs of a graph, "
+                                f"Model(inputs=x, outputs=y); got {' and '.join(given)}")
             layer = Graph.of(inputs, outputs)
         if not isinstance(layer, Layer):
             raise _hints.expected("layer", Layer, layer)
@@ -111,13 +114,14 @@ class Model:
                 parameters[name] = p
         self._parameters, self._statistics = parameters, statistics
         self.params = self._arena({n: p for n, p in parameters.items() if not p.frozen})
-        #: those of frozen parameters; all that there ever were, since plans made before a change read theirs
+        #: those of what is frozen; all that there ever were, since plans made before a change read theirs
         self._frozen_values: list[Array] = getattr(self, "_frozen_values", [])
-        frozen = {n: p for n, p in parameters.items() if p.frozen}
+        frozen = {n: p for n, p in {**parameters, **statistics}.items() if p.frozen}
         if frozen:
             self._frozen_values.append(self._arena(frozen))
-        self.statistics = self._arena(statistics)
-        self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in statistics.values()] or [np.zeros(0)])
+        moving = {n: s for n, s in statistics.items() if not s.frozen}
+        self.statistics = self._arena(moving)
+        self.momenta = np.concatenate([np.full(s.size, s.momentum) for s in moving.values()] or [np.zeros(0)])
         self.inputs = inputs_of(self.layer)
         self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
         self._plans: dict[tuple[Shapes, int, tuple[int, ...]], tuple[Plan, list[Replica]]] = {}
@@ -146,12 +150,14 @@ class Model:
         return {name: p.size for name, p in self._parameters.items() if not p.frozen}
 
     def freeze(self, *patterns: str) -> None:
-        """Let training leave the parameters whose names match as they are: no gradient is computed for them, or kept, and none
-        for what only they need. Running statistics (of batch norm) go on, as in PyTorch. `save` keeps what is frozen.
+        """Let training leave what has these names as it is: no gradient is computed for such parameters, or kept, and none for
+        what only they need. A batch norm whose running statistics are frozen normalises by them in training, too, as in
+        prediction (Keras: trainable=False; PyTorch: `bn.eval()`): "*.running_*" is all batch norms' statistics. With
+        "*.weight", "*.bias" they go on, as with PyTorch's requires_grad=False alone. `save` keeps what is frozen.
 
-        patterns: as `model.state_dict()` names them, * for anything ("0.*", "*.bias"); ValueError where one matches nothing.
-        A trainer that has the model already must be given it again (`Trainer.init`): `params` is another array then, without
-        them.
+        patterns: as `model.state_dict()` names them, * for anything ("0.*", "*.bias"); ValueError where one matches nothing, or
+        one of a layer's two running statistics alone. A trainer that has the model already must be given it again
+        (`Trainer.init`): `params` is another array then, without them.
 
             >>> from tinydl import nn
             >>> model = Model(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), seed=0)
@@ -162,25 +168,35 @@ class Model:
         self._set_frozen(patterns, True)
 
     def unfreeze(self, *patterns: str) -> None:
-        """Train the parameters whose names match again; without patterns all."""
+        """Train what has these names again; without patterns all."""
         self._set_frozen(patterns or ("*",), False)
 
     @property
     def frozen(self) -> list[str]:
-        """The names of frozen parameters."""
-        return [name for name, p in self._parameters.items() if p.frozen]
+        """The names of frozen parameters and running statistics."""
+        return [name for name, p in (*self._parameters.items(), *self._statistics.items()) if p.frozen]
 
     def _set_frozen(self, patterns: Sequence[str], frozen: bool) -> None:
+        names = {**self._parameters, **self._statistics}
         for pattern in patterns:
             if not isinstance(pattern, str):
                 raise TypeError(f"freeze and unfreeze take names of parameters, as '0.weight' or '0.*'; got "
                                 f"{type(pattern).__name__}")
-            if not any(fnmatchcase(name, pattern) for name in self._parameters):
-                raise ValueError(f"no parameter's name matches {pattern!r}{_hints.pattern(pattern, self._parameters)}")
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"no parameter's name matches {pattern!r}{_hints.pattern(pattern, names)}")
+        self._freeze({name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}, frozen)
+
+    def _freeze(self, names: Collection[str], frozen: bool) -> None:
+        """Those of exactly these names, or unfreeze them."""
+        own = {**self._parameters, **self._statistics}
+        chosen = {own[name] for name in names}
+        for path, layer in self.layer.walk():
+            after = {s.name: frozen if s in chosen else s.frozen for _, s in layer.statistics()}
+            if len(set(after.values())) > 1:
+                raise ValueError(f"{', '.join(after)} go together: freeze, or unfreeze, {f'{path}.running_*'.lstrip('.')!r}")
         values, shape = self.state_dict(), self._shape
-        for name, p in self._parameters.items():
-            if any(fnmatchcase(name, pattern) for pattern in patterns):
-                p.frozen = frozen
+        for p in chosen:
+            p.frozen = frozen
         self._bind()
         self._shape = shape
         self.load_state_dict(values)
@@ -446,6 +462,7 @@ class Model:
         for n, value in values.items():
             own[n][...] = value
 
+    @_hints.arguments
     def save(self, path: str | Path | IO[bytes]) -> None:
         """Write architecture and weights to one file, atomically; read it with `Model.load`. path may be a binary file that is
         open, such as an io.BytesIO.

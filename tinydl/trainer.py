@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -105,16 +105,14 @@ class Trainer:
                  max_failed_fraction: float = 0.1, batch_timeout: float | None = None, max_hung_workers: int = 2,
                  pin_threads: bool = False, shutdown_timeout: float = 30.0, callbacks: Sequence[Callback] = (),
                  ranks: Any = None, rank_timeout: float = 30.0) -> None:
-        if not isinstance(max_epochs, (int, np.integer)):
-            raise TypeError(f"max_epochs must be a whole number; got {type(max_epochs).__name__} "
-                            "(trainer.init takes dataset, model, loss and optimizer)")
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
         for name, value, kind in (("monitor", monitor, Monitor), ("evaluator", evaluator, Evaluator)):
             if value is not None and not isinstance(value, kind):
                 raise _hints.expected(name, kind, value)
-        if isinstance(callbacks, Callback):
-            raise TypeError(f"callbacks must be a list: callbacks=[{type(callbacks).__name__}(...)]")
+        if not isinstance(callbacks, Iterable):
+            one = f"callbacks=[{type(callbacks).__name__}(...)]"
+            raise TypeError(f"callbacks must be a list: {one if isinstance(callbacks, Callback) else f'got {callbacks!r:.60}'}")
         chosen = strategies.get("group" if strategy is None else strategy, batches_per_update=batches_per_update,
                                 shards_per_batch=shards_per_batch)
         if ranks is not None:

@@ -404,20 +404,26 @@ def batch_norm(x: Floats, mean: Floats, rstd: Floats, out: Floats | None = None,
 
 
 def batch_norm_inference(x: Floats, running_mean: Floats, running_var: Floats, out: Floats | None = None,
-                         pooled: Floats | None = None, gamma: Floats | None = None, beta: Floats | None = None,
-                         activation: int = 0, eps: float = 1e-5, alpha: float = 0.0, scale: float = 1.0) -> None:
+                         pooled: Floats | None = None, rstd: Floats | None = None, gamma: Floats | None = None,
+                         beta: Floats | None = None, activation: int = 0, eps: float = 1e-5, alpha: float = 0.0,
+                         scale: float = 1.0) -> None:
+    if rstd is not None:
+        rstd[...] = 1 / np.sqrt(running_var + eps)
     _normed((x - running_mean) / np.sqrt(running_var + eps), gamma, beta, out, pooled, activation, alpha, scale)
 
 
 def batch_norm_backward(dy: Floats, x: Floats, mean: Floats, rstd: Floats, out: Floats, gamma: Floats | None = None,
                         beta: Floats | None = None, dgamma: Floats | None = None, dbeta: Floats | None = None,
-                        more: int = 0, more_beta: int = 0, activation: int = 0, scale: float = 1.0) -> Floats:
+                        more: int = 0, more_beta: int = 0, activation: int = 0, constant: int = 0,
+                        scale: float = 1.0) -> Floats:
     h = (x - mean) * rstd
     if len(dy) < len(x):
         dy = np.repeat(scale * dy, len(x) // len(dy), 0)
     if activation:
         dy = activation_backward(dy, _affine(h, gamma, beta, np.empty_like(h)), np.empty_like(h), activation)
-    return _norm_backward(0, dy, h, gamma, rstd, out, dgamma, dbeta, more, more_beta)
+    by_x = dy * rstd * (1 if gamma is None else gamma)      # before out, which may be dy
+    _norm_backward(0, dy, h, gamma, rstd, out, dgamma, dbeta, more, more_beta)
+    return _write(out, by_x) if constant else out
 
 
 # images, channels last: B samples, C and O channels, G groups

@@ -241,13 +241,16 @@ _LIST = [
               does="out := act((x - mean) rstd gamma + beta) over each column; batch_var: the unbiased variance; pooled (act: "
                    "none or relu): scale times the sums of what out would be, over R / N rows each. Fails where R < 2: one value "
                    "less its own mean is 0 whatever it is, and it has no variance"),
-    Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] -> out[R,C]? pooled[N,C]?",
+    Operation("batch_norm_inference", "x[R,C] gamma[C]? beta[C]? running_mean[C] running_var[C] "
+              "-> out[R,C]? pooled[N,C]? rstd[C]?",
               "activation=0 N=0", "eps=1e-5 alpha=0 scale=1", in_place="out:x",
-              does="out := act((x - running_mean) / sqrt(running_var + eps) gamma + beta); pooled: as batch_norm's"),
+              does="out := act((x - running_mean) rstd gamma + beta), rstd = 1 / sqrt(running_var + eps); pooled: as "
+                   "batch_norm's"),
     Operation("batch_norm_backward", "dy[N,C] x[R,C] gamma[C]? beta[C]? mean[C] rstd[C] -> out[R,C] dgamma[C]? dbeta[C]?",
-              "more=0 more_beta=0 activation=0", "scale=1", in_place="out:dy", at_least_one="R N",
+              "more=0 more_beta=0 activation=0 constant=0", "scale=1", in_place="out:dy", at_least_one="R N",
               does="the gradients of batch_norm, as layer_norm_backward's; activation: relu or none; gamma, beta: batch_norm's. "
-                   "N: R, or fewer: scale dy is then the gradient of R / N rows each"),
+                   "N: R, or fewer: scale dy is then the gradient of R / N rows each; constant: mean and rstd are not of x, as "
+                   "batch_norm_inference's"),
     Operation("dropout", "x[B,C] rates:float64[W]? -> out[B,C]", "layer=0 W=0", "rate=0", in_place="out:x",
               does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column); rates: instead "
                    "of rate that of step rates[0], and of those that follow it"),

@@ -37,7 +37,7 @@ class SoftmaxCrossEntropy(KernelLoss):
     def __init__(self, weight: Any = None, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
         self.weight = as_table("SoftmaxCrossEntropy(weight)", weight)
         self.label_smoothing = check_smoothing("SoftmaxCrossEntropy", label_smoothing)
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer, type(None))):
+        if isinstance(ignore_index, bool):
             raise TypeError(f"SoftmaxCrossEntropy(ignore_index={ignore_index!r}): a whole number, or None")
         self.ignore_index = None if ignore_index is None else int(ignore_index)
 

@@ -70,6 +70,7 @@ class ELU(Elementwise):
 
     kind = "elu"
 
+    @_hints.arguments
     def __init__(self, alpha: float = 1.0) -> None:
         if not 0 < alpha < float("inf"):
             raise ValueError(f"ELU(alpha={alpha}): above 0")
@@ -183,6 +184,7 @@ class Softplus(Elementwise):
 
     kind = "softplus"
 
+    @_hints.arguments
     def __init__(self, beta: float = 1.0) -> None:
         if not 0 < beta < float("inf"):
             raise ValueError(f"Softplus(beta={beta}): above 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.plan import Builder, Rows, Value
@@ -20,6 +21,7 @@ class Scale(Layer):
         (4, 2)
     """
 
+    @_hints.arguments
     def __init__(self, num_features: int) -> None:
         if num_features < 1:
             raise ValueError(f"Scale({num_features}): at least 1 feature")
@@ -69,6 +71,7 @@ class PReLU(Layer):
     (`optim.AdamW(groups=...)` can leave them out).
     """
 
+    @_hints.arguments
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         if num_parameters < 1:
             raise ValueError(f"PReLU({num_parameters}): at least 1 parameter")

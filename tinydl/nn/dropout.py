@@ -51,6 +51,8 @@ class Dropout(Layer):
             self.p = schedule
             self._rates(0, 1)
             return
+        if not hasattr(schedule, "__float__"):
+            raise TypeError(f"{type(self).__name__}(p={p!r:.60}): a number, or a schedule")
         if not 0 <= schedule < 1:
             raise ValueError(f"Dropout(p={p}): at least 0 and below 1")
         self.p = float(schedule)

@@ -87,6 +87,7 @@ class EmbeddingBag(Embedding):
         (2, 3)
     """
 
+    @_hints.arguments
     def __init__(self, num_embeddings: int, embedding_dim: int, mode: str = "mean", padding_idx: int | None = None) -> None:
         if mode not in ("mean", "sum"):
             raise ValueError(f"EmbeddingBag(mode={mode!r}): mean or sum")

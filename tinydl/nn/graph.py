@@ -31,7 +31,10 @@ def Input(shape: int | Sequence[int], dtype: str = "float32", name: str | None =
     """
     if dtype not in DTYPES:
         raise ValueError(f"Input(dtype={dtype!r}): one of {', '.join(DTYPES)}")
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    if not isinstance(sizes, (list, tuple, np.ndarray)) or not all(isinstance(s, (int, np.integer, type(None))) for s in sizes):
+        raise TypeError(f"Input(shape={shape!r}): a whole number, or several: the sizes of one sample")
+    shape = tuple(sizes)
     if None in shape:
         raise ValueError(f"Input({shape}): each axis of a sample has a size, as of the longest sequence (the batch's axis "
                          "is not among them)")
@@ -65,10 +68,12 @@ class Graph(Layer):
         """The graph between symbolic values; ValueError names what is not connected, or doubly named."""
         output_names = list(outputs) if isinstance(outputs, Mapping) else None
         outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
-        ins, outs = ([s] if isinstance(s, Symbol) else list(s) for s in (inputs, outputs))
+        ins, outs = (list(s) if isinstance(s, (list, tuple)) else [s] for s in (inputs, outputs))
         for what, symbols in (("inputs", ins), ("outputs", outs)):
-            if not symbols or not all(isinstance(s, Symbol) for s in symbols):
-                raise TypeError(f"Model({what}=...) takes symbolic values, those of nn.Input and of layers called on them")
+            for s in symbols or [None]:
+                if not isinstance(s, Symbol):
+                    raise TypeError(f"Model({what}=...) takes symbolic values, those of nn.Input and of layers called on them; "
+                                    f"got {s!r:.60}")
         names = [s.name or f"input{i}" for i, s in enumerate(ins)]
         if len(set(names)) < len(names):
             raise ValueError(f"two inputs of one name: {', '.join(names)}")

@@ -151,7 +151,8 @@ class RMSNorm(Layer):
     """
 
     @_hints.arguments
-    def __init__(self, normalized_shape: int | Shape, eps: float | None = None, elementwise_affine: bool = True) -> None:
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float | None = None,
+                 elementwise_affine: bool = True) -> None:
         shape = tuple(np.ravel(normalized_shape).tolist())
         if not shape or min(shape) < 1:
             raise ValueError(f"RMSNorm({normalized_shape}): sizes must be at least 1")

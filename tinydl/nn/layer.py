@@ -7,8 +7,9 @@ plan that it emits into (`b.training`). Adding a layer is one file: subclass Lay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from tinydl import _hints
 from tinydl.nn.arguments import RecordsArguments
 from tinydl.plan import Builder, Parameter, Statistic, Value
 
@@ -64,9 +65,14 @@ class Symbol:
 class Layer(RecordsArguments):
     """One step of a model. See `tinydl.nn` for those that exist and `PythonLayer` for writing one in NumPy."""
 
-    #: whether a sample's output in training depends on the samples beside it, so on how batches are cut: strategy "auto" then
-    #: cuts none
-    mixes_samples: ClassVar[bool] = False
+    if not TYPE_CHECKING:       # a type checker would take every attribute for one that is there
+        __getattr__, __setattr__ = _hints.attribute, _hints.assign
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether a sample's output in training depends on the samples beside it, so on how batches are cut: strategy "auto"
+        then cuts none."""
+        return False
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this layer's own, in a fixed order."""

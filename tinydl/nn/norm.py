@@ -63,9 +63,15 @@ class BatchNorm1d(Layer):
     It trains on at least 2 values of each feature, which are 2 samples of shape (num_features,): `Trainer.init` refuses a
     batch_size of 1. Where only an epoch's last, smaller batch has 1 sample, that batch fails and is left out, as the log and
     the history say; drop_last=True leaves it out from the beginning. Strategy shard cuts no parts of fewer than 2.
+
+    To fine-tune a network with the statistics that it came with, `model.freeze("*.running_*")`: training then normalises by the
+    running statistics, as prediction does, and leaves them as they are. No sample depends on others then, nor on the strategy.
     """
 
-    mixes_samples = True
+    @property
+    def mixes_samples(self) -> bool:
+        """Not with running statistics that are frozen."""
+        return not self.running_mean.frozen
 
     @_hints.arguments
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
@@ -103,12 +109,13 @@ class BatchNorm1d(Layer):
         y = b.value(x.shape, needs_grad=x.needs_grad or b.trains(self.weight, self.bias))
         gamma, beta = (_flat(b, p, (c,)) for p in (self.weight, self.bias))
         running = self.running_mean, self.running_var
-        if not b.training:
+        rstd = b.buffer(c, per_row=False)
+        if not b.training or all(s.frozen for s in running):
             stats = [b.statistic(s, (c,), batch=False) for s in running]
             b.emit("batch_norm_inference", x=x, gamma=gamma, beta=beta, running_mean=stats[0], running_var=stats[1], out=y,
-                   R=rows, C=c, eps=self.eps)
-            return y, lambda dy: dy
-        mean, rstd = b.buffer(c, per_row=False), b.buffer(c, per_row=False)
+                   rstd=rstd if b.training else None, R=rows, C=c, eps=self.eps)
+            return y, _backward(b, "batch_norm_backward", self, x, stats[0].buffer, rstd, c, N=rows, constant=1)
+        mean = b.buffer(c, per_row=False)
         stats = [b.statistic(s, (c,), batch=True) for s in running]
         b.emit("batch_norm", x=x, gamma=gamma, beta=beta, out=y, mean=mean, rstd=rstd, batch_mean=stats[0], batch_var=stats[1],
                R=rows, C=c, eps=self.eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import pi
 from typing import Any
 
+from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.plan import Buffer, Builder, Rows, Value
@@ -27,6 +28,7 @@ class PeriodicEmbedding(Layer):
         (3, 1)
     """
 
+    @_hints.arguments
     def __init__(self, num_features: int, embedding_dim: int = 4, n_frequencies: int = 16,
                  frequency_init_scale: float = 0.1) -> None:
         if num_features < 1 or embedding_dim < 2 or n_frequencies < 1:

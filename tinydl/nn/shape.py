@@ -33,7 +33,8 @@ class Reshape(Layer):
 
     moves_only = True
 
-    def __init__(self, shape: int | Shape) -> None:
+    @_hints.arguments
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
         self.shape = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
         if sum(s == -1 for s in self.shape) > 1 or any(s < -1 or s == 0 for s in self.shape):
             raise ValueError(f"Reshape({shape}): sizes must be at least 1, and one may be -1")
@@ -105,6 +106,7 @@ class Slice(Layer):
 
     moves_only = True
 
+    @_hints.arguments
     def __init__(self, axis: int, start: int | None = None, stop: int | None = None, step: int = 1) -> None:
         if step < 1:
             raise ValueError(f"Slice(step={step}): at least 1")

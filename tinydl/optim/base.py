@@ -124,7 +124,7 @@ class Optimizer:
                 raise ValueError(f"{kind}({name}={value}): above 0, or None")
         if ema is not None and not 0 < ema < 1:
             raise ValueError(f"{kind}(ema={ema}): above 0 and below 1, or None")
-        for group in groups or ():
+        for group in groups or () if isinstance(groups, (Sequence, type(None))) else [groups]:
             if not isinstance(group, Mapping) or "params" not in group:
                 raise ValueError(f'{kind}(groups={groups!r:.80}): a list of dicts, such as '
                                  '{"params": "*.bias", "weight_decay": 0.0}')

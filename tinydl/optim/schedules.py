@@ -144,6 +144,7 @@ def _check(owner: Schedule, *, above: Mapping[str, float] | None = None, **rates
 class Constant(Schedule):
     """Update 0 and all others have the rate lr."""
 
+    @_hints.arguments
     def __init__(self, lr: float) -> None:
         _check(self, lr=lr)
         self.lr = lr
@@ -186,6 +187,8 @@ class MultiStep(Schedule):
     @_hints.arguments
     def __init__(self, lr: float, at: Sequence[int], gamma: float = 0.1) -> None:
         _check(self, lr=lr, gamma=gamma)
+        if not isinstance(at, (list, tuple, np.ndarray)):
+            raise TypeError(f"MultiStep(at={at!r}): a list of numbers of updates")
         self.lr, self.at, self.gamma = lr, sorted(at), gamma
 
     def rate(self, n: Array) -> Array:
@@ -285,6 +288,7 @@ class CosLog(Schedule):
     0 at update 0, and 0 at update number total_updates and behind. cycles=4: of RealMLP (Holzmueller et al. 2024).
     """
 
+    @_hints.arguments
     def __init__(self, lr: float, total_updates: int, cycles: int = 4) -> None:
         _check(self, lr=lr, above={"total_updates": total_updates, "cycles": cycles})
         self.lr, self.total_updates, self.cycles = lr, total_updates, cycles

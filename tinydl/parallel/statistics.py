@@ -29,7 +29,7 @@ def mean_statistics(model: Model, loss: Loss, dataset: Dataset, seed: int, epoch
     statistics are those that the model has.
     """
     frozen = copy.deepcopy(model)
-    frozen.freeze("*")          # no gradient is computed then
+    frozen._freeze(frozen.sizes(), True)        # no gradient is computed then
     replica = Replica(frozen, loss, dataset.largest_batch, weighted=dataset.weighted)
     vector = replica.gradient_vector()
     total, n = np.zeros(vector.size), 0

@@ -93,11 +93,15 @@ class Builder:
         """A parameter, as a value that is the same for all samples. Layers may have been given it: ValueError where it has
         another shape than the layer needs."""
         self._check_parameter(p, shape)
-        if p.frozen:        # apart from those that are trained; nothing writes it, so all replicas read the model's
-            assert p.data is not None
-            return Value(Buffer(p.size, False, "address", p.data.ctypes.data, self.dtype, p.name), p.shape, needs_grad=False)
+        if p.frozen:
+            return self._frozen(p)
         buffer = Buffer(p.size, False, "param", p.offset * self.dtype.itemsize, self.dtype, p.name)
         return Value(buffer, p.shape)
+
+    def _frozen(self, p: Parameter) -> Value:
+        """It lies apart from what is trained; nothing writes it, so all replicas read the model's."""
+        assert p.data is not None
+        return Value(Buffer(p.size, False, "address", p.data.ctypes.data, self.dtype, p.name), p.shape, needs_grad=False)
 
     def trains(self, *parameters: Parameter | None) -> bool:
         """Whether any of them gets a gradient: it is there, and not frozen."""
@@ -126,6 +130,11 @@ class Builder:
     def statistic(self, s: Statistic, shape: tuple[int, ...] | None = None, *, batch: bool) -> Value:
         """A running statistic, or the place in the slot's vector for this batch's."""
         self._check_parameter(s, shape)
+        if s.frozen and batch:
+            raise ValueError(f"layer {self.path}: {s.name} is frozen, and takes nothing from batches: freeze all of a layer's "
+                             "running statistics, or none")
+        if s.frozen:
+            return self._frozen(s)
         at = (self.n_params + s.offset if batch else s.offset) * self.dtype.itemsize
         return Value(Buffer(s.size, False, "grad" if batch else "state", at, self.dtype, s.name), s.shape)
 

@@ -21,7 +21,7 @@ def fuse(ops: list[Op], training: bool) -> list[Op]:
     """Move an activation (or its derivative) into what is just before it, where nobody else looks."""
     uses = uses_of(ops)
     pooled = {op.buffer("place"): op for op in ops if op.name == "max_pool2d"}
-    normed = {op.buffer("mean"): op for op in ops if op.name == "batch_norm"}
+    normed = {op.buffer("rstd"): op for op in ops if op.name in ONE_NUMBER}
     kept: list[Op] = []
     last = -1       # where in ops the last of `kept` was, or what was fused into it
     for i, op in enumerate(ops):
@@ -86,7 +86,7 @@ def _into_batch_norm(ops: list[Op], i: int, uses: dict[Buffer, list[int]], norme
     op, after = ops[i], ops[i + 1] if i + 1 < len(ops) else None
     if op.name != "activation_backward" or after is None or after.name != "batch_norm_backward":
         return False
-    norm, dy = normed[after.buffer("mean")], op.buffer("out")
+    norm, dy = normed[after.buffer("rstd")], op.buffer("out")
     if not (ACTIVATIONS[norm.sizes["activation"]] == ACTIVATIONS[op.sizes["kind"]] == "relu" and after.buffer("dy") is dy
             and dy is not None and dy.space == "work" and uses[dy] == [i, i + 1] and op.buffer("saved") is norm.buffer("out")):
         return False

@@ -188,6 +188,7 @@ KERNEL(batch_norm_inference) {
         T rstd[TD_WIDE];
         const i64 n = TD_MIN(TD_WIDE, C - c);
         for (i64 i = 0; i < n; i++) rstd[i] = NAME(rstd)(var[c + i], o->eps);
+        if (o->rstd) memcpy(o->rstd + c, rstd, (size_t)n * sizeof(T));
         gamma = o->gamma ? o->gamma + c : 0;
         beta = o->beta ? o->beta + c : 0;
         if (o->out) NAME(affine_columns)(o->x + c, mean + c, rstd, gamma, beta, o->out + c, o->R, C, n, (int)o->activation, o->alpha);
@@ -291,7 +292,7 @@ static inline __attribute__((always_inline)) void NAME(slopes_down)(const T *dy,
     }
 }
 
-/* dx := gamma rstd (dy - mean(dy) - h mean(dy h)); dgamma, dbeta := sums of dy h, dy */
+/* dx := gamma rstd (dy - mean(dy) - h mean(dy h)), with `constant` gamma rstd dy; dgamma, dbeta := sums of dy h, dy */
 KERNEL(batch_norm_backward) {
     const i64 R = o->R, C = o->C;
     const int relu = o->activation == TD_RELU;
@@ -307,8 +308,8 @@ KERNEL(batch_norm_backward) {
         if (dbeta) for (i64 c = 0; c < n; c++) dbeta[c] = o->more_beta ? dbeta[c] + sum[c] : sum[c];
         for (i64 c = 0; c < n; c++) {
             gain[c] = by.gamma ? by.s[c] * by.gamma[c] : by.s[c];
-            sum[c] /= (T)R;
-            sum_h[c] /= (T)R;
+            sum[c] = o->constant ? 0 : sum[c] / (T)R;
+            sum_h[c] = o->constant ? 0 : sum_h[c] / (T)R;
         }
         for (i64 r = 0, some, step; r < R; r += some) {
             T row[TD_WIDE], *dx = o->out + c0;

@@ -8,7 +8,8 @@
     hogwild    a batch, made at once, beside the others'           no                       no
     auto       the fastest of the others that fit, measured        serial's or group's      k fixed: yes
 
-(*) not with BatchNorm, which normalises each part by itself; auto does not cut its batches.
+(*) not with BatchNorm, which normalises each part by itself, unless its running statistics are frozen; auto does not cut its
+    batches.
 """
 from __future__ import annotations
 
