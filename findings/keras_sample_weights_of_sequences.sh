@@ -2,8 +2,8 @@
 # Keras 3.15.1 (JAX 0.10.2 as its backend, NumPy 2.4.6): sample_weight, a number for each sample, of a model whose output is a
 # sequence, (samples, steps, 1).
 #
-# Guess: a sample's weight counts for all its steps. The documentation of fit allows a flat array with a number for each sample, and
-# for sequences one of (samples, steps) as well; Keras 2 took both.
+# What one would expect (no guess was written before the run): a sample's weight counts for all its steps. The documentation of
+# fit allows a flat array with a number for each sample, and for sequences one of (samples, steps) as well; Keras 2 took both.
 # Seen: the weights (samples,) are multiplied with losses (samples, steps) as NumPy would broadcast them: along the steps. Where a
 # batch has another number of samples than a sequence has steps, that is an error of shapes. Where the numbers are the same, as 6
 # samples of 6 steps, there is none: step t of every sample is weighed with the weight of sample t, and the loss is of something

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # safetensors 0.8.0 (PyTorch 2.13.0): save_model of a module whose embedding and last layer share one weight.
 #
-# Guess: save_file refuses the state_dict, and save_model writes the tensor once, under the name that comes first in state_dict(),
-# the embedding's, as PyTorch itself does where it lists a shared parameter once.
+# Guess (which name, was not written before the run): save_file refuses the state_dict, and save_model writes the tensor once,
+# under the name that comes first in state_dict(), the embedding's, as PyTorch itself does where it lists a shared parameter
+# once.
 # Seen: under the name that comes first in the alphabet: head.weight stays, and wte.weight is gone, though the module defines it
 # first and parameters() has it under that name. What was left out is noted in the file's metadata, {"wte.weight":
 # "head.weight"}, which load_model needs not, and which load_file and readers in other languages do not apply. Rename the last

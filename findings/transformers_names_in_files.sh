@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Transformers 5.24.0 (PyTorch 2.13.0, safetensors 0.8.0): the names of weights in a model, and in the file that it saves.
 #
-# Guess: save_pretrained writes the state_dict(): the names in model.safetensors are those that model.state_dict() shows, but for
-# one of two that share a tensor. So a table of names written by looking at either fits the other.
+# What one would expect (no guess was written before the run): save_pretrained writes the state_dict(): the names in
+# model.safetensors are those that model.state_dict() shows, but for one of two that share a tensor. So a table of names written
+# by looking at either fits the other.
 # Seen: for BERT so it is. A ViT's state_dict has layers.0.attention.q_proj.weight, and its file, written the moment before,
 # encoder.layer.0.attention.attention.query.weight: of 24 names 16 are others. Loading turns the names, saving turns them back, so
 # that files stay as older versions wrote them. Of Mixtral's experts even the arrays differ: three matrices of each expert in the
