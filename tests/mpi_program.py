@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 
 import numpy as np
 
@@ -71,6 +72,12 @@ class Fails(nn.PythonLayer):
         return dy
 
 
+def one_piece(*error):
+    """Python writes a traceback in pieces, between which mpiexec passes on those of other ranks, so that no name can be counted."""
+    sys.stderr.write("".join(traceback.format_exception(*error)))
+    sys.stderr.flush()
+
+
 def say(*what):
     sys.stdout.write(" ".join(map(str, what)) + "\n")
     sys.stdout.flush()
@@ -80,6 +87,7 @@ def digest(*arrays):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
+sys.excepthook = one_piece
 rng = np.random.default_rng(0)
 x, y, w = rng.standard_normal((300, 6)).astype(np.float32), rng.integers(0, 3, 300), rng.random(300) + 0.1
 FAILING = x[:FAILS, 0].copy()
