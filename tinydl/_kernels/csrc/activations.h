@@ -19,7 +19,7 @@ static inline T NAME(normal_cdf)(T x) {
 }
 
 static inline T NAME(normal_pdf)(T x) {
-    return (T)0.39894228040143267794 * NAME(vm_exp)((T)-0.5 * x * x);
+    return (T)0.39894228040143267794 * NAME(vm_exp_below)((T)-0.5 * x * x);
 }
 
 /* tanh(sqrt(2 / pi) (x + 0.044715 x^3)) */
@@ -34,7 +34,7 @@ static inline T NAME(gelu_slope)(T x) {
 
 /* log(1 + exp(x)) */
 static inline T NAME(softplus_of)(T x) {
-    return (x > 0 ? x : (T)0) + NAME(vm_log1p)(NAME(vm_exp)(-NAME(td_abs)(x)));
+    return (x > 0 ? x : (T)0) + NAME(vm_log1p)(NAME(vm_exp_below)(-NAME(td_abs)(x)));
 }
 
 /* x, kept within 0 and 1 */

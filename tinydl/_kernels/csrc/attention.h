@@ -122,14 +122,14 @@ KERNEL(attention) {
                             /* products are rounded as `most` was: large ones would else exceed it by far, and exp overflow */
                             const T highest = most[r] * scale, before = top[g + r];
                             now[r] = highest > before ? highest : before;
-                            TD_EACH(j, own[r]) p[j] = NAME(vm_exp)(p[j] * scale - now[r]);
+                            TD_EACH(j, own[r]) p[j] = NAME(vm_exp_below)(p[j] * scale - now[r]);
                         }
                         NAME(sums_of_rows)(group, TD_KEYS_ROW, 0, 0, own, rows, part);
                         for (int r = 0; r < rows; r++) {
                             const i64 i = g + r;
                             T *p = group + r * TD_KEYS_ROW;
                             if (own[r] && j0) {
-                                const T less = NAME(vm_exp)(top[i] - now[r]);
+                                const T less = NAME(vm_exp_below)(top[i] - now[r]);
                                 sum[i] = FMA(sum[i], less, part[r]);
                                 TD_EACH(d, wide) y[i * wide + d] *= less;
                             } else if (own[r]) sum[i] = part[r];
@@ -215,12 +215,12 @@ KERNEL(attention_backward) {
                             TD_EACH(j, own) kept[j] = 1;
                             NAME(drop_row)(&drop, ctx, b, (i0 + i) * N + h, keys + j0, kept, own);
                             TD_EACH(j, own) {
-                                const T e = NAME(vm_exp)(pr[j] * scale - lse);
+                                const T e = NAME(vm_exp_below)(pr[j] * scale - lse);
                                 ds[j] = e * FMA(ds[j], kept[j], -t) * scale;
                                 pr[j] = e * kept[j];
                             }
                         } else TD_EACH(j, own) {
-                            const T e = NAME(vm_exp)(pr[j] * scale - lse);
+                            const T e = NAME(vm_exp_below)(pr[j] * scale - lse);
                             ds[j] = e * (ds[j] - t) * scale;
                             pr[j] = e;
                         }

@@ -166,14 +166,14 @@ MEAN_KERNEL(mean_squared_error, 0, , d * d, 2 * d)
 MEAN_KERNEL(mean_absolute_error, 0, , NAME(td_abs)(d), (T)(d > 0) - (T)(d < 0))
 MEAN_KERNEL(huber, o->delta, const T z = NAME(td_abs)(d),
             z < k ? (T)0.5 * d * d : k * (z - (T)0.5 * k), d > k ? k : d < -k ? -k : d)
-MEAN_LOSS(logistic, sigmoid_cross_entropy, 0, , const T e = NAME(vm_exp)(-NAME(td_abs)(v)),
+MEAN_LOSS(logistic, sigmoid_cross_entropy, 0, , const T e = NAME(vm_exp_below)(-NAME(td_abs)(v)),
           ((v > 0 ? v : (T)0) - v * w) + NAME(vm_log1p)(e), (v < 0 ? e : (T)1) / (1 + e) - w)
 /* y = w (1 - k) + k / 2; p: what positives count. (1 - y) x + l (log(1 + exp(-|x|)) + max(-x, 0)), l = 1 + (p - 1) y */
 MEAN_LOSS(weighted_logistic, sigmoid_cross_entropy, o->label_smoothing,
           T positive[TD_BLOCK]; \
           if (o->pos_weight) NAME(repeated)(positive, o->pos_weight, i0, m, o->C); \
           else for (i64 i = 0; i < m; i++) positive[i] = 1,
-          const T e = NAME(vm_exp)(-NAME(td_abs)(v)); const T p = positive[i]; const T y = w * (1 - k) + k / 2;
+          const T e = NAME(vm_exp_below)(-NAME(td_abs)(v)); const T p = positive[i]; const T y = w * (1 - k) + k / 2;
           const T l = 1 + (p - 1) * y,
           (1 - y) * v + l * (NAME(vm_log1p)(e) + (v < 0 ? -v : (T)0)), (v < 0 ? e : (T)1) / (1 + e) * l - p * y)
 KERNEL(sigmoid_cross_entropy) {

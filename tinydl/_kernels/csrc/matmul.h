@@ -231,16 +231,17 @@ static void NAME(product)(const td_matmul *whole) {
        tile reads of the rows, which falls into few sets of the L1 cache, is there still for the next one */
     const i64 most_k = t->k + t->beyond > TD_CHAIN && t->a_row == 1 && t->b_col == 1 && t->m * t->n <= TD_SMALL_C ? TD_SHORT : TD_KC;
     const i64 passes = t->k > TD_ONE_PASS ? (t->k + most_k - 1) / most_k : 1, step = (t->k + passes - 1) / passes;
-    /* blocks of rows of a, as equally long as can be, that stay in the L2 cache */
-    const i64 most = TD_MC * TD_KC / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
     const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
     td_own own = t->own ? *t->own : (td_own){0, 0};
     const i64 own_step = all_tiles ? own.bytes / 64 / all_tiles * 64 + 64 : 0;      /* a tile */
     td_piece *const piece = t->piece;
     const i64 lines = piece && all_tiles ? piece->rows * (piece->bytes / 64 + 1) / all_tiles + 1 : 0;
-    /* more than the caches hold is asked for: rows of a two tiles ahead; where p runs over the rows, those of the next pass */
+    /* more than the caches hold is asked for, evenly: the next block of few rows of a; where p runs over the rows, the next pass */
     const int far = !t->rows && !piece && (t->m + t->n) * (t->k + t->beyond) * (i64)sizeof(T) >= TD_FAR;
-    const int far_a = far && t->a_row != 1 && !pack_a, far_p = far && t->a_row == 1 && t->a_col == t->m && t->b_row == t->n;
+    const int far_a = far && t->a_row == t->k && !pack_a && t->n <= 8 * NR;
+    const int far_p = far && t->a_row == 1 && t->a_col == t->m && t->b_row == t->n;
+    /* blocks of rows of a, as equally long as can be, that stay in the L2 cache */
+    const i64 most = (far_a ? TD_FAR_BLOCK : TD_MC * TD_KC) / (step > 0 ? step : 1), blocks = (t->m + most - 1) / most;
     for (i64 p0 = 0; p0 < t->k || p0 == 0; p0 += step > 0 ? step : 1) {
         const i64 kc = t->k - p0 < step ? t->k - p0 : step;
         const i64 next = far_p ? TD_MIN(kc, t->k + t->beyond - p0 - kc) : 0;
@@ -261,6 +262,8 @@ static void NAME(product)(const td_matmul *whole) {
                     NAME(pack_a)(a + (i0 + i) * t->a_row + p0 * t->a_col, t->a_row, t->a_col, kc, mr, panel + i * kc);
                     i += mr;
                 }
+            td_soon soon = td_soon_of(a + (i0 + mc) * t->a_row, far_a ? TD_MIN(mc, t->m - i0 - mc) * t->a_row * (i64)sizeof(T) : 0,
+                                      tiles * ((t->n + NR - 1) / NR));
             for (i64 j0 = 0; j0 < t->n; j0 += NR) {
                 if (t->stop && t->stop(t->owner)) return;
                 const int nr = (int)(t->n - j0 < NR ? t->n - j0 : NR), nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
@@ -280,8 +283,7 @@ static void NAME(product)(const td_matmul *whole) {
                     if (own.bytes > 0) NAME(fetch_own)(&own, own_step);
                     if (piece) NAME(fetch_next)(piece, lines);
                     if (far_p) { td_ask(&soon_a); td_ask(&soon_b); }
-                    if (far_a && !j0 && i0 + i + 3 * TD_MR <= t->m)
-                        NAME(fetch_a)(a + (i0 + i + 2 * TD_MR) * t->a_row + p0, t->a_row, kc, mr);
+                    if (far_a) td_ask(&soon);
                     if (ahead) NAME(fetch)(bs_next, t->b_row, t->b_col, kc * q / tiles, kc * (q + 1) / tiles);
                     if (far_c && !stream && q + 1 < tiles) NAME(fetch_c)(c + (i0 + i + mr) * t->c_row + j0, t->c_row, mr);
                     T *ct = c + (i0 + i) * t->c_row + j0;

@@ -77,10 +77,6 @@ static inline void NAME(fetch)(const T *b, i64 br, i64 bc, i64 lo, i64 hi) {
     else
         for (i64 p = lo & ~(i64)15; p < hi; p += 16) for (int j = 0; j < NR; j++) __builtin_prefetch(b + j * bc + p, 0, 2);
 }
-/* rows of a that are read soon */
-static inline void NAME(fetch_a)(const T *a, i64 ar, i64 k, i64 rows) {
-    for (i64 i = 0; i < rows; i++) for (i64 p = 0; p < k; p += 64 / (i64)sizeof(T)) __builtin_prefetch(a + i * ar + p, 0, 2);
-}
 static inline void NAME(fetch_c)(const T *c, i64 cr, int mr) {
     for (int i = 0; i < mr; i++) { __builtin_prefetch(c + i * cr, 1, 3); __builtin_prefetch(c + i * cr + NR - 1, 1, 3); }
 }

@@ -32,7 +32,7 @@ static T NAME(exp_sum)(const T *x, T max, i64 n) {
     }
     for (i64 c = 0; c < n; c += TD_BLOCK) {
         const i64 some = TD_MIN(n - c, TD_BLOCK);
-        for (i64 i = 0; i < some; i++) e[i] = NAME(vm_exp)(x[c + i] - max);
+        for (i64 i = 0; i < some; i++) e[i] = NAME(vm_exp_below)(x[c + i] - max);
         total += NAME(sum)(e, some);
     }
     return total;
@@ -53,7 +53,7 @@ static void NAME(exp_rows)(const T *x, T *e, T *max, T *sum, i64 rows, i64 C) {
         T *er = e + r * C;
         TD_EACH(c, C) er[c] = xr[c] - m;
     }
-    for (i64 i = 0; i < rows * C; i++) e[i] = NAME(vm_exp)(e[i]);
+    for (i64 i = 0; i < rows * C; i++) e[i] = NAME(vm_exp_below)(e[i]);
     for (i64 r = 0; r < rows; r++) sum[r] = NAME(sum)(e + r * C, C);
 }
 

@@ -102,10 +102,10 @@ FOLD_ROWS(fold_largest, LARGER, -(T)INFINITY)
 /* sum[r] := NAME(sum) of n[r] <= TD_BLOCK numbers from x + r x_row on, or with y NAME(sum_products) of as many pairs; of `rows`, at
    most TD_ROWS, rows */
 static void NAME(sums_of_rows)(const T *x, i64 x_row, const T *y, i64 y_row, const i64 *n, int rows, T *sum) {
-    T t[TD_ROWS][TD_LANES] = {{0}};
-    for (int r = 0; r < rows; r++) {
+    T t[TD_ROWS][TD_LANES];
+    for (int r = 0; r < TD_ROWS; r++) {
         V lanes[TD_LANES / VL] = {{0}};
-        for (i64 i = 0; i + TD_LANES <= n[r]; i += TD_LANES)
+        for (i64 i = 0; r < rows && i + TD_LANES <= n[r]; i += TD_LANES)
             _Pragma("GCC unroll 8") for (int k = 0; k < TD_LANES / VL; k++) {
                 V a = NAME(vload)(x + r * x_row + i + k * VL);
                 if (y) a *= NAME(vload)(y + r * y_row + i + k * VL);

@@ -114,6 +114,16 @@ static inline T NAME(vm_exp)(T x) {
     return NAME(td_scale)(y, n);
 }
 
+/* exp of what is not above 0 (by more than rounding): the same, but 0 in place of denormal numbers; a third less work */
+static inline T NAME(vm_exp_below)(T x) {
+    const T low = TD_SINGLE ? (T)-87.33 : (T)-708.39;
+    T n, r, q, y;
+    NAME(td_exp_parts)(x < low ? low : x, &n, &r, &q);
+    NAME(td_exp_sum)(r, q, &y);
+    y *= NAME(td_pow2)(n);
+    return x < low ? 0 : y;
+}
+
 static inline T NAME(vm_expm1)(T x) {
     const T low = TD_SINGLE ? -40 : -80, high = TD_SINGLE ? 89 : 710;
     T n, r, q, y;
