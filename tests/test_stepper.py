@@ -18,6 +18,13 @@ def last():
     return {"inputs": x, "outputs": nn.Linear(8, 2)(nn.Concat()([y, nn.Reshape((4,))(nn.Reshape((2, 2))(y))]))}
 
 
+def queries():
+    """With keys and values that are made by themselves."""
+    x = nn.Input((6, 3))
+    q, k, v = (nn.RMSNorm(6)(nn.Linear(3, 6)(x)) for _ in range(3))
+    return {"inputs": x, "outputs": nn.Residual(nn.Linear(6, 6))(nn.DotProductAttention(3, causal=True)([q, k, v]))}
+
+
 MODELS = {
     "lstm": lambda: {"layer": nn.LSTM(3, 5)},
     "two layers": lambda: {"layer": nn.LSTM(3, 5, num_layers=2, dropout=0.5)},
@@ -34,6 +41,15 @@ MODELS = {
         nn.Permute((1, 0)), nn.Conv1d(3, 8, 3, padding="causal", dilation=2), nn.ReLU(),
         nn.Residual(nn.Sequential(nn.Conv1d(8, 8, 2, padding="causal", groups=8), nn.GELU(), nn.Conv1d(8, 8, 1))),
         nn.Dropout(0.2), nn.Conv1d(8, 6, 9, padding="causal", bias=False), nn.Permute((1, 0)), nn.LayerNorm(6), nn.GRU(6, 5))},
+    "attention": lambda: {"layer": nn.Sequential(
+        nn.Linear(3, 12), nn.PositionalEncoding(12), nn.MultiheadAttention(12, 3, causal=True, bias=False), nn.GRU(12, 5))},
+    "transformer": lambda: {"layer": nn.Sequential(
+        nn.Linear(3, 8), nn.PositionalEncoding(8, 6, learned=True), nn.Dropout(0.1),
+        nn.TransformerEncoderLayer(8, 2, 16, causal=True), nn.TransformerEncoderLayer(8, 4, 10, 0.2, "gelu", True, causal=True),
+        nn.LayerNorm(8), nn.LastStep(), nn.Linear(8, 2))},
+    "rotary": lambda: {"layer": nn.Sequential(
+        nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2, 16, activation="swiglu", causal=True, rotary=True))},
+    "queries": queries,
     "no state": lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.ReLU())},
 }
 
@@ -58,7 +74,7 @@ def test_the_bits_of_the_whole_sequence(name, dtype):
     model, x = random_model(MODELS[name], dtype), np.random.default_rng(0).normal(size=(3, 6, 3)).astype(dtype)
     whole, outputs = model.predict(x), steps(model, x)
     assert all(y.dtype == dtype and y.flags.c_contiguous for y in outputs)
-    if name in ("last", "last step"):       # as if the sequence ended there
+    if name in ("last", "last step", "transformer"):       # as if the sequence ended there
         assert (outputs[-1] == whole).all()
         if name == "last":
             assert (outputs[2] == model.predict(x[:, :3])).all()
@@ -89,6 +105,29 @@ def test_convolutions_of_channels_first(dtype):
         assert (model.predict(changed)[:, :, :20] == whole[:, :, :20]).all()
         s.reset()
         assert (s.step(x[0, :, 0]) == outputs[0][0]).all()
+
+
+@pytest.mark.parametrize("positions", ["sines", "learned", "rotary"])
+def test_attention_over_more_steps_than_there_was_room_for(positions):
+    """And than a block of keys has."""
+    first = [nn.Embedding(9, 8)] + [nn.PositionalEncoding(8, 300, learned=positions == "learned")] * (positions != "rotary")
+    model = random_model(lambda: {"layer": nn.Sequential(
+        *first, nn.TransformerEncoderLayer(8, 2, 16, causal=True, rotary=positions == "rotary"), nn.Linear(8, 9))}, "float32")
+    tokens = np.random.default_rng(0).integers(0, 9, (2, 300))
+    whole, s = model.predict(tokens), model.stepper()
+    assert (np.stack([s.step(t) for t in tokens.T], 1) == whole).all()
+    if positions != "rotary":
+        with pytest.raises(ValueError, match=r"this is step 301, and layer 1, PositionalEncoding\(.*\), knows 300: reset\(\)"):
+            s.step(tokens[:, 0])
+    s.reset()
+    assert (s.step(tokens[0, 0]) == whole[0, 0]).all()
+    with pytest.raises(ValueError, match="integer 9 is out of range"):
+        s.step(9)
+    assert (s.step(tokens[0, 1]) == whole[0, 1]).all()      # an error has left the state
+    model.params *= 0.5                                     # the positions are those of now, too
+    assert (s.step(tokens[0, 2]) != whole[0, 2]).any()
+    s.reset()
+    assert (s.step(tokens[0, 0]) == model.predict(tokens[:1, :1])[0, 0]).all()
 
 
 def test_tokens():
@@ -139,6 +178,11 @@ def attention():
     return {"inputs": x, "outputs": nn.MultiheadAttention(8, 2)(x)}
 
 
+def to_itself_twice():
+    x = nn.Input((6, 8))
+    return {"inputs": x, "outputs": nn.MultiheadAttention(8, 2, causal=True)([x, x])}
+
+
 def with_lengths():
     x, lengths = nn.Input((6, 3)), nn.Input((), "int64")
     return {"inputs": [x, lengths], "outputs": nn.LSTM(3, 4)([x, lengths])}
@@ -161,8 +205,10 @@ def over_time():
     (lambda: {"layer": nn.Sequential(nn.LSTM(3, 4), nn.Sequential(nn.ReLU(), nn.Mean(0)))}, r"layer 1\.1, Mean"),
     (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.Flatten())}, r"layer 1, Flatten\(\), cannot"),
     (lambda: {"layer": nn.Sequential(nn.GRU(3, 4), nn.LayerNorm((6, 4)))}, "layer 1, LayerNorm.* goes over the axis of steps"),
-    (lambda: {"layer": nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2))}, "layer 1, TransformerEncoderLayer"),
-    (attention, "layer 0, MultiheadAttention"),
+    (lambda: {"layer": nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2))},
+     r"layer 1, TransformerEncoderLayer\(.*\), cannot go step by step: it looks at steps that follow, where it is not causal"),
+    (attention, "layer 0, MultiheadAttention.* where it is not causal"),
+    (to_itself_twice, "layer 0, MultiheadAttention.* it takes lengths, a mask or a memory"),
     (lambda: {"layer": nn.Conv1d(3, 4, 3, padding="same")}, "layer 0, Conv1d.* steps that follow"),
     (lambda: {"layer": nn.Conv1d(3, 4, 1, stride=2)}, "layer 0, Conv1d.* one after another"),
     (lambda: {"layer": nn.Sequential(nn.Linear(3, 4), nn.Conv1d(4, 4, 2, padding="causal"))}, "layer 1, Conv1d"),

@@ -1,4 +1,4 @@
-"""Stepper: inference over a stream, a step at a time, with the state of recurrent layers kept between two."""
+"""Stepper: inference over a stream, a step at a time, with what layers need of the steps before kept: a state, or keys and values."""
 from __future__ import annotations
 
 from typing import Any
@@ -15,6 +15,9 @@ Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 __all__ = ["Stepper"]
+
+#: steps that attention has room for at first; then twice as many, and so on
+ROOM = 32
 
 
 class Stepper:
@@ -33,6 +36,7 @@ class Stepper:
         if self._shape is None and shape:
             self._shape = shape[:-1] if self._time == LAST else shape[1:]
         self._rows, self._n = 0, 0  # streams that the replica has room for, and that there are
+        self._room = ROOM           # steps before this one that it has room for
         self.reset()
         if self._shape is not None:
             self._compile(1, self._shape)
@@ -40,13 +44,15 @@ class Stepper:
     def reset(self) -> None:
         """Begin anew, with a state of 0, as a sequence does; then the number of streams may be another."""
         self._states: list[Array] | None = None
+        self._t = 0                 # steps so far
 
     def step(self, x: Any) -> Array:
         """The model's output after one more step: x (C,) of one stream, or (B, C) of B side by side; of a model that begins with
         an Embedding, a number, or (B,). The output is that of the step, or where the model has only one for a whole sequence, as
         if the sequence ended here: (K,), or (B, K).
 
-        ValueError where x does not fit the model or the streams so far; the state is as before then.
+        ValueError where x does not fit the model or the streams so far, or an nn.PositionalEncoding knows no further step; the
+        state is as before then.
         """
         a = np.asarray(x)
         if a.dtype.kind not in ("iub" if self._integer else "fiub"):
@@ -61,23 +67,53 @@ class Stepper:
             raise ValueError(f"x has steps of {rows} streams, and there were {self._n} so far: reset() begins others")
         if rows > self._rows:
             self._compile(rows, shape)
-        states = self._states
-        if states is None:
-            states = [np.zeros((rows, 1, n), self._dtype) for n in self._sizes]
-        out = np.empty((rows, self._output_size + sum(self._sizes)), self._dtype)
-        self._replica.run([Source(a.reshape(rows, 1, *shape)), *map(Source, states)], None, rows, out=out)
-        y, *after = np.split(out, np.cumsum([self._output_size, *self._sizes])[:-1], 1)
-        self._states, self._n = [np.ascontiguousarray(s).reshape(rows, 1, -1) for s in after], rows
+        most, layer = self._steps.most
+        if self._t >= most:
+            raise ValueError(f"this is step {self._t + 1}, and {layer} knows {most}: reset() begins anew")
+        if self._t >= self._room and any(one.grows for one in self._steps.kept):
+            self._room *= 2
+            self._compile(self._rows, shape)
+        states = [] if self._states is None else self._states
+        for i, one in enumerate(self._steps.kept):
+            if self._states is None:
+                states.append(np.zeros((rows, *one.before.shape), self._dtype))
+            elif one.grows and states[i].shape[1] < self._room:
+                states[i] = np.concatenate([states[i], np.zeros_like(states[i])], 1)
+        y, after = self._run(a.reshape(rows, 1, *shape), states, rows)
+        for i, one in enumerate(self._steps.kept):
+            if one.grows:
+                states[i][:, self._t] = after[i]
+            else:
+                states[i] = np.ascontiguousarray(after[i]).reshape(rows, 1, -1)
+        self._states, self._n, self._t = states, rows, self._t + 1
         y = y.copy().reshape(rows, *self._output_shape)
         return y[0] if alone else y
+
+    def _run(self, x: Array, states: list[Array], rows: int) -> tuple[Array, list[Array]]:
+        """The outputs of a step x (rows, 1, ...), and what is to be kept of it."""
+        for array, numbers in self._steps.clock:
+            array[...] = numbers(self._t)
+        at = iter(states)
+        sources = [Source(self._absent(rows) if one is None else next(at)) for one in self._steps.inputs]
+        out = np.empty((rows, sum(self._sizes)), self._dtype)
+        self._replica.run([Source(x), *sources], None, rows, out=out)
+        y, *after = np.split(out, np.cumsum(self._sizes)[:-1], 1)
+        return y, after
+
+    def _absent(self, rows: int) -> Array:
+        """Which of the steps that there is room for, and of this one behind them, are not there."""
+        absent = np.ones((rows, self._room + 1), np.int64)
+        absent[:, :self._t] = absent[:, -1] = 0
+        return absent
 
     def _compile(self, rows: int, shape: Shape) -> None:
         b = Builder(self._dtype, training=False, n_params=self._params.size, n_statistics=self._statistics.size)
         x = b.input((1, *shape), integer=self._integer)
-        steps = Steps(b)
+        steps = Steps(b, self._room)
         y, time = steps.emit(self._layer, [x if self._time == FIRST else b.reshape(x, (*shape, 1))], self._time)
-        b.outputs = [y, *steps.after]
-        self._output_size, self._output_shape = y.size, {FIRST: y.shape[1:], LAST: y.shape[:-1], NONE: y.shape}[time]
-        self._sizes = [s.size for s in steps.after]
-        self._replica = Replica(compile_plan(b, rows).program, self._params, self._statistics)
-        self._rows, self._shape = rows, shape
+        b.outputs = [y, *(one.after for one in steps.kept)]
+        self._sizes = [value.size for value in b.outputs]       # of the output, and of what is to be kept
+        self._output_shape = {FIRST: y.shape[1:], LAST: y.shape[:-1], NONE: y.shape}[time]
+        self._plan = compile_plan(b, rows)      # has the numbers that the steps' clock writes
+        self._replica = Replica(self._plan.program, self._params, self._statistics)
+        self._steps, self._rows, self._shape = steps, rows, shape

@@ -2,18 +2,19 @@
 # B batch, L queries, M keys, E embed_dim
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinydl import _hints
 from tinydl.nn import initializers
+from tinydl.nn.dot_product import attend_to_kept
 from tinydl.nn.dropout import probability
 from tinydl.nn.layer import Backward, Layer, Parameter, Symbol, register
 from tinydl.nn.linear import Linear
 from tinydl.nn.steps import check_dtypes, masked, piece
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Buffer, Builder, Rows, Value
 
 Shape = tuple[int, ...]
 
@@ -138,10 +139,10 @@ class MultiheadAttention(Layer):
         E, L, M = self.embed_dim, shapes[0][0], shapes[self._roles(shapes)["k"]][0]
         return 2 * L * E * E + M * E * (self.kdim + self.vdim) + 2 * L * M * E
 
-    def turns(self, T: int) -> np.ndarray[Any, Any]:
-        """With rotary: cos and sin of the angle of each pair of columns of a head, for the first T steps (T, D)."""
+    def turns(self, T: int, first: int = 0) -> np.ndarray[Any, Any]:
+        """With rotary: cos and sin of the angle of each pair of columns of a head, for T steps from the first-th on (T, D)."""
         D = self.embed_dim // self.num_heads
-        angles = np.arange(T)[:, None] * self.rotary_base ** (-np.arange(0, D, 2) / D)
+        angles = np.arange(first, first + T)[:, None] * self.rotary_base ** (-np.arange(0, D, 2) / D)
         return np.stack([np.cos(angles), np.sin(angles)], 2).reshape(T, D)
 
     def weights(self) -> list[tuple[Parameter, int]]:
@@ -169,7 +170,8 @@ class MultiheadAttention(Layer):
                 b.move(one.y, kv.part(1, i * E, E))
         L, M, N = x.shape[0], k.shape[0], self.num_heads
         if self.rotary:
-            q = kv = self._turned(b, q)
+            turns = b.constant(self.turns(L))
+            q = kv = self._turned(b, q, turns)
         if not cross and lengths is not None:
             given["q_lengths"] = lengths
         own = len(made) == 1
@@ -193,7 +195,7 @@ class MultiheadAttention(Layer):
                 dkv = dq if own else b.value(kv.shape)
                 b.emit("attention_backward", dy=d, out=heads, q=q, kv=kv, lse=lse, dq=dq, dkv=dkv, **given, **sizes)
                 if self.rotary:
-                    dq = dkv = self._turned(b, dq, back=1)
+                    dq = dkv = self._turned(b, dq, turns, back=1)
                 each = [dq, dkv][:len(made)] if len(made) < 3 else [dq, *(b.whole(dkv.part(1, i * E, E)) for i in range(2))]
                 parameters = {p for p, _ in self.weights()} | {self.in_proj_bias}
                 written = {p: b.grad(p) for p in parameters if p is not None and b.trains(p)}
@@ -203,11 +205,25 @@ class MultiheadAttention(Layer):
             return tuple(grads) if len(xs) > 1 else grads[0]
         return y, backward
 
-    def _turned(self, b: Builder, x: Value, back: int = 0) -> Value:
+    def step(self, b: Builder, xs: Sequence[Value], before: Value, absent: Value,
+             by_step: Callable[[Callable[[int], Any]], Buffer]) -> tuple[Value, Value]:
+        """What causal self attention makes of one more step (1, embed_dim) in inference, and that step's key and value in a row
+        (1, 2 embed_dim). before: rows of earlier steps (M, 2 embed_dim); absent: integers (M + 1,), not 0 where a row of these or
+        this step's is not there; by_step: where operations of step t find what a function says of t."""
+        E = self.embed_dim
+        q = _Projected(self, b, xs[0], 0, 3).y
+        if self.rotary:
+            q = self._turned(b, q, by_step(lambda t: self.turns(1, t)))
+        row = b.whole(q.part(1, E, 2 * E))
+        heads = attend_to_kept(b, q, row, before, absent, self.num_heads, E, (E // self.num_heads) ** -0.5)
+        with b.scope("out_proj"):
+            return self.out_proj.emit(b, heads)[0], row
+
+    def _turned(self, b: Builder, x: Value, turns: Buffer, back: int = 0) -> Value:
         """q and k of x (T, 3 E) turned by the angles of their steps."""
         T, P = x.shape
         y = b.value(x.shape, needs_grad=x.needs_grad)
-        b.emit("rotary", x=x, turns=b.constant(self.turns(T)), out=y, B=Rows(), L=T, P=P, D=self.embed_dim // self.num_heads,
+        b.emit("rotary", x=x, turns=turns, out=y, B=Rows(), L=T, P=P, D=self.embed_dim // self.num_heads,
                n=2 * self.embed_dim, back=back)
         return y
 

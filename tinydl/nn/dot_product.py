@@ -2,6 +2,7 @@
 # L queries, M keys, E columns of all heads, D of one
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinydl import _hints
@@ -9,6 +10,18 @@ from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value
 
 Shape = tuple[int, ...]
+
+
+def attend_to_kept(b: Builder, q: Value, row: Value, before: Value, absent: Value, heads: int, E: int, scale: float) -> Value:
+    """What one query sees (1, E), the first E columns of q: of the keys and values in the rows `before` (M, 2 E) and in `row`
+    (1, 2 E) behind them, but for those that are `absent`, integers (M + 1,)."""
+    M = before.shape[0]
+    kv, out, lse = b.value((M + 1, 2 * E), needs_grad=False), b.value((1, E), needs_grad=False), b.value((heads, 1))
+    b.move(before, kv.part(0, 0, M))
+    b.move(row, kv.part(0, M, 1))
+    b.emit("attention", q=q, kv=kv, ignored=absent, out=out, lse=lse, B=Rows(), L=1, M=M + 1, N=heads, D=E // heads, E=E,
+           P=q.shape[1], Q=2 * E, k_at=0, v_at=E, causal=0, scale=scale)
+    return out
 
 
 @register
@@ -55,6 +68,15 @@ class DotProductAttention(Layer):
     def factor(self, E: int) -> float:
         """Of the scores of heads of E columns in all."""
         return (E // self.num_heads) ** -0.5 if self.scale is None else self.scale
+
+    def step(self, b: Builder, xs: Sequence[Value], before: Value, absent: Value, by_step: Any) -> tuple[Value, Value]:
+        """What it makes of one more step of q, k and v, (1, E) each, in inference, and the row of that k and v (1, 2 E): the same
+        as nn.MultiheadAttention.step."""
+        E = xs[0].shape[1]
+        row = b.value((1, 2 * E), needs_grad=False)
+        for i, x in enumerate(xs[1:]):
+            b.move(x, row.part(1, i * E, E))
+        return attend_to_kept(b, b.whole(xs[0]), row, before, absent, self.num_heads, E, self.factor(E)), row
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         L, E = self.output_shape(*(x.shape for x in xs))

@@ -2,6 +2,7 @@
 # B batch, T steps, C d_model
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.nn.steps import piece
-from tinydl.plan import Builder, Rows, Value
+from tinydl.plan import Buffer, Builder, Rows, Value
 
 Shape = tuple[int, ...]
 
@@ -47,11 +48,26 @@ class PositionalEncoding(Layer):
             raise ValueError(f"{self!r} on samples of shape {shape}: they must be (T, {self.d_model}), T at most {self.max_len}")
         return shape
 
-    def positions(self, T: int) -> np.ndarray[Any, Any]:
-        """The sines and cosines of the first T steps (T, d_model)."""
+    def positions(self, T: int, first: int = 0) -> np.ndarray[Any, Any]:
+        """The sines and cosines of T steps from the first-th on (T, d_model)."""
         columns = np.arange(self.d_model)
-        angle = np.arange(T)[:, None] / 10000.0 ** (columns // 2 * 2 / self.d_model)
+        angle = np.arange(first, first + T)[:, None] / 10000.0 ** (columns // 2 * 2 / self.d_model)
         return np.where(columns % 2 == 0, np.sin(angle), np.cos(angle))
+
+    def rows(self, T: int, first: int) -> np.ndarray[Any, Any]:
+        """p of T steps from the first-th on, as it is now (T, d_model)."""
+        if not self.learned:
+            return self.positions(T, first)
+        assert self.weight.data is not None
+        return self.weight.data.reshape(self.weight.shape)[first:first + T]
+
+    def step(self, b: Builder, x: Value, by_step: Callable[[Callable[[int], Any]], Buffer]) -> Value:
+        """One step x (1, d_model) in inference; by_step: where operations of step t find what a function says of t."""
+        p = by_step(lambda t: self.rows(1, t))
+        y = b.value(x.shape, needs_grad=False)
+        b.move(x, y)
+        b.move(Value(p, x.shape, False), y, accumulate=1)
+        return y
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         T, C = self.output_shape(x.shape)

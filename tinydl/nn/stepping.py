@@ -7,11 +7,18 @@ value is: FIRST, LAST, or NONE behind the last step.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from tinydl.nn.activations import Elementwise, LastAxis
+from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.conv import Conv1d
+from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph
@@ -20,12 +27,16 @@ from tinydl.nn.layer import Layer
 from tinydl.nn.linear import Linear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
+from tinydl.nn.positions import PositionalEncoding
 from tinydl.nn.recurrent import Recurrent
 from tinydl.nn.shape import Identity, Permute
 from tinydl.nn.steps import LastStep
-from tinydl.plan import Builder, Value
+from tinydl.nn.transformer import TransformerEncoderLayer
+from tinydl.plan import Buffer, Builder, Value
 
 Shape = tuple[int, ...]
+Array = np.ndarray[Any, Any]
+Attention = MultiheadAttention | DotProductAttention
 
 #: what does to each step the same, whatever the others are: to its numbers, and to its last axis
 NUMBERS = Elementwise, Dropout, Identity, Embedding, Add, Multiply
@@ -33,13 +44,35 @@ NONE, FIRST, LAST = "", "first", "last"
 LAST_AXIS = Linear, LastAxis, BatchNorm1d, LayerNorm, RMSNorm, Scale, PReLU, Concat, Dot
 
 
-class Steps:
-    """Emits one step of a network in inference. before, after: the vectors of the state, (1, H) each, in the same order."""
+@dataclass
+class Kept:
+    """A part of the state: a vector, of which each step makes another; or with `grows` one row for each step so far.
 
-    def __init__(self, b: Builder) -> None:
-        self.b = b
-        self.before: list[Value] = []
-        self.after: list[Value] = []
+    before: what the steps before left, (1, n), or (room, n) rows; after: what this one makes of it, or its row, (1, n)."""
+
+    before: Value
+    grows: bool
+    after: Value = field(init=False)
+
+
+class Steps:
+    """Emits one step of a network in inference.
+
+    room: so many steps before have room in what grows. inputs: of the plan behind x, in their order; None is which of the rows
+    (room + 1, the last one being this step's) are not there, as integers. clock: arrays that operations read, and what is to be
+    written into each, of the number of the step, from 0 on. most: steps that there may be, and the layer that says so."""
+
+    def __init__(self, b: Builder, room: int) -> None:
+        self.b, self.room = b, room
+        self.inputs: list[Kept | None] = []
+        self.clock: list[tuple[Array, Callable[[int], Array]]] = []
+        self.most: tuple[float, str] = float("inf"), ""
+        self._absent: Value | None = None
+
+    @property
+    def kept(self) -> list[Kept]:
+        """The state."""
+        return [one for one in self.inputs if one is not None]
 
     def emit(self, layer: Layer, xs: list[Value], time: str, path: str = "") -> tuple[Value, str]:
         """What the layer makes of xs, and where it has its axis of steps; time: where they have it."""
@@ -63,6 +96,10 @@ class Steps:
             return self._convolution(layer, xs[0], time, path), LAST
         if isinstance(layer, Recurrent) and time == FIRST:
             return self._recurrent(layer, xs, path)
+        if isinstance(layer, (MultiheadAttention, DotProductAttention, TransformerEncoderLayer)) and time == FIRST:
+            return self._attention(layer, xs, path), FIRST
+        if isinstance(layer, PositionalEncoding) and time == FIRST:
+            return self._position(layer, xs[0], path), FIRST
         if isinstance(layer, LastStep) and len(xs) == 1 and time == FIRST:
             return self.b.reshape(xs[0], xs[0].shape[1:]), NONE
         self._check(layer, xs[0].shape, time, path)
@@ -85,10 +122,42 @@ class Steps:
             values.append(self.emit(layer, [x for x, _ in given], given[0][1], _join(path, str(number))))
         return values[graph.outputs[0]]
 
-    def _state(self, size: int) -> Value:
-        """Another vector of the state, as the step before left it (1, size); what it becomes goes into `after`."""
-        self.before.append(self.b.input((1, size), name=f"state{len(self.before)}"))
-        return self.before[-1]
+    def _state(self, size: int, grows: bool = False) -> Kept:
+        """Another part of the state."""
+        name = f"state{len(self.inputs)}"
+        self.inputs.append(one := Kept(self.b.input((self.room if grows else 1, size), name=name), grows))
+        return one
+
+    def _by_step(self, numbers: Callable[[int], Array]) -> Buffer:
+        """numbers(t), of a shape that is the same for all t, where operations of step t find them."""
+        buffer = self.b.constant(numbers(0))
+        self.clock.append((self.b.constants[-1], numbers))
+        return buffer
+
+    def _attention(self, layer: Attention | TransformerEncoderLayer, xs: list[Value], path: str) -> Value:
+        """Of a step to those before, whose keys and values are kept, and to itself."""
+        own = layer.self_attn if isinstance(layer, TransformerEncoderLayer) else layer
+        if not own.causal:
+            raise _cannot(layer, path, "it looks at steps that follow, where it is not causal")
+        if len(xs) > (3 if isinstance(layer, DotProductAttention) else 1):
+            raise _cannot(layer, path, "it takes lengths, a mask or a memory; a stepper keeps the steps before by itself")
+        layer.output_shape(*(x.shape for x in xs))
+        if self._absent is None:
+            self._absent = self.b.input((self.room + 1,), name="absent", integer=True)
+            self.inputs.append(None)
+        absent, kept = self._absent, self._state(2 * xs[0].shape[1], grows=True)
+
+        def attend(*xs: Value) -> Value:
+            y, kept.after = own.step(self.b, xs, kept.before, absent, self._by_step)
+            return y
+        with self.b.scope(path):
+            return layer.step(self.b, xs[0], attend) if isinstance(layer, TransformerEncoderLayer) else attend(*xs)
+
+    def _position(self, layer: PositionalEncoding, x: Value, path: str) -> Value:
+        layer.output_shape(x.shape)
+        self.most = min(self.most, (layer.max_len, f"layer {path or 0}, {layer!r},"))
+        with self.b.scope(path):
+            return layer.step(self.b, x, self._by_step)
 
     def _convolution(self, layer: Conv1d, x: Value, time: str, path: str) -> Value:
         """Of the last steps, which are kept, and x (C, 1): (out_channels, 1)."""
@@ -100,10 +169,11 @@ class Steps:
         window = self.b.value((kept + 1, C), needs_grad=False)
         self.b.move(x.permute((1, 0)), window.part(0, kept, 1))
         if kept:
-            self.b.move(self.b.reshape(self._state(kept * C), (kept, C)), window.part(0, 0, kept))
+            state = self._state(kept * C)
+            self.b.move(self.b.reshape(state.before, (kept, C)), window.part(0, 0, kept))
             after = self.b.value((kept, C), needs_grad=False)
             self.b.move(window.part(0, 1, kept), after)
-            self.after.append(self.b.reshape(after, (1, kept * C)))
+            state.after = self.b.reshape(after, (1, kept * C))
         inside = copy.copy(layer)       # with the same parameters
         inside.padding = "valid"
         return self._alone(inside, [window.permute((1, 0))], path)
@@ -115,10 +185,11 @@ class Steps:
             raise _cannot(layer, path, "it takes lengths or an initial state; a stepper keeps the state itself")
         layer.output_shape(xs[0].shape)
         n = layer.num_layers * layer.states
-        before = [self._state(layer.hidden_size) for _ in range(n)]
+        states = [self._state(layer.hidden_size) for _ in range(n)]
         with self.b.scope(path):
-            y, after = layer.step(self.b, xs[0], before)
-        self.after += after
+            y, after = layer.step(self.b, xs[0], [one.before for one in states])
+        for one, value in zip(states, after, strict=True):
+            one.after = value
         return (y, FIRST) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), NONE)
 
     def _check(self, layer: Layer, shape: Shape, time: str, path: str) -> None:

@@ -2,7 +2,7 @@
 # B batch, T steps, M steps of memory, C d_model
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from tinydl import _hints
@@ -195,6 +195,14 @@ class TransformerEncoderLayer(_Block):
 
     def flops(self, *shapes: Shape) -> int:
         return self.self_attn.flops(shapes[0]) + self._forward_flops(shapes[0][0])
+
+    def step(self, b: Builder, x: Value, attend: Callable[[Value], Value]) -> Value:
+        """One more step x (1, d_model) in inference; attend: what self_attn makes of one."""
+        def attended(h: Value) -> tuple[Value, None]:
+            with b.scope("self_attn"):
+                return attend(h), None
+        h, _ = self._normed(b, x, self.norm1, "norm1", attended)
+        return self._normed(b, h, self.norm2, "norm2", lambda h: self._feed(b, h))[0]
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         roles = self._roles([x.shape for x in xs])
