@@ -105,6 +105,21 @@ def test_erf_through_gelu(dtype):
 
 
 @dtypes
+def test_exp_below_through_softmax(dtype):
+    """The softmax of (x, 0), x <= 0, is exp(x) / (exp(x) + 1) in the first: rounded three times, and 0 in place of denormal numbers."""
+    info = np.finfo(dtype)
+    x = np.zeros((3000, 2), dtype)
+    x[:, 0] = -np.append(np.geomspace(1e-30, 1.2 * -np.log(float(info.tiny)), 2999), np.inf)
+    y = call("softmax", x=x, out=np.empty_like(x))[:, 0]
+    e = np.exp(x[:, 0].astype(np.longdouble))
+    normal = e >= 2 * info.tiny
+    assert normal.sum() > 2000 and ulps(y[normal].astype(np.longdouble), (e / (1 + e))[normal], dtype).max() <= BOUND + 1.5
+    assert (y[~normal] <= 2 * info.tiny).all() and (y[e < info.tiny / 2] == 0).all()
+    x[0, 0] = np.nan
+    assert np.isnan(call("softmax", x=x, out=np.empty_like(x))[0]).all()
+
+
+@dtypes
 def test_log_through_log_softmax(dtype):
     """The log_softmax of C equal numbers is -log(C)."""
     for C in [*range(1, 40), 64, 100, 1000, 4097]:
