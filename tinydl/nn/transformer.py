@@ -11,7 +11,7 @@ from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.dropout import Dropout, probability
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.nn.linear import Linear
-from tinydl.nn.norm import LayerNorm
+from tinydl.nn.norm import LayerNorm, checked_eps
 from tinydl.nn.steps import check_dtypes, masked
 from tinydl.plan import Builder, Rows, Value
 
@@ -38,7 +38,8 @@ class _Block(Layer):
             raise ValueError(f"{name}(activation={activation!r}): choose one of {', '.join(ACTIVATIONS)}")
         self.d_model, self.nhead, self.dim_feedforward = int(d_model), int(nhead), int(dim_feedforward)
         self.p, self.activation, self.norm_first = probability(name, dropout), activation, bool(norm_first)
-        self.layer_norm_eps, self.with_bias, self.causal = float(layer_norm_eps), bool(bias), bool(causal)
+        self.layer_norm_eps = checked_eps(name, layer_norm_eps, "layer_norm_eps")
+        self.with_bias, self.causal = bool(bias), bool(causal)
         C, F = self.d_model, self.dim_feedforward
         self.self_attn = MultiheadAttention(C, self.nhead, self.p, bias, causal=causal, rotary=rotary, rotary_base=rotary_base)
         self.linear1 = Linear(C, F, bias)
