@@ -77,6 +77,13 @@ class BuildExt(build_ext):
             compiler_for_windows()
         super().run()
 
+    def build_extensions(self):
+        command = self.compiler.compiler_so[0]
+        if not shutil.which(command):
+            sys.exit(f"tinydl is built by a C compiler, GCC or Clang, and {command} is not there: install one (on Debian and "
+                     "Ubuntu apt install gcc python3-dev), or name yours, as by CC=clang")
+        super().build_extensions()
+
     def build_extension(self, ext):
         if ext.name.endswith("._dispatch"):
             chosen = [isa for isa, flags in ISA_FLAGS.items() if isa == "generic" or self.wanted(isa, flags)]

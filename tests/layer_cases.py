@@ -130,7 +130,7 @@ def sequence_layers():
     yield nn.DotProductAttention(3), (4, 6), (5, 6), (5, 6)
     yield nn.DotProductAttention(2, causal=True, scale=0.3), (4, 6), (4, 6), (4, 6)
     for options in ({}, {"norm_first": True, "causal": True, "rotary": True}, {"activation": "gelu", "bias": False},
-                    {"activation": "swiglu"}):
+                    {"activation": "gelu_tanh"}, {"activation": "swiglu"}):
         yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6)
         yield nn.TransformerEncoderLayer(6, 3, 8, **options), (4, 6), lengths
         yield nn.TransformerDecoderLayer(6, 3, 8, **options), (4, 6), (5, 6)

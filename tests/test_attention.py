@@ -79,10 +79,11 @@ def test_transformer_layers_are_pytorchs(seed):
     heads, D, F = int(rng.integers(1, 4)), int(rng.integers(2, 6)), int(rng.integers(1, 12))
     B, L, M = (int(n) for n in rng.integers(1, 7, 3))
     kind = "TransformerDecoderLayer" if decoder else "TransformerEncoderLayer"
-    options = {"dim_feedforward": F, "dropout": 0.0, "activation": ("relu", "gelu")[seed % 2], "norm_first": norm_first,
-               "bias": bias, "layer_norm_eps": 1e-3}
+    options = {"dim_feedforward": F, "dropout": 0.0, "activation": ("relu", "gelu", "gelu_tanh")[seed % 3],
+               "norm_first": norm_first, "bias": bias, "layer_norm_eps": 1e-3}
     layer = getattr(nn, kind)(heads * D, heads, **options, causal=causal)
-    theirs = getattr(torch.nn, kind)(heads * D, heads, batch_first=True, dtype=torch.float64, **options)
+    theirs = getattr(torch.nn, kind)(heads * D, heads, batch_first=True, dtype=torch.float64, **options | (
+        {"activation": torch.nn.GELU("tanh")} if options["activation"] == "gelu_tanh" else {}))
     arrays = [rng.standard_normal((B, n, heads * D)) for n in ((L, M) if decoder else (L,))]
     mask = torch.ones(L, L).triu(1).bool() if causal else None
     compare(layer, theirs, arrays, lambda module, tensors: module(*tensors, mask), seed)
@@ -112,6 +113,7 @@ def test_gradients_by_differences():
     for layer in (nn.MultiheadAttention(8, 4, causal=True, dropout=0.3), nn.PositionalEncoding(8, 9, learned=True),
                   nn.TransformerEncoderLayer(8, 2, 6, activation="swiglu", norm_first=True),
                   nn.TransformerEncoderLayer(8, 2, 6, activation="gelu", causal=True),
+                  nn.TransformerEncoderLayer(8, 2, 6, activation="gelu_tanh"),
                   nn.MultiheadAttention(8, 2, rotary=True), nn.TransformerEncoderLayer(8, 2, 6, activation="gelu", rotary=True,
                                                                                       rotary_base=10.0)):
         assert testing.check_gradients(layer, x) < 1e-6
@@ -327,6 +329,8 @@ def test_saved_and_loaded(tmp_path):
     (lambda: nn.MultiheadAttention(8, 2)([nn.Input((5, 8)), nn.Input((7, 8)), nn.Input((6, 8))]), "keys (M, 8) and values (M,"),
     (lambda: nn.MultiheadAttention(8, 2, vdim=3)([nn.Input((5, 8)), nn.Input((7, 8))]), "values (M, 3)"),
     (lambda: nn.TransformerEncoderLayer(8, 2, activation="tanh"), "'tanh'"),
+    (lambda: nn.TransformerDecoderLayer(8, 2, activation="gelu_new"), "gelu_tanh, swiglu (by tanh it is gelu_tanh)"),
+    (lambda: nn.TransformerEncoderLayer(8, 2, activation=nn.GELU("tanh")), "gelu_tanh, swiglu (by tanh it is gelu_tanh)"),
     (lambda: nn.TransformerEncoderLayer(8, 2, 0), "dim_feedforward=0"),
     (lambda: nn.PositionalEncoding(0), "PositionalEncoding(0"),
     (lambda: Model(nn.PositionalEncoding(4, 5)).output_shape((6, 4)), "at most 5"),

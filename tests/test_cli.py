@@ -294,6 +294,16 @@ def test_info(capsys):
         assert what in out
 
 
+@pytest.mark.parametrize("usable, large, says", [
+    (2, 1, "1 for large sets (3/4 of the CPUs, rounded down),\n                     2 for 1,000 to 10,000 samples, 1 below\n"),
+    (3, 3, "3 for large sets, 3 for 1,000 to 10,000 samples, 1 below\n")])
+def test_info_says_why_large_sets_get_fewer_threads(usable, large, says, capsys, monkeypatch):
+    monkeypatch.setattr("tinydl.cli.info.cpu_limit", lambda: (usable, "a test"))
+    monkeypatch.setattr("tinydl.parallel.recommended_thread_count", lambda n_samples=None: usable if n_samples else large)
+    assert main(["info"]) == 0
+    assert f"recommended threads  {says}" in said(capsys)[0]
+
+
 def test_info_of_a_model(capsys, tmp_path):
     numbers, store = nn.Input((4,), name="numbers"), nn.Input((), "int64", name="store")
     hidden = nn.Concat()([nn.Sequential(nn.Linear(4, 8), nn.ReLU())(numbers), nn.Embedding(7, 3)(store)])

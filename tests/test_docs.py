@@ -1,5 +1,6 @@
 """The documentation: each public name, and each program of examples/, is on a page; examples in docstrings run; and docstrings,
 which are plain text, become what they look like. (`sphinx-build` itself is run by .ci/run: see docs/conf.py.)"""
+import codeop
 import doctest
 import importlib
 import re
@@ -61,6 +62,23 @@ def test_each_page_is_in_the_contents():
             folder = Path(name).parent
             entries |= {(folder / line).as_posix() for line in block.split("\n") if line and not line.startswith(":")}
     assert entries == {name.removesuffix(".md") for name in PAGES}
+
+
+@needs_docs
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{name}" for name in PAGES)])
+def test_what_a_page_shows_can_be_pasted_into_a_prompt(page):
+    """There, a blank line ends an indented block: without one the line behind it is a SyntaxError, and the block is lost. What
+    has blank lines inside is for a file."""
+    for options, block in re.findall(r"^```(?:\{testcode\}|python)\n((?::.*\n)*)(.*?)^```", (ROOT / page).read_text("utf-8"),
+                                     re.DOTALL | re.MULTILINE):
+        if ":hide:" in options or re.search(r"\n\n +", block):
+            continue
+        typed: list[str] = []
+        for line in [*block.split("\n"), ""]:
+            typed = [*typed, line]
+            if codeop.compile_command("\n".join(typed)) is not None:       # as the prompt does, a statement at a time
+                typed = []
+        assert not typed
 
 
 @needs_docs

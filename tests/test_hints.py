@@ -26,7 +26,9 @@ from tinydl import (
     optim,
 )
 from tinydl.monitor import EpochRecord
+from tinydl.parallel.strategies import Local
 
+NAN, INF = float("nan"), float("inf")
 X, Y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
 
 
@@ -198,6 +200,81 @@ GUESSES = [
     (lambda: callbacks.Checkpoint("c", every_n_epochs=2), TypeError, "it is called epochs"),
     (lambda: Model(nn.Linear(2, 3), outputs=3), TypeError, "Model(inputs=x, outputs=y); got layer and outputs"),
     (lambda: Model(inputs=nn.Input((3,)), outputs=3), TypeError, "those of nn.Input and of layers called on them; got 3"),
+    # arguments of another kind, or beyond what there is: by name, with the value
+    (lambda: losses.Quantile("a"), TypeError, "Quantile(levels='a'): a number, or several"),
+    (lambda: losses.Quantile([0.1, "a"]), TypeError, "Quantile(levels=[0.1, 'a']): a number, or several"),
+    (lambda: losses.SigmoidCrossEntropy(["a"]), TypeError, "SigmoidCrossEntropy(pos_weight=['a']): a number, or several, or N"),
+    (lambda: losses.SoftmaxCrossEntropy(["a"]), TypeError, "SoftmaxCrossEntropy(weight=['a']): a number, or several, or None"),
+    (lambda: losses.SoftmaxCrossEntropy(ignore_index=INF), TypeError, "SoftmaxCrossEntropy(ignore_index=inf): a whole number,"),
+    (lambda: losses.SoftmaxCrossEntropy(ignore_index=2**63), ValueError, "ignore_index=9223372036854775808): a label, within 6"),
+    (lambda: losses.Huber(np.ones(3)), TypeError, "Huber(delta=array([1., 1., 1.])): a number"),
+    (lambda: losses.Joint([losses.Huber()], 3), ValueError, "Joint(weights=3): a list, as the losses, of 0"),
+    (lambda: losses.Joint([losses.Huber()], ["a"]), ValueError, "Joint: the weight of 0 is 'a'; finite, and 0 or more"),
+    (lambda: optim.Adam(ema=np.ones(2)), TypeError, "Adam(ema=array([1., 1.])): a number, or None"),
+    (lambda: optim.RMSprop(centered="yes"), TypeError, "RMSprop(centered='yes'): True or False"),
+    (lambda: optim.schedules.MultiStep(0.1, ["a"]), TypeError, "MultiStep(at=['a']): a list of numbers of updates"),
+    (lambda: optim.schedules.MultiStep(0.1, [NAN]), TypeError, "MultiStep(at=[nan]): a list of numbers of updates"),
+    (lambda: optim.schedules.Chained(3, [5]), TypeError, "Chained(schedules=3): a list of schedules"),
+    (lambda: optim.schedules.Chained([optim.schedules.Constant(1)] * 2, "3"), TypeError, "Chained(at='3'): a list of numbers"),
+    (lambda: optim.schedules.from_config({"lr": 1}), ValueError, "no schedule is called None; there are C"),
+    (lambda: callbacks.EarlyStopping(3), TypeError, "EarlyStopping(figure=3): a name, as text"),
+    (lambda: callbacks.EarlyStopping(min_delta=NAN), ValueError, "EarlyStopping(min_delta=nan): a finite number"),
+    (lambda: callbacks.EarlyStopping(highest="max"), TypeError, "EarlyStopping(highest='max'): True or False"),
+    (lambda: callbacks.ReduceOnPlateau(min_lr=INF), ValueError, "ReduceOnPlateau(min_lr=inf): a finite number"),
+    (lambda: callbacks.TensorBoard("runs", every=0), ValueError, "TensorBoard(every=0): updates between two points, at least"),
+    (lambda: callbacks.TensorBoard("runs", hparams=3), TypeError, "TensorBoard(hparams=3): a dict of numbers, texts and"),
+    (lambda: data.Normalize("a", "b"), TypeError, "Normalize(mean='a'): a number, or several"),
+    (lambda: data.Normalize(0, "b"), TypeError, "Normalize(std='b'): a number, or several"),
+    (lambda: data.SequenceDataset(3, [0]), TypeError, "sequences must be a list of arrays (T, C) or (T,); got 3"),
+    (lambda: data.StreamDataset(lambda: iter(()), chunks="a"), TypeError, "StreamDataset(chunks='a'): True or False"),
+    (lambda: data.ArrayDataset(X, Y).split(0.5, 0.5, seed=-1), ValueError, "split(seed=-1): a whole number of at least 0"),
+    (lambda: datasets.spiral("a"), TypeError, "spiral(n_classes='a'): a whole number"),
+    (lambda: datasets.sine(noise="a"), TypeError, "sine(noise='a'): a number"),
+    (lambda: datasets.cosine(seed=-1), ValueError, "seed=-1: a whole number of at least 0, or None"),
+    (lambda: nn.Linear(3, 4, 5), TypeError, "Linear(bias=5): True or False"),
+    (lambda: nn.LSTM(3, 4, 2, 0.5), TypeError, "LSTM(bias=0.5): True or False"),
+    (lambda: nn.Linear(INF, 4), TypeError, "Linear(in_features=inf): a whole number"),
+    (lambda: nn.Conv2d(3, 4, 3, bias="False"), TypeError, "Conv2d(bias='False'): True or False"),
+    (lambda: nn.Conv2d(3, 4, 3, stride=2**31), ValueError, "Conv2d(stride=2147483648): a whole number of at least 1, or 2 of"),
+    (lambda: nn.Linear(3, 4, init=["normal"]), TypeError, "Linear(init=['normal']): a name, as text"),
+    (lambda: nn.LayerNorm(3, eps=-1), ValueError, "LayerNorm(eps=-1): at least 0 and finite"),
+    (lambda: nn.BatchNorm1d(3, NAN), ValueError, "BatchNorm1d(eps=nan): at least 0 and finite"),
+    (lambda: nn.BatchNorm2d(3, INF), ValueError, "BatchNorm2d(eps=inf): at least 0 and finite"),
+    (lambda: nn.GroupNorm(1, 3, NAN), ValueError, "GroupNorm(eps=nan): at least 0 and finite"),
+    (lambda: nn.InstanceNorm2d(3, -1), ValueError, "InstanceNorm2d(eps=-1): at least 0 and finite"),
+    (lambda: nn.RMSNorm(3, NAN), ValueError, "RMSNorm(eps=nan): at least 0 and finite"),
+    (lambda: nn.RMSNorm({}), TypeError, "RMSNorm(normalized_shape={}): a whole number, or several"),
+    (lambda: nn.TransformerEncoderLayer(4, 2, layer_norm_eps=NAN), ValueError, "TransformerEncoderLayer(layer_norm_eps=nan):"),
+    (lambda: nn.TransformerDecoderLayer(4, 2, activation=[]), TypeError, "TransformerDecoderLayer(activation=[]): a name, as"),
+    (lambda: nn.MultiheadAttention(4, 2, rotary_base=NAN), ValueError, "rotary_base=nan): with rotary a head's"),
+    (lambda: nn.PReLU(init=NAN), ValueError, "PReLU(init=nan): a finite number"),
+    (lambda: nn.Mean("a"), TypeError, "Mean(axis='a'): a whole number, several, or None"),
+    (lambda: nn.Sum(2.5), TypeError, "Sum(axis=2.5): a whole number, several, or None"),
+    (lambda: nn.Permute(3), TypeError, "Permute(axes=3): whole numbers, such as (1, 0)"),
+    (lambda: nn.Permute(""), TypeError, "Permute(axes=''): whole numbers, such as (1, 0)"),
+    (lambda: nn.Reshape(""), TypeError, "Reshape(shape=''): a whole number, or several"),
+    (lambda: nn.PiecewiseLinearEmbedding([["a", "b"]]), TypeError, "(edges=[['a', 'b']]): a number, or several"),
+    (lambda: nn.LinearBatchEnsemble(3, 4, k=2, scaling_init=None), ValueError, "LinearBatchEnsemble(scaling_init=None): 'random"),
+    (lambda: nn.Input(3, name=3), TypeError, "Input(name=3): a name, as text, or None"),
+    (lambda: nn.Dropout({}), ValueError, "no schedule is called None"),
+    (lambda: nn.Dropout(np.ones(2)), TypeError, "Dropout(p=array([1., 1.])): a number, or a schedule"),
+    (lambda: Model(net(), dtype=3), ValueError, "Model(dtype=3): float32 or float64"),
+    (lambda: Model(net(), dtype="float23"), ValueError, "Model(dtype='float23'): float32 or float64"),
+    (lambda: Model(net(), seed=-1), ValueError, "Model(seed=-1): a whole number of at least 0, or None"),
+    (lambda: Model(net(), name=3), TypeError, "Model(name=3): a name, as text, or None"),
+    (lambda: Model(nn.Linear(10**15, 10**15)), MemoryError, "parameters; weight has the shape (1000000000000000, 1000000000000"),
+    (lambda: Trainer(1, seed=-1), ValueError, "Trainer(seed=-1): a whole number from 0 to 2^64 - 1, or None"),
+    (lambda: Trainer(1, seed=2**64), ValueError, "Trainer(seed=18446744073709551616): a whole number from 0 to 2^64 - 1, or N"),
+    (lambda: Trainer(1, enable_parallel="a"), TypeError, "Trainer(enable_parallel='a'): True, False, or None"),
+    (lambda: Trainer(1, pin_threads=[0, 1]), TypeError, "Trainer(pin_threads=[0, 1]): True or False"),
+    (lambda: Trainer(1, rank_timeout=-1), ValueError, "Trainer(rank_timeout=-1): seconds, more than 0"),
+    (lambda: Trainer(1).configure_parallel_training("a"), TypeError, "configure_parallel_training(enable='a'): True or False"),
+    (lambda: Trainer(1).shutdown("a"), TypeError, "Trainer.shutdown(timeout='a'): a number, or None"),
+    (lambda: Monitor(3), TypeError, "Monitor(log_file=3): a path, or None"),
+    (lambda: AccuracyEvaluator(ignore_index="a"), TypeError, "AccuracyEvaluator(ignore_index='a'): a whole number, or None"),
+    (lambda: tinydl.metrics.MetricsEvaluator("f1", ignore_index="a"), TypeError, "MetricsEvaluator(ignore_index='a'): a whole n"),
+    (lambda: tinydl.fleet.train(3), TypeError, "trainers must be a list of them; got 3"),
+    (lambda: Local(average_state="a"), TypeError, "Local(average_state='a'): True or False"),
     # freezing, as elsewhere
     (lambda: setattr(nn.BatchNorm1d(3), "trainable", False), AttributeError,
      'BatchNorm1d has no trainable: use model.freeze("0.*")'),
@@ -344,7 +421,7 @@ GUESSES = [
     (lambda: Model(nn.Sequential(nn.Embedding(9, 4), nn.Mean(0))).stepper(), ValueError,
      "takes the last steps anew"),
     (lambda: losses.SoftmaxCrossEntropy(weight="balanced"), TypeError, "with counts = np.bincount(y)"),
-    (lambda: losses.SoftmaxCrossEntropy(weight={0: 1, 1: 2}), TypeError, "{0: 1, 1: 2}: numbers in the order of the classes"),
+    (lambda: losses.SoftmaxCrossEntropy(weight={0: 1, 1: 2}), TypeError, "(weight={0: 1, 1: 2}): numbers in the order of the cl"),
     (lambda: init(data.ArrayDataset(X, np.full((6, 3), 1 / 3))), ValueError, "losses.KLDivergence() on nn.LogSoftmax() takes"),
     (lambda: init(data.ArrayDataset(np.ones((4, 1, 6, 6)), np.ones((4, 6, 6), int)), Model(nn.Conv2d(1, 2, 1))), ValueError,
      "where nn.Permute((1, 2, 0)) brings channels of (C, H, W)"),
@@ -357,6 +434,44 @@ def test_a_guess_is_told_what_to_type(guess, kind, message):
     with pytest.raises(kind) as e:
         guess()
     assert message in str(e.value)
+
+
+def test_kinds_take_what_is_meant_by_them():
+    """Flags of NumPy, of JSON and of C, numbers of NumPy, paths; and what has several numbers is no number."""
+    class Mine:
+        def __init__(self, *some, flag=True, n=1, x=1.0, axes=(), each=0, name=None):
+            self.some = some
+    Mine.__init__.__annotations__ = {"some": "str", "flag": "bool", "n": "int", "x": "float", "axes": "Shape",
+                                     "each": "ArrayLike", "name": "str | None"}
+    Mine.__init__ = _hints.arguments(Mine.__init__)
+    for name, values in {
+            "flag": [True, False, np.True_, np.False_, 0, 1, np.int64(1), None], "n": [np.int32(3), np.array(3)],
+            "x": [np.float32(3), np.array([3.0]), 3, True], "axes": [[1, np.int64(0)], np.array([1, 0])],
+            "each": [[1, 2.5], np.ones(3)], "name": ["a"]}.items():
+        for value in values:
+            assert Mine("a", 3, "b", **{name: value}).some == ("a", 3, "b")
+    for name, values in {
+            "flag": [2, 1.0, "True", []], "n": [3.0, "3"], "x": [np.ones(2), "3"], "axes": [(1.0,), "10", 1],
+            "each": ["a", 1j, [[1], [2, 3]]], "name": [3]}.items():
+        for value in values:
+            with pytest.raises(TypeError, match=re.escape(f"Mine({name}={value!r}): ")):
+                Mine("a", 3, "b", **{name: value})
+
+
+def test_numbers_of_numpy_and_dtypes_are_taken():
+    assert nn.Conv2d(np.int64(3), 4, np.int32(5), stride=(np.int8(1), 2)).config()["kernel_size"] == [5, 5]
+    for dtype in ("float64", np.float64, np.dtype("float64"), float):
+        assert Model(net(), dtype=dtype, seed=np.int64(3)).dtype == np.float64
+    assert datasets.spiral(seed=None).n_samples == 300 and optim.schedules.MultiStep(0.1, [5.0, 7])(6) == 0.1 * 0.1
+    assert Trainer(1, seed=2**64 - 1).seed == 2**64 - 1
+
+
+def test_a_batch_size_beyond_all_samples_is_one_batch():
+    for many in (100, 2**62, 2**63 - 1, 10**30):
+        assert data.ArrayDataset(X, Y, many).order(0, 0)[1].tolist() == [0, 6]
+        with Trainer(1, seed=0) as t:
+            t.init(data.ArrayDataset(X, Y, many), Model(net()), losses.SoftmaxCrossEntropy(), optim.Adam())
+            assert t.train()["updates"] == [1]
 
 
 @pytest.mark.parametrize(("module", "name", "message"), [

@@ -332,7 +332,7 @@ WRONG = [
     (lambda: losses.Joint({"a": MSE}, {"b": 2}), "Joint has weights for 'b'; its losses are of a"),
     (lambda: losses.Joint({"a": MSE}, [2]), "Joint(weights=[2]): a dict, as the losses, of a"),
     (lambda: losses.Joint([MSE, CE], [2]), "Joint(weights=[2]): a list, as the losses, of 0, 1"),
-    (lambda: losses.Joint({"a": MSE}, {"a": -1}), "Joint: the weight of a is -1.0"),
+    (lambda: losses.Joint({"a": MSE}, {"a": -1}), "Joint: the weight of a is -1; finite"),
     (lambda: losses.Joint({"a": MSE}, {"a": np.nan}), "Joint: the weight of a is nan"),
     (lambda: losses.Joint({"a": MSE}, loss_weights={"a": 1}), "it is called weights"),
     (lambda: data.ArrayDataset(X, {"a": Y["price"], "b": Y["kind"][:5]}), "b has 5 samples and a has 64"),

@@ -388,6 +388,8 @@ def _after_the_start():
     (MLPClassifier(n_threads=0), "a whole number, at least 1, or -1"),
     (MLPRegressor((5,)), r"the first argument is loss.*hidden_layer_sizes=\(5,\)"),
     (MLPRegressor(learning_rate_init=1e30, solver="sgd"), "non-finite parameter weights"),
+    (MLPClassifier(random_state=-1), r"MLPClassifier\(random_state=-1\): a whole number from 0 to 4294967295, a numpy"),
+    (NeuralRegressor(random_state="a"), r"NeuralRegressor\(random_state='a'\): a whole number from 0 to 4294967295"),
     (NeuralClassifier(3), "a function from the numbers of features and outputs to a Layer"),
     (NeuralClassifier(optimizer="adan"), "'adam'"),
     (NeuralRegressor(loss="mse"), "a Loss"),

@@ -121,6 +121,8 @@ def test_categorical_features_by_name_place_and_mask():
         TabularClassifier(**SMALL, categorical_features=["knd"]).fit(numbers, y)
     with pytest.raises(ValueError, match="mask of 2 columns"):
         TabularClassifier(**SMALL, categorical_features=[True, False]).fit(numbers, y)
+    with pytest.raises(ValueError, match=r"categorical_features=0: a list of columns, a mask of them, or None"):
+        TabularClassifier(**SMALL, categorical_features=0).fit(numbers, y)
     with pytest.raises(ValueError, match=r"categorical_features='kind': a list of columns, as \['kind'\]"):
         TabularClassifier(**SMALL, categorical_features="kind").fit(numbers, y)
     with pytest.raises(ValueError, match="'from_dtype': None; columns of text and of categories are known by their dtype"):

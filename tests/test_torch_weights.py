@@ -534,6 +534,34 @@ def test_a_transformer_of_pytorch(torch, dtype, norm_first, tmp_path, monkeypatc
               dtype, tmp_path)
 
 
+def test_a_block_of_gpt2(torch):
+    """Attention and a feed-forward network of Conv1D, whose weights are (in, out); GELU by tanh."""
+    C, heads, T = 8, 2, 5
+    s = {"ln_1.weight": normal(C), "ln_1.bias": normal(C), "ln_2.weight": normal(C), "ln_2.bias": normal(C),
+         "attn.c_attn.weight": normal(C, 3 * C), "attn.c_attn.bias": normal(3 * C),
+         "attn.c_proj.weight": normal(C, C), "attn.c_proj.bias": normal(C),
+         "mlp.c_fc.weight": normal(C, 4 * C), "mlp.c_fc.bias": normal(4 * C),
+         "mlp.c_proj.weight": normal(4 * C, C), "mlp.c_proj.bias": normal(C)}
+    F, p, x = torch.nn.functional, {name: torch.tensor(a) for name, a in s.items()}, torch.tensor(normal(2, T, C))
+
+    def norm(name, h):
+        return F.layer_norm(h, (C,), p[f"{name}.weight"], p[f"{name}.bias"])
+
+    def conv1d(name, h):
+        return h @ p[f"{name}.weight"] + p[f"{name}.bias"]
+    q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in conv1d("attn.c_attn", norm("ln_1", x)).split(C, 2))
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+    h = x + conv1d("attn.c_proj", attended)
+    want = h + conv1d("mlp.c_proj", F.gelu(conv1d("mlp.c_fc", norm("ln_2", h)), approximate="tanh"))
+    names = {"ln_1": "norm1", "attn.c_attn": "self_attn.in_proj", "attn.c_proj": "self_attn.out_proj", "ln_2": "norm2",
+             "mlp.c_fc": "linear1", "mlp.c_proj": "linear2"}
+    layer = nn.TransformerEncoderLayer(C, heads, 4 * C, activation="gelu_tanh", norm_first=True, causal=True)
+    model = Model(nn.Sequential(layer), "float64", seed=1)
+    state = {name: a.T if a.ndim == 2 else a for name, a in s.items()}
+    torch_weights.load(model, state, {there: f"0.{here}" for there, here in names.items()})
+    close(model.predict(x.numpy()), want.numpy(), 500)
+
+
 def test_a_decoder_of_pytorch(torch):
     module = torch.nn.TransformerDecoderLayer(8, 2, 16, batch_first=True).double().eval()
     x, memory = nn.Input((5, 8)), nn.Input((6, 8))

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 from dis import opmap
 from functools import wraps
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 from operator import index
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -474,8 +476,27 @@ def _whole(value: Any) -> bool:
     return True
 
 
+def _whole_numbers(value: Any) -> bool:
+    return hasattr(value, "__iter__") and not isinstance(value, (str, bytes, dict)) and all(map(_whole, value))
+
+
 def _number(value: Any) -> bool:
-    return hasattr(value, "__float__")
+    return hasattr(value, "__float__") and getattr(value, "size", 1) == 1
+
+
+def _numbers(value: Any) -> bool:
+    try:
+        return np.asarray(value).dtype.kind != "c" and np.asarray(value, np.float64) is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _truth(value: Any) -> bool:
+    return value is None or isinstance(value, np.bool_) or (_whole(value) and value in (0, 1))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _path(value: Any) -> bool:
@@ -486,9 +507,16 @@ def _path(value: Any) -> bool:
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a whole number", _whole), "int | None": ("a whole number, or None", lambda value: value is None or _whole(value)),
     "float": ("a number", _number), "float | None": ("a number, or None", lambda value: value is None or _number(value)),
-    "int | tuple[int, ...]": ("a whole number, or several", lambda value: _whole(value) or (
-        hasattr(value, "__iter__") and all(map(_whole, value)))),       # an array of them, too
-    "str | Path": ("a path", _path),
+    "bool": ("True or False", _truth), "bool | None": ("True, False, or None", _truth),
+    "str": ("a name, as text", _text), "str | None": ("a name, as text, or None", lambda value: value is None or _text(value)),
+    # several may be an array
+    "int | tuple[int, ...]": ("a whole number, or several", lambda value: _whole(value) or _whole_numbers(value)),
+    "int | Shape | None": ("a whole number, several, or None", lambda value: (
+        value is None or _whole(value) or _whole_numbers(value))),
+    "Shape": ("whole numbers, such as (1, 0)", _whole_numbers),
+    "ArrayLike": ("a number, or several", _numbers),
+    "ArrayLike | None": ("a number, or several, or None", lambda value: value is None or _numbers(value)),
+    "str | Path": ("a path", _path), "str | Path | None": ("a path, or None", lambda value: value is None or _path(value)),
     "str | Path | IO[bytes]": ("a path, or an open binary file", lambda value: _path(value) or hasattr(value, "seek")),
 }
 
@@ -497,11 +525,13 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
     """The function, whose error for an argument that it does not take says which one is meant, and for a value of another kind
     than the annotation's which argument it is, and what is taken, where its own error names no argument."""
     known = signature(function).parameters
-    kinds = [(i, name, *KINDS[a.annotation]) for i, (name, a) in enumerate(known.items()) if a.annotation in KINDS]
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    kinds = [(len(known) if a.kind is Parameter.KEYWORD_ONLY else i, name, *KINDS[a.annotation])
+             for i, (name, a) in enumerate(known.items()) if a.annotation in KINDS and a.kind not in several]
 
     def check_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for i, name, wanted, accepts in kinds:
-            value = args[i] if i < len(args) else kwargs.get(name, known[name].default)
+            value = args[i] if i < min(len(args), len(known)) else kwargs.get(name, known[name].default)
             if value is not known[name].default and not accepts(value):
                 what = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
                 more = ARGUMENTS.get(f"{function.__qualname__}.{name}")
@@ -518,7 +548,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
                 raise TypeError(f"{what} has no argument {name!r}: {hint}")
         try:
             made = function(*args, **kwargs)
-        except (TypeError, ValueError, AttributeError) as e:
+        except (TypeError, ValueError, AttributeError, OverflowError) as e:
             if not any(f"{name}=" in str(e) for name in known):
                 check_kinds(args, kwargs)
             raise

@@ -83,6 +83,8 @@ def train(trainers: Iterable[Trainer], n_threads: int = -1, *, time_limit: float
         >>> [result.status for result in results]
         ['finished', 'finished', 'finished']
     """
+    if not hasattr(trainers, "__iter__"):
+        raise TypeError(f"trainers must be a list of them; got {trainers!r:.60}")
     trainers = list(trainers)
     _check(trainers)
     if isinstance(n_threads, bool) or not isinstance(n_threads, (int, np.integer)) or (n_threads < 1 and n_threads != -1):

@@ -31,6 +31,8 @@ from tinydl.stepper import Stepper
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import DTypeLike
+
     from tinydl.losses import Loss
     from tinydl.tables import TableEncoder
 
@@ -68,8 +70,8 @@ class Model:
         __getattr__, __setattr__ = _hints.attribute, _hints.assign
 
     @_hints.arguments
-    def __init__(self, layer: Layer | None = None, dtype: str = "float32", seed: int | None = None, name: str | None = None, *,
-                 inputs: Symbol | Sequence[Symbol] | None = None,
+    def __init__(self, layer: Layer | None = None, dtype: DTypeLike = "float32", seed: int | None = None,
+                 name: str | None = None, *, inputs: Symbol | Sequence[Symbol] | None = None,
                  outputs: Symbol | Sequence[Symbol] | Mapping[str, Symbol] | None = None) -> None:
         if isinstance(dtype, Layer):
             raise TypeError("Model takes one layer; several go into nn.Sequential: Model(nn.Sequential(a, b, ...))")
@@ -82,8 +84,14 @@ class Model:
             layer = Graph.of(inputs, outputs)
         if not isinstance(layer, Layer):
             raise _hints.expected("layer", Layer, layer)
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype={dtype!r}: float32 or float64")
+        try:
+            known = np.dtype(dtype) in (np.float32, np.float64)
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise ValueError(f"Model(dtype={dtype!r}): float32 or float64")
+        if seed is not None and seed < 0:
+            raise ValueError(f"Model(seed={seed}): a whole number of at least 0, or None")
         self.layer, self.name, self.dtype = layer, name or type(layer).__name__, np.dtype(dtype)
         #: anything JSON-ready that should travel with the model's file
         self.metadata: dict[str, Any] = {}
@@ -131,7 +139,11 @@ class Model:
         return _by_path(self.layer)
 
     def _arena(self, parameters: Mapping[str, Parameter]) -> Array:
-        arena = aligned(sum(p.size for p in parameters.values()), self.dtype)
+        size = sum(p.size for p in parameters.values())
+        if size * self.dtype.itemsize >= 2**63:
+            name, p = max(parameters.items(), key=lambda item: item[1].size)
+            raise MemoryError(f"no memory for {size:,} parameters; {name} has the shape {p.shape}")
+        arena = aligned(size, self.dtype)
         at = 0
         for name, p in parameters.items():
             p.name, p.offset, p.owner = name, at, weakref.ref(self)

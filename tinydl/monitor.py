@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from tinydl import _hints
 from tinydl.history import EpochRecord, History
 from tinydl.log import log
 from tinydl.plotting import plot_histories
@@ -25,6 +26,7 @@ class Monitor:
     window: `plot(path)` writes a picture.
     """
 
+    @_hints.arguments
     def __init__(self, log_file: str | Path | None = None, *, quiet: bool = False) -> None:
         self.log_file = log_file
         self.quiet = quiet

@@ -107,6 +107,10 @@ class Trainer:
                  ranks: Any = None, rank_timeout: float = 30.0) -> None:
         if max_epochs < 0:
             raise ValueError(f"max_epochs={max_epochs}: at least 0")
+        if seed is not None and not 0 <= seed < 2**64:
+            raise ValueError(f"Trainer(seed={seed}): a whole number from 0 to 2^64 - 1, or None")
+        if not rank_timeout > 0:
+            raise ValueError(f"Trainer(rank_timeout={rank_timeout}): seconds, more than 0")
         for name, value, kind in (("monitor", monitor, Monitor), ("evaluator", evaluator, Evaluator)):
             if value is not None and not isinstance(value, kind):
                 raise _hints.expected(name, kind, value)
@@ -235,7 +239,9 @@ class Trainer:
 
         While training runs, it takes effect at the next update (strategy local: round); no batch is lost or repeated.
         """
-        if self.runtime.configure(enable, thread_count) and enable:
+        if not isinstance(enable, (int, np.bool_)):
+            raise TypeError(f"configure_parallel_training(enable={enable!r:.60}): True or False")
+        if self.runtime.configure(bool(enable), thread_count) and enable:
             self.runtime.warn_fallback()
 
     @property
@@ -266,6 +272,7 @@ class Trainer:
         available. `print(trainer.memory_report())` is a table. Nothing is allocated."""
         return self.runtime.memory_report()
 
+    @_hints.arguments
     def shutdown(self, timeout: float | None = None) -> bool:
         """End training and the pool within `timeout` seconds (default: shutdown_timeout) and 0.2. True if training and all
         threads of the pool ended.

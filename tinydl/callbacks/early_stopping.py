@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import warnings
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from tinydl import _hints
@@ -37,6 +38,8 @@ class EarlyStopping(Callback):
                  restore_best: bool = False) -> None:
         if patience < 1:
             raise ValueError(f"patience={patience}: at least 1")
+        if not isfinite(min_delta):
+            raise ValueError(f"EarlyStopping(min_delta={min_delta}): a finite number")
         self.figure, self.patience, self.min_delta, self.highest = figure, patience, min_delta, highest
         self.restore_best, self.needs = restore_best, (figure,)
         self._begin()

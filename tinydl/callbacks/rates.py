@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from tinydl import _hints
@@ -53,6 +54,9 @@ class ReduceOnPlateau(Callback):
             raise ValueError(f"factor={factor}: above 0 and below 1")
         if patience < 1:
             raise ValueError(f"patience={patience}: at least 1")
+        for name, value in (("min_delta", min_delta), ("min_lr", min_lr)):
+            if not isfinite(value):
+                raise ValueError(f"ReduceOnPlateau({name}={value}): a finite number")
         self.figure, self.factor, self.patience, self.min_delta = figure, factor, patience, min_delta
         self.min_lr, self.highest, self.needs = min_lr, highest, (figure,)
         self.best: float | None = None

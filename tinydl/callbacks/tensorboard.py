@@ -56,6 +56,10 @@ class TensorBoard(Callback):
                  hparams: Mapping[str, float | str | bool] | None = None) -> None:
         from pathlib import Path
         self.folder, self.every, self.histograms, self.graph = Path(folder), every, histograms, graph
+        if every is not None and every < 1:
+            raise ValueError(f"TensorBoard(every={every}): updates between two points, at least 1, or None")
+        if not isinstance(hparams, (Mapping, type(None))):
+            raise TypeError(f"TensorBoard(hparams={hparams!r:.60}): a dict of numbers, texts and truth values")
         self.hparams = dict(hparams or {})
         for name, value in self.hparams.items():
             if not isinstance(value, (int, float, str, np.number)):

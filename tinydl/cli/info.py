@@ -27,6 +27,7 @@ def lines() -> list[tuple[str, str]]:
         recommended, short = parallel.recommended_thread_count(), parallel.recommended_thread_count(n_samples=1_000)
     except ValueError as e:
         raise CommandError(str(e)) from None
+    others = f"{short} for 1,000 to 10,000 samples, 1 below"
     return [
         ("tinydl", __version__),
         ("instruction set", _kernels.isa),
@@ -37,7 +38,8 @@ def lines() -> list[tuple[str, str]]:
         ("container CPU quota", "none" if quota is None else f"{quota:g}"),
         ("TINYDL_NUM_THREADS", limit or "not set"),
         ("usable CPUs", f"{usable} (decided by {source})"),
-        ("recommended threads", f"{recommended} for large sets, {short} for 1,000 to 10,000 samples, 1 below"),
+        *([("recommended threads", f"{recommended} for large sets (3/4 of the CPUs, rounded down),"), ("", others)]
+          if recommended < usable else [("recommended threads", f"{recommended} for large sets, {others}")]),
         ("Python", f"{platform.python_version()} ({platform.python_implementation()}, "
                    f"{'GIL' if getattr(sys, '_is_gil_enabled', lambda: True)() else 'free-threaded, GIL off'})"),
         ("NumPy", np.__version__),

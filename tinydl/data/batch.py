@@ -223,7 +223,8 @@ def epoch_order(n: int, batch_size: int, drop_last: bool, seed: int, epoch: int,
     """
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
     used = n // batch_size * batch_size if drop_last else n
-    bounds = np.arange(0, used + batch_size, batch_size, dtype=np.int64)
+    step = min(batch_size, max(1, used))
+    bounds = np.arange(0, used + step, step, dtype=np.int64)
     bounds[-1] = used
     return order[:used].astype(np.int64, copy=False), bounds
 

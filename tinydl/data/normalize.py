@@ -1,14 +1,18 @@
 """Normalize: pixels as numbers that a network learns from, scaled while a batch is gathered."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl import _kernels as K
 from tinydl._kernels.engine import Pictures, Source
 from tinydl.data.batch import Array
 from tinydl.data.checks import PIECE, as_features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Shape = tuple[int, int, int]
 
@@ -30,7 +34,8 @@ class Normalize:
         [-1.0, 1.0]
     """
 
-    def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
+    @_hints.arguments
+    def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
         #: float64 (1,) or (channels,)
         self.mean, self.std = (np.array(values, np.float64, ndmin=1) for values in (mean, std))
         for name, values, given in (("mean", self.mean, mean), ("std", self.std, std)):

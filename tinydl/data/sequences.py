@@ -240,6 +240,8 @@ def _flat(sequences: Any, offsets: Any, name: str) -> tuple[Array, Array]:
         if isinstance(sequences, np.ndarray) and sequences.dtype != object:
             raise ValueError(f"{name} is one array of shape {sequences.shape}: give a list of arrays, or offsets; sequences of "
                              "one length are data.ArrayDataset's")
+        if not hasattr(sequences, "__iter__") or isinstance(sequences, (str, bytes)):
+            raise TypeError(f"{name} must be a list of arrays (T, C) or (T,); got {sequences!r:.60}")
         arrays = [np.asarray(s) for s in sequences]
         kind = next((a.dtype for a in arrays if a.size), None)
         arrays = [a if a.size or kind is None else a.astype(kind) for a in arrays]      # an empty list is no list of floats

@@ -83,6 +83,8 @@ def dealt(n: int, labels: Array | None, other: str, stratify: bool | Literal["au
     sizes = part_sizes(n, **wanted)
     if stratify not in (True, False, "auto"):
         raise ValueError(f"stratify={stratify!r}: True, False or 'auto'")
+    if seed < 0:
+        raise ValueError(f"split(seed={seed}): a whole number of at least 0")
     if labels is None and stratify and stratify != "auto":
         raise ValueError(f"stratify=True needs class labels; y is {other}")
     parts = deal(labels if labels is not None and stratify else np.zeros(n, np.int64), sizes, np.random.default_rng(seed))

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.data.batch import Array, Batch, Dataset, LazyBatch, whole_number
 from tinydl.data.checks import as_features, as_targets, as_weights, check_finite, check_shape, parts_of, stack, stack_weights
 from tinydl.data.frames import as_array, column_names
@@ -55,6 +56,7 @@ class StreamDataset(Dataset):
         [4, 4, 2]
     """
 
+    @_hints.arguments
     def __init__(self, source: Callable[[], Iterable[Any]], batch_size: int = 32, *, prefetch: int = 4, chunks: bool = False,
                  shuffle_buffer: int = 0, n_batches: int | None = None, input_shape: tuple[int, ...] | None = None,
                  weighted: bool = False) -> None:

@@ -1,13 +1,16 @@
 """Cross-entropies and distances. R samples, C outputs: outputs (R, C), or of more axes."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydl import _hints
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss, as_table, check_smoothing
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class SoftmaxCrossEntropy(KernelLoss):
@@ -34,12 +37,14 @@ class SoftmaxCrossEntropy(KernelLoss):
     labels = True
 
     @_hints.arguments
-    def __init__(self, weight: Any = None, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
-        self.weight = as_table("SoftmaxCrossEntropy(weight)", weight)
+    def __init__(self, weight: ArrayLike | None = None, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
+        self.weight = as_table("SoftmaxCrossEntropy", "weight", weight)
         self.label_smoothing = check_smoothing("SoftmaxCrossEntropy", label_smoothing)
         if isinstance(ignore_index, bool):
             raise TypeError(f"SoftmaxCrossEntropy(ignore_index={ignore_index!r}): a whole number, or None")
         self.ignore_index = None if ignore_index is None else int(ignore_index)
+        if ignore_index is not None and not -2**63 <= ignore_index < 2**63:
+            raise ValueError(f"SoftmaxCrossEntropy(ignore_index={ignore_index}): a label, within 64 bits")
 
     def config(self) -> dict[str, Any]:
         given = {"weight": None if self.weight is None else self.weight.tolist(),
@@ -84,8 +89,8 @@ class SigmoidCrossEntropy(KernelLoss):
     kernel = "sigmoid_cross_entropy"
 
     @_hints.arguments
-    def __init__(self, pos_weight: Any = None, label_smoothing: float = 0.0) -> None:
-        self.pos_weight = as_table("SigmoidCrossEntropy(pos_weight)", None if pos_weight is None else np.atleast_1d(pos_weight))
+    def __init__(self, pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0) -> None:
+        self.pos_weight = as_table("SigmoidCrossEntropy", "pos_weight", None if pos_weight is None else np.atleast_1d(pos_weight))
         self.label_smoothing = check_smoothing("SigmoidCrossEntropy", label_smoothing)
 
     def config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -60,22 +61,24 @@ class Joint(Loss):
                 raise _hints.expected(f"Joint's loss of output {name}", Loss, loss)
         if not any(self.losses):
             raise ValueError("Joint needs a loss for one output at least")
+        given: list[Any]
         if weights is None:
-            self.weights = [1.0] * len(self.losses)
+            given = [1.0] * len(self.losses)
         elif isinstance(weights, Mapping):
             unknown = [name for name in weights if name not in (self.names or ())]
             if unknown:
                 raise ValueError(f"Joint has weights for {', '.join(map(repr, unknown))}; its losses are of "
                                  f"{', '.join(self._labels())}")
-            self.weights = [float(weights.get(name, 1.0)) for name in self._labels()]
-        elif self.names is not None or len(weights) != len(self.losses):
+            given = [weights.get(name, 1.0) for name in self._labels()]
+        elif self.names is not None or not isinstance(weights, (list, tuple, np.ndarray)) or len(weights) != len(self.losses):
             raise ValueError(f"Joint(weights={weights!r}): a {'dict' if self.names else 'list'}, as the losses, of "
                              f"{', '.join(self._labels())}")
         else:
-            self.weights = [float(w) for w in weights]
-        for name, w in zip(self._labels(), self.weights, strict=True):
-            if not (isfinite(w) and w >= 0):
-                raise ValueError(f"Joint: the weight of {name} is {w}; finite, and 0 or more")
+            given = list(weights)
+        for name, w in zip(self._labels(), given, strict=True):
+            if not (isinstance(w, Real) and isfinite(w) and float(w) >= 0):
+                raise ValueError(f"Joint: the weight of {name} is {w!r}; finite, and 0 or more")
+        self.weights = [float(w) for w in given]
 
     def _labels(self) -> list[str]:
         return self.names or [str(i) for i in range(len(self.losses))]

@@ -62,16 +62,16 @@ class KernelLoss(Loss):
         return mean, weight if self.counts or sample_weight is not None else float(len(outputs))
 
 
-def as_table(name: str, numbers: Any) -> Array | None:
+def as_table(owner: str, name: str, numbers: Any) -> Array | None:
     """Weights of classes or outputs: float64 (C,), finite, 0 or more."""
     if numbers is None:
         return None
     if isinstance(numbers, (str, dict)):
-        raise TypeError(f"{name}={numbers!r:.80}: numbers in the order of the classes; 'balanced' are "
+        raise TypeError(f"{owner}({name}={numbers!r:.80}): numbers in the order of the classes; 'balanced' are "
                         "len(y) / (len(counts) * counts), with counts = np.bincount(y)")
     a = np.array(numbers, np.float64)
     if a.ndim != 1 or not a.size or not (np.isfinite(a).all() and a.min() >= 0):
-        raise ValueError(f"{name}={numbers!r}: a number for each of them, finite and 0 or more, of shape (n,)")
+        raise ValueError(f"{owner}({name}={numbers!r:.80}): a number for each of them, finite and 0 or more, of shape (n,)")
     return a
 
 

@@ -1,7 +1,7 @@
 """Hinge: classes apart by a margin; Quantile: the pinball loss."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from tinydl import _hints
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss
 from tinydl.losses.likelihood import several
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Hinge(KernelLoss):
@@ -44,7 +47,7 @@ class Quantile(KernelLoss):
     kernel = "quantile"
 
     @_hints.arguments
-    def __init__(self, levels: Any = 0.5) -> None:
+    def __init__(self, levels: ArrayLike = 0.5) -> None:
         self.levels = np.atleast_1d(np.array(levels, np.float64))
         if self.levels.ndim != 1 or not self.levels.size or not bool(np.all((self.levels > 0) & (self.levels < 1))):
             raise ValueError(f"Quantile({levels!r}): levels above 0 and below 1")

@@ -83,6 +83,7 @@ class AccuracyEvaluator(Evaluator):
                              "label that does not count is its ignore_index, as the loss's; for numbers to predict there is "
                              "RegressionEvaluator)")
 
+    @_hints.arguments
     def __init__(self, ignore_index: int | None = None) -> None:
         self.ignore_index = ignore_index
         self.start()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.losses.base import same_shape
 from tinydl.metrics import classes, probabilities, ranking, regression
 from tinydl.metrics.evaluators import AccuracyEvaluator, Evaluator, RegressionEvaluator
@@ -46,6 +47,7 @@ class MetricsEvaluator(Evaluator):
         {'roc_auc': 1.0, 'accuracy': 0.6666666666666666}
     """
 
+    @_hints.arguments
     def __init__(self, *names: str, ignore_index: int | None = None) -> None:
         of_classes = {**OF_CLASSES, **OF_SCORES, **OF_PROBABILITIES}
         if not names:

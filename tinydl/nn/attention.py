@@ -78,9 +78,10 @@ class MultiheadAttention(Layer):
         self.dropout = probability("MultiheadAttention", dropout)
         self.causal, self.with_bias = bool(causal), bool(bias)
         self.rotary, self.rotary_base = bool(rotary), float(rotary_base)
-        if rotary and (embed_dim // num_heads % 2 or not 1 < rotary_base < float("inf")):
-            raise ValueError(f"MultiheadAttention({embed_dim}, {num_heads}, rotary=True, rotary_base={rotary_base}): a head's "
-                             f"{embed_dim // num_heads} columns must be an even number, and the base a number above 1")
+        if (rotary and embed_dim // num_heads % 2) or not 1 < rotary_base < float("inf"):
+            raise ValueError(f"MultiheadAttention({embed_dim}, {num_heads}, rotary={rotary}, rotary_base={rotary_base}): with "
+                             f"rotary a head's {embed_dim // num_heads} columns must be an even number, and the base is a number "
+                             "above 1")
         E = self.embed_dim
         self.kdim, self.vdim = E if kdim is None else int(kdim), E if vdim is None else int(vdim)
         if min(self.kdim, self.vdim) < 1:

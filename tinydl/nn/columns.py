@@ -2,6 +2,7 @@
 # C columns
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from tinydl import _hints
@@ -75,6 +76,8 @@ class PReLU(Layer):
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         if num_parameters < 1:
             raise ValueError(f"PReLU({num_parameters}): at least 1 parameter")
+        if not isfinite(init):
+            raise ValueError(f"PReLU(init={init}): a finite number")
         self.num_parameters, self.init = int(num_parameters), float(init)
         self.weight = Parameter((self.num_parameters,), self._begin)
 

@@ -51,7 +51,7 @@ class Dropout(Layer):
             self.p = schedule
             self._rates(0, 1)
             return
-        if not hasattr(schedule, "__float__"):
+        if not hasattr(schedule, "__float__") or getattr(schedule, "size", 1) != 1:
             raise TypeError(f"{type(self).__name__}(p={p!r:.60}): a number, or a schedule")
         if not 0 <= schedule < 1:
             raise ValueError(f"Dropout(p={p}): at least 0 and below 1")

@@ -128,11 +128,11 @@ class LinearBatchEnsemble(Members):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, k: int,
                  scaling_init: str | tuple[str, str] = "random-signs") -> None:
         self._sizes(in_features, out_features, k)
-        each = (scaling_init, scaling_init) if isinstance(scaling_init, str) else tuple(scaling_init)
-        if len(each) != 2 or not all(name in SCALINGS for name in each):
+        each = (scaling_init, scaling_init) if isinstance(scaling_init, str) else scaling_init
+        if not isinstance(each, (tuple, list)) or len(each) != 2 or not all(name in list(SCALINGS) for name in each):
             raise ValueError(f"LinearBatchEnsemble(scaling_init={scaling_init!r}): {', '.join(map(repr, SCALINGS))}, or one of "
                              "them for r and one for s")
-        self.scaling_init: tuple[str, str] = each
+        self.scaling_init: tuple[str, str] = (each[0], each[1])
         fans = (self.in_features, self.out_features)
         self.weight = Parameter(fans, initializers.default_linear, fans)
         self.r = Parameter((self.k, self.in_features), SCALINGS[each[0]])

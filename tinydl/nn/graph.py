@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.plan import Builder, Rows, Value, inverse
 
@@ -19,6 +20,7 @@ Shape = tuple[int, ...]
 DTYPES = ("float32", "float64", "int64")
 
 
+@_hints.arguments
 def Input(shape: int | Sequence[int], dtype: str = "float32", name: str | None = None) -> Symbol:
     """An input of a model, as layers are called on. shape: of one sample; () is a single number. dtype: "float32" for numbers
     (of the model's dtype, whatever the data has), "int64" for integers (categories, for nn.Embedding). name: by which

@@ -11,7 +11,7 @@ from tinydl import _hints
 from tinydl.nn import initializers
 from tinydl.nn.images import Shape, channels_first, channels_last, image
 from tinydl.nn.layer import Backward, Layer, Parameter, register
-from tinydl.nn.norm import BatchNorm1d
+from tinydl.nn.norm import BatchNorm1d, checked_eps
 from tinydl.plan import Builder, Rows, Value
 
 
@@ -98,7 +98,7 @@ class GroupNorm(Grouped):
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm({num_groups}, {num_channels}): num_groups must divide num_channels")
-        self.num_groups, self.num_channels, self.eps = int(num_groups), int(num_channels), float(eps)
+        self.num_groups, self.num_channels, self.eps = int(num_groups), int(num_channels), checked_eps("GroupNorm", eps)
         self._parameters(affine)
 
     def config(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class InstanceNorm2d(Grouped):
         if num_features < 1:
             raise ValueError(f"InstanceNorm2d({num_features}): at least 1 channel")
         self.num_features = self.num_groups = self.num_channels = int(num_features)
-        self.eps = float(eps)
+        self.eps = checked_eps("InstanceNorm2d", eps)
         self._parameters(affine)
 
     def config(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class RMSNorm(Layer):
         shape = tuple(np.ravel(normalized_shape).tolist())
         if not shape or min(shape) < 1:
             raise ValueError(f"RMSNorm({normalized_shape}): sizes must be at least 1")
-        self.normalized_shape, self.eps = shape, None if eps is None else float(eps)
+        self.normalized_shape, self.eps = shape, None if eps is None else checked_eps("RMSNorm", eps)
         self.weight = Parameter(shape, initializers.ones) if elementwise_affine else None
 
     def config(self) -> dict[str, Any]:

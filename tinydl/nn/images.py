@@ -8,6 +8,8 @@ from __future__ import annotations
 # C channels, H, W rows and columns
 from typing import Any
 
+import numpy as np
+
 from tinydl.nn.layer import Layer
 from tinydl.plan import Builder, Rows, Value
 
@@ -17,11 +19,13 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def pair(layer: str, name: str, given: Any, least: int = 1, n: int = 2) -> Shape:
-    """One number for all n axes, or n of them; ValueError where one is below `least`."""
+    """One number for all n axes, or n of them; ValueError where one is below `least`, or more than any image has."""
     numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,) * n
-    if len(numbers) != n or not all(isinstance(i, int) and not isinstance(i, bool) and i >= least for i in numbers):
-        raise ValueError(f"{layer}({name}={given!r}): a whole number of at least {least}{f', or {n} of them' if n > 1 else ''}")
-    return numbers
+    if len(numbers) != n or not all(
+            isinstance(i, (int, np.integer)) and not isinstance(i, bool) and least <= i < 2**31 for i in numbers):
+        raise ValueError(f"{layer}({name}={given!r}): a whole number of at least {least}{f', or {n} of them' if n > 1 else ''}, "
+                         "below 2^31")
+    return tuple(map(int, numbers))
 
 
 def image(layer: Layer, shape: Shape, channels: int | None = None, axes: int = 3) -> None:

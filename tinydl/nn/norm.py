@@ -13,6 +13,13 @@ from tinydl.nn.layer import Backward, Layer, Parameter, Statistic, register
 from tinydl.plan import Buffer, Builder, Rows, Value
 
 
+def checked_eps(layer: str, eps: float, name: str = "eps") -> float:
+    """It as a float; ValueError where it is negative or not finite."""
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"{layer}({name}={eps}): at least 0 and finite")
+    return float(eps)
+
+
 @register
 class LayerNorm(Layer):
     """mean and var over the last axes of each sample (Ba et al. 2016). normalized_shape: their sizes."""
@@ -22,7 +29,7 @@ class LayerNorm(Layer):
         shape = tuple(np.ravel(normalized_shape).tolist())
         if not shape or min(shape) < 1:
             raise ValueError(f"LayerNorm({normalized_shape}): sizes must be at least 1")
-        self.normalized_shape, self.eps = shape, float(eps)
+        self.normalized_shape, self.eps = shape, checked_eps("LayerNorm", eps)
         self.weight = Parameter(shape, initializers.ones) if elementwise_affine else None
         self.bias = Parameter(shape, initializers.zeros) if elementwise_affine else None
 
@@ -77,7 +84,8 @@ class BatchNorm1d(Layer):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         if num_features < 1 or not 0 <= momentum <= 1:
             raise ValueError(f"{type(self).__name__}({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")
-        self.num_features, self.eps, self.momentum = int(num_features), float(eps), float(momentum)
+        self.num_features, self.eps = int(num_features), checked_eps(type(self).__name__, eps)
+        self.momentum = float(momentum)
         self.weight = Parameter((num_features,), initializers.ones) if affine else None
         self.bias = Parameter((num_features,), initializers.zeros) if affine else None
         self.running_mean = Statistic((num_features,), initializers.zeros, self.momentum)

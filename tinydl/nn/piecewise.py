@@ -2,12 +2,16 @@
 # C columns of numbers, K intervals of each
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @register
@@ -29,7 +33,8 @@ class PiecewiseLinearEmbedding(Layer):
         [[[-1.0, 0.0, 0.0]], [[0.5, 0.5, 0.0]], [[2.0, 1.0, 0.5]]]
     """
 
-    def __init__(self, edges: Any) -> None:
+    @_hints.arguments
+    def __init__(self, edges: ArrayLike) -> None:
         table = np.array(edges, np.float64)
         if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2:
             raise ValueError(f"PiecewiseLinearEmbedding: edges of shape {table.shape}; a row of at least 2 for each column")

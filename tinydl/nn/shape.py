@@ -76,6 +76,7 @@ class Permute(Layer):
 
     moves_only = True
 
+    @_hints.arguments
     def __init__(self, axes: Shape) -> None:
         if sorted(axes) != list(range(len(axes))):
             raise ValueError(f"Permute({axes}): each axis of a sample once, from 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from tinydl import _hints
@@ -11,12 +12,13 @@ from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.dropout import Dropout, probability
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.nn.linear import Linear
-from tinydl.nn.norm import LayerNorm
+from tinydl.nn.norm import LayerNorm, checked_eps
 from tinydl.nn.steps import check_dtypes, masked
 from tinydl.plan import Builder, Rows, Value
 
 Shape = tuple[int, ...]
-ACTIVATIONS = {"relu": ReLU, "gelu": GELU, "swiglu": SiLU}
+ACTIVATIONS: dict[str, Callable[[], Layer]] = {
+    "relu": ReLU, "gelu": GELU, "gelu_tanh": partial(GELU, "tanh"), "swiglu": SiLU}
 
 
 class _Block(Layer):
@@ -35,10 +37,12 @@ class _Block(Layer):
         if d_model < 1 or dim_feedforward < 1:
             raise ValueError(f"{name}({d_model}, {nhead}, dim_feedforward={dim_feedforward}): each must be at least 1")
         if activation not in ACTIVATIONS:
-            raise ValueError(f"{name}(activation={activation!r}): choose one of {', '.join(ACTIVATIONS)}")
+            hint = " (by tanh it is gelu_tanh)" if "gelu" in str(activation).lower() else ""
+            raise ValueError(f"{name}(activation={activation!r}): choose one of {', '.join(ACTIVATIONS)}{hint}")
         self.d_model, self.nhead, self.dim_feedforward = int(d_model), int(nhead), int(dim_feedforward)
         self.p, self.activation, self.norm_first = probability(name, dropout), activation, bool(norm_first)
-        self.layer_norm_eps, self.with_bias, self.causal = float(layer_norm_eps), bool(bias), bool(causal)
+        self.layer_norm_eps = checked_eps(name, layer_norm_eps, "layer_norm_eps")
+        self.with_bias, self.causal = bool(bias), bool(causal)
         C, F = self.d_model, self.dim_feedforward
         self.self_attn = MultiheadAttention(C, self.nhead, self.p, bias, causal=causal, rotary=rotary, rotary_base=rotary_base)
         self.linear1 = Linear(C, F, bias)
@@ -167,11 +171,11 @@ class TransformerEncoderLayer(_Block):
         x = norm2(x + dropout(feed(x)))                 x = x + dropout(feed(norm2(x)))      with norm_first
         feed(x) = linear2(dropout(act(linear1(x))))
 
-    activation: "relu", "gelu", or "swiglu": silu(linear1(x)) gate(x) stands for act(linear1(x)), with a further linear layer
-    (Shazeer 2020). causal: a step looks at those up to itself. rotary: self_attn knows where steps stand, and needs no
-    nn.PositionalEncoding (nn.MultiheadAttention says how). A further input, in a graph: `lengths`, an integer for each
-    sample, as nn.MultiheadAttention takes it; what lies beyond a length changes no bit of anything, whatever it is, and what
-    comes out there is 0.
+    activation: "relu"; "gelu", which is exact; "gelu_tanh", which is nn.GELU("tanh"), as GPT-2's gelu_new; or "swiglu":
+    silu(linear1(x)) gate(x) stands for act(linear1(x)), with a further linear layer (Shazeer 2020). causal: a step looks at
+    those up to itself. rotary: self_attn knows where steps stand, and needs no nn.PositionalEncoding (nn.MultiheadAttention
+    says how). A further input, in a graph: `lengths`, an integer for each sample, as nn.MultiheadAttention takes it; what lies
+    beyond a length changes no bit of anything, whatever it is, and what comes out there is 0.
 
     Names of parameters are PyTorch's (self_attn.in_proj_weight, linear1.weight, norm1.bias, ...); weights of linear1 and linear2
     are stored as nn.Linear's, PyTorch's transposed.

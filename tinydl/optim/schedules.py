@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
@@ -118,10 +120,11 @@ def plain(value: Any) -> Any:
 
 def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule whose `config` this is; ValueError where its class is not there (import what defines it first)."""
-    if config["schedule"] not in Schedule.known:
-        raise ValueError(f"no schedule is called {config['schedule']!r}; there are {', '.join(sorted(Schedule.known))}. "
+    name = config.get("schedule")
+    if name not in Schedule.known:
+        raise ValueError(f"no schedule is called {name!r}; there are {', '.join(sorted(Schedule.known))}. "
                          "One of your own is known when the module that defines it was imported")
-    return Schedule.known[config["schedule"]](**{k: made(v) for k, v in config.items() if k != "schedule"})
+    return Schedule.known[name](**{k: made(v) for k, v in config.items() if k != "schedule"})
 
 
 def made(value: Any) -> Any:
@@ -139,6 +142,13 @@ def _check(owner: Schedule, *, above: Mapping[str, float] | None = None, **rates
     for name, value in (above or {}).items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{type(owner).__name__}({name}={value}): above 0")
+
+
+def _updates(owner: str, at: Any) -> list[int]:
+    """`at` as a list; TypeError where it is no list of numbers."""
+    if not isinstance(at, (list, tuple, np.ndarray)) or not all(isinstance(n, Real) and isfinite(n) for n in at):
+        raise TypeError(f"{owner}(at={at!r:.60}): a list of numbers of updates")
+    return list(at)
 
 
 class Constant(Schedule):
@@ -187,9 +197,7 @@ class MultiStep(Schedule):
     @_hints.arguments
     def __init__(self, lr: float, at: Sequence[int], gamma: float = 0.1) -> None:
         _check(self, lr=lr, gamma=gamma)
-        if not isinstance(at, (list, tuple, np.ndarray)):
-            raise TypeError(f"MultiStep(at={at!r}): a list of numbers of updates")
-        self.lr, self.at, self.gamma = lr, sorted(at), gamma
+        self.lr, self.at, self.gamma = lr, sorted(_updates("MultiStep", at)), gamma
 
     def rate(self, n: Array) -> Array:
         return self.lr * self.gamma ** np.searchsorted(self.at, n, "right").astype(np.float64)
@@ -331,10 +339,13 @@ class Chained(Schedule):
     """
 
     def __init__(self, schedules: Sequence[Schedule], at: Sequence[int]) -> None:
-        if len(at) != len(schedules) - 1 or list(at) != sorted(set(at)) or not all(isinstance(s, Schedule) for s in schedules):
+        if not isinstance(schedules, (list, tuple)) or not all(isinstance(s, Schedule) for s in schedules):
+            raise TypeError(f"Chained(schedules={schedules!r:.60}): a list of schedules, such as [Constant(1), Linear(1, 100)]")
+        self.schedules: list[Schedule] = list(schedules)
+        self.at = _updates("Chained", at)
+        if len(at) != len(schedules) - 1 or self.at != sorted(set(self.at)):
             raise ValueError(f"Chained: {len(schedules)} schedules need {len(schedules) - 1} updates where the next begins, in "
-                             f"order; got at={list(at)}")
-        self.schedules, self.at = list(schedules), list(at)
+                             f"order; got at={self.at}")
 
     def rate(self, n: Array) -> Array:
         out = self.schedules[0](n.astype(np.int64))

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 __all__ = ["Rule", "boolean", "check", "either", "one_of", "real", "whole"]
 
@@ -51,9 +52,21 @@ def either(*rules: Rule) -> Rule:
 boolean = Rule(lambda v: isinstance(v, (bool, np.bool_)), "True or False")
 
 
+def _seeds(value: Any) -> bool:
+    try:
+        check_random_state(value)
+    except ValueError:
+        return False
+    return True
+
+
+#: what all estimators have
+SEED = Rule(_seeds, "a whole number from 0 to 4294967295, a numpy.random.RandomState, or None")
+
+
 def check(owner: object, rules: Mapping[str, Rule]) -> None:
     """ValueError names the first attribute of `owner` that is not as its rule says, its value, and what it may be."""
-    for name, rule in rules.items():
+    for name, rule in {**rules, "random_state": SEED}.items():
         value = getattr(owner, name)
         if not rule.holds(value):
             raise ValueError(f"{type(owner).__name__}({name}={value!r:.60}): {rule.says}")

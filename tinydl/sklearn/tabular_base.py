@@ -230,7 +230,11 @@ class Tabular(Base):
             hint = ("None; columns of text and of categories are known by their dtype" if from_dtype else
                     f"a list of columns, as [{self.categorical_features!r}]")
             raise ValueError(f"categorical_features={self.categorical_features!r}: {hint}")
-        if self.categorical_features is None or not len(self.categorical_features):
+        if self.categorical_features is None:
+            return []
+        if not hasattr(self.categorical_features, "__len__"):
+            raise ValueError(f"categorical_features={self.categorical_features!r}: a list of columns, a mask of them, or None")
+        if not len(self.categorical_features):
             return []
         chosen: Array = np.asarray(self.categorical_features)
         names = getattr(self, "feature_names_in_", None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydl import _hints
 from tinydl._kernels import engine
 from tinydl.optim import Optimizer
 from tinydl.parallel.execution.ledger import Outcome
@@ -31,7 +32,7 @@ class Averaging(AfterPieces):
 
     def __init__(self, resources: Resources, epoch: EpochProgress, setting: Setting) -> None:
         assert isinstance(setting.strategy, Local)
-        self.strategy = setting.strategy
+        self.strategy: Local = setting.strategy
         super().__init__(resources, epoch, setting)
         self.waited = 0.0               # seconds, for other ranks
 
@@ -134,9 +135,11 @@ class Local(Strategy):
     name = "local"
     updates = Averaging
 
+    @_hints.arguments
     def __init__(self, sync_every: int = 16, n_models: int | None = None, average_state: bool = True) -> None:
-        self.sync_every = check_count("sync_every", sync_every, 2**31) or 16
-        self.n_models, self.average_state = check_count("n_models", n_models), average_state
+        self.sync_every: int = check_count("sync_every", sync_every, 2**31) or 16
+        self.n_models: int | None = check_count("n_models", n_models)
+        self.average_state = average_state
 
     def cut(self, n_threads: int) -> tuple[int, int]:
         return 1, 1
