@@ -541,7 +541,7 @@ def test_a_signal_saves_a_checkpoint_and_leaves_the_model(two, folder, before, n
         Path("m").write_bytes(before)
     with started(two, "--threads", "2") as p:
         p.send_signal(number)
-        _, err = p.communicate(timeout=10)
+        _, err = p.communicate(timeout=60)
     assert p.returncode == code and err.count("\n") == 1 and err.startswith(f"tinydl: {how} after ")
     assert err.endswith("; the same command with --resume goes on from m.checkpoint; "
                         f"m was not {'changed' if before else 'written'}\n")
@@ -554,7 +554,7 @@ def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code
     with started(two, "--threads", "1") as p:
         (folder / "m.checkpoint").mkdir()
         p.send_signal(number)
-        _, err = p.communicate(timeout=10)
+        _, err = p.communicate(timeout=60)
     assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.count("\n") == 1
     assert err.endswith(" updates; m.checkpoint could not be saved: Is a directory; m was not written\n")
     assert sorted(f.name for f in folder.iterdir()) == ["m.checkpoint", "two.csv"]
