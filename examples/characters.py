@@ -12,8 +12,8 @@ writes, at the end:
        This
     matched and this method only be an integer are all of the ording with the representifier are not reated the formatted in
 
-With `--transformer --units 128`, two transformer layers with rotary positions in place of the LSTM, it takes 1.80 bits a character,
-and 2.3 times as long.
+With `--transformer --units 128`, two transformer layers with rotary positions in place of the LSTM, it takes 1.80 bits a
+character, and 2.3 times as long.
 """
 from __future__ import annotations
 

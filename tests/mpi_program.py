@@ -73,7 +73,7 @@ class Fails(nn.PythonLayer):
 
 
 def one_piece(*error):
-    """Python writes a traceback in pieces, between which mpiexec passes on those of other ranks: no name would stand in one piece."""
+    """Python writes a traceback in pieces, between which mpiexec passes on other ranks', so that no name can be counted."""
     sys.stderr.write("".join(traceback.format_exception(*error)))
     sys.stderr.flush()
 

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,8 @@ from tinydl.cli.prepare import held_out
 from tinydl.cli.progress import Progress
 from tinydl.cli.tables import read_table
 from tinydl.parallel import runtime
-from tinydl.parallel.execution import native_driver, updates
+from tinydl.parallel.execution import native_driver
 from tinydl.parallel.host import threads
-from tinydl.parallel.workers import pool
 from tinydl.serialization import read_arrays
 from tinydl.tables import TableEncoder
 
@@ -551,7 +551,7 @@ def test_a_signal_saves_a_checkpoint_and_leaves_the_model(two, folder, before, n
         Path("m").write_bytes(before)
     with started(two, "--threads", "2") as p:
         p.send_signal(number)
-        _, err = p.communicate(timeout=10)
+        _, err = p.communicate(timeout=60)
     assert p.returncode == code and err.count("\n") == 1 and err.startswith(f"tinydl: {how} after ")
     assert err.endswith("; the same command with --resume goes on from m.checkpoint; "
                         f"m was not {'changed' if before else 'written'}\n")
@@ -564,7 +564,7 @@ def test_a_signal_ends_it_as_ever_where_it_cannot_save(two, folder, number, code
     with started(two, "--threads", "1") as p:
         (folder / "m.checkpoint").mkdir()
         p.send_signal(number)
-        _, err = p.communicate(timeout=10)
+        _, err = p.communicate(timeout=60)
     assert p.returncode == code and err.startswith(f"tinydl: {how} after ") and err.count("\n") == 1
     assert err.endswith(" updates; m.checkpoint could not be saved: Is a directory; m was not written\n")
     assert sorted(f.name for f in folder.iterdir()) == ["m.checkpoint", "two.csv"]
@@ -596,25 +596,44 @@ STOPPED = ["train", "d.npz", "--epochs", "3", "--hidden", "64", "--members", "1"
 
 @pytest.fixture
 def stop(folder, monkeypatch):
-    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch; with
-    more options (of a resume) in the middle of the third."""
+    """A function: train as STOPPED says, with so many threads, until a signal in the middle of the second epoch, after 500 of its
+    updates; with more options (of a resume) in the middle of the third. Of several workers the last one is late: it begins with
+    what is left of the epoch when that is being ended. So no epoch is over before the signal, however busy the CPUs are."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(10_000, 5))
     np.savez("d.npz", x=x, y=np.where(x[:, 0] > 0, 7, 3))
+    train, work, cancel = native_driver.train, native_driver._work, native_driver._Work.cancel
 
     def call(threads, number=signal.SIGTERM, code=143, more=()):
+        def train_in_two_runs(resources, epoch, *arguments):
+            *arguments, most = arguments
+            if epoch.number == 2 + len(more):
+                train(resources, epoch, *arguments, 500)
+                half.append(epoch.batches_done)
+            train(resources, epoch, *arguments, most)
+
+        def come_late(run, worker, thread, **options):
+            if half and worker == run.n_workers - 1 and not ending.wait(60):
+                raise AssertionError("nothing has ended this run")
+            work(run, worker, thread, **options)
+
         def progress(self, epoch, samples, loss):
-            if epoch == 2 + len(more) and 0 < samples < 8000 and not sent:
+            if half and not sent:
                 sent.append(samples)
                 signal.raise_signal(number)
-        sent = []
+
+        def cancel_and_go_on(self):
+            cancel(self)
+            ending.set()
+        half, sent, ending = [], [], threading.Event()
         with monkeypatch.context() as m:
+            m.setattr(native_driver, "train", train_in_two_runs)
+            m.setattr(native_driver, "_work", come_late)
+            m.setattr(native_driver._Work, "cancel", cancel_and_go_on)
+            m.setattr(native_driver, "TICK", 1e-4)      # one thread looks for signals so often
             m.setattr(Progress, "progress", progress)
-            for module in (native_driver, pool):
-                m.setattr(module, "TICK", 1e-4)
-            m.setattr(updates, "SPINS", 0)        # waiting workers sleep, so others get their turn in mid-epoch
             assert main([*STOPPED, threads, "--out", "m", *more]) == code
-        assert sent
+        assert half[0] >= 500 and len(sent) == 1
     return call
 
 

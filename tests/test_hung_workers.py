@@ -564,9 +564,10 @@ def test_stats_are_live_from_any_thread():
 
     class Look(Monitor):
         def progress(self, epoch, samples, loss):
-            states = t.stats().workers
-            if any(w.state == "in a batch" and w.seconds > 0.02 for w in states):
-                seen.append(t.stats())
+            there = layer.entered.is_set()
+            stats = t.stats()
+            if there and stats.under_way and any(w.state == "waiting" and w.seconds > 0.02 for w in stats.workers):
+                seen.append(stats)
                 layer.release.set()
     t.monitor = Look(quiet=True)
     t.train(shuffle=False)

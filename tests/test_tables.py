@@ -149,6 +149,15 @@ def test_what_lies_under_a_mask_is_missing():
     same(TableEncoder(dates=True).fit_transform(masked), TableEncoder(dates=True).fit_transform(plain))
 
 
+def test_dates_of_which_none_is_there_any_more_are_missing():
+    dates = {unit: np.array(["2026-01-01", "NaT", "2026-03-02"], f"M8[{unit}]") for unit in ("D", "ns")}
+    for unit, column in dates.items():
+        encoder = TableEncoder(dates=True).fit({"d": column})
+        want = encoder.transform({"d": np.array(["NaT"] * 3, f"M8[{unit}]")})
+        same(encoder.transform({"d": [None] * 3}), want)
+        same(encoder.transform({"d": np.ma.array(column, mask=True)}), want)
+
+
 def test_tables_of_narwhals_are_what_they_wrap():
     nw = pytest.importorskip("narwhals")
     table = pd.DataFrame({"n": [7, None, 1, 4], "t": pd.Categorical([3, None, 2, 2])})

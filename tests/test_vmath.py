@@ -106,7 +106,7 @@ def test_erf_through_gelu(dtype):
 
 @dtypes
 def test_exp_below_through_softmax(dtype):
-    """The softmax of (x, 0), x <= 0, is exp(x) / (exp(x) + 1) in the first: rounded three times, and 0 in place of denormal numbers."""
+    """The softmax of (x, 0), x <= 0, is exp(x) / (exp(x) + 1) in the first: rounded three times, and 0 for what is not normal."""
     info = np.finfo(dtype)
     x = np.zeros((3000, 2), dtype)
     x[:, 0] = -np.append(np.geomspace(1e-30, 1.2 * -np.log(float(info.tiny)), 2999), np.inf)

@@ -1,4 +1,4 @@
-"""Stepper: inference over a stream, a step at a time, with what layers need of the steps before kept: a state, or keys and values."""
+"""Stepper: inference over a stream, a step at a time, with what layers need of the steps before: a state, or keys and values."""
 from __future__ import annotations
 
 from typing import Any

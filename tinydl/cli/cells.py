@@ -185,7 +185,7 @@ class Cells:
         if not any(self.texts):
             return None
         try:
-            return np.array([np.datetime64("NaT") if t is None else _date(t) for t in self.texts], "datetime64[us]")
+            return np.array([np.datetime64("NaT", "us") if t is None else _date(t) for t in self.texts], "datetime64[us]")
         except ValueError:
             return None
 

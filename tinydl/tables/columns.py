@@ -92,7 +92,7 @@ def _with_gaps(column: Any) -> Array:
     if column.dtype.kind in "fiu":
         return np.asarray(column.astype(np.float64).filled(np.nan))
     if column.dtype.kind == "M":
-        return np.asarray(column.filled(np.datetime64("NaT")))
+        return np.asarray(column.filled(np.datetime64("NaT", "us")))
     out: Array = column.data.astype(object)
     out[np.broadcast_to(column.mask, out.shape)] = None
     return out
@@ -125,7 +125,7 @@ def _of_objects(a: Array, label: str, dtype: str) -> Column:
 def _date(value: Any) -> Any:
     """Without a time zone, in UTC."""
     if is_gap(value):
-        return np.datetime64("NaT")
+        return np.datetime64("NaT", "us")
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
         value = value.astimezone(datetime.UTC).replace(tzinfo=None)
     return np.datetime64(value, "us")

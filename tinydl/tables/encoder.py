@@ -255,7 +255,7 @@ def _as_fitted(column: Column, kind: str, label: str) -> Column:
     if column.kind == kind:
         return column
     if column.kind == "nothing" or (column.kind == "numbers" and np.isnan(column.values).all()):
-        nothing: Array = np.full(n, np.datetime64("NaT")) if kind == "dates" else np.full(n, np.nan)
+        nothing: Array = np.full(n, np.datetime64("NaT", "us")) if kind == "dates" else np.full(n, np.nan)
         return Column(kind, nothing, column.dtype)
     if kind == "numbers" and column.kind == "booleans":
         return Column(kind, column.values, column.dtype)
