@@ -248,9 +248,9 @@ static inline void td_unflush(td_mode before) { (void)before; }
    instead of one over 784 cost a step of 64 x 784 x 128 1 to 3 percent; with AVX2 on a Zen 3 (512 KiB L2) KC 256, 320 and
    MC 168, 336, 1008 were 0 to 1 percent slower than 400 with 672. */
 #if defined(TD_ISA_AVX512)
-enum { TD_KC = 512, TD_ONE_PASS = 800, TD_MC = 336 };
+enum { TD_KC = 512, TD_ONE_PASS = 800, TD_MC = 336, TD_FAR_BLOCK = 1 << 16 };
 #else
-enum { TD_KC = 400, TD_ONE_PASS = 400, TD_MC = 672 };
+enum { TD_KC = 400, TD_ONE_PASS = 400, TD_MC = 672, TD_FAR_BLOCK = 1 << 15 };
 #endif
 /* Rows whose stride in bytes is a multiple of FAR fall into few sets of the L1 cache: such a sliver of b, or panel of a,
    is copied together; where c has MANY columns, so is any panel whose rows are a's columns. A row of a sliver is one
@@ -269,12 +269,12 @@ enum { TD_FAR_A = 4096, TD_FAR_B = 4096, TD_MANY = 1 << 30 };
    of W4's, and 1 percent of one in two shards, whose c are half as large; streaming its gradients saved 0.4 percent with one
    thread, 2 to 4 with two. */
 enum { TD_FAR_C = 1 << 19, TD_STREAM = 8 << 20 };
-/* Factors of so many bytes come from memory, and are asked for: of a, which few columns of b go over, in blocks of so many elements,
-   each evenly beside the products of the one before. On a Zen 3 with AVX2 65536 x 128 x 64 took 17 percent less time than where rows
-   were asked for two tiles ahead (which on a Zen 5 with AVX-512 had saved 15 percent of 65536 x 64 x 128, and of 65536 x 32 x 64 30),
-   with blocks of twice as many elements 5. A gradient by the weights of 65536 samples, of at most SMALL_C elements, in passes of SHORT products
-   took 25 to 30 percent less than in those of KC (with AVX2 20), in passes of 192 no less. */
-enum { TD_FAR = 4 << 20, TD_FAR_BLOCK = 1 << 15, TD_SHORT = 64, TD_SMALL_C = 1 << 15 };
+/* Factors of so many bytes come from memory, and are asked for: of a, which few columns of b go over, in blocks of FAR_BLOCK
+   elements, each evenly beside the products of the one before. On a Zen 3 with AVX2 65536 x 128 x 64 took 17 percent less time than where
+   rows were asked for two tiles ahead, with blocks of twice as many elements 5; on a Zen 5 with AVX-512, whose L2 cache has twice the
+   size, asking two tiles ahead had saved 15 percent of 65536 x 64 x 128, 30 of 65536 x 32 x 64, and blocks were not measured. A gradient
+   by the weights of 65536 samples, of at most SMALL_C elements, in passes of SHORT products took 25 to 30 percent less than in those of KC (with AVX2 20), in passes of 192 no less. */
+enum { TD_FAR = 4 << 20, TD_SHORT = 64, TD_SMALL_C = 1 << 15 };
 enum { TD_LONG = 1 << 28 };     /* multiply-adds, some milliseconds: longer products ask on their way whether to stop */
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16) * (i64)sizeof(T))
 #endif
