@@ -273,7 +273,8 @@ enum { TD_FAR_C = 1 << 19, TD_STREAM = 8 << 20 };
    elements, each evenly beside the products of the one before. On a Zen 3 with AVX2 65536 x 128 x 64 took 17 percent less time than where
    rows were asked for two tiles ahead, with blocks of twice as many elements 5; on a Zen 5 with AVX-512, whose L2 cache has twice the
    size, asking two tiles ahead had saved 15 percent of 65536 x 64 x 128, 30 of 65536 x 32 x 64, and blocks were not measured. A gradient
-   by the weights of 65536 samples, of at most SMALL_C elements, in passes of SHORT products took 25 to 30 percent less than in those of KC (with AVX2 20), in passes of 192 no less. */
+   by the weights of 65536 samples, of at most SMALL_C elements, in passes of SHORT products took 25 to 30 percent less than in those of
+   KC (with AVX2 20), in passes of 192 no less. */
 enum { TD_FAR = 4 << 20, TD_SHORT = 64, TD_SMALL_C = 1 << 15 };
 enum { TD_LONG = 1 << 28 };     /* multiply-adds, some milliseconds: longer products ask on their way whether to stop */
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16) * (i64)sizeof(T))
