@@ -207,6 +207,18 @@ def test_an_unknown_instruction_set_is_an_error():
     assert "ImportError: TINYDL_ISA='mmx'" in done.stderr
 
 
+@pytest.mark.parametrize("columns, k", [(128, 64), (64, 128), (40, 31), (17, 256), (300, 20)])
+def test_products_of_more_rows_than_caches_hold_have_the_bits_of_few(columns, k):
+    """They are made in other blocks, which are asked for ahead (TD_FAR in simd.h)."""
+    rng = np.random.default_rng(0)
+    rows = (8 << 20) // (4 * k) + 37
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, k), (k, columns)))
+    whole, *parts = (call("matmul", a=some, b=b, out=np.empty((len(some), columns), np.float32))
+                     for some in (a, *np.split(a, range(777, rows, 777))))
+    assert np.array_equal(whole, np.concatenate(parts))
+    np.testing.assert_allclose(whole[-40:], a[-40:].astype(float) @ b.astype(float), rtol=0, atol=k * 1e-6)
+
+
 @dtypes
 def test_special_values(dtype):
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e4, -1e4, 1e-40] * 5, dtype)
