@@ -555,25 +555,30 @@ def test_a_task_is_put_aside_or_has_come_back(comes_back):
     assert workers.alive and workers.shutdown(10) and never.exception is None
 
 
-def test_stats_are_live_from_any_thread():
+def test_stats_are_live_from_any_thread(monkeypatch):
+    """Worker 0 hangs in the second batch; worker 1 comes then, and finds none left to run."""
     x, y = marked(64)
     layer = Hangs(13 / 64)
     t = Trainer(1, strategy="group", thread_count=2, seed=7)
     t.init(data.ArrayDataset(x, y, 8), with_layer(layer), losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
-    seen = []
+    seen, work = [], native_driver._work
+
+    def second_comes_late(run, worker, thread, **options):
+        assert worker == 0 or layer.entered.wait(60)
+        work(run, worker, thread, **options)
+    monkeypatch.setattr(native_driver, "_work", second_comes_late)
 
     class Look(Monitor):
         def progress(self, epoch, samples, loss):
-            there = layer.entered.is_set()
             stats = t.stats()
-            if there and stats.under_way and any(w.state == "waiting" and w.seconds > 0.02 for w in stats.workers):
+            if any(w.state == "waiting" and w.seconds > 0.02 for w in stats.workers):
                 seen.append(stats)
                 layer.release.set()
     t.monitor = Look(quiet=True)
     t.train(shuffle=False)
     t.shutdown()
-    busy = next(w for w in seen[0].workers if w.state == "in a batch")
-    assert (busy.batch, busy.layer) == (1, "0") and seen[0].under_way >= 1
+    busy, waits = seen[0].workers
+    assert (busy.state, busy.batch, busy.layer) == ("in a batch", 1, "0") and waits.state == "waiting" and seen[0].under_way == 1
     text = parallel.format_parallel_stats(seen[0])
     assert "in a batch 1, layer 0" in text and "efficiency" in parallel.format_parallel_stats(t.stats())
     s = t.stats()

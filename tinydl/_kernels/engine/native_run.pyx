@@ -34,7 +34,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from tinydl._kernels.engine.batches cimport (
-    BUSY, GIVEN_UP, IDLE, IN_UPDATE, N_LIVE, STATE, UPDATED, WAITED, WAITING, Batches, steps,
+    BUSY, GIVEN_UP, IDLE, IN_UPDATE, N_LIVE, SINCE, STATE, UPDATED, WAITED, WAITING, Batches, steps,
 )
 from tinydl._kernels.engine.gil cimport enter_python, leave_python
 from tinydl._kernels.engine.program cimport Program, outlive, pointer
@@ -265,6 +265,7 @@ cdef class NativeRun(Batches):
         cdef double scale
         cdef int64_t *live = self.live_at + w * N_LIVE
         cdef int64_t now = td_clock()
+        live[SINCE] = now
         if self.meeting != NULL:
             if td_add(&self.came, 1):
                 td_barrier_wait(&self.part_done, 0)
