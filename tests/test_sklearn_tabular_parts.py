@@ -118,13 +118,14 @@ def in_parts(estimator, X, y, passes, n_parts=3, **first):
     return estimator
 
 
-def test_partial_fit_learns_from_data_that_come_in_parts():
+@pytest.mark.parametrize("members", [1, 2])
+def test_partial_fit_learns_from_data_that_come_in_parts(members):
     X, y = people(600)
-    clf = in_parts(TabularClassifier(n_members=2, hidden_layer_sizes=(64,), random_state=0), X[:450], y[:450], 5, classes=CLASSES)
+    settings = {"n_members": members, "hidden_layer_sizes": (64,), "random_state": 0}
+    clf = in_parts(TabularClassifier(**settings), X[:450], y[:450], 5, classes=CLASSES)
     assert clf.n_iter_ == 15 and clf.temperature_ == 1 and clf.classes_.tolist() == CLASSES
     assert clf.score(X[450:], y[450:]) > 0.85
-    model = TabularRegressor(n_members=2, hidden_layer_sizes=(64,), random_state=0)
-    assert in_parts(model, X[:450], income(X)[:450], 5).score(X[450:], income(X)[450:]) > 0.8
+    assert in_parts(TabularRegressor(**settings), X[:450], income(X)[:450], 5).score(X[450:], income(X)[450:]) > 0.8
 
 
 def test_every_row_of_partial_fit_is_trained_on_by_every_network():
@@ -208,13 +209,15 @@ def test_quantiles_of_several_networks_are_each_of_its_own_level():
     assert np.allclose((y[:, None] <= model.predict(X)).mean(0), [0.1, 0.5, 0.9], atol=0.09)
 
 
-def test_partial_fit_of_quantiles_several_targets_and_several_labels():
+@pytest.mark.parametrize("members", [1, 2])
+def test_partial_fit_of_quantiles_several_targets_and_several_labels(members):
     X, _ = people()
-    assert TabularRegressor(**SMALL, quantiles=[0.1, 0.9]).partial_fit(X, income(X)).predict(X).shape == (120, 2)
+    settings = {**SMALL, "n_members": members}
+    assert TabularRegressor(**settings, quantiles=[0.1, 0.9]).partial_fit(X, income(X)).predict(X).shape == (120, 2)
     both = np.stack([income(X), np.nan_to_num(X["age"])], 1)
-    assert TabularRegressor(**SMALL).partial_fit(X, both).partial_fit(X[:1], both[:1]).predict(X).shape == (120, 2)
+    assert TabularRegressor(**settings).partial_fit(X, both).partial_fit(X[:1], both[:1]).predict(X).shape == (120, 2)
     labels = np.stack([X["town"] == "Ulm", X["member"]], 1).astype(int)
-    assert TabularClassifier(**SMALL).partial_fit(X, labels).partial_fit(X, labels).predict(X).shape == (120, 2)
+    assert TabularClassifier(**settings).partial_fit(X, labels).partial_fit(X, labels).predict(X).shape == (120, 2)
 
 
 @pytest.mark.parametrize("quantiles", [None, [0.2, 0.8]])

@@ -149,11 +149,13 @@ def one_pass(start: Ensemble | None, x: dict[str, Array], y: Array, task: Task, 
     _check_columns(x)
     n, seeds = recipe.n_members, np.random.SeedSequence(seed).generate_state(2).tolist()
     model = network(x, n_codes, task, recipe, members=n, like=None if start is None else start.model)
-    trained = network(x, n_codes, task, recipe, seed=seeds[0], members=n, apart=True, like=model)
+    several = n > 1
+    trained = network(x, n_codes, task, recipe, seed=seeds[0], members=n if several else 0, apart=several, like=model)
     if start is not None:
         trained.params[...] = start.model.params
         divide(trained, n, 1 / start.temperature)
-    data = ArrayDataset(given(x), task.for_each(y, n), recipe.batch_size or batch_size(len(y)), sample_weight=weights)
+    targets = task.for_each(y, n) if several else y
+    data = ArrayDataset(given(x), targets, recipe.batch_size or batch_size(len(y)), sample_weight=weights)
     trainer = Trainer(1, strategy="serial", seed=seeds[1], on_batch_failure="raise")
     trainer.init(data, trained, task.loss(recipe), optimizer)
     trainer.train()
