@@ -386,7 +386,8 @@ def test_time_ends_training_with_the_best_epoch(folder, capsys, records, monkeyp
     more = ["--lr", "0.05", "--schedule", "constant", "--patience", 100]
     assert main(arguments("label", "--epochs", 1000, "--time", "60", *more)) == 0
     best = 1 + int(np.argmin([r.figures["log_loss"] for r in records]))
-    assert f"best epoch: {best} of 25, log_loss " in capsys.readouterr().out and best < 25
+    out = capsys.readouterr().out
+    assert f"best epoch: {best} of 25, log_loss " in out and best < 25 and "little was learnt" not in out
     ended = Model.load("m").params.tobytes()
     assert main(arguments("label", "--epochs", best, *more)) == 0
     assert Model.load("m").params.tobytes() == ended
@@ -399,6 +400,14 @@ def test_time_in_the_middle_of_the_first_epoch(folder, capsys):
                  "m"]) == 0
     out = capsys.readouterr().out       # all epochs would take minutes
     assert int(out.split("--time: training ended in epoch ")[1].split()[0]) < 24 and Path("m").exists()
+
+
+def test_time_before_the_rate_has_risen_is_said(folder, capsys):
+    for schedule in ("cos-log", "one-cycle", "cosine"):
+        assert main(arguments("label", "--epochs", 1_000_000, "--time", "0.2", "--schedule", schedule)) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        said = "so little was learnt: say --epochs that the time allows, or --schedule constant" in out
+        assert said == (schedule != "cosine"), out
 
 
 def test_time_before_a_checkpoint_counts(monkeypatch):

@@ -401,6 +401,15 @@ def test_a_zip_of_several_files(folder, capsys):
     assert capsys.readouterr().err == "tinydl: t.zip is a zip of 2 files ('a.csv', 'b.csv'); it must have one: unpack it\n"
 
 
+def test_an_npz_by_another_name_is_said_to_be_one(folder, capsys, monkeypatch):
+    np.savez("d.npz", X=np.ones((3, 2)), y=np.arange(3))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path("d.npz").read_bytes())))
+    Path("d.npz").rename("d.bin")
+    for name in ("d.bin", "-"):
+        assert main(["train", name, "--target", "y"]) == 2
+        assert "is an .npz, which is read from a file whose name ends in .npz alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "content", "what"), [
     ("t.json", b'{"a":{"0":1}}', "JSON"), ("t.jsonl", b'{"a": 1, "y": 2}\n', "JSON"), ("t.json", b'[\n {"a": 1}]', "JSON"),
     ("t.csv", b"\n<!DOCTYPE html>\n<html>", "a web page or XML"),

@@ -273,7 +273,7 @@ def test_a_time_limit_is_shared_by_the_members(monkeypatch):
     now = iter(range(10_000))
     monkeypatch.setattr(training, "perf_counter", lambda: float(next(now)))      # each look at the clock is a second later
     X, y = people()
-    clf = TabularClassifier(**{**SMALL, "max_epochs": 1000}, n_iter_no_change=1000, time_limit=40.0).fit(X, y)
+    clf = TabularClassifier(**{**SMALL, "max_epochs": 200}, n_iter_no_change=1000, time_limit=40.0).fit(X, y)
     assert next(now) <= 41
     assert min(len(member["loss"]) for member in clf.members_) > 5
 
@@ -293,6 +293,14 @@ def test_a_time_limit_ends_a_first_epoch_that_takes_longer(monkeypatch):
     assert next(now) <= 22 and max(made) < 300              # of 500 updates or more
     assert [len(member["validation"]) for member in clf.members_] == [1, 1] and clf.n_iter_ == 1
     assert clf.score(X, X[:, 0] > 0) > 0.9
+
+
+def test_a_time_limit_before_the_rate_has_risen_is_warned_of(monkeypatch):
+    now = iter(range(10_000))
+    monkeypatch.setattr(training, "perf_counter", lambda: float(next(now)))
+    X, y = people()
+    with pytest.warns(UserWarning, match=r"ended after \d+ of max_epochs=100000, .* little was learnt"):
+        TabularClassifier(**{**SMALL, "max_epochs": 100_000}, time_limit=40.0).fit(X, y)
 
 
 def test_calibration_finds_the_temperature_of_the_lowest_log_loss():
@@ -354,6 +362,18 @@ def test_large_targets_keep_their_digits():
     y = 1.6e9 + X[:, 0]
     model = TabularRegressor(**{**SMALL, "max_epochs": 30, "learning_rate": 0.03}).fit(X, y)
     assert model.score(X, y) > 0.5
+
+
+@pytest.mark.parametrize("more", [{}, {"clip": False}, {"quantiles": [0.1, 0.9]}])
+def test_numbers_are_predicted_as_float32_where_y_was(more):
+    X, _ = people()
+    y = np.log(X["income"].to_numpy())
+    model, single = TabularRegressor(**SMALL, **more).fit(X, y), TabularRegressor(**SMALL, **more).fit(X, y.astype(np.float32))
+    assert model.predict(X).dtype == np.float64 and single.predict(X).dtype == np.float32
+    assert np.allclose(model.predict(X), single.predict(X), rtol=1e-5)
+    assert single.partial_fit(X, y).predict(X).dtype == np.float32      # as it began
+    assert single.fit(X, pd.Series(y)).predict(X).dtype == np.float64
+    assert single.fit(X, pd.Series(y, dtype="float32")).predict(X[:1]).dtype == np.float32
 
 
 def test_quantiles():

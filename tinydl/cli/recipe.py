@@ -96,9 +96,7 @@ class Recipe:
         what depends on the length of that is taken for N members, so that they are trained as one would be."""
         kind, more = CLASSES_OF_OPTIMIZERS[self.optimizer_name]
         n = self.own.n_members
-        decay, peak = self.own.weight_decay, self.rate
-        if self.optimizer_name == "sgd":
-            peak *= n
+        decay, peak = self.own.weight_decay, self._peak
         if self.optimizer_name != "adamw":
             decay /= n
         rate: float | schedules.Schedule = peak
@@ -113,6 +111,16 @@ class Recipe:
         clip = self.options.clip_norm
         optimizer: optim.Optimizer = kind(rate, **more, weight_decay=decay, clip_norm=clip and clip / sqrt(n))
         return optimizer
+
+    def reached(self, optimizer: optim.Optimizer) -> float:
+        """The highest rate of the updates so far, as a share of the highest that there is to be."""
+        if not isinstance(optimizer.lr, schedules.Schedule):
+            return 1.0
+        return float(optimizer.lr.rates(0, optimizer.t + 1).max()) / self._peak
+
+    @property
+    def _peak(self) -> float:
+        return self.rate * self.own.n_members if self.optimizer_name == "sgd" else self.rate
 
     @property
     def scheduled(self) -> bool:

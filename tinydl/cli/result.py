@@ -58,7 +58,10 @@ class Result:
                                     "epochs": self.trainer.epoch, "recipe": recipe.settings() | {
                                         "--batch-size": self.trainer.data.train.batch_size}}
         if any(isinstance(c, TimeLimit) and c.reached for c in self.trainer.callbacks):
-            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.own.max_epochs}")
+            reached = recipe.reached(self.trainer.optimizer)
+            say(f"--time: training ended in epoch {self.trainer.epoch + 1} of {recipe.own.max_epochs}" + (
+                f"; the rate had risen to {100 * reached:.2g} % of its highest, so little was learnt: say --epochs that the time "
+                "allows, or --schedule constant" if reached < 0.5 else ""))
         best = next((c for c in self.trainer.callbacks if isinstance(c, EarlyStopping)), None)
         if best is not None and best.best is not None:
             value = best.best * unit_of(recipe.metric, ready.facts)

@@ -79,6 +79,8 @@ class Source:
         members = [m for m in z.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
         if any(m.filename.startswith("xl/") for m in members):
             raise self._other("an Excel workbook", "read_excel")
+        if members and all(m.filename.endswith(".npy") for m in members):
+            raise CommandError(f"{self.name} is an .npz, which is read from a file whose name ends in .npz alone: save it there")
         if len(members) != 1:
             names = ", ".join(repr(m.filename) for m in members[:4]) + ", ..." * (len(members) > 4)
             raise CommandError(f"{self.name} is a zip of {len(members)} files ({names}); it must have one: unpack it")

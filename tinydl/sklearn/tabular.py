@@ -37,11 +37,12 @@ class TabularClassifier(Classifier, Tabular):
     n_members: how many networks. Each sets validation_fraction of the rows aside, others than those before it. Training ends
     after max_epochs, or after n_iter_no_change epochs without a lower log-loss on them, and the best epoch is kept. scoring:
     another figure to go by, "accuracy", "roc_auc", or whatever scikit-learn's get_scorer takes. time_limit: seconds; training
-    ends then (a little later where not one epoch is over), with what was best so far. calibrate: whether scores are scaled so
-    that probabilities are right on the rows set aside. class_weight: None, {class: weight}, or "balanced", with which all classes
-    count alike; a row counts by it times its sample_weight, and "balanced" goes by the sums of these, so that a row of weight 2
-    is two rows. n_threads: members side by side; the result does not depend on it. -1: as many as recommended. The settings of
-    the networks are those of `tinydl.tabular.Recipe`.
+    ends then (a little later where not one epoch is over), with what was best so far. The rate rises and falls over max_epochs,
+    so let these be about as many as the time allows. calibrate: whether scores are scaled so that probabilities are right on the
+    rows set aside. class_weight: None, {class: weight}, or "balanced", with which all classes count alike; a row counts by it
+    times its sample_weight, and "balanced" goes by the sums of these, so that a row of weight 2 is two rows. n_threads: members
+    side by side; the result does not depend on it. -1: as many as recommended. The settings of the networks are those of
+    `tinydl.tabular.Recipe`.
 
     Rows in fit: at least 5. classes_, members_ (each one's epochs: "loss", "validation", and "best_epoch"), temperature_,
     encoder_ (a `tinydl.tables.TableEncoder`), model_ (a `tinydl.Model` whose outputs are the probabilities), n_iter_.
@@ -159,6 +160,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
     _deviation: Array
     _lowest: Array
     _highest: Array
+    _single = False         # of pickles from before there was such a thing, too
 
     @_hints.estimator
     def __init__(self, *, n_members: int = NUMBERS.n_members, hidden_layer_sizes: tuple[int, ...] = NUMBERS.hidden_sizes,
@@ -181,7 +183,8 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         return self._fit(X, y, sample_weight, once=True)
 
     def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        known = np.asarray(_checked_y(self, y, numeric=True), np.float64)
+        given = _checked_y(self, y, numeric=True)
+        known = np.asarray(given, np.float64)
         y = known.reshape(len(known), -1)
         if self.quantiles is not None and y.shape[1] > 1:
             raise ValueError(f"quantiles are of one target; y has {y.shape[1]}")
@@ -191,7 +194,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         y = self._without_wild(y, counted, first)
         if first:
             self._standardise_by(y[counted])
-            self._one = known.ndim == 1
+            self._one, self._single = known.ndim == 1, given.dtype == np.float32
         known = y.reshape(known.shape)
         task = tabular.Values(y.shape[1]) if self.quantiles is None else tabular.Quantiles(sorted(self.quantiles))
         return task, ((y - self._mean) / self._deviation).astype(np.float32), known
@@ -224,13 +227,14 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         self._highest = y.max(0) if first else np.maximum(self._highest, y.max(0))
 
     def predict(self, X: Any) -> Array:
-        """The targets of each row, (n,) or (n, targets), or quantiles (n, levels); float64. A row's have the same bits whatever
-        rows are beside it."""
+        """The targets of each row, (n,) or (n, targets), or quantiles (n, levels); float32 where y was, else float64. A row's
+        have the same bits whatever rows are beside it."""
         values = self._outputs(X).astype(np.float64) * self._deviation + self._mean
         if self.quantiles is not None:
             values.sort(1)
         if self.clip:
             values = np.clip(values, self._lowest, self._highest)
+        values = values.astype(np.float32 if self._single else np.float64, copy=False)
         return np.asarray(values.ravel() if self._one and self.quantiles is None else values)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

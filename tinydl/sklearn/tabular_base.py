@@ -20,7 +20,7 @@ from tinydl.data.frames import makes_table, native
 from tinydl.optim import Optimizer
 from tinydl.parallel import TrainingError
 from tinydl.plotting import plot_curves
-from tinydl.sklearn.base import TOO_LARGE, Base, of_numpy
+from tinydl.sklearn.base import TOO_LARGE, Base, of_numpy, warn
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
@@ -109,7 +109,7 @@ class Tabular(Base):
     @contextmanager
     def _as_before_on_error(self) -> Iterator[None]:
         """What is found of X and y before training is what predictions go by, so it stays as it was where training fails."""
-        names = "n_features_in_", "feature_names_in_", "classes_", "_several", "_mean", "_deviation", "_one"
+        names = "n_features_in_", "feature_names_in_", "classes_", "_several", "_mean", "_deviation", "_one", "_single"
         before = {name: vars(self)[name] for name in names if name in vars(self)}
         try:
             yield
@@ -158,6 +158,7 @@ class Tabular(Base):
                     figure=None if self.scoring is None else self._scorer(X, known, weights, first), **options)
                 self.members_, self.n_iter_ = found.members, max(len(member["loss"]) for member in found.members)
                 self.__dict__.pop("_optimizer", None)
+                self._check_rate()
         except TrainingError as e:
             raise ValueError(f"{TOO_LARGE}, or the learning rate is too large: {e}") from e
         finally:
@@ -167,6 +168,13 @@ class Tabular(Base):
         self._trained_on(known, first)
         tasks.end()
         return self
+
+    def _check_rate(self) -> None:
+        """A warning where training ended, as by time_limit, before the rate was half of the highest: little was learnt."""
+        if self.n_iter_ < tabular.RISE * self.max_epochs:
+            warn(f"Training ended after {self.n_iter_} of max_epochs={self.max_epochs}, over which the rate rises and falls: it "
+                 f"had not come to half of learning_rate={self.learning_rate:g}, so little was learnt. Give a max_epochs that the "
+                 "time allows")
 
     def _one_pass(self, start: Any, x: dict[str, Array], targets: Array, task: tabular.Task, seed: int,
                   options: dict[str, Any]) -> tabular.Ensemble:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinydl import nn
 
-__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "NUMBERS", "Recipe", "batch_size"]
+__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "NUMBERS", "RISE", "Recipe", "batch_size"]
 
 #: layers by the names that a Recipe has for them
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
@@ -17,6 +17,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mis
 EMBEDDING = 8
 #: batches of an epoch at most, and rows of a batch
 BATCHES, BATCH_SIZES = 16, (32, 256)
+#: the share of all updates in which the rate of optim.schedules.CosLog rises to half of its highest: (2**(1/4) - 1) / 15
+RISE = 0.0126
 #: AdamW's
 BETAS = (0.9, 0.95)
 
