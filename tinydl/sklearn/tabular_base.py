@@ -173,8 +173,8 @@ class Tabular(Base):
         """A warning where training ended, as by time_limit, before the rate was half of the highest: little was learnt."""
         if self.n_iter_ < tabular.RISE * self.max_epochs:
             warn(f"Training ended after {self.n_iter_} of max_epochs={self.max_epochs}, over which the rate rises and falls: it "
-                 f"had not come to half of learning_rate={self.learning_rate:g}, so little was learnt. Give a max_epochs that the "
-                 "time allows")
+                 f"had not come to half of learning_rate={self.learning_rate:g}, so little was learnt. Give a max_epochs that "
+                 "the time allows")
 
     def _one_pass(self, start: Any, x: dict[str, Array], targets: Array, task: tabular.Task, seed: int,
                   options: dict[str, Any]) -> tabular.Ensemble:
