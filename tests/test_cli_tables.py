@@ -549,7 +549,40 @@ def test_a_zones_dates_are_those_of_utc(folder):
         datetime.datetime(2023, 12, 31, 23, 30)}
 
 
-@pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%y", "%d %b %Y", "%d-%m-%Y %H:%M"])
+@pytest.mark.parametrize(("written", "separator"), [("%d.%m.%Y", ";"), ("%d.%m.%Y %H:%M", ","), ("%d.%m.%Y %H:%M:%S", ",")])
+def test_dates_with_points(folder, capsys, written, separator):
+    day = pd.date_range("2024-01-01", periods=200, freq="37h").floor("min" if "H" in written else "D")
+    texts = [d.lstrip("0").replace(".0", ".") if i % 2 else d for i, d in enumerate(day.strftime(written))]      # 3.1.2024, too
+    frame().assign(day=[None, *texts[1:]]).to_csv("t.csv", index=False, sep=separator, decimal=",." [separator == ","])
+    table = read_table(Path("t.csv"), "label", reading=Reading())
+    found = table.columns["day"].astype("datetime64[s]")
+    assert np.isnat(found[0]) and (found[1:] == day.to_numpy().astype("datetime64[s]")[1:]).all()
+    assert not [note for note in table.notes if "day" in note]
+    assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
+    again = frame().assign(day=day.strftime("%Y-%m-%d %H:%M"))
+    again.to_csv("iso.csv", index=False)
+    assert len(predicted(capsys, "t.tinydl", "iso.csv")) == 201
+
+
+@pytest.mark.parametrize("wrong", ["2024-02-30", "0000-00-00", "31.4.2024", "unknown"])
+def test_a_cell_that_is_no_date_among_dates_is_named(folder, capsys, wrong):
+    day = pd.date_range("2024-01-01", periods=200, freq="37h").strftime("%Y-%m-%d").tolist()
+    frame().assign(day=day).to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "label", *SMALL]) == 0
+    day[7] = wrong
+    frame().assign(day=day).to_csv("u.csv", index=False)
+    capsys.readouterr()
+    assert main(["predict", "t.tinydl", "u.csv"]) == 2
+    assert capsys.readouterr().err == f"tinydl: u.csv, line 9, column 'day': {wrong!r} is not a date such as 2026-01-31\n"
+    assert main(["train", "u.csv", "--target", "label", *SMALL]) == 2
+    assert capsys.readouterr().err == (
+        f"tinydl: u.csv, line 9, column 'day': {wrong!r} is not a date, as most cells of the column are: correct it, or say "
+        f"--missing {wrong!r}, or --categorical 'day' to take its values as categories\n")
+    for more in (["--missing", wrong], ["--categorical", "day"]):
+        assert main(["train", "u.csv", "--target", "label", *SMALL, *more]) == 0
+
+
+@pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%y", "%d %b %Y", "%d-%m-%Y %H:%M", "%d.%m.%y"])
 def test_dates_that_cannot_be_read_are_said(folder, written):
     day = pd.date_range("2024-01-01", periods=200, freq="37h").strftime(written)
     frame().assign(day=day).to_csv("t.csv", index=False)

@@ -26,6 +26,8 @@ MISSING = frozenset({
 FEW_NUMBERS = 20
 
 DATE = re.compile(r"\d{4}([-/])\d\d\1\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
+#: where points are written, the day is first
+POINTED_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?: (\d\d:\d\d(?::\d\d)?))?")
 OTHER_DATE = re.compile(r"\d{1,2}[./ -](\d{1,2}|[A-Za-z]{3,9})[./ -](\d{2}|\d{4})([ T,].*)?")
 WHOLE = re.compile(r"([+-]?\d+)\.0+")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")      # 1.234.567,8
@@ -107,6 +109,7 @@ class Cells:
     format: Format
     kind: str | None = None
     as_text: bool = False
+    dated: bool = False
     late: bool = False
     bad: Bad | None = None
     n: int = 0
@@ -171,27 +174,34 @@ class Cells:
             dates = self._dates(texts)
             if dates is not None:
                 return dates
-            if not self.asked:
+            if not self.asked and self.bad is None:
                 self._check_categories()
         return texts
 
     def _dates(self, texts: Array) -> Array | None:
-        """Where all are dates as ISO 8601 writes them, or with / for -; those of a time zone as UTC has them."""
-        for row, text in enumerate(self.texts):
-            if text is not None and not DATE.fullmatch(text):
-                if self.kind == "dates":
-                    self.bad = Bad(row, f"{short(text)} is not a date such as 2026-01-31")
-                return None
-        if not any(self.texts):
+        """Where all are dates as ISO 8601 writes them, or with / for -, or as 31.1.2026; those of a time zone as UTC has them."""
+        counts = Counter(t for t in self.texts if t is not None)
+        dates: dict[str | None, np.datetime64 | None] = {text: _date(text) for text in counts}
+        n = sum(count for text, count in counts.items() if dates[text] is not None)
+        if n < counts.total():
+            row = next(i for i, text in enumerate(self.texts) if text is not None and dates[text] is None)
+            text = short(str(self.texts[row]))
+            if self.kind == "dates":
+                self.bad = Bad(row, f"{text} is not a date such as 2026-01-31")
+            elif 2 * n >= counts.total() and sum(date is not None for date in dates.values()) > FEW_NUMBERS:
+                self.bad = Bad(row, f"{text} is not a date, as most cells of the column are: correct it, or say --missing "
+                                    f"{text}, or --categorical {self.name!r} to take its values as categories")
             return None
-        try:
-            return np.array([np.datetime64("NaT", "us") if t is None else _date(t) for t in self.texts], "datetime64[us]")
-        except ValueError:
+        if not n:
             return None
+        dates[None] = np.datetime64("NaT", "us")
+        self.dated = True
+        return np.array([dates[text] for text in self.texts], "datetime64[us]")
 
     def other_date(self) -> str | None:
         """The first of its cells, where all are dates as they cannot be read: which number is the day?"""
-        texts = [t for t in self.texts if t is not None] if self.kind == "categories" and not self.asked else []
+        plain = self.kind == "categories" and not self.asked and not self.dated
+        texts = [t for t in self.texts if t is not None] if plain else []
         return texts[0] if texts and all(map(OTHER_DATE.fullmatch, texts)) else None
 
     def _check_categories(self) -> None:
@@ -205,7 +215,7 @@ class Cells:
             self.bad = Bad(row, f"{text} is not a number, as most cells of the column are: correct it, or say --missing "
                                 f"{text}, or --categorical {self.name!r} to take its values as categories")
             return
-        like = [t for t in counts if LIKE_A_NUMBER.fullmatch(t) and t not in numbers]
+        like = [t for t in counts if LIKE_A_NUMBER.fullmatch(t) and t not in numbers and not OTHER_DATE.fullmatch(t)]
         if len(like) > FEW_NUMBERS and 2 * len(like) > len(counts):
             row = next(i for i, t in enumerate(self.texts) if t == like[0])
             self.bad = Bad(row, f"{short(like[0])} looks like a number, and is none as it is written: write it plainly, or say "
@@ -237,9 +247,18 @@ def short(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _date(text: str) -> np.datetime64:
-    match = DATE.fullmatch(text)
+def _date(text: str) -> np.datetime64 | None:
+    """None where it is no date, as 2026-02-30."""
+    match, pointed = DATE.fullmatch(text), POINTED_DATE.fullmatch(text)
+    if pointed is not None:
+        day, month, year, time = pointed.groups()
+        text = f"{year}-{month:0>2}-{day:0>2}" + (f"T{time}" if time else "")
+    elif match is None:
+        return None
     text = text.replace("/", "-")
-    if match is not None and match["zone"]:
-        return np.datetime64(datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None), "us")
-    return np.datetime64(text, "us")
+    try:
+        if match is not None and match["zone"]:
+            return np.datetime64(datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None), "us")
+        return np.datetime64(text, "us")
+    except (ValueError, OverflowError):
+        return None
