@@ -488,6 +488,36 @@ def test_parquet_and_feather(folder, capsys, suffix):
     assert capsys.readouterr().err == "tinydl: u.parquet: column 'number' holds categories; the model was trained on numbers\n"
 
 
+def test_a_column_that_comes_twice_in_parquet_is_named(folder, capsys):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table([[1.0, 2.0], [3.0, 4.0], ["p", "q"]], names=["a", "a", "y"]), "t.parquet")
+    assert main(["train", "t.parquet", "--target", "y", *SMALL]) == 2
+    assert capsys.readouterr().err == "tinydl: t.parquet: column 'a' comes more than once\n"
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.feather"])
+def test_categories_as_polars_writes_them(folder, capsys, name):
+    pl = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    t = pl.DataFrame({"town": ["Bonn", "Ulm", None, "Ulm"] * 30, "rank": ["low", "high", "low", None] * 30, "y": ["p", "q"] * 60})
+    t = t.with_columns(pl.col("town").cast(pl.Categorical), pl.col("rank").cast(pl.Enum(["low", "high"])))
+    t.write_ipc(name) if name.endswith("feather") else t.write_parquet(name)
+    t.write_csv("t.csv")
+    assert main(["train", name, "--target", "y", *SMALL]) == 0
+    assert predicted(capsys, "t.tinydl", name) == predicted(capsys, "t.tinydl", "t.csv")
+
+
+@pytest.mark.parametrize(("cell", "what"), [([1, 2], "a list"), (["a"], "a list"), ({"a": 1}, "values by name")])
+def test_cells_of_several_values_in_parquet_are_refused(folder, capsys, cell, what):
+    pytest.importorskip("pyarrow")
+    frame().assign(many=[None] + [cell] * 199).to_parquet("t.parquet")
+    for target in "label", "many":
+        assert main(["train", "t.parquet", "--target", target, *SMALL]) == 2
+        assert capsys.readouterr().err == (f"tinydl: t.parquet, row 1, column 'many': the cell holds {what}, and one value is "
+                                           "needed: make columns of it, or say --ignore 'many'\n")
+    assert main(["train", "t.parquet", "--target", "label", "--ignore", "many", *SMALL]) == 0
+
+
 @pytest.mark.parametrize("target", ["label", "number", "flag"])
 def test_gaps_in_the_target_of_parquet(folder, capsys, target):
     pytest.importorskip("pyarrow")

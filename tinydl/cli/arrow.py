@@ -18,7 +18,7 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
         raise CommandError(f"{source.name}: reading Parquet and Feather needs pyarrow (pip install pyarrow)") from None
     try:
         with source.open() as f:
-            table = parquet.read_table(f) if source.magic.startswith(b"PAR1") else feather.read_table(f)
+            table = parquet.ParquetFile(f).read() if source.magic.startswith(b"PAR1") else feather.read_table(f)
     except (lib.ArrowException, OSError) as e:
         raise CommandError(f"{source.name} is damaged or truncated: {str(e).splitlines()[0]}") from None
     labels, values, n = columns(table)
@@ -32,7 +32,7 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
             column = read(by_name[name], name, category=kind == "categories")
         except ValueError as e:
             raise CommandError(f"{source.name}: {e}") from None
-        x = column.values
+        x = _single(column.values, source, name)
         if column.kind == "nothing":
             x = np.full(n, np.nan)
         if column.kind == "categories":
@@ -51,7 +51,7 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
         column = read(by_name[target], target)
         if column.kind == "dates":
             raise CommandError(f"{source.name}: the target {target!r} holds dates; numbers or classes can be predicted")
-        gaps = np.array(_gaps(column.values), bool)
+        gaps = np.array(_gaps(_single(column.values, source, target)), bool)
         if without := int(gaps.sum()):
             notes.append(f"{without:,} row{'s' * (without > 1)} without a target: left out")
         rows = np.flatnonzero(~gaps)
@@ -64,6 +64,16 @@ def read_arrow(source: Source, target: str | None, features: Mapping[str, str] |
                            f"column {target!r} of {source.name} is missing in all {n} rows")
     return Table(found, len(rows), y, lambda row: f"{source.name}, row {rows[row]}", notes,
                  kept={name: [cells[row] for row in rows] for name, cells in kept.items()})
+
+
+def _single(x: Array, source: Source, name: str) -> Array:
+    """x; CommandError where a cell holds several values."""
+    for row, v in enumerate(x.tolist() if x.dtype.kind == "O" else ()):
+        if isinstance(v, (list, tuple, dict, np.ndarray)):
+            what = "values by name" if isinstance(v, dict) else "a list"
+            raise CommandError(f"{source.name}, row {row}, column {name!r}: the cell holds {what}, and one value is needed: make "
+                               f"columns of it, or say --ignore {name!r}")
+    return x
 
 
 def _gaps(x: Array) -> list[bool]:

@@ -143,6 +143,10 @@ def decoded(column: Any) -> Any:
     polars' integers of 128 bits, which NumPy has not, floats."""
     column = native(column)
     dtype = dtype_of(column)
+    if dtype.startswith("dictionary<values=string_view") and hasattr(column, "cast"):       # as polars has them; no cast is there
+        import pyarrow as pa
+        chunks = getattr(column, "chunks", [column])
+        return pa.chunked_array([c.dictionary.cast(pa.large_string()).take(c.indices) for c in chunks], pa.large_string())
     if dtype.startswith("dictionary") and hasattr(column, "cast"):
         return column.cast(column.type.value_type)
     return column.cast(float) if dtype in ("Int128", "UInt128") else column
