@@ -73,7 +73,8 @@ def vector_layers():
                   nn.Softmax(), nn.LogSoftmax(), nn.Dropout(0.5), nn.Identity(), nn.Scale(5),
                   nn.LayerNorm(5), nn.LayerNorm((4, 5), eps=0.1), nn.LayerNorm(5, elementwise_affine=False),
                   nn.RMSNorm(5), nn.RMSNorm((4, 5), eps=0.1), nn.RMSNorm(5, elementwise_affine=False),
-                  nn.BatchNorm1d(5), nn.BatchNorm1d(5, eps=0.1, affine=False), nn.Flatten(), nn.Reshape((2, -1, 5)),
+                  nn.BatchNorm1d(5, axis=-1), nn.BatchNorm1d(5, eps=0.1, affine=False, axis=-1),
+                  nn.BatchNorm1d(4), nn.BatchNorm1d(4, eps=0.1, affine=False), nn.Flatten(), nn.Reshape((2, -1, 5)),
                   nn.Permute((1, 0)), nn.Slice(0, 1, 3), nn.Slice(-1, None, None, 2), nn.Slice(0, -3), nn.Mean(), nn.Sum((0, 1)),
                   nn.Max(-1), nn.Mean(0), nn.Sum(1), nn.Max(), nn.LastStep(), nn.MeanSteps()):
         yield layer, (4, 5)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import tinydl.nn
-from tinydl import Model, losses, nn, testing
+from tinydl import Model, Trainer, data, losses, nn, optim, testing
 from tinydl.nn.interpret import interpret
+from tinydl.serialization import layer_from_json
 
 
 class Square(nn.PythonLayer):
@@ -222,6 +223,32 @@ def sharing(kind, *names, n=4):
     for name in names:
         setattr(second, name, getattr(first, name))
     return nn.Sequential(nn.Linear(n, n), first, nn.Tanh(), second, nn.Sigmoid())
+
+
+def test_batch_norm_takes_features_on_the_first_axis_or_the_last():
+    """The same numbers either way; files from before the argument had them on the last."""
+    x, y = np.random.default_rng(0).standard_normal((6, 4, 4)), np.arange(6) % 3
+    states = []
+    for network in (nn.Sequential(nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 3)),
+                    nn.Sequential(nn.Permute((1, 0)), nn.BatchNorm1d(4, axis=-1), nn.Permute((1, 0)), nn.Flatten(),
+                                  nn.Linear(16, 3))):
+        model = Model(network, np.float64, seed=0)
+        with Trainer(3, seed=0, enable_parallel=False) as trainer:
+            trainer.init(data.ArrayDataset(x, y, 3), model, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
+            trainer.train()
+        states.append([*model.state_dict().values()])
+    for a, b in zip(*states, strict=True):
+        np.testing.assert_array_equal(a, b)
+    norm = Model(nn.BatchNorm1d(4), seed=0).layer
+    assert norm.config().pop("axis") == 0
+    before = {"type": "BatchNorm1d", "config": {k: v for k, v in norm.config().items() if k != "axis"}}
+    assert layer_from_json(before, {"BatchNorm1d": nn.BatchNorm1d}, []).axis == -1
+    for shape, said in (((9, 4), r"\(4, L\); features on the last axis, as behind nn.Linear or nn.LSTM, are axis=-1"),
+                        ((4, 5, 6), "nn.BatchNorm2d is for images"), ((5,), r"they must be \(4,\)")):
+        with pytest.raises(ValueError, match=said):
+            nn.BatchNorm1d(4).output_shape(shape)
+    with pytest.raises(ValueError, match="axis=1"):
+        nn.BatchNorm1d(4, axis=1)
 
 
 @pytest.mark.parametrize("kind", [lambda n: nn.Linear(n, n), nn.LayerNorm, nn.BatchNorm1d],

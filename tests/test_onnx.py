@@ -104,7 +104,7 @@ def test_several_outputs_without_names(tmp_path):
 
 @pytest.mark.parametrize("opset", [*bridge.OPSETS])
 def test_opsets(opset, tmp_path):
-    layers = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular"), nn.BatchNorm1d(6), nn.MaxPool1d(2),
+    layers = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular"), nn.BatchNorm1d(4), nn.MaxPool1d(2),
                            nn.Permute((1, 0)), nn.LSTM(4, 6), nn.TransformerEncoderLayer(6, 2, 8, causal=True), nn.RMSNorm(6),
                            nn.Max(0), nn.PReLU(), nn.Softplus(), nn.LogSoftmax())
     compare(Model(inputs=(x := nn.Input((3, 6))), outputs=layers(x), seed=0), tmp_path, opset=opset)

@@ -185,7 +185,7 @@ def over_steps(layer):
 def test_models_that_look_beyond_lengths_have_no_shorter_forms():
     def behind(layer):
         return lambda inputs: layer(nn.GRU(4, 5)(inputs))
-    for layer, end in ((behind(nn.Mean(0)), None), (behind(nn.BatchNorm1d(5)), nn.LastStep()),
+    for layer, end in ((behind(nn.Mean(0)), None), (behind(nn.BatchNorm1d(5, axis=-1)), nn.LastStep()),
                        (lambda inputs: nn.GRU(4, 5)(inputs[0]), nn.LastStep()), (behind(nn.Max(0)), None),
                        (behind(lambda h: nn.LastStep()(h)), None), (behind(nn.Flatten()), None),
                        (behind(Doubled()), nn.LastStep()), (behind(over_steps(nn.Softmax())), nn.LastStep()),

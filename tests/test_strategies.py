@@ -288,7 +288,7 @@ def test_no_part_of_a_batch_is_too_small_for_batch_norm(driver, rows, pieces):
 
 def test_batch_norm_of_two_values_a_sample_takes_one_sample(driver):
     x, y = np.random.default_rng(0).standard_normal((8, 2, 6)), np.arange(8) % 3
-    m = Model(nn.Sequential(nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(12, 3)), seed=0)
+    m = Model(nn.Sequential(nn.BatchNorm1d(6, axis=-1), nn.Flatten(), nn.Linear(12, 3)), seed=0)
     with Trainer(1, seed=0, strategy="shard", thread_count=2) as t:
         t.init(driver(x, y, 2), m, losses.SoftmaxCrossEntropy(), optim.SGD(0.1))
         t.train()

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tinydl import Model, nn, torch_weights
+from tinydl import Model, Trainer, data, losses, nn, optim, torch_weights
 from tinydl.formats import safetensors
 
 rng = np.random.default_rng(0)
@@ -57,6 +57,30 @@ def test_the_mean_of_an_averaged_model():
 
 
 # ------------------------------------------------------------------ formulas of PyTorch's documentation
+def test_batch_norm_behind_a_convolution_trains_as_pytorchs():
+    """Features of samples (C, L) are on the first axis, also where L is C."""
+    torch = pytest.importorskip("torch")
+    t = torch.nn
+    for length in (5, 9):
+        theirs, ours = (m.Sequential(m.Conv1d(3, 5, 3, padding=1), m.BatchNorm1d(5), m.ReLU(), m.Flatten(),
+                                     m.Linear(5 * length, 2)) for m in (t, nn))
+        theirs, model = theirs.double(), Model(ours, np.float64, seed=0)
+        torch_weights.load(model, {k: v.numpy() for k, v in theirs.state_dict().items()})
+        rng = np.random.default_rng(length)
+        x, y = rng.standard_normal((8, 3, length)), rng.standard_normal((8, 2))
+        with Trainer(3, enable_parallel=False, seed=0) as trainer:
+            trainer.init(data.ArrayDataset(x, y, 8), model, losses.MeanSquaredError(), optim.SGD(0.1))
+            trainer.train(shuffle=False)
+        optimizer = torch.optim.SGD(theirs.parameters(), 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+            optimizer.step()
+        want = {k: v.numpy() for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+        for name, value in want.items():
+            np.testing.assert_allclose(torch_weights.state_dict(model)[name], value, rtol=1e-11, atol=1e-13, err_msg=name)
+
+
 def test_linear_and_batch_norm():
     s = {"a.weight": normal(4, 3), "a.bias": normal(4), "n.weight": normal(4), "n.bias": normal(4), "n.running_mean": normal(4),
          "n.running_var": rng.random(4), "n.num_batches_tracked": np.array(7), "b.weight": normal(2, 4)}

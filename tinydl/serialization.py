@@ -252,7 +252,7 @@ def layer_from_json(spec: Mapping[str, Any], known: Mapping[str, type[Layer]], m
         layer = kind(*bound.args, **bound.kwargs)
     else:
         children = [layer_from_json(child, known, made) for child in spec.get("children", ())]
-        layer = kind(*children, **spec["config"])
+        layer = kind(*children, **{**kind.added_arguments, **spec["config"]})
     made[at] = layer
     return layer
 

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 # C channels, G groups of them: samples (C, H, W), or of a GroupNorm (C, ...)
+from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinydl import _hints
 from tinydl.nn import initializers
-from tinydl.nn.images import Shape, channels_first, channels_last, image
+from tinydl.nn.images import Shape, image
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.nn.norm import BatchNorm1d, checked_eps
 from tinydl.plan import Builder, Rows, Value
@@ -24,6 +25,15 @@ class BatchNorm2d(BatchNorm1d):
         ['weight', 'bias', 'running_mean', 'running_var']
     """
 
+    added_arguments: ClassVar[Mapping[str, Any]] = {}
+
+    @_hints.arguments
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        super().__init__(num_features, eps, momentum, affine)
+
+    def config(self) -> dict[str, Any]:
+        return {name: value for name, value in super().config().items() if name != "axis"}
+
     def input_shape(self) -> Any:
         """Not known: images may have any size."""
         return None
@@ -31,15 +41,6 @@ class BatchNorm2d(BatchNorm1d):
     def output_shape(self, shape: Shape) -> Shape:
         image(self, shape, self.num_features)
         return shape
-
-    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        self.output_shape(x.shape)
-        y, back = self._by_columns(b, channels_last(b, x))
-
-        def backward(dy: Value | None) -> Value | None:
-            dx: Value | None = back(None if dy is None else dy.permute((1, 2, 0)))
-            return None if dx is None else channels_first(dx)
-        return channels_first(y), backward
 
 
 class Grouped(Layer):

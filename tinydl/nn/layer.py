@@ -6,7 +6,7 @@ plan that it emits into (`b.training`). Adding a layer is one file: subclass Lay
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tinydl import _hints
@@ -104,6 +104,8 @@ class Layer(RecordsArguments):
         for name in [k for k, v in vars(self).items() if v is old]:
             setattr(self, name, new)
 
+    #: of arguments that files of before did not have: what it did then
+    added_arguments: ClassVar[Mapping[str, Any]] = {}
     #: whether its constructor makes the layers inside by itself: a file and a summary then have it as one layer
     makes_children: ClassVar[bool] = False
     #: whether it does nothing to values but show them in another order: then it takes integers too

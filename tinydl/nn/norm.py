@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 # B batch, C normalised elements (LayerNorm) or features (BatchNorm1d)
+from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,6 +63,9 @@ class LayerNorm(Layer):
 class BatchNorm1d(Layer):
     """mean and var over the batch, one for each feature (Ioffe and Szegedy 2015); running ones in inference.
 
+    Samples are (num_features,) or, behind a convolution, (num_features, L), as PyTorch's: a feature's mean is over the batch and
+    all L. With axis=-1 features are on the last axis instead, (T, num_features), as behind nn.Linear, nn.LSTM or attention.
+
     Every replica normalises its batch by that batch's own mean and variance. The running statistics take one step
     per update: running += momentum (m - running), m being the mean over the samples of the group's batches
     (variances unbiased, as PyTorch's), averaged in the gradients' fixed order. So they, too, have the same bits for
@@ -73,7 +77,17 @@ class BatchNorm1d(Layer):
 
     To fine-tune a network with the statistics that it came with, `model.freeze("*.running_*")`: training then normalises by the
     running statistics, as prediction does, and leaves them as they are. No sample depends on others then, nor on the strategy.
+
+        >>> from tinydl import Model, nn
+        >>> convolutions = nn.Sequential(nn.Conv1d(1, 16, 7, padding=3), nn.BatchNorm1d(16), nn.ReLU())
+        >>> Model(convolutions, seed=0).output_shape((1, 100))
+        (16, 100)
+        >>> Model(nn.Sequential(nn.LSTM(4, 16), nn.BatchNorm1d(16, axis=-1)), seed=0).output_shape((100, 4))
+        (100, 16)
     """
+
+    axis: int
+    added_arguments: ClassVar[Mapping[str, Any]] = {"axis": -1}
 
     @property
     def mixes_samples(self) -> bool:
@@ -81,9 +95,13 @@ class BatchNorm1d(Layer):
         return not self.running_mean.frozen
 
     @_hints.arguments
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, axis: int = 0) -> None:
         if num_features < 1 or not 0 <= momentum <= 1:
             raise ValueError(f"{type(self).__name__}({num_features}, momentum={momentum}): at least 1 feature, momentum in 0..1")
+        if axis not in (0, -1):
+            raise ValueError(f"{type(self).__name__}(axis={axis!r}): 0 for features on a sample's first axis, as behind "
+                             "nn.Conv1d, or -1 for the last, as behind nn.LSTM")
+        self.axis = int(axis)
         self.num_features, self.eps = int(num_features), checked_eps(type(self).__name__, eps)
         self.momentum = float(momentum)
         self.weight = Parameter((num_features,), initializers.ones) if affine else None
@@ -93,7 +111,7 @@ class BatchNorm1d(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"num_features": self.num_features, "eps": self.eps, "momentum": self.momentum,
-                "affine": self.weight is not None}
+                "affine": self.weight is not None, "axis": self.axis}
 
     def input_shape(self) -> tuple[int, ...]:
         return (self.num_features,)
@@ -102,13 +120,31 @@ class BatchNorm1d(Layer):
         return True
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not shape or shape[-1] != self.num_features:
-            raise ValueError(f"{self!r} on samples of shape {shape}: the last axis must be {self.num_features}")
+        c = self.num_features
+        if self.axis == 0 and (len(shape) not in (1, 2) or shape[0] != c):
+            last = "; features on the last axis, as behind nn.Linear or nn.LSTM, are axis=-1" if shape[-1:] == (c,) else ""
+            images = "; nn.BatchNorm2d is for images" if len(shape) == 3 else ""
+            raise ValueError(f"{self!r} on samples of shape {shape}: they must be ({c},) or ({c}, L){last}{images}")
+        if shape[-1:] != (c,) and self.axis == -1:
+            raise ValueError(f"{self!r} on samples of shape {shape}: the last axis must be {c}")
         return shape
+
+    def features_first(self, shape: tuple[int, ...]) -> bool:
+        """Whether features are on the first of several axes."""
+        return self.axis == 0 and len(shape) > 1
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         self.output_shape(x.shape)
-        return self._by_columns(b, x)
+        if not self.features_first(x.shape):
+            return self._by_columns(b, x)
+        n = len(x.shape)
+        last, first = (*range(1, n), 0), (n - 1, *range(n - 1))
+        y, back = self._by_columns(b, b.whole(x.permute(last)))
+
+        def backward(dy: Value | None) -> Value | None:
+            dx = back(None if dy is None else dy.permute(last))
+            return None if dx is None else dx.permute(first)
+        return y.permute(first), backward
 
     def _by_columns(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         """Of the last axis."""

@@ -22,7 +22,7 @@ from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
 from tinydl.nn.graph import Graph
-from tinydl.nn.image_norm import BatchNorm2d, RMSNorm
+from tinydl.nn.image_norm import RMSNorm
 from tinydl.nn.layer import Layer
 from tinydl.nn.linear import Linear
 from tinydl.nn.merge import Add, Concat, Dot, Multiply
@@ -193,7 +193,10 @@ class Steps:
         return (y, FIRST) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), NONE)
 
     def _check(self, layer: Layer, shape: Shape, time: str, path: str) -> None:
-        if isinstance(layer, BatchNorm2d) or not isinstance(layer, NUMBERS if time == LAST else NUMBERS + LAST_AXIS):
+        by_channels = isinstance(layer, BatchNorm1d) and layer.features_first(shape)
+        if by_channels and time == LAST and len(shape) == 2:
+            return
+        if by_channels or not isinstance(layer, NUMBERS if time == LAST else NUMBERS + LAST_AXIS):
             raise _cannot(layer, path, "what it does to a step is not known to depend on that step alone; model.predict takes "
                           "the last steps anew")
         axes = 1

@@ -101,7 +101,7 @@ def group_norm(w: Writer, layer: Any, x: Value) -> str:
 @writes(nn.BatchNorm1d, nn.BatchNorm2d)
 def batch_norm(w: Writer, layer: nn.BatchNorm1d, x: Value) -> str:
     p = ", ".join(w.p(q) for q in (layer.weight, layer.bias, layer.running_mean, layer.running_var))
-    return f"batch_norm({x}, {p}, {layer.eps!r}, {(-1, 1, 1) if isinstance(layer, nn.BatchNorm2d) else (-1,)})"
+    return f"batch_norm({x}, {p}, {layer.eps!r}, {(-1, *[1] * (len(x.shape) - 1)) if layer.features_first(x.shape) else (-1,)})"
 
 
 # ---------------------------------------------------------------------- images

@@ -131,7 +131,7 @@ def group_norm(w: Writer, layer: Any, x: Tensor) -> str:
 @exports(nn.BatchNorm1d, nn.BatchNorm2d)
 def batch_norm(w: Writer, layer: nn.BatchNorm1d, x: Tensor) -> str:
     """With its running statistics; the operator BatchNormalization is for channels on the first axis of a sample alone."""
-    c = (layer.num_features, *[1] * (2 if isinstance(layer, nn.BatchNorm2d) else 0))
+    c = (layer.num_features, *[1] * (len(x.shape) - 1 if layer.features_first(x.shape) else 0))
     mean, var = w.parameter(layer.running_mean), w.parameter(layer.running_var)
     deviation = w.op("Sqrt", w.op("Add", var, w.numbers(layer.eps)))
     if len(c) > 1:

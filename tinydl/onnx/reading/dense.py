@@ -209,9 +209,11 @@ def _with_constant(r: Reader, node: Node) -> Term:
     if a.size in (1, shape[-1]) and (not a.ndim or a.shape[-1] == a.size):
         y = _by_columns(r, x, own(factor), own(shift), frozen)
         return r.reshaped(y, (), x.batch) if one else y
-    if images and a.shape[-3:] == (shape[0], 1, 1) and a.size == shape[0]:
-        layer = nn.Conv2d(shape[0], shape[0], 1, groups=shape[0])
-        r.give(layer.weight, (np.ones_like(a) if factor is None else factor).reshape(-1, 1, 1, 1), factor is None or frozen)
+    n = len(shape)
+    if x.batch == 0 and n in (2, 3) and not x.merged and a.shape[-n:] == (shape[0], *[1] * (n - 1)) and a.size == shape[0]:
+        layer = (nn.Conv2d if n == 3 else nn.Conv1d)(shape[0], shape[0], 1, groups=shape[0])
+        r.give(layer.weight, (np.ones_like(a) if factor is None else factor).reshape(layer.weight.shape),
+               factor is None or frozen)
         r.give(layer.bias, (np.zeros_like(a) if shift is None else shift).reshape(-1), shift is None or frozen)
         return r.call(layer, x)
     if x.batch == 0 and not x.merged and a.size == np.prod(shape) and a.shape[-len(shape):] == shape and node.op != "Sub":

@@ -25,11 +25,7 @@ def batch_norm(r: Reader, node: Node) -> Term:
         for p, a in ((layer.weight, weight), (layer.bias, bias), (layer.running_mean, mean), (layer.running_var, var)):
             r.give(p, a)
         return layer
-    layer = r.shared(node, make)
-    if len(shape) != 2:
-        return r.call(layer, x)
-    assert x.symbol is not None
-    return Term(symbol=nn.Permute((1, 0))(layer(nn.Permute((1, 0))(x.symbol))))     # its columns are on the last axis
+    return r.call(r.shared(node, make), x)
 
 
 @imports("LayerNormalization", "RMSNormalization")
