@@ -13,13 +13,11 @@
         TD_EACH(i, n) { const T d = dy[i], v = saved[i]; dx[i] = (E); } \
     }
 
-/* 0.5 (1 + erf(x / sqrt 2)) */
-static inline T NAME(normal_cdf)(T x) {
-    return FMA((T)0.5, NAME(vm_erf)(x * (T)0.70710678118654752440), (T)0.5);
-}
-
-static inline T NAME(normal_pdf)(T x) {
-    return (T)0.39894228040143267794 * NAME(vm_exp_below)((T)-0.5 * x * x);
+/* the normal distribution's value at x, and sqrt(2 pi) times its density */
+typedef struct { T below, bell; } NAME(normal_at);
+static inline __attribute__((always_inline)) NAME(normal_at) NAME(normal_of)(T x) {
+    const T e = NAME(vm_exp_below)((T)-0.5 * x * x), tail = e * NAME(vm_normal_tail)(NAME(td_abs)(x));
+    return (NAME(normal_at)){x < 0 ? tail : 1 - tail, e};
 }
 
 /* tanh(sqrt(2 / pi) (x + 0.044715 x^3)) */
@@ -37,6 +35,18 @@ static inline T NAME(softplus_of)(T x) {
     return (x > 0 ? x : (T)0) + NAME(vm_log1p)(NAME(vm_exp_below)(-NAME(td_abs)(x)));
 }
 
+/* tanh(log(1 + exp(x))) = (w^2 - 1) / (w^2 + 1), w = 1 + exp(x), where x > 0 both times exp(-2 x); and its derivative by x */
+typedef struct { T tanh, slope; } NAME(of_softplus);
+static inline __attribute__((always_inline)) NAME(of_softplus) NAME(tanh_softplus)(T x) {
+    const T e = NAME(vm_exp_below)(-NAME(td_abs)(x)), w = 1 + e;
+    const T above = FMA((T)2, e, (T)1), below = e * (e + 2), p = x < 0 ? e : e * e;
+    const T of = x < 0 ? below : above, inverse = 1 / (x < 0 ? below + 2 : FMA(2 * e, e, above));
+    return (NAME(of_softplus)){of * inverse, 4 * p * w * (inverse * inverse)};
+}
+
+/* where sigmoids are hardly normal numbers: 0 there, and x not below that where it is a factor, which could be large */
+#define SIGMOID_LOW (TD_SINGLE ? (T)-87 : (T)-708)
+
 /* x, kept within 0 and 1 */
 static inline T NAME(unit)(T x) {
     return x < 0 ? (T)0 : x > 1 ? (T)1 : x;
@@ -50,11 +60,11 @@ FORWARD(relu, v < 0 ? (T)0 : v)
 BACKWARD(relu, v > 0 ? d : (T)0)
 FORWARD(leaky_relu, v < 0 ? a * v : v)
 BACKWARD(leaky_relu, v > 0 ? d : a * d)
-FORWARD(elu, v < 0 ? a * NAME(vm_expm1)(v) : v)
+FORWARD(elu, v < 0 ? a * NAME(vm_expm1_below)(v < 0 ? v : 0) : v)
 BACKWARD(elu, v > 0 ? d : d * (v + a))
-FORWARD(selu, v < 0 ? SELU_BELOW * NAME(vm_expm1)(v) : SELU_SCALE * v)
+FORWARD(selu, v < 0 ? SELU_BELOW * NAME(vm_expm1_below)(v < 0 ? v : 0) : SELU_SCALE * v)
 BACKWARD(selu, v > 0 ? SELU_SCALE * d : d * (v + SELU_BELOW))
-FORWARD(sigmoid, NAME(vm_sigmoid)(v))
+FORWARD(sigmoid, v < SIGMOID_LOW ? (T)0 : NAME(vm_sigmoid)(v))
 BACKWARD(sigmoid, d * (v * (1 - v)))
 FORWARD(tanh, NAME(vm_tanh)(v))
 BACKWARD(tanh, d * FMA(-v, v, (T)1))
@@ -62,13 +72,14 @@ FORWARD(hardtanh, v < a ? a : v > b ? b : v)
 BACKWARD(hardtanh, v > a && v < b ? d : (T)0)
 FORWARD(hardsigmoid, NAME(unit)(a * v + b))
 BACKWARD(hardsigmoid, v > 0 && v < 1 ? a * d : (T)0)
-FORWARD(gelu, v * NAME(normal_cdf)(v))
-BACKWARD(gelu, d * FMA(v, NAME(normal_pdf)(v), NAME(normal_cdf)(v)))
+FORWARD(gelu, v * NAME(normal_of)(v).below)
+BACKWARD(gelu, d * FMA((T)0.39894228040143267794 * v, NAME(normal_of)(v).bell, NAME(normal_of)(v).below))
 FORWARD(gelu_tanh, v * FMA((T)0.5, NAME(gelu_inner)(v), (T)0.5))
-FORWARD(silu, v * NAME(vm_sigmoid)(v))
+FORWARD(silu, (v < SIGMOID_LOW ? SIGMOID_LOW : v) * NAME(vm_sigmoid)(v))
 FORWARD(softplus, NAME(softplus_of)(a * v) / a)
 BACKWARD(softplus, d * NAME(vm_sigmoid)(a * v))
-FORWARD(mish, v * NAME(vm_tanh)(NAME(softplus_of)(v)))
+FORWARD(mish, v * NAME(tanh_softplus)(v).tanh)
+BACKWARD(mish, d * FMA(v, NAME(tanh_softplus)(v).slope, NAME(tanh_softplus)(v).tanh))
 FORWARD(hardswish, v <= -3 ? (T)0 : v >= 3 ? v : v * (v + 3) / 6)
 BACKWARD(hardswish, v <= -3 ? 0 * d : v >= 3 ? d : d * (v / 3 + (T)0.5))
 
@@ -83,18 +94,12 @@ static void NAME(gelu_tanh_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n
 static void NAME(silu_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
     (void)a, (void)b;
     TD_EACH(i, n) {
-        const T v = x[i], s = NAME(vm_sigmoid)(v);
+        const T v = x[i] < SIGMOID_LOW ? SIGMOID_LOW : x[i], s = NAME(vm_sigmoid)(v);
         dx[i] = dy[i] * (s * FMA(v, 1 - s, (T)1));
     }
 }
 
-static void NAME(mish_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
-    (void)a, (void)b;
-    TD_EACH(i, n) {
-        const T v = x[i], t = NAME(vm_tanh)(NAME(softplus_of)(v));
-        dx[i] = dy[i] * FMA(v * NAME(vm_sigmoid)(v), FMA(-t, t, (T)1), t);
-    }
-}
+#undef SIGMOID_LOW
 #undef FORWARD
 #undef BACKWARD
 

@@ -143,15 +143,14 @@ static int NAME(taps_of_rows)(td_chunk *chunk, i64 i0, i64 i1, i64 kw, i64 line,
     return n;
 }
 
-/* `count` pixels, lda apart, by nr channels: c := act(bias + sums) or, with `saved`, (bias + sums) act'(saved) */
-typedef struct { const T *bias, *saved; int activation; double alpha, beta; } NAME(ending);
+/* `count` pixels, lda apart, by nr channels: c := bias + sums; where `relu`, 0 if it, or with `saved` that, is not above 0 */
+typedef struct { const T *bias, *saved; int relu; } NAME(ending);
 static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda, const T *panel, i64 N, T *c, i64 cr, i64 count,
                          int nr, const NAME(ending) *e, td_soon *soon) {
     const int nv = nr > VL ? 2 : 1, last = nr - (nv - 1) * VL;
     const i64 tiles = (count + TD_MR - 1) / TD_MR, low = count / tiles, high = count % tiles;
     i64 terms = 0;
     for (int q = 0; q < chunks; q++) terms += chunk[q].n;
-    const int fused = e->activation == TD_RELU && !e->saved && terms <= TD_CHAIN;
     for (i64 t = 0, i = 0; t < tiles; t++) {
         const int mr = (int)(low + (t < high));
         const NAME(taps_fn) tile = NAME(by_pixel)[mr - 1][nv - 1];
@@ -159,7 +158,7 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
         td_ask(soon);
         NAME(fetch_c)(ct, cr, mr);
         if (e->saved) NAME(fetch_c)(e->saved + i * cr, cr, mr);
-        if (terms <= TD_CHAIN) tile(chunk, chunks, a + i * lda, 0, lda, panel, N, ct, cr, last, e->bias, 0, fused);
+        if (terms <= TD_CHAIN) tile(chunk, chunks, a + i * lda, 0, lda, panel, N, ct, cr, last, e->bias, 0, e->relu && !e->saved);
         else for (int q = 0, end; q < chunks; q = end) {
             T more[TD_MR * NR];
             i64 block = chunk[q].n;
@@ -170,23 +169,21 @@ static void NAME(pixels)(const td_chunk *chunk, int chunks, const T *a, i64 lda,
         }
         i += mr;
     }
-    if (e->activation == TD_IDENTITY || fused) return;
-    if (e->activation == TD_RELU && e->saved) {     /* too few numbers a pixel for a call */
-        for (i64 i = 0; i < count; i++) {
-            T *row = c + i * cr;
-            const T *y = e->saved + i * cr;
-            int j = 0;
-            for (; j + VL <= nr; j += VL) NAME(vstore)(row + j, NAME(vgate)(NAME(vload)(y + j), NAME(vload)(row + j)));
-            for (; j < nr; j++) row[j] = y[j] > 0 ? row[j] : 0;
-        }
-        return;
-    }
-    const i64 together = cr == nr ? count : 1;
-    for (i64 i = 0; i < count; i += together) {
+    if (!e->relu || !e->saved) return;
+    for (i64 i = 0; i < count; i++) {
         T *row = c + i * cr;
-        if (e->saved) NAME(activation_backward)(e->activation, e->alpha, e->beta, row, e->saved + i * cr, row, nr * together);
-        else NAME(activation)(e->activation, e->alpha, e->beta, row, row, nr * together);
+        const T *y = e->saved + i * cr;
+        int j = 0;
+        for (; j + VL <= nr; j += VL) NAME(vstore)(row + j, NAME(vgate)(NAME(vload)(y + j), NAME(vload)(row + j)));
+        for (; j < nr; j++) row[j] = y[j] > 0 ? row[j] : 0;
     }
+}
+
+/* c := act(c) or, with `saved`, c act'(saved): n numbers side by side, as many as there are at once, in whole rows of the image
+   where all channels are done, or else in whole images: a call for a few channels of a pixel took twice as long */
+static void NAME(finish)(i64 kind, double alpha, double beta, T *c, const T *saved, i64 n) {
+    if (saved) NAME(activation_backward)((int)kind, alpha, beta, c, saved, c, n);
+    else NAME(activation)((int)kind, alpha, beta, c, c, n);
 }
 
 /* panels[g][q][(tap, i)][j] := weight[g Og + q N + j][i][tap]; transposed, panels[g][q][(tap, o)][j] :=
@@ -220,6 +217,7 @@ KERNEL(conv2d) {
     const i64 fit = (TD_BAND_AIM / (cols * Cg) - tall) / o->sh + 1;
     const i64 most = in_place ? o->Ho : block < o->Wo || fit < 1 ? 1 : fit;
     const int skips = !in_place && o->R <= TD_CHAIN;        /* more terms are blocks, the same ones in each row */
+    const int relu = o->activation == TD_RELU && o->R <= TD_CHAIN, later = o->activation != TD_IDENTITY && !relu;
     td_chunk chunk[TD_CHUNKS];
     int chunks = 0;
     for (i64 b = 0, i0 = -1, i1 = -1; b < o->B; b++)        /* i0..i1-1: the taps' rows that `chunk` has */
@@ -239,8 +237,7 @@ KERNEL(conv2d) {
                     td_soon soon = td_soon_before(o->x + o->B * o->xb, next, rows * o->sh * o->xh * (i64)sizeof(T), tiles);
                     for (i64 j0 = 0; j0 < Og; j0 += NR) {
                         const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
-                        const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, (int)o->activation,
-                                                o->alpha, o->beta};
+                        const NAME(ending) e = {o->bias ? o->bias + g * Og + j0 : 0, 0, relu};
                         for (i64 h = 0; h < rows; h++) {
                             const i64 top = (h0 + h) * o->sh - o->ph, above = skips && top < 0 ? -td_floor(top, o->dh) : 0;
                             const i64 inside = skips ? td_floor(o->H - 1 - top, o->dh) + 1 : o->kh;
@@ -253,7 +250,12 @@ KERNEL(conv2d) {
                         }
                     }
                 }
+                if (later && o->G == 1)
+                    NAME(finish)(o->activation, o->alpha, o->beta, o->out + (b * o->Ho + h0) * o->Wo * o->O, 0,
+                                 rows * o->Wo * o->O);
             }
+            if (later && o->G > 1 && g == o->G - 1)
+                NAME(finish)(o->activation, o->alpha, o->beta, o->out + b * o->Ho * o->Wo * o->O, 0, o->Ho * o->Wo * o->O);
         }
     return TD_OK;
 }
@@ -261,7 +263,7 @@ KERNEL(conv2d) {
 /* Rows h0.. and columns w0..end-1 of out, of sample b and group g. Every sh-th row and sw-th column reads the same taps: as many
    convolutions with stride 1, side by side. */
 static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i64 b, i64 g, i64 h0, i64 rows, i64 w0, i64 end,
-                                   T *band) {
+                                   int relu, T *band) {
     const i64 Cg = o->C / o->G, Og = o->O / o->G, N = o->N, sh = o->sh, sw = o->sw;
     const i64 top = td_floor(h0 + o->ph - (o->kh - 1) * o->dh, sh), bottom = td_floor(h0 + rows - 1 + o->ph, sh);
     const i64 left = td_floor(w0 + o->pw - (o->kw - 1) * o->dw, sw), cols = td_floor(end - 1 + o->pw, sw) - left + 1;
@@ -276,8 +278,7 @@ static void NAME(transposed_block)(const NAME(conv_transpose2d_args) *const o, i
             for (i64 w = w0; w < TD_MIN(w0 + sw, end); w++) {
                 const i64 at = ((b * o->H + h) * o->W + w) * o->C + g * Cg + j0;
                 const T *panel = o->panels + (g * o->Q + j0 / N) * o->R * N + j0 % N;
-                const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0, (int)o->activation,
-                                        o->alpha, o->beta};
+                const NAME(ending) e = {o->bias ? o->bias + g * Cg + j0 : 0, o->saved ? o->saved + at : 0, relu};
                 int chunks = 0;
                 for (i64 i = 0; i < o->kh; i++)
                     for (i64 j = 0; j < o->kw; j++) {
@@ -297,14 +298,22 @@ KERNEL(conv_transpose2d) {
     const i64 whole = tall * ((o->W - 1) / sw + 1 + wide) * Og <= TD_BAND, narrow = (TD_BAND_AIM / (tall * Og) - wide - 1) * sw;
     const i64 block = whole ? o->W : narrow < 1 ? 1 : TD_MIN(narrow, o->W);
     const i64 fit = (TD_BAND_AIM / (((block - 1) / sw + 1 + wide) * Og) - tall) * sh, most = block < o->W || fit < 1 ? 1 : fit;
+    const int relu = o->activation == TD_RELU && (o->saved || o->R <= TD_CHAIN), later = o->activation != TD_IDENTITY && !relu;
     for (i64 b = 0; b < o->B; b++)
         for (i64 g = 0; g < o->G; g++) {
             if (ctx->stop && ctx->stop(ctx->owner)) return TD_OK;
             for (i64 h0 = 0, rows; h0 < o->H; h0 += rows) {
                 rows = TD_MIN(most, o->H - h0);
                 for (i64 w0 = 0; w0 < o->W; w0 += block)
-                    NAME(transposed_block)(o, b, g, h0, rows, w0, TD_MIN(o->W, w0 + block), ctx->scratch);
+                    NAME(transposed_block)(o, b, g, h0, rows, w0, TD_MIN(o->W, w0 + block), relu, ctx->scratch);
+                const i64 at = (b * o->H + h0) * o->W * o->C;
+                if (later && o->G == 1)
+                    NAME(finish)(o->activation, o->alpha, o->beta, o->out + at, o->saved ? o->saved + at : 0,
+                                 rows * o->W * o->C);
             }
+            const i64 image = o->H * o->W * o->C;
+            if (later && o->G > 1 && g == o->G - 1)
+                NAME(finish)(o->activation, o->alpha, o->beta, o->out + b * image, o->saved ? o->saved + b * image : 0, image);
         }
     return TD_OK;
 }

@@ -21,7 +21,7 @@ KERNEL(gru) {
             const T *x = o->x + row * G, *zb = z + b * z_row;
             T *g = o->gates + row * G, *hb = h + b * h_row, *rh = kept + b * h_row;
             if (o->before) memcpy(o->before + row * H, hb, bytes);
-            TD_EACH(j, 2 * H) g[j] = NAME(vm_gate)(x[j] + zb[j]);
+            TD_EACH(j, 2 * H) g[j] = NAME(vm_sigmoid)(x[j] + zb[j]);
             if (o->reset_before) TD_EACH(j, H) rh[j] = g[j] * hb[j];
             if (o->hidden) memcpy(o->hidden + row * H, o->reset_before ? rh : zb + 2 * H, bytes);
         }
@@ -32,8 +32,8 @@ KERNEL(gru) {
             const i64 row = NAME(row)(&w, b, s);
             const T *x = o->x + row * G + 2 * H, *a = z + b * z_row + 2 * H;
             T *g = o->gates + row * G, *hb = h + b * h_row;
-            if (o->reset_before) TD_EACH(j, H) g[2 * H + j] = NAME(vm_state)(x[j] + a[j]);
-            else TD_EACH(j, H) g[2 * H + j] = NAME(vm_state)(FMA(g[j], a[j], x[j]));
+            if (o->reset_before) TD_EACH(j, H) g[2 * H + j] = NAME(vm_tanh)(x[j] + a[j]);
+            else TD_EACH(j, H) g[2 * H + j] = NAME(vm_tanh)(FMA(g[j], a[j], x[j]));
             TD_EACH(j, H) hb[j] = FMA(g[H + j], hb[j] - g[2 * H + j], g[2 * H + j]);
             NAME(put)(&w, b, s, row, hb, o->out, o->last);
         }

@@ -1,12 +1,12 @@
 /* lstm.h: the steps of an LSTM (recurrent.h says how they go), gates in the order i f g o. */
 
 static inline void NAME(lstm_cell)(i64 H, const T *x, const T *z, T *g, T *c, T *tanhs, T *h) {
-    TD_EACH(j, 2 * H) g[j] = NAME(vm_gate)(x[j] + z[j]);
-    TD_EACH(j, H) g[2 * H + j] = NAME(vm_state)(x[2 * H + j] + z[2 * H + j]);
-    TD_EACH(j, H) g[3 * H + j] = NAME(vm_gate)(x[3 * H + j] + z[3 * H + j]);
+    TD_EACH(j, 2 * H) g[j] = NAME(vm_sigmoid)(x[j] + z[j]);
+    TD_EACH(j, H) g[2 * H + j] = NAME(vm_tanh)(x[2 * H + j] + z[2 * H + j]);
+    TD_EACH(j, H) g[3 * H + j] = NAME(vm_sigmoid)(x[3 * H + j] + z[3 * H + j]);
     TD_EACH(j, H) {
         c[j] = FMA(g[H + j], c[j], g[j] * g[2 * H + j]);
-        tanhs[j] = NAME(vm_state)(c[j]);
+        tanhs[j] = NAME(vm_tanh)(c[j]);
     }
     TD_EACH(j, H) h[j] = g[3 * H + j] * tanhs[j];
 }

@@ -307,15 +307,17 @@ static void NAME(product)(const td_matmul *whole) {
                         bs = sliver;
                         br = NR;
                     }
-                    if (final && !fused)
-                        for (int r = 0; r < mr; r++) {
-                            T *row = ct + r * t->c_row;
-                            if (!grad) NAME(activation)(t->activation, t->alpha, t->beta, row, row, nr);
-                            else if (t->activation != TD_IDENTITY)
-                                NAME(activation_backward)(t->activation, t->alpha, t->beta, row, e.grad + j0 + r * t->grad_row,
-                                                          row, nr);
-                        }
                     i += mr;
+                }
+            }
+            if (final && !fused) {      /* of whole rows: a call for each tile's few columns took twice as long */
+                const i64 together = t->c_row == t->n && (!grad || t->grad_row == t->n) ? mc : 1;
+                for (i64 i = i0; i < i0 + mc; i += together) {
+                    T *row = c + i * t->c_row;
+                    if (grad)
+                        NAME(activation_backward)(t->activation, t->alpha, t->beta, row, grad + i * t->grad_row, row,
+                                                  together * t->n);
+                    else NAME(activation)(t->activation, t->alpha, t->beta, row, row, together * t->n);
                 }
             }
         }
