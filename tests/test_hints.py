@@ -359,7 +359,7 @@ GUESSES = [
     (lambda: nn.Softmax(axis=-1), TypeError, "along the last axis"),
     (lambda: nn.SpatialDropout2D(0.1), AttributeError, "use nn.Dropout2d(p)"),
     (lambda: nn.UpSampling2D(2), AttributeError, "use nn.Upsample(scale_factor)"),
-    (lambda: nn.Rescaling(1 / 255), AttributeError, "normalize=data.Normalize(mean, std)"),
+    (lambda: nn.Normalization(), AttributeError, "normalize=data.Normalize(mean, std)"),
     (lambda: nn.TimeDistributed(nn.Linear(2, 3)), AttributeError, "is of each step by itself"),
     (lambda: nn.Masking(), AttributeError, "use data.SequenceDataset(sequences, y)"),
     (lambda: optim.AdamW(1e-3, fused=True), TypeError, "an update is one native operation as it is"),
