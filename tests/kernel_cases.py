@@ -172,10 +172,6 @@ def by_rounded_exponent(eps, a, want):
     return {"out": eps * (8 + np.abs(a["alpha"] * x)) * np.abs(want["out"])}
 
 
-def by_rounded_exponent_of_x(eps, a, want):
-    return {"out": eps * 8 * np.abs(want["out"])}
-
-
 ACTIVATIONS = [
     forward("identity", relative(0)),
     forward("relu", relative(0)),
@@ -188,7 +184,7 @@ ACTIVATIONS = [
     forward("softplus", by_rounded_exponent, alpha=2.5), forward("mish", relative(16)), forward("hardswish"),
     forward("hardtanh", relative(0), alpha=-1.5, beta=2.5),
     forward("hardsigmoid", by_x(2, lambda a: 1 + np.abs(a["x"])), alpha=0.2, beta=0.5),
-    forward("exp", by_rounded_exponent_of_x), forward("rescaling", by_x(2, lambda a: 0.6 * np.abs(a["x"]) + 2), alpha=-0.6, beta=2.0),
+    forward("exp"), forward("rescaling", by_x(2, lambda a: 0.6 * np.abs(a["x"]) + 2), alpha=-0.6, beta=2.0),
     forward("softsign"), forward("log_sigmoid"), forward("abs", relative(0)), forward("square", relative(1)),
     backward("identity", relative(0)),
     backward("relu", relative(0)),

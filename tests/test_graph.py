@@ -174,8 +174,6 @@ def test_a_gate_for_each_channel_of_images():
     shift = nn.Reshape((3, 1, 1))(nn.Mean((1, 2))(y))
     z = nn.Conv2d(3, 2, 3)(nn.Subtract()([nn.Add()([nn.Multiply()([y, gate]), shift]), gate]))
     assert testing.check_gradients(Model(inputs=x, outputs=z).layer, rng.standard_normal((3, 2, 6, 5))) < 1e-7
-    plan = Model(inputs=x, outputs=z, seed=0).plan(max_rows=4, loss=losses.MeanSquaredError())
-    assert sum(op.name == "arrange" and op.sizes["accumulate"] == 0 and op.sizes["itemsize"] == 4 for op in plan.ops) < 12
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

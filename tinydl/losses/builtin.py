@@ -120,8 +120,8 @@ class SigmoidCrossEntropy(KernelLoss):
 
 
 class SigmoidFocal(KernelLoss):
-    """mean(a (1 - p)^gamma (-log(p))): p = sigmoid(x), a = alpha where the target is 1; p = sigmoid(-x), a = 1 - alpha where it is 0
-    (Lin et al. 2017, "Focal Loss for Dense Object Detection"). Outputs x are scores, targets 0 or 1, both (R, ...).
+    """mean(a (1 - p)^gamma (-log(p))): p = sigmoid(x), a = alpha where the target is 1; p = sigmoid(-x), a = 1 - alpha where it
+    is 0 (Lin et al. 2017, "Focal Loss for Dense Object Detection"). Outputs x are scores, targets 0 or 1, both (R, ...).
 
     What is right already counts little, so that a few among many negatives are not drowned. With gamma=0 and alpha=None, which
     is a = 1, it is SigmoidCrossEntropy. The defaults are those of torchvision's sigmoid_focal_loss; scores are no logits of
