@@ -349,7 +349,7 @@ GUESSES = [
     (lambda: trained(loss=Each(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
      "Each.forward returned a loss of shape (2,): it is one number, the mean over the batch"),
     (lambda: losses.CTCLoss(), AttributeError, "as a losses.PythonLoss"),
-    (lambda: losses.TripletMarginLoss(), AttributeError, "as a losses.PythonLoss"),
+    (lambda: losses.TripletMarginLoss(), AttributeError, "as the guide of recipes shows"),
     (lambda: nn.Linear(4, 3, dtype="float64"), TypeError, 'the model has it: Model(layer, dtype="float64")'),
     (lambda: nn.Linear(4, 3, kernel_regularizer="l2"), TypeError, "the optimizer has it: weight_decay"),
     (lambda: nn.LSTM(4, units=3), TypeError, "recurrent layers call it hidden_size"),

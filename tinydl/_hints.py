@@ -23,6 +23,8 @@ R = TypeVar("R")
 
 _SOFTMAX = "use losses.SoftmaxCrossEntropy() on scores, with no softmax at the end of the model"
 _SIGMOID = "use losses.SigmoidCrossEntropy() on scores, with no sigmoid at the end of the model"
+_DISTANCES = ("a distance is made of nn.Subtract(), nn.Square() and nn.Sum(), and losses.MeanAbsoluteError() against zeros is "
+              "the mean of what a model makes of it, as the guide of recipes shows")
 _FOCAL = "use losses.SigmoidFocal(alpha, gamma) on scores"
 _LINEAR = "use nn.Linear(in_features, out_features)"
 _SCHEDULE = ("give the optimizer a schedule, optim.Adam(optim.schedules.Cosine(1e-3, total_updates)), or use "
@@ -167,11 +169,15 @@ NAMES = {
     **dict.fromkeys(("NLLLoss2d", "LinearCrossEntropyLoss", "AdaptiveLogSoftmaxWithLoss"), _SOFTMAX),
     "MeanSquaredLogarithmicError": "use losses.MeanSquaredError() on np.log1p(y)",
     **dict.fromkeys(("HingeEmbeddingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "TripletMarginWithDistanceLoss",
-                     "PairwiseDistance", "SquaredHinge", "CategoricalHinge", "Circle", "Dice", "Tversky",
+                     "SquaredHinge", "CategoricalHinge", "Circle", "Tversky",
                      "MeanAbsolutePercentageError", "CategoricalGeneralizedCrossEntropy"), _NO_LOSS),
-    **dict.fromkeys(("CTCLoss", "CTC", "TripletMarginLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",
+    **dict.fromkeys(("CTCLoss", "CTC", "CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",
                      "CategoricalFocalCrossentropy"), _NO_LOSS),
     **dict.fromkeys(("FocalLoss", "BinaryFocalCrossentropy", "BinaryFocalLoss"), _FOCAL),
+    **dict.fromkeys(("TripletMarginLoss", "TripletLoss", "ContrastiveLoss", "PairwiseDistance"), _DISTANCES),
+    **dict.fromkeys(("InfoNCE", "NTXentLoss", "Dice", "DiceLoss", "dice_loss"),
+                    f"{_NO_LOSS}, as the guide of recipes writes it"),
+    **dict.fromkeys(("Sampling", "Sample", "Reparameterize"), "use nn.GaussianSample() of means and logarithms of variances"),
     **dict.fromkeys(("AUC", "AUROC", "F1Score", "Precision", "Recall"),
                     'use metrics.MetricsEvaluator("roc_auc", "f1", "precision", "recall")'),
     **dict.fromkeys(("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"), "use metrics.AccuracyEvaluator()"),
@@ -242,8 +248,7 @@ NAMES = {
     "squared_error": "use losses.MeanSquaredError()", "MSELossFlat": "use losses.MeanSquaredError()",
     "l2_loss": "use losses.MeanSquaredError(), which is twice as much", "huber_loss": "use losses.Huber(delta)",
     "kl_divergence": "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()",
-    **dict.fromkeys(("ctc_loss", "cosine_distance", "log_cosh", "DiceLoss",
-                     "dice_loss", "SMAPE", "MAPE", "MASE"), _NO_LOSS),
+    **dict.fromkeys(("ctc_loss", "cosine_distance", "log_cosh", "SMAPE", "MAPE", "MASE"), _NO_LOSS),
     # Flax and Equinox
     "Conv": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W), or nn.Conv1d on (C, L)",
     "ConvTranspose": "use nn.ConvTranspose2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",
