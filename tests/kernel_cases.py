@@ -184,6 +184,8 @@ ACTIVATIONS = [
     forward("softplus", by_rounded_exponent, alpha=2.5), forward("mish", relative(16)), forward("hardswish"),
     forward("hardtanh", relative(0), alpha=-1.5, beta=2.5),
     forward("hardsigmoid", by_x(2, lambda a: 1 + np.abs(a["x"])), alpha=0.2, beta=0.5),
+    forward("exp"), forward("rescaling", by_x(2, lambda a: 0.6 * np.abs(a["x"]) + 2), alpha=-0.6, beta=2.0),
+    forward("softsign"), forward("log_sigmoid"), forward("abs", relative(0)), forward("square", relative(1)),
     backward("identity", relative(0)),
     backward("relu", relative(0)),
     backward("leaky_relu", relative(2), alpha=0.01),
@@ -198,6 +200,9 @@ ACTIVATIONS = [
     backward("mish", by_x(8, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
     backward("hardtanh", relative(0), alpha=-1.5, beta=2.5), backward("hardsigmoid", relative(1), alpha=0.2, beta=0.5),
     backward("hardswish", by_x(4, lambda a: np.abs(a["dy"]) * (1 + np.abs(a["saved"])))),
+    backward("exp", relative(1)), backward("rescaling", relative(2), alpha=-0.6, beta=2.0),
+    backward("softsign", relative(6)), backward("log_sigmoid", relative(4)), backward("abs", relative(0)),
+    backward("square", relative(2)),
 ]
 
 
@@ -353,6 +358,23 @@ def gaussian_bound(eps, a, want):
             "grad": roundings(8, eps, a) * np.hstack([part * m * e, part * (1 + m * m * e)])}
 
 
+def gaussian_kl_bound(eps, a, want):
+    C = a["targets"].shape[1]
+    m, s, part = np.abs(a["x"][:, :C]) + np.abs(a["targets"]), a["x"][:, C:], share(a)
+    e = np.abs(np.expm1(s))
+    return {"return": roundings(8, eps, a) * (part * (np.abs(s) + e + m * m)).sum(),
+            "grad": roundings(8, eps, a) * np.hstack([part * m, part * e])}
+
+
+def bits(rng, shape):
+    return {**two(rng, shape), "targets": rng.integers(0, 2, shape).astype(float), "alpha": 0.3, "gamma": 1.5}
+
+
+def focal_bound(eps, a, want):
+    part = share(a) / a["x"][0].size * np.ones_like(a["x"])
+    return {"return": roundings(24, eps, a) * (part * (np.abs(a["x"]) + 1)).sum(), "grad": roundings(24, eps, a) * part}
+
+
 def quantile_bound(eps, a, want):
     t = np.tile(a["targets"], (1, 3))
     part = share(a) / t.shape[1] * np.ones_like(t)
@@ -378,9 +400,12 @@ LOSSES = [
     loss("kl_divergence", weighted(probabilities), kl_bound, variant="weights"),
     loss("poisson_nll", probabilities, poisson_bound),
     loss("poisson_nll", weighted(probabilities), poisson_bound, variant="weights"),
+    loss("sigmoid_focal", bits, focal_bound), loss("sigmoid_focal", weighted(bits), focal_bound, variant="weights"),
+    loss("sigmoid_focal", lambda rng, s: {**bits(rng, s), "alpha": -1.0}, focal_bound, variant="even"),
     loss("hinge", signs, hinge_bound), loss("hinge", weighted(signs), hinge_bound, variant="weights"),
     *(Case(name, make if w else plain, ("grad",), bound, MANY, ("x",), family="losses", variant=w)
-      for name, plain, bound in (("gaussian_nll", halves, gaussian_bound), ("quantile", thirds, quantile_bound))
+      for name, plain, bound in (("gaussian_nll", halves, gaussian_bound), ("gaussian_kl", halves, gaussian_kl_bound),
+                                 ("quantile", thirds, quantile_bound))
       for w, make in (("", plain), ("weights", weighted(plain)))),
     loss("mean_squared_error", weighted(two), weighted_bound, variant="weights"),
     loss("mean_squared_error", weighted(two, samples=5), weighted_bound, variant="weights-of-five"),
@@ -393,6 +418,12 @@ LOSSES = [
 
 def normal(*names, **numbers):
     return lambda rng, shape: {**{k: rng.standard_normal(shape) for k in names}, **numbers}
+
+
+def noise_bound(eps, a, want):
+    """Of normal numbers up to 6.7, which have some roundings more; in float32 their logarithm is of a draw that is rounded."""
+    scale = a.get("deviation", 1.0) * np.exp(a.get("log_variance", 0.0) / 2) * np.abs(a.get("dy", 1.0))
+    return {"out": 2 * eps * np.abs(want["out"]) + scale * (64 * eps + (np.sqrt(2 * eps) if eps > 1e-10 else 0))}
 
 
 def column_sum_bound(eps, a, want):
@@ -429,6 +460,15 @@ VECTOR = [
                                                  "step": step},
            ("out",), relative(2), MATRICES, ("x",), family="dropout", variant=f"rates-{step}")
       for step in (0, 5, 6, 7, 2**40)),
+    *(Case("normal_noise", lambda rng, s, more=more: {**x_out(rng, s), "seed": 7, "step": 2**40, "layer": 3, "deviation": 0.7,
+                                                     "index": rng.integers(0, 2**62, s[0]), **more(rng, s)},
+           ("out",), noise_bound,
+           MATRICES, ("x",), not variant, "dropout", variant)
+      for variant, more in (("", lambda rng, s: {}), ("variances", lambda rng, s: {"log_variance": rng.standard_normal(s)}))),
+    Case("normal_noise_backward", lambda rng, s: {
+        "dy": rng.standard_normal(s), "log_variance": rng.standard_normal(s), "out": unset(s), "seed": 7, "step": 5, "layer": 1},
+         ("out",), noise_bound, MATRICES, ("dy",),
+         family="dropout"),
     Case("dropout", lambda rng, s: {**x_out(rng, s), "rate": 0.999, "seed": 2**64 - 1, "step": 0, "first_id": 12},
          ("out",), relative(2), MATRICES, ("x",), family="dropout", variant="numbered"),
 ]

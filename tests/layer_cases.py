@@ -70,6 +70,9 @@ def vector_layers():
     for layer in (nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.3), nn.ELU(), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.GELU("tanh"),
                   nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(5), nn.Sigmoid(),
                   nn.Tanh(), nn.ReLU6(), nn.Hardtanh(-0.5, 1.5), nn.Hardtanh(0.25, np.inf), nn.Hardsigmoid(), nn.Hardsigmoid(0.2),
+                  nn.Softsign(), nn.LogSigmoid(), nn.Exp(), nn.Abs(), nn.Square(), nn.Rescaling(-0.3), nn.Rescaling(2, 0.7),
+                  nn.GLU(0), nn.Sequential(nn.Slice(-1, 0, 4), nn.GLU()), nn.UnitNormalization(), nn.UnitNormalization(0.5),
+                  nn.GaussianNoise(0.5), nn.Sequential(nn.Slice(-1, 0, 4), nn.GaussianSample()),
                   nn.Softmax(), nn.LogSoftmax(), nn.Dropout(0.5), nn.Identity(), nn.Scale(5),
                   nn.LayerNorm(5), nn.LayerNorm((4, 5), eps=0.1), nn.LayerNorm(5, elementwise_affine=False),
                   nn.RMSNorm(5), nn.RMSNorm((4, 5), eps=0.1), nn.RMSNorm(5, elementwise_affine=False),
@@ -94,8 +97,12 @@ def vector_layers():
     for mode in ("mean", "sum"):
         yield nn.EmbeddingBag(9, 3, mode=mode), ("int64", (4,))
         yield nn.EmbeddingBag(9, 3, mode=mode, padding_idx=2), ("int64", (5, 2))
-    for layer in (nn.Add(), nn.Multiply(), nn.Concat(), nn.Concat(0), nn.Dot()):
+    for layer in (nn.Add(), nn.Subtract(), nn.Multiply(), nn.Concat(), nn.Concat(0), nn.Dot(), nn.CosineSimilarity()):
         yield layer, (4, 5), (4, 5)
+    for layer in (nn.Add(), nn.Subtract(), nn.Multiply()):
+        yield layer, (4, 5), (1, 5)
+        yield layer, (3, 1, 1), (3, 4, 5)
+        yield layer, (4, 1), (1, 5)
     yield nn.Add(), (5,), (5,), (5,)
     yield nn.LastStep(), (4, 5), ("int64", ())
     yield nn.MeanSteps(), (4, 5), ("int64", ())

@@ -138,12 +138,42 @@ def diamond():
     return x, a, b
 
 
-@pytest.mark.parametrize("merge", [nn.Add(), nn.Multiply(), nn.Concat(), nn.Dot()], ids=str)
+@pytest.mark.parametrize("merge", [nn.Add(), nn.Subtract(), nn.Multiply(), nn.Concat(), nn.Dot(),
+                                   nn.CosineSimilarity()], ids=str)
 def test_gradients_of_merging_with_a_layer_used_three_times(merge):
     x, a, b = diamond()
-    symbols = [a, b] if isinstance(merge, nn.Dot) else [a, b, x]
+    symbols = [a, b] if isinstance(merge, (nn.Dot, nn.CosineSimilarity, nn.Subtract)) else [a, b, x]
     graph = Model(inputs=x, outputs=merge(symbols)).layer
     assert testing.check_gradients(graph, rng.standard_normal((4, 3))) < 1e-7
+
+
+#: shapes of two or three inputs of which each stands for as many as the others have
+SPREAD = [((4,), (1,)), ((1,), (4,)), ((3, 4), (3, 1)), ((1, 4), (3, 4)), ((3, 1), (1, 4)), ((2, 3, 4), (2, 1, 1)),
+          ((1, 3, 1), (2, 3, 4)), ((2, 1, 4), (2, 3, 4)), ((2, 3, 4), (1, 3, 1), (2, 1, 1)), ((1, 1, 1), (2, 1, 4))]
+MERGED = {"Add": sum, "Subtract": lambda xs: xs[0] - xs[1], "Multiply": lambda xs: np.prod(np.broadcast_arrays(*xs), 0)}
+
+
+@pytest.mark.parametrize("shapes", SPREAD, ids=str)
+@pytest.mark.parametrize("merge", MERGED)
+def test_merging_spreads_what_has_1_along_an_axis(merge, shapes):
+    layer, shapes = getattr(nn, merge)(), shapes[:2 if merge == "Subtract" else 3]
+    inputs = [nn.Input(s) for s in shapes]
+    model = Model(inputs=inputs, outputs=layer(inputs), dtype="float64", seed=0)
+    xs = [rng.standard_normal((5, *s)) for s in shapes]
+    np.testing.assert_allclose(model.predict(tuple(xs)), MERGED[merge](xs), rtol=1e-14, atol=1e-15)
+    x = nn.Input((24,))       # gradients, of what is made inside
+    made = [nn.Reshape(s)(nn.Linear(24, int(np.prod(s)))(x)) for s in shapes]
+    assert testing.check_gradients(Model(inputs=x, outputs=layer(made)).layer, rng.standard_normal((3, 24))) < 1e-7
+
+
+def test_a_gate_for_each_channel_of_images():
+    """As they lie between convolutions, channels last; the gradient is summed where they lie."""
+    x = nn.Input((2, 6, 5))
+    y = nn.Conv2d(2, 3, 3, padding=1)(x)
+    gate = nn.Reshape((3, 1, 1))(nn.Sigmoid()(nn.Linear(3, 3)(nn.GlobalAvgPool()(y))))
+    shift = nn.Reshape((3, 1, 1))(nn.Mean((1, 2))(y))
+    z = nn.Conv2d(3, 2, 3)(nn.Subtract()([nn.Add()([nn.Multiply()([y, gate]), shift]), gate]))
+    assert testing.check_gradients(Model(inputs=x, outputs=z).layer, rng.standard_normal((3, 2, 6, 5))) < 1e-7
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -318,7 +348,16 @@ WRONG = [
     (lambda: Model(inputs=X3, outputs=NUMBERS), "Model(outputs=...) takes symbolic values"),
     (lambda: Model(nn.ReLU(), inputs=X3, outputs=X3), "Model(inputs=x, outputs=y); got layer and inputs and outputs"),
     (lambda: nn.Linear(4, 2)(X3), "the last axis must be 4"),
-    (lambda: nn.Add()([X3, nn.Input((2,))]), "must have one shape; got (3,), (2,)"),
+    (lambda: nn.Add()([X3, nn.Input((2,))]), "must have one shape, or 1 along an axis where others have more; got (3,), (2,)"),
+    (lambda: nn.Multiply()([nn.Input((2, 3, 4)), nn.Input((2,))]), "got (2, 3, 4), (2,); nn.Reshape gives one axes of size 1"),
+    (lambda: nn.Dot()([nn.Input((2, 3)), nn.Input((1, 3))]), "must have one shape; got (2, 3), (1, 3)"),
+    (lambda: nn.Subtract()([X3, X3, X3]), "takes two inputs; got 3"),
+    (lambda: nn.CosineSimilarity()([X3]), "takes two inputs or more; got 1"),
+    (lambda: nn.CosineSimilarity(eps=0), "CosineSimilarity(eps=0): above 0"),
+    (lambda: nn.GLU()(X3), "axis -1 has two halves, and 3 is odd"),
+    (lambda: nn.GaussianSample()(X3), "the last axis has means, then as many logarithms of variances"),
+    (lambda: nn.GaussianNoise(-1), "GaussianNoise(std=-1): 0 or more"),
+    (lambda: nn.Rescaling(float("inf")), "Rescaling(scale=inf, offset=0.0): finite numbers"),
     (lambda: nn.Add()(X3), "takes two inputs or more; got 1"),
     (lambda: nn.ReLU()([X3, X3]), "takes 1 input; got 2"),
     (lambda: nn.ReLU()(NUMBERS), "For arrays put it into a Model and call predict"),

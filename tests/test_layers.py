@@ -75,6 +75,26 @@ ROWS = {
     "Hardtanh of one bound": (nn.Hardtanh(-np.inf, 0.5), (4, 5), lambda x: np.minimum(x, 0.5)),
     "Hardsigmoid": (nn.Hardsigmoid(), (4, 5), lambda x: np.clip(x + 3, 0, 6) / 6),
     "Hardsigmoid of others": (nn.Hardsigmoid(0.2, 0.4), (4, 5), lambda x: np.clip(0.2 * x + 0.4, 0, 1)),
+    "Softsign": (nn.Softsign(), (4, 5), lambda x: x / (1 + np.abs(x))),
+    "LogSigmoid": (nn.LogSigmoid(), (4, 5), lambda x: -np.log1p(np.exp(-x))),
+    "Exp": (nn.Exp(), (4, 5), np.exp),
+    "Abs": (nn.Abs(), (4, 5), np.abs),
+    "Square": (nn.Square(), (4, 5), np.square),
+    "Rescaling": (nn.Rescaling(-2, 0.5), (4, 5), lambda x: 0.5 - 2 * x),
+    "Exp and others behind products": (nn.Sequential(
+        nn.Linear(5, 4), nn.Exp(), nn.Linear(4, 4), nn.Rescaling(3, 1), nn.Linear(4, 4), nn.Square(), nn.Linear(4, 3),
+        nn.LogSigmoid()), (4, 5), None),
+    "GLU": (nn.GLU(), (4, 6), lambda x: x[:, :3] / (1 + np.exp(-x[:, 3:]))),
+    "GLU of channels": (nn.GLU(0), (4, 2, 3), lambda x: x[:, :1] / (1 + np.exp(-x[:, 1:]))),
+    "GLU inside": (nn.Sequential(nn.Linear(5, 6), nn.GLU(), nn.Linear(3, 2)), (4, 5), None),
+    "UnitNormalization": (nn.UnitNormalization(), (4, 5), lambda x: x / np.sqrt((x * x).sum(-1, keepdims=True) + 1e-12)),
+    "UnitNormalization of rows": (nn.UnitNormalization(0.5), (4, 2, 3),
+                                  lambda x: x / np.sqrt((x * x).sum(-1, keepdims=True) + 0.5)),
+    "UnitNormalization inside": (nn.Sequential(nn.Linear(5, 4), nn.UnitNormalization(), nn.Linear(4, 2)), (4, 5), None),
+    "GaussianNoise": (nn.GaussianNoise(0.3), (4, 5), lambda x: x),
+    "GaussianNoise inside": (nn.Sequential(nn.Linear(5, 4), nn.GaussianNoise(0.3), nn.Linear(4, 2)), (4, 5), None),
+    "GaussianSample": (nn.GaussianSample(), (4, 6), lambda x: x[:, :3]),
+    "GaussianSample inside": (nn.Sequential(nn.Linear(5, 6), nn.GaussianSample(), nn.Linear(3, 2)), (4, 2, 5), None),
     "PReLU": (nn.PReLU(), (4, 5), lambda x: np.where(x > 0, x, 0.25 * x)),
     "PReLU of columns": (nn.PReLU(5, init=0.5), (4, 2, 5), lambda x: np.where(x > 0, x, 0.5 * x)),
     "Scale": (nn.Scale(5), (4, 5), lambda x: x),
@@ -118,7 +138,7 @@ def away_from_kinks(shape, seed=0):
 def test_every_layer_has_a_row():
     layers = {n for n in tinydl.nn.__all__ if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Layer)}
     elsewhere = {"PythonLayer", "Add", "Concat", "Dot", "Embedding", "Graph", "Max", "Mean", "Multiply", "Permute", "Reshape",
-                 "Slice", "Sum", "TiedLinear"}       # test_graph
+                 "CosineSimilarity", "Slice", "Subtract", "Sum", "TiedLinear"}       # test_graph
     elsewhere |= {"AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "BatchNorm2d", "Conv1d", "Conv2d",
                   "ConvTranspose2d", "Dropout2d", "GlobalAvgPool", "GlobalMaxPool", "GroupNorm",
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",

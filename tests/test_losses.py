@@ -30,6 +30,13 @@ def logistic(x, t, positive=1.0, smoothing=0.0):
     return np.mean(positive * t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x))
 
 
+def focal(x, t, alpha, gamma):
+    """torchvision's sigmoid_focal_loss."""
+    p = 1 / (1 + np.exp(-x))
+    p_t = p * t + (1 - p) * (1 - t)
+    return np.mean((alpha * t + (1 - alpha) * (1 - t)) * (1 - p_t) ** gamma * -np.log(p_t))
+
+
 def pinball(x, t, levels):
     d = t[:, None] - x.reshape(len(x), len(levels), -1)
     q = np.array(levels)[:, None]
@@ -56,6 +63,11 @@ LOSSES = {
     "PoissonNLL": (losses.PoissonNLL(), "unit", lambda x, t: np.mean(np.exp(x) - t * x)),
     "GaussianNLL": (losses.GaussianNLL(), "half", lambda x, t: np.mean(
         0.5 * (x[:, 2:] + (x[:, :2] - t) ** 2 / np.exp(x[:, 2:])))),
+    "GaussianKL": (losses.GaussianKL(), "half", lambda x, t: np.mean(
+        (np.exp(x[:, 2:]) - 1 - x[:, 2:] + (x[:, :2] - t) ** 2).sum(1) / 2)),
+    "SigmoidFocal": (losses.SigmoidFocal(), "bits", lambda x, t: focal(x, t, 0.25, 2)),
+    "SigmoidFocal without alpha": (losses.SigmoidFocal(None, 0.5), "bits", lambda x, t: 2 * focal(x, t, 0.5, 0.5)),
+    "SigmoidFocal of nothing": (losses.SigmoidFocal(None, 0), "bits", logistic),
     "Hinge": (losses.Hinge(), "signs", lambda x, t: np.mean(np.maximum(0, 1 - t * x))),
     "Quantile": (losses.Quantile([0.1, 0.7]), "half", lambda x, t: pinball(x, t, [0.1, 0.7])),
     "one Quantile": (losses.Quantile(0.25), "any", lambda x, t: pinball(x, t, [0.25])),
@@ -68,6 +80,8 @@ def targets(kind, shape):
         return rng.integers(0, shape[1], shape[0])
     if kind == "signs":
         return rng.choice([-1.0, 1.0], shape)
+    if kind == "bits":
+        return rng.integers(0, 2, shape).astype(float)
     if kind == "half":
         return rng.standard_normal((shape[0], shape[1] // 2))
     return rng.random(shape) if kind == "unit" else rng.standard_normal(shape)

@@ -76,6 +76,17 @@ def patterns():
     yield "times a hard sigmoid of 0.2", lambda g, x: g.f("Mul", x, g.f("HardSigmoid", x)), nn.Multiply     # it is no Hardswish
     yield "hard sigmoid of a clip", lambda g, x: g.f("Div", g.f("Clip", g.f("Add", x, g.c(values=number(3))), *(
         g.c(values=number(n)) for n in (0, 6))), g.c(values=number(6))), nn.Hardsigmoid
+    for op, kind in (("Softsign", nn.Softsign), ("Exp", nn.Exp), ("Abs", nn.Abs), ("Neg", nn.Rescaling)):
+        yield op, lambda g, x, op=op: g.f(op, x), kind
+    yield "logarithm of a sigmoid", lambda g, x: g.f("Log", g.f("Sigmoid", x)), nn.LogSigmoid
+    yield "square", lambda g, x: g.f("Pow", x, g.c(values=number(2))), nn.Square
+    yield "softsign of its parts", lambda g, x: g.f("Div", x, g.f("Add", g.f("Abs", x), g.c(values=number(1)))), nn.Softsign
+    yield "unit", lambda g, x: g.f("Div", x, g.f("Sqrt", g.f("Add", g.f("ReduceSum", g.f("Mul", x, x), g.c(values=[-1])),
+                                                             g.c(values=number(1e-6))))), nn.UnitNormalization
+    yield "unit of a norm", lambda g, x: g.f("Div", x, g.f("Expand", g.f(
+        "Clip", g.f("ReduceL2", x, g.c(values=[-1])), g.c(values=number(1e-12))), g.f("Shape", x))), nn.UnitNormalization
+    yield "less a mean", lambda g, x: g.f("Sub", x, g.f("ReduceMean", x, g.c(values=[1]))), nn.Subtract
+    yield "times a maximum", lambda g, x: g.f("Mul", g.f("ReduceMax", x, g.c(values=[2])), x), nn.Multiply
     yield "relu", lambda g, x: g.f("Clip", x, g.c(values=number(0))), nn.ReLU
     yield "relu6", lambda g, x: g.f("Min", g.f("Relu", x), g.c(values=number(6))), nn.ReLU6
     yield "clip from below", lambda g, x: g.f("Clip", x, g.c(values=number(-0.5))), nn.Hardtanh

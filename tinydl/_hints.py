@@ -23,6 +23,9 @@ R = TypeVar("R")
 
 _SOFTMAX = "use losses.SoftmaxCrossEntropy() on scores, with no softmax at the end of the model"
 _SIGMOID = "use losses.SigmoidCrossEntropy() on scores, with no sigmoid at the end of the model"
+_DISTANCES = ("a distance is made of nn.Subtract(), nn.Square() and nn.Sum(), and losses.MeanAbsoluteError() against zeros is "
+              "the mean of what a model makes of it, as the guide of recipes shows")
+_FOCAL = "use losses.SigmoidFocal(alpha, gamma) on scores"
 _LINEAR = "use nn.Linear(in_features, out_features)"
 _SCHEDULE = ("give the optimizer a schedule, optim.Adam(optim.schedules.Cosine(1e-3, total_updates)), or use "
              "callbacks.LearningRate(lambda epoch: ...)")
@@ -93,9 +96,9 @@ NAMES = {
                      *_each("{}2d", "AdaptiveMaxPool", "LPPool", "MaxUnpool", "FractionalMaxPool", "CrossMapLRN"),
                      *_each("ConvLSTM{}", "1D", "2D"), *_each("AdaptiveMaxPooling{}", "1D", "2D"), "AdaptiveAveragePooling1D",
                      *_each("Conv{}Transpose", "1D", "3D"), *_each("Convolution{}Transpose", "1D", "3D"),
-                     "GLU", "CELU", "Softsign", "LogSigmoid", "Bilinear", "Fold", "Unfold", "Softmin", "Softshrink", "Hardshrink",
+                     "CELU", "Bilinear", "Fold", "Unfold", "Softmin", "Softshrink", "Hardshrink",
                      "Tanhshrink", "RReLU", "Threshold", "LocalResponseNorm", "ChannelShuffle", "PixelUnshuffle", "Maximum",
-                     "Minimum", "Subtract", "RepeatVector", "UnitNormalization", "SpectralNormalization", "GroupQueryAttention",
+                     "Minimum", "RepeatVector", "SpectralNormalization", "GroupQueryAttention",
                      "MelSpectrogram", "STFTSpectrogram", "Wrapper", "RNNBase", "RNNCellBase"), _NO_LAYER),
     "Average": "use nn.Add(), which is as many times as much",
     **dict.fromkeys(("Dropout1d", "FeatureAlphaDropout"), "use nn.Dropout2d(p)"),
@@ -136,8 +139,7 @@ NAMES = {
     "TransformerDecoder": "put as many nn.TransformerDecoderLayer(d_model, nhead) as you like into a graph of nn.Input",
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), "use nn.Dropout2d(p)"),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), "use nn.Upsample(scale_factor)"),
-    **dict.fromkeys(("Rescaling", "Normalization"),
-                    "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch"),
+    "Normalization": "data.ArrayDataset(x, y, normalize=data.Normalize(mean, std)) scales each batch",
     "TimeDistributed": "a layer on the last axis, as nn.Linear, is of each step by itself",
     "Masking": "use data.SequenceDataset(sequences, y): layers take the lengths as an input of integers",
     "Concatenate": "use nn.Concat(axis)", "MaxPool": "use nn.MaxPool2d(kernel_size)",
@@ -167,10 +169,15 @@ NAMES = {
     **dict.fromkeys(("NLLLoss2d", "LinearCrossEntropyLoss", "AdaptiveLogSoftmaxWithLoss"), _SOFTMAX),
     "MeanSquaredLogarithmicError": "use losses.MeanSquaredError() on np.log1p(y)",
     **dict.fromkeys(("HingeEmbeddingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "TripletMarginWithDistanceLoss",
-                     "PairwiseDistance", "SquaredHinge", "CategoricalHinge", "Circle", "Dice", "Tversky",
+                     "SquaredHinge", "CategoricalHinge", "Circle", "Tversky",
                      "MeanAbsolutePercentageError", "CategoricalGeneralizedCrossEntropy"), _NO_LOSS),
-    **dict.fromkeys(("CTCLoss", "CTC", "TripletMarginLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "CosineSimilarity",
-                     "LogCosh", "FocalLoss", "BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"), _NO_LOSS),
+    **dict.fromkeys(("CTCLoss", "CTC", "CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",
+                     "CategoricalFocalCrossentropy"), _NO_LOSS),
+    **dict.fromkeys(("FocalLoss", "BinaryFocalCrossentropy", "BinaryFocalLoss"), _FOCAL),
+    **dict.fromkeys(("TripletMarginLoss", "TripletLoss", "ContrastiveLoss", "PairwiseDistance"), _DISTANCES),
+    **dict.fromkeys(("InfoNCE", "NTXentLoss", "Dice", "DiceLoss", "dice_loss"),
+                    f"{_NO_LOSS}, as the guide of recipes writes it"),
+    **dict.fromkeys(("Sampling", "Sample", "Reparameterize"), "use nn.GaussianSample() of means and logarithms of variances"),
     **dict.fromkeys(("AUC", "AUROC", "F1Score", "Precision", "Recall"),
                     'use metrics.MetricsEvaluator("roc_auc", "f1", "precision", "recall")'),
     **dict.fromkeys(("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"), "use metrics.AccuracyEvaluator()"),
@@ -241,8 +248,7 @@ NAMES = {
     "squared_error": "use losses.MeanSquaredError()", "MSELossFlat": "use losses.MeanSquaredError()",
     "l2_loss": "use losses.MeanSquaredError(), which is twice as much", "huber_loss": "use losses.Huber(delta)",
     "kl_divergence": "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()",
-    **dict.fromkeys(("ctc_loss", "cosine_similarity", "cosine_distance", "log_cosh", "sigmoid_focal_loss", "DiceLoss",
-                     "dice_loss", "SMAPE", "MAPE", "MASE"), _NO_LOSS),
+    **dict.fromkeys(("ctc_loss", "cosine_distance", "log_cosh", "SMAPE", "MAPE", "MASE"), _NO_LOSS),
     # Flax and Equinox
     "Conv": "use nn.Conv2d(in_channels, out_channels, kernel_size) on samples (C, H, W), or nn.Conv1d on (C, L)",
     "ConvTranspose": "use nn.ConvTranspose2d(in_channels, out_channels, kernel_size) on samples (C, H, W)",

@@ -54,7 +54,7 @@ def matmul(a: Floats, b: Floats, out: Floats, bias: Floats | None = None, saved:
     return globals()["activation"](y, out, activation, alpha, beta)                       # type: ignore[no-any-return]
 
 
-# activations: f(x, alpha, beta), and its slope by what is saved (the output up to hardsigmoid, else the input)
+# activations: f(x, alpha, beta), and its slope by what is saved (the output up to rescaling, else the input)
 
 def _sigmoid(x: Floats) -> Floats:
     e = np.exp(-np.abs(x))
@@ -94,6 +94,8 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
     "tanh": (lambda x, a, b: np.tanh(x), lambda y, a, b: 1 - y * y),
     "hardtanh": (lambda x, a, b: np.clip(x, a, b), lambda y, a, b: np.where((y > a) & (y < b), 1, 0)),
     "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), lambda y, a, b: np.where((y > 0) & (y < 1), a, 0)),
+    "exp": (lambda x, a, b: np.exp(x), lambda y, a, b: y),
+    "rescaling": (lambda x, a, b: a * x + b, lambda y, a, b: np.full_like(y, a)),
     "gelu": (lambda x, a, b: x * _gelu(x, False)[0], lambda x, a, b: _gelu_slope(x, False)),
     "gelu_tanh": (lambda x, a, b: x * _gelu(x, True)[0], lambda x, a, b: _gelu_slope(x, True)),
     "silu": (lambda x, a, b: x * _sigmoid(x), lambda x, a, b: _sigmoid(x) * (1 + x * (1 - _sigmoid(x)))),
@@ -101,6 +103,10 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
     "mish": (lambda x, a, b: x * np.tanh(np.logaddexp(0, x)), lambda x, a, b: _mish_slope(x)),
     "hardswish": (lambda x, a, b: x * np.clip(x + 3, 0, 6) / 6,
                   lambda x, a, b: np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5))),
+    "softsign": (lambda x, a, b: x / (1 + np.abs(x)), lambda x, a, b: 1 / (1 + np.abs(x)) ** 2),
+    "log_sigmoid": (lambda x, a, b: -np.logaddexp(0, -x), lambda x, a, b: _sigmoid(-x)),
+    "abs": (lambda x, a, b: np.abs(x), lambda x, a, b: np.sign(x)),
+    "square": (lambda x, a, b: x * x, lambda x, a, b: 2 * x),
 }
 
 
@@ -206,6 +212,24 @@ def gaussian_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad
         _mean(loss, grad[:, :C], by_m, weights)
         _mean(loss, grad[:, C:], by_s, weights)
     return _mean(loss, None, loss, weights)
+
+
+def gaussian_kl(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    C = targets.shape[1]
+    d, s = x[:, :C] - targets, x[:, C:]
+    loss = C * (np.expm1(s) - s + d * d) / 2
+    if grad is not None:
+        _mean(loss, grad[:, :C], C * d, weights)
+        _mean(loss, grad[:, C:], C * np.expm1(s) / 2, weights)
+    return _mean(loss, None, loss, weights)
+
+
+def sigmoid_focal(x: Floats, targets: Floats, alpha: float, gamma: float, weights: Floats | None = None,
+                  grad: Floats | None = None) -> float:
+    s = np.where(targets > 0.5, 1.0, -1.0)
+    p, q, log_p = _sigmoid(s * x), _sigmoid(-s * x), -np.logaddexp(0, -s * x)
+    a = np.where(targets > 0.5, alpha, 1 - alpha) if alpha >= 0 else 1.0
+    return _mean(-a * q**gamma * log_p, grad, -s * a * q**gamma * (q - gamma * p * log_p), weights)
 
 
 def quantile(x: Floats, targets: Floats, levels: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
@@ -673,6 +697,30 @@ def dropout(x: Floats, out: Floats, rate: float = 0.0, layer: int = 0, seed: int
     for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
         key = splitmix(key + word)
     return _write(out, np.where(hashes(key, x.shape[1]) >= np.uint32(rate * 2**32), x / (1 - rate), 0))
+
+
+def _normals(shape: tuple[int, ...], layer: int, seed: int, step: int, index: Int64 | None, first_id: int) -> Floats:
+    R, C = shape
+    ids = first_id + np.arange(R, dtype=np.int64) if index is None else index
+    key = splitmix(np.array([seed], np.uint64))
+    for word in (np.array([step], np.uint64), np.array([layer], np.uint64), ids.view(np.uint64)):
+        key = splitmix(key + word)
+    half = (C + 1) // 2
+    draws = hashes(key, 2 * half).astype(np.float64)
+    radius, turn = np.sqrt(-2 * np.log((draws[:, ::2] + 1) / 2**32)), 2 * np.pi * (draws[:, 1::2] / 2**32 - 0.5)
+    return np.hstack([radius * np.cos(turn), radius * np.sin(turn)])[:, :C]
+
+
+def normal_noise(x: Floats, out: Floats, log_variance: Floats | None = None, deviation: float = 1.0, layer: int = 0,
+                 seed: int = 0, step: int = 0, index: Int64 | None = None, first_id: int = 0) -> Floats:
+    z = deviation * _normals(x.shape, layer, seed, step, index, first_id)
+    return _write(out, x + (z if log_variance is None else z * np.exp(log_variance / 2)))
+
+
+def normal_noise_backward(dy: Floats, log_variance: Floats, out: Floats, deviation: float = 1.0, layer: int = 0, seed: int = 0,
+                          step: int = 0, index: Int64 | None = None, first_id: int = 0) -> Floats:
+    z = deviation * _normals(dy.shape, layer, seed, step, index, first_id)
+    return _write(out, dy * z * np.exp(log_variance / 2) / 2)
 
 
 # optimizers: one update of p by g, with the rule's state and numbers (schema.RULES); t: number of the update, from 1

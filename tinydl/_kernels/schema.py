@@ -43,7 +43,8 @@ MOST_TAPS, BAND = 1024, 1 << 17
 #: kinds of activation, by their numbers in C; those whose derivative is a function of the output (they may overwrite their
 #: input) come first, up to FROM_OUTPUT
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "hardtanh", "hardsigmoid",
-               "gelu", "gelu_tanh", "silu", "softplus", "mish", "hardswish")
+               "exp", "rescaling", "gelu", "gelu_tanh", "silu", "softplus", "mish", "hardswish", "softsign", "log_sigmoid", "abs",
+               "square")
 KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 FROM_OUTPUT = ACTIVATIONS[1:ACTIVATIONS.index("gelu")]
 
@@ -176,6 +177,11 @@ _LIST = [
               does="mean of max(1 - s x, 0), s = 1 where t > 0, else -1; grad := -s / n where 1 - s x > 0, else 0"),
     Operation("gaussian_nll", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",
               number=True, does="mean over R C of (s + (m - t)^2 exp(-s)) / 2, x = [m s], D = 2 C"),
+    Operation("gaussian_kl", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",
+              number=True, does="mean over rows of sum_c (exp(s) - 1 - s + (m - t)^2) / 2; x: C times m, then C times s"),
+    Operation("sigmoid_focal", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", "alpha gamma", in_place="grad:x",
+              at_least_one="n", number=True, does="mean of a (1 - p)^gamma (-log(p)); p = sigmoid(x) and a = alpha where targets "
+                                                  "are above 0.5, else p = sigmoid(-x) and a = 1 - alpha; alpha below 0: a = 1"),
     Operation("quantile", "x[R,D] targets[R,C] levels[Q] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x",
               at_least_one="R C Q", number=True, does="mean over R D of max(q d, (q - 1) d), d = t - x, x = [x_1 ... x_Q] of "
               "the levels q, D = Q C; grad := -q, 1 - q or (d = 0) 0, / (R D)"),
@@ -254,6 +260,10 @@ _LIST = [
     Operation("dropout", "x[B,C] rates:float64[W]? -> out[B,C]", "layer=0 W=0", "rate=0", in_place="out:x",
               does="out := x / (1 - rate) or 0, by a hash of (seed, step, layer, number of the sample, column); rates: instead "
                    "of rate that of step rates[0], and of those that follow it"),
+    Operation("normal_noise", "x[B,C] log_variance[B,C]? -> out[B,C]", "layer=0", "deviation=1", in_place="out:x",
+              does="out := x + deviation exp(log_variance / 2) z, z normal, by a hash as dropout's; log_variance: 0 if left out"),
+    Operation("normal_noise_backward", "dy[B,C] log_variance[B,C] -> out[B,C]", "layer=0", "deviation=1", in_place="out:dy",
+              does="out := dy deviation exp(log_variance / 2) z / 2, by log_variance; by x it is dy"),
     # images, channels last (B, H, W, C); x of a convolution at any strides, in elements: xb of a sample, xh, xw, xc. Kernels of
     # kh by kw taps, sh by sw apart, ph by pw zeros before an image and as many behind as they need, dilation dh by dw;
     # G groups of channels, panels as conv_panels makes them

@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 
 from tinydl import _hints
 from tinydl.losses.base import Loss, PythonLoss
-from tinydl.losses.builtin import Huber, MeanAbsoluteError, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from tinydl.losses.builtin import (
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SigmoidFocal,
+    SoftmaxCrossEntropy,
+)
 from tinydl.losses.joint import Joint
-from tinydl.losses.likelihood import GaussianNLL, KLDivergence, PoissonNLL
+from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, PoissonNLL
 from tinydl.losses.margin import Hinge, Quantile
 
-__all__ = ["GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError", "MeanSquaredError",
-           "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+__all__ = ["GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
+           "MeanSquaredError", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SigmoidFocal",
+           "SoftmaxCrossEntropy"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

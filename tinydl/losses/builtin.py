@@ -119,6 +119,43 @@ class SigmoidCrossEntropy(KernelLoss):
         return t
 
 
+class SigmoidFocal(KernelLoss):
+    """mean(a (1 - p)^gamma (-log(p))): p = sigmoid(x), a = alpha where the target is 1; p = sigmoid(-x), a = 1 - alpha where it
+    is 0 (Lin et al. 2017, "Focal Loss for Dense Object Detection"). Outputs x are scores, targets 0 or 1, both (R, ...).
+
+    What is right already counts little, so that a few among many negatives are not drowned. With gamma=0 and alpha=None, which
+    is a = 1, it is SigmoidCrossEntropy. The defaults are those of torchvision's sigmoid_focal_loss; scores are no logits of
+    probabilities then, and want to be calibrated where they are read as such.
+
+        >>> import numpy as np
+        >>> round(SigmoidFocal()(np.zeros((2, 1)), np.array([1.0, 0.0])), 6)
+        0.086643
+    """
+
+    kernel = "sigmoid_focal"
+
+    @_hints.arguments
+    def __init__(self, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
+        if alpha is not None and not 0 < alpha < 1:
+            raise ValueError(f"SigmoidFocal(alpha={alpha}): between 0 and 1, or None")
+        if not 0 <= gamma < float("inf"):
+            raise ValueError(f"SigmoidFocal(gamma={gamma}): 0 or more")
+        self.alpha, self.gamma = None if alpha is None else float(alpha), float(gamma)
+
+    def config(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "gamma": self.gamma}
+
+    def numbers(self, output_shape: tuple[int, ...]) -> dict[str, float]:
+        return {"alpha": -1.0 if self.alpha is None else self.alpha, "gamma": self.gamma}
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        t = super().check_targets(targets, output_shape)
+        other = t[(t != 0) & (t != 1)]
+        if other.size:
+            raise ValueError(f"SigmoidFocal needs targets of 0 and 1; y has {other.flat[0]}")
+        return t
+
+
 class MeanSquaredError(KernelLoss):
     """mean((outputs - targets)^2)"""
 

@@ -7,11 +7,11 @@
                     GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
     sequences       LSTM, GRU, RNN; MultiheadAttention, DotProductAttention, TransformerEncoderLayer, TransformerDecoderLayer,
                     PositionalEncoding; LastStep, MeanSteps: of sequences of unequal lengths
-    activations     ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Mish, Hardswish, PReLU, Sigmoid, Tanh, Hardtanh,
-                    Hardsigmoid, Softmax, LogSoftmax
-    normalisation   LayerNorm, RMSNorm, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
-    regularisation  Dropout, Dropout2d
-    merging         Add, Multiply, Concat, Dot: called on a list of values
+    activations     ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU, GLU, Softplus, Softsign, Mish, Hardswish, PReLU, Sigmoid,
+                    LogSigmoid, Tanh, Hardtanh, Hardsigmoid, Softmax, LogSoftmax; functions Exp, Abs, Square, Rescaling
+    normalisation   LayerNorm, RMSNorm, UnitNormalization, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
+    regularisation  Dropout, Dropout2d, GaussianNoise; GaussianSample of means and variances
+    merging         Add, Subtract, Multiply, Concat, Dot, CosineSimilarity: called on a list of values
     shaping         Reshape, Flatten, Permute, Slice, Identity
     reductions      Mean, Sum, Max: over axes of a sample
     structure       Sequential, Residual; Input begins a graph, which Model makes a Graph of
@@ -27,18 +27,24 @@ from tinydl.nn.activations import (
     ELU,
     GELU,
     SELU,
+    Abs,
+    Exp,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
     Mish,
     ReLU,
     ReLU6,
+    Rescaling,
     Sigmoid,
     SiLU,
     Softmax,
     Softplus,
+    Softsign,
+    Square,
     Tanh,
 )
 from tinydl.nn.attention import MultiheadAttention
@@ -49,11 +55,13 @@ from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout, Dropout2d
 from tinydl.nn.embedding import Embedding, EmbeddingBag
 from tinydl.nn.ensembles import LinearBatchEnsemble, LinearEnsemble
+from tinydl.nn.gated import GLU
 from tinydl.nn.graph import Graph, Input
 from tinydl.nn.image_norm import BatchNorm2d, GroupNorm, InstanceNorm2d, RMSNorm
 from tinydl.nn.layer import Layer, Parameter, Statistic, register
 from tinydl.nn.linear import Linear, TiedLinear
-from tinydl.nn.merge import Add, Concat, Dot, Multiply
+from tinydl.nn.merge import Add, Concat, Dot, Multiply, Subtract
+from tinydl.nn.noise import GaussianNoise, GaussianSample
 from tinydl.nn.norm import BatchNorm1d, LayerNorm
 from tinydl.nn.periodic import PeriodicEmbedding
 from tinydl.nn.piecewise import PiecewiseLinearEmbedding
@@ -72,19 +80,21 @@ from tinydl.nn.recurrent import GRU, LSTM, RNN
 from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.resize import PixelShuffle, Upsample, ZeroPad2d
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
+from tinydl.nn.similarity import CosineSimilarity, UnitNormalization
 from tinydl.nn.steps import LastStep, MeanSteps
 from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
-__all__ = ["ELU", "GELU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d", "BatchNorm1d",
-           "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "Dot", "DotProductAttention", "Dropout", "Dropout2d",
-           "Embedding", "EmbeddingBag", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid",
-           "Hardswish", "Hardtanh", "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU",
-           "Linear", "LinearBatchEnsemble", "LinearEnsemble", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean",
-           "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute",
-           "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU", "ReLU6",
-           "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Statistic", "Sum",
-           "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "Upsample", "ZeroPad2d", "initializers",
-           "register"]
+__all__ = ["ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "Abs", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d",
+           "BatchNorm1d", "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "CosineSimilarity", "Dot",
+           "DotProductAttention", "Dropout", "Dropout2d", "Embedding", "EmbeddingBag", "Exp", "Flatten", "GaussianNoise",
+           "GaussianSample", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid", "Hardswish", "Hardtanh",
+           "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU", "Linear", "LinearBatchEnsemble",
+           "LinearEnsemble", "LogSigmoid", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps", "Mish",
+           "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding",
+           "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU", "ReLU6", "Rescaling", "Reshape", "Residual",
+           "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Softsign", "Square", "Statistic",
+           "Subtract", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "UnitNormalization",
+           "Upsample", "ZeroPad2d", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -1,5 +1,5 @@
-"""Activations: ReLU, ReLU6, LeakyReLU, ELU, SELU, Sigmoid, Tanh, Hardtanh, Hardsigmoid, GELU, SiLU, Softplus, Mish, Hardswish
-(elementwise), Softmax, LogSoftmax (last axis)."""
+"""Activations: ReLU, ReLU6, LeakyReLU, ELU, SELU, Sigmoid, LogSigmoid, Tanh, Hardtanh, Hardsigmoid, GELU, SiLU, Softplus,
+Softsign, Mish, Hardswish, and the functions Exp, Abs, Square, Rescaling (elementwise); Softmax, LogSoftmax (last axis)."""
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -206,6 +206,63 @@ class Hardswish(Elementwise):
     """y = x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019). The gradient is 0 at -3 and 1 at 3, as PyTorch has it."""
 
     kind = "hardswish"
+
+
+@register
+class Softsign(Elementwise):
+    """y = x / (1 + |x|)"""
+
+    kind = "softsign"
+
+
+@register
+class LogSigmoid(Elementwise):
+    """y = -log(1 + exp(-x)), the logarithm of Sigmoid, where that rounds to 0 and 1, too"""
+
+    kind = "log_sigmoid"
+
+
+@register
+class Exp(Elementwise):
+    """y = exp(x): of what must be above 0, as a rate or a deviation whose logarithm a layer gives."""
+
+    kind = "exp"
+
+
+@register
+class Abs(Elementwise):
+    """y = |x|, whose gradient at 0 is 0, as PyTorch has it"""
+
+    kind = "abs"
+
+
+@register
+class Square(Elementwise):
+    """y = x^2"""
+
+    kind = "square"
+
+
+@register
+class Rescaling(Elementwise):
+    """y = scale x + offset, of two numbers that are not trained (Keras has it by this name): Rescaling(-1) is -x, and
+    Rescaling(1 / T) in front of a softmax is a temperature T.
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Rescaling(0.5, 1)).predict([[2.0, 4.0]]).tolist()
+        [[2.0, 3.0]]
+    """
+
+    kind = "rescaling"
+
+    @_hints.arguments
+    def __init__(self, scale: float, offset: float = 0.0) -> None:
+        if not abs(scale) < float("inf") or not abs(offset) < float("inf"):
+            raise ValueError(f"Rescaling(scale={scale}, offset={offset}): finite numbers")
+        self.scale, self.offset = self.alpha, self.beta = float(scale), float(offset)
+
+    def config(self) -> dict[str, Any]:
+        return {"scale": self.scale, "offset": self.offset}
 
 
 class LastAxis(Layer):

@@ -1,6 +1,7 @@
 """Merging: layers of several inputs, called on a list: y = nn.Add()([a, b]).
 
-The inputs have equal shapes; only Concat's may differ, along its axis.
+The inputs have equal shapes. Those of Add, Subtract and Multiply may also have 1 along an axis where others have more; Concat's
+may differ along its axis.
 """
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinydl import _hints
+from tinydl._kernels.schema import KINDS
+from tinydl.nn.broadcast import common_order, joint_shape, spread, summed
 from tinydl.nn.layer import Backward, Layer, register
 from tinydl.plan import Builder, Rows, Value, inverse
 
@@ -30,9 +33,19 @@ class Merge(Layer):
         raise NotImplementedError
 
 
+class Elementwise(Merge):
+    """Element by element; an input with 1 along an axis stands for as many as the others have there: a number (C, 1, 1) for each
+    channel of images (C, H, W)."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes) < 2:
+            raise ValueError(f"{self!r} takes two inputs or more; got {len(shapes)}")
+        return joint_shape(self, shapes)
+
+
 @register
-class Add(Merge):
-    """y = a + b + ...
+class Add(Elementwise):
+    """y = a + b + ...; shapes are equal, or 1 along an axis where others have more: as (C, 1, 1) beside images (C, H, W).
 
         >>> from tinydl import Model, nn
         >>> x = nn.Input((4,))
@@ -41,21 +54,63 @@ class Add(Merge):
     """
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
-        order, needs_grad = xs[0].order(), any(x.needs_grad for x in xs)
-        total = b.whole(xs[0].permute(order))
+        shape, needs_grad = self.output_shape(*(x.shape for x in xs)), any(x.needs_grad for x in xs)
+        order = common_order(xs, shape)
+        total = b.whole(spread(xs[0], shape).permute(order))
         for x in xs[1:]:
             y = b.value(total.shape, needs_grad=needs_grad)
-            b.emit("add", a=total, b=x.permute(order), out=y, n=Rows(x.size))
+            b.emit("add", a=total, b=spread(x, shape).permute(order), out=y, n=Rows(y.size))
             total = y
-        return total.permute(inverse(order)), lambda dy: tuple(dy if x.needs_grad else None for x in xs)
+        return total.permute(inverse(order)), lambda dy: tuple(
+            summed(b, dy, x.shape) if dy is not None and x.needs_grad else None for x in xs)
 
 
 @register
-class Multiply(Merge):
-    """y = a b ..., element by element"""
+class Subtract(Elementwise):
+    """y = a - b, of shapes as Add's
+
+        >>> from tinydl import Model, nn
+        >>> a, b = nn.Input((2,)), nn.Input((1,))
+        >>> Model(inputs=[a, b], outputs=nn.Subtract()([a, b])).predict(([[5.0, 7.0]], [[1.0]])).tolist()
+        [[4.0, 6.0]]
+    """
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes) != 2:
+            raise ValueError(f"{self!r} takes two inputs; got {len(shapes)}")
+        return super().output_shape(*shapes)
 
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
-        factors, needs_grad = [b.whole(x) for x in xs], any(x.needs_grad for x in xs)
+        shape, needs_grad = self.output_shape(*(x.shape for x in xs)), any(x.needs_grad for x in xs)
+        order = common_order(xs, shape)
+        first, second = (spread(x, shape).permute(order) for x in xs)
+        y = b.value(first.shape, needs_grad=needs_grad)
+        b.emit("weighted_mean", a=first, b=second, out=y, wa=1, wb=-1, n=Rows(y.size))
+
+        def backward(dy: Value | None) -> tuple[Value | None, ...]:
+            if dy is None:
+                return None, None
+            by_second = None
+            if xs[1].needs_grad:
+                less = summed(b, dy, xs[1].shape)
+                along = less.order()
+                negative = b.value(tuple(less.shape[a] for a in along))
+                b.emit("activation", x=less.permute(along), out=negative, n=Rows(less.size), kind=KINDS["rescaling"], alpha=-1)
+                by_second = negative.permute(inverse(along))
+            return summed(b, dy, xs[0].shape) if xs[0].needs_grad else None, by_second
+        return y.permute(inverse(order)), backward
+
+
+@register
+class Multiply(Elementwise):
+    """y = a b ..., element by element, of shapes as Add's: a gate (C, 1, 1) for each channel of images, a weight (E, 1) for each
+    of E experts (E, C)."""
+
+    def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
+        shape, needs_grad = self.output_shape(*(x.shape for x in xs)), any(x.needs_grad for x in xs)
+        order = common_order(xs, shape)
+        back = inverse(order)
+        factors = [b.whole(spread(x, shape).permute(order)) for x in xs]
         products = [factors[0]]
         for x in factors[1:]:
             products.append(b.value(x.shape, needs_grad=needs_grad))
@@ -63,6 +118,7 @@ class Multiply(Merge):
 
         def backward(dy: Value | None) -> tuple[Value | None, ...]:
             grads: list[Value | None] = [None] * len(xs)
+            dy = dy and dy.permute(order)
             for i in range(len(xs) - 1, -1, -1):
                 others = products[i - 1] if i else None         # the product of those before
                 if dy is None or not any(x.needs_grad for x in xs[:i + 1]):
@@ -78,8 +134,8 @@ class Multiply(Merge):
                     rest = b.value(dy.shape)
                     b.emit("multiply", a=dy, b=factors[i], out=rest, n=Rows(dy.size))
                     dy = rest
-            return tuple(grads)
-        return products[-1], backward
+            return tuple(g and summed(b, g.permute(back), x.shape) for g, x in zip(grads, xs, strict=True))
+        return products[-1].permute(back), backward
 
 
 @register

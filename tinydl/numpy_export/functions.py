@@ -79,7 +79,16 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
+def glu(x, axis):
+    a, b = np.split(x, 2, axis)
+    return a * sigmoid(b)
+
+
 # ---------------------------------------------------------------------- norms
+def unit(x, eps):
+    return x / np.sqrt((x * x).sum(-1, keepdims=True) + eps)
+
+
 def affine(x, weight, bias, shape):
     """weight and bias, where they are there, in this shape."""
     y = x if weight is None else x * weight.reshape(shape)

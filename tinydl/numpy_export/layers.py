@@ -30,12 +30,20 @@ def simple(pattern: str, *classes: type[nn.Layer]) -> None:
     writes(*classes)(lambda w, layer, x: pattern.format(x=x, layer=layer))
 
 
-simple("{x}", nn.Identity, nn.Dropout, nn.Dropout2d)
+simple("{x}", nn.Identity, nn.Dropout, nn.Dropout2d, nn.GaussianNoise)
 simple("relu({x})", nn.ReLU)
 simple("leaky_relu({x}, {layer.negative_slope!r})", nn.LeakyReLU)
 simple("elu({x}, {layer.alpha!r})", nn.ELU)
 simple("softplus({x}, {layer.beta!r})", nn.Softplus)
 simple("np.tanh({x})", nn.Tanh)
+simple("np.exp({x})", nn.Exp)
+simple("np.abs({x})", nn.Abs)
+simple("np.square({x})", nn.Square)
+simple("{x} / (1 + np.abs({x}))", nn.Softsign)
+simple("-softplus(-{x}, 1.0)", nn.LogSigmoid)
+simple("{x} * {layer.scale!r} + {layer.offset!r}", nn.Rescaling)
+simple("{x}[..., :{x}.shape[-1] // 2]", nn.GaussianSample)
+simple("unit({x}, {layer.eps!r})", nn.UnitNormalization)
 simple("hardsigmoid({x}, {layer.alpha!r}, {layer.beta!r})", nn.Hardsigmoid)
 for name, kind in {"selu": nn.SELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU, "mish": nn.Mish, "hardswish": nn.Hardswish,
                    "softmax": nn.Softmax, "log_softmax": nn.LogSoftmax}.items():
@@ -54,6 +62,11 @@ def hardtanh(w: Writer, layer: nn.Hardtanh | nn.ReLU6, x: Value) -> str:
 @writes(nn.GELU)
 def gelu(w: Writer, layer: nn.GELU, x: Value) -> str:
     return f"{'gelu' if layer.approximate == 'none' else 'gelu_tanh'}({x})"
+
+
+@writes(nn.GLU)
+def glu(w: Writer, layer: nn.GLU, x: Value) -> str:
+    return f"glu({x}, {1 + check_axis(layer, layer.axis, x.shape)})"
 
 
 @writes(nn.PReLU)
@@ -172,6 +185,16 @@ def piecewise(w: Writer, layer: nn.PiecewiseLinearEmbedding, x: Value) -> str:
 @writes(nn.Add, nn.Multiply)
 def elementwise(w: Writer, layer: nn.Layer, *xs: Value) -> str:
     return (" + " if isinstance(layer, nn.Add) else " * ").join(map(str, xs))
+
+
+@writes(nn.Subtract)
+def subtract(w: Writer, layer: nn.Subtract, a: Value, b: Value) -> str:
+    return f"{a} - {b}"
+
+
+@writes(nn.CosineSimilarity)
+def cosine_similarity(w: Writer, layer: nn.CosineSimilarity, a: Value, b: Value) -> str:
+    return f"(unit({a}, {layer.eps!r}) * unit({b}, {layer.eps!r})).sum(-1, keepdims=True)"
 
 
 @writes(nn.Concat)

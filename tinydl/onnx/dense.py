@@ -19,13 +19,13 @@ def linear(w: Writer, layer: nn.Linear, x: Tensor) -> str:
     return w.affine(y, None, layer.bias)
 
 
-@exports(nn.Dropout, nn.Dropout2d, nn.Identity)
+@exports(nn.Dropout, nn.Dropout2d, nn.GaussianNoise, nn.Identity)
 def nothing(w: Writer, layer: nn.Layer, x: Tensor) -> str:
     return x.name
 
 
 # ---------------------------------------------------------------------- activations
-@exports(nn.ReLU, nn.Sigmoid, nn.Tanh)
+@exports(nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Exp, nn.Abs)
 def same_name(w: Writer, layer: nn.Layer, x: Tensor) -> str:
     return w.op(type(layer).__name__.capitalize(), x)
 
@@ -103,7 +103,60 @@ def hardswish(w: Writer, layer: nn.Hardswish, x: Tensor) -> str:
     return w.op("Div", w.op("Mul", x, gate), w.numbers(6))
 
 
+@exports(nn.Softsign)
+def softsign(w: Writer, layer: nn.Softsign, x: Tensor) -> str:
+    return w.op("Div", x, w.op("Add", w.op("Abs", x), w.numbers(1)))
+
+
+@exports(nn.LogSigmoid)
+def log_sigmoid(w: Writer, layer: nn.LogSigmoid, x: Tensor) -> str:
+    return w.op("Neg", w.op("Softplus", w.op("Neg", x)))
+
+
+@exports(nn.Square)
+def square(w: Writer, layer: nn.Square, x: Tensor) -> str:
+    return w.op("Mul", x, x)
+
+
+@exports(nn.Rescaling)
+def rescaling(w: Writer, layer: nn.Rescaling, x: Tensor) -> str:
+    scaled = w.op("Mul", x, w.numbers(layer.scale))
+    return w.op("Add", scaled, w.numbers(layer.offset)) if layer.offset else scaled
+
+
+def _half(w: Writer, x: Tensor, axis: int, which: int) -> str:
+    """The first or the second half along an axis of a sample."""
+    n = x.shape[axis] // 2
+    return w.op("Slice", x, *map(w.integers, (which * n, (which + 1) * n, axis + 1, 1)))
+
+
+@exports(nn.GLU)
+def glu(w: Writer, layer: nn.GLU, x: Tensor) -> str:
+    axis = check_axis(layer, layer.axis, x.shape)
+    return w.op("Mul", _half(w, x, axis, 0), w.op("Sigmoid", _half(w, x, axis, 1)))
+
+
+@exports(nn.GaussianSample)
+def gaussian_sample(w: Writer, layer: nn.GaussianSample, x: Tensor) -> str:
+    return _half(w, x, len(x.shape) - 1, 0)
+
+
 # ---------------------------------------------------------------------- norms
+def _unit(w: Writer, x: Tensor, eps: float) -> str:
+    total = w.op("ReduceSum", w.op("Mul", x, x), w.integers(-1))
+    return w.op("Div", x, w.op("Sqrt", w.op("Add", total, w.numbers(eps))))
+
+
+@exports(nn.UnitNormalization)
+def unit_normalization(w: Writer, layer: nn.UnitNormalization, x: Tensor) -> str:
+    return _unit(w, x, layer.eps)
+
+
+@exports(nn.CosineSimilarity)
+def cosine_similarity(w: Writer, layer: nn.CosineSimilarity, a: Tensor, b: Tensor) -> str:
+    return w.op("ReduceSum", w.op("Mul", _unit(w, a, layer.eps), _unit(w, b, layer.eps)), w.integers(-1))
+
+
 @exports(nn.LayerNorm)
 def layer_norm(w: Writer, layer: nn.LayerNorm, x: Tensor) -> str:
     n = len(layer.normalized_shape)
@@ -146,6 +199,11 @@ def elementwise(w: Writer, layer: nn.Layer, first: Tensor, *others: Tensor) -> s
     for x in others:
         total = w.op("Add" if isinstance(layer, nn.Add) else "Mul", total, x)
     return total
+
+
+@exports(nn.Subtract)
+def subtract(w: Writer, layer: nn.Subtract, a: Tensor, b: Tensor) -> str:
+    return w.op("Sub", a, b)
 
 
 @exports(nn.Concat)

@@ -6,11 +6,11 @@
         (void)a, (void)b; \
         TD_EACH(i, n) { const T v = x[i]; y[i] = (E); } \
     }
-/* a, b, d = dy[i], v = saved[i]: the output y up to hardsigmoid, the input x from GELU on */
+/* a, b, d = dy[i], v = saved[i]: the output y up to rescaling, the input x from GELU on */
 #define BACKWARD(name, E) \
     static void NAME(name##_grad)(T a, T b, const T *dy, const T *saved, T *dx, i64 n) { \
         (void)a, (void)b; \
-        TD_EACH(i, n) { const T d = dy[i], v = saved[i]; dx[i] = (E); } \
+        TD_EACH(i, n) { const T d = dy[i], v = saved[i]; (void)v; dx[i] = (E); } \
     }
 
 /* the normal distribution's value at x, and sqrt(2 pi) times its density */
@@ -72,6 +72,10 @@ FORWARD(hardtanh, v < a ? a : v > b ? b : v)
 BACKWARD(hardtanh, v > a && v < b ? d : (T)0)
 FORWARD(hardsigmoid, NAME(unit)(a * v + b))
 BACKWARD(hardsigmoid, v > 0 && v < 1 ? a * d : (T)0)
+FORWARD(exp, NAME(vm_exp)(v))
+BACKWARD(exp, d * v)
+FORWARD(rescaling, FMA(a, v, b))
+BACKWARD(rescaling, a * d)
 FORWARD(gelu, v * NAME(normal_of)(v).below)
 BACKWARD(gelu, d * FMA((T)0.39894228040143267794 * v, NAME(normal_of)(v).bell, NAME(normal_of)(v).below))
 FORWARD(gelu_tanh, v * FMA((T)0.5, NAME(gelu_inner)(v), (T)0.5))
@@ -82,6 +86,13 @@ FORWARD(mish, v * NAME(tanh_softplus)(v).tanh)
 BACKWARD(mish, d * FMA(v, NAME(tanh_softplus)(v).slope, NAME(tanh_softplus)(v).tanh))
 FORWARD(hardswish, v <= -3 ? (T)0 : v >= 3 ? v : v * (v + 3) / 6)
 BACKWARD(hardswish, v <= -3 ? 0 * d : v >= 3 ? d : d * (v / 3 + (T)0.5))
+FORWARD(softsign, v / (1 + NAME(td_abs)(v)))
+FORWARD(log_sigmoid, -NAME(softplus_of)(-v))
+BACKWARD(log_sigmoid, d * NAME(vm_sigmoid)(-v))
+FORWARD(abs, NAME(td_abs)(v))
+BACKWARD(abs, v > 0 ? d : v < 0 ? -d : (T)0)
+FORWARD(square, v * v)
+BACKWARD(square, d * (2 * v))
 
 static void NAME(gelu_tanh_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
     (void)a, (void)b;
@@ -99,6 +110,13 @@ static void NAME(silu_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
     }
 }
 
+static void NAME(softsign_grad)(T a, T b, const T *dy, const T *x, T *dx, i64 n) {
+    (void)a, (void)b;
+    TD_EACH(i, n) {
+        const T r = 1 / (1 + NAME(td_abs)(x[i]));
+        dx[i] = dy[i] * (r * r);
+    }
+}
 #undef SIGMOID_LOW
 #undef FORWARD
 #undef BACKWARD
@@ -114,12 +132,18 @@ static void NAME(activation)(int kind, double alpha, double beta, const void *x,
     case TD_TANH: NAME(tanh)(a, b, x, y, n); break;
     case TD_HARDTANH: NAME(hardtanh)(a, b, x, y, n); break;
     case TD_HARDSIGMOID: NAME(hardsigmoid)(a, b, x, y, n); break;
+    case TD_EXP: NAME(exp)(a, b, x, y, n); break;
+    case TD_RESCALING: NAME(rescaling)(a, b, x, y, n); break;
     case TD_GELU: NAME(gelu)(a, b, x, y, n); break;
     case TD_GELU_TANH: NAME(gelu_tanh)(a, b, x, y, n); break;
     case TD_SILU: NAME(silu)(a, b, x, y, n); break;
     case TD_SOFTPLUS: NAME(softplus)(a, b, x, y, n); break;
     case TD_MISH: NAME(mish)(a, b, x, y, n); break;
     case TD_HARDSWISH: NAME(hardswish)(a, b, x, y, n); break;
+    case TD_SOFTSIGN: NAME(softsign)(a, b, x, y, n); break;
+    case TD_LOG_SIGMOID: NAME(log_sigmoid)(a, b, x, y, n); break;
+    case TD_ABS: NAME(abs)(a, b, x, y, n); break;
+    case TD_SQUARE: NAME(square)(a, b, x, y, n); break;
     default: if (x != y) memcpy(y, x, (size_t)n * sizeof(T));
     }
 }
@@ -135,12 +159,18 @@ static void NAME(activation_backward)(int kind, double alpha, double beta, const
     case TD_TANH: NAME(tanh_grad)(a, b, dy, saved, dx, n); break;
     case TD_HARDTANH: NAME(hardtanh_grad)(a, b, dy, saved, dx, n); break;
     case TD_HARDSIGMOID: NAME(hardsigmoid_grad)(a, b, dy, saved, dx, n); break;
+    case TD_EXP: NAME(exp_grad)(a, b, dy, saved, dx, n); break;
+    case TD_RESCALING: NAME(rescaling_grad)(a, b, dy, saved, dx, n); break;
     case TD_GELU: NAME(gelu_grad)(a, b, dy, saved, dx, n); break;
     case TD_GELU_TANH: NAME(gelu_tanh_grad)(a, b, dy, saved, dx, n); break;
     case TD_SILU: NAME(silu_grad)(a, b, dy, saved, dx, n); break;
     case TD_SOFTPLUS: NAME(softplus_grad)(a, b, dy, saved, dx, n); break;
     case TD_MISH: NAME(mish_grad)(a, b, dy, saved, dx, n); break;
     case TD_HARDSWISH: NAME(hardswish_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SOFTSIGN: NAME(softsign_grad)(a, b, dy, saved, dx, n); break;
+    case TD_LOG_SIGMOID: NAME(log_sigmoid_grad)(a, b, dy, saved, dx, n); break;
+    case TD_ABS: NAME(abs_grad)(a, b, dy, saved, dx, n); break;
+    case TD_SQUARE: NAME(square_grad)(a, b, dy, saved, dx, n); break;
     default: if (dy != dx) memcpy(dx, dy, (size_t)n * sizeof(T));
     }
 }

@@ -19,6 +19,7 @@
 #include "periodic.h"
 #include "piecewise.h"
 #include "dropout.h"
+#include "noise.h"
 #include "updates.h"
 #include "panels.h"
 #include "matmul.h"

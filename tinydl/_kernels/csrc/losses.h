@@ -183,6 +183,12 @@ MEAN_KERNEL(kl_divergence, o->scale, , w > 0 ? k * w * (NAME(vm_log)(w) - v) : (
 MEAN_KERNEL(poisson_nll, 0, const T e = NAME(vm_exp)(v), e - w * v, e - w)
 MEAN_KERNEL(hinge, 0, const T s = w > 0 ? (T)1 : (T)-1; const T margin = 1 - s * v,
             margin > 0 ? margin : margin == margin ? (T)0 : margin, margin > 0 ? -s : (T)0)
+/* z: the score for what is there, q: the probability of what is not, p = 1 - q; a q^k log(1 / p), and its slope by z */
+MEAN_LOSS(sigmoid_focal_op, sigmoid_focal, o->gamma,
+          const T positive = o->alpha < 0 ? (T)1 : (T)o->alpha; const T negative = o->alpha < 0 ? (T)1 : (T)(1 - o->alpha),
+          const T s = w > (T)0.5 ? (T)1 : (T)-1; const T z = s * v; const T l = NAME(softplus_of)(-z);
+          const T h = (w > (T)0.5 ? positive : negative) * NAME(vm_exp)(-k * NAME(softplus_of)(z)),
+          h * l, -s * h * FMA(k * NAME(vm_sigmoid)(z), l, NAME(vm_sigmoid)(-z)))
 #undef MEAN_KERNEL
 #undef MEAN_LOSS
 
@@ -227,6 +233,10 @@ ROWS_LOSS(gaussian_nll, 2, C,
     const T d = x[c] - t[c]; const T s = x[C + c]; const T e = NAME(vm_exp)(-s);
     row += (double)((T)0.5 * (s + d * d * e));
     if (dx) { dx[c] = d * e * share; dx[C + c] = (T)0.5 * (1 - d * d * e) * share; })
+ROWS_LOSS(gaussian_kl, 2, 1,
+    const T d = x[c] - t[c]; const T s = x[C + c]; const T e = NAME(vm_expm1)(s);
+    row += (double)((T)0.5 * FMA(d, d, e - s));
+    if (dx) { dx[c] = d * share; dx[C + c] = (T)0.5 * e * share; })
 ROWS_LOSS(quantile, o->Q, D,
     for (i64 q = 0; q < o->Q; q++) {
         const T d = t[c] - x[q * C + c]; const T level = o->levels[q];

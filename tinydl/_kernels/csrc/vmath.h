@@ -119,6 +119,12 @@ static inline T NAME(vm_expm1_below)(T x) {
     return FMA(s, minus, s - 1);
 }
 
+/* exp(x) - 1 */
+static inline T NAME(vm_expm1)(T x) {
+    const T below = NAME(vm_expm1_below)(-NAME(td_abs)(x));
+    return x > 0 ? -below * NAME(vm_exp)(x) : below;
+}
+
 /* e ln 2 + log(1 + f) + small, where 1 + f is in sqrt(1/2)..sqrt(2) */
 static inline T NAME(td_log)(T f, T e, T small) {
     static const T c[] = {

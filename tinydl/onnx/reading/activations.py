@@ -11,7 +11,7 @@ from tinydl.onnx.reading.patterns import near, product, same
 from tinydl.onnx.reading.reader import Node, Reader, Term, Unreadable, imports
 
 PLAIN = {"Relu": nn.ReLU, "Sigmoid": nn.Sigmoid, "Tanh": nn.Tanh, "Mish": nn.Mish, "HardSwish": nn.Hardswish,
-         "Softplus": nn.Softplus}
+         "Softplus": nn.Softplus, "Softsign": nn.Softsign, "Exp": nn.Exp, "Abs": nn.Abs}
 
 
 @imports(*PLAIN)
@@ -143,7 +143,24 @@ def dropout(r: Reader, node: Node) -> list[Term]:
     return [r.call(nn.Dropout(round(p, 6)), node.x(batch_first=False)), mask]
 
 
-@imports("Erf", "Exp", "Greater", "Pow", "Reciprocal", "Sqrt")
+@imports("Pow")
+def power(r: Reader, node: Node) -> Term:
+    exponent = node.given(1)
+    if exponent is not None and exponent.is_number(2):
+        return r.call(nn.Square(), node.x(batch_first=False))
+    return part(r, node)
+
+
+@imports("Log")
+def logarithm(r: Reader, node: Node) -> Term:
+    """PyTorch's LogSigmoid."""
+    x = node.x(batch_first=False)
+    if x.symbol is not None and isinstance(x.symbol.layer, nn.Sigmoid):
+        return r.call(nn.LogSigmoid(), Term(symbol=x.symbol.inputs[0], batch=x.batch, merged=x.merged))
+    return part(r, node)
+
+
+@imports("Erf", "Greater", "Reciprocal", "ReduceL2", "Sqrt")
 def part(r: Reader, node: Node) -> Term:
     """What is read as a part of a pattern alone."""
     for term in node.inputs:

@@ -142,25 +142,20 @@ def arithmetic(r: Reader, node: Node) -> Term:
     if constants:
         return _with_constant(r, node)
     terms = [node.x(i, batch_first=False) for i in range(len(node.inputs))]
-    terms = _spread(r, terms)
-    if len({(t.batch, t.symbol.shape if t.symbol else None) for t in terms}) > 1:
-        raise Unreadable("values of different shapes are combined: "
-                         f"{', '.join(str(t.symbol.shape) for t in terms if t.symbol)}; equal ones are read")
+    layer = nn.Multiply() if node.op == "Mul" else nn.Subtract() if node.op == "Sub" else nn.Add()
+    shapes = [t.symbol.shape for t in terms if t.symbol is not None]
+    fits = len({t.batch for t in terms}) == 1
+    if fits and len(set(shapes)) > 1:       # one may have 1 along an axis where others have more
+        try:
+            layer.output_shape(*shapes)
+        except ValueError:
+            fits = False
+    if not fits:
+        raise Unreadable(f"values of different shapes are combined: {', '.join(map(str, shapes))}; equal ones are read, and "
+                         "those that have 1 along an axis")
     if node.op == "Div":
         raise Unreadable("it divides by a computed value")
-    if node.op == "Sub":
-        terms[1] = _scaled(r, terms[1], -1)
-    return r.call(nn.Multiply() if node.op == "Mul" else nn.Add(), *terms)
-
-
-def _spread(r: Reader, terms: list[Term]) -> list[Term]:
-    """A number for each channel, (C, 1, 1), as an image as large as the others."""
-    shapes = [t.symbol.shape for t in terms if t.symbol is not None]
-    largest = max(shapes, key=lambda s: (len(s), s))
-    if len(largest) != 3 or any(t.batch for t in terms):
-        return terms
-    return [r.call(nn.Upsample(largest[1:]), t) if s == (largest[0], 1, 1) != largest else t
-            for t, s in zip(terms, shapes, strict=True)]
+    return r.call(layer, *terms)
 
 
 @imports("Neg")
@@ -169,10 +164,7 @@ def negative(r: Reader, node: Node) -> Term:
 
 
 def _scaled(r: Reader, x: Term, factor: float) -> Term:
-    assert x.symbol is not None
-    layer = nn.Scale(x.symbol.shape[-1] if x.symbol.shape else 1)
-    r.give(layer.weight, np.full(layer.num_features, factor, r.dtype), frozen=True)
-    return r.call(layer, x)
+    return r.call(nn.Rescaling(factor), x)
 
 
 def _with_constant(r: Reader, node: Node) -> Term:

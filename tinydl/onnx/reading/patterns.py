@@ -148,8 +148,16 @@ def _softplus(number: float, term: Term) -> Found:
 
 
 def _quotient(x: Any, below: Any) -> Found:
-    """x / (1 + exp(-x)); d / sqrt(mean(d^2) + eps)"""
+    """x / (1 + exp(-x)); x / (1 + |x|); d / sqrt(mean(d^2) + eps); x / max(|x|, eps), as PyTorch's F.normalize"""
     power = plus(below, 1.0)
+    if power is not None and power.op == "Abs" and same(power.args[0], x):
+        return nn.Softsign(), x
+    floor = below.args[0] if below.op == "Expand" else below
+    norm = floor.args[0] if floor is not None and floor.op in ("Clip", "Max") else None
+    if floor is not None and norm is not None and norm.op == "ReduceL2" and same(norm.args[0], x) and _last_axes(norm, x) == 1:
+        least = floor.args[1] if len(floor.args) > 1 and not any(floor.args[2:]) else None
+        if least is not None and least.array is not None and least.array.size == 1 and 0 < single(least.array) <= 1e-6:
+            return nn.UnitNormalization(float(single(least.array)) ** 2), x
     if power is not None and power.op == "Exp" and power.args[0] is not None and power.args[0].op == "Neg":
         return (nn.SiLU(), x) if same(power.args[0].args[0], x) else None
     return _normalised(x, below) if below.op == "Sqrt" else None
@@ -166,16 +174,18 @@ def _rms_norm(x: Term, inverse: Term) -> Found:
 
 
 def _normalised(d: Term, root: Term) -> Found:
-    """RMSNorm, or, where d is x - mean(x), LayerNorm, over the last axes."""
+    """RMSNorm, or, where d is x - mean(x), LayerNorm, over the last axes; with a sum in the mean's place UnitNormalization."""
     total = root.args[0]
     if total is None or total.op != "Add":
         return None
     for mean, eps in (total.args, total.args[::-1]):
-        if mean is None or eps is None or eps.array is None or eps.array.size != 1 or mean.op != "ReduceMean":
+        if mean is None or eps is None or eps.array is None or eps.array.size != 1 or mean.op not in ("ReduceMean", "ReduceSum"):
             continue
         if mean.args[0] is None or not _power(mean.args[0], d, 2, 1.0):
             continue
         value = float(single(eps.array))
+        if mean.op == "ReduceSum":
+            return (nn.UnitNormalization(value), d) if _last_axes(mean, d) == 1 and value > 0 else None
         x, own = d.args if d.op == "Sub" else (None, None)
         if x is not None and x.symbol is not None and own is not None and own.op == "ReduceMean" and same(own.args[0], x):
             n = _last_axes(own, x)
