@@ -251,6 +251,40 @@ def attended(q, k, v, heads):
     return np.concatenate(out, 1)
 
 
+def with_class_token():
+    """Of (5,): a row of 4 columns with another one before it, and what linear layers make of both."""
+    row = nn.Reshape((1, 4))(nn.Linear(5, 4)(x := nn.Input((5,))))
+    return nn.Graph.of(x, nn.Linear(8, 2)(nn.Flatten()(nn.Concat(0)([nn.LearnedTokens(1, 4)(x), row]))))
+
+
+def test_learned_tokens():
+    """The same rows for all samples; their gradient is the sum over the samples, and x gets none."""
+    tokens = Model(nn.LearnedTokens(3, 4), "float64", seed=0)
+    w = tokens.state_dict()["weight"]
+    assert 0.01 < w.std() < 0.03 and (tokens.predict(np.ones((5, 2))) == w).all()
+    assert (tokens.predict(np.zeros((5,), "int64")) == w).all()
+    x = np.random.default_rng(0).standard_normal((4, 5))
+    assert testing.check_gradients(with_class_token(), x) < 1e-7
+    a, n = nn.Input((7, 4)), nn.Input((), "int64")
+    drawn = Model(inputs=[a, n], outputs=nn.MultiheadAttention(4, 2)([nn.LearnedTokens(2, 4)(a), a, n]), seed=0)
+    steps, lengths = np.random.default_rng(1).standard_normal((3, 7, 4)), np.array([7, 2, 4])
+    other = np.where(np.arange(7)[None, :, None] < lengths[:, None, None], steps, np.nan)
+    assert drawn.output_shape() == (2, 4) and (drawn.predict((steps, lengths)) == drawn.predict((other, lengths))).all()
+    for freeze in (False, True):        # what stands before them has no part in it, and they may be frozen
+        model = Model(nn.Sequential(nn.Linear(5, 2), nn.LearnedTokens(3, 4), nn.Linear(4, 2)), seed=0)
+        if freeze:
+            model.freeze("1.weight")
+        before = model.state_dict()
+        with Trainer(1, seed=0) as trainer:
+            trainer.init(data.ArrayDataset(x, np.ones((4, 3, 2))), model, losses.MeanSquaredError(), optim.SGD(0.1))
+            trainer.train()
+        after = model.state_dict()
+        moved = {name for name in after if not (after[name] == before[name]).all()}
+        assert moved == {"1.weight", "2.weight", "2.bias"} - ({"1.weight"} if freeze else set())
+    with pytest.raises(ValueError, match=r"LearnedTokens\(0, 4\): both must be at least 1"):
+        nn.LearnedTokens(0, 4)
+
+
 def test_rotary_positions_by_the_papers_formula():
     """Rotations of neighbouring columns, as complex numbers; only how far steps are apart counts."""
     rng, T, E, heads, base = np.random.default_rng(7), 9, 12, 2, 100.0

@@ -212,6 +212,18 @@ def test_max_lets_nan_win_and_gives_the_first_of_equals_the_gradient():
     assert (out[0, 0], place[0, 0]) == (5, 1)
 
 
+def test_how_an_embedding_begins():
+    for layer in (nn.Embedding(200, 30, 3, init="small_normal"), nn.EmbeddingBag(200, 30, padding_idx=3, init="small_normal")):
+        w = Model(layer, seed=0).state_dict()["weight"]
+        assert 0.019 < w.std() < 0.021 and not w[3].any()
+        assert layer.config()["init"] == "small_normal" and "init" not in nn.Embedding(2, 2).config()
+    bound = (6 / 230) ** 0.5
+    w = Model(nn.Embedding(200, 30, init="xavier_uniform"), seed=0).state_dict()["weight"]
+    assert 0.99 * bound < abs(w).max() <= bound
+    with pytest.raises(ValueError, match=r"init='tiny': choose one of .*small_normal"):
+        nn.Embedding(2, 2, init="tiny")
+
+
 def test_embedding_is_a_row_of_the_table_and_its_gradient_the_sum_of_its_rows():
     model = Model(nn.Sequential(nn.Embedding(5, 2, padding_idx=-1), nn.Flatten()), "float64", seed=1)
     table = model.state_dict()["0.weight"]

@@ -145,7 +145,7 @@ def test_every_layer_has_a_row():
                   "ZeroPad2d"}       # test_conv, test_pool
     elsewhere |= {"LinearBatchEnsemble", "LinearEnsemble"}       # test_ensembles_values
     elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
-    elsewhere |= {"DotProductAttention", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
+    elsewhere |= {"DotProductAttention", "LearnedTokens", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
                   "TransformerEncoderLayer"}
     assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
 

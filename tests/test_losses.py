@@ -134,6 +134,17 @@ def test_a_loss_trains_with_weights_as_its_formula_says(row):
     np.testing.assert_allclose(-bias, slope, atol=1e-8)
 
 
+@pytest.mark.parametrize("loss, n", [(losses.GaussianNLL(), 2), (losses.Quantile([0.2, 0.5, 0.9]), 3)], ids=repr)
+def test_likelihoods_and_quantiles_of_each_step_are_those_of_as_many_samples(loss, n):
+    x, t = np.random.default_rng(6).standard_normal((5, 4, 2 * n)), np.random.default_rng(7).standard_normal((5, 4, 2))
+    assert loss(x, t) == pytest.approx(loss(x.reshape(20, -1), t.reshape(20, 2)), rel=1e-13)
+    assert loss(x[:, :, :n], t[:, :, 0]) == loss(x[:, :, :n], t[:, :, :1])          # targets (B, T), too
+    network = nn.Sequential(nn.Linear(3, 8 * n), nn.Reshape((4, 2 * n)))
+    assert testing.check_gradients(network, away_from_kinks((5, 3)), loss=loss, targets=t) < 1e-6
+    with pytest.raises(ValueError, match=r"outputs \(samples, \.\.\., . x targets\); the model's output is \(4, 7\)"):
+        loss(np.zeros((5, 4, 7)), t)
+
+
 def test_python_loss():
     class Quartic(losses.PythonLoss):
         def forward(self, outputs, targets):

@@ -95,7 +95,7 @@ def patterns():
     yield "gated", lambda g, x: g.f("Mul", g.f("Add", g.f("MatMul", x, g.c(5, 5)), g.c(5)), g.f("Tanh", x)), nn.Linear
     yield "token of a class", lambda g, x: g.f("Concat", g.f("Expand", g.c(1, 1, 5), g.f("Concat", g.f(
         "Slice", g.f("Shape", x), g.c(values=[0]), g.c(values=[1])), g.c(values=[1, 5]), axis=0)), x, axis=1), \
-        nn.PositionalEncoding
+        nn.LearnedTokens
     yield "a number of each sample", lambda g, x: g.f(
         "Add", g.f("ReduceSum", x, g.c(values=[1, 2]), keepdims=0), g.c()), nn.Linear
     yield "layer norm", layer_norm, nn.LayerNorm

@@ -160,7 +160,7 @@ def test_attention_that_was_changed_is_read_as_it_is(dtype, dims, tmp_path):
                    nn.Linear]),
     ("torch_lstm", [nn.LSTM, nn.LSTM, nn.Mean, nn.GELU, nn.Linear]),
     ("torch_attention", [nn.Linear, nn.Permute, *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear]),
-    ("torch_vit", [nn.Conv2d, nn.Permute, nn.ZeroPad2d, *[nn.PositionalEncoding] * 2, nn.LayerNorm, nn.Linear, nn.Permute,
+    ("torch_vit", [nn.Conv2d, nn.Permute, nn.LearnedTokens, nn.Concat, nn.PositionalEncoding, nn.LayerNorm, nn.Linear, nn.Permute,
                    *[nn.Slice] * 3, nn.DotProductAttention, nn.Linear, nn.Add, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear,
                    nn.Add, nn.Slice, nn.Linear]),
     ("sklearn_mlp", [nn.Linear, nn.ReLU, nn.Linear, nn.Softmax])])

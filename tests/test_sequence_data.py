@@ -5,6 +5,7 @@ import pytest
 from sequence_gradients import hashed
 
 from tinydl import AccuracyEvaluator, Model, Trainer, data, losses, nn, optim
+from tinydl.metrics import RegressionEvaluator
 
 rng = np.random.default_rng(0)
 LENGTHS = rng.integers(0, 12, 100)
@@ -285,3 +286,41 @@ def test_an_empty_list_among_integers_and_paddings_that_do_not_fit():
     for padding in (1.5, 300):
         with pytest.raises(ValueError, match=f"padding={padding}: a whole number that uint8 holds"):
             data.SequenceDataset(tokens, [0, 1], padding=padding)
+
+
+def test_numbers_for_each_step_are_padded_with_steps_that_count_nothing():
+    """Trained, evaluated and predicted: what stands behind a sequence changes no bit, and no figure is of it."""
+    numbers = np.random.default_rng(4)
+    y = [numbers.standard_normal((n, 2)) for n in LENGTHS]
+    made = data.SequenceDataset(SEQUENCES, y, 8, per_step=True, max_length=6)
+    own = np.minimum(LENGTHS, 6)
+    assert made.weight_shape == (6,) and made.sample_weight.sum(1).tolist() == own.tolist()
+    inside = np.arange(6) < own[:, None]
+    assert (made.sample_weight == inside).all() and made.y[3].tolist() == y[3][:6].tolist()
+    _, targets = next(made.epoch(0, 0, shuffle=False)).load().arrays()
+    assert (targets[~inside[:8]] == 0).all()
+
+    found = []
+    for filling in (0.0, 7.0):
+        arrays = np.full((len(made), 6, 2), filling)
+        for row, one in zip(arrays, y, strict=True):
+            row[:min(len(one), 6)] = one[:6]
+        steps = np.full((len(made), 6, SEQUENCES[0].shape[1]), 0.0, SEQUENCES[0].dtype)
+        for row, one in zip(steps, SEQUENCES, strict=True):
+            row[:min(len(one), 6)] = one[:6]
+        same = data.ArrayDataset((steps, own), arrays, 8, sample_weight=inside.astype("float32"))
+        for one in (made, same):
+            a, n = nn.Input((6, steps.shape[2])), nn.Input((), "int64")
+            model = Model(inputs=[a, n], outputs=nn.Linear(4, 2)(nn.GRU(steps.shape[2], 4)([a, n])), dtype="float64", seed=0)
+            with Trainer(2, None, RegressionEvaluator(), seed=0) as trainer:
+                trainer.init(one, model, losses.MeanSquaredError(), optim.SGD(0.1))
+                trainer.train(shuffle=False)
+                found.append((model.params.tolist(), trainer.evaluate(one)))
+    assert found[0] == found[1] == found[2] == found[3]
+    errors = np.concatenate(model.predict(made)) - np.concatenate(made.y)
+    assert found[0][1]["mse"] == pytest.approx((errors ** 2).mean()) == found[0][1]["loss"]
+
+    weighed = data.SequenceDataset(SEQUENCES, y, 8, per_step=True, max_length=6, sample_weight=np.arange(len(LENGTHS)))
+    assert (weighed.sample_weight == inside * np.arange(len(LENGTHS))[:, None]).all()
+    with pytest.raises(ValueError, match=r"y\[.*\] is nan; all must be finite"):
+        data.SequenceDataset(SEQUENCES[:2], [np.full(len(s), np.nan) for s in SEQUENCES[:2]], per_step=True)

@@ -262,7 +262,7 @@ def test_samples_of_other_parts_than_the_dataset_says():
 
 
 @pytest.mark.parametrize("w, words", [
-    (np.ones(52), r"sample_weight has shape \(52,\); one weight a sample is \(53,\)"), (np.ones((53, 1)), r"\(53, 1\)"),
+    (np.ones(52), r"sample_weight has shape \(52,\); one weight a sample is \(53,\)"), (np.ones((53, 1)), r"\((53|samples), 1\)"),
     (np.r_[np.ones(50), -1, 1, 1], r"sample_weight\[50\] is -1.0; weights are finite"),
     (np.r_[np.ones(51), np.nan, 1], r"\[51\] is nan"), (np.r_[np.inf, np.ones(52)], r"\[0\] is inf"),
     (np.r_[1e31, np.ones(52)], "divide all by their mean")])
@@ -303,3 +303,100 @@ def test_a_dataset_says_whether_its_batches_have_weights():
         with pytest.raises(TrainingError) as e:
             t.train()
         assert "a batch with sample_weight, in a dataset that is not `weighted`" in str(e.value.__cause__)
+
+
+# weights of a sample's places: steps of sequences, or single targets ------------------------------------------------
+
+class EachSquare(losses.PythonLoss):
+    """The same of a weight for each number."""
+
+    def forward(self, outputs, targets, sample_weight=None):
+        d = outputs - targets
+        w = np.full(d.shape, 1 / d.size) if sample_weight is None else sample_weight / sample_weight.sum()
+        return float((w * d * d).sum()), 2 * w * d
+
+
+P = np.random.default_rng(7)
+PLACES = {      # a loss, the shape of a sample's output, targets (11, ...), and weights (11, ...) of what it takes them for
+    "classes of steps": (losses.SoftmaxCrossEntropy(), (4, 3), P.integers(0, 3, (11, 4)), P.random((11, 4))),
+    "classes and more": (losses.SoftmaxCrossEntropy([1.0, 2, 3], 0.1, 2), (4, 3), P.integers(0, 3, (11, 4)), P.random((11, 4))),
+    "labels": (losses.SigmoidCrossEntropy(), (12,), P.random((11, 12)), P.random((11, 12))),
+    "labels by pos_weight": (losses.SigmoidCrossEntropy(3.0, 0.1), (12,), P.random((11, 12)), P.random((11, 12))),
+    "steps of several": (losses.MeanSquaredError(), (4, 3), P.random((11, 4, 3)), P.random((11, 4))),
+    "numbers": (losses.MeanAbsoluteError(), (4, 3), P.random((11, 4, 3)), P.random((11, 4, 3))),
+    "Huber": (losses.Huber(0.5), (12,), P.random((11, 12)), P.random((11, 12))),
+    "Hinge": (losses.Hinge(), (12,), P.integers(0, 2, (11, 12)) * 1.0, P.random((11, 12))),
+    "counts": (losses.PoissonNLL(), (4, 3), P.random((11, 4, 3)), P.random((11, 4))),
+    "distributions": (losses.KLDivergence(), (4, 3), P.dirichlet(np.ones(3), (11, 4)), P.random((11, 4))),
+    "means and variances": (losses.GaussianNLL(), (3, 4), P.random((11, 3, 2)), P.random((11, 3))),
+    "quantiles": (losses.Quantile([0.1, 0.5, 0.9]), (4, 3), P.random((11, 4, 1)), P.random((11, 4))),
+    "in NumPy": (EachSquare(), (12,), P.random((11, 12)), P.random((11, 12))),
+}
+
+
+@pytest.mark.parametrize("row", set(PLACES) - {"in NumPy"})
+def test_places_weigh_what_they_are_told_to(row):
+    """As samples of one place each do."""
+    loss, shape, t, w = PLACES[row]
+    w = np.where(w < 0.3, 0, w)
+    y = np.random.default_rng(1).standard_normal((11, *shape))
+    n = w.size                          # places, each with what is left of the output and of the targets
+    got = loss.mean(y, t, w)
+    want = loss.mean(y.reshape(n, *y.shape[w.ndim:]) if y.shape[:w.ndim] == w.shape else y.reshape(n, -1),
+                     t.reshape(n, *t.shape[w.ndim:]), w.ravel())
+    assert got == pytest.approx(want, rel=1e-13)
+
+
+@pytest.mark.parametrize("strategy", [Group(1), Shard(3)], ids=str)
+@pytest.mark.parametrize("row", PLACES)
+def test_a_place_of_weight_0_is_as_if_it_were_not_there(row, strategy):
+    """Whatever its target is, the same bits are learned; with weights of 1 what is learned without, to rounding."""
+    loss, shape, t, w = PLACES[row]
+    other = t[::-1].copy()
+    keep = w > 0.4
+    mixed = np.where(keep.reshape(keep.shape + (1,) * (t.ndim - keep.ndim)), t, other)
+    found = []
+    for targets, weights in ((t, w * keep), (mixed, w * keep), (t, np.ones(w.shape)), (t, None)):
+        model = Model(nn.Sequential(nn.Linear(5, int(np.prod(shape))), nn.Reshape(shape)), dtype="float64", seed=0)
+        x = np.random.default_rng(2).standard_normal((11, 5))
+        with Trainer(3, strategy=strategy, enable_parallel=True, thread_count=2, seed=0) as trainer:
+            trainer.init(data.ArrayDataset(x, targets, 4, sample_weight=weights), model, loss, optim.SGD(0.1))
+            trainer.train()
+            found.append((model.params.tolist(), trainer.history["loss"], trainer.evaluate(trainer.data.train)["loss"]))
+    assert found[0] == found[1] != found[2]
+    for a, b in zip(found[2], found[3], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def test_weights_of_places_that_a_loss_does_not_take():
+    x = np.zeros((6, 5))
+    for loss, shape, y, w, words in (
+            (losses.SoftmaxCrossEntropy(), (4, 3), np.zeros((6, 4), int), (6, 3), r"\(6, 3\); one weight a sample is \(6,\)"),
+            (losses.GaussianNLL(), (4, 2), np.zeros((6, 4, 1)), (6, 4, 1),
+             r"\(samples, 4, 1\); GaussianNLL\(\) of outputs \(samples, 4, 2\) takes \(samples,\) or \(samples, 4\)"),
+            (losses.KLDivergence(), (4,), np.full((6, 4), 0.25), (6, 4), r"KLDivergence\(\) of .* takes \(samples,\)$")):
+        model = Model(nn.Sequential(nn.Linear(5, int(np.prod(shape))), nn.Reshape(shape)))
+        with Trainer(1) as trainer, pytest.raises(ValueError, match=words):
+            trainer.init(data.ArrayDataset(x, y, sample_weight=np.ones(w)), model, loss, optim.SGD())
+        with pytest.raises(ValueError, match="sample_weight has shape"):
+            loss(np.zeros((6, *shape)), y, np.ones(w))
+    parts = data.ArrayDataset(x, {"a": np.zeros((6, 2)), "b": np.zeros((6, 2))}, sample_weight=np.ones(6))
+    assert parts.weight_shape == ()
+    with pytest.raises(ValueError, match=r"one weight a sample is \(6,\)"):
+        data.ArrayDataset(x, {"a": np.zeros((6, 2)), "b": np.zeros((6, 2))}, sample_weight=np.ones((6, 2)))
+    joint = Model(inputs=(i := nn.Input((5,))), outputs=(nn.Linear(5, 2)(i),))
+    with Trainer(1) as trainer, pytest.raises(ValueError, match=r"(?s)Joint|one output"):
+        trainer.init(data.ArrayDataset(x, np.zeros((6, 2)), sample_weight=np.ones((6, 2))), joint,
+                     losses.Joint([losses.MeanSquaredError()]), optim.SGD())
+
+
+def test_feed_takes_weights_of_the_same_shape_alone():
+    x, y = np.zeros((6, 5)), np.zeros((6, 2))
+    with Trainer(1, seed=0) as trainer:
+        trainer.init(data.ArrayDataset(x, y, sample_weight=np.ones((6, 2))), Model(nn.Linear(5, 2)), losses.MeanSquaredError(),
+                     optim.SGD())
+        with pytest.raises(ValueError, match=r"sample weights of shape \(\); it was \(2,\) before"):
+            trainer.feed(data.ArrayDataset(x, y, sample_weight=np.ones(6)))
+        trainer.feed(data.ArrayDataset(x, y, sample_weight=np.zeros((6, 2))))
+        trainer.train()
+    assert trainer.history["loss"] == [0.0]

@@ -329,6 +329,7 @@ RENAMED = {
     **dict.fromkeys(("n_threads", "num_threads", "threads", "n_jobs", "num_workers"), "thread_count"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps", "accumulation_steps"), "batches_per_update"),
     "parallel": "enable_parallel", "random_state": "seed", "random_seed": "seed", "metrics": "evaluator",
+    "embeddings_initializer": "init",
     "use_bias": "bias", "kernel_initializer": "init", "kernel_init": "init", "kernel_dilation": "dilation",
     **dict.fromkeys(("feature_group_count", "feature_groups"), "groups"),
     "units": "out_features", "rate": "p", "alpha": "negative_slope",

@@ -252,11 +252,11 @@ class Model:
         return shapes
 
     def plan(self, input_shape: Any = None, max_rows: int = 256, *, loss: Loss | None = None,
-             training: bool | None = None, weighted: bool = False, padded: tuple[int, ...] = ()) -> Plan:
+             training: bool | None = None, weighted: tuple[int, ...] | None = None, padded: tuple[int, ...] = ()) -> Plan:
         """Compile a plan for batches of up to max_rows samples.
 
         Without a loss it infers; with one it trains, or, with training=False, only evaluates the loss. weighted: behind the
-        targets comes a source of sample weights, by which the loss is a mean. padded: as data.Dataset says.
+        targets comes a source of weights of this shape a sample, by which the loss is a mean. padded: as data.Dataset says.
         """
         shapes = self._need_shapes(input_shape)
         if self._by_path() != {**self._parameters, **self._statistics}:
@@ -269,17 +269,20 @@ class Model:
         rows = max(1, int(max_rows))
 
         def compiled(layer: Layer, shapes: Shapes) -> Plan:
-            b = self._emitted(layer, shapes, loss, training, weighted)
+            T = shapes[0][0] if padded and shapes[0] else None      # the steps of weights that are for each step are as many
+            places = (T, *weighted[1:]) if weighted and T is not None else weighted
+            b = self._emitted(layer, shapes, loss, training, places)
             return compile_plan(b, rows, may_defer=not padded)
         plan = compiled(self.layer, shapes)
         if not padded or not shapes[0]:
             return plan
         return with_shorter(plan, shapes[0][0], lambda T: compiled(*shortened(self.layer, shapes, T)), padded)
 
-    def _emitted(self, layer: Layer, shapes: Shapes, loss: Loss | None, training: bool, weighted: bool) -> Builder:
+    def _emitted(self, layer: Layer, shapes: Shapes, loss: Loss | None, training: bool,
+                 weighted: tuple[int, ...] | None) -> Builder:
         """The operations of `layer`, which is the model's, or that for sequences of fewer steps."""
         b = Builder(self.dtype, training=training, n_params=self.params.size, n_statistics=self.statistics.size)
-        b.weighted = weighted
+        b.weight_shape = weighted
         xs = [b.input(shape, name=name, integer=integer) for (name, _, integer), shape in zip(self.inputs, shapes, strict=True)]
         y, backward = layer.emit(b, *xs)
         ys = list(y) if isinstance(y, tuple) else [y]

@@ -176,7 +176,7 @@ class Trainer:
         for part, name in zip(parts, ("the dataset", "the validation part", "the test part"), strict=True):
             check_columns(getattr(part, "feature_names", None), names, name)
         resources = Resources(model, loss, optimizer, train.largest_batch, self.seed, self.failure_policy, self.pin_threads,
-                              input_shape=train.input_shape, weighted=train.weighted, padded=train.padded,
+                              input_shape=train.input_shape, weighted=train.weight_shape, padded=train.padded,
                               ranks=self.ranks)
         resources.set_data(train)
         rows = min(train.batch_size, train.n_samples or train.batch_size)
@@ -221,6 +221,7 @@ class Trainer:
                 raise RuntimeError("an epoch is under way: train to its end, or init")
             for name, new, old in (("samples of shape", dataset.input_shape, before.input_shape),
                                    ("sample weights:", dataset.weighted, before.weighted),
+                                   ("sample weights of shape", dataset.weight_shape, before.weight_shape),
                                    ("sources padded behind lengths:", dataset.padded, before.padded)):
                 if new != old:
                     raise ValueError(f"the dataset has {name} {new}; it was {old} before: Trainer.init takes such data")
@@ -526,7 +527,7 @@ class Trainer:
             except Exception as e:
                 raise TypeError(f"profile runs on a copy, and this model or optimizer cannot be copied: {e}") from e
             resources = Resources(model, self.loss, optimizer, train.largest_batch, self.seed, input_shape=train.input_shape,
-                                  weighted=train.weighted, padded=train.padded)
+                                  weighted=train.weight_shape, padded=train.padded)
             optimizer.hold(resources.state)
             return profile(resources, train, setting, pool, steps)
 

@@ -40,6 +40,9 @@ class ArrayDataset(CountedDataset):
     sample_weight (samples,): what each sample counts in the loss, sum(w loss) / sum(w), and so in each update; finite, 0 or
     more. Only what weights are beside each other matters. Batches are brought together by their sums of weights, and one
     whose weights are all 0 makes no update. Parts keep theirs, and `evaluate` and validation go by those of the held-out part.
+    (samples, T) is a weight for each step of sequences, and the shape of the targets one for each number: 0 where a target is
+    not known, whatever finite number then stands in y. (Losses of whole rows, as cross-entropy of classes, take them but for the
+    last axis; losses.Joint takes (samples,) alone.)
 
     Tables of pandas, polars and pyarrow are taken too, if all columns are numbers or bool (also nullable ones without
     missing values); a column of dates, categories or text is refused by its name. The columns' names of x are kept in
@@ -80,7 +83,11 @@ class ArrayDataset(CountedDataset):
         self.weighted = sample_weight is not None
         #: x (each of several inputs), y (each of several targets), and sample weights if any, of all samples, which the parts of
         #: a dataset share
-        self.sources: tuple[Array, ...] = *arrays, *targets.values(), *([as_weights(sample_weight, n)] if self.weighted else [])
+        self.sources: tuple[Array, ...] = *arrays, *targets.values()
+        if sample_weight is not None:
+            places = tuple(np.shape(sample_weight)[1:])
+            own = next(iter(targets.values())).shape[1:] if len(targets) == 1 else ()
+            self.sources += (as_weights(sample_weight, n, shape=places if places == own[:len(places)] else ()),)
         #: the rows of `sources` that are this dataset's samples, or None for all
         self.rows: Array | None = None
         self._prepare(normalize, augment)
@@ -154,6 +161,10 @@ class ArrayDataset(CountedDataset):
     def y(self) -> Any:
         """y of these samples, as `x`."""
         return each_input(self.all_y, self._own)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        return tuple(self.sources[-1].shape[1:]) if self.weighted else None
 
     @property
     def sample_weight(self) -> Array | None:

@@ -21,9 +21,9 @@ class Batch:
 
     x: (rows, *features), C-contiguous, real; of several inputs a dict by their names, or a tuple. y: (rows,) int64 labels or
     (rows, *outputs) numbers; of several outputs a dict or tuple likewise. indices: int64 (n,). first_id: the sample number of
-    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,) floats, finite and not
-    negative, or None: all count alike. prepared: how the rows of x (and of y) are normalized and augmented on their way into the
-    model; None: not at all.
+    row 0 where indices is None. index: the batch's number in its epoch. sample_weight: (rows,), or
+    (rows, *places), floats, finite and not negative, or None: all count alike. prepared: how the rows of x (and of y) are
+    normalized and augmented on their way into the model; None: not at all.
     """
 
     x: Any
@@ -76,9 +76,14 @@ class Batch:
         return self.y if self.indices is None else each_input(self.y, lambda a: a[self.indices])
 
     def weights(self) -> Array | None:
-        """sample_weight (n,) of its samples, as `arrays`."""
+        """sample_weight (n, ...) of its samples, as `arrays`."""
         w = self.sample_weight
         return w if w is None or self.indices is None else w[self.indices]
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """Of a sample's weights; None where it has none."""
+        return None if self.sample_weight is None else tuple(self.sample_weight.shape[1:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +176,11 @@ class Dataset(ABC):
     #: of the inputs and targets, by their numbers, those whose rows are padded behind the lengths that are input 1, so that what
     #: lies there counts nothing; a batch is then run with as few steps as it needs (plan/shorter.py)
     padded: tuple[int, ...] = ()
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """Of a sample's weights: () where it has one; None where it has none."""
+        return () if self.weighted else None
 
     @property
     @abstractmethod

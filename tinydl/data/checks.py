@@ -74,17 +74,20 @@ def _is_one_hot(a: Array) -> bool:
     return bool(a.ndim == 2 and (a.sum(1) == 1).all() and ((a == 0) | (a == 1)).all())
 
 
-def as_weights(weights: Any, n: int, name: str = "sample_weight", numbers: Sequence[int] | Array | None = None) -> Array:
-    """Weights of n samples as float64, or float32 as they are: finite, at least 0 and at most 1e30 (a sum of many
-    larger ones would not be a float32). numbers: as for as_targets."""
+def as_weights(weights: Any, n: int, name: str = "sample_weight", numbers: Sequence[int] | Array | None = None,
+               shape: tuple[int, ...] = ()) -> Array:
+    """Weights of n samples, of this shape each, as float64, or float32 as they are: finite, at least 0 and at most 1e30 (a sum
+    of many larger ones would not be a float32). numbers: as for as_targets."""
     w = as_features(weights, name)
-    if w.shape != (n,):
-        raise ValueError(f"{name} has shape {w.shape}; one weight a sample is ({n},)")
+    if w.shape != (n, *shape):
+        raise ValueError(f"{name} has shape {w.shape}; " + (f"weights of shape {shape} a sample are {(n, *shape)}" if shape else
+                                                             f"one weight a sample is ({n},); several go along the first axes "
+                                                             "of its targets"))
     if w.dtype.kind != "f":
         w = w.astype(np.float64)
     if n and not (w.min() >= 0 and w.max() <= 1e30):
-        row = int(np.argmin((w >= 0) & (w <= 1e30)))
-        raise ValueError(f"{_place(name, [row], numbers)} is {w[row]}; weights are finite, and 0 or more (at most "
+        at = [int(i) for i in np.unravel_index(int(np.argmin((w >= 0) & (w <= 1e30))), w.shape)]
+        raise ValueError(f"{_place(name, at, numbers)} is {w[tuple(at)]}; weights are finite, and 0 or more (at most "
                          "1e30: only what they are beside each other matters, so divide all by their mean)")
     return w
 

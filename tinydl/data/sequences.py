@@ -27,8 +27,10 @@ class SequenceDataset(MadeRows):
     sequences: a list of arrays (T_i, C) of numbers, or (T_i,) of floats, as one column, or of integers, as tokens; or one array
     of all steps, one sequence behind the other (it may be a memory map), with `offsets` (n + 1,): sequence i is
     sequences[offsets[i]:offsets[i + 1]].
-    y: a label or numbers for each sequence, as ArrayDataset takes them; or with per_step=True integer labels for each of its
-    steps, in the same form as the sequences: padded with -100, for losses.SoftmaxCrossEntropy(ignore_index=-100).
+    y: a label or numbers for each sequence, as ArrayDataset takes them; or with per_step=True something for each of its steps, in
+    the same form as the sequences: integer labels, padded with -100, for losses.SoftmaxCrossEntropy(ignore_index=-100), or floats
+    (T_i,) or (T_i, O), padded with 0. The samples then have weights: 1 for each step that is there (or its sequence's
+    sample_weight), and 0 behind it, so that padding counts in no loss.
 
     Samples are (x, lengths): x (max_length, C), or tokens (max_length,), filled up with `padding`; lengths: how many steps are
     there. So a model has two inputs, in this order. lengths=False: x alone. max_length: of the longest sequence, if not given;
@@ -57,7 +59,6 @@ class SequenceDataset(MadeRows):
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
         self.weighted = sample_weight is not None
         self.with_lengths, self.padding, self.per_step = bool(lengths), padding, bool(per_step)
-        self.padded = (0, 2)[:1 + self.per_step] if self.with_lengths else ()
         self.steps, self.offsets = _flat(sequences, offsets, "sequences")
         self._n = len(self.offsets) - 1
         own = np.diff(self.offsets)
@@ -79,14 +80,24 @@ class SequenceDataset(MadeRows):
                 i = int(np.argmax(np.diff(places) != own)) if len(places) == len(self.offsets) else 0
                 raise ValueError(f"y must have a label for each step; sequence {i} has {own[i]} steps, and y "
                                  f"{np.diff(places)[i] if len(places) > i + 1 else 'nothing'}")
-            if labels.ndim != 1 or labels.dtype.kind not in "iub":
-                raise ValueError(f"y per step must be integers, one for each step; got {labels.dtype} with {labels.ndim} axes")
+            are_floats = labels.dtype.kind == "f"
+            if labels.ndim not in ((1, 2) if are_floats else (1,)):
+                raise ValueError(f"y per step must be integers, one for each step, or floats; got {labels.dtype} with "
+                                 f"{labels.ndim} axes")
+            if are_floats and not is_mapped(labels):
+                check_finite(labels[self.offsets[0]:self.offsets[-1]], "y")
             self._targets = labels
         else:
             self._targets = as_targets(y)
             if len(self._targets) != self._n:
                 raise ValueError(f"there are {self._n} sequences, and y has {len(self._targets)}")
-        self._weights = None if sample_weight is None else as_weights(sample_weight, self._n)
+        self._weights: Any = None if sample_weight is None else as_weights(sample_weight, self._n)
+        each_weighs = self.per_step and self._targets.dtype.kind == "f"
+        if each_weighs:      # a weight for each step
+            each = np.zeros(len(self.steps), np.float32 if self._weights is None else self._weights.dtype)
+            each[self.offsets[0]:self.offsets[-1]] = 1 if self._weights is None else np.repeat(self._weights, own)
+            self._weights, self.weighted = Padded(each, self.offsets, self.max_length, 0), True
+        self.padded = (0, *[2] * self.per_step, *[3] * each_weighs) if self.with_lengths else ()
 
     def _check_finite(self) -> None:
         """ValueError names the sequence and the step in it of the first value that is NaN or infinite."""
@@ -145,11 +156,12 @@ class SequenceDataset(MadeRows):
     @cached_property
     def all_y(self) -> Any:
         """y of all samples, as `inputs`."""
-        return Padded(self._targets, self.offsets, self.max_length, -100) if self.per_step else self._targets
+        padding = -100 if self._targets.dtype.kind in "iub" else 0
+        return Padded(self._targets, self.offsets, self.max_length, padding) if self.per_step else self._targets
 
     @property
     def y(self) -> Any:
-        """y of these samples, (len, ...); per_step: a list of arrays, one for each, of as many labels as it has steps (at most
+        """y of these samples, (len, ...); per_step: a list of arrays, one for each, of as many rows as it has steps (at most
         max_length)."""
         if self.per_step:
             starts = self.offsets[:-1] if self.rows is None else self.offsets[self.rows]
@@ -158,11 +170,18 @@ class SequenceDataset(MadeRows):
 
     @property
     def sample_weight(self) -> Array | None:
-        """The weights of these samples; None where there are none."""
-        return self._weights if self._weights is None or self.rows is None else self._weights[self.rows]
+        """The weights of these samples, (len,), or of floats per step (len, max_length); None where there are none."""
+        if isinstance(self._weights, Padded):
+            return self._weights[np.arange(self._n) if self.rows is None else self.rows]
+        w: Array | None = self._weights
+        return w if w is None or self.rows is None else w[self.rows]
 
     @property
-    def all_weights(self) -> tuple[Array, ...]:
+    def weight_shape(self) -> tuple[int, ...] | None:
+        return None if self._weights is None else tuple(self._weights.shape[1:])
+
+    @property
+    def all_weights(self) -> tuple[Any, ...]:
         """The weights of all samples, if there are any."""
         return () if self._weights is None else (self._weights,)
 
@@ -208,8 +227,9 @@ class SequenceDataset(MadeRows):
         if is_mapped(self.steps):
             check_finite(filled, "x", numbers.tolist())
         y = self.all_y[numbers]
-        return Batch((filled, lengths[0][numbers]) if lengths else filled, y.astype(np.int64, copy=False) if self.per_step else y,
-                     None, 0, 0, None if self._weights is None else self._weights[numbers])
+        y = y.astype(np.int64, copy=False) if y.dtype.kind in "iub" else y
+        return Batch((filled, lengths[0][numbers]) if lengths else filled, y, None, 0, 0,
+                     None if self._weights is None else self._weights[numbers])
 
 
 class Padded:

@@ -56,8 +56,8 @@ class Loss(RecordsArguments):
         return [targets]
 
     def __call__(self, outputs: Array, targets: Array, sample_weight: Any = None) -> float:
-        """The mean loss of outputs (B, ...) against targets; with sample_weight (B,), sum(w loss) / sum(w), and 0 where all
-        weights are 0."""
+        """The mean loss of outputs (B, ...) against targets; with sample_weight (B,) or (B, *places), sum(w loss) / sum(w), and 0
+        where all weights are 0."""
         raise NotImplementedError
 
     def mean(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> tuple[float, float]:
@@ -119,16 +119,29 @@ class Loss(RecordsArguments):
         return b.gather(self.target_shape(y.shape), "targets", label="loss")
 
     def emit_weights(self, b: Builder) -> Value | None:
-        """Emit the gathering of this batch's sample weights (a number a sample), behind that of its targets; None where the
-        samples have none."""
-        return b.gather((), "sample_weight", label="loss") if b.weighted else None
+        """Emit the gathering of this batch's sample weights (a number a sample, or one for each of its places), behind that of
+        its targets; None where the samples have none."""
+        return None if b.weight_shape is None else b.gather(b.weight_shape, "sample_weight", label="loss")
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The first axes of a sample's targets along which weights may differ."""
+        return output_shape[:-1] if self.labels else self.target_shape(output_shape)
+
+    def check_weights(self, shape: tuple[int, ...], output_shape: tuple[int, ...]) -> None:
+        """ValueError where it takes no weights of this shape a sample."""
+        places = self.places(output_shape)
+        if shape != places[:len(shape)]:
+            taken = [f"(samples, {', '.join(map(str, places[:n]))})" for n in range(1, len(places) + 1)]
+            raise ValueError(f"sample_weight has shape (samples, {', '.join(map(str, shape))}); {self!r} of outputs "
+                             f"(samples, {', '.join(map(str, output_shape))}) takes {' or '.join(['(samples,)', *taken])}")
 
 
 class PythonLoss(Loss):
     """A loss in NumPy: subclass it and write forward(outputs, targets) -> (mean loss, gradient by outputs).
 
-    For data with sample weights write forward(outputs, targets, sample_weight=None): the mean is sum(w l) / sum(w) then, w (B,)
-    of the outputs' dtype and never all 0 (such a batch counts nothing). It is not given where the data have no weights.
+    For data with sample weights write forward(outputs, targets, sample_weight=None): the mean is sum(w l) / sum(w) then, w (B,),
+    or (B, *places) as the data have them, of the outputs' dtype and never all 0 (such a batch counts nothing). It is not given
+    where the data have no weights.
 
     outputs: (B, ...) of the model's dtype. targets: the same shape and dtype, whatever the dataset has; or, with
     `labels = True` in the class, class labels (B,) int64. So it is in training and in evaluation alike. It takes the GIL
@@ -164,11 +177,14 @@ class PythonLoss(Loss):
         y, t = self._pair(outputs, targets)
         if sample_weight is None:
             return float(self.forward(y, t)[0])
-        return float(self.weighted(y, t, as_weights(sample_weight, len(y)).astype(y.dtype, copy=False))[0])
+        w = as_weights(sample_weight, len(y), shape=np.shape(sample_weight)[1:])
+        self.check_weights(w.shape[1:], y.shape[1:])
+        return float(self.weighted(y, t, w.astype(y.dtype, copy=False))[0])
 
     def emit_on(self, b: Builder, y: Value, targets: Value, weights: Value | None) -> Value | None:
         if weights is not None:
             self._takes_weights()
+            self.check_weights(weights.shape, y.shape)
         dy = b.value(y.shape) if b.training else None
         with b.scope("loss"):
             b.python(_Run(self), [b.whole(y), targets, weights], [dy])

@@ -134,12 +134,16 @@ class Joint(Loss):
         for name, loss, _, one in members:
             with _labelled(b, name):
                 targets.append(loss.emit_targets(b, one))
+        if b.weight_shape:
+            raise ValueError(f"losses.Joint takes a weight for each sample, (samples,); sample_weight has shape (samples, "
+                             f"{', '.join(map(str, b.weight_shape))})")
         weights, gradients = self.emit_weights(b), dict[str, Value | None]()
         total = b.buffer(1, per_row=False, dtype=np.dtype(np.float64), name="total")
         for (name, loss, weight, one), t in zip(members, targets, strict=True):
             with _labelled(b, name):
                 dy = loss.emit_on(b, one, t, weights)
-                b.emit("join_loss", weights=weights, grad=dy, total=total, scale=weight, unit=loss.unit(one.shape, b.weighted),
+                unit = loss.unit(one.shape, weights is not None)
+                b.emit("join_loss", weights=weights, grad=dy, total=total, scale=weight, unit=unit,
                        accumulate=int(bool(gradients)), n=Rows(one.size), S=0 if weights is None else Rows(), label="loss")
             gradients[name] = dy
         every = [gradients.get(name) for name in self._labels()]

@@ -40,7 +40,8 @@ class KernelLoss(Loss):
         operands |= {name: b.constant(table) for name, table in self.tables().items()}
         sizes: dict[str, Any] = {name: Rows(n) if name in "nR" else n for name, n in self.sizes(y.shape).items()}
         if weights is not None:
-            operands["weights"], sizes["S"] = weights, Rows()
+            self.check_weights(weights.shape, y.shape)
+            operands["weights"], sizes["S"] = weights, Rows(weights.size)
         b.emit(self.kernel, **operands, grad=dy, **sizes, **self.numbers(y.shape), label="loss")
         return dy
 
@@ -56,7 +57,9 @@ class KernelLoss(Loss):
         operands: dict[str, Any] = {"logits": y, "labels": t} if self.labels else {"x": y, "targets": t}
         operands |= {name: table.astype(y.dtype) for name, table in self.tables().items()}
         if sample_weight is not None:
-            operands["weights"] = as_weights(sample_weight, len(outputs)).astype(y.dtype, copy=False)
+            w = as_weights(sample_weight, len(outputs), shape=np.shape(sample_weight)[1:])
+            self.check_weights(w.shape[1:], np.shape(outputs)[1:])
+            operands["weights"] = w.reshape(-1).astype(y.dtype, copy=False)
         operands |= self.numbers(np.shape(outputs)[1:])
         mean, weight = K.call(self.kernel, **operands, and_weight=True)
         return mean, weight if self.counts or sample_weight is not None else float(len(outputs))

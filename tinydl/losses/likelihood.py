@@ -1,6 +1,8 @@
 """Losses that are a distribution's negative log likelihood, or a distance between distributions."""
 from __future__ import annotations
 
+from math import prod
+
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss
 
@@ -19,6 +21,9 @@ class KLDivergence(KernelLoss):
     """
 
     kernel = "kl_divergence"
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return output_shape[:-1]
 
     def numbers(self, output_shape: tuple[int, ...]) -> dict[str, float]:
         return {"scale": output_shape[-1] if output_shape else 1}
@@ -47,8 +52,9 @@ class PoissonNLL(KernelLoss):
 class GaussianNLL(KernelLoss):
     """mean((s + (m - t)^2 exp(-s)) / 2): a mean m and the logarithm s of a variance for each target t.
 
-    Outputs are (R, 2 C) for targets (R, C): first the C means, then the C logarithms. (Nix and Weigend 1994; PyTorch's
-    GaussianNLLLoss takes variances, so that they must be kept above 0.) It leaves out the constant log(2 pi) / 2.
+    Outputs are (R, 2 C) for targets (R, C), or (R, T, 2 C) for (R, T, C) of sequences: first the C means, then the C logarithms.
+    (Nix and Weigend 1994; PyTorch's GaussianNLLLoss takes variances, so that they must be kept above 0.) It leaves out the
+    constant log(2 pi) / 2.
 
         >>> import numpy as np
         >>> GaussianNLL()(np.array([[1.0, 0.0]]), np.array([3.0]))
@@ -58,7 +64,10 @@ class GaussianNLL(KernelLoss):
     kernel = "gaussian_nll"
 
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        return {"R": 1, "D": output_shape[-1], "C": output_shape[-1] // 2}
+        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return output_shape[:-1]
 
     def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
         return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
@@ -87,9 +96,9 @@ class GaussianKL(KernelLoss):
 
 def several(loss: KernelLoss, output_shape: tuple[int, ...], n: int, what: str) -> tuple[int, ...]:
     """The shape of targets, for each of which there are n outputs."""
-    if len(output_shape) != 1 or output_shape[0] % n:
-        raise ValueError(f"{loss!r} needs {what}: outputs (samples, {n} x targets); the model's output is {output_shape}")
-    return (output_shape[0] // n,)
+    if not output_shape or output_shape[-1] % n:
+        raise ValueError(f"{loss!r} needs {what}: outputs (samples, ..., {n} x targets); the model's output is {output_shape}")
+    return *output_shape[:-1], output_shape[-1] // n
 
 
 def _not_negative(loss: KernelLoss, targets: Array) -> Array:

@@ -1,6 +1,7 @@
 """Hinge: classes apart by a margin; Quantile: the pinball loss."""
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,9 @@ class Hinge(KernelLoss):
 class Quantile(KernelLoss):
     """Mean of max(q d, (q - 1) d), d = targets - outputs: outputs become the q-quantiles of the targets (Koenker 1978).
 
-    levels: a number above 0 and below 1, or several. Outputs are (R, n_levels x C) for targets (R, C): the C outputs of the
-    first level, then those of the second, ...; the mean is over all of them. (0.5 is half the mean absolute error.)
+    levels: a number above 0 and below 1, or several. Outputs are (R, n_levels x C) for targets (R, C), or
+    (R, T, n_levels x C) for (R, T, C) of sequences: the C outputs of the first level, then those of the second, ...; the mean is
+    over all of them. (0.5 is half the mean absolute error.)
 
         >>> import numpy as np
         >>> Quantile([0.1, 0.9])(np.array([[0.0, 0.0]]), np.array([1.0]))
@@ -62,7 +64,11 @@ class Quantile(KernelLoss):
         return {"levels": self.levels}
 
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        return {"R": 1, "D": output_shape[-1], "C": output_shape[-1] // self.levels.size, "Q": self.levels.size}
+        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // self.levels.size,
+                "Q": self.levels.size}
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return output_shape[:-1]
 
     def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
         return several(self, output_shape, self.levels.size, "an output for each level and target")

@@ -223,8 +223,9 @@ def _check_one(evaluator: Evaluator, output_shape: Any) -> None:
 
 
 def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evaluator: Evaluator | None = None) -> dict[str, float]:
-    """`loss` (the mean over samples, by their weights where they have any) and the evaluator's figures (of all samples alike),
-    over all samples of `dataset` in order; ValueError where there are none."""
+    """`loss` (the mean over samples, by their weights where they have any) and the evaluator's figures (of all samples alike; of
+    sequences whose steps have weights, of all steps but those of weight 0), over all samples of `dataset` in order; ValueError
+    where there are none."""
     if not isinstance(dataset, Dataset):
         raise _hints.expected("dataset", Dataset, dataset)
     check_columns(dataset.feature_names, model.feature_names, "the dataset")
@@ -237,7 +238,7 @@ def evaluate(model: Model, dataset: Dataset, *, loss: Loss | None = None, evalua
             mean, weight = loss.mean(outputs, y, sample_weight)
             total, weights = total + mean * weight, weights + weight
         if evaluator is not None:
-            evaluator.update(outputs, y)
+            evaluator.update(*_known(outputs, y, sample_weight))
         n += len(_each(y)[0])
     if not n:
         raise ValueError(f"the dataset is empty: {type(dataset).__name__} gave no sample")
@@ -308,6 +309,14 @@ def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(first, tuple):
         return tuple(map(_joined, zip(*parts, strict=True)))
     return first if len(parts) == 1 else np.concatenate(parts)
+
+
+def _known(outputs: Any, y: Any, weights: Array | None) -> tuple[Any, Any]:
+    """Outputs (B, T, ...) and targets; where each step has a weight (B, T), those of steps that count, one behind the other."""
+    if weights is None or not 1 < weights.ndim < np.ndim(outputs):
+        return outputs, y
+    counts = weights > 0
+    return outputs[counts], y[counts]
 
 
 def _like(y: Any, outputs: Any) -> Any:

@@ -58,6 +58,11 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, in
     return rng.standard_normal(shape)
 
 
+def small_normal(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
+    """normal with mean 0 and deviation 0.02, as of tables and positions of transformers"""
+    return 0.02 * rng.standard_normal(shape)
+
+
 def zeros(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]) -> Array:
     """0"""
     return np.zeros(shape)
@@ -70,7 +75,7 @@ def ones(rng: np.random.Generator, shape: tuple[int, ...], fans: tuple[int, int]
 
 INITIALIZERS: dict[str, Initializer] = {
     f.__name__: f for f in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal, lecun_normal, default_linear,
-                                  normal, zeros, ones)}
+                                  normal, small_normal, zeros, ones)}
 
 
 #: layers that `unit_variance` scales, by their names, since their files import this one

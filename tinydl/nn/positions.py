@@ -35,7 +35,7 @@ class PositionalEncoding(Layer):
             raise ValueError(f"PositionalEncoding({d_model}, max_len={max_len}): both must be at least 1")
         self.d_model, self.max_len, self.learned = int(d_model), int(max_len), bool(learned)
         if learned:
-            self.weight = Parameter((self.max_len, self.d_model), _small)
+            self.weight = Parameter((self.max_len, self.d_model), initializers.small_normal)
 
     def config(self) -> dict[str, Any]:
         return {"d_model": self.d_model, "max_len": self.max_len, "learned": self.learned}
@@ -85,7 +85,3 @@ class PositionalEncoding(Layer):
                 b.emit("column_sum", x=b.whole(dy), out=piece(b, dw, 0, T), R=Rows(), C=T * C, accumulate=1)
             return dy if x.needs_grad else None
         return y, backward
-
-
-def _small(rng: Any, shape: tuple[int, ...], fans: tuple[int, int]) -> Any:
-    return 0.02 * initializers.normal(rng, shape, fans)

@@ -243,6 +243,11 @@ def positions(w: Writer, layer: nn.PositionalEncoding, x: Value) -> str:
     return f"{x} + {w.array('positions', layer.positions(x.shape[0]).astype(w.dtype))}"
 
 
+@writes(nn.LearnedTokens)
+def tokens(w: Writer, layer: nn.LearnedTokens, x: Value) -> str:
+    return f"np.broadcast_to({w.p(layer.weight)}, (len({x}), {layer.num_tokens}, {layer.d_model}))"
+
+
 STEPS: dict[type[nn.Layer], Callable[[Any], str]] = {
     nn.LSTM: lambda layer: "lstm_step", nn.RNN: lambda layer: f"rnn_{layer.nonlinearity}_step",
     nn.GRU: lambda layer: "gru_step" if layer.reset_after else "gru_reset_before_step"}

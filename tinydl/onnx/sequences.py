@@ -36,6 +36,12 @@ def positions(w: Writer, layer: nn.PositionalEncoding, x: Tensor) -> str:
     return w.op("Add", x, w.op("Gather", w.parameter(layer.weight), w.steps(x), axis=0))
 
 
+@exports(nn.LearnedTokens)
+def tokens(w: Writer, layer: nn.LearnedTokens, x: Tensor) -> str:
+    samples = w.op("Gather", w.op("Shape", x), w.integers(0))
+    return w.op("Expand", w.parameter(layer.weight), w.op("Concat", samples, w.integers(*layer.weight.shape), axis=0))
+
+
 @exports(nn.LSTM, nn.GRU, nn.RNN)
 def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
     """A node for each layer of the stack; between them, and in ONNX, the axis of time comes first."""

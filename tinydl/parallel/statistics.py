@@ -30,7 +30,7 @@ def mean_statistics(model: Model, loss: Loss, dataset: Dataset, seed: int, epoch
     """
     frozen = copy.deepcopy(model)
     frozen._freeze(frozen.sizes(), True)        # no gradient is computed then
-    replica = Replica(frozen, loss, dataset.largest_batch, weighted=dataset.weighted)
+    replica = Replica(frozen, loss, dataset.largest_batch, weighted=dataset.weight_shape)
     vector = replica.gradient_vector()
     total, n = np.zeros(vector.size), 0
     batches = iter(dataset.epoch(seed, epoch))

@@ -30,7 +30,8 @@ class Builder:
         self.n_inputs = 0
         self.constants: list[Any] = []
         self.by_step: list[ByStep] = []
-        self.weighted = False           # whether the samples of batches have weights: a source that the loss gathers
+        #: of a sample's weights, a source that the loss gathers; None: samples have none
+        self.weight_shape: tuple[int, ...] | None = None
         self._written: set[int] = set()       # parameters that already have a gradient in this plan
         self._scope: list[str] = []
         self._n_random = 0

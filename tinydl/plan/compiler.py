@@ -42,7 +42,7 @@ def compile_plan(b: Builder, max_rows: int, *, may_defer: bool = True) -> Plan:
     program = Program(b.dtype == np.float32, [op.encode() for op in b.ops], bytes_needed, max_rows,
                       (b.n_params + b.n_statistics) if b.training else 0, b.sources, b.n_inputs,
                       b.hooks, _hook_places(b), (first, [late_product(op, itemsize) for op in late]), tables)
-    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weighted, b.constants, b.by_step)
+    return Plan(program, b.ops, bytes_needed, unshared, max_rows, n_emitted, b.weight_shape, b.constants, b.by_step)
 
 
 def _room(b: Builder, max_rows: int) -> None:
@@ -102,7 +102,7 @@ class Plan:
     unshared_bytes: int
     max_rows: int
     n_emitted: int
-    weighted: bool
+    weight_shape: tuple[int, ...] | None
     constants: list[Array]      # at whose addresses operations read
     by_step: list[ByStep]       # likewise
 

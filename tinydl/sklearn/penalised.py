@@ -37,7 +37,8 @@ class Penalised(Loss):
         dy = self.loss.emit_on(b, y, targets, weights)
         total = b.buffer(1, per_row=False, dtype=np.dtype(np.float64), name="total")
         sizes: dict[str, Any] = {"weights": weights, "total": total, "S": 0 if weights is None else Rows(), "label": "loss"}
-        b.emit("join_loss", grad=dy, scale=1.0, unit=self.loss.unit(y.shape, b.weighted), accumulate=0, n=Rows(y.size), **sizes)
+        unit = self.loss.unit(y.shape, weights is not None)
+        b.emit("join_loss", grad=dy, scale=1.0, unit=unit, accumulate=0, n=Rows(y.size), **sizes)
         for p in self.weights:
             b.emit("squared_norm", x=b.param(p), n=p.size, label="loss")
             b.emit("join_loss", grad=None, scale=self.scale, unit=1, accumulate=1, n=0, **sizes)

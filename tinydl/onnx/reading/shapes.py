@@ -184,8 +184,7 @@ def concat(r: Reader, node: Node) -> Term:
 
 
 def _with_rows(r: Reader, node: Node, constants: list[bool]) -> Term:
-    """Constant rows before or behind sequences, such as the token of a class: zeros there, and a PositionalEncoding that is 0 but
-    in these rows. In training all of it is trained."""
+    """Constant rows before or behind sequences, such as the token of a class."""
     at = constants.index(False)
     x = node.x(at)
     if constants.count(False) != 1:
@@ -193,17 +192,17 @@ def _with_rows(r: Reader, node: Node, constants: list[bool]) -> Term:
     assert x.symbol is not None
     if len(x.symbol.shape) != 2 or r.axis(x, node.attributes["axis"]) != 0:
         raise Unreadable(f"it joins constants to samples of shape {x.symbol.shape}; rows of a sequence (T, C) are read")
-    rows = []
+    parts = []
     for t in node.inputs:
-        if t is not None and t.array is not None:
-            if t.array.ndim != 3 or (len(t.array) > 1 and t.array.strides[0]):
-                raise Unreadable(f"its constant of shape {t.array.shape} is not the same for all samples")
-            rows.append(t.array[0])
-    (T, C), before, behind = x.symbol.shape, sum(map(len, rows[:at])), sum(map(len, rows[at:]))
-    y = r.call(nn.ZeroPad2d((0, 0, before, behind)), r.reshaped(x, (1, T, C), 0))
-    layer = nn.PositionalEncoding(C, before + T + behind, learned=True)
-    r.give(layer.weight, np.concatenate([*rows[:at], np.zeros((T, C), rows[0].dtype), *rows[at:]]))
-    return r.call(layer, r.reshaped(y, (before + T + behind, C), 0))
+        if t is None or t.array is None:
+            parts.append(x)
+            continue
+        if t.array.ndim != 3 or (len(t.array) > 1 and t.array.strides[0]):
+            raise Unreadable(f"its constant of shape {t.array.shape} is not the same for all samples")
+        tokens = nn.LearnedTokens(*t.array.shape[1:])
+        r.give(tokens.weight, t.array[0])
+        parts.append(r.call(tokens, x))
+    return r.call(nn.Concat(0), *parts)
 
 
 REDUCTIONS = {"ReduceMean": nn.Mean, "ReduceSum": nn.Sum, "ReduceMax": nn.Max}

@@ -58,7 +58,7 @@ class ParallelBatchProcessor:
             try:
                 batch = self.batch.for_kernels()
                 n = batch.n
-                replica = self.replica or Replica(self.model, self.loss, n, weighted=batch.sample_weight is not None)
+                replica = self.replica or Replica(self.model, self.loss, n, weighted=batch.weight_shape)
                 gradients = replica.gradient_vector() if self.gradients is None else self.gradients
                 loss = replica.run(batch, gradients, seed=self.seed, step=self.step)
                 weight = replica.native.weight

@@ -29,12 +29,12 @@ __all__ = ["Replica", "apply_aggregated_gradients", "deep_copy_model", "is_model
 class Replica:
     """A training plan of `model` and `loss` that one thread at a time runs, batch by batch.
 
-    params, statistics: to train on these instead of the model's own (the local strategy). weighted: batches bring the weights
-    of their samples.
+    params, statistics: to train on these instead of the model's own (the local strategy). weighted: the shape of a
+    sample's weights, where batches bring these.
     """
 
     def __init__(self, model: Model, loss: Loss, max_rows: int, *, plan: Plan | None = None, own_layers: bool = True,
-                 params: Array | None = None, statistics: Array | None = None, weighted: bool = False) -> None:
+                 params: Array | None = None, statistics: Array | None = None, weighted: tuple[int, ...] | None = None) -> None:
         self.model, self.loss = model, loss
         self.plan = plan or model.plan(max_rows=max_rows, loss=loss, weighted=weighted)
         hooks = self.plan.program.hooks
@@ -62,12 +62,13 @@ class Replica:
         output = self.model.output_shape(xs[0].shape[1:] if len(xs) == 1 else tuple(a.shape[1:] for a in xs))
         y = self.loss.check_targets(batch.targets(), output)
         ys = self.loss.sources(y if batch.indices is None else batch.y)
-        w, weighted = batch.sample_weight, self.plan.weighted
+        w, places = batch.sample_weight, self.plan.weight_shape
+        weighted = places is not None
         if (w is not None) != weighted:
             raise ValueError(f"a batch with{'out' * weighted} sample_weight, in a dataset that is "
                              f"{'not ' * (not weighted)}`weighted`")
-        if w is not None:
-            as_weights(batch.weights(), batch.n, "the batch's sample_weight")
+        if places is not None:
+            as_weights(batch.weights(), batch.n, "the batch's sample_weight", shape=places)
         held = [self._source(a) for a in (*xs, *ys)] if batch.prepared is None else batch.prepared.sources(xs, ys)
         if w is not None:
             held.append(self._source(w))

@@ -40,7 +40,7 @@ class Resources:
 
     def __init__(self, model: Model, loss: Loss, optimizer: Optimizer, max_rows: int, seed: int,
                  policy: FailurePolicy | None = None, pin_threads: bool = False,
-                 input_shape: tuple[int, ...] | None = None, weighted: bool = False,
+                 input_shape: tuple[int, ...] | None = None, weighted: tuple[int, ...] | None = None,
                  padded: tuple[int, ...] = (), ranks: Ranks | None = None) -> None:
         self.model, self.loss, self.optimizer, self.max_rows, self.seed = model, loss, optimizer, max_rows, seed
         self.policy, self.pin_threads = policy or FailurePolicy(), pin_threads
