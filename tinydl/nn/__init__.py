@@ -90,12 +90,12 @@ __all__ = ["ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "Abs", "AdaptiveA
            "DotProductAttention", "Dropout", "Dropout2d", "Embedding", "EmbeddingBag", "Exp", "Flatten", "GaussianNoise",
            "GaussianSample", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid", "Hardswish", "Hardtanh",
            "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU", "LearnedTokens", "Linear",
-           "LinearBatchEnsemble", "LinearEnsemble", "LogSigmoid", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean", "MeanSteps", "Mish",
-           "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute", "PiecewiseLinearEmbedding",
-           "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU", "ReLU6", "Rescaling", "Reshape", "Residual",
-           "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus", "Softsign", "Square", "Statistic",
-           "Subtract", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer", "TransformerEncoderLayer", "UnitNormalization",
-           "Upsample", "ZeroPad2d", "initializers", "register"]
+           "LinearBatchEnsemble", "LinearEnsemble", "LogSigmoid", "LogSoftmax", "Max", "MaxPool1d", "MaxPool2d", "Mean",
+           "MeanSteps", "Mish", "MultiheadAttention", "Multiply", "PReLU", "Parameter", "PeriodicEmbedding", "Permute",
+           "PiecewiseLinearEmbedding", "PixelShuffle", "PositionalEncoding", "PythonLayer", "RMSNorm", "ReLU", "ReLU6",
+           "Rescaling", "Reshape", "Residual", "Scale", "Sequential", "SiLU", "Sigmoid", "Slice", "Softmax", "Softplus",
+           "Softsign", "Square", "Statistic", "Subtract", "Sum", "Tanh", "TiedLinear", "TransformerDecoderLayer",
+           "TransformerEncoderLayer", "UnitNormalization", "Upsample", "ZeroPad2d", "initializers", "register"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)
