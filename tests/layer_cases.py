@@ -127,7 +127,6 @@ def sequence_layers():
             yield nn.PositionalEncoding(5, max_len=9, learned=learned), (steps, 5)
     yield nn.LearnedTokens(2, 5), (4, 5)
     yield nn.LearnedTokens(1, 6), ()
-    yield nn.Sequential(nn.Linear(3, 4), nn.Reshape((2, 2)), nn.LearnedTokens(3, 4), nn.Linear(4, 2)), (3,)
     yield nn.LearnedTokens(2, 3), ("int64", (4,))
     for options in ({}, {"causal": True}, {"bias": False}, {"rotary": True, "rotary_base": 50.0}):
         attention = nn.MultiheadAttention(6, 3, **options)
