@@ -1,4 +1,4 @@
-"""Networks of images and sequences beside PyTorch and JAX: whole training steps, each library in a process of its own.
+"""Networks of images, sequences and smooth activations beside PyTorch and JAX: whole training steps, each library in a process of its own.
 
     python bench/networks.py --threads 1,2 --rounds 7 --out networks.json
 
@@ -6,7 +6,7 @@ Libraries take turns of a fifth of a second on the same CPUs, with their thread 
 of the two rates within one. All begin with the same parameters and see the same batches: `--check` prints how far the losses of
 the first 10 steps are apart. Modes: tinydl serial, and on several threads shard (each batch cut into a part a thread, the same
 updates) and group (a batch a thread, their mean one update); torch eager with fused Adam, the same channels_last, and
-torch.compile of model and loss; jax step, one jitted call a batch, and scan, eight batches a call (of sequences alone).
+torch.compile of model and loss; jax step, one jitted call a batch, and scan, eight batches a call (not of images).
 
 networks_torch.py and networks_jax.py have the others' networks. PyTorch is kept from handing memory back to the system after each
 step (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_), which would cost it a fifth.
@@ -56,6 +56,10 @@ def residual(x):
 
 #: of each: sample, batch, classes, the network
 NETS = {
+    "silu": ((30,), 1024, 10, lambda: nn.Sequential(
+        nn.Linear(30, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 10))),
+    "gelu": ((64,), 256, 10, lambda: nn.Sequential(
+        nn.Linear(64, 256), nn.LayerNorm(256), nn.GELU(), nn.Linear(256, 256), nn.LayerNorm(256), nn.GELU(), nn.Linear(256, 10))),
     "cnn": ((1, 28, 28), 64, 10, lambda: nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(64 * 144, 128), nn.ReLU(), nn.Linear(128, 10))),

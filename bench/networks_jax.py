@@ -119,8 +119,21 @@ def characters(p, x):
     return linear(p, "2", x)
 
 
-NETS = {"cnn": cnn, "residual": residual, "depthwise": depthwise, "gru": gru, "transformer": transformer,
-        "characters": characters,
+def silu(p, x):
+    for layer in "024":
+        x = jax.nn.silu(linear(p, layer, x))
+    return linear(p, "6", x)
+
+
+def gelu(p, x):
+    for k in (0, 3):
+        x = layer_norm(linear(p, f"{k}", x), p[f"{k + 1}.weight"], p[f"{k + 1}.bias"])
+        x = jax.nn.gelu(x, approximate=False)
+    return linear(p, "6", x)
+
+
+NETS = {"silu": silu, "gelu": gelu, "cnn": cnn, "residual": residual, "depthwise": depthwise, "gru": gru,
+        "transformer": transformer, "characters": characters,
         "lstm": lambda p, x: linear(p, "1", lstm(p, "0", x)[:, -1])}
 
 

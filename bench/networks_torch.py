@@ -50,6 +50,10 @@ def encoder():
 
 
 NETS = {
+    "silu": lambda: nn.Sequential(nn.Linear(30, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(),
+                                  nn.Linear(128, 10)),
+    "gelu": lambda: nn.Sequential(nn.Linear(64, 256), nn.LayerNorm(256), nn.GELU(), nn.Linear(256, 256), nn.LayerNorm(256),
+                                  nn.GELU(), nn.Linear(256, 10)),
     "cnn": lambda: nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
                                  nn.Linear(64 * 144, 128), nn.ReLU(), nn.Linear(128, 10)),
     "residual": lambda: nn.Sequential(
