@@ -15,11 +15,11 @@ from tinydl import _hints
 from tinydl.losses.base import Loss, PythonLoss
 from tinydl.losses.builtin import Huber, MeanAbsoluteError, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from tinydl.losses.joint import Joint
-from tinydl.losses.likelihood import GaussianNLL, KLDivergence, PoissonNLL
+from tinydl.losses.likelihood import GaussianNLL, KLDivergence, PoissonNLL, TweedieNLL
 from tinydl.losses.margin import Hinge, Quantile
 
 __all__ = ["GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError", "MeanSquaredError",
-           "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+           "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SoftmaxCrossEntropy", "TweedieNLL"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)
