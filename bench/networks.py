@@ -1,4 +1,4 @@
-"""Networks of images, sequences and smooth activations beside PyTorch and JAX: whole training steps, each library in a process of its own.
+"""Networks of images, sequences and smooth activations beside PyTorch and JAX: training steps, each library in a process.
 
     python bench/networks.py --threads 1,2 --rounds 7 --out networks.json
 

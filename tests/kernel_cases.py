@@ -330,6 +330,17 @@ def poisson_bound(eps, a, want):
     return {"return": roundings(6, eps, a) * part.sum(), "grad": roundings(6, eps, a) * part}
 
 
+def tweedie(power):
+    return lambda rng, shape: {**probabilities(rng, shape), "power": power}
+
+
+def tweedie_bound(eps, a, want):
+    x, p, part = np.abs(a["x"]), a["power"], share(a) / a["x"][0].size
+    e, f = np.exp((2 - p) * a["x"]) * (1 + x), a["targets"] * np.exp((1 - p) * a["x"]) * (1 + x)
+    each = e / (2 - p) + f / (p - 1) if p < 2 else x + f
+    return {"return": roundings(8, eps, a) * (part * each).sum(), "grad": roundings(8, eps, a) * part * (e + f)}
+
+
 def hinge_bound(eps, a, want):
     part = share(a) / a["x"][0].size * np.ones_like(a["x"])
     return {"return": roundings(6, eps, a) * (part * (1 + np.abs(a["x"]))).sum(), "grad": roundings(6, eps, a) * part}
@@ -402,6 +413,8 @@ LOSSES = [
     loss("poisson_nll", weighted(probabilities), poisson_bound, variant="weights"),
     loss("sigmoid_focal", bits, focal_bound), loss("sigmoid_focal", weighted(bits), focal_bound, variant="weights"),
     loss("sigmoid_focal", lambda rng, s: {**bits(rng, s), "alpha": -1.0}, focal_bound, variant="even"),
+    *(loss("tweedie_nll", make, tweedie_bound, variant=f"{power}{name}") for power in (1.25, 1.5, 2.0)
+      for name, make in (("", tweedie(power)), ("-weights", weighted(tweedie(power))))),
     loss("hinge", signs, hinge_bound), loss("hinge", weighted(signs), hinge_bound, variant="weights"),
     *(Case(name, make if w else plain, ("grad",), bound, MANY, ("x",), family="losses", variant=w)
       for name, plain, bound in (("gaussian_nll", halves, gaussian_bound), ("gaussian_kl", halves, gaussian_kl_bound),

@@ -61,6 +61,8 @@ LOSSES = {
     "smoothed sigmoid": (losses.SigmoidCrossEntropy(3, 0.1), "unit", lambda x, t: logistic(x, t, 3, 0.1)),
     "KLDivergence": (losses.KLDivergence(), "unit", lambda x, t: np.mean((t * (np.log(t) - x)).sum(1))),
     "PoissonNLL": (losses.PoissonNLL(), "unit", lambda x, t: np.mean(np.exp(x) - t * x)),
+    "TweedieNLL": (losses.TweedieNLL(1.3), "unit", lambda x, t: np.mean(np.exp(0.7 * x) / 0.7 + t * np.exp(-0.3 * x) / 0.3)),
+    "TweedieNLL of a gamma": (losses.TweedieNLL(2), "unit", lambda x, t: np.mean(x + t * np.exp(-x))),
     "GaussianNLL": (losses.GaussianNLL(), "half", lambda x, t: np.mean(
         0.5 * (x[:, 2:] + (x[:, :2] - t) ** 2 / np.exp(x[:, 2:])))),
     "GaussianKL": (losses.GaussianKL(), "half", lambda x, t: np.mean(

@@ -72,8 +72,12 @@ NAMES = {
     **dict.fromkeys(("HuberLoss", "SmoothL1Loss"), "use losses.Huber(delta)"),
     **dict.fromkeys(("KLDivLoss", "KLDiv", "KLD"), "use losses.KLDivergence() on log-probabilities, as of nn.LogSoftmax()"),
     **dict.fromkeys(("PoissonNLLLoss", "Poisson"), "use losses.PoissonNLL() on logarithms of expected counts"),
+    **dict.fromkeys(("Tweedie", "TweedieLoss"), "use losses.TweedieNLL(power) on logarithms of expected amounts"),
+    **dict.fromkeys(("Gamma", "GammaNLL", "GammaNLLLoss"), "use losses.TweedieNLL(power=2) on logarithms of expected amounts"),
     "GaussianNLLLoss": "use losses.GaussianNLL() on means and logarithms of variances",
     **dict.fromkeys(("Pinball", "PinballLoss", "QuantileLoss"), "use losses.Quantile(levels)"),
+    **dict.fromkeys(("BPRLoss", "SampledSoftmaxLoss"), "use losses.SoftmaxCrossEntropy() on scores of an item and others that "
+                    "are drawn, with the label 0"),
     "Dense": _LINEAR, "LazyLinear": _LINEAR, "Swish": "use nn.SiLU()", "init": "use nn.initializers",
     **dict.fromkeys(("BatchNorm", "BatchNormalization"), "use nn.BatchNorm1d(num_features)"),
     "LayerNormalization": "use nn.LayerNorm(normalized_shape)",

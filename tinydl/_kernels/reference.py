@@ -199,6 +199,12 @@ def poisson_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad:
     return _mean(np.exp(x) - targets * x, grad, np.exp(x) - targets, weights)
 
 
+def tweedie_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None, *, power: float) -> float:
+    p = power
+    e, f = np.exp((2 - p) * x), targets * np.exp((1 - p) * x)
+    return _mean(e / (2 - p) + f / (p - 1) if p < 2 else x + f, grad, e - f, weights)
+
+
 def hinge(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
     s = np.where(targets > 0, 1.0, -1.0)
     return _mean(np.maximum(1 - s * x, 0), grad, np.where(1 - s * x > 0, -s, 0.0), weights)

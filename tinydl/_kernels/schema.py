@@ -173,6 +173,9 @@ _LIST = [
               at_least_one="n", number=True, does="mean of scale t (log(t) - x), 0 where t is 0; grad := -scale t / n"),
     Operation("poisson_nll", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n", number=True,
               does="mean of exp(x) - t x; grad := (exp(x) - t) / n"),
+    Operation("tweedie_nll", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", "power", in_place="grad:x", at_least_one="n",
+              number=True, does="mean of exp((2 - p) x) / (2 - p) + t exp((1 - p) x) / (p - 1), p the power, above 1 and below "
+              "2; of x + t exp(-x) where it is 2; grad := (exp((2 - p) x) - t exp((1 - p) x)) / n"),
     Operation("hinge", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", in_place="grad:x", at_least_one="n", number=True,
               does="mean of max(1 - s x, 0), s = 1 where t > 0, else -1; grad := -s / n where 1 - s x > 0, else 0"),
     Operation("gaussian_nll", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",

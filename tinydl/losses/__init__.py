@@ -22,12 +22,12 @@ from tinydl.losses.builtin import (
     SoftmaxCrossEntropy,
 )
 from tinydl.losses.joint import Joint
-from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, PoissonNLL
+from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, PoissonNLL, TweedieNLL
 from tinydl.losses.margin import Hinge, Quantile
 
 __all__ = ["GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
            "MeanSquaredError", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SigmoidFocal",
-           "SoftmaxCrossEntropy"]
+           "SoftmaxCrossEntropy", "TweedieNLL"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
+from tinydl import _hints
 from tinydl.losses.base import Array
 from tinydl.losses.kernel import KernelLoss
 
@@ -47,6 +49,39 @@ class PoissonNLL(KernelLoss):
 
     def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
         return _not_negative(self, super().check_targets(targets, output_shape))
+
+
+class TweedieNLL(KernelLoss):
+    """mean(exp((2 - p) x) / (2 - p) + t exp((1 - p) x) / (p - 1)): outputs x are logarithms of expected amounts, targets t are 0
+    or more, both (R, ...); p is the power.
+
+    power: above 1, at most 2. The variance of a target is in proportion to its mean to this power. Between 1 and 2 a target is 0
+    with some probability, and else positive: what a policy costs in a year, rain, sales. With 2, where targets must be above 0,
+    it is a gamma distribution's, mean(x + t exp(-x)): what one claim costs, durations. It leaves out what no x changes, as
+    scikit-learn's TweedieRegressor and GammaRegressor do while they fit. (Jorgensen 1987; PoissonNLL is the case p = 1.)
+    A model's prediction is np.exp(model.predict(x)); exposures are sample weights, with targets per unit of exposure.
+
+        >>> import numpy as np
+        >>> TweedieNLL(1.5)(np.zeros((2, 1)), np.array([3.0, 0.0]))
+        5.0
+    """
+
+    kernel = "tweedie_nll"
+
+    @_hints.arguments
+    def __init__(self, power: float = 1.5) -> None:
+        if not 1 < power <= 2:
+            raise ValueError(f"TweedieNLL(power={power}): above 1, at most 2 (1 is losses.PoissonNLL())")
+        self.power = float(power)
+
+    def config(self) -> dict[str, Any]:
+        return {"power": self.power}
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        t = _not_negative(self, super().check_targets(targets, output_shape))
+        if self.power == 2 and t.size and not t.min() > 0:
+            raise ValueError("TweedieNLL(power=2) needs targets above 0; y has 0: a power below 2 takes these")
+        return t
 
 
 class GaussianNLL(KernelLoss):

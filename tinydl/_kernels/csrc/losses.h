@@ -181,6 +181,11 @@ KERNEL(sigmoid_cross_entropy) {
 }
 MEAN_KERNEL(kl_divergence, o->scale, , w > 0 ? k * w * (NAME(vm_log)(w) - v) : (T)0, -k * w)
 MEAN_KERNEL(poisson_nll, 0, const T e = NAME(vm_exp)(v), e - w * v, e - w)
+/* between a Poisson distribution (k = 1) and a gamma distribution (k = 2), which is the limit but for a constant */
+MEAN_LOSS(tweedie, tweedie_nll, o->power, , const T e = NAME(vm_exp)((2 - k) * v); const T f = w * NAME(vm_exp)((1 - k) * v),
+          e / (2 - k) + f / (k - 1), e - f)
+MEAN_LOSS(gamma, tweedie_nll, 0, , const T f = w * NAME(vm_exp)(-v), v + f, 1 - f)
+KERNEL(tweedie_nll) { return o->power < 2 ? NAME(tweedie)(o, ctx) : NAME(gamma)(o, ctx); }
 MEAN_KERNEL(hinge, 0, const T s = w > 0 ? (T)1 : (T)-1; const T margin = 1 - s * v,
             margin > 0 ? margin : margin == margin ? (T)0 : margin, margin > 0 ? -s : (T)0)
 /* z: the score for what is there, q: the probability of what is not, p = 1 - q; a q^k log(1 / p), and its slope by z */
