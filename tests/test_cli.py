@@ -445,6 +445,9 @@ TABLES = {
                            "or say --missing 'x', or --categorical 'b'"),
     "text far behind numbers": ("b,y\n" + "".join(f"{i},p\n" for i in range(5000)) + "x,q\n",
                                 "bad.csv, line 5002, column 'b': 'x' is not a number"),
+    "commas between thousands": ("b;y\n" + "".join(f'"{i},{i:03}.5";p\n' for i in range(1, 40)),
+                                 "bad.csv, line 2, column 'b': '1,001.5' has commas between its thousands, as it seems: write it "
+                                 "without them, or say --categorical 'b'"),
     "numbers written otherwise": ("b,y\n" + "".join(f"$ {i},p\n" for i in range(40)),
                                   "bad.csv, line 2, column 'b': '$ 0' looks like a number"),
     "inf": ("a,y\n1,p\n-inf,q\n", "bad.csv, line 3, column 'a': -inf is not a finite number"),

@@ -329,6 +329,9 @@ PLACES = {      # a loss, the shape of a sample's output, targets (11, ...), and
     "counts": (losses.PoissonNLL(), (4, 3), P.random((11, 4, 3)), P.random((11, 4))),
     "distributions": (losses.KLDivergence(), (4, 3), P.dirichlet(np.ones(3), (11, 4)), P.random((11, 4))),
     "means and variances": (losses.GaussianNLL(), (3, 4), P.random((11, 3, 2)), P.random((11, 3))),
+    "codes of steps": (losses.GaussianKL(), (3, 4), P.random((11, 3, 2)), P.random((11, 3))),
+    "rare ones": (losses.SigmoidFocal(), (12,), P.integers(0, 2, (11, 12)) * 1.0, P.random((11, 12))),
+    "amounts": (losses.TweedieNLL(), (4, 3), P.random((11, 4, 3)), P.random((11, 4, 3))),
     "quantiles": (losses.Quantile([0.1, 0.5, 0.9]), (4, 3), P.random((11, 4, 1)), P.random((11, 4))),
     "in NumPy": (EachSquare(), (12,), P.random((11, 12)), P.random((11, 12))),
 }

@@ -31,6 +31,7 @@ POINTED_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?: (\d\d:\d\d(?::\d\d)
 OTHER_DATE = re.compile(r"\d{1,2}[./ -](\d{1,2}|[A-Za-z]{3,9})[./ -](\d{2}|\d{4})([ T,].*)?")
 WHOLE = re.compile(r"([+-]?\d+)\.0+")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")      # 1.234.567,8
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")      # 1,234,567.8
 LIKE_A_NUMBER = re.compile(r"[$€£]?\s*[+-]?\d[\d.,' ]*\s*%?")
 
 
@@ -218,8 +219,11 @@ class Cells:
         like = [t for t in counts if LIKE_A_NUMBER.fullmatch(t) and t not in numbers and not OTHER_DATE.fullmatch(t)]
         if len(like) > FEW_NUMBERS and 2 * len(like) > len(counts):
             row = next(i for i, t in enumerate(self.texts) if t == like[0])
-            self.bad = Bad(row, f"{short(like[0])} looks like a number, and is none as it is written: write it plainly, or say "
-                                f"--decimal , or --categorical {self.name!r}")
+            category = f"--categorical {self.name!r}"
+            self.bad = Bad(row, f"{short(like[0])} " + (
+                f"has commas between its thousands, as it seems: write it without them, or say {category} (--decimal , would "
+                "read one as the decimal point)" if all(map(THOUSANDS.fullmatch, like)) else
+                f"looks like a number, and is none as it is written: write it plainly, or say --decimal , or {category}"))
 
 
 def decimal_of(columns: Collection[Sequence[str]], separator: str) -> str:

@@ -109,11 +109,12 @@ class GaussianNLL(KernelLoss):
 
 
 class GaussianKL(KernelLoss):
-    """mean over samples of sum_c (exp(s_c) - 1 - s_c + (m_c - t_c)^2) / 2: the Kullback-Leibler divergence of a normal
+    """mean over rows of sum_c (exp(s_c) - 1 - s_c + (m_c - t_c)^2) / 2: the Kullback-Leibler divergence of a normal
     distribution with means m and logarithms of variances s from one with means t and variances 1. With t = 0 it is the term
     that keeps the codes of a variational autoencoder near a standard normal distribution (Kingma and Welling 2014).
 
-    Outputs are (R, 2 C) for targets (R, C): first the C means, then the C logarithms, as nn.GaussianSample takes them.
+    Outputs are (R, 2 C) for targets (R, C), or (R, T, 2 C) for (R, T, C): first the C means, then the C logarithms, as
+    nn.GaussianSample takes them.
 
         >>> import numpy as np
         >>> GaussianKL()(np.array([[1.0, 0.0]]), np.array([[0.0]]))
@@ -123,7 +124,10 @@ class GaussianKL(KernelLoss):
     kernel = "gaussian_kl"
 
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        return {"R": 1, "D": output_shape[-1], "C": output_shape[-1] // 2}
+        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return output_shape[:-1]
 
     def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
         return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
