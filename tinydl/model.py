@@ -384,9 +384,9 @@ class Model:
         and causal convolutions kept, and the keys and values of causal attention, of the same bits as `predict` has for the
         whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
 
-        Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d,
-        LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the last step
-        (return_sequences=False, nn.LastStep) anything. nn.MultiheadAttention, nn.DotProductAttention and
+        Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d
+        with axis=-1, LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the
+        last step (return_sequences=False, nn.LastStep) anything. nn.MultiheadAttention, nn.DotProductAttention and
         nn.TransformerEncoderLayer must be causal, and look at all steps since the beginning, so that time and memory of a step
         grow with their number; nn.PositionalEncoding has max_len steps. nn.Conv1d(padding="causal") takes
         sequences (C, T), as the model is given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap, activations,

@@ -84,7 +84,20 @@ class TweedieNLL(KernelLoss):
         return t
 
 
-class GaussianNLL(KernelLoss):
+class _Gaussian(KernelLoss):
+    """Of outputs that are C means and, behind them, the C logarithms of variances."""
+
+    def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
+        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
+
+    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return output_shape[:-1]
+
+    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
+
+
+class GaussianNLL(_Gaussian):
     """mean((s + (m - t)^2 exp(-s)) / 2): a mean m and the logarithm s of a variance for each target t.
 
     Outputs are (R, 2 C) for targets (R, C), or (R, T, 2 C) for (R, T, C) of sequences: first the C means, then the C logarithms.
@@ -98,17 +111,8 @@ class GaussianNLL(KernelLoss):
 
     kernel = "gaussian_nll"
 
-    def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
 
-    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return output_shape[:-1]
-
-    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
-
-
-class GaussianKL(KernelLoss):
+class GaussianKL(_Gaussian):
     """mean over rows of sum_c (exp(s_c) - 1 - s_c + (m_c - t_c)^2) / 2: the Kullback-Leibler divergence of a normal
     distribution with means m and logarithms of variances s from one with means t and variances 1. With t = 0 it is the term
     that keeps the codes of a variational autoencoder near a standard normal distribution (Kingma and Welling 2014).
@@ -122,15 +126,6 @@ class GaussianKL(KernelLoss):
     """
 
     kernel = "gaussian_kl"
-
-    def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
-
-    def places(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return output_shape[:-1]
-
-    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return several(self, output_shape, 2, "a mean and a logarithm of a variance for each target")
 
 
 def several(loss: KernelLoss, output_shape: tuple[int, ...], n: int, what: str) -> tuple[int, ...]:

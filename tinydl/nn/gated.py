@@ -35,7 +35,8 @@ class GLU(Layer):
         return *shape[:axis], shape[axis] // 2, *shape[axis + 1:]
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        axis, n = check_axis(self, self.axis, x.shape), self.output_shape(x.shape)[check_axis(self, self.axis, x.shape)]
+        axis = check_axis(self, self.axis, x.shape)
+        n = self.output_shape(x.shape)[axis]
         gate, by_score = Sigmoid().emit(b, x.part(axis, n, n))
         y, by_factors = Multiply().emit(b, x.part(axis, 0, n), gate)
 

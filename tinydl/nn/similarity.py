@@ -8,7 +8,7 @@ import numpy as np
 
 from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, register
-from tinydl.nn.merge import Dot, Merge
+from tinydl.nn.merge import Dot
 from tinydl.plan import Builder, Rows, Value
 
 Shape = tuple[int, ...]
@@ -62,7 +62,7 @@ class UnitNormalization(Layer):
 
 
 @register
-class CosineSimilarity(Merge):
+class CosineSimilarity(Dot):
     """y = sum(a b) / (|a| |b|) along the last axis of two inputs, each divided by its length as UnitNormalization does: (..., C),
     (..., C) -> (..., 1), from -1 to 1. PyTorch's nn.CosineSimilarity drops the axis, and has eps=1e-8.
 
@@ -79,17 +79,11 @@ class CosineSimilarity(Merge):
     def config(self) -> dict[str, Any]:
         return {"eps": self.eps}
 
-    def output_shape(self, *shapes: Shape) -> Shape:
-        shape = super().output_shape(*shapes)
-        if len(shapes) != 2 or not shape:
-            raise ValueError(f"{self!r} takes two inputs of one axis or more; got {', '.join(map(str, shapes))}")
-        return *shape[:-1], 1
-
     def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
         self.output_shape(*(x.shape for x in xs))
         unit = UnitNormalization(self.eps)
         units, backs = zip(*(unit.emit(b, x) for x in xs), strict=True)
-        y, back = Dot().emit(b, *units)
+        y, back = super().emit(b, *units)
 
         def backward(dy: Value | None) -> tuple[Value | None, ...]:
             return tuple(each(d) for each, d in zip(backs, back(dy), strict=True))
