@@ -129,6 +129,19 @@ def test_matmul_takes_rows_that_lie_apart(dtype):
             assert np.array_equal(got, want)
 
 
+@dtypes
+@pytest.mark.parametrize("m, n, k", ((1024, 40, 803), (1024, 257, 530), (512, 33, 2100), (512, 16, 2100), (1030, 64, 1111)))
+def test_bits_of_a_gradient_by_weights_do_not_depend_on_how_its_rows_are_read(dtype, m, n, k):
+    """Rows of a power of two of bytes are copied into panels, and long sums of many rows go in short passes: the same chains."""
+    rng = np.random.default_rng(m)
+    dy, x = rng.standard_normal((k, m)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    got = call("matmul", a=dy.T, b=x, out=np.empty((m, n), dtype))
+    assert np.array_equal(got, call("matmul", a=dy.T.copy(), b=x.T.copy().T, out=np.empty((m, n), dtype)))
+    some = slice(m // 3, m // 3 + 5)        # of the same rows
+    assert np.array_equal(got[some], call("matmul", a=dy[:, some].copy().T, b=x, out=np.empty((5, n), dtype)))
+    np.testing.assert_allclose(got, dy.T.astype(float) @ x, atol=k * np.finfo(dtype).eps * 4)
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.family == "updates"], ids=lambda c: c.id)
 @dtypes
 def test_numbers_too_small_to_be_normal_are_zeros_in_updates(case, dtype):

@@ -219,7 +219,7 @@ static void NAME(product)(const td_matmul *whole) {
     T *c = t->c, *panel = t->piece ? t->piece->panel : t->scratch, *sliver = (T *)t->scratch + TD_MC * TD_KC;
     const int fused = !grad ? t->activation == TD_IDENTITY || t->activation == TD_RELU : t->activation == TD_RELU;
     const i64 a_stride = t->a_row == 1 ? t->a_col : t->a_row;
-    const int pack_a = t->piece || (!t->rows && t->n > 4 * NR &&
+    const int pack_a = t->piece || (!t->rows && t->n > (t->a_row == 1 ? 32 : 4 * NR) &&
                                     ((a_stride * (i64)sizeof(T)) % TD_FAR_A == 0 || (t->a_row == 1 && t->n >= TD_MANY)));
     /* a sliver of b is packed where its rows are far apart, and where its last vector is not full */
     const int far_rows = (t->b_row * (i64)sizeof(T)) % TD_FAR_B == 0;
@@ -227,9 +227,12 @@ static void NAME(product)(const td_matmul *whole) {
     const int stream = t->suspect && !t->accumulate && !grad && t->activation == TD_IDENTITY && t->k <= TD_ONE_PASS &&
                        t->m * t->n * (i64)sizeof(T) >= TD_STREAM && t->n % NR == 0 && (uintptr_t)c % 64 == 0;
     V watch = NAME(vset1)(0);
-    /* passes over p of equal length: short ones where p runs over many rows of both factors and c is small, so that what a
-       tile reads of the rows, which falls into few sets of the L1 cache, is there still for the next one */
-    const i64 most_k = t->k + t->beyond > TD_CHAIN && t->a_row == 1 && t->b_col == 1 && t->m * t->n <= TD_SMALL_C ? TD_SHORT : TD_KC;
+    /* passes over p of equal length: short ones where p runs over many rows of both factors, so that what a tile reads of the
+       rows, which falls into few sets of the L1 cache, is there still for the next one; the shorter, the smaller c is, which
+       each pass reads and writes */
+    const int many = t->a_row == 1 && t->b_col == 1 &&
+                     (t->k + t->beyond > TD_CHAIN || (t->m + t->n) * (t->k + t->beyond) * (i64)sizeof(T) >= TD_FAR);
+    const i64 most_k = many ? TD_MIN(TD_MAX(t->m * t->n / TD_C_OF_P, TD_SHORT), TD_KC) : TD_KC;
     const i64 passes = t->k > TD_ONE_PASS ? (t->k + most_k - 1) / most_k : 1, step = (t->k + passes - 1) / passes;
     const i64 all_tiles = passes * ((t->m + TD_MR - 1) / TD_MR) * ((t->n + NR - 1) / NR);
     td_own own = t->own ? *t->own : (td_own){0, 0};
@@ -257,11 +260,7 @@ static void NAME(product)(const td_matmul *whole) {
             mc = (t->m - i0 + left - 1) / left;
             const i64 tiles = (mc + TD_MR - 1) / TD_MR, low = mc / tiles, high = mc % tiles; /* `high` tiles of low + 1 rows */
             if (pack_a && !(piece && piece->packed))
-                for (i64 q = 0, i = 0; q < tiles; q++) {
-                    const int mr = (int)(low + (q < high));
-                    NAME(pack_a)(a + (i0 + i) * t->a_row + p0 * t->a_col, t->a_row, t->a_col, kc, mr, panel + i * kc);
-                    i += mr;
-                }
+                NAME(pack_a)(a + i0 * t->a_row + p0 * t->a_col, t->a_row, t->a_col, kc, tiles, low, high, panel);
             td_soon soon = td_soon_of(a + (i0 + mc) * t->a_row, far_a ? TD_MIN(mc, t->m - i0 - mc) * t->a_row * (i64)sizeof(T) : 0,
                                       tiles * ((t->n + NR - 1) / NR));
             for (i64 j0 = 0; j0 < t->n; j0 += NR) {

@@ -53,21 +53,27 @@ static void NAME(pack_b)(const T *b, i64 br, i64 bc, i64 k, int nr, int width, T
         for (int j = 0; j < nr; j++) sliver[p * width + j] = b[j * bc + p];
 }
 
-/* panel[p][i] := a[i, p], i < mr. Whole vectors are copied: what they write too much, the next rows (or panel) replace. */
-static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, int mr, T *panel) {
-    i64 p = 0;
-    if (ar == 1) {
-        if (ac >= TD_MR + VL)       /* so far a row's vectors end before the last row does */
-            for (; p + 1 < k; p++)
-                for (int i = 0; i < mr; i += VL) NAME(vstore)(panel + p * mr + i, NAME(vload)(a + p * ac + i));
-        for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[p * ac + i];
-        return;
-    }
-    if (TD_SINGLE && TD_TRANSPOSE)
-        for (; p + 8 <= k; p += 8)
-            for (int i = (mr - 1) / 8 * 8; i >= 0; i -= 8)
-                td_transpose8((const float *)a + i * ar + p, ar, (float *)panel + p * mr + i, mr, TD_MIN(8, mr - i));
-    for (; p < k; p++) for (int i = 0; i < mr; i++) panel[p * mr + i] = a[i * ar + p];
+/* Of a block's tiles, one after another (the first `high` have low + 1 rows, the others low): panel[p][i] := a[i, p], i < mr.
+   Where the tiles' rows are a's columns (ar = 1) eight rows of a at a time, as many as one set of the L1 cache holds, so that a
+   line which two tiles share is read once: on a Zen 4 with AVX-512 (256 x 2048)' (256 x 512) took 15 percent less time than where
+   each tile's panel was filled by itself, (2048 x 1024)' (2048 x 256) 2 to 8, with 16 and 32 rows at a time more than with 8. */
+static void NAME(pack_a)(const T *a, i64 ar, i64 ac, i64 k, i64 tiles, i64 low, i64 high, T *panel) {
+    const i64 some = ar == 1 ? 8 : k;
+    for (i64 p0 = 0; p0 < k; p0 += some)
+        for (i64 q = 0, i = 0, mr; q < tiles; q++, i += mr) {
+            mr = low + (q < high);
+            const T *from = a + i * ar;
+            T *to = panel + i * k;
+            i64 p = p0, end = TD_MIN(p0 + some, k);
+            if (ar == 1 && ac >= TD_MR + VL)    /* so far a row's vectors end before the last row does */
+                for (; p < TD_MIN(end, k - 1); p++)     /* whole vectors: what they write too much, the next row replaces */
+                    for (i64 j = 0; j < mr; j += VL) NAME(vstore)(to + p * mr + j, NAME(vload)(from + p * ac + j));
+            if (TD_SINGLE && TD_TRANSPOSE && ar != 1)
+                for (; p + 8 <= end; p += 8)
+                    for (i64 j = (mr - 1) / 8 * 8; j >= 0; j -= 8)
+                        td_transpose8((const float *)from + j * ar + p, ar, (float *)to + p * mr + j, mr, TD_MIN(8, mr - j));
+            for (; p < end; p++) for (i64 j = 0; j < mr; j++) to[p * mr + j] = from[j * ar + p * ac];
+        }
 }
 
 /* ask for rows lo..hi-1 of the next sliver while this one is in use: its rows lie in as many pages */

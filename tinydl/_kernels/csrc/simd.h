@@ -253,7 +253,9 @@ enum { TD_KC = 512, TD_ONE_PASS = 800, TD_MC = 336, TD_FAR_BLOCK = 1 << 16 };
 enum { TD_KC = 400, TD_ONE_PASS = 400, TD_MC = 672, TD_FAR_BLOCK = 1 << 15 };
 #endif
 /* Rows whose stride in bytes is a multiple of FAR fall into few sets of the L1 cache: such a sliver of b, or panel of a,
-   is copied together; where c has MANY columns, so is any panel whose rows are a's columns. A row of a sliver is one
+   is copied together; where c has MANY columns, so is any panel whose rows are a's columns. A panel serves all slivers of b: with
+   few of them it is not worth the copy (at most four; of a's columns, which are copied faster, at most 32 columns: on a Zen 4
+   (2048 x 1024)' (2048 x 64) took 4 to 30 percent less time with it, with AVX2 7 to 20). A row of a sliver is one
    cache line with AVX2, two with AVX-512. Measured with strides of 0.5 to 8 KiB on the same two (FAR_A also on a Zen 4).
    With KEEP the first tile copies the sliver beside its products and asks for rows so many ahead, of which a loop that only
    copies would wait for each: on a Zen 3 with AVX2 64 x 784 x 128 took 5 percent less time so, 128 x 784 x 512 8 to 15, and
@@ -273,9 +275,10 @@ enum { TD_FAR_C = 1 << 19, TD_STREAM = 8 << 20 };
    elements, each evenly beside the products of the one before. On a Zen 3 with AVX2 65536 x 128 x 64 took 17 percent less time than where
    rows were asked for two tiles ahead, with blocks of twice as many elements 5; on a Zen 5 with AVX-512, whose L2 cache has twice the
    size, asking two tiles ahead had saved 15 percent of 65536 x 64 x 128, 30 of 65536 x 32 x 64, and blocks were not measured. A gradient
-   by the weights of 65536 samples, of at most SMALL_C elements, in passes of SHORT products took 25 to 30 percent less than in those of
-   KC (with AVX2 20), in passes of 192 no less. */
-enum { TD_FAR = 4 << 20, TD_SHORT = 64, TD_SMALL_C = 1 << 15 };
+   by the weights of 65536 samples, of at most 32768 elements, in passes of SHORT products took 25 to 30 percent less than in those of KC
+   (with AVX2 20). Where c has more elements a pass is of their number / C_OF_P: on a Zen 4 with AVX-512, where the rows came from
+   memory, (2048 x 1024)' (2048 x 64) took 34 to 40 percent less time so, (2048 x 512)' (2048 x 32) 28 to 46, with 128 columns 10 to 30. */
+enum { TD_FAR = 4 << 20, TD_SHORT = 64, TD_C_OF_P = 512 };
 enum { TD_LONG = 1 << 28 };     /* multiply-adds, some milliseconds: longer products ask on their way whether to stop */
 #define TD_MATMUL_SCRATCH(T) ((i64)(TD_MC * TD_KC + TD_ONE_PASS * TD_NV * 16) * (i64)sizeof(T))
 #endif
