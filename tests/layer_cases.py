@@ -106,6 +106,8 @@ def vector_layers():
     yield nn.Add(), (5,), (5,), (5,)
     yield nn.LastStep(), (4, 5), ("int64", ())
     yield nn.MeanSteps(), (4, 5), ("int64", ())
+    yield nn.BlankSteps(), (4, 5), ("int64", ())
+    yield nn.BlankSteps(2, stride=2), (3, 5), ("int64", ())
 
 
 def sequence_layers():

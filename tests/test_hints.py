@@ -348,7 +348,7 @@ GUESSES = [
      "Half.forward must return (loss, gradient by outputs); got float"),
     (lambda: trained(loss=Each(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
      "Each.forward returned a loss of shape (2,): it is one number, the mean over the batch"),
-    (lambda: losses.CTCLoss(), AttributeError, "as a losses.PythonLoss"),
+    (lambda: losses.CTCLoss(), AttributeError, "losses.CTC(blank)"),
     (lambda: losses.TripletMarginLoss(), AttributeError, "as the guide of recipes shows"),
     (lambda: nn.Linear(4, 3, dtype="float64"), TypeError, 'the model has it: Model(layer, dtype="float64")'),
     (lambda: nn.Linear(4, 3, kernel_regularizer="l2"), TypeError, "the optimizer has it: weight_decay"),

@@ -151,7 +151,7 @@ NAMES = {
     "Bidirectional": "use nn.LSTM(input_size, hidden_size, bidirectional=True)",
     **dict.fromkeys(("TransformerEncoder", "Transformer"), "put as many nn.TransformerEncoderLayer(d_model, nhead) as you like "
                     "into nn.Sequential"),
-    **dict.fromkeys(("pad_sequence", "pack_padded_sequence", "pad_sequences"), "use data.SequenceDataset(sequences, y): it pads; "
+    **dict.fromkeys(("pad_sequence", "pack_padded_sequence"), "use data.SequenceDataset(sequences, y): it pads; "
                     "layers take the lengths as an input of integers"),
     **dict.fromkeys(("Adadelta", "Adamax", "LBFGS", "Rprop", "Adafactor", "Muon", "Ftrl", "Lamb", "ScheduleFreeAdamW"),
                     _NO_OPTIMIZER),
@@ -175,7 +175,9 @@ NAMES = {
     **dict.fromkeys(("HingeEmbeddingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "TripletMarginWithDistanceLoss",
                      "SquaredHinge", "CategoricalHinge", "Circle", "Tversky",
                      "MeanAbsolutePercentageError", "CategoricalGeneralizedCrossEntropy"), _NO_LOSS),
-    **dict.fromkeys(("CTCLoss", "CTC", "CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",
+    "CTCLoss": "use losses.CTC(blank) on scores, and data.pad_sequences(labels, steps)",
+    "ctc_greedy_decoder": "use metrics.ctc_decode(scores, blank)",
+    **dict.fromkeys(("CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",
                      "CategoricalFocalCrossentropy"), _NO_LOSS),
     **dict.fromkeys(("FocalLoss", "BinaryFocalCrossentropy", "BinaryFocalLoss"), _FOCAL),
     **dict.fromkeys(("TripletMarginLoss", "TripletLoss", "ContrastiveLoss", "PairwiseDistance"), _DISTANCES),

@@ -21,11 +21,12 @@ from tinydl.losses.builtin import (
     SigmoidFocal,
     SoftmaxCrossEntropy,
 )
+from tinydl.losses.ctc import CTC
 from tinydl.losses.joint import Joint
 from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, PoissonNLL, TweedieNLL
 from tinydl.losses.margin import Hinge, Quantile
 
-__all__ = ["GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
+__all__ = ["CTC", "GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
            "MeanSquaredError", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SigmoidFocal",
            "SoftmaxCrossEntropy", "TweedieNLL"]
 

@@ -6,7 +6,7 @@
     images          Conv2d, Conv1d, ConvTranspose2d; MaxPool2d, MaxPool1d, AvgPool2d, AvgPool1d, AdaptiveAvgPool2d,
                     GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d: samples (C, H, W), or (C, L)
     sequences       LSTM, GRU, RNN; MultiheadAttention, DotProductAttention, TransformerEncoderLayer, TransformerDecoderLayer,
-                    PositionalEncoding, LearnedTokens; LastStep, MeanSteps: of sequences of unequal lengths
+                    PositionalEncoding, LearnedTokens; LastStep, MeanSteps, BlankSteps: of sequences of unequal lengths
     activations     ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU, GLU, Softplus, Softsign, Mish, Hardswish, PReLU, Sigmoid,
                     LogSigmoid, Tanh, Hardtanh, Hardsigmoid, Softmax, LogSoftmax; functions Exp, Abs, Square, Rescaling
     normalisation   LayerNorm, RMSNorm, UnitNormalization, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d
@@ -81,12 +81,12 @@ from tinydl.nn.reduce import Max, Mean, Sum
 from tinydl.nn.resize import PixelShuffle, Upsample, ZeroPad2d
 from tinydl.nn.shape import Flatten, Identity, Permute, Reshape, Slice
 from tinydl.nn.similarity import CosineSimilarity, UnitNormalization
-from tinydl.nn.steps import LastStep, MeanSteps
+from tinydl.nn.steps import BlankSteps, LastStep, MeanSteps
 from tinydl.nn.tokens import LearnedTokens
 from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "Abs", "AdaptiveAvgPool2d", "Add", "AvgPool1d", "AvgPool2d",
-           "BatchNorm1d", "BatchNorm2d", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "CosineSimilarity", "Dot",
+           "BatchNorm1d", "BatchNorm2d", "BlankSteps", "Concat", "Conv1d", "Conv2d", "ConvTranspose2d", "CosineSimilarity", "Dot",
            "DotProductAttention", "Dropout", "Dropout2d", "Embedding", "EmbeddingBag", "Exp", "Flatten", "GaussianNoise",
            "GaussianSample", "GlobalAvgPool", "GlobalMaxPool", "Graph", "GroupNorm", "Hardsigmoid", "Hardswish", "Hardtanh",
            "Identity", "Input", "InstanceNorm2d", "LastStep", "Layer", "LayerNorm", "LeakyReLU", "LearnedTokens", "Linear",

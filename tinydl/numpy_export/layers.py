@@ -236,6 +236,11 @@ def pool_steps(w: Writer, layer: nn.Layer, x: Value, lengths: Value | None = Non
     return f"{'last_step' if isinstance(layer, nn.LastStep) else 'mean_steps'}({x}, {lengths})"
 
 
+@writes(nn.BlankSteps)
+def blank_steps(w: Writer, layer: nn.BlankSteps, x: Value, lengths: Value) -> str:
+    return f"blank_steps({x}, {lengths}, {layer.blank}, {layer.stride})"
+
+
 @writes(nn.PositionalEncoding)
 def positions(w: Writer, layer: nn.PositionalEncoding, x: Value) -> str:
     if layer.learned:

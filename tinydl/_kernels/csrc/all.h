@@ -9,6 +9,7 @@
 #include "activations.h"
 #include "softmax.h"
 #include "losses.h"
+#include "ctc.h"
 #include "norm.h"
 #include "batch_norm.h"
 #include "image_norm.h"
