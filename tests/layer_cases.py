@@ -19,6 +19,7 @@ def image_layers():
     for bias in (True, False):
         yield nn.Conv2d(4, 6, 3, bias=bias), (4, 8, 9)
         yield nn.ConvTranspose2d(4, 6, 3, bias=bias), (4, 5, 6)
+        yield nn.ConvTranspose1d(4, 6, 3, bias=bias), (4, 9)
     yield nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2), (4, 8, 9)
     yield nn.Conv2d(4, 4, 3, padding="same", groups=4), (4, 8, 9)
     yield nn.Conv2d(4, 6, (2, 4), padding="same"), (4, 8, 9)
@@ -32,6 +33,7 @@ def image_layers():
         yield nn.Conv1d(4, 6, 3, padding=2, padding_mode=mode), (4, 9)
     yield nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2), (4, 5, 6)
     yield nn.ConvTranspose2d(4, 6, 3, dilation=(2, 1)), (4, 5, 6)
+    yield nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2, output_padding=1, groups=2, dilation=2), (4, 5)
     yield nn.MaxPool2d(2), (4, 8, 9)
     yield nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (4, 8, 9)
     yield nn.MaxPool1d(3, stride=2, padding=1), (4, 20)
@@ -46,6 +48,7 @@ def image_layers():
     yield nn.MaxPool1d(2, ceil_mode=True), (4, 5)
     yield nn.AdaptiveAvgPool2d((3, None)), (4, 7, 9)
     yield nn.AdaptiveAvgPool2d(4), (4, 10, 3)
+    yield nn.AdaptiveAvgPool1d(3), (4, 7)
     yield nn.GlobalAvgPool(), (4, 5, 6)
     yield nn.GlobalMaxPool(), (4, 9)
     yield nn.ZeroPad2d((1, 0, 2, 3)), (4, 5, 6)
@@ -62,6 +65,9 @@ def image_layers():
     yield nn.InstanceNorm2d(4), (4, 5, 6)
     yield nn.InstanceNorm2d(4, affine=True), (4, 5, 6)
     yield nn.Dropout2d(0.5), (4, 5, 6)
+    yield nn.InstanceNorm1d(4), (4, 9)
+    yield nn.InstanceNorm1d(4, 0.1, affine=True), (4, 9)
+    yield nn.Dropout1d(0.5), (4, 9)
 
 
 def vector_layers():

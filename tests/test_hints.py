@@ -281,7 +281,7 @@ GUESSES = [
     (lambda: setattr(Model(net()), "trainable", False), AttributeError, 'Model has no trainable: use model.freeze("0.*")'),
     (lambda: nn.BatchNorm1d(3).eval(), AttributeError, 'model.freeze("*.running_*") lets batch norms use their running'),
     # names of PyTorch and Keras
-    (lambda: nn.Dropout1d(0.1), AttributeError, "use nn.Dropout2d(p)"),
+    (lambda: nn.FeatureAlphaDropout(0.1), AttributeError, "use nn.Dropout2d(p)"),
     (lambda: nn.AlphaDropout(0.1), AttributeError, "use nn.Dropout(p)"),
     (lambda: nn.ReflectionPad2d(1), AttributeError, 'use padding_mode="reflect" of nn.Conv2d'),
     (lambda: nn.ConstantPad2d(1, 0.0), AttributeError, "use nn.ZeroPad2d(padding)"),

@@ -371,6 +371,17 @@ def test_images_by_their_formulas(load):
     np.testing.assert_allclose(model.predict(x.transpose(0, 3, 1, 2)), h, rtol=1e-12, atol=1e-13)
 
 
+def test_a_transposed_convolution_of_sequences(load):
+    s = {"conv1d_transpose": [normal(4, 2, 3), normal(2)]}      # taps, out, in
+    model = Model(nn.ConvTranspose1d(3, 2, 4, stride=2), "float64")
+    load(model, s)
+    x, (kernel, bias) = normal(5, 6, 3).astype("f8"), s["conv1d_transpose"]
+    y = np.zeros((5, 14, 2)) + bias
+    for t in range(6):
+        y[:, 2 * t:2 * t + 4] += np.einsum("bc,toc->bto", x[:, t], kernel)
+    np.testing.assert_allclose(model.predict(x.transpose(0, 2, 1)), y.transpose(0, 2, 1), rtol=1e-12, atol=1e-13)
+
+
 # ------------------------------------------------------------------ Keras itself
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_keras_of_today_writes_what_is_read_here(tmp_path, monkeypatch, h5py):

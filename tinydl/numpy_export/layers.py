@@ -30,7 +30,7 @@ def simple(pattern: str, *classes: type[nn.Layer]) -> None:
     writes(*classes)(lambda w, layer, x: pattern.format(x=x, layer=layer))
 
 
-simple("{x}", nn.Identity, nn.Dropout, nn.Dropout2d, nn.GaussianNoise)
+simple("{x}", nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.GaussianNoise)
 simple("relu({x})", nn.ReLU)
 simple("leaky_relu({x}, {layer.negative_slope!r})", nn.LeakyReLU)
 simple("elu({x}, {layer.alpha!r})", nn.ELU)
@@ -106,7 +106,7 @@ def layer_norm(w: Writer, layer: Any, x: Value) -> str:
     return f"layer_norm({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {axes}, {layer.eps!r})"
 
 
-@writes(nn.GroupNorm, nn.InstanceNorm2d)
+@writes(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 def group_norm(w: Writer, layer: Any, x: Value) -> str:
     return f"group_norm({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {layer.num_groups}, {layer.eps!r})"
 
@@ -125,8 +125,8 @@ def conv(w: Writer, layer: Any, x: Value) -> str:
             f"{MODES[layer.padding_mode]!r})")
 
 
-@writes(nn.ConvTranspose2d)
-def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Value) -> str:
+@writes(nn.ConvTranspose1d, nn.ConvTranspose2d)
+def conv_transpose(w: Writer, layer: Any, x: Value) -> str:
     return (f"conv_transpose({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {layer.stride}, {layer.padding}, "
             f"{layer.output_padding}, {layer.dilation}, {layer.groups})")
 
@@ -143,8 +143,8 @@ def avg_pool(w: Writer, layer: Any, x: Value) -> str:
             f"{layer.count_include_pad}, {layer.divisor_override})")
 
 
-@writes(nn.AdaptiveAvgPool2d)
-def adaptive(w: Writer, layer: nn.AdaptiveAvgPool2d, x: Value) -> str:
+@writes(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+def adaptive(w: Writer, layer: Any, x: Value) -> str:
     return f"adaptive_avg_pool({x}, {layer.output_shape(x.shape)[1:]})"
 
 
