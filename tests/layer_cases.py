@@ -58,6 +58,7 @@ def image_layers():
     for align in (True, False):
         yield nn.Upsample(size=(7, 4), mode="bilinear", align_corners=align), (4, 5, 6)
         yield nn.Upsample(scale_factor=3, mode="bilinear", align_corners=align), (4, 5, 6)
+    yield nn.PReLU(4), (4, 5, 6)
     yield nn.BatchNorm2d(4), (4, 5, 6)
     yield nn.BatchNorm2d(4, eps=0.1, affine=False), (4, 5, 6)
     yield nn.GroupNorm(2, 4), (4, 5, 6)
@@ -74,7 +75,8 @@ def vector_layers():
     yield nn.Linear(5, 3), (5,)
     yield nn.Linear(5, 3, bias=False), (4, 6, 5)
     for layer in (nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.3), nn.ELU(), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.GELU("tanh"),
-                  nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(5), nn.Sigmoid(),
+                  nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(4),
+                  nn.PReLU(5, axis=-1), nn.Sigmoid(),
                   nn.Tanh(), nn.ReLU6(), nn.Hardtanh(-0.5, 1.5), nn.Hardtanh(0.25, np.inf), nn.Hardsigmoid(), nn.Hardsigmoid(0.2),
                   nn.Softsign(), nn.LogSigmoid(), nn.Exp(), nn.Abs(), nn.Square(), nn.Rescaling(-0.3), nn.Rescaling(2, 0.7),
                   nn.GLU(0), nn.Sequential(nn.Slice(-1, 0, 4), nn.GLU()), nn.UnitNormalization(), nn.UnitNormalization(0.5),

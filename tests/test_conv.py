@@ -199,6 +199,7 @@ def test_200_random_convolutions_are_pytorchs():
 
 @pytest.mark.parametrize("kind, made, shape", [
     ("BatchNorm2d", {"num_features": 3}, (4, 3, 5, 6)), ("GroupNorm", {"num_groups": 2, "num_channels": 6}, (3, 6, 4, 5)),
+    ("PReLU", {"num_parameters": 3}, (2, 3, 4, 5)), ("PReLU", {"num_parameters": 3}, (5, 3)), ("PReLU", {}, (2, 3, 4)),
     ("InstanceNorm1d", {"num_features": 3, "affine": True}, (2, 3, 9)),
     ("InstanceNorm2d", {"num_features": 3, "affine": True}, (2, 3, 4, 5)), ("RMSNorm", {"normalized_shape": (5,)}, (3, 4, 5)),
     ("Upsample", {"scale_factor": 3}, (2, 3, 4, 5)), ("Upsample", {"size": (7, 3), "mode": "nearest"}, (2, 3, 4, 5)),

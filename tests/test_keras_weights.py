@@ -48,7 +48,7 @@ def images(eps=1e-3, groups_eps=0.01):
         nn.Conv2d(2, 4, (3, 2), padding="same"), nn.BatchNorm2d(4, eps=eps, momentum=0.01), nn.ReLU(),
         nn.Conv2d(4, 8, 2, groups=4),
         nn.ConvTranspose2d(8, 3, 2, stride=2), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 3, 3, stride=2, groups=3),
-        nn.GroupNorm(1, 3, eps=groups_eps), nn.Permute((1, 2, 0)), nn.PReLU(3), nn.Flatten(),
+        nn.GroupNorm(1, 3, eps=groups_eps), nn.Permute((1, 2, 0)), nn.PReLU(3, axis=-1), nn.Flatten(),
         nn.Dropout(0.1), nn.Linear(60, 4), nn.LayerNorm(4, eps=1e-3), nn.Linear(4, 3))
 
 

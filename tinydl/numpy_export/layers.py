@@ -71,7 +71,8 @@ def glu(w: Writer, layer: nn.GLU, x: Value) -> str:
 
 @writes(nn.PReLU)
 def prelu(w: Writer, layer: nn.PReLU, x: Value) -> str:
-    return f"leaky_relu({x}, {w.p(layer.weight)})"
+    shape = f".reshape{(-1, *[1] * (len(x.shape) - 1))}" if layer.channels_first(x.shape) else ""
+    return f"leaky_relu({x}, {w.p(layer.weight)}{shape})"
 
 
 @writes(nn.Linear, nn.TiedLinear, Projection)

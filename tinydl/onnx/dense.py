@@ -42,7 +42,10 @@ def leaky_relu(w: Writer, layer: nn.LeakyReLU, x: Tensor) -> str:
 
 @exports(nn.PReLU)
 def prelu(w: Writer, layer: nn.PReLU, x: Tensor) -> str:
-    return w.op("PRelu", x, w.parameter(layer.weight))
+    slope = w.parameter(layer.weight)
+    if layer.channels_first(x.shape):
+        slope = w.op("Reshape", slope, w.integers(-1, *[1] * (len(x.shape) - 1)))
+    return w.op("PRelu", x, slope)
 
 
 @exports(nn.ELU)
