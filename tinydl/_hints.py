@@ -74,6 +74,8 @@ NAMES = {
     **dict.fromkeys(("PoissonNLLLoss", "Poisson"), "use losses.PoissonNLL() on logarithms of expected counts"),
     **dict.fromkeys(("Tweedie", "TweedieLoss"), "use losses.TweedieNLL(power) on logarithms of expected amounts"),
     **dict.fromkeys(("Gamma", "GammaNLL", "GammaNLLLoss"), "use losses.TweedieNLL(power=2) on logarithms of expected amounts"),
+    **dict.fromkeys(("NegativeBinomial", "NegativeBinomialLoss"), "use losses.NegativeBinomialNLL() on logarithms of means and "
+                    "of dispersions"),
     "GaussianNLLLoss": "use losses.GaussianNLL() on means and logarithms of variances",
     **dict.fromkeys(("Pinball", "PinballLoss", "QuantileLoss"), "use losses.Quantile(levels)"),
     **dict.fromkeys(("BPRLoss", "SampledSoftmaxLoss"), "use losses.SoftmaxCrossEntropy() on scores of an item and others that "

@@ -182,6 +182,10 @@ _LIST = [
               number=True, does="mean over R C of (s + (m - t)^2 exp(-s)) / 2, x = [m s], D = 2 C"),
     Operation("gaussian_kl", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",
               number=True, does="mean over rows of sum_c (exp(s) - 1 - s + (m - t)^2) / 2; x: C times m, then C times s"),
+    Operation("negative_binomial_nll", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x",
+              at_least_one="R C", number=True,
+              does="mean over R C of log gamma(r) - log gamma(t + r) + r log(1 + mu / r) + t log(1 + r / mu), mu = exp(m), "
+                   "r = exp(-s), x = [m s], D = 2 C; s is taken as -60 to 60"),
     Operation("sigmoid_focal", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", "alpha gamma", in_place="grad:x",
               at_least_one="n", number=True, does="mean of a (1 - p)^gamma (-log(p)); p = sigmoid(x) and a = alpha where targets "
                                                   "are above 0.5, else p = sigmoid(-x) and a = 1 - alpha; alpha below 0: a = 1"),

@@ -8,6 +8,7 @@
 #include "vector.h"
 #include "activations.h"
 #include "softmax.h"
+#include "gamma.h"
 #include "losses.h"
 #include "ctc.h"
 #include "norm.h"
