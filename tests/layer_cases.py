@@ -135,6 +135,7 @@ def sequence_layers():
     for learned in (True, False):
         for steps in (4, 9):
             yield nn.PositionalEncoding(5, max_len=9, learned=learned), (steps, 5)
+    yield nn.CRF(5), (4, 5)
     yield nn.LearnedTokens(2, 5), (4, 5)
     yield nn.LearnedTokens(1, 6), ()
     yield nn.LearnedTokens(2, 3), ("int64", (4,))

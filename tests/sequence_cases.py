@@ -165,9 +165,30 @@ def spoken_bound(eps, a, want):
     return {"return": off * part.sum(), "grad": off * part[:, None, None] * np.ones(a["logits"].shape)}
 
 
+def tagged(weights=False):
+    def make(rng, shape):
+        B, L, C = shape
+        labels = np.where(np.arange(L) < rng.integers(0, L + 1, (B, 1)), rng.integers(0, C, (B, L)), -100)
+        return {"logits": 2 * rng.standard_normal((B, L, C, C)), "labels": labels, "grad": unset((B, L, C, C)),
+                "weights": rng.integers(0, 3, B).astype(float) if weights else None}
+    return make
+
+
+def tagged_bound(eps, a, want):
+    """In each step, what rounding does to a logarithm of a sum of C, and to a score."""
+    L, C = a["logits"].shape[1:3]
+    w, n = np.ones(len(a["labels"])) if a["weights"] is None else a["weights"], (a["labels"] >= 0).sum(1)
+    part = w / ((w * n).sum() or 1)
+    off = eps * (L + 1) * (np.abs(a["logits"]).max(initial=0) + np.log(C) + 4)
+    return {"return": off * part.sum(), "grad": off * part[:, None, None, None] * np.ones(a["logits"].shape)}
+
+
 SPOKEN = ((1, 1, 2), (2, 4, 3), (4, 9, 5), (7, 30, 12), (3, 130, 40), (2, 70, 600))      # B, L, C
 
 SEQUENCES = [
+    *(Case("crf", tagged(weights), ("grad",), tagged_bound,
+           ((1, 1, 2), (3, 4, 3), (5, 9, 1), (4, 30, 7), (2, 60, 20), (2, 5, 130)), ("logits",), family="losses",
+           variant="weights" * weights) for weights in (False, True)),
     *(Case("mask_steps", lambda rng, s, stride=stride, blank=blank: {
         "x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] * stride + 1, s[0]), "out": unset(s), "stride": stride,
         "blank": min(blank, s[2] - 1)}, ("out",), lambda eps, a, want: {"out": eps * np.abs(want["out"])}, STEPS, ("x",),

@@ -177,6 +177,7 @@ NAMES = {
     **dict.fromkeys(("HingeEmbeddingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "TripletMarginWithDistanceLoss",
                      "SquaredHinge", "CategoricalHinge", "Circle", "Tversky",
                      "MeanAbsolutePercentageError", "CategoricalGeneralizedCrossEntropy"), _NO_LOSS),
+    "CRFLoss": "use losses.CRF() behind nn.CRF(num_tags)",
     "CTCLoss": "use losses.CTC(blank) on scores, and data.pad_sequences(labels, steps)",
     "ctc_greedy_decoder": "use metrics.ctc_decode(scores, blank)",
     **dict.fromkeys(("CosineEmbeddingLoss", "MarginRankingLoss", "LogCosh",

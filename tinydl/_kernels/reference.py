@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tinydl._kernels.reference_attention import attention, attention_backward, rotary  # noqa: F401 - the oracle of these
 from tinydl._kernels.reference_hash import hashes, splitmix
 from tinydl._kernels.reference_sequences import (  # noqa: F401 - and of these
+    crf,
     ctc,
     embedding_bag,
     embedding_bag_backward,

@@ -99,6 +99,39 @@ def _ctc_sample(x: Floats, labels: Int64, blank: int) -> tuple[float, Floats]:
     return -float(total), slope
 
 
+def crf(logits: Floats, labels: Int64, weights: Floats | None = None, grad: Floats | None = None,
+        ignore_index: int = -100) -> float:
+    """By the sums over all ways to come to a pair of tags, and to go on."""
+    B, L, C, _ = logits.shape
+    counts = [next((n for n, tag in enumerate(row) if tag == ignore_index), L) for row in labels]
+    for row, n in zip(labels, counts, strict=True):
+        if np.any((row[:n] < 0) | (row[:n] >= C)):
+            raise ValueError("a label is outside its range")
+    w = np.ones(B) if weights is None else weights
+    divisor, total = float((w * counts).sum()) or 1.0, 0.0
+    for b, n in enumerate(counts):
+        x, tags, slope = logits[b], labels[b], np.zeros((L, C, C))
+        if n and w[b]:
+            a, after = np.zeros((n, C)), np.zeros((n, C))
+            a[0] = x[0, 0]
+            for t in range(1, n):
+                a[t] = np.logaddexp.reduce(a[t - 1][:, None] + x[t])
+            for t in range(n - 1, 0, -1):
+                after[t - 1] = np.logaddexp.reduce(x[t] + after[t], axis=1)
+            all_ways = np.logaddexp.reduce(a[-1])
+            slope[0, 0] = np.exp(a[0] + after[0] - all_ways)
+            slope[0, 0, tags[0]] -= 1
+            score = x[0, 0, tags[0]]
+            for t in range(1, n):
+                slope[t] = np.exp(a[t - 1][:, None] + x[t] + after[t] - all_ways)
+                slope[t, tags[t - 1], tags[t]] -= 1
+                score += x[t, tags[t - 1], tags[t]]
+            total += w[b] / divisor * (all_ways - score)
+        if grad is not None:
+            grad[b] = w[b] / divisor * slope
+    return float(total)
+
+
 def pool_steps(x: Floats, out: Floats, lengths: Int64 | None = None, mean: int = 0) -> Floats:
     _check(x, lengths)
     for b, steps in _walk(x, lengths, 0):

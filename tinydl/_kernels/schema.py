@@ -203,6 +203,10 @@ _LIST = [
                    "before the first negative one) / max(number of labels, 1), a step's probabilities being softmax(x); a path "
                    "says its classes, equal neighbours once, without the class `blank`. Steps at the end whose blank is certain, "
                    "as mask_steps makes them, do not count. Infinite where there is no path, or 0 with zero_infinity"),
+    Operation("crf", "logits[B,L,C,C] labels:i64[B,L] weights[S]? -> grad[B,L,C,C]?", "S=0 ignore_index=-100",
+              in_place="grad:logits", at_least_one="B L C", number=True, room="L C + C C + 3 C",
+              does="mean over tags of log(sum over all ways to tag the steps of exp(score)) - score of the labels, those before "
+                   "the first `ignore_index`; score: the sum of x[t, tag before, tag], of the first step x[0, 0, tag]"),
     Operation("join_loss", "weights[S]? -> grad[n]? total:float64", "S=0 unit accumulate", "scale",
               does="of several losses, behind each: with W the sum of weights, or B, and r = ctx->weight / (unit W), "
                    "total := (total +) scale r ctx->number, grad := scale r grad; the number is total then, and its weight W"),

@@ -21,12 +21,13 @@ from tinydl.losses.builtin import (
     SigmoidFocal,
     SoftmaxCrossEntropy,
 )
+from tinydl.losses.crf import CRF
 from tinydl.losses.ctc import CTC
 from tinydl.losses.joint import Joint
 from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, NegativeBinomialNLL, PoissonNLL, TweedieNLL
 from tinydl.losses.margin import Hinge, Quantile
 
-__all__ = ["CTC", "GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
+__all__ = ["CRF", "CTC", "GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
            "MeanSquaredError", "NegativeBinomialNLL", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy",
            "SigmoidFocal", "SoftmaxCrossEntropy", "TweedieNLL"]
 

@@ -1,4 +1,4 @@
-"""Of sequences of labels: what losses.CTC's outputs say, and how far that is from what they should."""
+"""Of sequences of labels: what outputs for losses.CTC and losses.CRF say, and how far that is from what they should."""
 # n samples, T steps, C classes
 from __future__ import annotations
 
@@ -31,6 +31,41 @@ def ctc_decode(outputs: Any, blank: int = 0) -> list[Array]:
     said = path != blank
     said[:, 1:] &= path[:, 1:] != path[:, :-1]
     return [row[there] for row, there in zip(path, said, strict=True)]
+
+
+def viterbi_decode(outputs: Any, lengths: Any = None) -> list[Array]:
+    """The most probable tags of each sample, int64 (T,), by the scores of pairs of neighbours that nn.CRF gives (Viterbi 1967).
+
+    outputs: (n, T, K, K), as of model.predict(x); or a list of arrays (T_i, K, K), as of model.predict(dataset) where a
+    SequenceDataset has per_step=True. lengths (n,): how many steps of each count; all, if it is left out.
+
+        >>> scores = np.zeros((1, 3, 2, 2))
+        >>> scores[0, 0, 0, 1] = 1       # the first tag is 1 rather than 0
+        >>> scores[0, 1:, 1, 0] = 2      # and 0 follows it
+        >>> [tags.tolist() for tags in viterbi_decode(scores)]
+        [[1, 0, 0]]
+    """
+    samples = [np.asarray(x) for x in outputs]
+    steps = [len(x) for x in samples] if lengths is None else np.asarray(lengths).tolist()
+    if len(steps) != len(samples):
+        raise ValueError(f"viterbi_decode: {len(samples)} samples, and {len(steps)} lengths")
+    decoded = []
+    for x, n in zip(samples, steps, strict=True):
+        if x.ndim != 3 or x.shape[1] != x.shape[2] or not 0 <= n <= len(x):
+            raise ValueError(f"viterbi_decode takes scores (n, T, K, K), and lengths from 0 to T; got a sample of shape "
+                             f"{x.shape}, and the length {n}")
+        best, came_from = x[0, 0] if n else x[:0, 0, 0], np.zeros((n, x.shape[1]), np.int64)
+        for t in range(1, n):
+            ways = best[:, None] + x[t]
+            came_from[t] = ways.argmax(0)
+            best = ways.max(0)
+        tags = np.zeros(n, np.int64)
+        if n:
+            tags[-1] = best.argmax()
+        for t in range(n - 1, 0, -1):
+            tags[t - 1] = came_from[t, tags[t]]
+        decoded.append(tags)
+    return decoded
 
 
 def edit_distance(a: Sequence[Any] | Array, b: Sequence[Any] | Array) -> int:

@@ -7,7 +7,8 @@
                     AdaptiveAvgPool2d, AdaptiveAvgPool1d, GlobalAvgPool, GlobalMaxPool; Upsample, PixelShuffle, ZeroPad2d:
                     samples (C, H, W), or (C, L)
     sequences       LSTM, GRU, RNN; MultiheadAttention, DotProductAttention, TransformerEncoderLayer, TransformerDecoderLayer,
-                    PositionalEncoding, LearnedTokens; LastStep, MeanSteps, BlankSteps: of sequences of unequal lengths
+                    PositionalEncoding, LearnedTokens; LastStep, MeanSteps, BlankSteps: of sequences of unequal
+                    lengths; CRF: scores of neighbouring tags
     activations     ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU, GLU, Softplus, Softsign, Mish, Hardswish, PReLU, Sigmoid,
                     LogSigmoid, Tanh, Hardtanh, Hardsigmoid, Softmax, LogSoftmax; functions Exp, Abs, Square, Rescaling
     normalisation   LayerNorm, RMSNorm, UnitNormalization, BatchNorm1d; of images BatchNorm2d, GroupNorm, InstanceNorm2d,
@@ -53,6 +54,7 @@ from tinydl.nn.attention import MultiheadAttention
 from tinydl.nn.columns import PReLU, Scale
 from tinydl.nn.containers import Residual, Sequential
 from tinydl.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from tinydl.nn.crf import CRF
 from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout, Dropout1d, Dropout2d
 from tinydl.nn.embedding import Embedding, EmbeddingBag
@@ -88,7 +90,7 @@ from tinydl.nn.steps import BlankSteps, LastStep, MeanSteps
 from tinydl.nn.tokens import LearnedTokens
 from tinydl.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
-__all__ = ["ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "Abs", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "Add",
+__all__ = ["CRF", "ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "Abs", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "Add",
            "AvgPool1d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "BlankSteps", "Concat", "Conv1d", "Conv2d", "ConvTranspose1d",
            "ConvTranspose2d", "CosineSimilarity", "Dot", "DotProductAttention", "Dropout", "Dropout1d", "Dropout2d", "Embedding",
            "EmbeddingBag", "Exp", "Flatten", "GaussianNoise", "GaussianSample", "GlobalAvgPool", "GlobalMaxPool", "Graph",

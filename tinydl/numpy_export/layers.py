@@ -242,6 +242,11 @@ def blank_steps(w: Writer, layer: nn.BlankSteps, x: Value, lengths: Value) -> st
     return f"blank_steps({x}, {lengths}, {layer.blank}, {layer.stride})"
 
 
+@writes(nn.CRF)
+def crf(w: Writer, layer: nn.CRF, x: Value) -> str:
+    return f"{x}[:, :, None] + np.arange({x.shape[0]}, dtype={x}.dtype).clip(0, 1)[:, None, None] * {w.p(layer.transitions)}"
+
+
 @writes(nn.PositionalEncoding)
 def positions(w: Writer, layer: nn.PositionalEncoding, x: Value) -> str:
     if layer.learned:

@@ -11,6 +11,7 @@
 #include "gamma.h"
 #include "losses.h"
 #include "ctc.h"
+#include "crf.h"
 #include "norm.h"
 #include "batch_norm.h"
 #include "image_norm.h"
