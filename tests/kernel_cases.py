@@ -369,6 +369,19 @@ def gaussian_bound(eps, a, want):
             "grad": roundings(8, eps, a) * np.hstack([part * m * e, part * (1 + m * m * e)])}
 
 
+def counts(rng, shape):
+    return {**two(rng, shape), "targets": rng.poisson(2.0, (shape[0], shape[1] // 2)).astype(float)}
+
+
+def counts_bound(eps, a, want):
+    """Of a few terms of the size of t log(r + t + 12), mu and r, and 6 logarithms of two ratios."""
+    t = a["targets"]
+    C = t.shape[1]
+    mu, r, part = np.exp(a["x"][:, :C]), np.exp(-a["x"][:, C:]), share(a) / C
+    size = part * (4 + t * np.log(r + t + 12) + mu + r)
+    return {"return": roundings(4, eps, a) * size.sum(), "grad": roundings(16, eps, a) * np.hstack([size, size])}
+
+
 def gaussian_kl_bound(eps, a, want):
     C = a["targets"].shape[1]
     m, s, part = np.abs(a["x"][:, :C]) + np.abs(a["targets"]), a["x"][:, C:], share(a)
@@ -418,7 +431,7 @@ LOSSES = [
     loss("hinge", signs, hinge_bound), loss("hinge", weighted(signs), hinge_bound, variant="weights"),
     *(Case(name, make if w else plain, ("grad",), bound, MANY, ("x",), family="losses", variant=w)
       for name, plain, bound in (("gaussian_nll", halves, gaussian_bound), ("gaussian_kl", halves, gaussian_kl_bound),
-                                 ("quantile", thirds, quantile_bound))
+                                 ("quantile", thirds, quantile_bound), ("negative_binomial_nll", counts, counts_bound))
       for w, make in (("", plain), ("weights", weighted(plain)))),
     loss("mean_squared_error", weighted(two), weighted_bound, variant="weights"),
     loss("mean_squared_error", weighted(two, samples=5), weighted_bound, variant="weights-of-five"),

@@ -19,6 +19,7 @@ def image_layers():
     for bias in (True, False):
         yield nn.Conv2d(4, 6, 3, bias=bias), (4, 8, 9)
         yield nn.ConvTranspose2d(4, 6, 3, bias=bias), (4, 5, 6)
+        yield nn.ConvTranspose1d(4, 6, 3, bias=bias), (4, 9)
     yield nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2), (4, 8, 9)
     yield nn.Conv2d(4, 4, 3, padding="same", groups=4), (4, 8, 9)
     yield nn.Conv2d(4, 6, (2, 4), padding="same"), (4, 8, 9)
@@ -32,6 +33,7 @@ def image_layers():
         yield nn.Conv1d(4, 6, 3, padding=2, padding_mode=mode), (4, 9)
     yield nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2), (4, 5, 6)
     yield nn.ConvTranspose2d(4, 6, 3, dilation=(2, 1)), (4, 5, 6)
+    yield nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2, output_padding=1, groups=2, dilation=2), (4, 5)
     yield nn.MaxPool2d(2), (4, 8, 9)
     yield nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (4, 8, 9)
     yield nn.MaxPool1d(3, stride=2, padding=1), (4, 20)
@@ -46,6 +48,7 @@ def image_layers():
     yield nn.MaxPool1d(2, ceil_mode=True), (4, 5)
     yield nn.AdaptiveAvgPool2d((3, None)), (4, 7, 9)
     yield nn.AdaptiveAvgPool2d(4), (4, 10, 3)
+    yield nn.AdaptiveAvgPool1d(3), (4, 7)
     yield nn.GlobalAvgPool(), (4, 5, 6)
     yield nn.GlobalMaxPool(), (4, 9)
     yield nn.ZeroPad2d((1, 0, 2, 3)), (4, 5, 6)
@@ -55,6 +58,7 @@ def image_layers():
     for align in (True, False):
         yield nn.Upsample(size=(7, 4), mode="bilinear", align_corners=align), (4, 5, 6)
         yield nn.Upsample(scale_factor=3, mode="bilinear", align_corners=align), (4, 5, 6)
+    yield nn.PReLU(4), (4, 5, 6)
     yield nn.BatchNorm2d(4), (4, 5, 6)
     yield nn.BatchNorm2d(4, eps=0.1, affine=False), (4, 5, 6)
     yield nn.GroupNorm(2, 4), (4, 5, 6)
@@ -62,13 +66,17 @@ def image_layers():
     yield nn.InstanceNorm2d(4), (4, 5, 6)
     yield nn.InstanceNorm2d(4, affine=True), (4, 5, 6)
     yield nn.Dropout2d(0.5), (4, 5, 6)
+    yield nn.InstanceNorm1d(4), (4, 9)
+    yield nn.InstanceNorm1d(4, 0.1, affine=True), (4, 9)
+    yield nn.Dropout1d(0.5), (4, 9)
 
 
 def vector_layers():
     yield nn.Linear(5, 3), (5,)
     yield nn.Linear(5, 3, bias=False), (4, 6, 5)
     for layer in (nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.3), nn.ELU(), nn.ELU(0.7), nn.SELU(), nn.GELU(), nn.GELU("tanh"),
-                  nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(5), nn.Sigmoid(),
+                  nn.SiLU(), nn.Softplus(), nn.Softplus(3.0), nn.Mish(), nn.Hardswish(), nn.PReLU(), nn.PReLU(4),
+                  nn.PReLU(5, axis=-1), nn.Sigmoid(),
                   nn.Tanh(), nn.ReLU6(), nn.Hardtanh(-0.5, 1.5), nn.Hardtanh(0.25, np.inf), nn.Hardsigmoid(), nn.Hardsigmoid(0.2),
                   nn.Softsign(), nn.LogSigmoid(), nn.Exp(), nn.Abs(), nn.Square(), nn.Rescaling(-0.3), nn.Rescaling(2, 0.7),
                   nn.GLU(0), nn.Sequential(nn.Slice(-1, 0, 4), nn.GLU()), nn.UnitNormalization(), nn.UnitNormalization(0.5),
@@ -106,6 +114,8 @@ def vector_layers():
     yield nn.Add(), (5,), (5,), (5,)
     yield nn.LastStep(), (4, 5), ("int64", ())
     yield nn.MeanSteps(), (4, 5), ("int64", ())
+    yield nn.BlankSteps(), (4, 5), ("int64", ())
+    yield nn.BlankSteps(2, stride=2), (3, 5), ("int64", ())
 
 
 def sequence_layers():
@@ -125,6 +135,7 @@ def sequence_layers():
     for learned in (True, False):
         for steps in (4, 9):
             yield nn.PositionalEncoding(5, max_len=9, learned=learned), (steps, 5)
+    yield nn.CRF(5), (4, 5)
     yield nn.LearnedTokens(2, 5), (4, 5)
     yield nn.LearnedTokens(1, 6), ()
     yield nn.LearnedTokens(2, 3), ("int64", (4,))

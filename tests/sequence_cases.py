@@ -139,9 +139,62 @@ ROTARY = [Case("rotary", lambda rng, s, back=back: rotate(rng, s) | {"back": bac
                lambda eps, a, want: {"out": 4 * eps * (1 + 2 * np.abs(a["x"]).max(initial=0.0)) * np.ones(want["out"].shape)},
                HEADS, ("x",), family="attention", variant="back" * back) for back in (0, 1)]
 
+def spoken(blank=0, weights=False, **settings):
+    """Label sequences of all lengths that fit, some with neighbours that are equal, and samples whose last steps are certainly
+    blank. With zero_infinity every third has more labels than steps."""
+    def make(rng, shape):
+        B, L, C = shape
+        x, labels = 2 * rng.standard_normal(shape), np.full((B, L), -1)
+        for i in range(B):
+            steps = rng.integers((L + 1) // 2, L + 1)
+            x[i, steps:] = np.where(np.arange(C) == blank % C, 0, -1e30)
+            n = steps // 2 if i % 3 or not settings else L
+            labels[i, :n] = rng.integers(0, C - 1, n)
+            labels[i] += (labels[i] >= blank % C)
+        return {"logits": x, "labels": labels, "grad": unset(shape), "weights": rng.integers(0, 3, B).astype(float) if weights
+                else None, "blank": blank % C, **settings}
+    return make
+
+
+def spoken_bound(eps, a, want):
+    """In each step, what rounding does to a logarithm of a probability and to one of a sum of three."""
+    B, L, _ = a["logits"].shape
+    w = np.ones(B) if a["weights"] is None else a["weights"]
+    part = w / (w.sum() or 1) / np.maximum((a["labels"] >= 0).sum(1), 1)
+    off = eps * (L + 1) * (np.abs(a["logits"][np.abs(a["logits"]) < 1e29]).max(initial=0) + 6)
+    return {"return": off * part.sum(), "grad": off * part[:, None, None] * np.ones(a["logits"].shape)}
+
+
+def tagged(weights=False):
+    def make(rng, shape):
+        B, L, C = shape
+        labels = np.where(np.arange(L) < rng.integers(0, L + 1, (B, 1)), rng.integers(0, C, (B, L)), -100)
+        return {"logits": 2 * rng.standard_normal((B, L, C, C)), "labels": labels, "grad": unset((B, L, C, C)),
+                "weights": rng.integers(0, 3, B).astype(float) if weights else None}
+    return make
+
+
+def tagged_bound(eps, a, want):
+    """In each step, what rounding does to a logarithm of a sum of C, and to a score."""
+    L, C = a["logits"].shape[1:3]
+    w, n = np.ones(len(a["labels"])) if a["weights"] is None else a["weights"], (a["labels"] >= 0).sum(1)
+    part = w / ((w * n).sum() or 1)
+    off = eps * (L + 1) * (np.abs(a["logits"]).max(initial=0) + np.log(C) + 4)
+    return {"return": off * part.sum(), "grad": off * part[:, None, None, None] * np.ones(a["logits"].shape)}
+
+
+SPOKEN = ((1, 1, 2), (2, 4, 3), (4, 9, 5), (7, 30, 12), (3, 130, 40), (2, 70, 600))      # B, L, C
+
 SEQUENCES = [
-    Case("mask_steps", lambda rng, s: {"x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] + 1, s[0]), "out": unset(s)},
-         ("out",), lambda eps, a, want: {"out": 0 * want["out"]}, STEPS, ("x",), family="recurrent"),
+    *(Case("crf", tagged(weights), ("grad",), tagged_bound,
+           ((1, 1, 2), (3, 4, 3), (5, 9, 1), (4, 30, 7), (2, 60, 20), (2, 5, 130)), ("logits",), family="losses",
+           variant="weights" * weights) for weights in (False, True)),
+    *(Case("mask_steps", lambda rng, s, stride=stride, blank=blank: {
+        "x": rng.standard_normal(s), "lengths": rng.integers(0, s[1] * stride + 1, s[0]), "out": unset(s), "stride": stride,
+        "blank": min(blank, s[2] - 1)}, ("out",), lambda eps, a, want: {"out": eps * np.abs(want["out"])}, STEPS, ("x",),
+        family="recurrent", variant=variant) for variant, stride, blank in (("", 1, -1), ("stride", 3, -1), ("blank", 2, 1))),
+    *(Case("ctc", make, ("grad",), spoken_bound, SPOKEN, ("logits",), family="losses", variant=variant)
+      for variant, make in (("", spoken()), ("weights", spoken(-1, True)), ("zero", spoken(1, zero_infinity=1)))),
     *(Case("pool_steps", lambda rng, s, mean=mean, all_of=all_of: {
         "x": rng.standard_normal(s), "lengths": None if all_of else rng.integers(0, s[1] + 1, s[0]), "out": unset((s[0], s[2])),
         "mean": mean}, ("out",), lambda eps, a, want: {"out": eps * (a["x"].shape[1] + 2) * np.abs(a["x"]).max(1)}, STEPS,

@@ -31,6 +31,8 @@ ROWS = {
     "ConvTranspose2d, dilation": (nn.ConvTranspose2d(3, 2, (2, 3), dilation=2), (2, 3, 3, 4)),
     "ConvTranspose2d, depthwise": (nn.ConvTranspose2d(4, 4, 3, stride=2, groups=4, padding=1, bias=False), (2, 4, 3, 3)),
     "ConvTranspose2d, one tap": (nn.ConvTranspose2d(3, 2, 1), (2, 3, 3, 2)),
+    "ConvTranspose1d": (nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1, output_padding=1, groups=2), (2, 4, 5)),
+    "ConvTranspose1d, depthwise": (nn.ConvTranspose1d(4, 4, 3, stride=2, groups=4, bias=False), (2, 4, 5)),
     "BatchNorm2d": (nn.BatchNorm2d(3), (2, 3, 3, 2)),
     "BatchNorm2d, ReLU": (nn.Sequential(nn.Conv2d(2, 13, 2), nn.BatchNorm2d(13), nn.ReLU(), nn.Conv2d(13, 2, 2)), (2, 2, 4, 4)),
     "BatchNorm2d, ReLU, none affine": (nn.Sequential(nn.BatchNorm2d(5, affine=False), nn.ReLU(), nn.MaxPool2d(2)), (2, 5, 4, 2)),
@@ -39,7 +41,9 @@ ROWS = {
     "GroupNorm of rows": (nn.GroupNorm(3, 6, affine=False), (2, 6)),
     "InstanceNorm2d": (nn.InstanceNorm2d(3, affine=True), (2, 3, 3, 4)),
     "RMSNorm": (nn.RMSNorm((2, 3), eps=1e-3), (2, 2, 2, 3)),
+    "InstanceNorm1d": (nn.Sequential(nn.Conv1d(3, 3, 1), nn.InstanceNorm1d(3, affine=True)), (2, 3, 5)),
     "Dropout2d": (nn.Dropout2d(0.4), (3, 5, 2, 2)),
+    "Dropout1d": (nn.Dropout1d(0.4), (3, 5, 4)),
     "Upsample": (nn.Upsample(scale_factor=(2, 3)), (2, 3, 3, 2)),
     "Upsample, bilinear": (nn.Upsample((5, 7), mode="bilinear"), (2, 3, 3, 4)),
     "PixelShuffle": (nn.Sequential(nn.Conv2d(2, 18, 2), nn.PixelShuffle(3)), (2, 2, 3, 4)),
@@ -121,17 +125,17 @@ def test_a_causal_convolution_sees_what_came_before(groups):
 
 def chosen(rng):
     """One of PyTorch's layers at random, its arguments, and a shape that fits."""
-    kind = rng.choice(["Conv2d", "Conv2d", "ConvTranspose2d", "Conv1d"])
+    kind = rng.choice(["Conv2d", "Conv2d", "ConvTranspose2d", "Conv1d", "ConvTranspose1d"])
     groups = int(rng.choice([1, 1, 2, 3]))
     depthwise = rng.random() < 0.2
     C, O = (groups * 4, groups * 4) if depthwise else groups * rng.integers(1, 7, 2)       # noqa: E741
     groups = int(C) if depthwise else groups
-    n = 1 if kind == "Conv1d" else 2
+    n = 1 if kind.endswith("1d") else 2
     k, s, d = ([int(v) for v in rng.integers(1, most + 1, n)] for most in (4, 3, 2))
     made = {"in_channels": int(C), "out_channels": int(O), "kernel_size": tuple(k), "stride": tuple(s), "dilation": tuple(d),
             "groups": groups, "bias": bool(rng.random() < 0.8)}
     sizes = [int(d * (k - 1) + 1 + rng.integers(0, 6)) for k, d in zip(k, d, strict=True)]
-    if kind == "ConvTranspose2d":
+    if kind.startswith("ConvTranspose"):
         made["padding"] = tuple(int(rng.integers(0, d * (k - 1) // 2 + 1)) for k, d in zip(k, d, strict=True))
         made["output_padding"] = tuple(int(rng.integers(0, max(s, d))) for s, d in zip(s, d, strict=True))
     else:
@@ -195,6 +199,8 @@ def test_200_random_convolutions_are_pytorchs():
 
 @pytest.mark.parametrize("kind, made, shape", [
     ("BatchNorm2d", {"num_features": 3}, (4, 3, 5, 6)), ("GroupNorm", {"num_groups": 2, "num_channels": 6}, (3, 6, 4, 5)),
+    ("PReLU", {"num_parameters": 3}, (2, 3, 4, 5)), ("PReLU", {"num_parameters": 3}, (5, 3)), ("PReLU", {}, (2, 3, 4)),
+    ("InstanceNorm1d", {"num_features": 3, "affine": True}, (2, 3, 9)),
     ("InstanceNorm2d", {"num_features": 3, "affine": True}, (2, 3, 4, 5)), ("RMSNorm", {"normalized_shape": (5,)}, (3, 4, 5)),
     ("Upsample", {"scale_factor": 3}, (2, 3, 4, 5)), ("Upsample", {"size": (7, 3), "mode": "nearest"}, (2, 3, 4, 5)),
     ("Upsample", {"scale_factor": 2, "mode": "bilinear"}, (2, 3, 4, 5)), ("PixelShuffle", {"upscale_factor": 2}, (2, 8, 3, 4)),
@@ -208,7 +214,7 @@ def test_other_layers_are_pytorchs(kind, made, shape, dtype):
 
 def test_weights_begin_as_pytorchs():
     for layer, bound in ((nn.Conv2d(8, 20, 3, groups=2), 1 / 6), (nn.ConvTranspose2d(8, 20, 3, groups=2), 1 / np.sqrt(90)),
-                         (nn.Conv1d(5, 40, 5), 0.2)):
+                         (nn.ConvTranspose1d(8, 20, 3, groups=2), 1 / np.sqrt(30)), (nn.Conv1d(5, 40, 5), 0.2)):
         for values in Model(layer, seed=0).state_dict().values():
             assert 0.8 * bound < np.abs(values).max() <= bound
 
@@ -220,6 +226,9 @@ def test_dropout2d_keeps_or_drops_whole_channels():
     assert set(np.unique(share)) == {0, 2} and (share == share[..., :1]).all() and 0.4 < (share > 0).mean() < 0.6
     assert len({row.tobytes() for row in share}) == 8
     assert np.array_equal(Model(nn.Dropout2d(0.5)).predict(x), x)
+    x = np.ones((8, 64, 3))
+    dx, _ = gradients(Model(nn.Dropout1d(0.5), "float64"), x, x)
+    assert np.array_equal(dx, share[..., :3])       # by the same draws
 
 
 # bits ---------------------------------------------------------------------------------------------------------------
@@ -386,7 +395,14 @@ def test_files_summary_and_flops(tmp_path):
     (lambda: nn.Conv2d(3, 4, 3, padding=4, padding_mode="reflect").output_shape((3, 4, 4)), "finds no 4 places in 4"),
     (lambda: nn.Conv2d(1, 1, 40).output_shape((1, 64, 64)), "1600 taps"),
     (lambda: nn.Conv2d(512, 8, 17).output_shape((512, 32, 32)), "at most 131,072"),
-    (lambda: nn.ConvTranspose2d(2, 2, 1, padding=1).output_shape((2, 2, 2)), "nothing is left"),
+    (lambda: nn.ConvTranspose2d(2, 2, 1, padding=1).output_shape((2, 2, 2)), "nothing is left of 0 by 0 pixels"),
+    (lambda: nn.ConvTranspose1d(2, 2, 1, padding=1).output_shape((2, 2)), "nothing is left of 0 places"),
+    (lambda: nn.ConvTranspose1d(2, 2, 3).output_shape((2, 8, 8)), "(2, L)"),
+    (lambda: nn.ConvTranspose1d(2, 2, (3, 3)), "ConvTranspose1d(kernel_size=(3, 3))"),
+    (lambda: nn.InstanceNorm1d(3).output_shape((3, 4, 4)), "(3, L)"),
+    (lambda: nn.InstanceNorm1d(3).output_shape((3, 1)), "one place"),
+    (lambda: nn.InstanceNorm1d(0), "InstanceNorm1d(0)"),
+    (lambda: nn.Dropout1d().output_shape((3, 4, 4)), "(C, L); nn.Dropout2d takes images"),
     (lambda: nn.GroupNorm(4, 6), "GroupNorm(4, 6)"),
     (lambda: nn.InstanceNorm2d(3).output_shape((3, 1, 1)), "one pixel"),
     (lambda: nn.BatchNorm2d(0), "BatchNorm2d(0"),

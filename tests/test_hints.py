@@ -281,7 +281,7 @@ GUESSES = [
     (lambda: setattr(Model(net()), "trainable", False), AttributeError, 'Model has no trainable: use model.freeze("0.*")'),
     (lambda: nn.BatchNorm1d(3).eval(), AttributeError, 'model.freeze("*.running_*") lets batch norms use their running'),
     # names of PyTorch and Keras
-    (lambda: nn.Dropout1d(0.1), AttributeError, "use nn.Dropout2d(p)"),
+    (lambda: nn.FeatureAlphaDropout(0.1), AttributeError, "use nn.Dropout2d(p)"),
     (lambda: nn.AlphaDropout(0.1), AttributeError, "use nn.Dropout(p)"),
     (lambda: nn.ReflectionPad2d(1), AttributeError, 'use padding_mode="reflect" of nn.Conv2d'),
     (lambda: nn.ConstantPad2d(1, 0.0), AttributeError, "use nn.ZeroPad2d(padding)"),
@@ -348,7 +348,8 @@ GUESSES = [
      "Half.forward must return (loss, gradient by outputs); got float"),
     (lambda: trained(loss=Each(), y=X[:, :3], on_batch_failure="raise"), TrainingError,
      "Each.forward returned a loss of shape (2,): it is one number, the mean over the batch"),
-    (lambda: losses.CTCLoss(), AttributeError, "as a losses.PythonLoss"),
+    (lambda: losses.CTCLoss(), AttributeError, "losses.CTC(blank)"),
+    (lambda: nn.CELU(), AttributeError, "nn.Sequential(nn.Rescaling(1 / a), nn.ELU(), nn.Rescaling(a))"),
     (lambda: losses.TripletMarginLoss(), AttributeError, "as the guide of recipes shows"),
     (lambda: nn.Linear(4, 3, dtype="float64"), TypeError, 'the model has it: Model(layer, dtype="float64")'),
     (lambda: nn.Linear(4, 3, kernel_regularizer="l2"), TypeError, "the optimizer has it: weight_decay"),
@@ -508,6 +509,19 @@ def test_hints_name_what_is_there():
     set_by_init = {("trainer", "optimizer"), ("model", "layer")}
     missing = [f"{place}.{name}" for place, name in named - set_by_init if not hasattr(PLACES[place], name)]
     assert not missing
+
+
+def test_activations_that_are_made_of_others_are_pytorchs():
+    x, given = np.linspace(-3, 3, 13)[None], nn.Input((13,))
+    made = {"CELU": nn.Sequential(nn.Rescaling(1 / 0.7), nn.ELU(), nn.Rescaling(0.7))(given),
+            "Softmin": nn.Sequential(nn.Rescaling(-1), nn.Softmax())(given),
+            "Softshrink": nn.Subtract()([given, nn.Hardtanh(-0.4, 0.4)(given)]),
+            "Tanhshrink": nn.Subtract()([given, nn.Tanh()(given)])}
+    want = {"CELU": np.maximum(x, 0) + np.minimum(0, 0.7 * np.expm1(x / 0.7)), "Softmin": np.exp(-x) / np.exp(-x).sum(),
+            "Softshrink": np.sign(x) * np.maximum(np.abs(x) - 0.4, 0), "Tanhshrink": x - np.tanh(x)}
+    for name, y in made.items():
+        np.testing.assert_allclose(Model(inputs=given, outputs=y, dtype="float64").predict(x), want[name], atol=1e-15)
+        assert name in _hints.NAMES
 
 
 def test_no_hint_for_what_is_there():

@@ -48,7 +48,7 @@ def images(eps=1e-3, groups_eps=0.01):
         nn.Conv2d(2, 4, (3, 2), padding="same"), nn.BatchNorm2d(4, eps=eps, momentum=0.01), nn.ReLU(),
         nn.Conv2d(4, 8, 2, groups=4),
         nn.ConvTranspose2d(8, 3, 2, stride=2), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 3, 3, stride=2, groups=3),
-        nn.GroupNorm(1, 3, eps=groups_eps), nn.Permute((1, 2, 0)), nn.PReLU(3), nn.Flatten(),
+        nn.GroupNorm(1, 3, eps=groups_eps), nn.Permute((1, 2, 0)), nn.PReLU(3, axis=-1), nn.Flatten(),
         nn.Dropout(0.1), nn.Linear(60, 4), nn.LayerNorm(4, eps=1e-3), nn.Linear(4, 3))
 
 
@@ -369,6 +369,17 @@ def test_images_by_their_formulas(load):
                                 nn.BatchNorm2d(3, eps=1e-3), nn.GlobalAvgPool(), nn.Linear(3, 2)), "float64")
     load(model, s)
     np.testing.assert_allclose(model.predict(x.transpose(0, 3, 1, 2)), h, rtol=1e-12, atol=1e-13)
+
+
+def test_a_transposed_convolution_of_sequences(load):
+    s = {"conv1d_transpose": [normal(4, 2, 3), normal(2)]}      # taps, out, in
+    model = Model(nn.ConvTranspose1d(3, 2, 4, stride=2), "float64")
+    load(model, s)
+    x, (kernel, bias) = normal(5, 6, 3).astype("f8"), s["conv1d_transpose"]
+    y = np.zeros((5, 14, 2)) + bias
+    for t in range(6):
+        y[:, 2 * t:2 * t + 4] += np.einsum("bc,toc->bto", x[:, t], kernel)
+    np.testing.assert_allclose(model.predict(x.transpose(0, 2, 1)), y.transpose(0, 2, 1), rtol=1e-12, atol=1e-13)
 
 
 # ------------------------------------------------------------------ Keras itself

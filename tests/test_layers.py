@@ -96,9 +96,11 @@ ROWS = {
     "GaussianSample": (nn.GaussianSample(), (4, 6), lambda x: x[:, :3]),
     "GaussianSample inside": (nn.Sequential(nn.Linear(5, 6), nn.GaussianSample(), nn.Linear(3, 2)), (4, 2, 5), None),
     "PReLU": (nn.PReLU(), (4, 5), lambda x: np.where(x > 0, x, 0.25 * x)),
-    "PReLU of columns": (nn.PReLU(5, init=0.5), (4, 2, 5), lambda x: np.where(x > 0, x, 0.5 * x)),
+    "PReLU of columns": (nn.PReLU(5, init=0.5, axis=-1), (4, 2, 5), lambda x: np.where(x > 0, x, 0.5 * x)),
+    "PReLU of channels": (nn.PReLU(2), (4, 2, 5), lambda x: np.where(x > 0, x, 0.25 * x)),
+    "PReLU of channels of images": (nn.Sequential(nn.Conv2d(3, 2, 1), nn.PReLU(2)), (4, 3, 5, 2), None),
     "Scale": (nn.Scale(5), (4, 5), lambda x: x),
-    "Scale inside": (nn.Sequential(nn.Linear(5, 4), nn.Scale(4), nn.PReLU(), nn.Scale(4)), (4, 5), None),
+    "Scale inside": (nn.Sequential(nn.Linear(5, 4), nn.Scale(4), nn.PReLU(4), nn.Scale(4)), (4, 5), None),
     "PeriodicEmbedding": (nn.PeriodicEmbedding(5, 3, 7, 0.5), (4, 5), None),
     "PiecewiseLinearEmbedding": (
         nn.PiecewiseLinearEmbedding(EDGES), (40, 3), lambda x: np.stack([x, *(np.clip((x - EDGES[:, k]) / np.where(
@@ -139,12 +141,13 @@ def test_every_layer_has_a_row():
     layers = {n for n in tinydl.nn.__all__ if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Layer)}
     elsewhere = {"PythonLayer", "Add", "Concat", "Dot", "Embedding", "Graph", "Max", "Mean", "Multiply", "Permute", "Reshape",
                  "CosineSimilarity", "Slice", "Subtract", "Sum", "TiedLinear"}       # test_graph
+    elsewhere |= {"AdaptiveAvgPool1d", "ConvTranspose1d", "Dropout1d", "InstanceNorm1d"}       # test_conv, test_pool
     elsewhere |= {"AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "BatchNorm2d", "Conv1d", "Conv2d",
                   "ConvTranspose2d", "Dropout2d", "GlobalAvgPool", "GlobalMaxPool", "GroupNorm",
                   "InstanceNorm2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "RMSNorm", "Upsample",
                   "ZeroPad2d"}       # test_conv, test_pool
     elsewhere |= {"LinearBatchEnsemble", "LinearEnsemble"}       # test_ensembles_values
-    elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps"}        # test_recurrent, test_steps
+    elsewhere |= {"GRU", "LSTM", "RNN", "EmbeddingBag", "LastStep", "MeanSteps", "BlankSteps", "CRF"}
     elsewhere |= {"DotProductAttention", "LearnedTokens", "MultiheadAttention", "PositionalEncoding", "TransformerDecoderLayer",
                   "TransformerEncoderLayer"}
     assert layers - {"Layer"} <= {type(layer).__name__ for layer, _, _ in ROWS.values()} | elsewhere
@@ -269,6 +272,24 @@ def test_batch_norm_takes_features_on_the_first_axis_or_the_last():
             nn.BatchNorm1d(4).output_shape(shape)
     with pytest.raises(ValueError, match="axis=1"):
         nn.BatchNorm1d(4, axis=1)
+
+
+def test_slopes_of_channels_and_of_columns():
+    """By PyTorch's definition; files of before axis are read as columns."""
+    x, slopes = np.random.default_rng(0).standard_normal((2, 4, 3, 4)), np.array([0.1, -0.5, 0.0, 2.0])
+    for axis, shaped in ((0, slopes[:, None, None]), (-1, slopes)):
+        model = Model(nn.PReLU(4, axis=axis), "float64")
+        model.load_state_dict({"weight": slopes})
+        assert np.array_equal(model.predict(x), np.where(x > 0, x, shaped * x))
+        assert np.array_equal(model.predict(x[:, :, 0, 0]), np.where(x > 0, x, slopes[:, None, None] * x)[:, :, 0, 0])
+    before = {"type": "PReLU", "config": {"num_parameters": 4, "init": 0.25}}
+    assert layer_from_json(before, {"PReLU": nn.PReLU}, []).axis == -1
+    with pytest.raises(ValueError, match=r"must be \(4, \.\.\.\); slopes for the last axis, .* are axis=-1"):
+        nn.PReLU(4).output_shape((9, 4))
+    with pytest.raises(ValueError, match=r"the last axis must be 4"):
+        nn.PReLU(4, axis=-1).output_shape((4, 9))
+    with pytest.raises(ValueError, match=r"PReLU\(axis=1\)"):
+        nn.PReLU(4, axis=1)
 
 
 @pytest.mark.parametrize("kind", [lambda n: nn.Linear(n, n), nn.LayerNorm, nn.BatchNorm1d],

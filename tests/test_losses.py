@@ -1,9 +1,12 @@
 """Every loss: its formula, its gradient by finite differences, and which targets it takes. One row a loss."""
+import math
+
 import numpy as np
 import pytest
 from small import DRIVERS
 
 from tinydl import Model, Trainer, TrainingError, data, losses, nn, optim, testing
+from tinydl import _kernels as K
 from tinydl.metrics import AccuracyEvaluator, Evaluator, RegressionEvaluator
 
 
@@ -37,6 +40,12 @@ def focal(x, t, alpha, gamma):
     return np.mean((alpha * t + (1 - alpha) * (1 - t)) * (1 - p_t) ** gamma * -np.log(p_t))
 
 
+def negative_binomial(x, t):
+    """By the probabilities of t successes before the r-th failure, but for t!."""
+    mu, r, log_gamma = np.exp(x[:, :2]), np.exp(-x[:, 2:]), np.vectorize(math.lgamma, otypes=[float])
+    return np.mean(log_gamma(r) - log_gamma(t + r) - r * np.log(r / (r + mu)) - t * np.log(mu / (r + mu)))
+
+
 def pinball(x, t, levels):
     d = t[:, None] - x.reshape(len(x), len(levels), -1)
     q = np.array(levels)[:, None]
@@ -67,6 +76,7 @@ LOSSES = {
         0.5 * (x[:, 2:] + (x[:, :2] - t) ** 2 / np.exp(x[:, 2:])))),
     "GaussianKL": (losses.GaussianKL(), "half", lambda x, t: np.mean(
         (np.exp(x[:, 2:]) - 1 - x[:, 2:] + (x[:, :2] - t) ** 2).sum(1) / 2)),
+    "NegativeBinomialNLL": (losses.NegativeBinomialNLL(), "counts", lambda x, t: negative_binomial(x, t)),
     "SigmoidFocal": (losses.SigmoidFocal(), "bits", lambda x, t: focal(x, t, 0.25, 2)),
     "SigmoidFocal without alpha": (losses.SigmoidFocal(None, 0.5), "bits", lambda x, t: 2 * focal(x, t, 0.5, 0.5)),
     "SigmoidFocal of nothing": (losses.SigmoidFocal(None, 0), "bits", logistic),
@@ -84,6 +94,8 @@ def targets(kind, shape):
         return rng.choice([-1.0, 1.0], shape)
     if kind == "bits":
         return rng.integers(0, 2, shape).astype(float)
+    if kind == "counts":
+        return rng.poisson(3.0, (shape[0], shape[1] // 2)).astype(float)
     if kind == "half":
         return rng.standard_normal((shape[0], shape[1] // 2))
     return rng.random(shape) if kind == "unit" else rng.standard_normal(shape)
@@ -91,7 +103,7 @@ def targets(kind, shape):
 
 def test_every_loss_has_a_row():
     assert {type(loss).__name__ for loss, _, _ in LOSSES.values()} == set(losses.__all__) - {
-        "Joint", "Loss", "PythonLoss"}      # test_joint
+        "CRF", "CTC", "Joint", "Loss", "PythonLoss"}      # test_crf, test_ctc, test_joint
 
 
 @pytest.mark.parametrize("row", LOSSES)
@@ -145,6 +157,39 @@ def test_likelihoods_and_quantiles_of_each_step_are_those_of_as_many_samples(los
     assert testing.check_gradients(network, away_from_kinks((5, 3)), loss=loss, targets=t) < 1e-6
     with pytest.raises(ValueError, match=r"outputs \(samples, \.\.\., . x targets\); the model's output is \(4, 7\)"):
         loss(np.zeros((5, 4, 7)), t)
+
+
+def test_negative_binomial_is_what_pytorch_and_scipy_say():
+    """Of dispersions of all sizes, in both dtypes: their values hold where a float64 can have them."""
+    rng = np.random.default_rng(8)
+    x = np.concatenate([rng.uniform(-3, 7, (400, 1)), rng.uniform(-9, 9, (400, 1))], 1)
+    t = rng.negative_binomial(np.exp(-x[:, 1:]).clip(0.01), 1 / (1 + np.exp(x.sum(1, keepdims=True)))).astype(float)
+    log_factorial = np.vectorize(math.lgamma)(t + 1)
+    r, mu = np.exp(-x[:, 1:]), np.exp(x[:, :1])
+    loss = losses.NegativeBinomialNLL()
+    each = np.array([loss(x[i:i + 1], t[i:i + 1]) for i in range(400)])[:, None] + log_factorial
+    single = np.array([loss(x[i:i + 1].astype("f4"), t[i:i + 1]) for i in range(400)])[:, None] + log_factorial
+    scale = 1 + t * (1 + np.abs(np.log(r + t + 12))) + mu + r * np.log1p(mu / r)
+    with pytest.raises(ValueError, match=r"2 x targets\); the model's output is \(3,\)"):
+        loss(np.zeros((2, 3)), np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"needs targets of 0 or more; y runs from -1\.0"):
+        loss(np.zeros((2, 2)), np.array([[1.0], [-1]]))
+    for s, limit in ((-100.0, 3 - 2 * np.log(3)), (-60.0, 3 - 2 * np.log(3))):       # Poisson's
+        assert loss(np.array([[np.log(3), s]]), np.array([[2.0]])) == pytest.approx(limit, rel=1e-12)
+    assert np.isnan(loss(np.array([[0.0, np.nan]]), np.array([[1.0]]))) and loss(np.array([[0, 99.0]]), np.array([[0.0]])) >= 0
+    stats = pytest.importorskip("scipy.stats")
+    want = -stats.nbinom.logpmf(t, r, r / (r + mu))
+    assert (np.abs(each - want) <= 64 * np.finfo("f8").eps * (scale + np.abs(log_factorial) + r)).all()
+    assert (np.abs(single - want) <= 64 * np.finfo("f4").eps * scale).all()
+    torch = pytest.importorskip("torch")
+    theirs = torch.tensor(x, requires_grad=True)
+    distribution = torch.distributions.NegativeBinomial(torch.exp(-theirs[:, 1:]), logits=theirs.sum(1, keepdim=True))
+    nll = -distribution.log_prob(torch.tensor(t))
+    assert (np.abs(each - nll.detach().numpy()) <= 64 * np.finfo("f8").eps * (scale + np.abs(log_factorial) + r * 9)).all()
+    nll.sum().backward()
+    grad = np.empty((400, 2))
+    K.call("negative_binomial_nll", x=x, targets=t, grad=grad)
+    assert (np.abs(grad * 400 - theirs.grad.numpy()) <= 64 * np.finfo("f8").eps * (scale + r * 9)).all()
 
 
 def test_python_loss():

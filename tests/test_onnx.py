@@ -54,7 +54,7 @@ def test_layers(case, tmp_path):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]!r} {case[1:]}"[:90])
 def test_float64_is_exact_or_refused(case, tmp_path):
     model = model_of(case, "float64")
-    kinds = (nn.LSTM, nn.GRU, nn.RNN, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool1d, nn.AvgPool2d)
+    kinds = (nn.LSTM, nn.GRU, nn.RNN, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.AvgPool1d, nn.AvgPool2d)
     layer = case[0]
     if isinstance(layer, kinds) or "'none'" in repr(layer) or "'gelu'" in repr(layer):
         with pytest.raises(ValueError, match=r"layer 0(\.act)?, .* in float32 alone, and the model is float64"):

@@ -116,6 +116,7 @@ def patterns():
     yield "computed shape", lambda g, x: g.f("Reshape", x, g.f("Concat", g.f("Slice", g.f("Shape", x), *(
         g.c(values=[i]) for i in (0, 1))), g.c(values=[-1]), axis=0)), nn.Flatten
     yield "prelu", lambda g, x: g.f("PRelu", x, g.c(1, 5)), nn.PReLU
+    yield "prelu of channels", lambda g, x: g.f("PRelu", x, g.c(1, 4, 1)), nn.PReLU
     yield "positions", lambda g, x: g.f("Add", x, g.c(4, 5)), nn.PositionalEncoding
     yield "scaler", lambda g, x: g.f("Scaler", g.f("Flatten", x), domain="ai.onnx.ml", offset=[0.5] * 20,
                                      scale=[2.0] * 20), nn.Linear

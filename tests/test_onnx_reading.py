@@ -20,7 +20,7 @@ from test_onnx_operators import File, first  # noqa: E402
 DATA = Path(__file__).parent / "data"
 #: layers that come back only as what they are, of files of tinydl that nobody changed: no other exporter writes them so
 OWN_ALONE = (nn.PeriodicEmbedding, nn.PiecewiseLinearEmbedding, nn.Upsample, nn.AdaptiveAvgPool2d, nn.LinearEnsemble,
-             nn.LearnedTokens)
+             nn.LearnedTokens, nn.CRF)
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 

@@ -26,6 +26,7 @@ ROWS = {
     "AvgPool1d": (nn.AvgPool1d(3, 2), (2, 3, 8)),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d((3, 2)), (2, 3, 7, 5)),
     "AdaptiveAvgPool2d, larger": (nn.AdaptiveAvgPool2d((None, 4)), (2, 3, 2, 3)),
+    "AdaptiveAvgPool1d": (nn.AdaptiveAvgPool1d(3), (2, 3, 7)),
     "GlobalAvgPool": (nn.GlobalAvgPool(), (2, 3, 4, 5)),
     "GlobalAvgPool, channels last": (nn.Sequential(nn.Conv2d(3, 2, 2), nn.GlobalAvgPool()), (2, 3, 4, 5)),
     "GlobalAvgPool of a sequence": (nn.GlobalAvgPool(), (2, 3, 4)),
@@ -88,7 +89,7 @@ def test_the_first_of_equals_takes_the_gradient_and_nan_is_greater_than_anything
 def test_random_poolings_are_pytorchs():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
-    for i in range(120):
+    for i in range(144):
         k, s = ([int(v) for v in rng.integers(1, 4, 2)] for _ in range(2))
         p = tuple(int(rng.integers(0, n // 2 + 1)) for n in k)
         size = [int(n + rng.integers(0, 6)) for n in k]
@@ -97,7 +98,8 @@ def test_random_poolings_are_pytorchs():
                                      "count_include_pad": bool(rng.random() < 0.5)}),
                       ("AdaptiveAvgPool2d", {"output_size": tuple(s)}),
                       ("MaxPool1d", {"kernel_size": k[0], "stride": s[0], "padding": p[0]}),
-                      ("AvgPool1d", {"kernel_size": (k[0],), "stride": (s[0],), "padding": (p[0],)})][i % 5]
+                      ("AvgPool1d", {"kernel_size": (k[0],), "stride": (s[0],), "padding": (p[0],)}),
+                      ("AdaptiveAvgPool1d", {"output_size": s[0]})][i % 6]
         if not kind.startswith("Adaptive") and rng.random() < 0.5:
             made["ceil_mode"] = True
         if kind == "AvgPool2d" and rng.random() < 0.5:
@@ -138,6 +140,8 @@ def test_bits_of_a_sample_do_not_depend_on_the_others(row):
     (lambda: nn.MaxPool2d(17), "GlobalMaxPool"), (lambda: nn.AvgPool1d((2, 2)), "kernel_size=(2, 2)"),
     (lambda: nn.MaxPool2d(4).output_shape((2, 3, 8)), "larger"), (lambda: nn.MaxPool2d(2).output_shape((8, 8)), "(C, H, W)"),
     (lambda: nn.MaxPool1d(2).output_shape((1, 8, 8)), "(C, L)"), (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), "2 of them"),
+    (lambda: nn.AdaptiveAvgPool1d((1, 2)), "AdaptiveAvgPool1d(output_size=(1, 2)): a whole number"),
+    (lambda: nn.AdaptiveAvgPool1d(2).output_shape((1, 8, 8)), "(C, L)"),
     (lambda: nn.AdaptiveAvgPool2d(0), "output_size=0"), (lambda: nn.GlobalAvgPool().output_shape((3,)), "(C, ...)"),
 ])
 def test_door(make, message):

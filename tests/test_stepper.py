@@ -35,12 +35,13 @@ MODELS = {
     "last": lambda: {"layer": nn.Sequential(nn.LSTM(3, 5), nn.GRU(5, 4, return_sequences=False), nn.Linear(4, 2), nn.Softmax())},
     "between": lambda: {"layer": nn.Sequential(
         nn.BatchNorm1d(3, axis=-1), nn.Linear(3, 8), nn.GELU(), nn.LayerNorm(8), nn.Dropout(0.3), nn.Residual(nn.LSTM(8, 8)),
-        nn.RMSNorm(8), nn.PReLU(8), nn.Scale(8), nn.GRU(8, 4), nn.LogSoftmax())},
+        nn.RMSNorm(8), nn.PReLU(8, axis=-1), nn.Scale(8), nn.GRU(8, 4), nn.LogSoftmax())},
     "graph": graph, "last step": last,
     "temporal": lambda: {"layer": nn.Sequential(
         nn.Permute((1, 0)), nn.Conv1d(3, 8, 3, padding="causal", dilation=2), nn.ReLU(),
         nn.Residual(nn.Sequential(nn.Conv1d(8, 8, 2, padding="causal", groups=8), nn.GELU(), nn.Conv1d(8, 8, 1))),
-        nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Conv1d(8, 6, 9, padding="causal", bias=False), nn.Permute((1, 0)), nn.LayerNorm(6),
+        nn.BatchNorm1d(8), nn.PReLU(8), nn.Dropout(0.2), nn.Conv1d(8, 6, 9, padding="causal", bias=False), nn.Permute((1, 0)),
+        nn.LayerNorm(6),
         nn.GRU(6, 5))},
     "attention": lambda: {"layer": nn.Sequential(
         nn.Linear(3, 12), nn.PositionalEncoding(12), nn.MultiheadAttention(12, 3, causal=True, bias=False), nn.GRU(12, 5))},

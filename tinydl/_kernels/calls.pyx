@@ -15,7 +15,7 @@ from tinydl._kernels import schema
 from tinydl._kernels._dispatch cimport table
 from tinydl._kernels.engine.program cimport Source, operation, pointer
 from tinydl._kernels.td cimport (
-    TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_OK, TD_TOO_FEW, td_ctx, td_kernels, td_op,
+    TD_ADDRESS, TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_MAX_SOURCES, TD_NO_PATH, TD_OK, TD_TOO_FEW, td_ctx, td_kernels, td_op,
     td_partials,
 )
 
@@ -104,7 +104,7 @@ def call(str name not None, *, sources=(), index=None, int64_t first_id=0, uint6
         raise ValueError(f"{name} takes 2 values of each column or more; got {ctx.detail}")
     if status == TD_BAD_GRADIENT:
         raise FloatingPointError(f"{name}: x has what is not finite")
-    if status != TD_OK and status != TD_BAD_NUMBER:     # a number that is not finite is the caller's to look at
+    if status not in (TD_OK, TD_BAD_NUMBER, TD_NO_PATH):    # a number that is not finite is the caller's to look at
         raise RuntimeError(f"{name} ended with status {status}")
     if declared.number:
         if and_weight:

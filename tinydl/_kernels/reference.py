@@ -15,6 +15,8 @@ import numpy.typing as npt
 from tinydl._kernels.reference_attention import attention, attention_backward, rotary  # noqa: F401 - the oracle of these
 from tinydl._kernels.reference_hash import hashes, splitmix
 from tinydl._kernels.reference_sequences import (  # noqa: F401 - and of these
+    crf,
+    ctc,
     embedding_bag,
     embedding_bag_backward,
     gru,
@@ -32,7 +34,7 @@ from tinydl._kernels.schema import ACTIVATIONS
 Floats = npt.NDArray[np.floating[Any]]
 Int64 = npt.NDArray[np.int64]
 
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erf, _log_gamma = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.lgamma, 1, 1)
 
 
 def _write(out: Floats, value: Any) -> Floats:
@@ -218,6 +220,24 @@ def gaussian_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad
         _mean(loss, grad[:, :C], by_m, weights)
         _mean(loss, grad[:, C:], by_s, weights)
     return _mean(loss, None, loss, weights)
+
+
+def _digamma(x: Floats) -> Floats:
+    """By its series from 60 on."""
+    a = x + 60
+    z = a ** -2.0
+    return np.asarray(np.log(a) - 0.5 / a - z * (1 / 12 - z * (1 / 120 - z / 252))
+                      - (1 / (x[..., None] + np.arange(60))).sum(-1))
+
+
+def negative_binomial_nll(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:
+    C = targets.shape[1]
+    mu, r = np.exp(x[:, :C]), np.exp(-np.clip(x[:, C:], -60, 60))
+    z, t = x[:, :C] + np.clip(x[:, C:], -60, 60), targets
+    loss = np.asarray(_log_gamma(r) - _log_gamma(t + r), x.dtype) + r * np.logaddexp(0, z) + t * np.logaddexp(0, -z)
+    over = (mu - t) / (1 + mu / r)
+    slope = np.hstack([over, r * (_digamma(t + r) - _digamma(r) - np.logaddexp(0, z)) + over]) / C
+    return _mean(loss.mean(1), grad, slope, weights)
 
 
 def gaussian_kl(x: Floats, targets: Floats, weights: Floats | None = None, grad: Floats | None = None) -> float:

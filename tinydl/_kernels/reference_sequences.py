@@ -39,10 +39,97 @@ def _check(x: Floats, lengths: Int64 | None) -> None:
         raise ValueError("a length is outside its range")
 
 
-def mask_steps(x: Floats, lengths: Int64, out: Floats) -> Floats:
-    _check(x, lengths)
-    out[...] = np.where((np.arange(x.shape[1]) < lengths[:, None])[..., None], x, 0)
+def mask_steps(x: Floats, lengths: Int64, out: Floats, stride: int = 1, blank: int = -1) -> Floats:
+    L, C = x.shape[1:]
+    if np.any((lengths < 0) | (lengths > L * stride)):
+        raise ValueError("a length is outside its range")
+    beyond = 0.0 if blank < 0 else np.where(np.arange(C) == blank, 0, -1e30)
+    out[...] = np.where((np.arange(L) * stride < lengths[:, None])[..., None], x, beyond)
     return out
+
+
+def ctc(logits: Floats, labels: Int64, weights: Floats | None = None, grad: Floats | None = None, blank: int = 0,
+        zero_infinity: int = 0) -> float:
+    """By the probabilities of all paths to a state, and from it on."""
+    B, L, C = logits.shape
+    if np.any((labels >= C) | (labels == blank)):
+        raise ValueError("a label is outside its range")
+    w = np.ones(B) if weights is None else weights
+    share, total = w / (w.sum() or 1.0), 0.0
+    for b in range(B):
+        certain = [row[blank] == 0 and bool((np.delete(row, blank) < -1e29).all()) for row in logits[b]]
+        steps = L - next((n for n, one in enumerate(reversed(certain)) if not one), L)
+        own = labels[b, :next((n for n, label in enumerate(labels[b]) if label < 0), L)]
+        loss, slope = _ctc_sample(logits[b, :steps], own, blank) if share[b] else (0.0, np.zeros((steps, C)))
+        scale = share[b] / max(len(own), 1)
+        if loss == np.inf:
+            loss, slope = 0.0 if zero_infinity else loss, np.zeros((steps, C))
+        total += scale * loss if scale else 0.0
+        if grad is not None:
+            grad[b] = 0
+            grad[b, :steps] = scale * slope
+    return float(total)
+
+
+def _ctc_sample(x: Floats, labels: Int64, blank: int) -> tuple[float, Floats]:
+    """-log of the sum over all paths, and its gradient."""
+    T, S = len(x), 2 * len(labels) + 1
+    states = np.full(S, blank)
+    states[1::2] = labels
+    log_p = x - np.logaddexp.reduce(x, axis=1, keepdims=True)
+    log_p[log_p < -1e29] = -np.inf
+    skips = [s > 1 and s % 2 == 1 and states[s] != states[s - 2] for s in range(S)]
+
+    def to(s: int) -> list[int]:
+        return [p for p in ((s, s - 1, s - 2) if skips[s] else (s, s - 1)) if p >= 0]
+    a, b = np.full((T + 1, S), -np.inf), np.full((T + 1, S), -np.inf)
+    a[0, 0] = 0     # before the first step: as if in the first state, from where one may also go to the second
+    b[T, -2:] = 0
+    for t in range(T):
+        for s in range(S):
+            a[t + 1, s] = np.logaddexp.reduce(a[t, to(s)]) + log_p[t, states[s]]
+    for t in reversed(range(1, T)):
+        for s in range(S):
+            b[t, s] = np.logaddexp.reduce([b[t + 1, n] + log_p[t, states[n]] for n in range(S) if s in to(n)])
+    total = np.logaddexp.reduce(a[T] + b[T])
+    slope = np.exp(log_p)
+    if np.isfinite(total):
+        for t in range(T):
+            np.add.at(slope[t], states, -np.exp(a[t + 1] + b[t + 1] - total))
+    return -float(total), slope
+
+
+def crf(logits: Floats, labels: Int64, weights: Floats | None = None, grad: Floats | None = None,
+        ignore_index: int = -100) -> float:
+    """By the sums over all ways to come to a pair of tags, and to go on."""
+    B, L, C, _ = logits.shape
+    counts = [next((n for n, tag in enumerate(row) if tag == ignore_index), L) for row in labels]
+    for row, n in zip(labels, counts, strict=True):
+        if np.any((row[:n] < 0) | (row[:n] >= C)):
+            raise ValueError("a label is outside its range")
+    w = np.ones(B) if weights is None else weights
+    divisor, total = float((w * counts).sum()) or 1.0, 0.0
+    for b, n in enumerate(counts):
+        x, tags, slope = logits[b], labels[b], np.zeros((L, C, C))
+        if n and w[b]:
+            a, after = np.zeros((n, C)), np.zeros((n, C))
+            a[0] = x[0, 0]
+            for t in range(1, n):
+                a[t] = np.logaddexp.reduce(a[t - 1][:, None] + x[t])
+            for t in range(n - 1, 0, -1):
+                after[t - 1] = np.logaddexp.reduce(x[t] + after[t], axis=1)
+            all_ways = np.logaddexp.reduce(a[-1])
+            slope[0, 0] = np.exp(a[0] + after[0] - all_ways)
+            slope[0, 0, tags[0]] -= 1
+            score = x[0, 0, tags[0]]
+            for t in range(1, n):
+                slope[t] = np.exp(a[t - 1][:, None] + x[t] + after[t] - all_ways)
+                slope[t, tags[t - 1], tags[t]] -= 1
+                score += x[t, tags[t - 1], tags[t]]
+            total += w[b] / divisor * (all_ways - score)
+        if grad is not None:
+            grad[b] = w[b] / divisor * slope
+    return float(total)
 
 
 def pool_steps(x: Floats, out: Floats, lengths: Int64 | None = None, mean: int = 0) -> Floats:

@@ -182,6 +182,10 @@ _LIST = [
               number=True, does="mean over R C of (s + (m - t)^2 exp(-s)) / 2, x = [m s], D = 2 C"),
     Operation("gaussian_kl", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x", at_least_one="R C",
               number=True, does="mean over rows of sum_c (exp(s) - 1 - s + (m - t)^2) / 2; x: C times m, then C times s"),
+    Operation("negative_binomial_nll", "x[R,D] targets[R,C] weights[S]? -> grad[R,D]?", "S=0", in_place="grad:x",
+              at_least_one="R C", number=True,
+              does="mean over R C of log gamma(r) - log gamma(t + r) + r log(1 + mu / r) + t log(1 + r / mu), mu = exp(m), "
+                   "r = exp(-s), x = [m s], D = 2 C; s is taken as -60 to 60"),
     Operation("sigmoid_focal", "x[n] targets[n] weights[S]? -> grad[n]?", "S=0", "alpha gamma", in_place="grad:x",
               at_least_one="n", number=True, does="mean of a (1 - p)^gamma (-log(p)); p = sigmoid(x) and a = alpha where targets "
                                                   "are above 0.5, else p = sigmoid(-x) and a = 1 - alpha; alpha below 0: a = 1"),
@@ -193,6 +197,16 @@ _LIST = [
               does="mean of d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), d = x - t; "
                    "grad := clip(d, -delta, delta) / n"),
 
+    Operation("ctc", "logits[B,L,C] labels:i64[B,L] weights[S]? -> grad[B,L,C]?", "S=0 blank=0 zero_infinity=0",
+              in_place="grad:logits", at_least_one="B L C", number=True, room="2 L L + 15 L + 15",
+              does="mean over samples of -log(sum of the probabilities of all paths through L steps that say its labels, those "
+                   "before the first negative one) / max(number of labels, 1), a step's probabilities being softmax(x); a path "
+                   "says its classes, equal neighbours once, without the class `blank`. Steps at the end whose blank is certain, "
+                   "as mask_steps makes them, do not count. Infinite where there is no path, or 0 with zero_infinity"),
+    Operation("crf", "logits[B,L,C,C] labels:i64[B,L] weights[S]? -> grad[B,L,C,C]?", "S=0 ignore_index=-100",
+              in_place="grad:logits", at_least_one="B L C", number=True, room="L C + C C + 3 C",
+              does="mean over tags of log(sum over all ways to tag the steps of exp(score)) - score of the labels, those before "
+                   "the first `ignore_index`; score: the sum of x[t, tag before, tag], of the first step x[0, 0, tag]"),
     Operation("join_loss", "weights[S]? -> grad[n]? total:float64", "S=0 unit accumulate", "scale",
               does="of several losses, behind each: with W the sum of weights, or B, and r = ctx->weight / (unit W), "
                    "total := (total +) scale r ctx->number, grad := scale r grad; the number is total then, and its weight W"),
@@ -320,8 +334,9 @@ _LIST = [
     # recurrent layers: L steps of time, H units, G = 4 H (LSTM: i f g o), 3 H (GRU: r z n) or H gates. x holds what the inputs
     # give to the gates. Sample b has lengths[b] steps, or L; `reverse` goes through them from the last to the first. out and last
     # have W columns, of which these are column..column + H - 1. Beyond a sample's steps all that is written is 0
-    Operation("mask_steps", "x[B,L,C] lengths:i64[B] -> out[B,L,C]", in_place="out:x",
-              does="out := x, and 0 from each sample's length on; fails where a length is not in 0..L"),
+    Operation("mask_steps", "x[B,L,C] lengths:i64[B] -> out[B,L,C]", "stride=1 blank=-1", in_place="out:x",
+              does="out := x, and 0 from the step lengths / stride, rounded up, on; with a `blank` it is -1e30 there, and 0 in "
+                   "that column alone; fails where a length is not in 0..L stride"),
     Operation("pool_steps", "x[B,L,C] lengths:i64[B]? -> out[B,C]", "mean=0",
               does="out := the last of each sample's steps, or with `mean` their mean; 0 of none"),
     Operation("pool_steps_backward", "dy[B,C] lengths:i64[B]? -> out[B,L,C]", "mean=0",

@@ -1,4 +1,4 @@
-"""SequenceDataset: sequences of unequal lengths."""
+"""SequenceDataset: sequences of unequal lengths; pad_sequences: labels of such."""
 # T steps, C features
 from __future__ import annotations
 
@@ -230,6 +230,28 @@ class SequenceDataset(MadeRows):
         y = y.astype(np.int64, copy=False) if y.dtype.kind in "iub" else y
         return Batch((filled, lengths[0][numbers]) if lengths else filled, y, None, 0, 0,
                      None if self._weights is None else self._weights[numbers])
+
+
+@_hints.arguments
+def pad_sequences(sequences: Any, length: int | None = None, value: int = -1) -> Array:
+    """Sequences of integers as rows of one array, int64 (n, length), filled up behind with `value`: labels for losses.CTC.
+
+    length: of the longest, if not given; ValueError where one is longer.
+
+        >>> pad_sequences([[3, 1], [], [2]], 3).tolist()
+        [[3, 1, -1], [-1, -1, -1], [2, -1, -1]]
+    """
+    arrays = [np.asarray(s) for s in sequences]
+    for i, a in enumerate(arrays):
+        if a.ndim != 1 or (a.size and a.dtype.kind not in "iub"):
+            raise ValueError(f"sequences[{i}] is {a.dtype} of shape {a.shape}; it must be integers (n,)")
+        if length is not None and len(a) > length:
+            raise ValueError(f"sequences[{i}] has {len(a)} numbers, and length is {length}")
+    width = max(map(len, arrays), default=0) if length is None else whole_number("length", length, 0)
+    out = np.full((len(arrays), width), value, np.int64)
+    for row, a in zip(out, arrays, strict=True):
+        row[:len(a)] = a
+    return out
 
 
 class Padded:

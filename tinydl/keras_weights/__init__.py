@@ -29,7 +29,7 @@ __all__ = ["load"]
 
 #: of norms, where a file does not say it
 EPSILON = {"batch_normalization": 1e-3, "layer_normalization": 1e-3, "group_normalization": 1e-3, "rms_normalization": 1e-6}
-_IMAGES = nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d
+_IMAGES = nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
 #: behind these it is an image no longer, or has Keras's order
 _NO_IMAGES = nn.Flatten, nn.Permute, nn.GlobalAvgPool, nn.GlobalMaxPool, nn.Mean, nn.Max, nn.Sum, nn.Reshape
 CONVOLUTIONS = {"conv2d", "depthwise_conv2d"}       # both are an nn.Conv2d

@@ -65,7 +65,7 @@ def differences(entry: Any, target: Target) -> Iterator[str]:
     """What a .keras file says of a layer that is another way here, and that no array shows."""
     layer, config = target.layer, entry.config
     said, here = {"epsilon": config.get("epsilon")}, {"epsilon": ("eps", getattr(layer, "eps", None))}
-    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)):
         said |= {name: tuple(config[name]) for name in ("strides", "dilation_rate") if name in config}
         here |= {"strides": ("stride", tuple(layer.stride)), "dilation_rate": ("dilation", tuple(layer.dilation))}
     if isinstance(layer, Recurrent):
@@ -170,10 +170,12 @@ _LAYERS: dict[type[Layer], tuple[tuple[str, ...], Convert]] = {
     nn.Conv2d: (("conv2d", "depthwise_conv2d"), _convolution),
     nn.Conv1d: (("conv1d",), _convolution),
     nn.ConvTranspose2d: (("conv2d_transpose",), _convolution),
+    nn.ConvTranspose1d: (("conv1d_transpose",), _convolution),
     nn.BatchNorm1d: (("batch_normalization",), _norm),
     nn.LayerNorm: (("layer_normalization",), _norm),
     nn.GroupNorm: (("group_normalization",), _norm),
     nn.InstanceNorm2d: (("group_normalization",), _norm),
+    nn.InstanceNorm1d: (("group_normalization",), _norm),
     nn.RMSNorm: (("rms_normalization",), _one),
     nn.PReLU: (("p_re_lu",), _prelu),
     nn.MultiheadAttention: (("multi_head_attention",), _attention),

@@ -21,13 +21,15 @@ from tinydl.losses.builtin import (
     SigmoidFocal,
     SoftmaxCrossEntropy,
 )
+from tinydl.losses.crf import CRF
+from tinydl.losses.ctc import CTC
 from tinydl.losses.joint import Joint
-from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, PoissonNLL, TweedieNLL
+from tinydl.losses.likelihood import GaussianKL, GaussianNLL, KLDivergence, NegativeBinomialNLL, PoissonNLL, TweedieNLL
 from tinydl.losses.margin import Hinge, Quantile
 
-__all__ = ["GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
-           "MeanSquaredError", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy", "SigmoidFocal",
-           "SoftmaxCrossEntropy", "TweedieNLL"]
+__all__ = ["CRF", "CTC", "GaussianKL", "GaussianNLL", "Hinge", "Huber", "Joint", "KLDivergence", "Loss", "MeanAbsoluteError",
+           "MeanSquaredError", "NegativeBinomialNLL", "PoissonNLL", "PythonLoss", "Quantile", "SigmoidCrossEntropy",
+           "SigmoidFocal", "SoftmaxCrossEntropy", "TweedieNLL"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

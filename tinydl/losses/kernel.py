@@ -30,7 +30,7 @@ class KernelLoss(Loss):
         return False
 
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
-        """Sizes of the operation; n and R: so many a sample."""
+        """Sizes of the operation; n, R and B: so many a sample."""
         return {"n": int(np.prod(output_shape, dtype=int))}
 
     def emit_on(self, b: Builder, y: Value, targets: Value, weights: Value | None) -> Value | None:
@@ -38,7 +38,7 @@ class KernelLoss(Loss):
         operands: dict[str, Any] = ({"logits": b.whole(y), "labels": targets} if self.labels else
                                     {"x": b.whole(y), "targets": targets})
         operands |= {name: b.constant(table) for name, table in self.tables().items()}
-        sizes: dict[str, Any] = {name: Rows(n) if name in "nR" else n for name, n in self.sizes(y.shape).items()}
+        sizes: dict[str, Any] = {name: Rows(n) if name in "nRB" else n for name, n in self.sizes(y.shape).items()}
         if weights is not None:
             self.check_weights(weights.shape, y.shape)
             operands["weights"], sizes["S"] = weights, Rows(weights.size)

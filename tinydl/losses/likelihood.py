@@ -85,7 +85,7 @@ class TweedieNLL(KernelLoss):
 
 
 class _Gaussian(KernelLoss):
-    """Of outputs that are C means and, behind them, the C logarithms of variances."""
+    """Of outputs that are C means and, behind them, the C logarithms of variances; or in place of these other parameters."""
 
     def sizes(self, output_shape: tuple[int, ...]) -> dict[str, int]:
         return {"R": prod(output_shape[:-1]), "D": output_shape[-1], "C": output_shape[-1] // 2}
@@ -110,6 +110,30 @@ class GaussianNLL(_Gaussian):
     """
 
     kernel = "gaussian_nll"
+
+
+class NegativeBinomialNLL(_Gaussian):
+    """mean(log gamma(r) - log gamma(t + r) + r log(1 + mu / r) + t log(1 + r / mu)): counts t, 0 or more, whose variance is
+    mu + alpha mu^2, with mu = exp(m), alpha = exp(s) and r = 1 / alpha. Outputs are a logarithm m of a mean and a logarithm s of
+    a dispersion for each target.
+
+    Outputs are (R, 2 C) for targets (R, C), or (R, T, 2 C) for (R, T, C) of sequences: first the C m, then the C s. It is for
+    counts that spread more than Poisson's, whose variance is mu: demand, visits, reads of genes (DeepAR, Salinas et al. 2020, has
+    this mean and dispersion). It leaves out log(t!), which no output changes; s below -60, where it is a Poisson distribution to
+    rounding, and above 60 counts as these. A model's mean is np.exp(model.predict(x)[:, :C]).
+
+        >>> import numpy as np
+        >>> round(NegativeBinomialNLL()(np.array([[0.0, 0.0]]), np.array([1.0])), 6)      # of 1/4, as t! is 1
+        1.386294
+    """
+
+    kernel = "negative_binomial_nll"
+
+    def target_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return several(self, output_shape, 2, "logarithms of a mean and of a dispersion for each target")
+
+    def check_targets(self, targets: Array, output_shape: tuple[int, ...]) -> Array:
+        return _not_negative(self, super().check_targets(targets, output_shape))
 
 
 class GaussianKL(_Gaussian):

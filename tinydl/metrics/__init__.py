@@ -11,8 +11,9 @@ The functions are named as scikit-learn's without `_score`, take (y_true, y_pred
     of scores         roc_auc, average_precision, top_k_accuracy                               (ranking.py)
     of probabilities  log_loss, brier, calibration_error                                       (probabilities.py)
     of numbers        mse, rmse, mae, r2                                                       (regression.py)
+    of sequences      edit_distance; ctc_decode and viterbi_decode make labels of scores       (sequences.py)
 
-All take `sample_weight`. They use NumPy alone, and sort at most: O(n log n) for n samples.
+All but those of sequences take `sample_weight`. They use NumPy alone, and sort at most: O(n log n) for n samples.
 """
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,13 @@ from tinydl.metrics.named import MetricsEvaluator
 from tinydl.metrics.probabilities import brier, calibration_curve, calibration_error, log_loss
 from tinydl.metrics.ranking import average_precision, roc_auc, top_k_accuracy
 from tinydl.metrics.regression import mae, mse, r2, rmse
+from tinydl.metrics.sequences import LabelErrorEvaluator, ctc_decode, edit_distance, viterbi_decode
 
-__all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "MetricsEvaluator", "RegressionEvaluator", "accuracy",
-           "average_precision", "balanced_accuracy", "brier", "calibration_curve", "calibration_error",
-           "confusion_matrix", "evaluate", "f1", "log_loss", "mae", "mse", "precision", "r2", "recall", "rmse",
-           "roc_auc", "top_k_accuracy"]
+__all__ = ["AccuracyEvaluator", "Evaluator", "JointEvaluator", "LabelErrorEvaluator", "MetricsEvaluator",
+           "RegressionEvaluator", "accuracy", "average_precision", "balanced_accuracy", "brier", "calibration_curve",
+           "calibration_error", "confusion_matrix", "ctc_decode", "edit_distance", "evaluate",
+           "f1", "log_loss", "mae", "mse", "precision", "r2", "recall", "rmse", "roc_auc", "top_k_accuracy",
+           "viterbi_decode"]
 
 if not TYPE_CHECKING:       # a type checker would take every name for one that is there
     __getattr__ = _hints.module(__name__)

@@ -1,9 +1,10 @@
-"""Scale and PReLU: a trained number for each column (the last axis)."""
+"""Scale: a trained number for each column (the last axis); PReLU: one for each channel or column."""
 # C columns
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from tinydl import _hints
 from tinydl.nn import initializers
@@ -66,37 +67,70 @@ class Scale(Layer):
 
 @register
 class PReLU(Layer):
-    """y = x where x > 0, else weight x (He et al. 2015): PyTorch's nn.PReLU, but that columns are those of the last axis.
+    """y = x where x > 0, else weight x (He et al. 2015): PyTorch's nn.PReLU.
 
-    num_parameters: 1 for all, or one for each column; init: where they begin. As PyTorch says, weight decay harms them
-    (`optim.AdamW(groups=...)` can leave them out).
+    num_parameters: 1 for all, or one for each channel, which is a sample's first axis, (C,), (C, L) or (C, H, W); with axis=-1
+    one for each column of the last axis instead, (T, C), as behind nn.Linear or nn.LSTM. init: where they begin. As PyTorch says,
+    weight decay harms them (`optim.AdamW(groups=...)` can leave them out).
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.PReLU(2)).predict([[[-4.0, 4.0], [-8.0, 8.0]]]).tolist()
+        [[[-1.0, 4.0], [-2.0, 8.0]]]
     """
 
+    axis: int
+    added_arguments: ClassVar[Mapping[str, Any]] = {"axis": -1}
+
     @_hints.arguments
-    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, axis: int = 0) -> None:
         if num_parameters < 1:
             raise ValueError(f"PReLU({num_parameters}): at least 1 parameter")
         if not isfinite(init):
             raise ValueError(f"PReLU(init={init}): a finite number")
-        self.num_parameters, self.init = int(num_parameters), float(init)
+        if axis not in (0, -1):
+            raise ValueError(f"PReLU(axis={axis!r}): 0 for channels on a sample's first axis, as behind nn.Conv2d, or -1 for the "
+                             "last, as behind nn.LSTM")
+        self.num_parameters, self.init, self.axis = int(num_parameters), float(init), int(axis)
         self.weight = Parameter((self.num_parameters,), self._begin)
 
     def _begin(self, rng: Any, shape: tuple[int, ...], fans: tuple[int, int]) -> Any:
         return initializers.ones(rng, shape, fans) * self.init
 
     def config(self) -> dict[str, Any]:
-        return {"num_parameters": self.num_parameters, "init": self.init}
+        return {"num_parameters": self.num_parameters, "init": self.init, "axis": self.axis}
 
     def keeps_shape(self) -> bool:
         return True
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape if self.num_parameters == 1 else _checked(self, shape, self.num_parameters)
+        if self.num_parameters > 1 and self.axis == 0 and shape[:1] != (self.num_parameters,):
+            columns = shape[-1:] == (self.num_parameters,)
+            raise ValueError(f"{self!r} on samples of shape {shape}: they must be ({self.num_parameters}, ...)"
+                             + "; slopes for the last axis, as behind nn.Linear or nn.LSTM, are axis=-1" * columns)
+        return shape if self.num_parameters == 1 or self.axis == 0 else _checked(self, shape, self.num_parameters)
+
+    def channels_first(self, shape: tuple[int, ...]) -> bool:
+        """Whether slopes are for the first of several axes."""
+        return self.num_parameters > 1 and self.axis == 0 and len(shape) > 1
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        self.output_shape(x.shape)
+        if not self.channels_first(x.shape):
+            return self._by_columns(b, x)
+        n = len(x.shape)
+        last, first = (*range(1, n), 0), (n - 1, *range(n - 1))
+        y, back = self._by_columns(b, x.permute(last))
+
+        def backward(dy: Value | None) -> Value | None:
+            dx = back(None if dy is None else dy.permute(last))
+            return None if dx is None else dx.permute(first)
+        return y.permute(first), backward
+
+    def _by_columns(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        """Of the last axis."""
         C = self.num_parameters
         x, R = b.whole(x), Rows(x.size // C)
-        y = b.value(self.output_shape(x.shape), needs_grad=x.needs_grad or b.trains(self.weight))
+        y = b.value(x.shape, needs_grad=x.needs_grad or b.trains(self.weight))
         b.emit("prelu", x=x, slope=b.param(self.weight), out=y, R=R, C=C)
 
         def backward(dy: Value | None) -> Value | None:

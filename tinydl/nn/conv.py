@@ -1,7 +1,9 @@
-"""Convolutions: Conv2d, Conv1d, ConvTranspose2d, as PyTorch's: their names, defaults, formulas, and layout of weights."""
+"""Convolutions: Conv2d, Conv1d, ConvTranspose2d, ConvTranspose1d, as PyTorch's: their names, defaults, formulas, and layout of
+weights."""
 from __future__ import annotations
 
 # C in_channels, O out_channels, G groups: x (C, H, W), weight (O, C / G, kh, kw), bias (O), y (O, Ho, Wo)
+from math import prod
 from typing import Any, ClassVar
 
 from tinydl import _hints
@@ -21,6 +23,14 @@ from tinydl.nn.images import (
 from tinydl.nn.layer import Backward, Layer, Parameter, register
 from tinydl.nn.taps import Taps, bias_gradient
 from tinydl.plan import Builder, Value
+
+
+def _taps(layer: Convolution | TransposedConvolution, images: Shape, out: Shape, before: Shape) -> Taps:
+    """Of images (C, H, W), or (C, L) as of one row, which a convolution makes `out` of."""
+    def two(numbers: Shape, missing: int) -> Any:
+        return (missing, *numbers)[-2:]
+    return Taps(layer.weight, (images[0], *two(images[1:], 1)), (out[0], *two(out[1:], 1)), two(layer.stride, 1), two(before, 0),
+                two(layer.dilation, 1), layer.groups)
 
 
 class Convolution(Layer):
@@ -100,10 +110,7 @@ class Convolution(Layer):
         if self.padding_mode != "zeros":
             shape = (shape[0], *(n + p + q for n, p, q in zip(shape[1:], before, behind, strict=True)))
             before = (0,) * self.axes
-        def two(numbers: Shape, missing: int) -> Any:
-            return (missing, *numbers)[-2:]
-        return Taps(self.weight, (shape[0], *two(shape[1:], 1)), (out[0], *two(out[1:], 1)), two(self.stride, 1), two(before, 0),
-                    two(self.dilation, 1), self.groups)
+        return _taps(self, shape, out, before)
 
     def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
         out = self.output_shape(x.shape)
@@ -170,8 +177,77 @@ class Conv1d(Convolution):
     axes = 1
 
 
+class TransposedConvolution(Layer):
+    """What ConvTranspose1d and ConvTranspose2d share; of one axis, an image of one row."""
+
+    axes: ClassVar[int]
+
+    @_hints.arguments
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Shape, stride: int | Shape = 1,
+                 padding: int | Shape = 0, output_padding: int | Shape = 0, groups: int = 1, bias: bool = True,
+                 dilation: int | Shape = 1) -> None:
+        name, n = type(self).__name__, self.axes
+        self.in_channels, self.out_channels, self.groups = (
+            pair(name, of, given, n=1)[0] for of, given in
+            (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)))
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(f"{name}({in_channels}, {out_channels}, groups={groups}): groups must divide both channels")
+        self.kernel_size, self.stride = pair(name, "kernel_size", kernel_size, n=n), pair(name, "stride", stride, n=n)
+        self.padding = pair(name, "padding", padding, 0, n)
+        self.output_padding, self.dilation = (pair(name, "output_padding", output_padding, 0, n),
+                                              pair(name, "dilation", dilation, n=n))
+        if any(o >= max(s, d) for o, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
+            raise ValueError(f"{name}(output_padding={output_padding}): less than stride {stride} or dilation {dilation}")
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        fans = (prod(shape[1:]), shape[0] // self.groups * prod(self.kernel_size))
+        self.weight = Parameter(shape, initializers.default_linear, fans)
+        self.bias = Parameter((self.out_channels,), initializers.default_linear, fans) if bias else None
+
+    def config(self) -> dict[str, Any]:
+        return {"in_channels": self.in_channels, "out_channels": self.out_channels, "kernel_size": list(self.kernel_size),
+                "stride": list(self.stride), "padding": list(self.padding), "output_padding": list(self.output_padding),
+                "groups": self.groups, "bias": self.bias is not None, "dilation": list(self.dilation)}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        image(self, shape, self.in_channels, self.axes + 1)
+        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, o, d in zip(
+            shape[1:], self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation, strict=True)]
+        if min(sizes) < 1:
+            raise ValueError(f"{self!r} on samples of shape {shape}: nothing is left of {' by '.join(map(str, sizes))} "
+                             f"{'pixels' if self.axes == 2 else 'places'}")
+        out = (self.out_channels, *sizes)
+        self._taps(shape, out).check(self)
+        return out
+
+    def flops(self, shape: Shape) -> int:
+        return prod(shape[1:]) * self.weight.size
+
+    def _taps(self, shape: Shape, out: Shape) -> Taps:
+        """Of the convolution whose gradient this is: its images are what this layer gives."""
+        return _taps(self, out, shape, self.padding)
+
+    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
+        out = self.output_shape(x.shape)
+        taps = self._taps(x.shape, out)
+        b.param(self.weight, self.weight.shape)
+        bias = b.param(self.bias, (self.out_channels,)).buffer if self.bias else None
+        needs_grad = x.needs_grad or b.trains(self.weight, self.bias)
+        inside = channels_first(channels_last(b, as_image(x)))
+        y = taps.transpose(b, inside, bias, needs_grad)
+
+        def backward(dy: Value | None) -> Value | None:
+            assert dy is not None and needs_grad
+            dy = channels_first(channels_last(b, as_image(dy)))
+            if b.trains(self.weight):
+                taps.by_weight(b, dy, inside)
+            if self.bias and b.trains(self.bias):
+                bias_gradient(b, self.bias, dy)
+            return as_given(taps.convolve(b, dy), x.shape) if x.needs_grad else None
+        return as_given(y, out), backward
+
+
 @register
-class ConvTranspose2d(Layer):
+class ConvTranspose2d(TransposedConvolution):
     """The gradient of Conv2d by its input, as a layer: (in_channels, H, W) -> (out_channels, Ho, Wo), Ho = (H - 1) stride -
     2 padding + dilation (kernel_size - 1) + output_padding + 1
 
@@ -185,63 +261,17 @@ class ConvTranspose2d(Layer):
         (3, 32, 32)
     """
 
-    @_hints.arguments
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Shape, stride: int | Shape = 1,
-                 padding: int | Shape = 0, output_padding: int | Shape = 0, groups: int = 1, bias: bool = True,
-                 dilation: int | Shape = 1) -> None:
-        name = type(self).__name__
-        self.in_channels, self.out_channels, self.groups = (
-            pair(name, of, given, n=1)[0] for of, given in
-            (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)))
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"{name}({in_channels}, {out_channels}, groups={groups}): groups must divide both channels")
-        self.kernel_size, self.stride = pair(name, "kernel_size", kernel_size), pair(name, "stride", stride)
-        self.padding, self.output_padding = pair(name, "padding", padding, 0), pair(name, "output_padding", output_padding, 0)
-        self.dilation = pair(name, "dilation", dilation)
-        if any(o >= max(s, d) for o, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
-            raise ValueError(f"{name}(output_padding={output_padding}): less than stride {stride} or dilation {dilation}")
-        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
-        fans = (shape[1] * shape[2] * shape[3], shape[0] // self.groups * shape[2] * shape[3])
-        self.weight = Parameter(shape, initializers.default_linear, fans)
-        self.bias = Parameter((self.out_channels,), initializers.default_linear, fans) if bias else None
+    axes = 2
 
-    def config(self) -> dict[str, Any]:
-        return {"in_channels": self.in_channels, "out_channels": self.out_channels, "kernel_size": list(self.kernel_size),
-                "stride": list(self.stride), "padding": list(self.padding), "output_padding": list(self.output_padding),
-                "groups": self.groups, "bias": self.bias is not None, "dilation": list(self.dilation)}
 
-    def output_shape(self, shape: Shape) -> Shape:
-        image(self, shape, self.in_channels)
-        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, o, d in zip(
-            shape[1:], self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation, strict=True)]
-        if min(sizes) < 1:
-            raise ValueError(f"{self!r} on samples of shape {shape}: nothing is left of {sizes[0]} by {sizes[1]} pixels")
-        out = (self.out_channels, *sizes)
-        self._taps(shape, out).check(self)
-        return out
+@register
+class ConvTranspose1d(TransposedConvolution):
+    """ConvTranspose2d along one axis: (in_channels, L) -> (out_channels, Lo), weight (in_channels, out_channels / groups,
+    kernel_size)
 
-    def flops(self, shape: Shape) -> int:
-        return shape[1] * shape[2] * self.weight.size
+        >>> from tinydl import Model, nn
+        >>> Model(nn.ConvTranspose1d(8, 3, 4, stride=2, padding=1), seed=0).output_shape((8, 50))
+        (3, 100)
+    """
 
-    def _taps(self, shape: Shape, out: Shape) -> Taps:
-        """Of the convolution whose gradient this is: its images are what this layer gives."""
-        return Taps(self.weight, out, shape, self.stride, self.padding, self.dilation, self.groups)     # type: ignore[arg-type]
-
-    def emit(self, b: Builder, x: Value) -> tuple[Value, Backward]:
-        out = self.output_shape(x.shape)
-        taps = self._taps(x.shape, out)
-        b.param(self.weight, self.weight.shape)
-        bias = b.param(self.bias, (self.out_channels,)).buffer if self.bias else None
-        needs_grad = x.needs_grad or b.trains(self.weight, self.bias)
-        x = channels_first(channels_last(b, x))
-        y = taps.transpose(b, x, bias, needs_grad)
-
-        def backward(dy: Value | None) -> Value | None:
-            assert dy is not None and needs_grad
-            dy = channels_first(channels_last(b, dy))
-            if b.trains(self.weight):
-                taps.by_weight(b, dy, x)
-            if self.bias and b.trains(self.bias):
-                bias_gradient(b, self.bias, dy)
-            return taps.convolve(b, dy) if x.needs_grad else None
-        return y, backward
+    axes = 1

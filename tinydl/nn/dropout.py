@@ -1,4 +1,5 @@
-"""Dropout, Dropout2d: each element, or each channel, is zero with probability p in training, and all are kept in inference.
+"""Dropout, Dropout2d, Dropout1d: each element, or each channel, is zero with probability p in training, and all are kept in
+inference.
 
 The mask is a hash of (seed, step, layer, sample, element): the same for a sample whichever thread, batch or
 order it comes in, and never stored; the backward operation computes it again.
@@ -131,3 +132,19 @@ class Dropout2d(Dropout):
             b.emit("multiply", a=dy.permute(last), b=each, out=dx, n=Rows(x.size))
             return dx.permute(first)
         return y.permute(first), backward
+
+
+@register
+class Dropout1d(Dropout2d):
+    """Dropout2d of samples (C, L) alone: all of a channel is 0 with probability p in training. Behind nn.LSTM, whose (T, C) has
+    channels on the last axis, it is between two nn.Permute((1, 0)).
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.Dropout1d(0.1)).predict([[[1.0, 2.0]]]).tolist()      # it is there in training alone
+        [[[1.0, 2.0]]]
+    """
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 2:
+            raise ValueError(f"{self!r} on samples of shape {shape}: they must be (C, L); nn.Dropout2d takes images")
+        return shape

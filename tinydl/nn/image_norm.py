@@ -1,4 +1,4 @@
-"""BatchNorm2d, GroupNorm, InstanceNorm2d: of images, by channels; RMSNorm, of the last axes."""
+"""BatchNorm2d, GroupNorm, InstanceNorm2d, InstanceNorm1d: of images, by channels; RMSNorm, of the last axes."""
 from __future__ import annotations
 
 # C channels, G groups of them: samples (C, H, W), or of a GroupNorm (C, ...)
@@ -112,8 +112,32 @@ class GroupNorm(Grouped):
         return shape
 
 
+class InstanceNorm(Grouped):
+    """What InstanceNorm1d and InstanceNorm2d share."""
+
+    axes: ClassVar[int]
+
+    @_hints.arguments
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False) -> None:
+        if num_features < 1:
+            raise ValueError(f"{type(self).__name__}({num_features}): at least 1 channel")
+        self.num_features = self.num_groups = self.num_channels = int(num_features)
+        self.eps = checked_eps(type(self).__name__, eps)
+        self._parameters(affine)
+
+    def config(self) -> dict[str, Any]:
+        return {"num_features": self.num_features, "eps": self.eps, "affine": self.weight is not None}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        image(self, shape, self.num_features, self.axes + 1)
+        if prod(shape[1:]) < 2:
+            raise ValueError(f"{self!r} on samples of shape {shape}: one {'pixel' if self.axes == 2 else 'place'} less its own "
+                             "mean is 0 whatever it is")
+        return shape
+
+
 @register
-class InstanceNorm2d(Grouped):
+class InstanceNorm2d(InstanceNorm):
     """y = (x - mean) / sqrt(var + eps), mean and var of each channel of each image (C, H, W) (Ulyanov et al. 2016); with affine,
     times weight plus bias. As PyTorch's without running statistics.
 
@@ -122,22 +146,19 @@ class InstanceNorm2d(Grouped):
         [[[[-1.0, 1.0]]]]
     """
 
-    @_hints.arguments
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False) -> None:
-        if num_features < 1:
-            raise ValueError(f"InstanceNorm2d({num_features}): at least 1 channel")
-        self.num_features = self.num_groups = self.num_channels = int(num_features)
-        self.eps = checked_eps("InstanceNorm2d", eps)
-        self._parameters(affine)
+    axes = 2
 
-    def config(self) -> dict[str, Any]:
-        return {"num_features": self.num_features, "eps": self.eps, "affine": self.weight is not None}
 
-    def output_shape(self, shape: Shape) -> Shape:
-        image(self, shape, self.num_features)
-        if shape[1] * shape[2] < 2:
-            raise ValueError(f"{self!r} on samples of shape {shape}: one pixel less its own mean is 0 whatever it is")
-        return shape
+@register
+class InstanceNorm1d(InstanceNorm):
+    """InstanceNorm2d along one axis: mean and var of each channel of each sample (C, L)
+
+        >>> from tinydl import Model, nn
+        >>> Model(nn.InstanceNorm1d(1)).predict([[[1.0, 3.0]]]).round().tolist()
+        [[[-1.0, 1.0]]]
+    """
+
+    axes = 1
 
 
 @register

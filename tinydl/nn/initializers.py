@@ -79,7 +79,8 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 #: layers that `unit_variance` scales, by their names, since their files import this one
-PRODUCTS = ("Linear", "LinearEnsemble", "LinearBatchEnsemble", "Conv1d", "Conv2d", "ConvTranspose2d")
+PRODUCTS = ("Linear", "LinearEnsemble", "LinearBatchEnsemble", "Conv1d", "Conv2d", "ConvTranspose1d",
+            "ConvTranspose2d")
 
 
 def get(name: str) -> Initializer:

@@ -1,4 +1,4 @@
-"""Pooling: MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d, AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool."""
+"""Pooling: MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d, AdaptiveAvgPool1d, AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool."""
 from __future__ import annotations
 
 # C channels, H, W rows and columns, L places: samples (C, H, W) or (C, L)
@@ -192,8 +192,34 @@ class AvgPool1d(AvgPool):
     axes = 1
 
 
+class AdaptiveAvgPool(Pool):
+    """What AdaptiveAvgPool1d and AdaptiveAvgPool2d share."""
+
+    @_hints.arguments
+    def __init__(self, output_size: int | tuple[int | None, ...] | None) -> None:
+        name, axes = type(self).__name__, self.axes
+        each = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+        self.output_size = tuple(n if n is None else pair(name, "output_size", n, n=1)[0] for n in each)
+        if len(each) != axes:
+            raise ValueError(f"{name}(output_size={output_size!r}): a whole number{', or 2 of them' * (axes == 2)}")
+
+    def config(self) -> dict[str, Any]:
+        return {"output_size": list(self.output_size)}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        image(self, shape, axes=self.axes + 1)
+        return (shape[0], *(n if m is None else m for n, m in zip(shape[1:], self.output_size, strict=True)))
+
+    def _sizes(self) -> dict[str, Any]:
+        return {}
+
+    def _pool(self, b: Builder, x: Value, y: Value, sizes: dict[str, Any]) -> Any:
+        b.emit("avg_pool2d", x=x, out=y, adaptive=1, **sizes)
+        return lambda dy, dx: b.emit("avg_pool2d_backward", dy=dy, out=dx, adaptive=1, **sizes)
+
+
 @register
-class AdaptiveAvgPool2d(Pool):
+class AdaptiveAvgPool2d(AdaptiveAvgPool):
     """The means of as many windows as make (C, *output_size) of images of any size: window i of n along an axis of N covers
     places floor(i N / n) to ceil((i + 1) N / n). As PyTorch's; None in output_size keeps that size.
 
@@ -204,26 +230,17 @@ class AdaptiveAvgPool2d(Pool):
 
     axes = 2
 
-    @_hints.arguments
-    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
-        both = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-        self.output_size = tuple(n if n is None else pair("AdaptiveAvgPool2d", "output_size", n, n=1)[0] for n in both)
-        if len(both) != 2:
-            raise ValueError(f"AdaptiveAvgPool2d(output_size={output_size!r}): a whole number, or 2 of them")
 
-    def config(self) -> dict[str, Any]:
-        return {"output_size": list(self.output_size)}
+@register
+class AdaptiveAvgPool1d(AdaptiveAvgPool):
+    """AdaptiveAvgPool2d along one axis: (C, L) -> (C, output_size)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        image(self, shape)
-        return (shape[0], *(n if m is None else m for n, m in zip(shape[1:], self.output_size, strict=True)))
+        >>> from tinydl import Model, nn
+        >>> Model(nn.AdaptiveAvgPool1d(2)).predict([[[1.0, 2.0, 6.0]]]).tolist()
+        [[[1.5, 4.0]]]
+    """
 
-    def _sizes(self) -> dict[str, Any]:
-        return {}
-
-    def _pool(self, b: Builder, x: Value, y: Value, sizes: dict[str, Any]) -> Any:
-        b.emit("avg_pool2d", x=x, out=y, adaptive=1, **sizes)
-        return lambda dy, dx: b.emit("avg_pool2d_backward", dy=dy, out=dx, adaptive=1, **sizes)
+    axes = 1
 
 
 class GlobalPool(Layer):

@@ -193,7 +193,8 @@ class Steps:
         return (y, FIRST) if layer.return_sequences else (self.b.reshape(y, (layer.hidden_size,)), NONE)
 
     def _check(self, layer: Layer, shape: Shape, time: str, path: str) -> None:
-        by_channels = isinstance(layer, BatchNorm1d) and layer.features_first(shape)
+        by_channels = ((isinstance(layer, BatchNorm1d) and layer.features_first(shape))
+                       or (isinstance(layer, PReLU) and layer.channels_first(shape)))
         if by_channels and time == LAST and len(shape) == 2:
             return
         if by_channels or not isinstance(layer, NUMBERS if time == LAST else NUMBERS + LAST_AXIS):

@@ -1,11 +1,12 @@
-"""LastStep and MeanSteps, of sequences of unequal lengths; and what layers over sequences share: which input is the lengths,
-what lies beyond them, pieces of a parameter."""
+"""LastStep, MeanSteps and BlankSteps, of sequences of unequal lengths; and what layers over sequences share: which input is the
+lengths, what lies beyond them, pieces of a parameter."""
 # B batch, T steps, C features
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from tinydl import _hints
 from tinydl.nn.layer import Backward, Layer, Symbol, register
 from tinydl.plan import Buffer, Builder, Rows, Value
 
@@ -107,3 +108,58 @@ class MeanSteps(PoolSteps):
     """
 
     mean = True
+
+
+@register
+class BlankSteps(Layer):
+    """Scores of the classes in each step (T, C), made the blank for certain where a sequence has ended: the last layer of a model
+    for losses.CTC, called on [scores, lengths], lengths being an integer for each sample.
+
+    From its length on, a sample's scores are 0 for `blank` and -1e30 for all others, which is the probability 0, so that these
+    steps change neither the loss nor what metrics.ctc_decode finds. stride: where layers before, padded by half a kernel,
+    leave one step in so many, lengths are those of what comes in; ceil(length / stride) steps are kept then.
+
+        >>> import numpy as np
+        >>> from tinydl import Model, nn
+        >>> scores, lengths = nn.Input((3, 2)), nn.Input((), "int64", name="lengths")
+        >>> model = Model(inputs=[scores, lengths], outputs=nn.BlankSteps()([scores, lengths]))
+        >>> model.predict((np.ones((1, 3, 2)), np.array([2])))[0, 2, 0]
+        np.float32(0.0)
+    """
+
+    n_inputs = 2
+    any_dtype = True
+
+    @_hints.arguments
+    def __init__(self, blank: int = 0, stride: int = 1) -> None:
+        if blank != int(blank) or blank < 0 or stride != int(stride) or stride < 1:
+            raise ValueError(f"BlankSteps(blank={blank!r}, stride={stride!r}): whole numbers of at least 0 and 1")
+        self.blank, self.stride = int(blank), int(stride)
+
+    def config(self) -> dict[str, Any]:
+        return {"blank": self.blank, "stride": self.stride}
+
+    def __call__(self, inputs: Symbol | Sequence[Symbol], *more: Any) -> Symbol:
+        y = super().__call__(inputs, *more)
+        check_dtypes(self, y.inputs)
+        return y
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes) != 2 or len(shapes[0]) != 2 or shapes[1] != () or not self.blank < shapes[0][1]:
+            raise ValueError(f"{self!r} takes scores (T, C), C at least {self.blank + 1}, and then lengths (); got "
+                             f"{', '.join(map(str, shapes))}")
+        return shapes[0]
+
+    def emit(self, b: Builder, *xs: Value) -> tuple[Value, Backward]:
+        x, lengths = b.whole(xs[0]), b.whole(xs[1])
+        y = b.value(x.shape, needs_grad=x.needs_grad)
+        sizes: dict[str, Any] = {"B": Rows(), "L": x.shape[0], "C": x.shape[1], "stride": self.stride}
+        b.emit("mask_steps", x=x, lengths=lengths, out=y, blank=self.blank, **sizes)
+
+        def backward(dy: Value | None) -> Any:
+            if dy is None or not x.needs_grad:
+                return None, None
+            dx = b.value(x.shape)
+            b.emit("mask_steps", x=b.whole(dy), lengths=lengths, out=dx, **sizes)
+            return dx, None
+        return y, backward

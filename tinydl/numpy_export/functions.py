@@ -138,21 +138,18 @@ def conv(x, weight, bias, stride, padding, dilation, groups, mode):
 
 
 def conv_transpose(x, weight, bias, stride, padding, output_padding, dilation, groups):
-    _, _, H, W = x.shape
-    kernel = weight.shape[2:]
+    inside, kernel, every = x.shape[2:], weight.shape[2:], (slice(None), slice(None))
     sizes = [(m - 1) * s + d * (k - 1) + 1 + o
-             for m, s, d, k, o in zip((H, W), stride, dilation, kernel, output_padding, strict=True)]
+             for m, s, d, k, o in zip(inside, stride, dilation, kernel, output_padding, strict=True)]
     pieces = []
     for xs, ws in zip(np.split(x, groups, 1), np.split(weight, groups), strict=True):
         y = np.zeros((len(x), weight.shape[1], *sizes), x.dtype)
-        for i in range(kernel[0]):
-            for j in range(kernel[1]):
-                top, left = i * dilation[0], j * dilation[1]
-                part = y[:, :, top:top + (H - 1) * stride[0] + 1:stride[0], left:left + (W - 1) * stride[1] + 1:stride[1]]
-                part += np.moveaxis(np.tensordot(xs, ws[:, :, i, j], (1, 0)), -1, 1)
+        for tap in np.ndindex(*kernel):
+            places = [slice(i * d, i * d + (m - 1) * s + 1, s) for i, d, m, s in zip(tap, dilation, inside, stride, strict=True)]
+            y[(*every, *places)] += np.moveaxis(np.tensordot(xs, ws[(*every, *tap)], (1, 0)), -1, 1)
         pieces.append(y)
-    y = np.concatenate(pieces, 1)[:, :, padding[0]:sizes[0] - padding[0], padding[1]:sizes[1] - padding[1]]
-    return affine(y, None, bias, (-1, 1, 1))
+    y = np.concatenate(pieces, 1)[(*every, *(slice(p, n - p) for p, n in zip(padding, sizes, strict=True)))]
+    return affine(y, None, bias, (-1, *[1] * len(sizes)))
 
 
 def max_pool(x, kernel, stride, before, behind, dilation):
@@ -172,7 +169,7 @@ def avg_pool(x, kernel, stride, padding, behind, counted, divisor):
 
 
 def adaptive_avg_pool(x, sizes):
-    for axis, n in zip((2, 3), sizes, strict=True):
+    for axis, n in enumerate(sizes, 2):
         N = x.shape[axis]
         parts = [np.take(x, range(i * N // n, -(-(i + 1) * N // n)), axis).mean(axis, keepdims=True) for i in range(n)]
         x = np.concatenate(parts, axis)

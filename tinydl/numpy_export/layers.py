@@ -30,7 +30,7 @@ def simple(pattern: str, *classes: type[nn.Layer]) -> None:
     writes(*classes)(lambda w, layer, x: pattern.format(x=x, layer=layer))
 
 
-simple("{x}", nn.Identity, nn.Dropout, nn.Dropout2d, nn.GaussianNoise)
+simple("{x}", nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.GaussianNoise)
 simple("relu({x})", nn.ReLU)
 simple("leaky_relu({x}, {layer.negative_slope!r})", nn.LeakyReLU)
 simple("elu({x}, {layer.alpha!r})", nn.ELU)
@@ -71,7 +71,8 @@ def glu(w: Writer, layer: nn.GLU, x: Value) -> str:
 
 @writes(nn.PReLU)
 def prelu(w: Writer, layer: nn.PReLU, x: Value) -> str:
-    return f"leaky_relu({x}, {w.p(layer.weight)})"
+    shape = f".reshape{(-1, *[1] * (len(x.shape) - 1))}" if layer.channels_first(x.shape) else ""
+    return f"leaky_relu({x}, {w.p(layer.weight)}{shape})"
 
 
 @writes(nn.Linear, nn.TiedLinear, Projection)
@@ -106,7 +107,7 @@ def layer_norm(w: Writer, layer: Any, x: Value) -> str:
     return f"layer_norm({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {axes}, {layer.eps!r})"
 
 
-@writes(nn.GroupNorm, nn.InstanceNorm2d)
+@writes(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 def group_norm(w: Writer, layer: Any, x: Value) -> str:
     return f"group_norm({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {layer.num_groups}, {layer.eps!r})"
 
@@ -125,8 +126,8 @@ def conv(w: Writer, layer: Any, x: Value) -> str:
             f"{MODES[layer.padding_mode]!r})")
 
 
-@writes(nn.ConvTranspose2d)
-def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Value) -> str:
+@writes(nn.ConvTranspose1d, nn.ConvTranspose2d)
+def conv_transpose(w: Writer, layer: Any, x: Value) -> str:
     return (f"conv_transpose({x}, {w.p(layer.weight)}, {w.p(layer.bias)}, {layer.stride}, {layer.padding}, "
             f"{layer.output_padding}, {layer.dilation}, {layer.groups})")
 
@@ -143,8 +144,8 @@ def avg_pool(w: Writer, layer: Any, x: Value) -> str:
             f"{layer.count_include_pad}, {layer.divisor_override})")
 
 
-@writes(nn.AdaptiveAvgPool2d)
-def adaptive(w: Writer, layer: nn.AdaptiveAvgPool2d, x: Value) -> str:
+@writes(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+def adaptive(w: Writer, layer: Any, x: Value) -> str:
     return f"adaptive_avg_pool({x}, {layer.output_shape(x.shape)[1:]})"
 
 
@@ -234,6 +235,16 @@ def reduction(w: Writer, layer: Any, x: Value) -> str:
 @writes(nn.LastStep, nn.MeanSteps)
 def pool_steps(w: Writer, layer: nn.Layer, x: Value, lengths: Value | None = None) -> str:
     return f"{'last_step' if isinstance(layer, nn.LastStep) else 'mean_steps'}({x}, {lengths})"
+
+
+@writes(nn.BlankSteps)
+def blank_steps(w: Writer, layer: nn.BlankSteps, x: Value, lengths: Value) -> str:
+    return f"blank_steps({x}, {lengths}, {layer.blank}, {layer.stride})"
+
+
+@writes(nn.CRF)
+def crf(w: Writer, layer: nn.CRF, x: Value) -> str:
+    return f"{x}[:, :, None] + np.arange({x.shape[0]}, dtype={x}.dtype).clip(0, 1)[:, None, None] * {w.p(layer.transitions)}"
 
 
 @writes(nn.PositionalEncoding)

@@ -29,6 +29,11 @@ def mean_steps(x, lengths):
     return masked(x, lengths).sum(1) / np.maximum(lengths, 1)[:, None].astype(x.dtype)
 
 
+def blank_steps(x, lengths, blank, stride):
+    certain = np.where(np.arange(x.shape[2]) == blank, 0, -1e30).astype(x.dtype)
+    return np.where((np.arange(x.shape[1]) * stride < lengths[:, None])[..., None], x, certain)
+
+
 def lstm_step(x, state, w_hh, b_hh):
     """x: its product with w_ih and its bias. The gates are i, f, g, o; the state h, c."""
     h, c = state

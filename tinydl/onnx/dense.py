@@ -19,7 +19,7 @@ def linear(w: Writer, layer: nn.Linear, x: Tensor) -> str:
     return w.affine(y, None, layer.bias)
 
 
-@exports(nn.Dropout, nn.Dropout2d, nn.GaussianNoise, nn.Identity)
+@exports(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.GaussianNoise, nn.Identity)
 def nothing(w: Writer, layer: nn.Layer, x: Tensor) -> str:
     return x.name
 
@@ -42,7 +42,10 @@ def leaky_relu(w: Writer, layer: nn.LeakyReLU, x: Tensor) -> str:
 
 @exports(nn.PReLU)
 def prelu(w: Writer, layer: nn.PReLU, x: Tensor) -> str:
-    return w.op("PRelu", x, w.parameter(layer.weight))
+    slope = w.parameter(layer.weight)
+    if layer.channels_first(x.shape):
+        slope = w.op("Reshape", slope, w.integers(-1, *[1] * (len(x.shape) - 1)))
+    return w.op("PRelu", x, slope)
 
 
 @exports(nn.ELU)
@@ -175,7 +178,7 @@ def rms_norm(w: Writer, layer: nn.RMSNorm, x: Tensor) -> str:
     return w.affine(w.normalised(x, axes, eps, centred=False), layer.weight, None)
 
 
-@exports(nn.GroupNorm, nn.InstanceNorm2d)
+@exports(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 def group_norm(w: Writer, layer: Any, x: Tensor) -> str:
     grouped = w.normalised(w.reshape(x, (layer.num_groups, prod(x.shape) // layer.num_groups)), [-1], layer.eps)
     return w.affine(w.reshape(grouped, x.shape), layer.weight, layer.bias, (layer.num_channels, *[1] * (len(x.shape) - 1)))

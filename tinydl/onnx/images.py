@@ -28,8 +28,8 @@ def conv(w: Writer, layer: Any, x: Tensor) -> str:
                 group=layer.groups)
 
 
-@exports(nn.ConvTranspose2d)
-def conv_transpose(w: Writer, layer: nn.ConvTranspose2d, x: Tensor) -> str:
+@exports(nn.ConvTranspose1d, nn.ConvTranspose2d)
+def conv_transpose(w: Writer, layer: Any, x: Tensor) -> str:
     return w.op("ConvTranspose", x, w.parameter(layer.weight), w.parameter(layer.bias) if layer.bias else None,
                 pads=[*layer.padding, *layer.padding], output_padding=layer.output_padding, kernel_shape=layer.kernel_size,
                 strides=layer.stride, dilations=layer.dilation, group=layer.groups)
@@ -63,8 +63,8 @@ def avg_pool(w: Writer, layer: Any, x: Tensor) -> str:
     return y
 
 
-@exports(nn.AdaptiveAvgPool2d)
-def adaptive_avg_pool(w: Writer, layer: nn.AdaptiveAvgPool2d, x: Tensor) -> str:
+@exports(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+def adaptive_avg_pool(w: Writer, layer: Any, x: Tensor) -> str:
     """Windows of unequal sizes are no operator: the means along each axis are a product with a matrix."""
     def means(N: int, n: int) -> np.ndarray[Any, Any]:
         table = np.zeros((N, n))
@@ -72,8 +72,9 @@ def adaptive_avg_pool(w: Writer, layer: nn.AdaptiveAvgPool2d, x: Tensor) -> str:
             window = slice(i * N // n, -(-(i + 1) * N // n))
             table[window, i] = 1 / (window.stop - window.start)
         return w.numbers(table)
-    (_, H, W), (_, h, v) = x.shape, layer.output_shape(x.shape)
-    return w.op("MatMul", means(H, h).T, w.op("MatMul", x, means(W, v)))
+    (_, *sizes), (_, *out) = x.shape, layer.output_shape(x.shape)
+    y = w.op("MatMul", x, means(sizes[-1], out[-1]))
+    return y if layer.axes == 1 else w.op("MatMul", means(sizes[0], out[0]).T, y)
 
 
 @exports(nn.GlobalAvgPool, nn.GlobalMaxPool)

@@ -28,6 +28,21 @@ def mean_steps(w: Writer, layer: nn.MeanSteps, x: Tensor, lengths: Tensor | None
     return w.op("Div", total, w.op("Max", count, w.numbers(1)))
 
 
+@exports(nn.BlankSteps)
+def blank_steps(w: Writer, layer: nn.BlankSteps, x: Tensor, lengths: Tensor) -> str:
+    first = w.op("Mul", w.steps(x), np.array(layer.stride)) if layer.stride > 1 else w.steps(x)
+    there = w.op("Less", first, w.op("Unsqueeze", lengths, w.integers(1)))
+    certain = np.where(np.arange(x.shape[1]) == layer.blank, 0, -1e30)
+    return w.op("Where", w.op("Unsqueeze", there, w.integers(2)), x, w.numbers(certain))
+
+
+@exports(nn.CRF)
+def crf(w: Writer, layer: nn.CRF, x: Tensor) -> str:
+    behind = w.numbers(np.arange(x.shape[0]) > 0).reshape(-1, 1, 1)
+    pairs = w.op("Mul", behind, w.parameter(layer.transitions))
+    return w.op("Add", w.op("Unsqueeze", x, w.integers(2)), pairs)
+
+
 @exports(nn.PositionalEncoding)
 def positions(w: Writer, layer: nn.PositionalEncoding, x: Tensor) -> str:
     """Sines and cosines of so many steps as x has here: a table of all max_len might be larger than the model."""

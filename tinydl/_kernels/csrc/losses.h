@@ -242,6 +242,16 @@ ROWS_LOSS(gaussian_kl, 2, 1,
     const T d = x[c] - t[c]; const T s = x[C + c]; const T e = NAME(vm_expm1)(s);
     row += (double)((T)0.5 * FMA(d, d, e - s));
     if (dx) { dx[c] = d * share; dx[C + c] = (T)0.5 * e * share; })
+/* r = exp(-s): so many failures would there be in a negative binomial distribution; z = log(mean / r). Beyond e^60 it is a Poisson
+ * distribution to rounding */
+ROWS_LOSS(negative_binomial_nll, 2, C,
+    const T m = x[c]; const T n = t[c]; const T s = x[C + c] < -60 ? (T)-60 : x[C + c] > 60 ? (T)60 : x[C + c];
+    const T r = NAME(vm_exp)(-s); const T z = m + s; const T soft = NAME(softplus_of)(z);
+    const T share_left = NAME(vm_sigmoid)(-z); const T over = (NAME(vm_exp)(m) - n) * share_left;
+    T growth; T slope;
+    NAME(log_gamma_growth)(r, n, &growth, &slope);
+    row += (double)((r * soft - growth) + n * NAME(softplus_of)(-z));
+    if (dx) { dx[c] = over * share; dx[C + c] = (r * (slope - soft) + over) * share; })
 ROWS_LOSS(quantile, o->Q, D,
     for (i64 q = 0; q < o->Q; q++) {
         const T d = t[c] - x[q * C + c]; const T level = o->levels[q];

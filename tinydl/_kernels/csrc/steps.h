@@ -8,11 +8,13 @@ static int NAME(check_lengths)(const i64 *lengths, i64 B, i64 L, td_ctx *ctx) {
 
 KERNEL(mask_steps) {
     const i64 items = o->L * o->C;
-    if (NAME(check_lengths)(o->lengths, o->B, o->L, ctx)) return TD_BAD_VALUE;
+    if (NAME(check_lengths)(o->lengths, o->B, o->L * o->stride, ctx)) return TD_BAD_VALUE;
     for (i64 b = 0; b < o->B; b++) {
-        const i64 kept = o->lengths[b] * o->C;
-        if (o->out != o->x) memcpy(o->out + b * items, o->x + b * items, (size_t)kept * sizeof(T));
-        memset(o->out + b * items + kept, 0, (size_t)(items - kept) * sizeof(T));
+        const i64 kept = (o->lengths[b] + o->stride - 1) / o->stride * o->C;
+        T *out = o->out + b * items;
+        if (out != o->x + b * items) memcpy(out, o->x + b * items, (size_t)kept * sizeof(T));
+        if (o->blank < 0) memset(out + kept, 0, (size_t)(items - kept) * sizeof(T));
+        else for (i64 i = kept; i < items; i++) out[i] = i % o->C == o->blank ? 0 : TD_FAR;
     }
     return TD_OK;
 }

@@ -45,7 +45,8 @@ enum td_status {
     TD_BAD_INDEX,       /* a row index outside the source; ctx->detail holds the value */
     TD_BAD_NUMBER,      /* the loss is not finite */
     TD_BAD_GRADIENT,    /* a gradient is not finite */
-    TD_TOO_FEW          /* batch norm over fewer than 2 values; ctx->detail holds their number */
+    TD_TOO_FEW,         /* batch norm over fewer than 2 values; ctx->detail holds their number */
+    TD_NO_PATH          /* labels that do not fit into a sample's steps: the loss is infinite; ctx->detail holds the row */
 };
 
 /* ------------------------------------------------------------------ matmul

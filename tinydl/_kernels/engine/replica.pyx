@@ -13,8 +13,8 @@ from tinydl._kernels.engine.reduction cimport room
 from tinydl._kernels.engine.program cimport LateProduct, Program, Source, at, outlive, pointer
 from tinydl._kernels.engine.sync cimport td_clock, td_get, td_set
 from tinydl._kernels.td cimport (
-    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_OK, TD_OUT, TD_PARAM, TD_PYTHON,
-    TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels, td_op, td_row,
+    TD_BAD_GRADIENT, TD_BAD_INDEX, TD_BAD_NUMBER, TD_BAD_VALUE, TD_CANCELLED, TD_GRAD, TD_IN, TD_NO_PATH, TD_OK, TD_OUT, TD_PARAM,
+    TD_PYTHON, TD_STATE, TD_TOO_FEW, TD_WORK, td_ctx, td_kernels, td_op, td_row,
 )
 
 OK = TD_OK
@@ -251,6 +251,11 @@ cdef class Replica:
         if status == TD_TOO_FEW:
             return ValueError(f"BatchNorm trains on at least 2 values of each feature; this batch has {self.ctx.detail} (layer "
                               f"{where}): drop_last=True leaves a smaller last batch out")
+        if status == TD_NO_PATH:
+            row = self.ctx.detail
+            return NonFiniteError(f"the labels of sample {self.ctx.index[row] if self.ctx.index != NULL else self.ctx.first_id + row} "
+                                  f"do not fit into its steps, and its loss is infinite ({where}): losses.CTC needs a step for each "
+                                  "label and one between two that are equal; zero_infinity=True leaves such samples out")
         return RuntimeError(f"operation {where} ended with status {status}")
 
     cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1:

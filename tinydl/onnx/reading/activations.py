@@ -54,19 +54,16 @@ def prelu(r: Reader, node: Node) -> Term:
     assert x.symbol is not None
     shape = x.symbol.shape
     columns = slope.size == 1 or (slope.ndim > 0 and slope.shape[-1] == slope.size)
-    channels = slope.size > 1 and len(shape) == 3 and slope.shape[-3:] == (slope.size, 1, 1)
+    channels = slope.size > 1 and len(shape) > 1 and slope.shape[-len(shape):] == (slope.size, *[1] * (len(shape) - 1))
     if not columns and not channels:
         raise Unreadable(f"its slope has shape {slope.shape} on samples of shape {shape}; one, or one for each column or "
                          "channel, is read")
 
     def make() -> nn.Layer:
-        layer = nn.PReLU(slope.size)
+        layer = nn.PReLU(slope.size, axis=0 if channels else -1)
         r.give(layer.weight, slope.reshape(-1))
         return layer
-    layer = r.shared(node, make)
-    if columns:
-        return r.call(layer, x)
-    return Term(symbol=nn.Permute((2, 0, 1))(layer(nn.Permute((1, 2, 0))(x.symbol))), batch=x.batch)
+    return r.call(r.shared(node, make), x)
 
 
 @imports("HardSigmoid")

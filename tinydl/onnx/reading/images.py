@@ -116,26 +116,16 @@ def conv_transpose(r: Reader, node: Node) -> Term:
         before = behind = tuple(t // 2 for t in total)
     if before != behind:
         raise Unreadable(f"its pads {before} and {behind} are of unequal sides")
-    one = n == 1
     groups, bias = node.attributes.get("group", 1), None if node.given(2) is None else node.array(2, "bias")
 
-    def two(numbers: Sequence[int], missing: int) -> Any:
-        return (missing, *numbers)[-2:]
-
     def make() -> nn.Layer:
-        layer = nn.ConvTranspose2d(weight.shape[0], weight.shape[1] * groups, two(assumed, 1), two(stride, 1), two(before, 0),
-                                   two(extra, 0), groups, bias is not None, two(dilation, 1))
-        r.give(layer.weight, weight[:, :, None] if one else weight)
+        layer = (nn.ConvTranspose2d if n == 2 else nn.ConvTranspose1d)(
+            weight.shape[0], weight.shape[1] * groups, assumed, stride, before, extra, groups, bias is not None, dilation)
+        r.give(layer.weight, weight)
         if bias is not None:
             r.give(layer.bias, bias)
         return layer
-    layer = r.shared(node, make)
-    assert x.symbol is not None
-    if not one:
-        return r.call(layer, x)
-    y = r.call(layer, r.reshaped(x, (x.symbol.shape[0], 1, *sizes), 0))
-    assert y.symbol is not None
-    return r.reshaped(y, (y.symbol.shape[0], y.symbol.shape[2]), 0)
+    return r.call(r.shared(node, make), x)
 
 
 class _Named:
