@@ -317,8 +317,16 @@ def test_samples_with_an_axis_of_nothing_are_refused(layer):
 
 
 def test_an_integer_out_of_range_is_named_with_what_is_allowed():
-    with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding"):
+    with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding is from 0 to "
+                                         "num_embeddings - 1, which is 4"):
         Model(nn.Embedding(5, 3)).predict(np.array([[1, 5]]))
+    with pytest.raises(ValueError, match=r"integer 9 is .* in the layer: .* num_embeddings - 1, which is 6"):
+        Model(nn.EmbeddingBag(7, 3)).predict(np.array([[1, 9]]))
+    x, lengths = nn.Input((6, 4)), nn.Input((), "int64", name="lengths")
+    for layer in (nn.GRU(4, 2), nn.MeanSteps(), nn.MultiheadAttention(4, 2)):
+        model = Model(inputs=[x, lengths], outputs=layer([x, lengths]))
+        with pytest.raises(ValueError, match=r"8 is out of range in layer 0: a length is from 0 to the number of steps, 6$"):
+            model.predict((np.ones((1, 6, 4)), [8]))
 
 
 class Items(data.ItemDataset):

@@ -20,7 +20,7 @@ from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, WindowDataset
 from tinydl.data.batch import whole_number
-from tinydl.data.frames import as_array, in_order, refuse
+from tinydl.data.frames import as_array, check_columns, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan, with_shorter
@@ -324,6 +324,7 @@ class Model:
         if isinstance(x, SequenceDataset):
             return sequence_outputs(self, x, whole_number("batch_size", batch_size, 1))
         if isinstance(x, WindowDataset):
+            check_columns(x.feature_names, self.feature_names, "the dataset")
             x = x.x
         if isinstance(x, Split):
             raise TypeError(f"x is a Split: give one of its parts, as x.test; it is {x!r:.200}")
@@ -375,23 +376,25 @@ class Model:
             self.layer.output_shape(*(a.shape for a in xs))
         except ValueError:
             return ""
-        given, batch = (", ".join(f"{name}{end}" for name in self.input_names) for end in ("", "[None]"))
-        return (f"; {given} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
-                f"samples: {batch}")
+        names = ", ".join(self.input_names)
+        return (f"; {names} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
+                f"samples: {', '.join(f'np.asarray({name})[None]' for name in self.input_names)}")
 
     def stepper(self) -> Stepper:
         """For streams, and for sequences that a model writes by itself: outputs step by step, with the state of LSTM, GRU, RNN
         and causal convolutions kept, and the keys and values of causal attention, of the same bits as `predict` has for the
-        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
+        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence, `state_dict()` and
+        `load_state_dict(state)` go back to where it was, also after a restart. A model may have several.
 
         Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d
         with axis=-1, LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the
         last step (return_sequences=False, nn.LastStep) anything. nn.MultiheadAttention, nn.DotProductAttention and
         nn.TransformerEncoderLayer must be causal, and look at all steps since the beginning, so that time and memory of a step
-        grow with their number; nn.PositionalEncoding has max_len steps. nn.Conv1d(padding="causal") takes
-        sequences (C, T), as the model is given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap, activations,
-        Dropout and Residual. ValueError names the layer that cannot go step by step. Parameters are those that the model has at
-        each step; after `freeze` or `unfreeze` make another stepper.
+        grow with their number; nn.PositionalEncoding has max_len steps. A second input that is nothing but the lengths of these
+        layers is left out, since a stream has no end: so steps what was trained on a SequenceDataset. nn.Conv1d(padding="causal")
+        takes sequences (C, T), as the model is given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap,
+        activations, Dropout and Residual. ValueError names the layer that cannot go step by step. Parameters are those that the
+        model has at each step; after `freeze` or `unfreeze` make another stepper.
 
             >>> import numpy as np
             >>> from tinydl import nn
