@@ -123,6 +123,11 @@ class Quantiles(Values):
         return float(np.average(np.maximum(self.levels * d, (self.levels - 1) * d).mean(1), weights=weights))
 
 
+def ranks(levels: Sequence[float]) -> Array:
+    """The place of each level among them in ascending order."""
+    return np.argsort(np.argsort(levels, kind="stable"), kind="stable")
+
+
 def temperature(z: Array, right: Array, weights: Array | None = None, smoothing: float = 0.0) -> float:
     """The T > 0 for which softmax(z / T) has the lowest log-loss; z (n, K), the right classes' numbers (n,). From 1/8 to 8.
     smoothing: the share that all classes alike have of what is right, which is the right class's alone with 0. 1 / (n + 1) is as
