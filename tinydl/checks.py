@@ -106,6 +106,15 @@ def check_occasions(callback: Callback) -> None:
                         "are to be between two calls")
 
 
+def check_evaluator(evaluator: Evaluator) -> None:
+    """TypeError where it lacks a method that is called after an epoch."""
+    missing = [f"{name}({arguments})" for name, arguments in (("start", ""), ("update", "outputs, targets"), ("result", ""))
+               if getattr(type(evaluator), name) is getattr(Evaluator, name)]
+    if missing:
+        raise TypeError(f"{type(evaluator).__name__} must have {', '.join(missing)}: update is called with each batch, and "
+                        "result() returns a dict of figures by their names")
+
+
 def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, validates: bool) -> None:
     """ValueError where an epoch's record will not have a figure that a callback needs."""
     names = [*ALWAYS, "validation_loss"] if validates else ALWAYS

@@ -14,7 +14,7 @@ from tinydl.tabular.recipe import Recipe
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Classes", "Labels", "Quantiles", "Task", "Values", "temperature"]
+__all__ = ["Classes", "Labels", "Quantiles", "Task", "Values", "ranks", "temperature"]
 
 
 class Task:
