@@ -130,7 +130,7 @@ def test_an_evaluator_that_lacks_a_method_is_refused_at_the_door():
 
         def add(self, outputs, targets):
             self.n += len(outputs)
-    with pytest.raises(TypeError, match=r"Mine must have update\(outputs, targets\), result\(\): update is called with each batch"):
+    with pytest.raises(TypeError, match=r"Mine must have update\(outputs, targets\), result\(\): update is called with"):
         Trainer(1, evaluator=Mine())
     for call, name in ((lambda e: e.update([0], [0]), r"Mine.update\(outputs, targets\)"), (lambda e: e.result(), "Mine.result")):
         with pytest.raises(NotImplementedError, match=name):
