@@ -133,6 +133,8 @@ class Model:
         self.inputs = inputs_of(self.layer)
         self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
         self._plans: dict[tuple[Shapes, int, tuple[int, ...]], tuple[Plan, list[Replica]]] = {}
+        #: of samples of these shapes: to ask all layers takes longer than to compute one row by a small graph
+        self._outputs: dict[Shapes, Any] = {}
         self._lock = threading.Lock()
 
     def _by_path(self) -> dict[str, Parameter]:
@@ -339,10 +341,15 @@ class Model:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
         n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
-        try:
-            outputs: Any = self.layer.output_shape(*shapes)
-        except ValueError as error:
-            raise ValueError(f"{error}{self._one_sample(xs)}") from None
+        outputs: Any = self._outputs.get(shapes)
+        if outputs is None:
+            try:
+                outputs = self.layer.output_shape(*shapes)
+            except ValueError as error:
+                raise ValueError(f"{error}{self._one_sample(xs)}") from None
+            if len(self._outputs) >= 32:
+                self._outputs.clear()
+            self._outputs[shapes] = outputs
         several = bool(outputs) and isinstance(outputs[0], tuple)
         sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
