@@ -404,7 +404,7 @@ BAD = {
     "test fraction": (["train", "two.csv", "--target", "label", "--test-fraction", "1"], "--test-fraction"),
     "all to test": (["train", "two.csv", "--target", "label", "--test-fraction", "0.999"], "too few"),
     "seed": (["demo", "--seed", "-1"], "--seed"),
-    "out in a file": (["train", "two.csv", "--target", "label", "--out", "two.csv/m"], "--out two.csv/m cannot be written: Not a"),
+    "out in a file": (["train", "two.csv", "--target", "label", "--out", "two.csv/m"], "two.csv/m cannot be written: Not a"),
     "out is a folder": (["train", "two.csv", "--target", "label", "--out", "."], "is a folder"),
     "out is a device": (["train", "two.csv", "--target", "label", "--out", "/dev/null"], "not a plain file"),
     "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "--out two.csv would replace two.csv"),
