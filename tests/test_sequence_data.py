@@ -389,6 +389,11 @@ def test_what_a_model_cannot_predict_of_sequences_is_said():
         model.predict(data.SequenceDataset([np.ones((3, 2))], [0]))
     with pytest.raises(ValueError, match=r"gives their lengths, too: say SequenceDataset\(..., lengths=False\)"):
         Model(nn.GRU(2, 3)).predict(data.SequenceDataset([np.ones((3, 2))], [0]))
+    alone = data.SequenceDataset([np.ones((3, 2)), np.ones((5, 2))], [0, 1], lengths=False)
+    for layer in nn.Linear(2, 3), nn.LayerNorm(2), nn.LayerNorm((5, 2)):        # which say the last axes, or all
+        assert Model(nn.Sequential(layer)).predict(alone).shape[:2] == (2, 5)
+    with pytest.raises(TypeError, match=r"sequences is a dict: .* several sequences a sample are padded by hand"):
+        data.SequenceDataset({"a": [[1, 2]], "b": [[3]]}, [0])
 
 
 @pytest.mark.parametrize("freq", ["h", "MS", "ME", "QS", "YS", "W", "B", "D", "15min"])

@@ -72,10 +72,10 @@ def _shapes(model: Network, data: SequenceDataset) -> tuple[list[tuple[int, ...]
     """Of one sample, of each output; whether there are several."""
     check_lengths(model, data)
     check_columns(data.feature_names, model.feature_names, "the dataset")
-    steps = model.inputs[0][1]
-    if steps and steps[0] != data.max_length:
-        raise ValueError(f"the model takes sequences of {steps[0]} steps, and the dataset pads to {data.max_length}: "
-                         f"SequenceDataset(..., max_length={steps[0]})")
+    given, wanted = _input_shapes(data)[0], model.inputs[0][1] or ()        # where layers say it, of its last axes, or of all
+    if len(wanted) == len(given) and wanted[0] != given[0]:
+        raise ValueError(f"the model takes sequences of {wanted[0]} steps, and the dataset pads to {given[0]}: "
+                         f"SequenceDataset(..., max_length={wanted[0]})")
     model.sources(data.inputs)
     found: Any = model.layer.output_shape(*_input_shapes(data))
     several = bool(found) and isinstance(found[0], tuple)

@@ -105,7 +105,7 @@ class Stepper:
         if the sequence ended here: (K,), or (B, K).
 
         ValueError where x does not fit the model or the streams so far, or an nn.PositionalEncoding knows no further step; the
-        state is as before then.
+        state is as before then. A NaN in x stays in the state: where a measurement is missing give the one before, say.
         """
         a = np.asarray(x)
         if a.dtype.kind not in ("iub" if self._integer else "fiub"):

@@ -2,7 +2,7 @@
 # T steps, C features
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
@@ -245,6 +245,9 @@ def _by_name(sequences: Any) -> tuple[Any, list[str] | None]:
     if hasattr(sequences, "get_group"):
         raise TypeError(f"sequences is a {type(sequences).__name__}: give [group[columns] for _, group in sequences], and y in "
                         "that order")
+    if isinstance(sequences, Mapping):
+        raise TypeError(f"sequences is a {type(sequences).__name__}: a sample has one sequence; several sequences a sample are "
+                        "padded by hand, and go with their lengths into data.ArrayDataset({name: array, ...}, y)")
     if not isinstance(sequences, (list, tuple)) or not sequences:
         return sequences, None
     if all(isinstance(one, tuple) and len(one) == 2 and columns_of(one[1]) is not None for one in sequences):
