@@ -404,11 +404,11 @@ BAD = {
     "test fraction": (["train", "two.csv", "--target", "label", "--test-fraction", "1"], "--test-fraction"),
     "all to test": (["train", "two.csv", "--target", "label", "--test-fraction", "0.999"], "too few"),
     "seed": (["demo", "--seed", "-1"], "--seed"),
-    "out in no folder": (["train", "two.csv", "--target", "label", "--out", "no/m"], "--out no/m cannot be written"),
+    "out in a file": (["train", "two.csv", "--target", "label", "--out", "two.csv/m"], "two.csv/m cannot be written: Not a"),
     "out is a folder": (["train", "two.csv", "--target", "label", "--out", "."], "is a folder"),
     "out is a device": (["train", "two.csv", "--target", "label", "--out", "/dev/null"], "not a plain file"),
     "out is the data": (["train", "two.csv", "--target", "label", "--out", "two.csv"], "--out two.csv would replace two.csv"),
-    "plot": (["demo", "--plot", "no/x.png"], ""),
+    "plot": (["demo", "--plot", "two.csv/x.png"], "two.csv/x.png cannot be written"),
     "two demos": (["demo", "--images", "--sequences"], "not allowed with"),
     "no model": (["predict", "no.tinydl", "two.csv"], "no.tinydl: there is no such file"),
     "model is a folder": (["predict", ".", "two.csv"], "."),
@@ -420,7 +420,7 @@ BAD = {
     "predict a folder": (["predict", "two.tinydl", "."], "is a folder"),
     "predict over data": (["predict", "two.tinydl", "two.csv", "--out", "two.csv"], "would replace two.csv"),
     "predict over model": (["predict", "two.tinydl", "two.csv", "--out", "two.tinydl"], "would replace two.tinydl"),
-    "predict to no folder": (["predict", "two.tinydl", "two.csv", "--out", "no/p"], "cannot be written"),
+    "predict into a file": (["predict", "two.tinydl", "two.csv", "--out", "two.csv/no/p"], "cannot be written: Not a"),
     "predict other npz": (["predict", "two.tinydl", "wide.npz"], "x has 3 features; the model needs 2"),
 }
 
@@ -739,8 +739,17 @@ def test_the_model_is_saved_where_out_links_to(two, folder, capsys):
     assert main(["train", "two.csv", "--target", "label", "--out", "m", *SMALL]) == 0
     assert Path("m").is_symlink() and Model.load("runs/1").num_parameters
     (folder / "dangling").symlink_to("no/1")
-    fails_in_one_line(folder / "runs", capsys, ["train", "two.csv", "--target", "label", "--out", "dangling", *SMALL],
-                      "--out dangling cannot be written: No such file")
+    assert main(["train", "two.csv", "--target", "label", "--out", "dangling", *SMALL]) == 0
+    assert Path("dangling").is_symlink() and Model.load("no/1").num_parameters
+
+
+def test_missing_folders_are_made_with_the_files(two, folder):
+    train = ["train", "two.csv", "--target", "label", *SMALL]
+    assert main([*train, "--out", "models/of/m.tinydl", "--sheet", "reports/r.txt"]) == 0
+    assert main(["predict", "models/of/m.tinydl", "two.csv", "--out", "answers/p.csv"]) == 0
+    assert main(["demo", "--epochs", "1", "--plot", "curves/c.png", "--threads", "1"]) == 0
+    assert all(Path(name).is_file() for name in ("models/of/m.tinydl", "reports/r.txt", "answers/p.csv", "curves/c.png"))
+    assert main(["train", "nothing.csv", "--target", "label", "--out", "other/m"]) == 2 and not Path("other").exists()
 
 
 def test_the_data_are_not_overwritten_by_their_own_checkpoint(folder, capsys):

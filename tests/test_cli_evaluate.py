@@ -319,7 +319,7 @@ def test_many_classes(folder, capsys):
 
 BAD = {
     "suffix": (["--sheet", "r.pdf"], "--sheet r.pdf: the name must end in .txt or .html"),
-    "folder": (["--sheet", "no/r.txt"], "--sheet no/r.txt cannot be written"),
+    "folder": (["--sheet", "t.txt/r.txt"], "--sheet t.txt/r.txt cannot be written"),
     "data": (["--sheet", "t.txt"], "--sheet t.txt would replace t.txt"),
     "model": (["--out", "r.txt", "--sheet", "r.txt"], "--sheet r.txt would replace r.txt"),
     "no test rows": (["--sheet", "r.txt", "--test-fraction", "0"], "--sheet is of the test rows, and --test-fraction 0 leaves"),

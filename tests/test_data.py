@@ -197,6 +197,35 @@ class Squares(ItemDataset):
         return self.item(i)
 
 
+def test_parts_of_items_ask_the_whole_for_their_samples():
+    whole = Squares(50, batch_size=4, drop_last=True)
+    parts = whole.split(train=0.6, validation=0.2, test=0.2, seed=3)
+    assert whole.asked == [] and [len(part) for part in parts] == [30, 10, 10]
+    assert [part.drop_last for part in parts] == [True, False, False] and parts.test.input_shape == (2,)
+    ys = [[float(b) for batch in part.epoch(0, 0, shuffle=False) for b in batch.load().y] for part in parts]
+    assert [len(y) for y in ys] == [28, 10, 10] and len({y for own in ys for y in own}) == 48
+    again = whole.split(train=0.6, validation=0.2, test=0.2, seed=3)
+    assert [part.rows.tolist() for part in parts] == [part.rows.tolist() for part in again]
+    assert parts.train.subset([2, 0])[0] == whole[int(parts.train.rows[2])]
+    kinds = np.arange(50) % 5 == 0          # one in five is rare
+    for part in whole.split(train=0.6, validation=0.2, test=0.2, stratify=kinds):
+        assert kinds[part.rows].mean() == 0.2
+    weighted = Squares(20, item=lambda i: ([i], 1.0, i + 0.5), weighted=True).subset([4, 7])
+    assert next(weighted.epoch(0, 0, shuffle=False)).load().sample_weight.tolist() == [4.5, 7.5]
+
+
+def test_parts_of_items_that_cannot_be():
+    whole = Squares(10, item=lambda i: 1 / (i - 7))
+    for rows in ([], [10], [[1]], [0.5]):
+        with pytest.raises(ValueError, match="rows must be sample numbers, at least one, from 0 to 9"):
+            whole.subset(rows)
+    with pytest.raises(ValueError, match=r"stratify has shape \(3,\); it is the class of each of the 10 samples"):
+        whole.split(stratify=[0, 1, 0])
+    with pytest.raises(ZeroDivisionError) as e:
+        next(whole.subset([7]).epoch(0, 0)).load()
+    assert "sample 7 of Squares" in e.value.__notes__
+
+
 def test_items_are_made_by_load():
     data = Squares(10)
     assert data.input_shape == (2,)

@@ -106,6 +106,44 @@ def test_a_model_of_a_class_needs_a_map(files):
         keras_weights.load(model, path, {"a_head": "5", "layers/dense": "5"})
 
 
+# ------------------------------------------------------------------ back
+MAP = {"layers/dense": "0", "body/layers/dense": "2", "body/layers/dense_1": "4", "a_head": "5"}
+
+
+@pytest.mark.parametrize("name, network, map, x", [
+    ("keras_images.keras", lambda: {"layer": images()}, None, EXPECTED["images_x"].transpose(0, 3, 1, 2)),
+    ("keras_sequences.weights.h5", sequences, None, EXPECTED["tokens_x"]),
+    ("keras_class.weights.h5", lambda: {"layer": of_class()}, MAP, EXPECTED["class_x"])])
+def test_what_is_saved_into_a_file_of_keras_is_loaded_from_it(files, name, network, map, x):
+    model, again = Model(**network(), seed=5), Model(**network(), seed=6)
+    for statistics in model.named_arrays().values():
+        statistics += np.random.default_rng(1).uniform(0.1, 0.5, statistics.shape)
+    names = keras_weights.save(model, files / name, map)
+    assert keras_weights.load(again, files / name, map) == names
+    close(again.predict(x), model.predict(x))
+    before = model.state_dict()
+    assert all((value == before[k]).all() for k, value in again.state_dict().items() if "bias_" not in k)   # two may be one there
+
+
+def test_the_rest_of_a_keras_file_stays_as_it_is(files):
+    path = files / "keras_images.keras"
+    with zipfile.ZipFile(path) as z:
+        before = {name: z.read(name) for name in z.namelist()}
+    keras_weights.save(Model(images(), seed=0), path)
+    with zipfile.ZipFile(path) as z:
+        after = {name: z.read(name) for name in z.namelist()}
+    assert [name for name in before if before[name] != after[name]] == ["model.weights.h5"] and before.keys() == after.keys()
+
+
+def test_a_file_that_does_not_fit_stays_as_it_is(files):
+    path = files / "keras_images.keras"
+    before = path.read_bytes()
+    for model in (Model(images(eps=1e-5)), Model(nn.Linear(3, 2))):
+        with pytest.raises(ValueError, match="does not fit"):
+            keras_weights.save(model, path)
+    assert path.read_bytes() == before
+
+
 # ------------------------------------------------------------------ what does not fit
 def test_norms_with_another_epsilon(files):
     with pytest.raises(ValueError, match=r"layers/batch_normalization has epsilon=0\.001, 1 eps=1e-05: make it with eps=0\.001"):
@@ -251,6 +289,8 @@ def test_weights_in_several_files_come_by_their_index(tmp_path, h5py):
     index.write_text(json.dumps({"weight_map": {"/layers/dense/vars": ["m_00000.weights.h5", "m_00001.weights.h5"]}}))
     model = Model(nn.Linear(3, 2))
     assert keras_weights.load(model, index) == {"layers/dense": ""}
+    with pytest.raises(ValueError, match=r"m\.weights\.json is the index of several files"):
+        keras_weights.save(model, index)
     assert np.array_equal(model.state_dict()["weight"], w) and np.array_equal(model.state_dict()["bias"], b)
     model = Model(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
     with pytest.raises(ValueError, match=r"It is one file of several: load .*m\.weights\.json, with which all of them are read"):
@@ -400,6 +440,15 @@ def test_keras_of_today_writes_what_is_read_here(tmp_path, monkeypatch, h5py):
                                 nn.LayerNorm(6, eps=1e-4), nn.Linear(6, 6), nn.Linear(6, 6)))
     keras_weights.load(model, tmp_path / "m.keras")
     close(model.predict(x), np.asarray(them.predict(x, verbose=0)))
+    model.params += 0.1 * rng.standard_normal(model.params.size)
+    keras_weights.save(model, tmp_path / "m.keras")
+    close(model.predict(x), np.asarray(keras.models.load_model(tmp_path / "m.keras").predict(x, verbose=0)))
+    them.save_weights(tmp_path / "m.weights.h5")
+    inner = "layers/sequential/layers/dense"
+    keras_weights.save(model, tmp_path / "m.weights.h5", {
+        "layers/dense": "4", inner: "5", f"{inner}_1": "8", "layers/dense_1": "9"})
+    them.load_weights(tmp_path / "m.weights.h5")
+    close(model.predict(x), np.asarray(them.predict(x, verbose=0)))
 
 
 # ------------------------------------------------------------------ what a .keras file says besides
@@ -449,3 +498,5 @@ def test_bfloat16_is_two_bytes_of_a_number(tmp_path, h5py):
     model = Model(nn.Linear(2, 2, bias=False))
     keras_weights.load(model, path)
     assert np.array_equal(model.state_dict()["weight"], values)
+    with pytest.raises(ValueError, match="has layers/dense in bfloat16"):
+        keras_weights.save(model, path)

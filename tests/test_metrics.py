@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from tinydl import AccuracyEvaluator, Evaluator, Model, RegressionEvaluator, data, losses, nn
+from tinydl import AccuracyEvaluator, Evaluator, Model, RegressionEvaluator, Trainer, data, losses, metrics, nn
 from tinydl.metrics import evaluate
 
 
@@ -121,3 +121,19 @@ def test_figures_of_samples_in_arrays_and_one_by_one(weighted):
     each = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), y[rows]]
     assert of_arrays["loss"] == pytest.approx(np.average(each, weights=w[rows] if weighted else None), rel=1e-12)
     assert of_arrays["accuracy"] == np.mean(z.argmax(1) == y[rows])
+
+
+def test_an_evaluator_that_lacks_a_method_is_refused_at_the_door():
+    class Mine(metrics.Evaluator):
+        def start(self):
+            self.n = 0
+
+        def add(self, outputs, targets):
+            self.n += len(outputs)
+    with pytest.raises(TypeError, match=r"Mine must have update\(outputs, targets\), result\(\): update is called with"):
+        Trainer(1, evaluator=Mine())
+    for call, name in ((lambda e: e.update([0], [0]), r"Mine.update\(outputs, targets\)"), (lambda e: e.result(), "Mine.result")):
+        with pytest.raises(NotImplementedError, match=name):
+            call(Mine())
+    with pytest.raises(TypeError, match=r"a figure of your own is a metrics.Evaluator with start, update and result"):
+        metrics.MetricsEvaluator(lambda outputs, targets: 0.0)

@@ -317,8 +317,16 @@ def test_samples_with_an_axis_of_nothing_are_refused(layer):
 
 
 def test_an_integer_out_of_range_is_named_with_what_is_allowed():
-    with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding"):
+    with pytest.raises(ValueError, match="the integer 5 is out of range in the layer: an index of an Embedding is from 0 to "
+                                         "num_embeddings - 1, which is 4"):
         Model(nn.Embedding(5, 3)).predict(np.array([[1, 5]]))
+    with pytest.raises(ValueError, match=r"integer 9 is .* in the layer: .* num_embeddings - 1, which is 6"):
+        Model(nn.EmbeddingBag(7, 3)).predict(np.array([[1, 9]]))
+    x, lengths = nn.Input((6, 4)), nn.Input((), "int64", name="lengths")
+    for layer in (nn.GRU(4, 2), nn.MeanSteps(), nn.MultiheadAttention(4, 2)):
+        model = Model(inputs=[x, lengths], outputs=layer([x, lengths]))
+        with pytest.raises(ValueError, match=r"8 is out of range in layer 0: a length is from 0 to the number of steps, 6$"):
+            model.predict((np.ones((1, 6, 4)), [8]))
 
 
 class Items(data.ItemDataset):
@@ -359,3 +367,22 @@ def test_layers_of_another_model_are_refused_with_the_way_to_take_their_values()
     base = Model(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), seed=0)
     with pytest.raises(ValueError, match=r"0.weight already belongs to another Model.*new.load_state_dict\(.*strict=False\)"):
         Model(nn.Sequential(*base.layer[:2], nn.Linear(5, 2)))
+
+
+def test_layers_are_asked_for_shapes_once(monkeypatch):
+    """Of a graph and one row, that would take longer than the computation."""
+    asked = []
+    x, k = nn.Input((4,), name="x"), nn.Input((), "int64", name="k")
+    y = nn.Linear(6, 2)(nn.Concat()([x, nn.Embedding(5, 2)(k)]))
+    model = Model(inputs=[x, k], outputs=y, seed=0)
+    given = np.ones((3, 4)), np.array([0, 4, 2])
+    first = model.predict(given)
+    ask = nn.Linear.output_shape
+    monkeypatch.setattr(nn.Linear, "output_shape", lambda self, *shapes: asked.append(shapes) or ask(self, *shapes))
+    assert (model.predict(given) == first).all() and asked == []
+    model.freeze("2.*")
+    assert (model.predict(given) == first).all() and len(asked) > 0
+    sequences = Model(nn.GRU(2, 3), seed=0)
+    for T in range(1, 80):      # of any number of shapes
+        assert sequences.predict(np.ones((1, T, 2))).shape == (1, T, 3)
+    assert len(sequences._outputs) <= 32

@@ -7,7 +7,7 @@ from picture_cases import NORMALIZE, pictures
 from small import DRIVERS
 
 from tinydl import AccuracyEvaluator, Model, Trainer, losses, nn, optim
-from tinydl.data import ArrayDataset, Normalize, Split, augment
+from tinydl.data import ArrayDataset, ItemDataset, Normalize, Split, augment
 
 
 def by_hand(x, n=NORMALIZE):
@@ -27,6 +27,17 @@ def test_called_on_arrays(source, dtype):
     assert got.dtype == dtype and got.shape == x.shape
     np.testing.assert_allclose(got, by_hand(x), rtol=2 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
     assert NORMALIZE(x[:0]).shape == (0, 3, 9, 9)
+
+
+def test_statistics_of_samples_that_are_made_one_by_one_are_refused():
+    class Items(ItemDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return np.ones((3, 2, 2)), 0
+    with pytest.raises(ValueError, match=r"Items makes its samples as they are asked for: give an array of some, np.stack"):
+        Normalize.of(Items())
 
 
 @pytest.mark.parametrize("shape", [(7,), (9, 9), (2, 3, 4, 5), ()])

@@ -324,3 +324,92 @@ def test_numbers_for_each_step_are_padded_with_steps_that_count_nothing():
     assert (weighed.sample_weight == inside * np.arange(len(LENGTHS))[:, None]).all()
     with pytest.raises(ValueError, match=r"y\[.*\] is nan; all must be finite"):
         data.SequenceDataset(SEQUENCES[:2], [np.full(len(s), np.nan) for s in SEQUENCES[:2]], per_step=True)
+
+
+FRAME = pd.DataFrame({"id": np.repeat(["a", "b", "c"], [3, 5, 2]), "u": np.arange(10.0), "v": np.arange(10) % 3,
+                      "w": np.arange(10) > 4})
+
+
+def test_groups_of_a_table_have_the_columns_of_the_first_by_name():
+    groups = [group[["u", "v", "w"]] for _, group in FRAME.groupby("id")]
+    made = data.SequenceDataset([groups[0], groups[1][["w", "u", "v"]], groups[2]], [0, 1, 0])
+    assert made.feature_names == ["u", "v", "w"]
+    assert (made.steps == FRAME[["u", "v", "w"]].astype(float).to_numpy()).all()
+    assert data.SequenceDataset([group["v"] for group in groups], [0, 1, 0]).feature_names is None
+    mixed = data.SequenceDataset([groups[0], groups[1].to_numpy(float)], [0, 1])       # arrays go by place
+    assert mixed.feature_names == ["u", "v", "w"] and len(mixed.steps) == 8
+
+
+@pytest.mark.parametrize("make, kind, message", [
+    (lambda: data.SequenceDataset(FRAME.groupby("id"), [0, 1, 0]), TypeError, "give [group[columns] for _, group in sequences"),
+    (lambda: data.SequenceDataset(list(FRAME.groupby("id")), [0, 1, 0]), TypeError, "give [group[columns] for _, group in"),
+    (lambda: data.SequenceDataset([g for _, g in FRAME.groupby("id")], [0, 1, 0]), ValueError,
+     "sequences[0] must be numbers; column 'id'"),
+    (lambda: data.SequenceDataset([FRAME[["u", "v"]], FRAME[["u", "w"]]], [0, 1]), ValueError,
+     "sequences[1] does not have the columns of sequences[0]: missing 'v'; not among them 'w'"),
+    (lambda: data.SequenceDataset(SEQUENCES[:2], [np.zeros(len(s), int) for s in SEQUENCES[:2]]), ValueError, "per_step=True")],
+    ids=["groups", "pairs", "text", "columns", "labels of steps"])
+def test_tables_that_do_not_fit(make, kind, message):
+    with pytest.raises(kind) as e:
+        make()
+    assert message in str(e.value)
+
+
+def hourly(n=40):
+    return pd.DataFrame({"u": np.arange(n) * 1.0, "v": np.arange(n) % 3}, index=pd.date_range("2026-01-01", periods=n, freq="h"))
+
+
+def test_a_model_of_windows_or_sequences_of_a_table_knows_its_columns(tmp_path):
+    table = hourly()
+    windows = data.WindowDataset(table, 4, targets="u", batch_size=8)
+    model = Model(nn.GRU(2, 1, return_sequences=False), seed=0)
+    with Trainer(1) as trainer:
+        trainer.init(windows.split(train=0.8, test=0.2), model, losses.MeanSquaredError(), optim.SGD(0.01))
+        with pytest.raises(ValueError, match=r"the dataset does not have the columns .* they are in another order"):
+            trainer.feed(data.WindowDataset(table[["v", "u"]], 4, targets="u", batch_size=8))
+    model.save(tmp_path / "model")
+    model = Model.load(tmp_path / "model")
+    assert (model.predict(windows) == model.predict(windows.x)).all()
+    for other, message in ((table[["v", "u"]], "they are in another order"), (table.rename(columns={"v": "t"}), "missing 'v'")):
+        with pytest.raises(ValueError, match=message):
+            model.predict(data.WindowDataset(other, 4))
+    model = Model(nn.GRU(2, 1, return_sequences=False), seed=0)
+    sequences = data.SequenceDataset([table[:5], table[5:10]], [[0.0], [1.0]], lengths=False)
+    with Trainer(1) as trainer:
+        trainer.init(sequences, model, losses.MeanSquaredError(), optim.SGD(0.01))
+    assert model.feature_names == ["u", "v"]
+    with pytest.raises(ValueError, match="they are in another order"):
+        model.predict(data.SequenceDataset([table[["v", "u"]][:5]], [[0.0]], lengths=False))
+
+
+def test_what_a_model_cannot_predict_of_sequences_is_said():
+    x, ends = nn.Input((7, 2), name="x"), nn.Input((), "int64", name="lengths")
+    model = Model(inputs=[x, ends], outputs=nn.GRU(2, 3, return_sequences=False)([x, ends]), seed=0)
+    with pytest.raises(ValueError, match=r"sequences of 7 steps, and the dataset pads to 3: SequenceDataset\(.*, max_length=7\)"):
+        model.predict(data.SequenceDataset([np.ones((3, 2))], [0]))
+    with pytest.raises(ValueError, match=r"gives their lengths, too: say SequenceDataset\(..., lengths=False\)"):
+        Model(nn.GRU(2, 3)).predict(data.SequenceDataset([np.ones((3, 2))], [0]))
+    alone = data.SequenceDataset([np.ones((3, 2)), np.ones((5, 2))], [0, 1], lengths=False)
+    for layer in nn.Linear(2, 3), nn.LayerNorm(2), nn.LayerNorm((5, 2)):        # which say the last axes, or all
+        assert Model(nn.Sequential(layer)).predict(alone).shape[:2] == (2, 5)
+    with pytest.raises(TypeError, match=r"sequences is a dict: .* several sequences a sample are padded by hand"):
+        data.SequenceDataset({"a": [[1, 2]], "b": [[3]]}, [0])
+
+
+@pytest.mark.parametrize("freq", ["h", "MS", "ME", "QS", "YS", "W", "B", "D", "15min"])
+def test_times_that_are_equally_far_apart(freq):
+    times = pd.DatetimeIndex(pd.date_range("2026-01-01", periods=60, freq=freq, tz="Europe/Berlin").to_numpy())
+    data.WindowDataset(pd.DataFrame({"u": np.arange(60.0)}, index=times), 4)
+    if freq == "B":     # with a holiday
+        data.WindowDataset(pd.DataFrame({"u": np.arange(59.0)}, index=times.delete(20)), 4)
+
+
+def test_times_that_are_not():
+    table = hourly()
+    with pytest.warns(UserWarning, match=r"behind 2026-01-01 06:00:00 comes 2026-01-01 09:00:00, where 0 days 01:00:00 is usual"):
+        data.WindowDataset(table.drop(table.index[[7, 8, 20]]), 4)
+    with pytest.warns(UserWarning, match="behind 2026-01-02 15:00:00 comes 2026-01-01 00:00:00"):
+        data.WindowDataset(pd.concat([table, table]), 4)
+    with pytest.raises(ValueError, match="goes back in time, from 2026-01-02 15:00:00 to 2026-01-01 00:00:00: series"):
+        data.WindowDataset(table[::-1], 4)
+    data.WindowDataset(table.drop(table.index[7]).reset_index(drop=True), 4)

@@ -51,7 +51,7 @@ def test_labels_that_do_not_fit():
                      (X[..., 0], "integer class labels")):
         with pytest.raises(ValueError, match=words):
             IGNORING(X[..., :3], y)
-    with pytest.raises(ValueError, match="class labels run from -100 to 2"):
+    with pytest.raises(ValueError, match=r"class labels run from -100 to 2.*: ignore_index=-100 of the loss"):
         losses.SoftmaxCrossEntropy()(X[..., :3], Y)
     with pytest.raises(ValueError, match=r"weights of 2 classes; the model's output is \(5, 3\)"):
         losses.SoftmaxCrossEntropy([1, 2])(X[..., :3], Y)

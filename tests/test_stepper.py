@@ -168,6 +168,97 @@ def test_an_error_leaves_the_state():
     assert (s.step(2) == fresh.step(2)).all()
 
 
+def lengths(layer, last=False):
+    x, ends = nn.Input((6, 4), name="x"), nn.Input((), "int64", name="lengths")
+    y = layer([x, ends])
+    return Model(inputs=[x, ends], outputs=nn.Linear(y.shape[-1], 2)(nn.LastStep()([y, ends]) if last else y), seed=0)
+
+
+@pytest.mark.parametrize("model", [
+    lengths(nn.LSTM(4, 5, num_layers=2)), lengths(nn.GRU(4, 5, return_sequences=False)), lengths(nn.RNN(4, 5), last=True),
+    lengths(nn.TransformerEncoderLayer(4, 2, 8, causal=True)), lengths(nn.MultiheadAttention(4, 2, causal=True))],
+    ids=["lstm", "gru", "last step", "transformer", "attention"])
+def test_lengths_are_left_out(model):
+    x = np.random.default_rng(0).normal(size=(3, 6, 4))
+    s = model.stepper()
+    ys = [s.step(x[:, t]) for t in range(6)]
+    for n in (1, 4, 6):
+        whole = model.predict((x, np.full(3, n)))
+        assert (ys[n - 1] == (whole[:, n - 1] if whole.ndim == 3 else whole)).all()
+
+
+def test_a_second_input_that_is_more_than_lengths_is_refused():
+    x, number = nn.Input((6, 4), name="x"), nn.Input((), "int64", name="number")
+    state = nn.Reshape((1, 5))(nn.Embedding(3, 5)(number))
+    for y in (nn.GRU(4, 5)([x, state]), nn.MeanSteps()([nn.GRU(4, 5)([x, number]), number])):
+        with pytest.raises(ValueError, match="one input, and lengths of recurrent and attention layers; this one has x, number"):
+            Model(inputs=[x, number], outputs=y).stepper()
+    with pytest.raises(ValueError, match="this one has x, h"):
+        h = nn.Input((1, 5), name="h")
+        Model(inputs=[x, h], outputs=nn.GRU(4, 5)([x, h])).stepper()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_going_on_from_a_state(name, after, tmp_path):
+    model = Model(**MODELS[name](), seed=0)
+    x = np.random.default_rng(1).normal(size=(3, 6, 3))
+    s, other = model.stepper(), model.stepper()
+    if name == "temporal":      # which does not say how wide a step is
+        with pytest.raises(ValueError, match="does not say the shape of a step"):
+            s.load_state_dict({"steps": 0})
+        for stepper in (s, other):
+            stepper.step(x[:, 0])
+            stepper.reset()
+    for t in range(after):
+        s.step(x[:, t])
+    np.savez(tmp_path / "state.npz", **s.state_dict())
+    whole = [s.step(x[:, t]) for t in range(after, 6)]
+    with np.load(tmp_path / "state.npz") as state:
+        for stepper in (s, other):
+            stepper.load_state_dict(state)
+            assert np.array_equal([stepper.step(x[:, t]) for t in range(after, 6)], whole)
+
+
+def test_a_state_with_more_steps_than_there_is_room_for():
+    model = Model(nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2, 8, causal=True)), seed=0)
+    x = np.random.default_rng(1).normal(size=(90, 2, 4))
+    s, other = model.stepper(), model.stepper()
+    for row in x[:70]:
+        s.step(row)
+    other.load_state_dict(s.state_dict())
+    assert all((s.step(row) == other.step(row)).all() for row in x[70:])
+    other.load_state_dict({"steps": 0})
+    assert (other.step(x[0]) == model.predict(x[:1].swapaxes(0, 1))[:, 0]).all()
+
+
+def test_a_state_of_ones_own_is_the_initial_state():
+    x, h, c = nn.Input((6, 3), name="x"), nn.Input((1, 5), name="h"), nn.Input((1, 5), name="c")
+    whole = Model(inputs=[x, h, c], outputs=nn.LSTM(3, 5)([x, h, c]), seed=0)
+    model = Model(nn.LSTM(3, 5), seed=0)
+    rng = np.random.default_rng(2)
+    x, h, c = rng.normal(size=(4, 6, 3)), rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
+    s = model.stepper()
+    s.load_state_dict({"steps": 0, "state0": h, "state1": c})
+    assert (np.stack([s.step(x[:, t]) for t in range(6)], 1) == whole.predict((x, h[:, None], c[:, None]))).all()
+
+
+def test_a_state_that_does_not_fit_leaves_the_one_there_is():
+    model = Model(nn.LSTM(3, 5), seed=0)
+    s, same = model.stepper(), model.stepper()
+    x = np.random.default_rng(3).normal(size=(2, 3))
+    s.step(x[0])
+    same.step(x[0])
+    good = s.state_dict()
+    for bad, got in (({}, ""), ({"steps": 1}, "steps ()"), (good | {"steps": -1}, "steps (), state0 (1, 5), state1 (1, 5)"),
+                     (good | {"state1": np.ones((2, 5))}, "steps (), state0 (1, 5), state1 (2, 5)"),
+                     (good | {"state2": 0}, "steps (), state0 (1, 5), state1 (1, 5), state2 ()")):
+        with pytest.raises(ValueError) as e:
+            s.load_state_dict(bad)
+        assert str(e.value) == f"state must have steps, and of B streams state0 (B, 5), state1 (B, 5); got {got}"
+    assert (s.step(x[1]) == same.step(x[1])).all()
+
+
 def test_the_parameters_of_now():
     model, x = Model(nn.LSTM(3, 4), seed=0), np.ones((1, 1, 3))
     s = model.stepper()
@@ -183,11 +274,6 @@ def attention():
 def to_itself_twice():
     x = nn.Input((6, 8))
     return {"inputs": x, "outputs": nn.MultiheadAttention(8, 2, causal=True)([x, x])}
-
-
-def with_lengths():
-    x, lengths = nn.Input((6, 3)), nn.Input((), "int64")
-    return {"inputs": [x, lengths], "outputs": nn.LSTM(3, 4)([x, lengths])}
 
 
 def joined():
@@ -217,7 +303,7 @@ def over_time():
     (lambda: {"layer": nn.Sequential(nn.Conv1d(3, 4, 2, padding="causal"), nn.LSTM(4, 4))}, "layer 1, LSTM"),
     (lambda: {"layer": nn.Sequential(nn.Conv1d(3, 4, 2, padding="causal"), nn.LayerNorm(4))}, "layer 1, LayerNorm"),
     (joined, "layer 3, Concat.*: it joins what has steps with what is made of the last one"),
-    (over_time, "layer 1, Concat.* goes over the axis of steps"), (with_lengths, "models of one input")])
+    (over_time, "layer 1, Concat.* goes over the axis of steps")])
 def test_who_cannot(make, words):
     with pytest.raises(ValueError, match=words):
         Model(**make(), seed=0).stepper()

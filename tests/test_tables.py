@@ -292,6 +292,17 @@ def test_all_different_with_min_count_is_left_out():
     assert encoder.left_out == {"name": "no two values of it are in 2 rows or more"}
 
 
+def test_beyond_a_thousand_categories_those_that_came_once_are_together():
+    values = [f"r{i:04}" for i in range(800)] + [f"c{i:04}" for i in range(700)] * 2
+    encoder = TableEncoder(max_categories=5000).fit({"c": values})
+    assert encoder.cardinalities == [2 + 1000]
+    codes = encoder.transform({"c": ["c0000", "c0699", "r0000", "r0299", "r0300", "r0799", "new"]}).categories[:, 0].tolist()
+    assert codes == [2, 701, 702, 1001, 1, 1, 1]
+    values += [f"d{i:04}" for i in range(900)] * 3
+    assert TableEncoder(max_categories=5000).fit({"c": values}).cardinalities == [2 + 900 + 700]
+    assert TableEncoder(max_categories=1100).fit({"c": values}).cardinalities == [2 + 1100]
+
+
 VALUES = st.one_of(st.none(), st.text("abcä ", max_size=3), st.integers(-3, 3), st.sampled_from([0.5, float("nan")]))
 
 

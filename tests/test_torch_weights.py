@@ -616,3 +616,9 @@ def test_the_lines_for_a_pickle_do_what_they_say(torch, tmp_path, monkeypatch):
     exec("\n".join(line.strip() for line in lines.splitlines()))
     with open("weights.safetensors", "rb") as f:
         assert np.array_equal(safetensors.read(f)[1]["1.weight"], words.weight.detach().numpy())
+
+
+def test_without_strictness_no_name_that_is_the_same_says_what_to_do():
+    model = Model(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5)), seed=0)
+    with pytest.raises(ValueError, match=r"With strict=False names alone decide, and none is the same: give map="):
+        torch_weights.load(model, {"body.weight": np.ones((2, 3)), "body.bias": np.ones(2)}, strict=False)

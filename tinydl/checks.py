@@ -14,6 +14,7 @@ from tinydl.data.checks import as_targets, check_shape, parts_of, stack
 from tinydl.data.frames import as_array
 from tinydl.history import EpochRecord
 from tinydl.metrics import Evaluator
+from tinydl.sequence_outputs import check_lengths
 
 if TYPE_CHECKING:
     from tinydl.losses import Loss
@@ -30,9 +31,8 @@ def check_parts(parts: Split[Any], model: Model, loss: Loss, evaluator: Evaluato
     """TypeError or ValueError where a part is no dataset, is empty, or does not fit the model, the loss or the evaluator. Where
     samples are made one by one, that is seen by the first of a part that is not trained on."""
     _check_not_empty(parts.train, "training set")
-    if isinstance(parts.train, SequenceDataset) and parts.train.with_lengths and len(model.inputs) == 1:
-        raise ValueError("the model takes the sequences alone, and the dataset gives their lengths, too: say "
-                         "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')")
+    if isinstance(parts.train, SequenceDataset):
+        check_lengths(model, parts.train)
     output = model.output_shape(parts.train.input_shape)
     loss.check_outputs(output)
     # one that is derived from these may give other batches
@@ -104,6 +104,15 @@ def check_occasions(callback: Callback) -> None:
     if kind.on_update is not Callback.on_update and not says:
         raise TypeError(f"{kind.__name__}.on_update would never be called: say every = 1 in the class, or how many updates there "
                         "are to be between two calls")
+
+
+def check_evaluator(evaluator: Evaluator) -> None:
+    """TypeError where it lacks a method that is called after an epoch."""
+    missing = [f"{name}({arguments})" for name, arguments in (("start", ""), ("update", "outputs, targets"), ("result", ""))
+               if getattr(type(evaluator), name) is getattr(Evaluator, name)]
+    if missing:
+        raise TypeError(f"{type(evaluator).__name__} must have {', '.join(missing)}: update is called with each batch, and "
+                        "result() returns a dict of figures by their names")
 
 
 def check_needs(callbacks: Iterable[Callback], evaluator: Evaluator | None, validates: bool) -> None:

@@ -20,7 +20,7 @@ from tinydl import _hints
 from tinydl._kernels.engine import DTYPES, Replica, Source, aligned
 from tinydl.data import ArrayDataset, Dataset, ItemDataset, SequenceDataset, Split, WindowDataset
 from tinydl.data.batch import whole_number
-from tinydl.data.frames import as_array, in_order, refuse
+from tinydl.data.frames import as_array, check_columns, in_order, refuse
 from tinydl.nn.graph import Graph, inputs_of, named_outputs, shortened, unnamed_outputs
 from tinydl.nn.layer import Layer, Parameter, Statistic, Symbol
 from tinydl.plan import Builder, Plan, compile_plan, with_shorter
@@ -133,6 +133,8 @@ class Model:
         self.inputs = inputs_of(self.layer)
         self._shape = self.layer.input_shape() if len(self.inputs) == 1 else tuple(shape for _, shape, _ in self.inputs)
         self._plans: dict[tuple[Shapes, int, tuple[int, ...]], tuple[Plan, list[Replica]]] = {}
+        #: of samples of these shapes: to ask all layers takes longer than to compute one row by a small graph
+        self._outputs: dict[Shapes, Any] = {}
         self._lock = threading.Lock()
 
     def _by_path(self) -> dict[str, Parameter]:
@@ -324,6 +326,7 @@ class Model:
         if isinstance(x, SequenceDataset):
             return sequence_outputs(self, x, whole_number("batch_size", batch_size, 1))
         if isinstance(x, WindowDataset):
+            check_columns(x.feature_names, self.feature_names, "the dataset")
             x = x.x
         if isinstance(x, Split):
             raise TypeError(f"x is a Split: give one of its parts, as x.test; it is {x!r:.200}")
@@ -338,10 +341,15 @@ class Model:
             raise ValueError(f"batch_size={batch_size}: at least 1")
         xs = self._arrays(x)
         n, shapes = len(xs[0]), tuple(a.shape[1:] for a in xs)
-        try:
-            outputs: Any = self.layer.output_shape(*shapes)
-        except ValueError as error:
-            raise ValueError(f"{error}{self._one_sample(xs)}") from None
+        outputs: Any = self._outputs.get(shapes)
+        if outputs is None:
+            try:
+                outputs = self.layer.output_shape(*shapes)
+            except ValueError as error:
+                raise ValueError(f"{error}{self._one_sample(xs)}") from None
+            if len(self._outputs) >= 32:
+                self._outputs.clear()
+            self._outputs[shapes] = outputs
         several = bool(outputs) and isinstance(outputs[0], tuple)
         sizes = [prod(s) for s in outputs] if several else [prod(outputs)]
         out = np.empty((n, sum(sizes)) if several else (n, *outputs), self.dtype)
@@ -375,23 +383,25 @@ class Model:
             self.layer.output_shape(*(a.shape for a in xs))
         except ValueError:
             return ""
-        given, batch = (", ".join(f"{name}{end}" for name in self.input_names) for end in ("", "[None]"))
-        return (f"; {given} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
-                f"samples: {batch}")
+        names = ", ".join(self.input_names)
+        return (f"; {names} of shape {', '.join(str(a.shape) for a in xs)} fits as one sample, and the first axis is that of the "
+                f"samples: {', '.join(f'np.asarray({name})[None]' for name in self.input_names)}")
 
     def stepper(self) -> Stepper:
         """For streams, and for sequences that a model writes by itself: outputs step by step, with the state of LSTM, GRU, RNN
         and causal convolutions kept, and the keys and values of causal attention, of the same bits as `predict` has for the
-        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence. A model may have several.
+        whole sequence at once. Its `step(x)` takes the next step, `reset()` begins another sequence, `state_dict()` and
+        `load_state_dict(state)` go back to where it was, also after a restart. A model may have several.
 
         Between recurrent layers, of one direction, may be what does the same to each step: Linear, activations, BatchNorm1d
         with axis=-1, LayerNorm and RMSNorm over the last axes, Embedding, Dropout, Residual, and graphs of these; behind the
         last step (return_sequences=False, nn.LastStep) anything. nn.MultiheadAttention, nn.DotProductAttention and
         nn.TransformerEncoderLayer must be causal, and look at all steps since the beginning, so that time and memory of a step
-        grow with their number; nn.PositionalEncoding has max_len steps. nn.Conv1d(padding="causal") takes
-        sequences (C, T), as the model is given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap, activations,
-        Dropout and Residual. ValueError names the layer that cannot go step by step. Parameters are those that the model has at
-        each step; after `freeze` or `unfreeze` make another stepper.
+        grow with their number; nn.PositionalEncoding has max_len steps. A second input that is nothing but the lengths of these
+        layers is left out, since a stream has no end: so steps what was trained on a SequenceDataset. nn.Conv1d(padding="causal")
+        takes sequences (C, T), as the model is given them or from nn.Permute((1, 0)); beside it may be Conv1d of one tap,
+        activations, Dropout and Residual. ValueError names the layer that cannot go step by step. Parameters are those that the
+        model has at each step; after `freeze` or `unfreeze` make another stepper.
 
             >>> import numpy as np
             >>> from tinydl import nn

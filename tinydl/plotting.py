@@ -19,6 +19,13 @@ def figure(**options: Any) -> Any:
     return Figure(**options)
 
 
+def _saved(fig: Any, path: Path) -> Path:
+    """As `path`, whose folder is made where it is missing, as for every file that is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path)
+    return path
+
+
 def plot_histories(histories: Mapping[str, History], path: Path) -> Path:
     """Training and validation loss over epochs (and accuracy beside it where there is some), a line a history."""
     accuracy = any(r.accuracy is not None for h in histories.values() for r in h)
@@ -40,8 +47,7 @@ def plot_histories(histories: Mapping[str, History], path: Path) -> Path:
             axes[1].legend(frameon=False)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
-    fig.savefig(path)
-    return path
+    return _saved(fig, path)
 
 
 def plot_curves(members: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
@@ -57,8 +63,7 @@ def plot_curves(members: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
         ax.set(xlabel="epoch", ylabel=what)
         ax.spines[["top", "right"]].set_visible(False)
     axes[1].legend(frameon=False)
-    fig.savefig(path)
-    return path
+    return _saved(fig, path)
 
 
 def plot_rates(rates: Any, path: Path) -> Path:
@@ -68,5 +73,4 @@ def plot_rates(rates: Any, path: Path) -> Path:
     ax.plot(rates)
     ax.set(xlabel="update", ylabel="learning rate")
     ax.spines[["top", "right"]].set_visible(False)
-    fig.savefig(path)
-    return path
+    return _saved(fig, path)

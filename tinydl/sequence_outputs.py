@@ -12,6 +12,7 @@ import numpy as np
 
 from tinydl._kernels.engine import Replica, Source
 from tinydl.data import SequenceDataset
+from tinydl.data.frames import check_columns
 from tinydl.nn.graph import named_outputs
 from tinydl.nn.layer import Layer
 
@@ -22,11 +23,20 @@ class Network(Protocol):
     """What is needed of a Model."""
 
     layer: Layer
+    inputs: list[tuple[str, tuple[int, ...] | None, bool]]
+    feature_names: list[str] | None
     dtype: np.dtype[Any]
 
     def sources(self, x: Any) -> list[Any]: ...
     def borrowed(self, shapes: tuple[tuple[int, ...], ...], rows: int,
                  padded: tuple[int, ...] = ()) -> AbstractContextManager[Replica]: ...
+
+
+def check_lengths(model: Network, data: SequenceDataset) -> None:
+    """ValueError where the dataset gives lengths, and the model has no input for them."""
+    if data.with_lengths and len(model.inputs) == 1:
+        raise ValueError("the model takes the sequences alone, and the dataset gives their lengths, too: say "
+                         "SequenceDataset(..., lengths=False), or let the model take nn.Input((), 'int64', name='lengths')")
 
 
 def sequence_outputs(model: Network, data: SequenceDataset, batch_size: int) -> Any:
@@ -60,6 +70,12 @@ def padded_outputs(model: Network, data: SequenceDataset, batch_size: int = 256)
 
 def _shapes(model: Network, data: SequenceDataset) -> tuple[list[tuple[int, ...]], bool]:
     """Of one sample, of each output; whether there are several."""
+    check_lengths(model, data)
+    check_columns(data.feature_names, model.feature_names, "the dataset")
+    given, wanted = _input_shapes(data)[0], model.inputs[0][1] or ()        # where layers say it, of its last axes, or of all
+    if len(wanted) == len(given) and wanted[0] != given[0]:
+        raise ValueError(f"the model takes sequences of {wanted[0]} steps, and the dataset pads to {given[0]}: "
+                         f"SequenceDataset(..., max_length={wanted[0]})")
     model.sources(data.inputs)
     found: Any = model.layer.output_shape(*_input_shapes(data))
     several = bool(found) and isinstance(found[0], tuple)

@@ -1,6 +1,7 @@
 """Stepper: inference over a stream, a step at a time, with what layers need of the steps before: a state, or keys and values."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from tinydl._kernels.engine import Replica, Source
 from tinydl.nn.graph import inputs_of
 from tinydl.nn.layer import Layer
-from tinydl.nn.stepping import FIRST, LAST, NONE, Steps, first_shape, first_time
+from tinydl.nn.stepping import FIRST, LAST, NONE, Steps, beside_lengths, first_shape, first_time
 from tinydl.plan import Builder, compile_plan
 
 Array = np.ndarray[Any, Any]
@@ -27,8 +28,9 @@ class Stepper:
         """shape: of a sample (T, ...), as it was last used."""
         self._layer, self._dtype, self._params, self._statistics = layer, dtype, params, statistics
         inputs = inputs_of(layer)
-        if len(inputs) > 1:
-            raise ValueError(f"a stepper takes models of one input; this one has {', '.join(name for name, _, _ in inputs)}")
+        if not beside_lengths(layer):
+            raise ValueError("a stepper takes models of one input, and lengths of recurrent and attention layers; this one has "
+                             f"{', '.join(name for name, _, _ in inputs)}")
         self._integer = inputs[0][2]
         #: of one step, where it is known before the first one
         self._shape: Shape | None = first_shape(layer)
@@ -46,13 +48,64 @@ class Stepper:
         self._states: list[Array] | None = None
         self._t = 0                 # steps so far
 
+    def state_dict(self) -> dict[str, Array]:
+        """Where the streams are, as copies: `steps`, how many there were, and behind a first one `state0`, `state1`, ..., what
+        layers keep, (streams, n), or of attention (streams, steps, n). Of an LSTM it is h and then c, of GRU and RNN h, for each
+        layer."""
+        state: dict[str, Array] = {"steps": np.array(self._t)}
+        for i, array in enumerate(self._states or ()):
+            state[f"state{i}"] = (array[:, :self._t] if self._steps.kept[i].grows else array[:, 0]).copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, as often as you like: after a break (`np.savez(path, **stepper.state_dict())` keeps it), or to look
+        ahead and come back. With `steps` 0 and states of your own a sequence begins with these, such as what an encoder says.
+        ValueError where they do not fit the model; nothing changes then.
+
+            >>> import numpy as np
+            >>> from tinydl import Model, nn
+            >>> s = Model(nn.Sequential(nn.GRU(1, 4), nn.Linear(4, 1)), seed=0).stepper()
+            >>> y = s.step([0.5])
+            >>> now = s.state_dict()
+            >>> ahead = [y := s.step(y) for _ in range(3)]      # a forecast, which each of its steps is made of
+            >>> s.load_state_dict(now)
+            >>> s.state_dict()["steps"].item()
+            1
+        """
+        if self._shape is None:
+            raise ValueError("the model does not say the shape of a step: give it one before, stepper.step(x), then the state")
+        names = [f"state{i}" for i in range(len(self._steps.kept))]
+        steps = int(state["steps"]) if "steps" in state else -1
+        given = [np.array(state[name], self._dtype) for name in names if name in state]
+        rows = len(given[0]) if given and given[0].ndim else 0
+        wanted = [(rows, steps, one.after.size) if one.grows else (rows, one.after.size) for one in self._steps.kept]
+        if given or steps != 0 or len(state) > 1:
+            if set(state) != {"steps", *names} or steps < 0 or rows < bool(names) or [a.shape for a in given] != wanted:
+                raise ValueError("state must have steps, and of B streams "
+                                 + ", ".join(f"{name} (B, {'steps, ' * one.grows}{one.after.size})" for name, one in
+                                             zip(names, self._steps.kept, strict=True))
+                                 + f"; got {', '.join(f'{name} {np.shape(value)}' for name, value in state.items())}")
+        needed = 1 << max(0, steps - 1).bit_length() if any(one.grows for one in self._steps.kept) else 0
+        if rows > self._rows or needed > self._room:
+            self._room = max(self._room, needed)
+            self._compile(max(rows, self._rows), self._shape)
+        self.reset()
+        self._t = steps
+        if given:
+            self._states, self._n = [a if a.ndim == 3 else a[:, None] for a in given], rows
+            for i, one in enumerate(self._steps.kept):
+                if one.grows:
+                    room = np.zeros((rows, self._room, one.after.size), self._dtype)
+                    room[:, :steps] = given[i]
+                    self._states[i] = room
+
     def step(self, x: Any) -> Array:
         """The model's output after one more step: x (C,) of one stream, or (B, C) of B side by side; of a model that begins with
         an Embedding, a number, or (B,). The output is that of the step, or where the model has only one for a whole sequence, as
         if the sequence ended here: (K,), or (B, K).
 
         ValueError where x does not fit the model or the streams so far, or an nn.PositionalEncoding knows no further step; the
-        state is as before then.
+        state is as before then. A NaN in x stays in the state: where a measurement is missing give the one before, say.
         """
         a = np.asarray(x)
         if a.dtype.kind not in ("iub" if self._integer else "fiub"):

@@ -94,6 +94,9 @@ def load(model: Model, state: Mapping[str, Any] | str | os.PathLike[str], map: M
                                   "layers' order: give map={name or prefix of PyTorch's: the model's}. ")
             names.sort(key=natural)
         found = _by_order(names, every, given)
+    elif not strict and not found:
+        how = ("With strict=False names alone decide, and none is the same: give map={name or prefix of PyTorch's: the model's}, "
+               "or load all of it into the whole network, and from there by names, new.load_state_dict(part, strict=False). ")
     values: dict[str, tuple[str, Array]] = {}
     wrong, lying = [], False
     gathered = _gathered(found, places)

@@ -18,7 +18,7 @@ import numpy as np
 from tinydl import _hints, epochs, notify, together
 from tinydl.callbacks import Callback, WeightAveraging
 from tinydl.checkpoint import load_checkpoint, save_checkpoint
-from tinydl.checks import check_averages, check_needs, check_occasions, check_parts
+from tinydl.checks import check_averages, check_evaluator, check_needs, check_occasions, check_parts
 from tinydl.data import Dataset, Split
 from tinydl.data.frames import check_columns
 from tinydl.history import History
@@ -114,6 +114,8 @@ class Trainer:
         for name, value, kind in (("monitor", monitor, Monitor), ("evaluator", evaluator, Evaluator)):
             if value is not None and not isinstance(value, kind):
                 raise _hints.expected(name, kind, value)
+        if evaluator is not None:
+            check_evaluator(evaluator)
         if not isinstance(callbacks, Iterable):
             one = f"callbacks=[{type(callbacks).__name__}(...)]"
             raise TypeError(f"callbacks must be a list: {one if isinstance(callbacks, Callback) else f'got {callbacks!r:.60}'}")

@@ -49,11 +49,15 @@ def plural(n: int, thing: str) -> str:
 
 
 def check_writable(path: Path, what: str) -> None:
-    """CommandError where a file at `path` (or where it links to) cannot be made; nothing stays behind."""
+    """CommandError where a file at `path` (or where it links to) cannot be made; nothing stays behind. A folder that is missing
+    will be made with the file (serialization.write_atomically), so what counts is the first that is there."""
     if path.exists() and not path.is_file():
         raise CommandError(f"{what} {path} is {'a folder' if path.is_dir() else 'not a plain file'}")
+    folder = os.path.dirname(os.path.realpath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
     try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as e:
         raise CommandError(f"{what} {path} cannot be written: {e.strerror}") from None

@@ -19,7 +19,7 @@ from tinydl.tables import TableEncoder
 
 #: Of RealMLP (Holzmueller et al. 2024): a column of more categories is embedded.
 ONE_HOT_UP_TO = 8
-MAX_CATEGORIES, MIN_COUNT = 1000, 2
+MIN_COUNT = 2
 
 
 # ---------------------------------------------------------------------- standardised: targets, and features in older files
@@ -50,7 +50,7 @@ def learn(table: Table, rows: Array) -> tuple[dict[str, Any], list[str]]:
     to predict, but where columns go by their places."""
     columns, notes = dict(table.columns), list[str]()
     while True:
-        encoder = TableEncoder(dates=True, binary=True, one_hot_up_to=ONE_HOT_UP_TO, max_categories=MAX_CATEGORIES,
+        encoder = TableEncoder(dates=True, binary=True, one_hot_up_to=ONE_HOT_UP_TO, max_categories=tabular.MAX_CATEGORIES,
                                min_count=MIN_COUNT).fit({name: values[rows] for name, values in columns.items()})
         for why in dict.fromkeys(encoder.left_out.values()):
             names = [name for name, reason in encoder.left_out.items() if reason == why]

@@ -7,8 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinydl.data.batch import Batch, CountedDataset, LazyBatch, epoch_order, whole_number
+from tinydl import _hints
+from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, epoch_order, whole_number
 from tinydl.data.checks import parts_of, stack, stack_weights
+from tinydl.data.rows import sample_numbers
+from tinydl.data.split import Split, dealt
 
 
 class ItemDataset(CountedDataset):
@@ -58,6 +61,35 @@ class ItemDataset(CountedDataset):
             self._input_shape = {name: np.shape(a) for name, a in x.items()} if isinstance(x, dict) else np.shape(x)
         return self._input_shape
 
+    def subset(self, rows: Any) -> ItemDataset:
+        """These samples (numbers 0 to len - 1, in this order), each of which is asked of this dataset."""
+        return _Part(self, sample_numbers(rows, len(self)))
+
+    @_hints.arguments
+    def split(self, train: float | None = None, validation: float | None = None, test: float | None = None, *, seed: int = 0,
+              stratify: Any = None) -> Split[ItemDataset]:
+        """Random parts, as ArrayDataset.split makes them: floats are shares of all samples, integers numbers of them; `split()`
+        is 0.8 to train, 0.2 to test. stratify: the class of each sample (len(self),), of which every part gets its share; no
+        sample is asked for it. drop_last holds for train alone.
+
+            >>> class Squares(ItemDataset):
+            ...     def __len__(self): return 100
+            ...     def __getitem__(self, i): return [i / 100], [(i / 100) ** 2]
+            >>> parts = Squares(batch_size=16).split(train=0.8, validation=0.1, test=0.1)
+            >>> len(parts.train), parts.train.n_batches
+            (80, 5)
+        """
+        labels = None if stratify is None else np.unique(np.asarray(stratify), return_inverse=True)[1]
+        if labels is not None and labels.shape != (len(self),):
+            raise ValueError(f"stratify has shape {labels.shape}; it is the class of each of the {len(self)} samples")
+        rows = dealt(len(self), labels, "", "auto", seed, train=train, validation=validation, test=test)
+        first, second, third = (self.subset(own) if len(own) else None for own in rows)
+        assert first is not None
+        for part in second, third:
+            if part is not None:
+                part.drop_last = False
+        return Split(first, second, third)
+
     def epoch(self, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Batch | LazyBatch]:
         order, bounds = epoch_order(len(self), self.batch_size, self.drop_last, seed, epoch, shuffle)
         for b in range(len(bounds) - 1):
@@ -76,3 +108,29 @@ class ItemDataset(CountedDataset):
             weights += weight
         return Batch(*stack(xs, ys, numbers, self.input_shape), None, batch.first_id, batch.index,
                      stack_weights(weights, numbers) if self.weighted else None)
+
+
+class _Part(ItemDataset):
+    """Some samples of another dataset."""
+
+    def __init__(self, whole: ItemDataset, rows: Array) -> None:
+        super().__init__(whole.batch_size, whole.drop_last, weighted=whole.weighted)
+        self.whole, self.rows = whole, rows
+
+    def __repr__(self) -> str:
+        return f"{len(self)} samples of {self.whole!r}"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> tuple[Any, ...]:
+        number = int(self.rows[i])
+        try:
+            return self.whole[number]
+        except BaseException as e:
+            e.add_note(f"sample {number} of {type(self.whole).__name__}")
+            raise
+
+    @property
+    def input_shape(self) -> Any:
+        return self.whole.input_shape

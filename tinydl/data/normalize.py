@@ -8,7 +8,7 @@ import numpy as np
 from tinydl import _hints
 from tinydl import _kernels as K
 from tinydl._kernels.engine import Pictures, Source
-from tinydl.data.batch import Array
+from tinydl.data.batch import Array, Dataset
 from tinydl.data.checks import PIECE, as_features
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class Normalize:
         if hasattr(images, "series"):
             raise ValueError("Normalize.of: of windows the series itself is scaled, before it is cut, by mean and standard "
                              "deviation of the steps to train on: (series - series[:n].mean(0)) / series[:n].std(0)")
+        if isinstance(images, Dataset) and not hasattr(images, "inputs"):
+            raise ValueError(f"Normalize.of: {type(images).__name__} makes its samples as they are asked for: give an array of "
+                             "some, np.stack([dataset[i][0] for i in range(n)]), and scale each where it is made")
         rows = getattr(images, "rows", None)
         x = as_features(images.inputs if hasattr(images, "inputs") else images, "images")
         n = len(x) if rows is None else len(rows)

@@ -10,6 +10,15 @@ import numpy as np
 from tinydl.data.batch import Array, Batch, CountedDataset, LazyBatch, epoch_order, whole_number
 
 
+def sample_numbers(rows: Any, n: int) -> Array:
+    """rows as int64; ValueError where they are not numbers of samples, at least one, of n."""
+    a = np.asarray(rows)
+    if a.ndim != 1 or not len(a) or a.dtype.kind not in "iu" or a.min() < 0 or a.max() >= n:
+        raise ValueError(f"rows must be sample numbers, at least one, from 0 to {n - 1}; got {a!s:.80}"
+                         + ": np.flatnonzero(mask) turns a mask into numbers" * (a.dtype == bool))
+    return a.astype(np.int64)
+
+
 class MadeRows(CountedDataset):
     """Samples that are made of a few arrays, a batch at a time; `rows`: which of them are this dataset's."""
 
@@ -43,12 +52,9 @@ class MadeRows(CountedDataset):
 
     def subset(self, rows: Any) -> Any:
         """These samples (numbers 0 to len - 1, in this order), sharing the arrays."""
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self):
-            raise ValueError(f"rows must be sample numbers, at least one, from 0 to {len(self) - 1}; got {rows!s:.80}"
-                             + ": np.flatnonzero(mask) turns a mask into numbers" * (rows.dtype == bool))
+        rows = sample_numbers(rows, len(self))
         part = copy.copy(self)
-        part.rows = rows.astype(np.int64) if self.rows is None else self.rows[rows]
+        part.rows = rows if self.rows is None else self.rows[rows]
         return part
 
     def _fetch(self, batch: LazyBatch) -> Batch:

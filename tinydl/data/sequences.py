@@ -2,7 +2,7 @@
 # T steps, C features
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from tinydl import _hints
 from tinydl.data.batch import Array, Batch, LazyBatch, whole_number
 from tinydl.data.checks import PIECE, as_features, as_targets, as_weights, check_finite, is_mapped
+from tinydl.data.frames import as_array, column_names, columns_of, differences
 from tinydl.data.rows import MadeRows
 from tinydl.data.split import Split, dealt
 
@@ -59,6 +60,9 @@ class SequenceDataset(MadeRows):
         self.batch_size, self.drop_last = whole_number("batch_size", batch_size, 1), bool(drop_last)
         self.weighted = sample_weight is not None
         self.with_lengths, self.padding, self.per_step = bool(lengths), padding, bool(per_step)
+        self.feature_names = None if offsets is None else column_names(sequences, "sequences")
+        if offsets is None:
+            sequences, self.feature_names = _by_name(sequences)
         self.steps, self.offsets = _flat(sequences, offsets, "sequences")
         self._n = len(self.offsets) - 1
         own = np.diff(self.offsets)
@@ -88,6 +92,9 @@ class SequenceDataset(MadeRows):
                 check_finite(labels[self.offsets[0]:self.offsets[-1]], "y")
             self._targets = labels
         else:
+            if isinstance(y, (list, tuple)) and len(set(own.tolist())) > 1 and [np.shape(one)[:1] for one in y] == [
+                    (n,) for n in own.tolist()]:
+                raise ValueError("y has something for each step: say per_step=True")
             self._targets = as_targets(y)
             if len(self._targets) != self._n:
                 raise ValueError(f"there are {self._n} sequences, and y has {len(self._targets)}")
@@ -252,6 +259,31 @@ def pad_sequences(sequences: Any, length: int | None = None, value: int = -1) ->
     for row, a in zip(out, arrays, strict=True):
         row[:len(a)] = a
     return out
+
+
+def _by_name(sequences: Any) -> tuple[Any, list[str] | None]:
+    """The sequences, and the names of their columns: where they are tables with names, in the order of the first one's, whatever
+    order theirs is."""
+    if hasattr(sequences, "get_group"):
+        raise TypeError(f"sequences is a {type(sequences).__name__}: give [group[columns] for _, group in sequences], and y in "
+                        "that order")
+    if isinstance(sequences, Mapping):
+        raise TypeError(f"sequences is a {type(sequences).__name__}: a sample has one sequence; several sequences a sample are "
+                        "padded by hand, and go with their lengths into data.ArrayDataset({name: array, ...}, y)")
+    if not isinstance(sequences, (list, tuple)) or not sequences:
+        return sequences, None
+    if all(isinstance(one, tuple) and len(one) == 2 and columns_of(one[1]) is not None for one in sequences):
+        raise TypeError("sequences has pairs, as grouping gives them: give [group[columns] for _, group in sequences]")
+    names, out = column_names(sequences[0], "sequences[0]"), []
+    for i, one in enumerate(sequences):
+        found = column_names(one, f"sequences[{i}]")
+        if found is not None and names is not None and set(found) != set(names):
+            raise ValueError(f"sequences[{i}] does not have the columns of sequences[0]: {differences(found, names)}")
+        a = None if found is None or (i and found == names) else as_array(one, f"sequences[{i}]", names)
+        if a is None:       # as all columns at once, which of many small tables of pandas takes a tenth of the time
+            a = np.asarray(one)
+        out.append(as_array(one, f"sequences[{i}]") if a.dtype == object and found is not None else a)
+    return out, names
 
 
 class Padded:

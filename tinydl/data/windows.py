@@ -2,6 +2,7 @@
 # T steps, C features
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ class WindowDataset(MadeRows):
 
     series: (T, C), or (T,), which is one column; it may be a memory map. Sample i begins at step i stride. x (window, C); y
     (horizon,) of one target column, (horizon, K) of K. targets: the columns to predict (one, or a list), by their numbers, or
-    by their names in a table of pandas, polars or pyarrow; None: all.
+    by their names in a table of pandas, polars or pyarrow; None: all. The names of a table's columns go to the model with
+    Trainer.init, and whatever it sees later must have them, in this order. Of a table that pandas indexes by times these must
+    not go backwards, and a warning says where they are not equally far apart, as where steps are missing.
 
     `split` keeps time in order: the targets of each part lie behind those of the part before, and a part's first window may look
     back at the part before, as a forecast does.
@@ -48,7 +51,8 @@ class WindowDataset(MadeRows):
         T, C = self.series.shape
         if T < self.window + self.horizon:
             raise ValueError(f"series has {T} steps; window={window} and horizon={horizon} need {self.window + self.horizon}")
-        names = column_names(series, "series")
+        self.feature_names = names = column_names(series, "series")
+        _check_times(series)
         self.targets = np.arange(C) if targets is None else _numbers(targets, names, C)
         if not is_mapped(given):
             check_finite(self.series, "series", columns=names,
@@ -120,6 +124,28 @@ class WindowDataset(MadeRows):
         first, second, third = parts
         assert first is not None
         return Split(first, second, third)
+
+
+def _check_times(series: Any) -> None:
+    """Of a table that pandas indexes by times: ValueError where these go backwards, a warning where they are not equally far
+    apart, as where steps are missing."""
+    times: Any = getattr(series, "index", None)
+    if not hasattr(times, "asi8") or len(times) < 2:
+        return
+    apart = np.diff(times.asi8)
+    if apart.max() <= 0:
+        raise ValueError(f"series goes back in time, from {times[0]} to {times[-1]}: series.sort_index() turns it round")
+    if 0 < apart.max() <= 1.25 * apart.min():       # months and years are so, too
+        return
+    least, most = int(np.argmin(apart)), int(np.argmax(apart))
+    if hasattr(times, "tz") and (times[least + 1] - times[least]).days >= 1 and (times[most + 1] - times[most]).days <= 5 and (
+            times.day_of_week < 5).all():
+        return          # working days, with their holidays
+    odd = least if apart[least] <= 0 else most
+    usual = int(np.argsort(apart, kind="stable")[len(apart) // 2])
+    warnings.warn(f"series.index has no frequency, and windows take all steps as equally far apart: behind {times[odd]} comes "
+                  f"{times[odd + 1]}, where {times[usual + 1] - times[usual]} is usual. series.resample(...) makes rows of what "
+                  "is missing, to be filled; series.reset_index(drop=True) says that it is meant as it is", stacklevel=4)
 
 
 def _numbers(targets: Any, names: list[str] | None, C: int) -> Array:

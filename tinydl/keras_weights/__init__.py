@@ -1,4 +1,5 @@
-"""Weights of Keras 3 into a model of the same layers (extra `keras`, which is h5py): `keras_weights.load(model, path)`.
+"""Weights of Keras 3 into a model of the same layers, `keras_weights.load(model, path)`, and back into such a file,
+`keras_weights.save(model, path)` (extra `keras`, which is h5py).
 
     file        what is in a .weights.h5 or a .keras file, layer by layer, and in which order
     layouts     how the arrays of each kind of layer become tinydl's
@@ -16,16 +17,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from tinydl import nn
 from tinydl.formats import shards
-from tinydl.keras_weights.file import Entry, read
+from tinydl.keras_weights.file import Entry, read, replace
 from tinydl.keras_weights.layouts import Target, differences, targets
 from tinydl.model import Model
 from tinydl.weights import Array, as_numbers, copy_in
 
-__all__ = ["load"]
+__all__ = ["load", "save"]
 
 #: of norms, where a file does not say it
 EPSILON = {"batch_normalization": 1e-3, "layer_normalization": 1e-3, "group_normalization": 1e-3, "rms_normalization": 1e-6}
@@ -60,10 +63,63 @@ def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | No
     entries, here = read(path), {target.name: target for target in targets(model)}
     pairs = _pairs(path, entries, here, map or {})
     values: dict[str, tuple[str, Array]] = {}
-    wrong = []
+
+    def arrays_of(entry: Entry) -> dict[str, list[Array]]:
+        return {inner: [as_numbers(f"{entry.path}/{inner}", a, model.dtype) for a in arrays]
+                for inner, arrays in entry.arrays.items()}
+    for entry, target, found in _converted(path, model, pairs, arrays_of):
+        values |= {target.places[key].name: (entry.path, a) for key, a in found.items() if key in target.places}
+    copy_in(model, values)
+    _warn(path, model, pairs)
+    return {entry.path: target.name for entry, target in pairs}
+
+
+def save(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Put the model's weights into a .weights.h5 or .keras file that Keras wrote of the same layers, in place of those that it
+    has; Keras then loads it. Layers and errors are those of `load`, and so is map. The two biases of a recurrent layer that has
+    one in Keras are added. The file is replaced as a whole, or stays as it is.
+
+        keras_model.save_weights("digits.weights.h5")
+        keras_weights.save(model, "digits.weights.h5")
+        keras_model.load_weights("digits.weights.h5")
+    """
+    entries, here = read(path), {target.name: target for target in targets(model)}
+    pairs = _pairs(path, entries, here, map or {})
+    arrays: dict[str, list[Array]] = {}
+    for entry, target, found in _converted(path, model, pairs, _numbers):       # which number of the file comes to which place
+        every = np.zeros(1 + sum(a.size for group in entry.arrays.values() for a in group))
+        for key, numbers in found.items():
+            own = target.places[key].parameter.data
+            assert own is not None
+            if numbers.any():
+                every[numbers.astype(np.int64)] += own
+            else:       # it has no place of its own there: the second bias of a recurrent layer
+                every[found[key.replace("_hh", "_ih")].astype(np.int64)] += own
+        for inner, numbered in _numbers(entry).items():
+            group = "/".join(filter(None, (entry.path, inner)))
+            arrays[group] = [every[numbers.astype(np.int64)] for numbers in numbered]
+    replace(path, arrays)
+    return {entry.path: target.name for entry, target in pairs}
+
+
+def _numbers(entry: Entry) -> dict[str, list[Array]]:
+    """Arrays of the entry's shapes with the numbers 1, 2, 3, ..., each once."""
+    found: dict[str, list[Array]] = {}
+    at = 1
+    for inner, arrays in entry.arrays.items():
+        found[inner] = []
+        for a in arrays:
+            found[inner].append(np.arange(at, at + a.size, dtype=np.float64).reshape(a.shape))
+            at += a.size
+    return found
+
+
+def _converted(path: str | os.PathLike[str], model: Model, pairs: list[tuple[Entry, Target]],
+               arrays_of: Callable[[Entry], dict[str, list[Array]]]) -> list[tuple[Entry, Target, dict[str, Array]]]:
+    """What becomes of the arrays of each layer of the file, by the names of their places; ValueError where they do not fit."""
+    wrong, out = [], []
     for entry, target in pairs:
-        arrays = {inner: [as_numbers(f"{entry.path}/{inner}", a, model.dtype) for a in found]
-                  for inner, found in entry.arrays.items()}
+        arrays = arrays_of(entry)
         try:
             found = target.convert(entry, arrays)
         except (ValueError, IndexError, KeyError) as e:
@@ -73,12 +129,10 @@ def load(model: Model, path: str | os.PathLike[str], map: Mapping[str, str] | No
         if {key: a.shape for key, a in found.items()} != shapes:
             wrong.append(f"{entry.describe()} for {target.describe()}")
         wrong += differences(entry, target)
-        values |= {target.places[key].name: (entry.path, a) for key, a in found.items() if key in target.places}
+        out.append((entry, target, found))
     if wrong:
         raise ValueError(f"{path} does not fit {model.name}: {'; '.join(wrong)}")
-    copy_in(model, values)
-    _warn(path, model, pairs)
-    return {entry.path: target.name for entry, target in pairs}
+    return out
 
 
 def _pairs(path: str | os.PathLike[str], entries: list[Entry], here: Mapping[str, Target],

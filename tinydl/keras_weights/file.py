@@ -20,6 +20,7 @@ import numpy as np
 
 from tinydl.formats import foreign, shards
 from tinydl.keras_weights.layouts import KINDS
+from tinydl.serialization import write_atomically
 from tinydl.weights import Array, natural
 
 #: times as many bytes as an array has in a file, compressed, that it can be: deflate's limit
@@ -78,6 +79,35 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
     if config is not None:
         _in_order(entries, names, config)
     return entries
+
+
+def replace(path: str | os.PathLike[str], arrays: Mapping[str, list[Array]]) -> None:
+    """Put arrays into a file of one piece, {path of a group: its arrays in their order}; it is replaced as a whole."""
+    import h5py
+    with _weights(path) as (files, _):
+        if len(files) > 1:
+            raise ValueError(f"{path} is the index of several files: save_weights without max_shard_size writes one")
+        content = io.BytesIO(files[0].read())
+    with h5py.File(content, "r+") as h5:
+        for group, values in arrays.items():
+            places = h5[f"{group}/vars" if group else "vars"]
+            numbered = sorted((name for name, item in places.items() if item.dtype.kind != "u"), key=int)
+            for name, value in zip(numbered, values, strict=True):
+                if places[name].dtype.kind != "f":
+                    raise ValueError(f"{path} has {group} in bfloat16: save the weights of a model of float32")
+                places[name][...] = value
+    if zipfile.is_zipfile(path):
+        content = _with_weights(path, content.getvalue())
+    write_atomically(os.fspath(path), lambda f: f.write(content.getvalue()))
+
+
+def _with_weights(path: str | os.PathLike[str], weights: bytes) -> io.BytesIO:
+    """The .keras file with other weights."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for member in old.infolist():
+            new.writestr(member, weights if member.filename == "model.weights.h5" else old.read(member))
+    return out
 
 
 @contextmanager

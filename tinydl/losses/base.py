@@ -86,8 +86,10 @@ class Loss(RecordsArguments):
             known = targets if ignored is None else targets[targets != ignored]
             low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
             if low < 0 or high >= output_shape[-1]:
+                hint = (f": ignore_index={low} of the loss, and of AccuracyEvaluator, leaves out what has that label"
+                        if low < 0 and ignored is None and hasattr(self, "ignore_index") else "")
                 raise ValueError(f"class labels run from {low} to {high}; the model's {output_shape[-1]} outputs "
-                                 f"allow 0 to {output_shape[-1] - 1}")
+                                 f"allow 0 to {output_shape[-1] - 1}{hint}")
             return np.ascontiguousarray(targets, np.int64)
         shape = self.target_shape(output_shape)
         if targets.dtype.kind not in "fiub" or targets.ndim < 1 or not same_shape(targets.shape[1:], shape):

@@ -31,7 +31,19 @@ MOST_ROWS, MOST_NUMBERS = 4096, 1 << 18
 
 
 class Evaluator:
-    """Collects figures over batches: start(), update(outputs, targets) for each, result()."""
+    """Collects figures over batches: start(), update(outputs, targets) for each, result(). One of your own, in NumPy:
+
+        >>> import numpy as np
+        >>> from tinydl import Model, data, metrics, nn
+        >>> class WorstError(metrics.Evaluator):
+        ...     figure_names = ("worst_error",)
+        ...     def start(self): self.worst = 0.0
+        ...     def update(self, outputs, targets): self.worst = max(self.worst, np.abs(outputs - targets).max())
+        ...     def result(self): return {"worst_error": float(self.worst)}
+        >>> rows = np.array([[1.0], [2.0], [3.0]])
+        >>> WorstError().evaluate(Model(nn.Identity()), data.ArrayDataset(rows, rows + [[0], [0.5], [0.25]]))
+        {'worst_error': 0.5}
+    """
 
     #: the names of result()'s figures; None: not known before there is a result
     figure_names: Sequence[str] | None = None
@@ -41,16 +53,16 @@ class Evaluator:
 
     def start(self) -> None:
         """Forget everything."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.start()")
 
     def update(self, outputs: Array, targets: Array) -> None:
         """One batch: outputs (B, ...); targets of the same shape, or class labels (B,) of outputs that score classes. Of several
         outputs both are dicts by names, or tuples."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.update(outputs, targets)")
 
     def result(self) -> dict[str, float]:
         """The figures by name."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.result() -> {{name: number}}")
 
     def evaluate(self, model: Model, dataset: Dataset) -> dict[str, float]:
         """The figures of `model` on all samples of `dataset`."""

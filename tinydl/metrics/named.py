@@ -55,7 +55,8 @@ class MetricsEvaluator(Evaluator):
                              f"{', '.join(OF_NUMBERS)}")
         for name in names:
             if not isinstance(name, str):
-                raise TypeError(f"MetricsEvaluator takes names one by one, MetricsEvaluator(\"accuracy\", \"f1\"); got {name!r}")
+                raise TypeError(f"MetricsEvaluator takes names one by one, MetricsEvaluator(\"accuracy\", \"f1\"); got {name!r}"
+                                + "; a figure of your own is a metrics.Evaluator with start, update and result" * callable(name))
             if name not in of_classes and name not in OF_NUMBERS:
                 raise ValueError(f"MetricsEvaluator has no figure {name!r}; of classes there are {', '.join(of_classes)}; of "
                                  f"numbers {', '.join(OF_NUMBERS)}")

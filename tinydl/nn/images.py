@@ -32,7 +32,10 @@ def image(layer: Layer, shape: Shape, channels: int | None = None, axes: int = 3
     """ValueError where samples are no images (C, H, W), or, of 2 axes, (C, L), with so many channels."""
     if len(shape) != axes or (channels is not None and shape[0] != channels):
         wanted = f"({channels or 'C'}, {'H, W' if axes == 3 else 'L'})"
-        raise ValueError(f"{layer!r} on samples of shape {shape}: they must be {wanted}")
+        last = channels is not None and len(shape) == axes and shape[-1] == channels
+        hint = (f": x.transpose({'0, 3, 1, 2' if axes == 3 else '0, 2, 1'}) brings channels to the front" if last else
+                ": x[:, None] is one channel" if channels in (1, None) and len(shape) == axes - 1 else "")
+        raise ValueError(f"{layer!r} on samples of shape {shape}: they must be {wanted}{hint}")
 
 
 def channels_last(b: Builder, x: Value) -> Value:

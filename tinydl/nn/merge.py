@@ -158,7 +158,10 @@ class Concat(Merge):
     def output_shape(self, *shapes: Shape) -> Shape:
         axis = check_axis(self, self.axis, shapes[0]) if shapes else 0
         if len({s[:axis] + s[axis + 1:] for s in shapes}) > 1 or len({len(s) for s in shapes}) > 1:
-            raise ValueError(f"{self!r}: the inputs may differ along axis {self.axis} alone; got {', '.join(map(str, shapes))}")
+            whole = axis == 1 and {len(s) for s in shapes} == {1, 2}
+            raise ValueError(f"{self!r}: the inputs may differ along axis {self.axis} alone; got {', '.join(map(str, shapes))}"
+                             + ("; what is of a whole sequence comes to its steps by nn.Add()([nn.Linear(C, H)(x), "
+                                "nn.Reshape((1, H))(nn.Linear(D, H)(s))])" if whole else ""))
         out = super().output_shape(*[shapes[0]] * len(shapes))
         return *out[:axis], sum(s[axis] for s in shapes), *out[axis + 1:]
 

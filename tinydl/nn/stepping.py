@@ -21,7 +21,7 @@ from tinydl.nn.conv import Conv1d
 from tinydl.nn.dot_product import DotProductAttention
 from tinydl.nn.dropout import Dropout
 from tinydl.nn.embedding import Embedding
-from tinydl.nn.graph import Graph
+from tinydl.nn.graph import Graph, inputs_of
 from tinydl.nn.image_norm import RMSNorm
 from tinydl.nn.layer import Layer
 from tinydl.nn.linear import Linear
@@ -111,12 +111,13 @@ class Steps:
         return y
 
     def _graph(self, graph: Graph, xs: list[Value], time: str, path: str) -> tuple[Value, str]:
-        if len(graph.inputs) > 1 or len(graph.outputs) > 1:
-            raise ValueError(f"a stepper takes models of one input and one output; this one has {len(graph.inputs)} and "
-                             f"{len(graph.outputs)}")
-        values = [(xs[0], time)]
+        lengths = range(1, len(graph.inputs))
+        if not beside_lengths(graph) or len(graph.outputs) > 1:
+            raise ValueError(f"a stepper takes models of one input (and its lengths) and one output; this one has "
+                             f"{len(graph.inputs)} and {len(graph.outputs)}")
+        values = [(xs[0], time)] * len(graph.inputs)
         for number, inputs in graph.calls:
-            layer, given = graph.layers[number], [values[v] for v in inputs]
+            layer, given = graph.layers[number], [values[v] for v in inputs if v not in lengths]
             if len({of for _, of in given}) > 1:
                 raise _cannot(layer, _join(path, str(number)), "it joins what has steps with what is made of the last one")
             values.append(self.emit(layer, [x for x, _ in given], given[0][1], _join(path, str(number))))
@@ -207,6 +208,18 @@ class Steps:
             axes = len(shape)
         if isinstance(layer, LAST_AXIS) and len(shape) <= axes:
             raise _cannot(layer, path, "it goes over the axis of steps")
+
+
+def beside_lengths(layer: Layer) -> bool:
+    """Whether the network has one input, beside those that say where sequences end alone: going step by step needs none."""
+    inputs = inputs_of(layer)
+    others = range(1, len(inputs))
+    if any(shape != () or not integer for _, shape, integer in inputs[1:]):
+        return False
+    takers = Recurrent, LastStep, MultiheadAttention, TransformerEncoderLayer
+    return not others or (isinstance(layer, Graph) and all(
+        isinstance(layer.layers[number], takers) and given[0] not in others
+        for number, given in layer.calls if not set(others).isdisjoint(given)))
 
 
 def first_time(layer: Layer) -> str:

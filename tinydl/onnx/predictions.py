@@ -56,14 +56,16 @@ def several_labels(w: Writer, y: Tensor) -> list[Output]:
     return [Output("labels", found, np.dtype(np.int64), y.shape), Output("probabilities", y.name, w.dtype, y.shape)]
 
 
-def values(mean: Any, scale: Any, *, low: Any = None, high: Any = None, ordered: bool = False, one: bool = True) -> Finish:
-    """value (rows,), or of several targets (rows, K), float64: output scale + mean, from low to high. ordered: each row's in
-    ascending order. one: (rows,)."""
+def values(mean: Any, scale: Any, *, low: Any = None, high: Any = None, ordered: Array | None = None, one: bool = True) -> Finish:
+    """value (rows,), or of several targets (rows, K), float64: output scale + mean, from low to high. ordered: each row's by
+    these places (K,) in ascending order. one: (rows,)."""
     def finish(w: Writer, y: Tensor) -> list[Output]:
         v = w.op("Cast", y, to=w.onnx.TensorProto.DOUBLE)
         v = w.op("Add", w.op("Mul", v, _double(scale)), _double(mean))
-        if ordered:
+        if ordered is not None:
             v = w.op("TopK", v, w.integers(y.shape[0]), outputs=2, axis=1, largest=0, sorted=1)
+            if (np.diff(ordered) < 0).any():
+                v = w.op("Gather", v, ordered.astype(np.int64), axis=1)
         if low is not None:
             v = w.op("Min", w.op("Max", v, _double(low)), _double(high))
         if one:

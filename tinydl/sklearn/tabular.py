@@ -134,11 +134,11 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
 
     All as in TabularClassifier, but what follows. y is (n,), or (n, targets); it is standardised inside. The figure on the rows
     set aside is the mean squared error. clip: whether predictions stay within the range that y had in fit, which one row of wild
-    values could else leave by far. quantiles: levels above 0 and below 1, of one target: predictions are (n, levels) then, from
-    the lowest level to the highest and never falling, by the pinball loss, which is the figure too; `score` is D2 then, the share
-    of pinball loss less than that of y's own quantiles. A value of y that must be a mistake, as 1e30 among ones, is warned of by
-    its row, and held back to the range of the others (`tinydl.tables.outliers` has the rule, which heavy tails do not meet).
-    warm_start: y is standardised as it was, and its range is that of all fits.
+    values could else leave by far. quantiles: levels above 0 and below 1, of one target: predictions are (n, levels) then, in the
+    order of the levels, a higher level's never below a lower one's, by the pinball loss, which is the figure too; `score` is D2
+    then, the share of pinball loss less than that of y's own quantiles. A value of y that must be a mistake, as 1e30 among ones,
+    is warned of by its row, and held back to the range of the others (`tinydl.tables.outliers` has the rule, which heavy tails do
+    not meet). warm_start: y is standardised as it was, and its range is that of all fits.
 
         >>> import numpy as np
         >>> from tinydl.sklearn import TabularRegressor
@@ -231,7 +231,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         have the same bits whatever rows are beside it."""
         values = self._outputs(X).astype(np.float64) * self._deviation + self._mean
         if self.quantiles is not None:
-            values.sort(1)
+            values = np.sort(values, 1)[:, tabular.ranks(self.quantiles)]
         if self.clip:
             values = np.clip(values, self._lowest, self._highest)
         values = values.astype(np.float32 if self._single else np.float64, copy=False)
@@ -245,7 +245,7 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         found, y = self.predict(X), np.asarray(y, np.float64).ravel()
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, y)
         shares = []
-        for i, level in enumerate(sorted(self.quantiles)):
+        for i, level in enumerate(self.quantiles):
             own = np.full(len(y), _quantile(y, level, weights))
             loss, least = (mean_pinball_loss(y, p, alpha=level, sample_weight=weights) for p in (found[:, i], own))
             shares.append(1 - loss / least if least else float(not loss))

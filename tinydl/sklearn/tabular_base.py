@@ -138,7 +138,8 @@ class Tabular(Base):
         if weights is not None and not weights.all():       # rows that do not count are as if they were not there
             X, targets, known, weights = _rows(X, weights > 0), targets[weights > 0], known[weights > 0], weights[weights > 0]
         encoder = self.encoder_ if not first else TableEncoder(
-            categorical=self._categorical(), dates=self.dates, one_hot_up_to=8, binary=True).fit(X)
+            categorical=self._categorical(), dates=self.dates, one_hot_up_to=8, binary=True,
+            max_categories=tabular.MAX_CATEGORIES).fit(X)
         x = tabular.inputs(encoder, encoder.transform(X))
         start = None if first else tabular.Ensemble(self.model_, temperature=self.temperature_)
         options: dict[str, Any] = {"n_codes": sum(encoder.cardinalities), "weights": weights}
@@ -222,6 +223,8 @@ class Tabular(Base):
         if hasattr(X, "columns") or hasattr(X, "column_names"):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X, len(X)
+        if _is_mixed(X):
+            X = np.array(X, object)         # NumPy makes text of numbers beside text
         X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
         if X.dtype.kind == "O":
             try:
@@ -343,6 +346,13 @@ class _Progress:
     def close(self) -> None:
         if self.verbose:
             print(file=sys.stderr)
+
+
+def _is_mixed(X: Any) -> bool:
+    """Whether these are rows, as lists of one length, with text beside what is no text."""
+    if not isinstance(X, (list, tuple)) or not all(isinstance(row, (list, tuple)) and len(row) == len(X[0]) for row in X):
+        return False
+    return len({isinstance(value, str) for row in X for value in row}) > 1
 
 
 def _rows(X: Any, rows: Array) -> Any:

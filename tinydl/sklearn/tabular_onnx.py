@@ -8,6 +8,7 @@ import numpy as np
 
 from tinydl.onnx import write_table
 from tinydl.onnx.predictions import labels, several_labels, values
+from tinydl.tabular import ranks
 
 __all__ = ["write"]
 
@@ -17,8 +18,9 @@ def write(estimator: Any, path: str | Path, **options: Any) -> None:
     if hasattr(estimator, "classes_"):
         finish = several_labels if estimator._several else labels(np.asarray(estimator.classes_))
     else:
-        quantiles = estimator.quantiles is not None
+        quantiles = None if estimator.quantiles is None else ranks(estimator.quantiles)
         limits = {"low": estimator._lowest, "high": estimator._highest} if estimator.clip else {}
-        finish = values(estimator._mean, estimator._deviation, ordered=quantiles, one=estimator._one and not quantiles, **limits)
+        finish = values(estimator._mean, estimator._deviation, ordered=quantiles, one=estimator._one and quantiles is None,
+                        **limits)
     model = estimator.model_
     write_table(path, model.layer, model.dtype, estimator.encoder_, finish=finish, name="tabular", **options)

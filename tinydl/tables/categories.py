@@ -16,6 +16,8 @@ from tinydl.tables.columns import Array, is_gap
 #: codes that are no category's: a gap; a category that was too rare in fit, or not there
 MISSING, OTHER = 0, 1
 FIRST = 2
+#: categories that have a code however rare they are; beyond these, one that came once says less than all others together
+COMMON = 1000
 
 Form = Literal["codes", "one-hot", "binary"]
 
@@ -23,7 +25,8 @@ Form = Literal["codes", "one-hot", "binary"]
 @dataclass(frozen=True)
 class Categories:
     """Categories (text, numbers or booleans) as codes: 0 for a missing one, 1 for one that `fit` has not seen or that was rare
-    there, 2 for the most frequent, 3 for the next, ...; of equally frequent ones the smaller first, numbers before text.
+    there, 2 for the most frequent, 3 for the next, ...; of equally frequent ones the smaller first, numbers before text. Of more
+    than COMMON those alone have one that came more than once.
 
     form "codes": the codes, one of 2 + K. "one-hot": a column of 0 and 1 for each category, before them one for missing ones
     (marked) and one for others (rare), each where `fit` had such; so a row that has none is all 0. "binary", of two
@@ -47,6 +50,7 @@ class Categories:
             else:
                 counts[_plain(value, x, label)] += n
         frequent = sorted((v for v, n in counts.items() if n >= min_count), key=lambda v: (-counts[v], *_order(v)))[:most]
+        frequent = frequent[:COMMON] + [v for v in frequent[COMMON:] if counts[v] > 1]
         rare = len(frequent) < len(counts)
         if len(frequent) + rare + (missing > 0) < 2:
             return None

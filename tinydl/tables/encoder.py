@@ -41,8 +41,8 @@ class TableEncoder:
     categorical: names of columns (of a table without names, their places) that are categories though they look like numbers.
     one_hot_up_to: categories of at most so many are columns of 0 and 1 among the numbers; of more they are codes. None: all are
     such columns. binary: columns of two categories are one column of 0 and 1.
-    max_categories: how many of a column have a code of their own, the most frequent. min_count: how many rows of `fit` a
-    category needs for that.
+    max_categories: how many of a column have a code of their own, the most frequent; beyond a thousand those alone that come more
+    than once. min_count: how many rows of `fit` a category needs for that.
     scale: False leaves numbers as they are.
 
     In `transform` columns go by their names, in whatever order; ValueError says which are missing or unknown. An array without

@@ -10,10 +10,22 @@ the rows that it has not seen are predicted best, a member's training ends. On t
 factor (Guo et al. 2017, "temperature scaling"). The members become one model, whose prediction is their mean.
 """
 from tinydl.tabular.network import divide, given, inputs, network
-from tinydl.tabular.recipe import ACTIVATIONS, BATCH_SIZES, BATCHES, BETAS, CLASSES, EMBEDDING, NUMBERS, RISE, Recipe, batch_size
-from tinydl.tabular.tasks import Classes, Labels, Quantiles, Task, Values, temperature
+from tinydl.tabular.recipe import (
+    ACTIVATIONS,
+    BATCH_SIZES,
+    BATCHES,
+    BETAS,
+    CLASSES,
+    EMBEDDING,
+    MAX_CATEGORIES,
+    NUMBERS,
+    RISE,
+    Recipe,
+    batch_size,
+)
+from tinydl.tabular.tasks import Classes, Labels, Quantiles, Task, Values, ranks, temperature
 from tinydl.tabular.training import Ensemble, fit, one_pass, steady
 
-__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "NUMBERS", "RISE", "Classes", "Ensemble",
-           "Labels", "Quantiles", "Recipe", "Task", "Values", "batch_size", "divide", "fit", "given", "inputs", "network",
-           "one_pass", "steady", "temperature"]
+__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "MAX_CATEGORIES", "NUMBERS", "RISE",
+           "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "batch_size", "divide", "fit", "given",
+           "inputs", "network", "one_pass", "ranks", "steady", "temperature"]

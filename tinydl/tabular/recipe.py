@@ -8,13 +8,17 @@ import numpy as np
 
 from tinydl import nn
 
-__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "NUMBERS", "RISE", "Recipe", "batch_size"]
+__all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "MAX_CATEGORIES", "NUMBERS", "RISE",
+           "Recipe", "batch_size"]
 
 #: layers by the names that a Recipe has for them
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish, "selu": nn.SELU, "tanh": nn.Tanh}
 
 #: numbers that a category is embedded in (RealMLP's)
 EMBEDDING = 8
+#: categories of a column that have a code, at most. Of 8,000 with effects of their own in 16,000 rows, 0.54 of the variance of
+#: other rows is explained with 1,000 of them and 0.68 with those that came twice; where they have none it is 0.829 and 0.827
+MAX_CATEGORIES = 20_000
 #: batches of an epoch at most, and rows of a batch
 BATCHES, BATCH_SIZES = 16, (32, 256)
 #: the share of all updates in which the rate of optim.schedules.CosLog rises to half of its highest: (2**(1/4) - 1) / 15

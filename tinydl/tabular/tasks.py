@@ -14,7 +14,7 @@ from tinydl.tabular.recipe import Recipe
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Classes", "Labels", "Quantiles", "Task", "Values", "temperature"]
+__all__ = ["Classes", "Labels", "Quantiles", "Task", "Values", "ranks", "temperature"]
 
 
 class Task:
@@ -121,6 +121,11 @@ class Quantiles(Values):
     def figure(self, outputs: Array, targets: Array, weights: Array | None) -> float:
         d = targets.astype(np.float64) - outputs
         return float(np.average(np.maximum(self.levels * d, (self.levels - 1) * d).mean(1), weights=weights))
+
+
+def ranks(levels: Sequence[float]) -> Array:
+    """The place of each level among them in ascending order."""
+    return np.argsort(np.argsort(levels, kind="stable"), kind="stable")
 
 
 def temperature(z: Array, right: Array, weights: Array | None = None, smoothing: float = 0.0) -> float:

@@ -66,7 +66,7 @@ cdef class Program:
     cdef readonly int late, n_late          # the operations that are late products
     cdef readonly int64_t late_k, late_a    # the most rows of their operands, and elements of the first
     cdef readonly bint single
-    cdef readonly list labels, hooks, hook_places, names, source_items
+    cdef readonly list labels, operations, hooks, hook_places, names, source_items
     cdef readonly int n_inputs              # of the sources, those of the model; then come targets
     cdef readonly int64_t work_bytes, max_rows, n_grads
     cdef const td_kernels *k

@@ -31,6 +31,7 @@ class Program:
     n_late: int
     single: bool
     labels: list[str]
+    operations: list[str]
     hooks: list[Any]
     hook_places: list[Any]
     names: list[str]

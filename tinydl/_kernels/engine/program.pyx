@@ -180,6 +180,7 @@ cdef class Program:
         tables = list(tables)
         self.n_tables = len(tables)
         self.labels = [op[4] for op in ops]
+        self.operations = [op[0] for op in ops]     # the names of what `ops` has
         if len(self.source_items) > TD_MAX_SOURCES:
             raise ValueError(f"{len(self.source_items)} inputs and targets; at most {TD_MAX_SOURCES}")
         self.ops = <td_op *>calloc(max(1, self.n_ops), sizeof(td_op))

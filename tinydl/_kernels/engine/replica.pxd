@@ -33,4 +33,5 @@ cdef class Replica:
     cdef int raise_signal(self) except -1
     cdef int call_hook(self, int64_t hook) noexcept
     cdef str not_finite(self, list sources)
+    cdef str allowed(self)
     cdef int set_batch(self, list sources, const int64_t *index, int64_t n, int64_t first_id) except -1

@@ -6,6 +6,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
+from tinydl._kernels import schema
 from tinydl._kernels.engine.program import aligned
 
 from tinydl._kernels.engine.gil cimport enter_python, leave_python
@@ -229,6 +230,19 @@ cdef class Replica:
                             f"{'' if value - value else ', too large for float32'}")
         return ""
 
+    cdef str allowed(self):
+        """Which integers the operation under way takes: indices of rows, or lengths."""
+        cdef int64_t i = td_get(&self.position)
+        cdef int j = 0
+        cdef dict sizes = {}
+        for name in schema.OPERATIONS[self.program.operations[i]].sizes:
+            sizes[name] = self.program.ops[i].dim[j].fixed
+            j += 1
+        if "L" not in sizes:
+            return f"an index of an Embedding is from 0 to num_embeddings - 1, which is {sizes['N'] - 1}"
+        steps = "" if sizes.get("M", sizes["L"]) != sizes["L"] else f", {sizes['L']}"     # attention may have two numbers
+        return f"a length is from 0 to the number of steps{steps}"
+
     def failure(self, int status, list sources not None):
         """The exception for a status that `run_ops` returned. sources: what the batch was gathered from."""
         where = self.where()
@@ -244,8 +258,8 @@ cdef class Replica:
         if status == TD_BAD_VALUE:
             if where.startswith("loss"):
                 return ValueError(f"class label {self.ctx.detail} is outside the model's classes ({where})")
-            return ValueError(f"the integer {self.ctx.detail} is out of range in {'layer ' + where if where else 'the layer'}: an index "
-                              "of an Embedding is from 0 to num_embeddings - 1, a length from 0 to the number of steps")
+            return ValueError(f"the integer {self.ctx.detail} is out of range in {'layer ' + where if where else 'the layer'}: "
+                              f"{self.allowed()}")
         if status == TD_BAD_INDEX:
             return IndexError(f"sample {self.ctx.detail} is outside the dataset ({where})")
         if status == TD_TOO_FEW:
