@@ -79,8 +79,9 @@ def recurrent(w: Writer, layer: Any, x: Tensor, *further: Tensor) -> str:
             options["linear_before_reset"] = int(layer.reset_after)
         if isinstance(layer, nn.RNN):
             options["activations"] = [layer.nonlinearity.capitalize()] * layer.directions
-        made = 1 if whole else 2        # the outputs Y, of all steps (T, directions, B, H), and Y_h, of the last one
-        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=made, wanted=made - 1, **options)
+        # the outputs Y, of all steps (T, directions, B, H), Y_h, of the last one, and Y_c: MNN's converter ends with a fault if
+        # an LSTM does not name all three of them
+        y = w.op(type(layer).__name__, y, *weights, steps, *states, outputs=1 + layer.states, wanted=int(not whole), **options)
         if whole:
             y = w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.integers(0, 0, layer.hidden_size * layer.directions))
     if layer.return_sequences:
