@@ -5,18 +5,18 @@
  * paths that are in state s after step t, b[s] of all that go from there to the end. Of each step the greatest is taken away,
  * so that float32 has its full precision wherever a path may be; `gone` adds up what was taken, in double.
  *
- * TD_FAR stands for the logarithm of 0: it stays a number under all that is done here, and what is below TD_FAR / 2 has no path. */
-#define TD_FAR ((T)-1e30)
+ * TD_LOG_OF_0 stands for the logarithm of 0: it stays a number under all that is done here, and what is below TD_LOG_OF_0 / 2 has no path. */
+#define TD_LOG_OF_0 ((T)-1e30)
 
 static inline T NAME(ctc_sum)(T a, T b, T c) {
     const T m = TD_MAX(TD_MAX(a, b), c);
     return m + NAME(vm_log)((NAME(vm_exp_below)(a - m) + NAME(vm_exp_below)(b - m)) + NAME(vm_exp_below)(c - m));
 }
 
-/* less the greatest, which it returns; TD_FAR at least */
+/* less the greatest, which it returns; TD_LOG_OF_0 at least */
 static T NAME(ctc_lower)(T *x, i64 S) {
     const T top = NAME(largest)(x, S);
-    TD_EACH(s, S) x[s] = x[s] - top < TD_FAR ? TD_FAR : x[s] - top;
+    TD_EACH(s, S) x[s] = x[s] - top < TD_LOG_OF_0 ? TD_LOG_OF_0 : x[s] - top;
     return top;
 }
 
@@ -26,7 +26,7 @@ static i64 NAME(ctc_steps)(const T *x, i64 L, i64 C, i64 blank) {
         const T *row = x + (L - 1) * C;
         if (row[blank] != 0) return L;
         for (i64 c = 0; c < C; c++)
-            if (c != blank && !(row[c] < TD_FAR / 2)) return L;
+            if (c != blank && !(row[c] < TD_LOG_OF_0 / 2)) return L;
     }
     return 0;
 }
@@ -34,7 +34,7 @@ static i64 NAME(ctc_steps)(const T *x, i64 L, i64 C, i64 blank) {
 /* The loss of one sample, infinity where there is no path; its gradient times `scale` into grad, or none (NULL). */
 static double NAME(ctc_sample)(const T *x, const i64 *labels, i64 N, i64 L, i64 C, i64 blank, T *grad, double scale, T *room) {
     const i64 S = 2 * N + 1, W = S + 2, step = NAME(rows_in_block)(C);
-    /* two that are TD_FAR before the first state, or behind the last, for what comes from there */
+    /* two that are TD_LOG_OF_0 before the first state, or behind the last, for what comes from there */
     T *const max = room, *const logs = max + L, *const log_p = logs + L, *const skip = log_p + W, *const e = skip + W;
     T *b = e + W, *behind = b + W, *const a = behind + W;
     double gone = 0, broken = 0;
@@ -43,28 +43,28 @@ static double NAME(ctc_sample)(const T *x, const i64 *labels, i64 N, i64 L, i64 
     for (i64 t = 0; t < L; t++) broken += (double)(max[t] - max[t]) + (double)(logs[t] - logs[t]);
     if (broken != 0) return (double)NAN;
     for (i64 s = 0; s < W; s++)     /* whether one comes into s from s - 2 */
-        skip[s] = s % 2 && s > 2 && s < S && labels[s / 2] != labels[s / 2 - 1] ? 0 : TD_FAR;
+        skip[s] = s % 2 && s > 2 && s < S && labels[s / 2] != labels[s / 2 - 1] ? 0 : TD_LOG_OF_0;
     for (i64 t = 0; t < L; t++) {
         const T *x_t = x + t * C;
         T *now = a + t * W;
         const T *before = now - S;      /* state 0 of the step before */
-        now[0] = now[1] = TD_FAR;
+        now[0] = now[1] = TD_LOG_OF_0;
         now += 2;
         for (i64 s = 0; s < S; s++) log_p[s] = (x_t[s % 2 ? labels[s / 2] : blank] - max[t]) - logs[t];
         if (t) TD_EACH(s, S) now[s] = NAME(ctc_sum)(before[s], before[s - 1], before[s - 2] + skip[s]) + log_p[s];
-        else TD_EACH(s, S) now[s] = s < 2 ? log_p[s] : TD_FAR;
+        else TD_EACH(s, S) now[s] = s < 2 ? log_p[s] : TD_LOG_OF_0;
         const T top = NAME(ctc_lower)(now, S);
-        if (top < TD_FAR / 2) return (double)INFINITY;
+        if (top < TD_LOG_OF_0 / 2) return (double)INFINITY;
         gone += (double)top;
     }
     if (L) {
         const T *last = a + (L - 1) * W + 2;
-        const T end = NAME(ctc_sum)(last[S - 1], last[S - 2], TD_FAR);
-        if (end < TD_FAR / 2) return (double)INFINITY;
+        const T end = NAME(ctc_sum)(last[S - 1], last[S - 2], TD_LOG_OF_0);
+        if (end < TD_LOG_OF_0 / 2) return (double)INFINITY;
         gone += (double)end;
     } else if (N) return (double)INFINITY;
     if (!grad) return -gone;
-    for (i64 s = 0; s < W; s++) b[s] = s == S - 1 || s == S - 2 ? 0 : TD_FAR;
+    for (i64 s = 0; s < W; s++) b[s] = s == S - 1 || s == S - 2 ? 0 : TD_LOG_OF_0;
     for (i64 t = L - 1; t >= 0; t--) {
         const T *x_t = x + t * C, *now = a + t * W + 2;
         T *d = grad + t * C;
@@ -77,7 +77,7 @@ static double NAME(ctc_sample)(const T *x, const i64 *labels, i64 N, i64 L, i64 
         for (i64 s = 0; s < S; s++) d[s % 2 ? labels[s / 2] : blank] -= each * e[s];
         TD_EACH(s, S) b[s] += log_p[s];
         TD_EACH(s, S) behind[s] = NAME(ctc_sum)(b[s], b[s + 1], b[s + 2] + skip[s + 2]);
-        behind[S] = behind[S + 1] = TD_FAR;
+        behind[S] = behind[S + 1] = TD_LOG_OF_0;
         NAME(ctc_lower)(behind, S);
         T *const other = b;
         b = behind;

@@ -14,7 +14,7 @@ KERNEL(mask_steps) {
         T *out = o->out + b * items;
         if (out != o->x + b * items) memcpy(out, o->x + b * items, (size_t)kept * sizeof(T));
         if (o->blank < 0) memset(out + kept, 0, (size_t)(items - kept) * sizeof(T));
-        else for (i64 i = kept; i < items; i++) out[i] = i % o->C == o->blank ? 0 : TD_FAR;
+        else for (i64 i = kept; i < items; i++) out[i] = i % o->C == o->blank ? 0 : TD_LOG_OF_0;
     }
     return TD_OK;
 }
