@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# fastparquet 2026.9.0 (pandas 2.3.3, pyarrow 26.0.1 beside it, NumPy 2.4.6): write(..., append=True) of a frame whose column has the name of
-# one in the file and other numbers.
+# fastparquet 2026.9.0 (pandas 2.3.3, pyarrow 26.0.1 beside it, NumPy 2.4.6): write(..., append=True) of a frame whose column has
+# the name of one in the file and other numbers.
 #
-# Guess: numbers that the file's column cannot hold are refused, as a frame with other column names, or with text, is.
+# What one would expect (no guess was written before the run): numbers that the file's column cannot hold are refused, as a frame
+# with other column names, or with text, is.
 # Seen: they are made to fit. 1.5 and -2.5 appended to whole numbers are stored as 1 and -2; 300 in a column of int8 as 44, -1 in
 # one of uint8 as 255, 8589934597 in one of int32 as 5. pyarrow reads the same, the numbers are gone. A second day of measurements
-# whose first was whole, or of counts that pandas read as smaller integers, is enough. Nothing warns.
+# whose first was of whole numbers is enough. Nothing warns.
 # Whoever appends compares the frame's dtypes with the file's, ParquetFile(path).dtypes, first.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # npyjs 1.2.0 (Node 20, NumPy 2.4.6): .npy files that it writes of a plain array of numbers, and that it reads of text.
 #
-# Guess: dump([...]), whose "dtype is inferred", writes JavaScript's numbers, which are float64, as float64, as np.save does of a list;
-# and load gives the strings that NumPy saved.
+# What one would expect (no guess was written before the run): dump([...]), whose "dtype is inferred", writes JavaScript's
+# numbers, which are float64, as float64, as np.save does of a list; and load gives the strings that NumPy saved.
 # Seen: numbers of which one has a fraction are written as float32 unless they are larger than 3.4e38. Seconds since 1970 with a
-# fraction come back up to a minute off, 0.1 is 0.10000000149, and what is whole in [16777217, 0.5] is another number. The size of a
-# string is counted in UTF-16 units where the file has code points: one emoji in a column of names moves a letter of it, and of all
-# names behind it, into the next one; `data` has a name more than `shape` says. Nothing warns.
+# fraction come back up to a minute off, 0.1 is 0.10000000149, and what is whole in [16777217, 0.5] is another number. The size of
+# a string is counted in UTF-16 units where the file has code points: one emoji in a column of names moves a letter of it, and of
+# all names behind it, into the next one; `data` has a name more than `shape` says. Nothing warns.
 # Numbers are to be given as Float64Array, or with {dtype: "f8"}; names with such characters as numbers of categories.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT

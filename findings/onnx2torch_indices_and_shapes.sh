@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# onnx2torch 1.5.15 (PyTorch 2.14.1, ONNX Runtime 1.32.0, onnx 1.23.2, NumPy 2.4.6): NonZero, ConvTranspose with output_shape, PRelu with a
-# slope for each column, IsInf of one sign, in ONNX files made into PyTorch modules (eval mode).
+# onnx2torch 1.5.15 (PyTorch 2.14.1, ONNX Runtime 1.32.0, onnx 1.23.2, NumPy 2.4.6): NonZero, ConvTranspose with output_shape,
+# PRelu with a slope for each column, IsInf of one sign, in ONNX files made into PyTorch modules (eval mode).
 #
-# Guess: operators and attributes that it takes give what ONNX Runtime and the formulas of the standard give; the others are refused.
+# Guess: operators and attributes that it takes give what ONNX Runtime and the formulas of the standard give; the others are
+# refused.
 # Seen: NonZero is torch.nonzero, (n, axes), where ONNX has (axes, n), as numpy.nonzero: of a matrix with two entries the rows and
 # columns of the entries change places, in the same shape, and Gathers behind it take others. output_shape of ConvTranspose is not
-# looked at, the picture is as large as without it. A slope for each column, (W,), counts along the channels where there are as many
-# of those. detect_negative=0 of IsInf is ignored. Nothing warns.
+# looked at, the picture is as large as without it. A slope for each column, (W,), counts along the channels where there are as
+# many of those. detect_negative=0 of IsInf is ignored. Nothing warns.
 # Whoever converts a model compares outputs with ONNX Runtime's.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install --quiet --disable-pip-version-check onnx2torch==1.5.15 torch==2.14.1 onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
+"$dir/venv/bin/pip" install --quiet --disable-pip-version-check onnx2torch==1.5.15 torch==2.14.1 \
+    onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
 "$dir/venv/bin/python" -W ignore - <<'PY'
 import numpy as np
 import onnxruntime as ort
@@ -41,7 +43,8 @@ def both(kind, x, kind_of_y=TensorProto.FLOAT, constant=None, **attributes):
 matrix = np.float32([[0, 5, 0], [0, 0, 0], [7, 0, 0]])
 standard, seen = both("NonZero", matrix, TensorProto.INT64)
 print("NonZero: ONNX Runtime", standard.tolist(), ", onnx2torch", seen.tolist())
-assert np.array_equal(standard, np.nonzero(matrix)) and np.array_equal(seen, standard.T) and seen.shape == standard.shape, "that changed"
+assert np.array_equal(standard, np.nonzero(matrix))
+assert np.array_equal(seen, standard.T) and seen.shape == standard.shape, "that changed"
 standard, seen = both("NonZero", np.float32([[1, 0], [2, 3]]), TensorProto.INT64)
 assert standard.shape == (2, 3) and seen.shape == (3, 2), "that changed"
 
@@ -55,7 +58,8 @@ assert np.array_equal(seen, plain[1]) and seen.shape[2:] == (15, 17), "that chan
 x, slope = rng.normal(size=(1, 3, 3, 3)).astype(np.float32), np.float32([0.1, 0.2, 0.3])
 standard, seen = both("PRelu", x, constant=slope)
 print(f"PRelu, a slope for each column: farthest from ONNX Runtime {np.abs(seen - standard).max():.3f}")
-assert np.allclose(standard, np.where(x < 0, x * slope, x)) and np.allclose(seen, np.where(x < 0, x * slope[:, None, None], x)), "that changed"
+assert np.allclose(standard, np.where(x < 0, x * slope, x))
+assert np.allclose(seen, np.where(x < 0, x * slope[:, None, None], x)), "that changed"
 standard, seen = both("PRelu", x, constant=slope[:, None, None].copy())
 assert np.allclose(standard, seen)
 
