@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# AlbumentationsX 2.5.1 (PyTorch 2.14.1, opencv-python-headless 5.0.0.93, NumPy 2.4.6): keypoints with an angle, coord_format="xya".
+# AlbumentationsX 2.5.1 (PyTorch 2.14.1, opencv-python-headless 5.0.0.93, NumPy 2.4.6): keypoints with an angle,
+# coord_format="xya".
 #
 # Guess: an angle means one thing in all transforms: it is turned as a second keypoint is, some pixels away in that direction.
 # Seen: it means two. To Transpose, RandomRotate90, D4 and SquareSymmetry an angle goes from the x axis towards larger y, which is
@@ -11,7 +12,8 @@
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install --quiet --disable-pip-version-check albumentationsx==2.5.1 opencv-python-headless==5.0.0.93 torch==2.14.1 numpy==2.4.6
+"$dir/venv/bin/pip" install --quiet --disable-pip-version-check albumentationsx==2.5.1 \
+    opencv-python-headless==5.0.0.93 torch==2.14.1 numpy==2.4.6
 cd "$dir"
 NO_ALBUMENTATIONS_UPDATE=1 "$dir/venv/bin/python" -W ignore - <<'PY'
 import albumentations as A
@@ -37,22 +39,27 @@ def apart(a, b):
 
 
 GROUPS = {"towards larger y": (A.Transpose(p=1), A.RandomRotate90(p=1), A.D4(p=1), A.SquareSymmetry(p=1)),
-          "towards smaller y": (A.Rotate(angle_range=(20, 40), p=1), A.SafeRotate(angle_range=(20, 40), p=1), A.Affine(rotate=(20, 40), p=1),
-                                A.ShiftScaleRotate(p=1)),
+          "towards smaller y": (A.Rotate(angle_range=(20, 40), p=1), A.SafeRotate(angle_range=(20, 40), p=1),
+                                A.Affine(rotate=(20, 40), p=1), A.ShiftScaleRotate(p=1)),
           "either way": (A.HorizontalFlip(p=1), A.VerticalFlip(p=1))}
 for way, transforms in GROUPS.items():
     for transform in transforms:
         off = {}
         for down in (True, False):
-            off[down] = max(apart(*transformed(transform, angle, down, seed)[1:]) for angle in (0.0, 30.0, 100.0, 290.0) for seed in range(6))
-        print(f"{type(transform).__name__:16}: off by up to {off[True]:5.1f} degrees where angles go towards larger y, {off[False]:5.1f} otherwise")
-        assert (off[True] < 0.5) == (way != "towards smaller y") and (off[False] < 0.5) == (way != "towards larger y"), "that changed"
+            off[down] = max(apart(*transformed(transform, angle, down, seed)[1:])
+                            for angle in (0.0, 30.0, 100.0, 290.0) for seed in range(6))
+        print(f"{type(transform).__name__:16}: off by up to {off[True]:5.1f} degrees where angles go towards larger y, "
+              f"{off[False]:5.1f} otherwise")
+        assert (off[True] < 0.5) == (way != "towards smaller y"), "that changed"
+        assert (off[False] < 0.5) == (way != "towards larger y"), "that changed"
 
-quarter = next(t for t in (transformed(A.RandomRotate90(p=1), 0.0, True, seed) for seed in range(50)) if 80 < t[1] < 280 and t[1] != 180)
+turns = (transformed(A.RandomRotate90(p=1), 0.0, True, seed) for seed in range(50))
+quarter = next(t for t in turns if 80 < t[1] < 280 and t[1] != 180)
 for rotate in (90, -90):
     image, angle, _ = transformed(A.Affine(rotate=(rotate, rotate), p=1), 0.0, True, 0)
     if np.array_equal(image, quarter[0]):
-        print(f"the same quarter turn of the picture: angle 0 becomes {quarter[1]:.0f} by RandomRotate90 and {angle:.0f} by Affine")
+        print(f"the same quarter turn of the picture: angle 0 becomes {quarter[1]:.0f} by RandomRotate90 "
+              f"and {angle:.0f} by Affine")
         assert apart(angle, quarter[1]) > 179, "that changed"
         break
 else:

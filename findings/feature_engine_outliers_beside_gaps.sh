@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # feature-engine 1.9.4 (pandas 2.3.3, NumPy 2.4.6): OutlierTrimmer(missing_values="ignore") of a table with missing values.
 #
-# What one would expect (no guess was written before the run): missing values are "ignored when learning parameters or performing the
-# transformation", as its documentation says; they are no outliers, and a row with a gap stays, as in the Winsorizer beside it.
+# What one would expect (no guess was written before the run): missing values are "ignored when learning parameters or performing
+# the transformation", as its documentation says; they are no outliers, and a row with a gap stays, as in the Winsorizer beside
+# it.
 # Seen: each row with a gap in any of the columns is removed, wherever the limits are: a row stays where value <= limit, which is
 # false for NaN. Of ten columns with 5 % gaps each, without a single outlier, 60 rows of 100 stay. y loses the same rows by
 # transform_x_y, so that nothing raises, and nothing warns. With tail="left" it is the same.
@@ -34,8 +35,9 @@ for method, tail in (("gaussian", "both"), ("iqr", "right"), ("mad", "left")):
     low = min(trimmer.left_tail_caps_.values(), default=-np.inf)
     high = max(trimmer.right_tail_caps_.values(), default=np.inf)
     kept, labels = trimmer.transform_x_y(gaps, y)
-    print(f"{method}, {tail}: limits {low:.1f} and {high:.1f}, numbers from {gaps.min().min():.2f} to {gaps.max().max():.2f}; of {len(gaps)} rows "
-          f"{len(kept)} stay, {complete.sum()} have no gap; of the table without gaps {len(trimmer.transform(whole))} stay")
+    print(f"{method}, {tail}: limits {low:.1f} and {high:.1f}, numbers from {gaps.min().min():.2f} to {gaps.max().max():.2f}; "
+          f"of {len(gaps)} rows {len(kept)} stay, {complete.sum()} have no gap; "
+          f"of the table without gaps {len(trimmer.transform(whole))} stay")
     assert (gaps.min() > low).all() and (gaps.max() < high).all() and len(trimmer.transform(whole)) == 1000
     assert kept.index.equals(gaps.index[complete]) and labels.index.equals(kept.index) and len(kept) < 650, "that changed"
     capped = Winsorizer(**options).fit_transform(gaps)

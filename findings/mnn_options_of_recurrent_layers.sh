@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# MNN 3.6.1: RNN, GRU and LSTM of ONNX files, converted by its mnnconvert (ONNX Runtime 1.32.0 and onnx 1.23.2 beside it, NumPy 2.4.6).
+# MNN 3.6.1: RNN, GRU and LSTM of ONNX files, converted by its mnnconvert (ONNX Runtime 1.32.0 and onnx 1.23.2 beside it, NumPy
+# 2.4.6).
 #
 # Guess: what the operators have as options is computed, or the converter refuses the file.
-# Seen: it takes the files and computes the plain layer. direction="reverse" runs forward, while both halves of "bidirectional" are
-# right; clip, and input_forget of LSTM, are ignored. GRU with linear_before_reset=0, which is the default (and Keras'
+# Seen: it takes the files and computes the plain layer. direction="reverse" runs forward, while both halves of "bidirectional"
+# are right; clip, and input_forget of LSTM, are ignored. GRU with linear_before_reset=0, which is the default (and Keras'
 # reset_after=False), multiplies with the reset gate behind the product, r * (h R) instead of (r * h) R. Neither the converter nor
 # the run says anything of these. It does of sequence_lens and of other activations, and ends with "Converted Success!" there too.
 # Whoever has such a model compares outputs; a reversed layer can be written as the second half of one in both directions.
@@ -75,7 +76,8 @@ for kind, what, options in (
         *((k, "direction='reverse'", {"direction": "reverse"}) for k in plain),
         *((k, "clip=0.3", {"clip": 0.3}) for k in plain)):
     standard, got = both(kind, **({**after.get(kind, {}), **options}))
-    print(f"{kind:4} {what:21}: farthest from ONNX Runtime {far(got, standard):.2f}, from the plain layer {far(got, plain[kind]):.1e}")
+    print(f"{kind:4} {what:21}: farthest from ONNX Runtime {far(got, standard):.2f}, "
+          f"from the plain layer {far(got, plain[kind]):.1e}")
     assert far(got, standard) > 0.05 and far(got, plain[kind]) < 1e-4, "that changed"
 
 
@@ -93,6 +95,7 @@ def gru(reset_first):
 
 
 standard, got = both("GRU", linear_before_reset=0)
-print(f"GRU  linear_before_reset=0: farthest from ONNX Runtime {far(got, standard):.2f}, from r * (h R) {far(got, gru(False)):.1e}")
+print(f"GRU  linear_before_reset=0: farthest from ONNX Runtime {far(got, standard):.2f}, "
+      f"from r * (h R) {far(got, gru(False)):.1e}")
 assert far(standard, gru(True)) < 1e-5 and far(got, gru(False)) < 1e-4 and far(got, standard) > 0.1, "that changed"
 PY

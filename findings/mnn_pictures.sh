@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# MNN 3.6.1: pooling and resizing of pictures in ONNX files, converted by its mnnconvert (ONNX Runtime 1.32.0 and onnx 1.23.2 beside it,
-# NumPy 2.4.6).
+# MNN 3.6.1: pooling and resizing of pictures in ONNX files, converted by its mnnconvert (ONNX Runtime 1.32.0 and onnx 1.23.2
+# beside it, NumPy 2.4.6).
 #
 # Guess: attributes of AveragePool, MaxPool and Resize are computed, or the converter refuses the file.
-# Seen: with count_include_pad=1 and padding behind a picture only, which is how ceil_mode of other libraries is written, windows at
-# that side are divided by fewer numbers than the kernel has. MaxPool's dilations are ignored: neighbours are compared, and the
+# Seen: with count_include_pad=1 and padding behind a picture only, which is how ceil_mode of other libraries is written, windows
+# at that side are divided by fewer numbers than the kernel has. MaxPool's dilations are ignored: neighbours are compared, and the
 # picture is larger. antialias=1 of Resize is ignored, so that a smaller picture takes some points of the larger one. Cubic Resize
 # of "half_pixel" is right where a picture becomes smaller, and far off at its border where it becomes larger: there other pixels
 # are taken than the edge's. ArgMax with select_last_index=1 gives the first one. The converter says nothing.

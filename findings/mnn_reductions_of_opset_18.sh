@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# MNN 3.6.1: sums of squares, norms and other reductions of an ONNX file of opset 18 or newer, converted by its mnnconvert (onnx 1.23.2
-# makes the models, NumPy 2.4.6).
+# MNN 3.6.1: sums of squares, norms and other reductions of an ONNX file of opset 18 or newer, converted by its mnnconvert (onnx
+# 1.23.2 makes the models, NumPy 2.4.6).
 #
 # Guess: a reduction goes along the axes that the file gives, wherever its opset has them (an attribute before 18, since then an
 # input), or the converter refuses the file.
@@ -57,7 +57,8 @@ for kind, formula in FORMULAS.items():
     attribute = computed([helper.make_node(kind, ["x"], ["y"], axes=[1], keepdims=1)], before, x)
     assert attribute.shape == wanted.shape and np.allclose(attribute, wanted, rtol=1e-4)
     given = computed([helper.make_node(kind, ["x", "axes"], ["y"], keepdims=1)], 18, x, axes=np.array([1]))
-    print(f"{kind} of (2, 3, 4) along axis 1: {given.shape}, NumPy: {wanted.shape}; {given.ravel()[0]:.4f}, NumPy: {wanted.ravel()[0]:.4f}")
+    print(f"{kind} of (2, 3, 4) along axis 1: {given.shape}, NumPy: {wanted.shape}; {given.ravel()[0]:.4f}, "
+          f"NumPy: {wanted.ravel()[0]:.4f}")
     if list(FORMULAS).index(kind) < 5:
         assert given.size == 1 and np.allclose(given, formula(x.astype(np.float64)), rtol=1e-4), "that changed"
     else:

@@ -5,8 +5,8 @@
 # distances; the documentation says "the norm degree for distance calculation (default is 2 for Euclidean distance)".
 # Seen: the differences are raised to the degree with their signs, so that of odd degrees positive and negative ones cancel out.
 # With 1, the distance of (0, 0) and (3, -3) is 0 and that of (0, 0) and (3, 3) is -6; exchanging anchor and positive changes the
-# loss. Nothing warns, the loss is finite and falls in training: it has another optimum. With 3, a negative sum's root is NaN.
-# Even degrees are right. Whoever needs Manhattan distances computes them.
+# loss. Nothing warns, and the loss is finite. With 3, a negative sum's root is NaN. Even degrees are right. Whoever needs
+# Manhattan distances computes them.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
@@ -30,7 +30,8 @@ def seen(a, p, n, degree):
 
 
 zero, across, along = np.array([[0.0, 0.0]]), np.array([[3.0, -3.0]]), np.array([[3.0, 3.0]])
-for what, a, p, n in (("positive at (3, -3), negative at 0", zero, across, zero), ("positive at 0, negative at (3, 3)", zero, zero, along),
+for what, a, p, n in (("positive at (3, -3), negative at 0", zero, across, zero),
+                      ("positive at 0, negative at (3, 3)", zero, zero, along),
                       ("anchor at (3, 3), positive at 0, negative there", along, zero, zero - [[3.0, 3.0]])):
     print(f"degree 1, {what}: loss {seen(a, p, n, 1)[0]:.1f}, by the formula {wanted(a, p, n, 1)[0]:.1f}")
 assert seen(zero, across, zero, 1) == 1 and wanted(zero, across, zero, 1) == 7
@@ -40,7 +41,8 @@ rng = np.random.default_rng(0)
 a, p, n = rng.normal(size=(3, 100, 8))
 for degree in (1, 2, 3, 4):
     got, right = seen(a, p, n, degree), wanted(a, p, n, degree)
-    print(f"degree {degree}, 100 triplets: mean loss {np.nanmean(got):.3f}, by the formula {right.mean():.3f}; {np.isnan(got).sum()} are NaN")
+    print(f"degree {degree}, 100 triplets: mean loss {np.nanmean(got):.3f}, by the formula {right.mean():.3f}; "
+          f"{np.isnan(got).sum()} are NaN")
     assert np.allclose(got, right, rtol=1e-12) == (degree in (2, 4)), "that changed"
 signs = np.maximum((a - p).sum(-1) - (a - n).sum(-1) + 1, 0)
 assert np.allclose(seen(a, p, n, 1), signs) and not np.isnan(signs).any()

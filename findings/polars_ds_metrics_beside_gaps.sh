@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# polars-ds 0.13.0 (polars 2.1.0, scikit-learn 1.9.1, NumPy 2.4.6): metrics of rows of which some have no prediction (null), as the first
-# rows of lagged features have none.
+# polars-ds 0.13.0 (polars 2.1.0, scikit-learn 1.9.1, NumPy 2.4.6): metrics of rows of which some have no prediction (null), as
+# the first rows of lagged features have none.
 #
 # Guess: rows without a prediction are left out, as polars leaves nulls out of means, or the metric is null, or it raises.
 # Seen: it depends on the metric. query_log_loss, query_mape and query_mase leave such rows out; query_roc_auc raises. query_l1,

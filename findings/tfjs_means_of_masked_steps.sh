@@ -3,16 +3,17 @@
 # Masking, or behind Embedding with maskZero.
 #
 # Guess: layers that Keras has as well compute what they do in Keras, whose models they load: the mean is over the steps that are
-# there, as its LSTM passes masked steps over here too.
-# Seen: the mean is over all steps. Two words of a sentence padded to 8 have a quarter of their mean in Keras, and a sentence's result
-# depends on how far it was padded. The layer takes the mask without a word, and the LSTM behind the same mask is right. A classifier of
-# texts, Embedding(mask_zero=True), GlobalAveragePooling1D, Dense, answers otherwise than where it was trained.
+# there.
+# Seen: the mean is over all steps. Two words of a sentence padded to 8 have a quarter of their mean in Keras, and a sentence's
+# result depends on how far it was padded. The layer takes the mask without a word, and the LSTM behind the same mask is right. A
+# classifier of texts, Embedding(mask_zero=True), GlobalAveragePooling1D, Dense, answers otherwise than where it was trained.
 # What helps is a model without a mask whose mean is written as a sum that is divided by the number of words.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 npm init --yes > /dev/null
-npm install --silent --no-audit --no-fund @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-layers@4.22.0 @tensorflow/tfjs-backend-cpu@4.22.0
+npm install --silent --no-audit --no-fund @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-layers@4.22.0 \
+    @tensorflow/tfjs-backend-cpu@4.22.0
 cat > run.mjs <<'JS'
 import {writeFileSync} from "fs";
 import * as tf from "@tensorflow/tfjs-core";
@@ -59,14 +60,18 @@ for steps in (2, 4, 8):
     y = embedding(words)
     embedding.set_weights([table])
     mean = keras.Model(words, keras.layers.GlobalAveragePooling1D()(y)).predict(ids, verbose=0)[0]
-    lstm = keras.Model(words, keras.layers.LSTM(1, kernel_initializer="ones", recurrent_initializer="ones")(y)).predict(ids, verbose=0)[0]
+    recurrent = keras.layers.LSTM(1, kernel_initializer="ones", recurrent_initializer="ones")
+    lstm = keras.Model(words, recurrent(y)).predict(ids, verbose=0)[0]
     numbers = keras.Input((steps, 2))
     rows = np.concatenate([table[[1, 2, 0, 3]], np.zeros((4, 2))])[None, :steps].astype(np.float32)
-    masked = keras.Model(numbers, keras.layers.GlobalAveragePooling1D()(keras.layers.Masking()(numbers))).predict(rows, verbose=0)[0]
+    over = keras.layers.GlobalAveragePooling1D()(keras.layers.Masking()(numbers))
+    masked = keras.Model(numbers, over).predict(rows, verbose=0)[0]
     seen = {name: np.array(v) for name, v in found[str(steps)].items()}
-    print(f"two words and {steps - 2} of padding: mean {seen['mean']}, Keras {mean}; LSTM {seen['lstm'].round(4)}, Keras {lstm.round(4)}")
+    print(f"two words and {steps - 2} of padding: mean {seen['mean']}, Keras {mean}; "
+          f"LSTM {seen['lstm'].round(4)}, Keras {lstm.round(4)}")
     there = rows[0][(rows[0] != 0).any(1)]
-    assert np.allclose(mean, table[[1, 2]].mean(0)) and np.allclose(masked, there.mean(0)) and np.allclose(lstm, seen["lstm"], atol=1e-5)
+    assert np.allclose(mean, table[[1, 2]].mean(0)) and np.allclose(masked, there.mean(0))
+    assert np.allclose(lstm, seen["lstm"], atol=1e-5)
     assert np.allclose(seen["mean"], table[ids[0]].mean(0)) and np.allclose(seen["masked"], rows[0].mean(0)), "that changed"
     assert np.allclose(seen["mean"], mean) == (steps == 2), "that changed"
 PY

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Thinc 9.1.1 (PyTorch 2.14.1, NumPy 2.4.6): its RAdam beside the paper's formula and PyTorch's.
 #
-# What one would expect (no guess was written before the run): Liu et al. (2020), as the documentation says: while the average is
-# over few steps, t = 1 to 5 for beta2=0.999, a step is the bias-corrected momentum times the rate, m / (1 - beta1^t).
+# What one would expect (no guess was written before the run): the formula of Liu et al. (2020): while the average is over few
+# steps, t = 1 to 5 for beta2=0.999, a step is the bias-corrected momentum times the rate, m / (1 - beta1^t).
 # Seen: an update is counted twice before it is used, by the optimizer and by the formula, so that the first is taken for step 2,
 # and so on. The first step is beta1's correction short: 0.1 g / (1 - 0.9^2), 53 % of the rate times the gradient; ten steps with
-# one gradient go 15 % less far. lr_scale, which the call has for a parameter's own rate, has no effect; of Adam it does.
+# one gradient go 60 % as far. lr_scale, which the call has for a parameter's own rate, has no effect; of Adam it does.
 # Weights moved from a training with Thinc to PyTorch's, or back, go on with other steps.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
@@ -20,13 +20,14 @@ B1, B2, EPS, RATE = 0.9, 0.999, 1e-8, 0.01
 
 
 def paper(gradients, first=1):
-    """Algorithm 2 in float64, whose step t is counted from `first`; it is below 5 where the average is too short for a variance."""
+    """Algorithm 2 in float64, whose step t is counted from `first`."""
     w, m, v, most, path = np.ones(3), np.zeros(3), np.zeros(3), 2 / (1 - B2) - 1, []
     for t, g in enumerate(gradients, first):
         m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g * g
         length = most - 2 * t * B2**t / (1 - B2**t)
         if length >= 5:
-            scale = np.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length) * (1 - B2**t)) / (np.sqrt(v) + EPS)
+            scale = np.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
+            scale = scale * np.sqrt(1 - B2**t) / (np.sqrt(v) + EPS)
         else:
             scale = 1.0
         w = w - RATE * scale * m / (1 - B1**t)
@@ -62,9 +63,11 @@ seen = thinc(radam(), gradients)
 off, shifted = np.abs(seen - paper(gradients)), np.abs(seen - paper(gradients, first=2))
 print(f"20 steps: farthest from the formula {off.max():.1e}, from one whose first step is t = 2 {shifted.max():.1e}; "
       f"PyTorch from the formula {np.abs(pytorch(gradients) - paper(gradients)).max():.1e}")
-assert shifted.max() < 1e-6 and off.max() > 1e-3 and np.abs(pytorch(gradients)[:5] - paper(gradients)[:5]).max() < 1e-12, "that changed"
+assert shifted.max() < 1e-6 and off.max() > 1e-3, "that changed"
+assert np.abs(pytorch(gradients)[:5] - paper(gradients)[:5]).max() < 1e-12
 first = (1 - seen[0]) / RATE / gradients[0]
-print("the first step, in rates times gradients:", first.round(4), ", PyTorch:", ((1 - pytorch(gradients)[0]) / RATE / gradients[0]).round(4))
+print("the first step, in rates times gradients:", first.round(4), ", PyTorch:",
+      ((1 - pytorch(gradients)[0]) / RATE / gradients[0]).round(4))
 assert np.allclose(first, 0.1 / (1 - B1**2), atol=1e-4)
 same = np.ones((10, 3))
 gone = (1 - thinc(radam(), same)[-1, 0]) / (1 - paper(same)[-1, 0])

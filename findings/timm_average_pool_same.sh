@@ -4,12 +4,12 @@
 #
 # Guess: with count_include_pad=False a window at the border is divided by the pixels that it has in the picture, as
 # torch.nn.AvgPool2d does with that argument, and as TensorFlow and Keras do with "same".
-# Seen: the argument is taken and does nothing: the layer puts zeros around the picture and pools that, so that there is no padding
-# left that could be left out. Of a picture of ones the border is 2/3 and the corners are 4/9, with True as with False. Where the
-# padding is equal on both sides create_pool2d makes a plain AvgPool2d of it, and there the argument counts: kernel_size=3 with stride
-# 1 is right, and with stride 2 wrong.
-# Weights moved from Keras models with AveragePooling2D(padding="same", strides=2) give other numbers. What helps is to divide by the
-# same layer of ones: pool(x) / pool(torch.ones_like(x)).
+# Seen: the argument is taken and does nothing: the layer puts zeros around the picture and pools that, so that there is no
+# padding left that could be left out. Of a picture of ones the border is 2/3 and the corners are 4/9, with True as with False.
+# Where the padding is equal on both sides create_pool2d makes a plain AvgPool2d of it, and there the argument counts:
+# kernel_size=3 with stride 1 is right, and with stride 2 wrong. Weights moved from Keras models with
+# AveragePooling2D(padding="same", strides=2) give other numbers. What helps is to divide by the same layer of ones: pool(x) /
+# pool(torch.ones_like(x)).
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"

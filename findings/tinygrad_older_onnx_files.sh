@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# tinygrad 0.14.0, its reader of ONNX files (tinygrad.nn.onnx.OnnxRunner, device PYTHON): files of operators' older versions, opsets 9 to
-# 12, which PyTorch and Keras wrote for years (ONNX Runtime 1.32.0 and the formulas of the standard in NumPy beside it, onnx 1.23.2).
+# tinygrad 0.14.0, its reader of ONNX files (tinygrad.nn.onnx.OnnxRunner, device PYTHON): files of operators' older versions,
+# opsets 9 to 12, which PyTorch and Keras wrote for years (ONNX Runtime 1.32.0 and the formulas of the standard in NumPy beside
+# it, onnx 1.23.2).
 #
 # Guess: each operator is computed as its version in the file says, or the version is refused.
 # Seen: before opset 13 Softmax, LogSoftmax and Hardmax are over all columns from `axis` on, 1 by default. Here LogSoftmax and
 # Hardmax of any version are over the axis alone, by default the last; Softmax of an older file is over axis 1 alone, so that a
 # sample's numbers (3, 4) add up to 4. Upsample "linear" is placed as Resize's "half_pixel" is, where the operator's positions are
-# x / scale; and ConvTranspose with auto_pad="VALID", of any version, gives size * stride, as for "SAME_UPPER", instead of
-# (size - 1) * stride + kernel. Nothing warns.
+# x / scale; and ConvTranspose with auto_pad="VALID", of any version, gives size * stride, as for "SAME_UPPER", instead of (size -
+# 1) * stride + kernel. Nothing warns.
 # Whoever has an older file converts it first (onnx.version_converter), and compares outputs with ONNX Runtime's.
 set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
@@ -51,7 +52,8 @@ def formula(kind, a, axis):
     return {"Softmax": p, "LogSoftmax": np.log(p), "Hardmax": (a == a.max(axis, keepdims=True)).astype(float)}[kind]
 
 
-for kind, options, alone in (("Softmax", {}, 1), ("Softmax", {"axis": 1}, 1), ("LogSoftmax", {}, -1), ("LogSoftmax", {"axis": 1}, 1),
+for kind, options, alone in (("Softmax", {}, 1), ("Softmax", {"axis": 1}, 1), ("LogSoftmax", {}, -1),
+                             ("LogSoftmax", {"axis": 1}, 1),
                              ("Hardmax", {}, -1), ("Hardmax", {"axis": 1}, 1)):
     standard, seen = both(kind, 11, x, **options)
     assert np.allclose(standard, formula(kind, x.reshape(2, 12), 1).reshape(x.shape), atol=1e-5)
