@@ -8,6 +8,7 @@ pytest.importorskip("sklearn", "1.6")
 
 import pandas as pd
 from sklearn.base import clone
+from sklearn.metrics import log_loss
 from test_sklearn_tabular import SMALL, people
 
 from tinydl.sklearn import TabularClassifier, TabularRegressor
@@ -48,12 +49,13 @@ def test_warm_start_learns_what_more_epochs_learn_with_any_number_of_threads():
     X, y = people(300)
     found = []
     for n_threads in (1, 2):
-        clf = TabularClassifier(**{**SMALL, "max_epochs": 8}, warm_start=True, n_threads=n_threads)
-        first = clf.fit(X[:200], y[:200]).score(X[200:], y[200:])
-        for _ in range(2):
+        clf = TabularClassifier(**{**SMALL, "max_epochs": 1}, warm_start=True, n_threads=n_threads)
+        first = log_loss(y[200:], clf.fit(X[:200], y[:200]).predict_proba(X[200:]))
+        for _ in range(4):
             clf.fit(X[:200], y[:200])
         found.append(clf.model_.params)
-    assert clf.score(X[200:], y[200:]) > max(0.8, first)
+    # of 16 seeds one came to 0.9 of it, the others to 0.79 or less
+    assert log_loss(y[200:], clf.predict_proba(X[200:])) < 0.95 * first
     assert np.array_equal(*found)
 
 

@@ -40,8 +40,8 @@ class TabularClassifier(Classifier, Tabular):
     ends then (a little later where not one epoch is over), with what was best so far. The rate rises and falls over max_epochs,
     so let these be about as many as the time allows. calibrate: whether scores are scaled so that probabilities are right on the
     rows set aside. class_weight: None, {class: weight}, or "balanced", with which all classes count alike; a row counts by it
-    times its sample_weight, and "balanced" goes by the sums of these, so that a row of weight 2 is two rows. n_threads: members
-    side by side; the result does not depend on it. -1: as many as recommended. The settings of the networks are those of
+    times its sample_weight (`fit` says what these do), and "balanced" goes by the sums of these. n_threads: members side by side;
+    the result does not depend on it. -1: as many as recommended. The settings of the networks are those of
     `tinydl.tabular.Recipe`.
 
     Rows in fit: at least 5. classes_, members_ (each one's epochs: "loss", "validation", and "best_epoch"), temperature_,
@@ -90,14 +90,16 @@ class TabularClassifier(Classifier, Tabular):
                              "{class: weight}")
         return self._fit(X, y, sample_weight, once=True, classes=classes)
 
-    def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        y = _checked_y(self, y)
+    def _checked(self, y: Any) -> Array:
+        return _checked_y(self, y)
+
+    def _targets(self, y: Array, rows: Array, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
         codes = self._encode_new(y, classes) if first else self._encode_known(y, all_of_them=not once)
         if self._several:
             return tabular.Labels(y.shape[1]), codes.astype(np.float32), codes.astype(np.int64)
         return tabular.Classes(len(self.classes_)), codes.astype(np.int64), self.classes_[codes]
 
-    def _weights(self, y: Any, weights: Array | None) -> Array | None:
+    def _weights(self, y: Array, weights: Array | None) -> Array | None:
         if self.class_weight is None:
             return weights
         if weights is not None and self.class_weight == "balanced":
@@ -124,8 +126,9 @@ def _balanced(y: Array, weights: Array) -> Array:
     found = weights.astype(np.float64)
     for column in y.reshape(len(y), -1).T:
         _, code = np.unique(column, return_inverse=True)
-        sums = np.bincount(code, weights)
-        found *= weights.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1))[code]
+        order = np.lexsort((weights, code))         # sums have the same bits in whatever order the rows come
+        sums = np.bincount(code[order], weights[order])
+        found *= sums.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1))[code]
     return found
 
 
@@ -182,39 +185,37 @@ class TabularRegressor(RegressorMixin, Tabular):    # type: ignore[misc]
         range of `clip` is that of all calls."""
         return self._fit(X, y, sample_weight, once=True)
 
-    def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        given = _checked_y(self, y, numeric=True)
-        known = np.asarray(given, np.float64)
-        y = known.reshape(len(known), -1)
-        if self.quantiles is not None and y.shape[1] > 1:
-            raise ValueError(f"quantiles are of one target; y has {y.shape[1]}")
-        if not first and y.shape[1] != len(self._mean):
-            raise ValueError(f"y has {y.shape[1]} targets; the networks that are to be trained on have {len(self._mean)}")
-        counted = np.ones(len(y), bool) if counted is None else counted
-        y = self._without_wild(y, counted, first)
-        if first:
-            self._standardise_by(y[counted])
-            self._one, self._single = known.ndim == 1, given.dtype == np.float32
-        known = y.reshape(known.shape)
-        task = tabular.Values(y.shape[1]) if self.quantiles is None else tabular.Quantiles(sorted(self.quantiles))
-        return task, ((y - self._mean) / self._deviation).astype(np.float32), known
+    def _checked(self, y: Any) -> Array:
+        return _checked_y(self, y, numeric=True)
 
-    def _without_wild(self, y: Array, counted: Array, first: bool) -> Array:
-        """y with wild values held back, after a warning that names them. Of networks that there are, wild is what is GAP
-        deviations from the mean that they were made with."""
-        y = y.copy()
+    def _targets(self, y: Array, rows: Array, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
+        known = y.astype(np.float64)
+        numbers = known.reshape(len(known), -1)
+        if self.quantiles is not None and numbers.shape[1] > 1:
+            raise ValueError(f"quantiles are of one target; y has {numbers.shape[1]}")
+        if not first and numbers.shape[1] != len(self._mean):
+            raise ValueError(f"y has {numbers.shape[1]} targets; the networks that are to be trained on have {len(self._mean)}")
+        self._hold_back_wild(numbers, rows, first)
+        if first:
+            self._standardise_by(numbers[rows])
+            self._one, self._single = y.ndim == 1, y.dtype == np.float32
+        task = tabular.Values(numbers.shape[1]) if self.quantiles is None else tabular.Quantiles(sorted(self.quantiles))
+        return task, ((numbers - self._mean) / self._deviation).astype(np.float32), known
+
+    def _hold_back_wild(self, y: Array, rows: Array, first: bool) -> None:
+        """In the rows of y that count hold wild values back, in place, after a warning that names them. For networks that there
+        are, wild is what is GAP deviations from the mean that they were made with."""
         for k, column in enumerate(y.T):
-            found = np.zeros(len(y), bool)
-            found[counted] = wild(column[counted]) if first else (
-                np.abs(column[counted] - self._mean[k]) > GAP * self._deviation[k])
+            own, found = column[rows], np.zeros(len(y), bool)
+            found[rows] = wild(own) if first else np.abs(own - self._mean[k]) > GAP * self._deviation[k]
             if found.any():
-                known = column[counted & ~found] if first else np.r_[column[counted & ~found], self._lowest[k], self._highest[k]]
+                known = own[~found[rows]] if first else np.r_[own[~found[rows]], self._lowest[k], self._highest[k]]
                 place = f" in row {int(found.argmax())}" + (f", column {k}" if y.shape[1] > 1 else "")
                 warn(f"y is {told(column[found], known, place)}")
-                y[:, k] = np.where(counted, np.clip(column, known.min(), known.max()), column)
-        return y
+                column[rows] = np.clip(own, known.min(), known.max())
 
     def _standardise_by(self, y: Array) -> None:
+        y = np.sort(y, 0)           # so that their sums have the same bits in whatever order they come
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = y.mean(0), y.std(0)
         if not np.isfinite(deviation).all():

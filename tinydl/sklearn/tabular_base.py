@@ -24,7 +24,7 @@ from tinydl.sklearn.base import TOO_LARGE, Base, of_numpy, warn
 from tinydl.sklearn.parameters import Rule, boolean, check, either, one_of, real, whole
 from tinydl.sklearn.tasks import Tasks, with_callbacks
 from tinydl.tables import TableEncoder
-from tinydl.tables.columns import columns
+from tinydl.tables.columns import RowError, columns
 
 Array = np.ndarray[Any, Any]
 
@@ -82,13 +82,17 @@ class Tabular(Base):
     _fixed: ClassVar[tuple[str, ...]] = ("n_members", "hidden_layer_sizes", "activation", "embedding", "categorical_features",
                                          "dates")
 
-    def _targets(self, y: Any, counted: Array | None, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
-        """The task, what the model trains on, and y checked, for scorers. counted: the rows (a mask) that count; None: all.
-        first: there are no networks yet; once: it is a batch of partial_fit, where not all classes need be."""
+    def _checked(self, y: Any) -> Array:
+        """y as an array (n,), or of several (n, K); ValueError names the row of what is no target."""
         raise NotImplementedError
 
-    def _weights(self, y: Any, weights: Array | None) -> Array | None:
-        """Of each row, when sample_weight is (n,) or None."""
+    def _targets(self, y: Array, rows: Array, first: bool, once: bool, classes: Any) -> tuple[tabular.Task, Array, Any]:
+        """The task, what the model trains on, and what scorers are given. rows: the numbers (m,) of the rows that count, as often
+        as they do. first: there are no networks yet; once: it is a batch of partial_fit, where not all classes need be."""
+        raise NotImplementedError
+
+    def _weights(self, y: Array, weights: Array | None) -> Array | None:
+        """Of each row (n,), when its own is one of weights (n,), or 1 (None)."""
         return weights
 
     def _trained_on(self, known: Any, first: bool) -> None:
@@ -96,7 +100,13 @@ class Tabular(Base):
 
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train on X, a DataFrame or array of n rows, and y, where rows count by their sample_weight (n,). Returns self."""
+        """Train on X, a DataFrame or array of n rows, and y, where rows count by their sample_weight (n,). Returns self.
+
+        With the same random_state the result does not depend on the order of the rows. Where weights are whole numbers, rows are
+        repeated: one of weight 2 is two rows, to the bit and in the time that it takes, one of weight 0 none. Where this would
+        come to more than four times the rows that count, and to more than 10,000, or where weights are not whole, they weigh the
+        loss and the figures. Equal rows are set aside together, so that no network knows the row by which it is judged, but where
+        rows with the same columns have several targets."""
         return self._fit(X, y, sample_weight)
 
     @with_callbacks
@@ -126,21 +136,25 @@ class Tabular(Base):
         if not first:
             self._check_fixed(once)
         X, n = self._table(X, reset=first)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if weights is not None and not weights.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        task, targets, known = self._targets(y, None if weights is None else weights > 0, first, once, classes)
-        check_consistent_length(X, targets)
-        if n < LEAST_ROWS and not once:
-            raise ValueError(f"{type(self).__name__} with n_samples={n}: it needs at least {LEAST_ROWS} rows, since it sets some "
-                             "aside")
-        weights = self._weights(known, weights)
-        if weights is not None and not weights.all():       # rows that do not count are as if they were not there
-            X, targets, known, weights = _rows(X, weights > 0), targets[weights > 0], known[weights > 0], weights[weights > 0]
-        encoder = self.encoder_ if not first else TableEncoder(
-            categorical=self._categorical(), dates=self.dates, one_hot_up_to=8, binary=True,
-            max_categories=tabular.MAX_CATEGORIES).fit(X)
-        x = tabular.inputs(encoder, encoder.transform(X))
+        rows, weights = np.arange(n), None
+        if sample_weight is not None:
+            rows, weights = tabular.counted(_check_sample_weight(sample_weight, X, ensure_non_negative=True))
+        checked = self._checked(y)
+        check_consistent_length(X, checked)
+        task, targets, known = self._targets(checked, rows, first, once, classes)
+        weights = self._weights(known[rows], weights)
+        if weights is not None:             # those of classes may be whole numbers, or 0, too
+            again, weights = tabular.counted(weights)
+            rows = rows[again]
+        if len(rows) < LEAST_ROWS and not once:
+            raise ValueError(f"{type(self).__name__} with n_samples={len(rows)}: it needs at least {LEAST_ROWS} rows, since it "
+                             "sets some aside")
+        table, targets, known = _rows(X, rows), targets[rows], known[rows]
+        with _named_as_given(rows):
+            encoder = self.encoder_ if not first else TableEncoder(
+                categorical=self._categorical(), dates=self.dates, one_hot_up_to=8, binary=True,
+                max_categories=tabular.MAX_CATEGORIES).fit(table)
+            x = tabular.inputs(encoder, encoder.transform(table))
         start = None if first else tabular.Ensemble(self.model_, temperature=self.temperature_)
         options: dict[str, Any] = {"n_codes": sum(encoder.cardinalities), "weights": weights}
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -156,7 +170,7 @@ class Tabular(Base):
                     x, targets, task, self._recipe(), seed=seed,
                     time_limit=None if self.time_limit is None else max(1e-9, self.time_limit - (perf_counter() - begun)),
                     n_threads=self.n_threads, start=start, calibrate=bool(getattr(self, "calibrate", False)), on_epoch=progress,
-                    figure=None if self.scoring is None else self._scorer(X, known, weights, first), **options)
+                    figure=None if self.scoring is None else self._scorer(table, known, weights, first), **options)
                 self.members_, self.n_iter_ = found.members, max(len(member["loss"]) for member in found.members)
                 self.__dict__.pop("_optimizer", None)
                 self._check_rate()
@@ -356,8 +370,18 @@ def _is_mixed(X: Any) -> bool:
 
 
 def _rows(X: Any, rows: Array) -> Any:
-    """Those rows of a table of any kind. rows: numbers, or a mask."""
+    """The rows of these numbers of a table of any kind; of all of them in their order X itself."""
+    if len(rows) == len(X) and (rows == np.arange(len(X))).all():
+        return X
     if hasattr(X, "iloc"):
         return X.iloc[rows]
-    rows = np.flatnonzero(rows) if rows.dtype.kind == "b" else rows
     return X.take(rows) if hasattr(X, "column_names") else X[rows]
+
+
+@contextmanager
+def _named_as_given(rows: Array) -> Iterator[None]:
+    """What is wrong in one of these rows is told of the table that they were taken out of."""
+    try:
+        yield
+    except RowError as e:
+        raise e.of(rows) from None

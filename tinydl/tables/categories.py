@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinydl.tables.columns import Array, is_gap
+from tinydl.tables.columns import Array, RowError, is_gap
 
 #: codes that are no category's: a gap; a category that was too rare in fit, or not there
 MISSING, OTHER = 0, 1
 FIRST = 2
 #: categories that have a code however rare they are; beyond these, one that came once says less than all others together
 COMMON = 1000
+
+WHAT_TO_DO = "turn it into text or numbers, or leave it out"
 
 Form = Literal["codes", "one-hot", "binary"]
 
@@ -97,8 +99,8 @@ class Categories:
             if known and not kinds & known:
                 row = next(int(r) for r in unknown if codes[r] == OTHER)
                 was, now = ("text", "numbers") if str in known else ("numbers", "text")
-                raise ValueError(f"column {label!r} was of {was} and is of {now}, as {values[row]!r} in row {row}: give it as it "
-                                 f"was, as {self.values[0]!r}")
+                raise RowError(f"column {label!r} was of {was} and is of {now}, as {values[row]!r}", row,
+                               f": give it as it was, as {self.values[0]!r}")
         return codes
 
     def transform(self, codes: Array, out: Array) -> None:
@@ -130,7 +132,7 @@ def _hashable(x: Array, label: str) -> Sequence[Hashable]:
         return values
     except TypeError as e:
         row = next(i for i, v in enumerate(values) if type(v).__hash__ is None)
-        raise ValueError(f"column {label!r} holds {e} in row {row}: turn it into text or numbers, or leave it out") from None
+        raise RowError(f"column {label!r} holds {e}", row, f": {WHAT_TO_DO}") from None
 
 
 def _plain(value: Any, x: Array, label: str) -> Any:
@@ -148,8 +150,7 @@ def _plain(value: Any, x: Array, label: str) -> Any:
     if isinstance(value, (Real, Decimal)) and abs(float(value)) != float("inf"):
         return float(value)
     row = next(i for i, v in enumerate(x.tolist()) if v is value or v == value)
-    raise ValueError(f"column {label!r} holds {value!r} ({type(value).__name__}) in row {row}: turn it into text or numbers, or "
-                     "leave it out")
+    raise RowError(f"column {label!r} holds {value!r} ({type(value).__name__})", row, f": {WHAT_TO_DO}")
 
 
 def _interval(value: Any) -> str:

@@ -131,6 +131,21 @@ def _date(value: Any) -> Any:
     return np.datetime64(value, "us")
 
 
+class RowError(ValueError):
+    """What is wrong in a row: "... in row 3 ...". Whoever took these rows out of a table says by `of` which one it is there."""
+
+    def __init__(self, before: str, row: int, after: str) -> None:
+        super().__init__(f"{before} in row {row}{after}")
+        self.before, self.row, self.after = before, row, after
+
+    def of(self, rows: Array) -> RowError:
+        """The same of the table that these rows (numbers) were taken out of."""
+        return RowError(self.before, int(rows[self.row]), self.after)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowError, (self.before, self.row, self.after)
+
+
 def first(mask: Array) -> int:
     """The first row where it holds."""
     return int(np.argmax(mask))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinydl.data.frames import differences, listed
 from tinydl.tables.categories import Categories
-from tinydl.tables.columns import Array, Column, columns, first, read
+from tinydl.tables.columns import Array, Column, RowError, columns, first, read
 from tinydl.tables.dates import Dates
 from tinydl.tables.numeric import Numbers
 
@@ -266,5 +266,5 @@ def _as_fitted(column: Column, kind: str, label: str) -> Column:
         row = first(bad)
     else:
         row = next((i for i, v in enumerate(column.values.tolist()) if not isinstance(v, (int, float, type(None)))), 0)
-    raise ValueError(f"column {label!r} was of {kind} when the encoder was fitted; it is of {column.kind} now, as "
-                     f"{column.values[row:row + 1].tolist()[0]!r} in row {row}: give it as it was")
+    raise RowError(f"column {label!r} was of {kind} when the encoder was fitted; it is of {column.kind} now, as "
+                   f"{column.values[row:row + 1].tolist()[0]!r}", row, ": give it as it was")

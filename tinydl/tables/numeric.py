@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydl.tables.columns import Array, first
+from tinydl.tables.columns import Array, RowError, first
 
 #: beyond which a square, or a difference of two, would overflow
 HUGE = 1e150
@@ -74,5 +74,5 @@ def check(x: Array, label: str) -> None:
     infinite = np.isinf(x)
     if infinite.any():
         row = first(infinite)
-        raise ValueError(f"column {label!r} is {x[row]} in row {row}; numbers must be finite: put a value in, NaN for a missing "
-                         "one, or leave that row out")
+        raise RowError(f"column {label!r} is {x[row]}", row, "; numbers must be finite: put a value in, NaN for a missing one, "
+                       "or leave that row out")

@@ -23,9 +23,10 @@ from tinydl.tabular.recipe import (
     Recipe,
     batch_size,
 )
+from tinydl.tabular.rows import counted
 from tinydl.tabular.tasks import Classes, Labels, Quantiles, Task, Values, ranks, temperature
 from tinydl.tabular.training import Ensemble, fit, one_pass, steady
 
 __all__ = ["ACTIVATIONS", "BATCHES", "BATCH_SIZES", "BETAS", "CLASSES", "EMBEDDING", "MAX_CATEGORIES", "NUMBERS", "RISE",
-           "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "batch_size", "divide", "fit", "given",
-           "inputs", "network", "one_pass", "ranks", "steady", "temperature"]
+           "Classes", "Ensemble", "Labels", "Quantiles", "Recipe", "Task", "Values", "batch_size", "counted", "divide", "fit",
+           "given", "inputs", "network", "one_pass", "ranks", "steady", "temperature"]

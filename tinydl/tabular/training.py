@@ -15,8 +15,9 @@ from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
 from tinydl.model import Model
 from tinydl.parallel import recommended_thread_count
-from tinydl.tabular.network import divide, given, network, parts
+from tinydl.tabular.network import divide, given, network, of_members
 from tinydl.tabular.recipe import BETAS, Recipe, batch_size
+from tinydl.tabular.rows import by_content, parts
 from tinydl.tabular.tasks import Task, temperature
 from tinydl.trainer import Trainer
 from tinydl.training import Training
@@ -96,25 +97,29 @@ class Ensemble:
 def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: int = 0, weights: Array | None = None,
         seed: int = 0, time_limit: float | None = None, n_threads: int = 1, figure: Figure | None = None,
         calibrate: bool = True, on_epoch: Callable[[], None] | None = None, start: Ensemble | None = None) -> Ensemble:
-    """Train the members on x and targets y (see `Task`), where rows count by their weights (n,).
+    """Train the members on x and targets y (see `Task`), where rows count by their weights (n,). In what order the rows are does
+    not matter.
 
     figure: what picks the epoch; None: the task's. n_codes: the sum of the encoder's cardinalities. time_limit: seconds for all.
     n_threads: members side by side; -1: as many as recommended. start: what was found before, of the same encoder, task and
     recipe's networks, from which to go on; it stays as it is. TrainingError where numbers become too large."""
     _check_columns(x)
     n, seeds = len(y), np.random.SeedSequence(seed).generate_state(2 * recipe.n_members + 1).tolist()
-    part_of = _parts(task.strata(y), max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
+    order, copies = by_content(x.values(), y, weights)
+    x, y, weights = _taken(order, x, y, weights)
+    part_of = parts(task.strata(y), copies, max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
+    judge = _figure(task, y, weights) if figure is None else lambda outputs, rows: figure(outputs, order[rows])
     until = np.inf if time_limit is None else perf_counter() + time_limit
     side_by_side = min(recommended_thread_count() if n_threads == -1 else n_threads, recipe.n_members)
     data = ArrayDataset(given(x), y, batch_size(n) if recipe.batch_size is None else recipe.batch_size, sample_weight=weights)
     like = None if start is None else start.model
-    before = None if start is None else parts(start.model, recipe.n_members)
+    before = None if start is None else of_members(start.model, recipe.n_members)
     trainers, callbacks = [], []
     for i in range(recipe.n_members):
         train, rest = np.flatnonzero(part_of != i), np.flatnonzero(part_of == i)
         rounds = -(-(recipe.n_members - i) // side_by_side)
-        best = BestEpoch({name: values[rest] for name, values in x.items()}, rest, figure or _figure(task, y, weights),
-                         recipe.patience, until, rounds, on_epoch, before is not None)
+        best = BestEpoch({name: values[rest] for name, values in x.items()}, rest, judge, recipe.patience, until, rounds,
+                         on_epoch, before is not None)
         rows = data.subset(train)
         member = network(x, n_codes, task, recipe, seed=seeds[2 * i + 1], members=0, like=like)
         if start is not None and before is not None:
@@ -142,7 +147,8 @@ def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: i
 
 def one_pass(start: Ensemble | None, x: dict[str, Array], y: Array, task: Task, recipe: Recipe, optimizer: optim.Optimizer, *,
              n_codes: int = 0, weights: Array | None = None, seed: int | Sequence[int] = 0) -> Ensemble:
-    """Train all members once on all rows of x and y, on the same batches: in one plan, on one thread. No rows are set aside.
+    """Train all members once on all rows of x and y, on the same batches: in one plan, on one thread. No rows are set aside, and
+    in what order they are does not matter.
 
     start: what was found before, which stays as it is; None: networks that begin. optimizer: as `steady` makes it, or with the
     state of the pass before. The ensemble has the temperature of `start`. TrainingError where numbers become too large."""
@@ -154,6 +160,7 @@ def one_pass(start: Ensemble | None, x: dict[str, Array], y: Array, task: Task, 
     if start is not None:
         trained.params[...] = start.model.params
         divide(trained, n, 1 / start.temperature)
+    x, y, weights = _taken(by_content(x.values(), y, weights)[0], x, y, weights)
     targets = task.for_each(y, n) if several else y
     data = ArrayDataset(given(x), targets, recipe.batch_size or batch_size(len(y)), sample_weight=weights)
     trainer = Trainer(1, strategy="serial", seed=seeds[1], on_batch_failure="raise")
@@ -169,6 +176,11 @@ def steady(recipe: Recipe) -> optim.AdamW:
     """The optimizer of `one_pass`: since nobody knows how many passes there will be, its rate does not change. It is a STEADY-th
     of the highest."""
     return optim.AdamW(recipe.learning_rate / STEADY, betas=BETAS, weight_decay=recipe.weight_decay)
+
+
+def _taken(rows: Array, x: dict[str, Array], y: Array, weights: Array | None) -> tuple[dict[str, Array], Array, Array | None]:
+    """These rows of them. Dropout draws by the number of a row, so it is not enough to take them in another order."""
+    return {name: values[rows] for name, values in x.items()}, y[rows], None if weights is None else weights[rows]
 
 
 def _check_columns(x: dict[str, Array]) -> None:
@@ -193,12 +205,3 @@ def _optimizer(recipe: Recipe, updates: int) -> optim.Optimizer:
 
 def _figure(task: Task, y: Array, weights: Array | None) -> Figure:
     return lambda outputs, rows: task.figure(outputs, y[rows], None if weights is None else weights[rows])
-
-
-def _parts(strata: Array, k: int, seed: int) -> Array:
-    """The part (n,) of 0..k-1 of each row, drawn so that parts are of equal size and have equal shares of each stratum."""
-    order = np.random.default_rng(seed).permutation(len(strata))
-    order = order[np.argsort(strata[order], kind="stable")]
-    parts = np.empty(len(strata), np.int64)
-    parts[order] = np.arange(len(strata)) % k
-    return parts
