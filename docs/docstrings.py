@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: modules below the packages of tinydl that users import names from
 DEEPER = ("tinydl.optim.schedules", "tinydl.parallel.strategies",
-          *(f"tinydl.tabular.{part}" for part in ("recipe", "network", "tasks", "training")))
+          *(f"tinydl.tabular.{part}" for part in ("recipe", "network", "rows", "tasks", "training")))
 
 
 def public_names() -> dict[str, Any]:
