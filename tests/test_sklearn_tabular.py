@@ -20,7 +20,7 @@ from tinydl import tabular
 from tinydl.sklearn import TabularClassifier, TabularRegressor
 from tinydl.tables import TableEncoder
 from tinydl.tabular import training
-from tinydl.tabular.rows import parts
+from tinydl.tabular.rows import dealt
 
 SMALL = {"n_members": 2, "hidden_layer_sizes": (16,), "max_epochs": 6, "random_state": 0}
 
@@ -341,11 +341,11 @@ def test_the_models_outputs_are_the_mean_of_the_members_calibrated_probabilities
 
 def test_parts_are_of_equal_size_and_have_equal_shares_of_each_class():
     strata = np.random.default_rng(0).choice(4, 103, p=[0.6, 0.3, 0.08, 0.02])
-    found = parts(strata, np.arange(103), 5, seed=1)
+    found = dealt(strata, np.arange(103), 5, seed=1)
     assert np.ptp(np.bincount(found)) <= 1
     for stratum in range(4):
         assert np.ptp(np.bincount(found[strata == stratum], minlength=5)) <= 1
-    assert not np.array_equal(found, parts(strata, np.arange(103), 5, seed=2))
+    assert not np.array_equal(found, dealt(strata, np.arange(103), 5, seed=2))
 
 
 def test_predictions_stay_in_the_range_of_y():

@@ -12,7 +12,7 @@ from test_sklearn_tabular import SMALL, people
 
 from tinydl import tabular
 from tinydl.sklearn import TabularClassifier, TabularRegressor
-from tinydl.tabular.rows import ROWS, TIMES, by_content, counted, parts
+from tinydl.tabular.rows import ROWS, TIMES, by_content, counted, dealt
 
 
 def dated(n=120):
@@ -235,7 +235,7 @@ def test_copies_lie_in_one_part():
     rng = np.random.default_rng(0)
     strata = np.sort(rng.choice(3, 60, p=[0.6, 0.3, 0.1])).repeat(4)
     copies = np.arange(60).repeat(4)
-    found = parts(strata, copies, 5, seed=1)
+    found = dealt(strata, copies, 5, seed=1)
     assert np.ptp(np.bincount(found)) <= 1
     for stratum in range(3):
         own = found[strata == stratum].reshape(-1, 4)

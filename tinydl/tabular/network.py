@@ -16,7 +16,7 @@ from tinydl.tabular.tasks import Task
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["divide", "given", "inputs", "network", "of_members"]
+__all__ = ["divide", "given", "inputs", "network", "parts"]
 
 
 def inputs(encoder: TableEncoder, encoded: Encoded) -> dict[str, Array]:
@@ -80,7 +80,7 @@ def _edges(model: Model) -> Any:
     return next(layer.edges for _, layer in model.layer.walk() if isinstance(layer, nn.PiecewiseLinearEmbedding))
 
 
-def of_members(model: Model, members: int) -> list[Array]:
+def parts(model: Model, members: int) -> list[Array]:
     """The parameters of each member of a model of several, as views: they stand one member behind the other."""
     return np.split(model.params, members)
 

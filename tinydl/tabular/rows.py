@@ -15,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["by_content", "counted", "parts"]
+__all__ = ["by_content", "counted", "dealt"]
 
 #: repeats come to at most so many times the rows that count, or to so many rows: about the longest that they may make a fit
 TIMES, ROWS = 4, 10_000
@@ -73,14 +73,14 @@ def _hash(table: Array, onto: Array) -> None:
             h ^= h >> SHIFT
 
 
-def parts(strata: Array, copies: Array, k: int, seed: int) -> Array:
+def dealt(strata: Array, copies: Array, k: int, seed: int) -> Array:
     """The part (n,) of 0..k-1 of each row, drawn so that parts are of equal size and have equal shares of each stratum, and
     copies (`by_content`), which are in one stratum, lie in one part, but for those that one has no room for.
 
     Else a network would know the row that it is judged by, as it does where a rare class is made less rare by repeats."""
     draw = np.random.default_rng(seed).permutation(int(copies.max()) + 1)[copies]
     order = np.lexsort((draw, strata))
-    dealt = np.arange(len(strata)) % k
+    in_turn = np.arange(len(strata)) % k
     found = np.empty(len(strata), np.int64)
-    found[order] = dealt[np.lexsort((dealt, strata[order]))]        # of each stratum as many to each part, in one piece
+    found[order] = in_turn[np.lexsort((in_turn, strata[order]))]        # each part gets what it gets of a stratum in one piece
     return found

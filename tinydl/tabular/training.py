@@ -15,9 +15,9 @@ from tinydl.data import ArrayDataset
 from tinydl.history import EpochRecord
 from tinydl.model import Model
 from tinydl.parallel import recommended_thread_count
-from tinydl.tabular.network import divide, given, network, of_members
+from tinydl.tabular.network import divide, given, network, parts
 from tinydl.tabular.recipe import BETAS, Recipe, batch_size
-from tinydl.tabular.rows import by_content, parts
+from tinydl.tabular.rows import by_content, dealt
 from tinydl.tabular.tasks import Task, temperature
 from tinydl.trainer import Trainer
 from tinydl.training import Training
@@ -107,13 +107,13 @@ def fit(x: dict[str, Array], y: Array, task: Task, recipe: Recipe, *, n_codes: i
     n, seeds = len(y), np.random.SeedSequence(seed).generate_state(2 * recipe.n_members + 1).tolist()
     order, copies = by_content(x.values(), y, weights)
     x, y, weights = _taken(order, x, y, weights)
-    part_of = parts(task.strata(y), copies, max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
+    part_of = dealt(task.strata(y), copies, max(recipe.n_members, round(1 / recipe.validation_fraction)), seeds[0])
     judge = _figure(task, y, weights) if figure is None else lambda outputs, rows: figure(outputs, order[rows])
     until = np.inf if time_limit is None else perf_counter() + time_limit
     side_by_side = min(recommended_thread_count() if n_threads == -1 else n_threads, recipe.n_members)
     data = ArrayDataset(given(x), y, batch_size(n) if recipe.batch_size is None else recipe.batch_size, sample_weight=weights)
     like = None if start is None else start.model
-    before = None if start is None else of_members(start.model, recipe.n_members)
+    before = None if start is None else parts(start.model, recipe.n_members)
     trainers, callbacks = [], []
     for i in range(recipe.n_members):
         train, rest = np.flatnonzero(part_of != i), np.flatnonzero(part_of == i)
